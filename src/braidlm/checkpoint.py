@@ -1,0 +1,291 @@
+"""Tensors between files and models: reading, a table of names both ways, a strict account of coverage.
+
+Safetensors files are memory-mapped and a tensor whose dtype is wanted as it is becomes a parameter
+without being copied. Every tensor of a checkpoint must be used exactly once and every parameter
+filled exactly once, else the load is refused with the tensor's name. Pickles are read only when
+asked for, and then with `weights_only=True`.
+"""
+
+import json
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .errors import CheckpointError, InputError
+from .families import Alias, Drop, NameRule, Rule
+from .model import Model
+
+INDEX_FILE = "model.safetensors.index.json"
+SHARD_BYTES = 2 << 30
+
+Progress = Callable[[int, int], None]
+
+
+class Source(Protocol):
+    """Named tensors somewhere on disk."""
+
+    def names(self) -> set[str]:
+        """The names of all tensors."""
+        ...
+
+    def get(self, name: str) -> Tensor:
+        """One tensor, in its stored dtype."""
+        ...
+
+
+class SafetensorsSource:
+    """One or several memory-mapped safetensors files."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._handles: dict[str, Any] = {}
+        for file in files:
+            try:
+                handle = safe_open(file, framework="pt")
+            except FileNotFoundError:
+                raise CheckpointError(f"the weights file {file} does not exist") from None
+            except (OSError, SafetensorError) as error:
+                raise CheckpointError(f"{file} is damaged or no safetensors file: {error}") from None
+            for name in handle.keys():  # noqa: SIM118 (a safetensors file is no dictionary)
+                if name in self._handles:
+                    raise CheckpointError(f"tensor {name} is in more than one file of {file.parent}")
+                self._handles[name] = handle
+
+    def names(self) -> set[str]:
+        """See `Source`."""
+        return set(self._handles)
+
+    def get(self, name: str) -> Tensor:
+        """A view into the mapped file."""
+        return self._handles[name].get_tensor(name)
+
+
+class PickleSource:
+    """A pickled state dict, read without running code that it may contain."""
+
+    def __init__(self, file: Path) -> None:
+        try:
+            loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+            reason = str(error).split("\n")[0]
+            raise CheckpointError(f"{file} is damaged or holds more than tensors: {reason}") from None
+        if not isinstance(loaded, dict) or not all(isinstance(t, Tensor) for t in loaded.values()):
+            raise CheckpointError(f"{file} does not hold a dictionary of tensors")
+        self._tensors: dict[str, Tensor] = loaded
+
+    def names(self) -> set[str]:
+        """See `Source`."""
+        return set(self._tensors)
+
+    def get(self, name: str) -> Tensor:
+        """See `Source`."""
+        return self._tensors[name]
+
+
+def open_directory(path: Path, *, allow_pickle: bool) -> Source:
+    """The weights of a Hugging Face or braidlm directory."""
+    index, single = path / INDEX_FILE, path / "model.safetensors"
+    if index.exists():
+        try:
+            files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise CheckpointError(f"{index} is damaged: it should hold a 'weight_map' of tensor names to files") from None
+        return SafetensorsSource([path / file for file in files])
+    if single.exists():
+        return SafetensorsSource([single])
+    pickles = sorted([*path.glob("*.bin"), *path.glob("*.pt"), *path.glob("*.pth")])
+    if not pickles:
+        raise CheckpointError(f"{path} holds no weights: neither model.safetensors nor {INDEX_FILE}")
+    if not allow_pickle:
+        raise CheckpointError(
+            f"{path} holds only pickled weights ({pickles[0].name}); allow_pickle=True (--allow-pickle) loads them, "
+            "without running code from them"
+        )
+    if len(pickles) > 1:
+        raise CheckpointError(f"{path} holds several pickles ({', '.join(p.name for p in pickles)}); convert them first")
+    return PickleSource(pickles[0])
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A rule at one block: which of their tensors hold which of our parameters."""
+
+    rule: Rule
+    theirs: tuple[str, ...]
+    ours: tuple[str, ...]
+
+
+def bind(rules: Sequence[NameRule], ours: Mapping[str, torch.Size], blocks: int) -> list[Bound]:
+    """The rules that apply to a model with parameters `ours`; each parameter is named exactly once."""
+    bound: list[Bound] = []
+    filled: dict[str, str] = {}
+    for rule in rules:
+        if not isinstance(rule, Rule):
+            continue
+        for i in _numbers(rule.theirs[0], blocks):
+            names = tuple(name for name in _at(rule.ours, i) if name in ours)
+            if not names:
+                continue
+            bound.append(Bound(rule, _at(rule.theirs, i), names))
+            for name in names:
+                if name in filled:
+                    raise CheckpointError(f"parameter {name} is filled by both {filled[name]} and {bound[-1].theirs[0]}")
+                filled[name] = bound[-1].theirs[0]
+    unfilled = sorted(set(ours) - set(filled))
+    if unfilled:
+        raise CheckpointError(f"this format has no tensor for the parameter {unfilled[0]}")
+    return bound
+
+
+def _numbers(pattern: str, blocks: int) -> range:
+    return range(blocks) if "{i}" in pattern else range(1)
+
+
+def _at(patterns: Sequence[str], i: int) -> tuple[str, ...]:
+    return tuple(pattern.replace("{i}", str(i)) for pattern in patterns)
+
+
+def parameter_dtypes(model: nn.Module, dtype: torch.dtype) -> dict[str, torch.dtype]:
+    """The dtype of each parameter in a model of `dtype`: some stay in float32 (see `Model.precise_names`)."""
+    assert isinstance(model, Model)
+    precise = set(model.precise_names()) if dtype != torch.float64 else set()
+    return {name: torch.float32 if name in precise else dtype for name, _ in model.named_parameters()}
+
+
+def fill(
+    model: Model,
+    source: Source,
+    rules: Sequence[NameRule],
+    dtype: torch.dtype,
+    *,
+    device: str | torch.device = "cpu",
+    optional_prefix: str = "",
+    progress: Progress | None = None,
+) -> None:
+    """Gives every parameter of `model` (on the meta device) its values from `source`."""
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    bound = bind(rules, shapes, len(model.spec.blocks))
+    resolve = _resolver(source.names(), optional_prefix)
+    dtypes = parameter_dtypes(model, dtype)
+    used: set[str] = set()
+    for done, entry in enumerate(bound):
+        theirs = [resolve(names) for names in _spellings(entry)]
+        used.update(theirs)
+        parts = entry.rule.read([source.get(name) for name in theirs], [shapes[name] for name in entry.ours])
+        for name, tensor in zip(entry.ours, parts, strict=True):
+            if tensor.shape != shapes[name]:
+                raise CheckpointError(
+                    f"tensor {theirs[0]} has the shape {list(tensor.shape)}, but the config needs {list(shapes[name])}"
+                )
+            _assign(model, name, tensor.to(device, dtypes[name]).contiguous())
+        if progress is not None:
+            progress(done + 1, len(bound))
+    used |= _check_others(model, source, rules, resolve)
+    extra = sorted(source.names() - used)
+    if extra:
+        raise CheckpointError(f"tensor {extra[0]} belongs to no parameter of this model ({len(extra)} such tensors)")
+
+
+def _spellings(entry: Bound) -> Iterator[tuple[str, ...]]:
+    """For each tensor of theirs, the names that it may have."""
+    for name in entry.theirs:
+        yield (name, *entry.rule.also)
+
+
+def _resolver(present: set[str], optional_prefix: str) -> Callable[[tuple[str, ...]], str]:
+    def resolve(names: tuple[str, ...]) -> str:
+        for name in names:
+            for candidate in (name, name.removeprefix(optional_prefix)):
+                if candidate in present:
+                    return candidate
+        raise CheckpointError(f"tensor {names[0]} is missing from the checkpoint")
+
+    return resolve
+
+
+def _check_others(
+    model: Model, source: Source, rules: Sequence[NameRule], resolve: Callable[[tuple[str, ...]], str]
+) -> set[str]:
+    """Tensors that fill nothing but are known: dropped buffers, and repetitions, which must repeat."""
+    known: set[str] = set()
+    parameters = dict(model.named_parameters())
+    for rule in rules:
+        if isinstance(rule, Rule):
+            continue
+        for i in _numbers(rule.theirs, len(model.spec.blocks)):
+            try:
+                name = resolve(_at((rule.theirs,), i))
+            except CheckpointError:
+                continue
+            known.add(name)
+            if isinstance(rule, Alias):
+                ours = parameters[rule.ours]
+                theirs = source.get(name)
+                if theirs.shape != ours.shape or not torch.equal(theirs.to(ours.device, ours.dtype), ours):
+                    raise CheckpointError(f"the config says that {name} is tied to the embedding, but its values differ")
+            else:
+                assert isinstance(rule, Drop)
+    return known
+
+
+def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:
+    path, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(path), leaf, nn.Parameter(tensor, requires_grad=False))
+
+
+def export(model: Model, rules: Sequence[NameRule]) -> Iterator[tuple[str, Callable[[], Tensor], int]]:
+    """Their tensors for our parameters: name, a function that makes the tensor, and its bytes."""
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    shapes = {name: parameter.shape for name, parameter in parameters.items()}
+    for entry in bind(rules, shapes, len(model.spec.blocks)):
+        size = sum(parameters[name].nbytes for name in entry.ours) // len(entry.theirs)
+        for k, name in enumerate(entry.theirs):
+            yield name, lambda e=entry, k=k: e.rule.write([parameters[n] for n in e.ours])[k], size
+    for rule in rules:
+        if isinstance(rule, Alias) and rule.written:
+            tensor = parameters[rule.ours]
+            yield rule.theirs, lambda t=tensor: t, tensor.nbytes
+
+
+def write_safetensors(
+    directory: Path, tensors: Sequence[tuple[str, Callable[[], Tensor], int]], progress: Progress | None = None
+) -> None:
+    """Writes one file, or shards of at most `SHARD_BYTES` with an index; one shard is in memory at a time."""
+    shards: list[list[tuple[str, Callable[[], Tensor], int]]] = [[]]
+    room = SHARD_BYTES
+    for entry in tensors:
+        if entry[2] > room and shards[-1]:
+            shards.append([])
+            room = SHARD_BYTES
+        shards[-1].append(entry)
+        room -= entry[2]
+    count, weight_map, done = len(shards), {}, 0
+    for number, shard in enumerate(shards, 1):
+        file = "model.safetensors" if count == 1 else f"model-{number:05d}-of-{count:05d}.safetensors"
+        made = {name: make().contiguous() for name, make, _ in shard}
+        try:
+            save_file(made, directory / file, {"format": "pt"})
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"cannot write the weights: {error}") from None
+        weight_map.update(dict.fromkeys(made, file))
+        done += len(shard)
+        if progress is not None:
+            progress(done, len(tensors))
+    if count > 1:
+        total = sum(size for _, _, size in tensors)
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (directory / INDEX_FILE).write_text(json.dumps(index, indent=2))
+
+
+def write_pickle(directory: Path, tensors: Sequence[tuple[str, Callable[[], Tensor], int]]) -> None:
+    """Writes a state dict as the original state-spaces checkpoints have it."""
+    try:
+        torch.save({name: make().contiguous() for name, make, _ in tensors}, directory / "pytorch_model.bin")
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"cannot write the weights: {error}") from None

@@ -1,0 +1,182 @@
+"""The plain loop: prefill, then one token a row at a time. Every faster way to generate is held against it.
+
+It knows tokens, states and stop texts; it does not know where prompts come from or who waits for
+them. Rows of one call share each pass over the weights, and each gives the tokens that it would
+give alone.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from .errors import ContextLengthError, InputError
+from .model import Model
+from .ops import Segments
+from .sampling import Sampling, choose
+from .state import State
+
+PREFILL_CHUNK = 2048
+
+
+class Token(NamedTuple):
+    """One generated token.
+
+    `text` is what became certain with it ("" while a character or a stop text is incomplete);
+    `finish` is "stop" or "length" on the last token.
+    """
+
+    id: int
+    text: str
+    logprob: float
+    finish: str | None
+
+
+class Detokenizer(Protocol):
+    """Turns ids into text one by one."""
+
+    def push(self, token: int) -> str:
+        """The text that is certain after `token`."""
+        ...
+
+    def flush(self) -> str:
+        """The text that was held back."""
+        ...
+
+
+class _Silent:
+    """For models without a tokenizer: no text."""
+
+    def push(self, token: int) -> str:
+        return ""
+
+    def flush(self) -> str:
+        return ""
+
+
+class StopTexts:
+    """Holds back text that may turn out to begin one of the `stops`."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = stops
+        self._held = ""
+
+    def push(self, text: str) -> tuple[str, bool]:
+        """The text that can be shown, and whether a stop text was completed."""
+        self._held += text
+        found = [at for at in (self._held.find(stop) for stop in self._stops) if at >= 0]
+        if found:
+            return self._held[: min(found)], True
+        keep = max((_overlap(self._held, stop) for stop in self._stops), default=0)
+        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return shown, False
+
+    def flush(self) -> str:
+        """What is still held."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that begins `stop`."""
+    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
+
+
+class _Row:
+    """One prompt on its way."""
+
+    def __init__(self, index: int, prompt: Sequence[int], sampling: Sampling, text: Detokenizer) -> None:
+        self.index = index
+        self.seen = list(prompt)
+        self.sampling = sampling
+        self.generator = torch.Generator()
+        if sampling.seed is None:
+            self.generator.seed()
+        else:
+            self.generator.manual_seed(sampling.seed)
+        self._text = text
+        self._stops = StopTexts(sampling.stop)
+        self._made = 0
+
+    def step(self, logits_V: Tensor, ends: Collection[int], room: int) -> Token:
+        """The next token; `room` is how many more the context holds after those that were seen."""
+        token, logprob = choose(logits_V, self.sampling, self.seen, self.generator)
+        self.seen.append(token)
+        self._made += 1
+        if token in ends:
+            return Token(token, self._rest(), logprob, "stop")
+        shown, stopped = self._stops.push(self._text.push(token))
+        if stopped:
+            return Token(token, shown, logprob, "stop")
+        if self._made >= self.sampling.max_new_tokens or room < 1:
+            return Token(token, shown + self._rest(), logprob, "length")
+        return Token(token, shown, logprob, None)
+
+    def _rest(self) -> str:
+        shown, stopped = self._stops.push(self._text.flush())
+        return shown if stopped else shown + self._stops.flush()
+
+
+def generate(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    state: State,
+    samplings: Sequence[Sampling],
+    *,
+    ends: Collection[int] = (),
+    texts: Sequence[Detokenizer] | None = None,
+) -> Iterator[tuple[int, Token]]:
+    """Yields (prompt's number, token) as tokens are made, until every prompt has finished.
+
+    `state` has one row a prompt and is moved along: at the end, or when the caller stops early, each of its
+    rows has seen its prompt and all of its tokens but the last. `ends` are ids that end a text.
+    """
+    if len(prompts) != len(state) or any(len(prompt) == 0 for prompt in prompts):
+        raise InputError("a prompt is empty; give at least one token for every row")
+    limit = model.spec.max_positions
+    for prompt, length in zip(prompts, state.lengths, strict=True):
+        check_length(length + len(prompt), limit)
+    texts = texts or [_Silent() for _ in prompts]
+    rows = [_Row(i, prompt, samplings[i], texts[i]) for i, prompt in enumerate(prompts)]
+    logits_RV = prefill(model, prompts, state)
+    while rows:
+        going: list[_Row] = []
+        kept: list[int] = []
+        for place, row in enumerate(rows):
+            room = 1 if limit is None else limit - state.lengths[row.index] - 1
+            token = row.step(logits_RV[place], ends, room)
+            if token.finish is None:
+                going.append(row)
+                kept.append(row.index)
+            yield row.index, token
+        rows = going
+        if rows:
+            live = state.take(kept)
+            ids = torch.tensor([row.seen[-1] for row in rows], device=model.device)
+            out = model(ids, Segments((1,) * len(rows)), live, logits="last")
+            for place, index in enumerate(kept):
+                state.restore(index, out.state.fork(place))
+            assert out.logits is not None
+            logits_RV = out.logits
+
+
+def prefill(model: Model, prompts: Sequence[Sequence[int]], state: State) -> Tensor:
+    """Runs all prompts, `PREFILL_CHUNK` tokens a row at a time; the logits after each prompt, [R, V]."""
+    last: dict[int, Tensor] = {}
+    for begin in range(0, max(len(prompt) for prompt in prompts), PREFILL_CHUNK):
+        parts = [list(prompt[begin : begin + PREFILL_CHUNK]) for prompt in prompts]
+        segments = Segments(tuple(len(part) for part in parts))
+        ids = torch.tensor([token for part in parts for token in part], device=model.device)
+        out = model(ids, segments, state, logits="last")
+        state.commit(out.state)
+        assert out.logits is not None
+        present = [row for row, part in enumerate(parts) if part]
+        last.update(zip(present, out.logits, strict=True))
+    return torch.stack([last[row] for row in range(len(prompts))])
+
+
+def check_length(length: int, limit: int | None) -> None:
+    """Refuses more tokens than the model declares: its positions beyond were never trained."""
+    if limit is not None and length > limit:
+        raise ContextLengthError(f"{length} tokens are more than the {limit} that this model declares it can take")

@@ -1,0 +1,159 @@
+"""Keys and values of one sequence in one layer: immutable pages, stored in a small format.
+
+Nothing here is ever changed in place: appending makes a new `KeyValues` that shares every full
+page with the old one. Forks and snapshots are therefore plain references, and a page is freed
+when the last sequence that can see it is gone.
+
+Legend: n = positions, G = key/value heads, K = size of a key or value.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .ops import Past, Segments
+from .slots import PAGE_TOKENS, Growing, Ring
+
+FORMATS = ("float64", "float32", "bfloat16", "float16", "fp8", "int8")
+_FP8_MAX = 448.0
+
+
+class Stored(NamedTuple):
+    """Numbers in their storage format: `data` [n, G, K], and for int8 a `scale` [n, G]."""
+
+    data: Tensor
+    scale: Tensor | None
+
+    def rows(self, part: slice) -> "Stored":
+        """Some positions of it, as a view."""
+        return Stored(self.data[part], None if self.scale is None else self.scale[part])
+
+    def nbytes(self) -> int:
+        """Bytes of data and scale."""
+        return self.data.nbytes + (0 if self.scale is None else self.scale.nbytes)
+
+
+def store(x_nGK: Tensor, form: str) -> Stored:
+    """`x` rounded to `form`: a dtype's name, "fp8" (e4m3, saturating) or "int8" (a scale per head and token)."""
+    if form == "fp8":
+        return Stored(x_nGK.clamp(-_FP8_MAX, _FP8_MAX).to(torch.float8_e4m3fn), None)
+    if form == "int8":
+        wide = x_nGK.float()
+        scale = wide.abs().amax(-1).clamp_min(torch.finfo(torch.float32).tiny) / 127
+        return Stored((wide / scale[..., None]).round().to(torch.int8), scale)
+    return Stored(x_nGK.to(getattr(torch, form)), None)
+
+
+def load(stored: Stored, dtype: torch.dtype) -> Tensor:
+    """The numbers that were stored, as `dtype`."""
+    if stored.scale is not None:
+        return (stored.data.to(torch.float32) * stored.scale[..., None]).to(dtype)
+    return stored.data.to(dtype)
+
+
+def _join(parts: list[Stored]) -> Stored:
+    scales = [part.scale for part in parts if part.scale is not None]
+    return Stored(torch.cat([part.data for part in parts]), torch.cat(scales) if scales else None)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Up to `PAGE_TOKENS` positions from `start`, a multiple of `PAGE_TOKENS`."""
+
+    start: int
+    k: Stored
+    v: Stored
+
+
+@dataclass(frozen=True)
+class KeyValues:
+    """What one sequence holds of the first `length` positions, by the rule of its `slot`."""
+
+    slot: Growing | Ring
+    form: str
+    length: int = 0
+    pages: tuple[Page, ...] = ()
+
+    def append(self, k: Stored, v: Stored) -> "KeyValues":
+        """With the keys and values of the next positions; pages that no later query sees are dropped."""
+        begin, total = self.length, self.length + k.data.shape[0]
+        if begin == total:
+            return self
+        first, pinned = self.slot.first_kept(total), self.slot.pinned
+        pages = [page for page in self.pages if page.start < pinned or page.start >= first]
+        start = begin // PAGE_TOKENS * PAGE_TOKENS
+        while start < total:
+            if start < pinned or start >= first:
+                part = slice(max(start, begin) - begin, min(start + PAGE_TOKENS, total) - begin)
+                begun = [pages.pop()] if start < begin else []
+                # Joining copies, so that a page never keeps a whole prompt's activations alive.
+                k_page = _join([page.k for page in begun] + [k.rows(part)])
+                v_page = _join([page.v for page in begun] + [v.rows(part)])
+                pages.append(Page(start, k_page, v_page))
+            start += PAGE_TOKENS
+        return replace(self, length=total, pages=tuple(pages))
+
+    def past(self, dtype: torch.dtype) -> Past | None:
+        """All keys and values held and their positions, or None if there are none."""
+        if not self.pages:
+            return None
+        k = load(_join([page.k for page in self.pages]), dtype)
+        v = load(_join([page.v for page in self.pages]), dtype)
+        spans = [torch.arange(page.start, page.start + page.k.data.shape[0]) for page in self.pages]
+        return Past(k, v, torch.cat(spans).to(k.device))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pages; shared pages are counted by everyone who holds them."""
+        return sum(page.k.nbytes() + page.v.nbytes() for page in self.pages)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything held as a few tensors, for saving; `from_tensors` restores it."""
+        if not self.pages:
+            return {}
+        k, v = _join([page.k for page in self.pages]), _join([page.v for page in self.pages])
+        found = {"k": k.data, "v": v.data, "k_scale": k.scale, "v_scale": v.scale}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+    def from_tensors(self, tensors: dict[str, Tensor], length: int) -> "KeyValues":
+        """The sequence of `length` positions whose `tensors` were saved; KeyError or ValueError if they do not fit."""
+        if length == 0:
+            return self
+        k, v = (Stored(tensors[name], tensors.get(f"{name}_scale")) for name in ("k", "v"))
+        if k.data.shape[0] != self.slot.kept(length):
+            raise ValueError(f"{k.data.shape[0]} positions where {self.slot.kept(length)} belong")
+        pages, offset = [], 0
+        first, pinned = self.slot.first_kept(length), self.slot.pinned
+        for start in range(0, length, PAGE_TOKENS):
+            if start < pinned or start >= first:
+                part = slice(offset, offset + min(PAGE_TOKENS, length - start))
+                pages.append(Page(start, _join([k.rows(part)]), _join([v.rows(part)])))
+                offset = part.stop
+        return replace(self, length=length, pages=tuple(pages))
+
+
+@dataclass(frozen=True)
+class KvBatch:
+    """Keys and values of one layer for a packed batch: the rows' pasts and the new tokens."""
+
+    past: tuple[KeyValues, ...]
+    new_k: Stored | None = None
+    new_v: Stored | None = None
+
+    def append(self, k_TGK: Tensor, v_TGK: Tensor) -> "KvBatch":
+        """With the new tokens' keys and values, rounded to the storage format."""
+        form = self.past[0].form
+        return replace(self, new_k=store(k_TGK, form), new_v=store(v_TGK, form))
+
+    def new(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The new tokens' keys and values as every later token will see them."""
+        assert self.new_k is not None and self.new_v is not None
+        return load(self.new_k, dtype), load(self.new_v, dtype)
+
+    def at(self, row: int, offset: int, segments: Segments) -> KeyValues:
+        """What `row` holds after the first `offset` of its new tokens."""
+        assert self.new_k is not None and self.new_v is not None
+        part = slice(segments.starts[row], segments.starts[row] + offset)
+        return self.past[row].append(self.new_k.rows(part), self.new_v.rows(part))

@@ -1,0 +1,57 @@
+"""Attention: full, windowed, with a pinned prefix, with another block's keys and values.
+
+Legend: T = packed tokens, D = width, H = query heads, G = key/value heads, K, V = head sizes.
+"""
+
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from .. import ops, spec
+from ..layers import Linear
+from ..state import LayerState
+from .base import Batch
+
+
+class Attention(nn.Module):
+    """See `spec.Attention`. `project_out` False leaves the heads' outputs to the caller."""
+
+    def __init__(self, form: spec.Attention, model: spec.ModelSpec, *, project_out: bool = True) -> None:
+        super().__init__()
+        self.form = form
+        self.scale = form.scale if form.scale is not None else form.head_dim**-0.5
+        self.q_proj = Linear(model.width, form.heads * form.head_dim, bias=form.qkv_bias)
+        if form.kv_from is None:
+            self.k_proj = Linear(model.width, form.kv_heads * form.head_dim, bias=form.qkv_bias)
+            self.v_proj = Linear(model.width, form.kv_heads * form.v_dim, bias=form.qkv_bias)
+        if project_out:
+            self.o_proj = Linear(form.inner, model.width, bias=form.out_bias)
+
+    def forward(self, x_TD: Tensor, state: LayerState, batch: Batch) -> tuple[Tensor, LayerState]:
+        """Attends, projects, and returns the state with the new keys and values."""
+        y, state = self.heads(x_TD, state, batch)
+        return self.o_proj(y), state
+
+    def heads(self, x_TD: Tensor, state: LayerState, batch: Batch) -> tuple[Tensor, LayerState]:
+        """The heads' outputs side by side, [T, H V], before any output projection.
+
+        A block that shares keys and values finds its owner's in `state.kv`, the new tokens'
+        already among them.
+        """
+        form = self.form
+        q = self.q_proj(x_TD).unflatten(-1, (form.heads, form.head_dim))
+        if form.rope is not None:
+            q = batch.rotation.rotate(q, form.rope)
+        kv = state.kv
+        assert kv is not None
+        if form.kv_from is None:
+            k = self.k_proj(x_TD).unflatten(-1, (form.kv_heads, form.head_dim))
+            v = self.v_proj(x_TD).unflatten(-1, (form.kv_heads, form.v_dim))
+            if form.rope is not None:
+                k = batch.rotation.rotate(k, form.rope)
+            kv = kv.append(k, v)
+        k, v = kv.new(q.dtype)
+        past = tuple(row.past(q.dtype) for row in kv.past)
+        rule = {"scale": self.scale, "window": form.window, "pinned": form.pinned}
+        y = ops.attention(q, k, v, past, batch.starts, batch.segments, **rule)
+        return y.flatten(-2), replace(state, kv=kv)

@@ -1,0 +1,65 @@
+"""Mamba-1.
+
+Legend: T = packed tokens, D = width, E = inner channels, N = states a channel.
+"""
+
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import ops, spec
+from ..layers import Conv, Linear, RmsNorm, empty
+from ..ops.numerics import widened
+from ..state import LayerState
+from .base import Batch
+
+
+class Mamba(nn.Module):
+    """See `spec.Mamba`. `project_out` False leaves the gated channels to the caller."""
+
+    PRECISE: ClassVar[tuple[str, ...]] = ("a_log", "d", "dt_bias")
+
+    def __init__(self, form: spec.Mamba, model: spec.ModelSpec, *, project_out: bool = True) -> None:
+        super().__init__()
+        self.form = form
+        self.in_proj = Linear(model.width, 2 * form.inner, bias=form.proj_bias)  # rows: x, z
+        self.conv = Conv(form.inner, form.conv, bias=form.conv_bias)
+        self.x_proj = Linear(form.inner, form.dt_rank + 2 * form.d_state)  # rows: dt, B, C
+        self.dt_proj = Linear(form.dt_rank, form.inner)
+        self.dt_bias = empty(form.inner)
+        self.a_log = empty(form.inner, form.d_state)
+        self.d = empty(form.inner)
+        if form.inner_norms:
+            self.dt_norm = RmsNorm(form.dt_rank, model.norm)
+            self.b_norm = RmsNorm(form.d_state, model.norm)
+            self.c_norm = RmsNorm(form.d_state, model.norm)
+        if project_out:
+            self.out_proj = Linear(form.inner, model.width, bias=form.proj_bias)
+
+    def forward(self, x_TD: Tensor, state: LayerState, batch: Batch) -> tuple[Tensor, LayerState]:
+        """Scans, projects, and returns the state after the new tokens."""
+        y, state = self.heads(x_TD, state, batch)
+        return self.out_proj(y), state
+
+    def heads(self, x_TD: Tensor, state: LayerState, batch: Batch) -> tuple[Tensor, LayerState]:
+        """The gated channels [T, E], before any output projection."""
+        x, z = self.in_proj(x_TD).chunk(2, -1)
+        conv = self.conv(x, state.fixed["conv"], batch.segments, silu=True)
+        dt, b, c = self._selection(conv.y_T)
+        a = -self.a_log.exp()
+        scan = ops.selective_scan(conv.y_T, dt, a, b, c, self.d, state.fixed["ssm"], batch.segments)
+        y = (scan.y_T * F.silu(widened(z))).to(x_TD.dtype)
+        fixed = {"conv": conv.state_R, "ssm": scan.state_R}
+        return y, replace(state, fixed=fixed, marked={"conv": conv.marked, "ssm": scan.marked})
+
+    def _selection(self, x_TE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The input-dependent dt [T, E] (float32), B and C [T, N]."""
+        form = self.form
+        dt, b, c = self.x_proj(x_TE).split([form.dt_rank, form.d_state, form.d_state], -1)
+        if form.inner_norms:
+            dtype: torch.dtype = x_TE.dtype
+            dt, b, c = self.dt_norm(dt, dtype), self.b_norm(b, dtype), self.c_norm(c, dtype)
+        return F.softplus(widened(self.dt_proj(dt)) + self.dt_bias), b, c

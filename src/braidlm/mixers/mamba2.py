@@ -1,0 +1,61 @@
+"""Mamba-2.
+
+Legend: T = packed tokens, D = width, E = inner channels, H = heads, P = head size, G = groups, N = states.
+"""
+
+from dataclasses import replace
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import ops, spec
+from ..layers import Conv, Linear, RmsNorm, empty
+from ..ops.numerics import widened
+from ..state import LayerState
+from .base import Batch
+
+
+class Mamba2(nn.Module):
+    """See `spec.Mamba2`. `project_out` False leaves the normed channels to the caller."""
+
+    PRECISE: ClassVar[tuple[str, ...]] = ("a_log", "d", "dt_bias")
+
+    def __init__(self, form: spec.Mamba2, model: spec.ModelSpec, *, project_out: bool = True) -> None:
+        super().__init__()
+        self.form = form
+        self.in_proj = Linear(model.width, form.inner + form.conv_width + form.heads, bias=form.proj_bias)  # z, xBC, dt
+        self.conv = Conv(form.conv_width, form.conv, bias=form.conv_bias)
+        self.dt_bias = empty(form.heads)
+        self.a_log = empty(form.heads)
+        self.d = empty(form.heads)
+        self.norm = RmsNorm(form.inner, model.norm)
+        if project_out:
+            self.out_proj = Linear(form.inner, model.width, bias=form.proj_bias)
+
+    def forward(self, x_TD: Tensor, state: LayerState, batch: Batch) -> tuple[Tensor, LayerState]:
+        """Scans, norms, projects, and returns the state after the new tokens."""
+        y, state = self.heads(x_TD, state, batch)
+        return self.out_proj(y), state
+
+    def heads(self, x_TD: Tensor, state: LayerState, batch: Batch) -> tuple[Tensor, LayerState]:
+        """The gated and normed channels [T, E], before any output projection."""
+        form = self.form
+        z, xbc, dt = self.in_proj(x_TD).split([form.inner, form.conv_width, form.heads], -1)
+        conv = self.conv(xbc, state.fixed["conv"], batch.segments, silu=True)
+        shared = form.groups * form.d_state
+        x, b, c = conv.y_T.split([form.inner, shared, shared], -1)
+        scan = ops.ssd(
+            x.unflatten(-1, (form.heads, form.head_dim)),
+            F.softplus(widened(dt) + self.dt_bias).clamp(form.dt_min, form.dt_max),
+            -self.a_log.exp(),
+            b.unflatten(-1, (form.groups, form.d_state)),
+            c.unflatten(-1, (form.groups, form.d_state)),
+            self.d,
+            state.fixed["ssm"],
+            batch.segments,
+        )
+        eps = self.norm.norm.eps
+        y = ops.gated_rms_norm(scan.y_T.flatten(-2), z, self.norm.weight, eps, groups=form.groups, dtype=x_TD.dtype)
+        fixed = {"conv": conv.state_R, "ssm": scan.state_R}
+        return y, replace(state, fixed=fixed, marked={"conv": conv.marked, "ssm": scan.marked})

@@ -1,0 +1,178 @@
+"""A model: embedding, blocks, norm, head, built from a spec and run over packed batches.
+
+`Model.forward` is pure: it takes a state and returns a new one. It does not know tokenizers,
+checkpoints or the `[B, L]` form of a batch.
+
+Legend: T = packed tokens of all rows, R = rows, D = width, V = vocabulary.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from . import ffn, mixers
+from .layers import Embedding, Linear, RmsNorm, empty
+from .mixers import Batch
+from .ops import Segments
+from .spec import ModelSpec
+from .state import LayerState, Precision, Row, State, empty_row
+
+Logits = Literal["all", "last"] | None
+
+
+class Output(NamedTuple):
+    """What one pass gives.
+
+    logits: [T, V] in float32, [R, V] for "last" (rows without new tokens are left out), or None. taps: hidden states [T, D]
+    by name. state: the rows after the new tokens. marked: for each row, its states at its marks.
+    """
+
+    logits: Tensor | None
+    taps: dict[str, Tensor]
+    state: State
+    marked: tuple[State, ...]
+
+
+class Block(nn.Module):
+    """One mixer and at most one feed-forward, each normed before and scaled into the residual stream."""
+
+    def __init__(self, spec: ModelSpec, index: int) -> None:
+        super().__init__()
+        form = spec.blocks[index]
+        self.scale = form.residual_scale
+        self.mixer_norm = RmsNorm(spec.width, spec.norm)
+        self.mixer = mixers.build(form.mixer, spec)
+        if form.ffn is not None:
+            self.ffn_norm = RmsNorm(spec.width, spec.norm)
+            self.ffn = ffn.build(form.ffn, spec.width)
+        else:
+            self.ffn = None
+
+    def forward(self, x_TD: Tensor, state: LayerState, batch: Batch, dtype: torch.dtype) -> tuple[Tensor, LayerState]:
+        """The residual stream x is float32 (float64); mixer and feed-forward compute in `dtype`."""
+        y, state = self.mixer(self.mixer_norm(x_TD, dtype), state, batch)
+        x_TD = x_TD.add(y, alpha=self.scale)
+        if self.ffn is not None:
+            x_TD = x_TD.add(self.ffn(self.ffn_norm(x_TD, dtype)), alpha=self.scale)
+        return x_TD, state
+
+
+class Model(nn.Module):
+    """A language model over token ids. Parameters are empty until `reset` or a checkpoint fills them."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.embed = Embedding(spec.vocab, spec.width)
+        self.prefix = empty(spec.prefix_tokens, spec.width) if spec.prefix_tokens else None
+        self.blocks = nn.ModuleList(Block(spec, index) for index in range(len(spec.blocks)))
+        self.norm = RmsNorm(spec.width, spec.norm)
+        self.head = None if spec.tied else Linear(spec.width, spec.vocab)
+        self._fingerprint: tuple[int, str] | None = None
+        self._prefix_rows: dict[Precision, tuple[int, Row]] = {}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the weights and activations (some parameters stay in float32, see `precise_names`)."""
+        return self.embed.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embed.weight.device
+
+    def precise_names(self) -> Iterator[str]:
+        """Parameters that stay in float32 whatever the dtype of the weights: norms, decays, poles."""
+        for name, module in self.named_modules():
+            for parameter in getattr(module, "PRECISE", ()):
+                yield f"{name}.{parameter}"
+
+    def weights_version(self) -> int:
+        """A number that changes when any parameter is changed in place or replaced."""
+        return hash(tuple((id(parameter), parameter._version) for parameter in self.parameters()))
+
+    def fingerprint(self) -> str:
+        """A digest of description, dtypes and a sample of every weight; states carry it."""
+        version = self.weights_version()
+        if self._fingerprint is None or self._fingerprint[0] != version:
+            digest = hashlib.sha256(json.dumps(self.spec.to_json(), sort_keys=True).encode())
+            for name, parameter in self.named_parameters():
+                flat = parameter.detach().flatten()
+                sample = flat[:: max(1, flat.numel() // 32)].to("cpu", torch.float64)
+                digest.update(f"{name} {parameter.dtype}".encode() + sample.numpy().tobytes())
+            self._fingerprint = (version, digest.hexdigest())
+        return self._fingerprint[1]
+
+    def new_state(self, rows: int, kv_dtype: str | None = None) -> State:
+        """`rows` sequences that have seen nothing but the learned prefix.
+
+        The prefix is run once and shared by reference; while gradients are recorded it is run
+        anew, so that they reach it.
+        """
+        precision = Precision.of(self.dtype, kv_dtype)
+        initial = self._initial_row(precision)
+        return State(self.spec, precision, [initial] * rows, initial, self.fingerprint())
+
+    def _initial_row(self, precision: Precision) -> Row:
+        if self.prefix is None:
+            return empty_row(self.spec, precision, self.device)
+        recorded = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
+        version = self.weights_version()
+        known = self._prefix_rows.get(precision)
+        if known is not None and known[0] == version and not recorded:
+            return known[1]
+        row = self.run_prefix(precision).state.rows[0]
+        if not recorded:
+            self._prefix_rows[precision] = (version, row)
+        return row
+
+    def run_prefix(self, precision: Precision, taps: Collection[str] = ()) -> Output:
+        """One row that has seen the learned prefix and nothing else."""
+        assert self.prefix is not None
+        empty = empty_row(self.spec, precision, self.device)
+        state = State(self.spec, precision, [empty], empty, self.fingerprint())
+        return self._run(self.prefix, Segments((len(self.prefix),)), state, None, taps)
+
+    def forward(
+        self, ids_T: Tensor, segments: Segments, state: State, *, logits: Logits = "all", taps: Collection[str] = ()
+    ) -> Output:
+        """Runs the new tokens of every row of `state`; `segments.lengths` may hold zeros.
+
+        `taps` names hidden states to return: "embed", "blocks.0" ... (the residual stream after
+        a block), "norm".
+        """
+        return self._run(self.embed(ids_T), segments, state, logits, taps)
+
+    def _run(self, x_TD: Tensor, segments: Segments, state: State, logits: Logits, taps: Collection[str]) -> Output:
+        x_TD = x_TD.to(torch.float64 if self.dtype == torch.float64 else torch.float32) * self.spec.embed_scale
+        batch = Batch(segments, tuple(n + self.spec.prefix_tokens for n in state.lengths), self.device)
+        tapped = {"embed": x_TD} if "embed" in taps else {}
+        layers: list[LayerState] = []
+        for index, block in enumerate(self.blocks):
+            x_TD, layer = block(x_TD, self._layer_state(index, state, layers), batch, self.dtype)
+            layers.append(layer)
+            if f"blocks.{index}" in taps:
+                tapped[f"blocks.{index}"] = x_TD
+        after, marked = state.advanced(layers, segments)
+        if logits == "last":
+            last = [end - 1 for end, n in zip(segments.starts[1:], segments.lengths, strict=True) if n]
+            x_TD = x_TD if len(last) == len(x_TD) else x_TD[last]
+        normed = self.norm(x_TD, self.dtype) if logits or "norm" in taps else x_TD
+        if "norm" in taps:
+            tapped["norm"] = normed
+        return Output(self._logits(normed) if logits else None, tapped, after, marked)
+
+    def _layer_state(self, index: int, state: State, done: list[LayerState]) -> LayerState:
+        """The block's slots; for shared keys and values its owner's, the new tokens' among them."""
+        own = state.layer(index)
+        owner = next((slot.layer for slot in self.spec.slots[index] if hasattr(slot, "layer")), None)
+        return own if owner is None else LayerState(own.fixed, done[owner].kv)
+
+    def _logits(self, normed_TD: Tensor) -> Tensor:
+        head = self.head.weight if self.head is not None else self.embed.weight
+        logits_TV = nn.functional.linear(normed_TD, head).to(torch.promote_types(self.dtype, torch.float32))
+        return logits_TV if self.spec.logit_scale == 1.0 else logits_TV * self.spec.logit_scale

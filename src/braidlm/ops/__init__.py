@@ -1,0 +1,29 @@
+"""Operations: each a folder with its plain reference and, where they exist, faster twins.
+
+Callers import from here; which twin runs is decided in `dispatch` alone.
+"""
+
+from .attention import Past, attention
+from .causal_conv1d import causal_conv1d
+from .gated_conv import gated_conv
+from .linear import linear
+from .moe import moe
+from .norm import gated_rms_norm, rms_norm
+from .segments import Carried, Segments
+from .selective_scan import selective_scan
+from .ssd import ssd
+
+__all__ = [
+    "Carried",
+    "Past",
+    "Segments",
+    "attention",
+    "causal_conv1d",
+    "gated_conv",
+    "gated_rms_norm",
+    "linear",
+    "moe",
+    "rms_norm",
+    "selective_scan",
+    "ssd",
+]

@@ -1,0 +1,48 @@
+"""Causal softmax attention over packed rows, with keys and values of earlier tokens.
+
+The query at absolute position p sees key position j iff j <= p and (p - j < window or
+j < pinned); `window` None means no limit. Query head h uses key/value head h // (H / G).
+
+Legend: T = packed tokens, H = query heads, G = key/value heads, K = key size, V = value size,
+S = earlier keys of one row.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from .. import dispatch
+from ..segments import Segments
+from . import reference
+
+
+class Past(NamedTuple):
+    """Earlier keys and values of one row, in order of their absolute positions."""
+
+    k_SGK: Tensor
+    v_SGV: Tensor
+    positions_S: Tensor
+
+
+dispatch.register("attention", "reference", reference.attention)
+
+
+def attention(
+    q_THK: Tensor,
+    k_TGK: Tensor,
+    v_TGV: Tensor,
+    past: tuple[Past | None, ...],
+    starts: tuple[int, ...],
+    segments: Segments,
+    *,
+    scale: float,
+    window: int | None,
+    pinned: int,
+) -> Tensor:
+    """Attends each row's new tokens to its `past` and to themselves; returns [T, H, V] in q's dtype.
+
+    `starts` are the absolute positions of the rows' first new tokens. Scores are multiplied by `scale`; softmax is in float32
+    (float64 for float64 inputs).
+    """
+    twin = dispatch.select("attention", q_THK.device.type)
+    return twin(q_THK, k_TGK, v_TGV, past, starts, segments, scale=scale, window=window, pinned=pinned)

@@ -1,0 +1,97 @@
+"""The one seam between an operation and its implementations.
+
+Every operation registers its twins ("reference", "native", "gpu") here; `select` picks one for
+a device, and `report` says what is picked and why, which is what `braid doctor` prints. The
+choice is "auto" unless `BRAIDLM_OPS` or `using` says otherwise; "auto" takes the fastest twin
+that is present, and a twin that is asked for by name but missing raises with the reason.
+"""
+
+import contextlib
+import contextvars
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import UnavailableError
+
+TWINS = ("reference", "native", "gpu")
+CHOICES = (*TWINS, "auto")
+_PREFERRED = {"cpu": ("native", "reference"), "cuda": ("gpu", "reference")}
+
+
+@dataclass(frozen=True)
+class Twin:
+    """One implementation of an operation; `why_not` gives the reason it cannot run, or None."""
+
+    function: Callable[..., Any]
+    why_not: Callable[[], str | None]
+
+
+_table: dict[str, dict[str, Twin]] = {}
+_choice: contextvars.ContextVar[str | None] = contextvars.ContextVar("braidlm_ops", default=None)
+
+
+def register(op: str, twin: str, function: Callable[..., Any], why_not: Callable[[], str | None] = lambda: None) -> None:
+    """Adds the implementation `twin` of operation `op`."""
+    _table.setdefault(op, {})[twin] = Twin(function, why_not)
+
+
+def choice() -> str:
+    """What is asked for now: one of `CHOICES`."""
+    asked = _choice.get() or os.environ.get("BRAIDLM_OPS", "auto")
+    return checked(asked)
+
+
+def checked(name: str) -> str:
+    """`name` if it is a choice, else an error that lists them."""
+    if name not in CHOICES:
+        raise UnavailableError(f"ops is {name!r}, but must be one of {', '.join(CHOICES)}")
+    return name
+
+
+@contextlib.contextmanager
+def using(name: str) -> Iterator[None]:
+    """Within the block, operations come from twin `name`; "auto" leaves an outer choice standing."""
+    checked(name)
+    if name == "auto":
+        yield
+        return
+    token = _choice.set(name)
+    try:
+        yield
+    finally:
+        _choice.reset(token)
+
+
+def why_not(op: str, twin: str) -> str | None:
+    """Why `twin` of `op` cannot run here, or None if it can."""
+    known = _table[op].get(twin)
+    return f"{op} has no {twin} implementation" if known is None else known.why_not()
+
+
+def resolve(op: str, device: str) -> str:
+    """The name of the twin that `op` uses on `device` ("cpu", "cuda") under the present choice."""
+    asked = choice()
+    if asked != "auto":
+        reason = why_not(op, asked)
+        if reason is not None:
+            raise UnavailableError(f"ops {asked!r} was asked for, but {reason}")
+        return asked
+    return next(twin for twin in _PREFERRED.get(device, ("reference",)) if why_not(op, twin) is None)
+
+
+def select(op: str, device: str) -> Callable[..., Any]:
+    """The function that computes `op` on `device` under the present choice."""
+    return _table[op][resolve(op, device)].function
+
+
+def report(device: str) -> list[tuple[str, str, str]]:
+    """For every operation: its name, the twin chosen on `device`, and why no faster one was."""
+    rows = []
+    for op in sorted(_table):
+        twin = resolve(op, device)
+        better = _PREFERRED.get(device, ("reference",))
+        reasons = [why_not(op, name) for name in better[: better.index(twin)]] if twin in better else []
+        rows.append((op, twin, "; ".join(r for r in reasons if r) or f"chosen by {choice()}"))
+    return rows

@@ -1,0 +1,23 @@
+"""Mixture of gated feed-forwards.
+
+    y = sum over the K largest router logits of softmax_K(logits) * down_e(silu(gate_e x) * up_e x)
+
+No capacity: no token is ever dropped. Legend: T = tokens, D = width, X = experts, F = expert
+width, K = experts a token.
+"""
+
+from torch import Tensor
+
+from .. import dispatch
+from . import reference
+
+dispatch.register("moe", "reference", reference.moe)
+
+
+def moe(x_TD: Tensor, router_XD: Tensor, gate_up_XFD: Tensor, down_XDF: Tensor, *, top_k: int) -> Tensor:
+    """Routes each token to its `top_k` experts; gate_up [X, 2F, D] holds gate rows, then up rows.
+
+    Router logits and weights are in float32 (float64 for float64 inputs); y is in x's dtype.
+    """
+    twin = dispatch.select("moe", x_TD.device.type)
+    return twin(x_TD, router_XD, gate_up_XFD, down_XDF, top_k=top_k)

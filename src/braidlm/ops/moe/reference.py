@@ -1,0 +1,29 @@
+"""Experts one after the other, in the order of their numbers, each on the tokens that chose it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..numerics import widened
+
+
+def moe(x_TD: Tensor, router_XD: Tensor, gate_up_XFD: Tensor, down_XDF: Tensor, *, top_k: int) -> Tensor:
+    """See the package."""
+    logits_TX = F.linear(widened(x_TD), widened(router_XD))
+    kept_TK, chosen_TK = logits_TX.topk(top_k, dim=-1)
+    weight_TK = kept_TK.softmax(-1)
+    # Choices sorted by expert: each expert's tokens are one contiguous run.
+    order = chosen_TK.flatten().argsort(stable=True)
+    token_of = order // top_k
+    counts = chosen_TK.flatten().bincount(minlength=router_XD.shape[0]).tolist()
+    outputs, begin = [], 0
+    for expert, count in enumerate(counts):
+        if not count:
+            continue
+        x = x_TD[token_of[begin : begin + count]]
+        gate, up = F.linear(x, gate_up_XFD[expert]).chunk(2, -1)
+        outputs.append(F.linear(F.silu(gate) * up, down_XDF[expert]))
+        begin += count
+    weighted = widened(torch.cat(outputs)) * weight_TK.flatten()[order][:, None]
+    y_TD = torch.zeros(x_TD.shape, dtype=weighted.dtype, device=x_TD.device)
+    return y_TD.index_add(0, token_of, weighted).to(x_TD.dtype)

@@ -1,0 +1,121 @@
+"""Packed batches: sequences of unequal length back to back, without padding.
+
+Legend: T = tokens of all rows together, R = rows (sequences), L = tokens of one row.
+
+A recurrence or a convolution must never cross from one row into the next. `over_rows` is the one
+place that sees to it: it hands an implementation dense [rows, L, ...] groups of equal length, so
+that each row is computed exactly as it would be alone, and cuts a row where its state is wanted.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of equal length and equal cuts."""
+
+    rows: tuple[int, ...]
+    length: int
+    cuts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Segments:
+    """`lengths` of the rows of a packed batch, and per row the offsets at which its state is wanted.
+
+    `marks[r]` are increasing offsets from 1 to `lengths[r]`; () everywhere by default.
+    """
+
+    lengths: tuple[int, ...]
+    marks: tuple[tuple[int, ...], ...] = ()
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """Offset of each row's first token in the packed batch, and the total at the end (cu_seqlens)."""
+        return (0, *accumulate(self.lengths))
+
+    @property
+    def total(self) -> int:
+        """Number of tokens of all rows together."""
+        return self.starts[-1]
+
+    def marks_of(self, row: int) -> tuple[int, ...]:
+        """Offsets at which the state of `row` is wanted."""
+        return self.marks[row] if self.marks else ()
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """Rows that can be computed together, rows without tokens left out."""
+        found: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+        for row, length in enumerate(self.lengths):
+            if length:
+                found.setdefault((length, self.marks_of(row)), []).append(row)
+        return tuple(Group(tuple(rows), length, cuts) for (length, cuts), rows in found.items())
+
+    def gather(self, x_T: Tensor, group: Group) -> Tensor:
+        """The rows of `group` out of a packed [T, ...] tensor, as [rows, L, ...]; a view where it can be."""
+        shape = (len(group.rows), group.length, *x_T.shape[1:])
+        first, last = self.starts[group.rows[0]], self.starts[group.rows[-1] + 1]
+        if last - first == len(group.rows) * group.length:
+            return x_T[first:last].reshape(shape)
+        return torch.cat([x_T[self.starts[r] : self.starts[r + 1]] for r in group.rows]).reshape(shape)
+
+    def scatter(self, parts: Sequence[Tensor]) -> Tensor:
+        """The inverse of `gather` over all groups: [rows, L, ...] parts as one packed [T, ...] tensor."""
+        if len(parts) == 1:
+            return parts[0].flatten(0, 1)
+        rows = {r: row_L for group, part in zip(self.groups, parts, strict=True) for r, row_L in zip(group.rows, part)}
+        return torch.cat([rows[r] for r in sorted(rows)])
+
+
+class Carried(NamedTuple):
+    """Outputs of a packed operation that carries state.
+
+    y_T: packed outputs. state_R: state after each row. marked[r][k]: state of row r at its k-th mark.
+    """
+
+    y_T: Tensor
+    state_R: Tensor
+    marked: tuple[tuple[Tensor, ...], ...]
+
+
+Step = Callable[..., tuple[Tensor, Tensor]]
+
+
+def over_rows(step: Step, inputs_T: Sequence[Tensor], state_R: Tensor, segments: Segments) -> Carried:
+    """Runs `step(*inputs_RL, state_R) -> (y_RL, state_R)` over every row of a packed batch."""
+    parts: list[Tensor] = []
+    finals: list[Tensor] = list(state_R.unbind(0))
+    marked: list[tuple[Tensor, ...]] = [()] * len(segments.lengths)
+    whole = len(segments.groups) == 1 and len(segments.groups[0].rows) == len(segments.lengths)
+    for group in segments.groups:
+        inputs_RL = [segments.gather(x_T, group) for x_T in inputs_T]
+        state = state_R if whole else torch.stack([finals[r] for r in group.rows])
+        y_RL, states = _in_pieces(step, inputs_RL, state, group)
+        parts.append(y_RL)
+        if whole and not group.cuts:
+            return Carried(segments.scatter(parts), states[-1], tuple(marked))
+        for i, row in enumerate(group.rows):
+            finals[row] = states[-1][i]
+            marked[row] = tuple(at[i] for at in states[: len(group.cuts)])
+    return Carried(segments.scatter(parts), torch.stack(finals), tuple(marked))
+
+
+def _in_pieces(step: Step, inputs_RL: Sequence[Tensor], state: Tensor, group: Group) -> tuple[Tensor, list[Tensor]]:
+    """`step` over pieces that end at the group's cuts: all outputs, and the state after each piece."""
+    ends = [cut for cut in group.cuts if cut < group.length] + [group.length]
+    outputs, states, begin = [], [], 0
+    for end in ends:
+        pieces = inputs_RL if len(ends) == 1 else [x_RL[:, begin:end] for x_RL in inputs_RL]
+        y_RL, state = step(*pieces, state)
+        outputs.append(y_RL)
+        states.append(state)
+        begin = end
+    return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)), states

