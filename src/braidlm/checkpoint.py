@@ -151,9 +151,8 @@ def _at(patterns: Sequence[str], i: int) -> tuple[str, ...]:
     return tuple(pattern.replace("{i}", str(i)) for pattern in patterns)
 
 
-def parameter_dtypes(model: nn.Module, dtype: torch.dtype) -> dict[str, torch.dtype]:
+def parameter_dtypes(model: Model, dtype: torch.dtype) -> dict[str, torch.dtype]:
     """The dtype of each parameter in a model of `dtype`: some stay in float32 (see `Model.precise_names`)."""
-    assert isinstance(model, Model)
     precise = set(model.precise_names()) if dtype != torch.float64 else set()
     return {name: torch.float32 if name in precise else dtype for name, _ in model.named_parameters()}
 
@@ -183,7 +182,7 @@ def fill(
                 raise CheckpointError(
                     f"tensor {theirs[0]} has the shape {list(tensor.shape)}, but the config needs {list(shapes[name])}"
                 )
-            _assign(model, name, tensor.to(device, dtypes[name]).contiguous())
+            assign(model, name, tensor.to(device, dtypes[name]).contiguous())
         if progress is not None:
             progress(done + 1, len(bound))
     used |= _check_others(model, source, rules, resolve)
@@ -234,7 +233,8 @@ def _check_others(
     return known
 
 
-def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:
+def assign(model: nn.Module, name: str, tensor: Tensor) -> None:
+    """Makes `tensor` the parameter called `name`, without copying it."""
     path, _, leaf = name.rpartition(".")
     setattr(model.get_submodule(path), leaf, nn.Parameter(tensor, requires_grad=False))
 

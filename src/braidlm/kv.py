@@ -54,6 +54,8 @@ def load(stored: Stored, dtype: torch.dtype) -> Tensor:
 
 
 def _join(parts: list[Stored]) -> Stored:
+    if len(parts) == 1:
+        return Stored(parts[0].data.clone(), None if parts[0].scale is None else parts[0].scale.clone())
     scales = [part.scale for part in parts if part.scale is not None]
     return Stored(torch.cat([part.data for part in parts]), torch.cat(scales) if scales else None)
 
@@ -152,8 +154,13 @@ class KvBatch:
         assert self.new_k is not None and self.new_v is not None
         return load(self.new_k, dtype), load(self.new_v, dtype)
 
-    def at(self, row: int, offset: int, segments: Segments) -> KeyValues:
-        """What `row` holds after the first `offset` of its new tokens."""
+    def after(self, row: int, segments: Segments) -> list[KeyValues]:
+        """What `row` holds at each of its marks and, last, after all of its new tokens; they share pages."""
         assert self.new_k is not None and self.new_v is not None
-        part = slice(segments.starts[row], segments.starts[row] + offset)
-        return self.past[row].append(self.new_k.rows(part), self.new_v.rows(part))
+        held, begin, made = self.past[row], segments.starts[row], []
+        for offset in (*segments.marks_of(row), segments.lengths[row]):
+            part = slice(begin, segments.starts[row] + offset)
+            held = held.append(self.new_k.rows(part), self.new_v.rows(part))
+            made.append(held)
+            begin = part.stop
+        return made

@@ -108,14 +108,16 @@ class Rotation:
 
     def rotate(self, x_THK: Tensor, rope: Rope) -> Tensor:
         """x with pair (i, i + dims/2) of each head turned by its position's angle; float32 inside."""
+        cos, sin = self._table(rope)
+        x = widened(x_THK[..., : rope.dims])
+        # The partner of each dimension lies half a head away; the sign is in the table.
+        turned = torch.addcmul(x * cos, x.roll(rope.dims // 2, -1), sin).to(x_THK.dtype)
+        return turned if rope.dims == x_THK.shape[-1] else torch.cat([turned, x_THK[..., rope.dims :]], -1)
+
+    def _table(self, rope: Rope) -> tuple[Tensor, Tensor]:
+        """Cosines, and sines that are negative in the first half: both [T, 1, dims]."""
         if rope not in self._tables:
-            angles = self._positions_T[:, None] * rope_frequencies(rope).to(self._positions_T.device)
-            self._tables[rope] = (angles.cos()[:, None], angles.sin()[:, None])
-        cos, sin = self._tables[rope]
-        half = rope.dims // 2
-        x = widened(x_THK)
-        first, second = x[..., :half], x[..., half : rope.dims]
-        turned = [first * cos - second * sin, second * cos + first * sin]
-        if rope.dims < x.shape[-1]:
-            turned.append(x[..., rope.dims :])
-        return torch.cat(turned, -1).to(x_THK.dtype)
+            angles = self._positions_T[:, None, None] * rope_frequencies(rope).to(self._positions_T.device)
+            cos, sin = angles.cos(), angles.sin()
+            self._tables[rope] = (torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))
+        return self._tables[rope]

@@ -1,7 +1,8 @@
 """Published full-size shapes by name, for `braid info`, planning, and building with random weights.
 
 Each shape is the published config, in the keys that its checkpoint uses; `hub` names the
-repository that holds its weights, `package` a Python package that carries them.
+repository that holds its weights, `package` a Python package that carries them. A checkpoint
+that is loaded is described by its own config.json, never by what stands here.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,9 @@ class Preset:
     def spec(self) -> ModelSpec:
         """The description."""
         return families.of_config(self.config).read(self.config)
+
+
+_EVERY_TENTH = (5, 15, 25, 35)
 
 
 def _mamba(width: int, layers: int, hub: str) -> Callable[[], Preset]:
@@ -137,9 +141,13 @@ def _bamba(hub: str) -> Callable[[], Preset]:
     return lambda: Preset(config, hub)
 
 
-def _granite(hub: str, attending: tuple[int, ...], **sizes: Any) -> Callable[[], Preset]:
+def _granite(hub: str, attending: tuple[int, ...], layers: int, width: int, **sizes: Any) -> Callable[[], Preset]:
     config = {
         "model_type": "granitemoehybrid",
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "layer_types": ["attention" if i in attending else "mamba" for i in range(layers)],
+        "vocab_size": 100352,
         "num_attention_heads": 12,
         "num_key_value_heads": 4,
         "attention_multiplier": 0.0078125,
@@ -147,7 +155,7 @@ def _granite(hub: str, attending: tuple[int, ...], **sizes: Any) -> Callable[[],
         "residual_multiplier": 0.22,
         "logits_scaling": 6,
         "position_embedding_type": "nope",
-        "mamba_d_head": 64,
+        "mamba_n_heads": 2 * width // 64,
         "mamba_d_state": 128,
         "mamba_n_groups": 1,
         "mamba_d_conv": 4,
@@ -157,24 +165,22 @@ def _granite(hub: str, attending: tuple[int, ...], **sizes: Any) -> Callable[[],
         "tie_word_embeddings": True,
         **sizes,
     }
-    layers = config["num_hidden_layers"]
-    config["layer_types"] = ["attention" if i in attending else "mamba" for i in range(layers)]
-    config["mamba_n_heads"] = config["mamba_expand"] * config["hidden_size"] // 64
     return lambda: Preset(config, hub)
 
 
-def _granite_tiny(hub: str, experts: int, vocab: int) -> Callable[[], Preset]:
-    return _granite(
-        hub,
-        (5, 15, 25, 35),
-        num_hidden_layers=40,
-        hidden_size=1536,
-        vocab_size=vocab,
-        num_local_experts=experts,
-        num_experts_per_tok=6,
-        intermediate_size=512,
-        shared_intermediate_size=1024,
-    )
+def _granite_moe(hub: str, width: int, experts: int, active: int, hidden: int, shared: int, **more: Any) -> Callable[[], Preset]:
+    sizes = {
+        "num_local_experts": experts,
+        "num_experts_per_tok": active,
+        "intermediate_size": hidden,
+        "shared_intermediate_size": shared,
+    }
+    return _granite(hub, _EVERY_TENTH, 40, width, **sizes, **more)
+
+
+def _granite_dense(hub: str, attending: tuple[int, ...], layers: int, width: int, hidden: int, **more: Any) -> Callable[[], Preset]:
+    sizes = {"num_local_experts": 0, "intermediate_size": hidden, "shared_intermediate_size": hidden}
+    return _granite(hub, attending, layers, width, **sizes, **more)
 
 
 def _llama(hub: str, width: int, layers: int, hidden: int, heads: int, kv_heads: int, **more: Any) -> Callable[[], Preset]:
@@ -230,8 +236,34 @@ PRESETS: dict[str, Callable[[], Preset]] = {
     "hymba-1.5b": _hymba("nvidia/Hymba-1.5B-Base"),
     "hymba-1.5b-instruct": _hymba("nvidia/Hymba-1.5B-Instruct"),
     "bamba-9b": _bamba("ibm-ai-platform/Bamba-9B-v1"),
-    "granite-4.0-tiny-preview": _granite_tiny("ibm-granite/granite-4.0-tiny-preview", 62, 49160),
-    "granite-4.0-tiny": _granite_tiny("ibm-granite/granite-4.0-h-tiny", 64, 100352),
+    "granite-4.0-tiny-preview": _granite_moe(
+        "ibm-granite/granite-4.0-tiny-preview", 1536, 62, 6, 512, 1024, vocab_size=49160
+    ),
+    "granite-4.0-tiny": _granite_moe("ibm-granite/granite-4.0-h-tiny", 1536, 64, 6, 512, 1024),
+    "granite-4.0-h-small": _granite_moe(
+        "ibm-granite/granite-4.0-h-small",
+        *(4096, 72, 10, 768, 1536),
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        logits_scaling=16,
+    ),
+    "granite-4.0-h-micro": _granite_dense(
+        "ibm-granite/granite-4.0-h-micro",
+        *(_EVERY_TENTH, 40, 2048, 8192),
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        attention_multiplier=0.015625,
+        logits_scaling=8,
+    ),
+    "granite-4.0-h-1b": _granite_dense("ibm-granite/granite-4.0-h-1b", _EVERY_TENTH, 40, 1536, 4096),
+    "granite-4.0-h-350m": _granite_dense(
+        "ibm-granite/granite-4.0-h-350m",
+        *((10, 13, 17, 27), 32, 768, 2048),
+        mamba_n_heads=48,
+        attention_multiplier=0.015625,
+        logits_scaling=3,
+        max_position_embeddings=32768,
+    ),
     "llama-3.1-8b": _llama("meta-llama/Llama-3.1-8B", 4096, 32, 14336, 32, 8, **_LLAMA31),
     "llama-3.2-1b": _llama("meta-llama/Llama-3.2-1B", 2048, 16, 8192, 32, 8, head_dim=64, **_LLAMA3),
     "llama-3.2-3b": _llama("meta-llama/Llama-3.2-3B", 3072, 28, 8192, 24, 8, head_dim=128, **_LLAMA3),

@@ -10,7 +10,7 @@ sequences can share them; a ring lets go of a page once no later query can see a
 from dataclasses import dataclass
 from typing import Literal
 
-PAGE_TOKENS = 64
+PAGE_TOKENS = 128
 
 SlotDtype = Literal["activation", "float32", "complex64"]
 ITEM_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "fp8": 1, "int8": 1, "complex64": 8}

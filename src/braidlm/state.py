@@ -83,16 +83,17 @@ class LayerState:
     kv: KvBatch | None = None
     marked: dict[str, tuple[tuple[Tensor, ...], ...]] = field(default_factory=dict)
 
-    def row(self, index: int, segments: Segments, mark: int | None, owner: bool) -> LayerRow:
-        """One sequence after its tokens, or at its `mark`-th mark."""
+    def rows(self, index: int, segments: Segments, *, owns_kv: bool) -> list[LayerRow]:
+        """One sequence at each of its marks and, last, after all of its new tokens."""
         alone = len(segments.lengths) == 1
-        if mark is None:
-            fixed = {name: t[0] if alone else t[index].clone() for name, t in self.fixed.items()}
-            offset = segments.lengths[index]
-        else:
-            fixed = {name: at[index][mark].clone() for name, at in self.marked.items()}
-            offset = segments.marks_of(index)[mark]
-        return LayerRow(fixed, self.kv.at(index, offset, segments) if self.kv and owner else None)
+        marks = range(len(segments.marks_of(index)))
+        fixed = [{name: at[index][mark].clone() for name, at in self.marked.items()} for mark in marks]
+        # A row of a batch is copied out, so that it does not keep the whole batch's memory.
+        fixed.append({name: t[0] if alone else t[index].clone() for name, t in self.fixed.items()})
+        if not owns_kv:
+            return [LayerRow(slots, None) for slots in fixed]
+        assert self.kv is not None
+        return [LayerRow(*both) for both in zip(fixed, self.kv.after(index, segments), strict=True)]
 
 
 class State:
@@ -190,20 +191,16 @@ class State:
     def advanced(self, layers: Sequence[LayerState], segments: Segments) -> tuple["State", tuple["State", ...]]:
         """The rows after a pass that returned `layers`, and for each row its states at its marks."""
 
-        def row(index: int, mark: int | None) -> Row:
-            offset = segments.lengths[index] if mark is None else segments.marks_of(index)[mark]
-            made = tuple(
-                layer.row(index, segments, mark, old.kv is not None)
-                for layer, old in zip(layers, self._rows[index].layers, strict=True)
-            )
-            return Row(self._rows[index].length + offset, made)
-
-        finals = self._with(row(index, None) for index in range(len(self._rows)))
-        marked = tuple(
-            self._with(row(index, mark) for mark in range(len(segments.marks_of(index))))
-            for index in range(len(self._rows))
-        )
-        return finals, marked
+        finals: list[Row] = []
+        marked: list[State] = []
+        for index, old in enumerate(self._rows):
+            pairs = zip(layers, old.layers, strict=True)
+            stages = zip(*(layer.rows(index, segments, owns_kv=was.kv is not None) for layer, was in pairs), strict=True)
+            offsets = (*segments.marks_of(index), segments.lengths[index])
+            rows = [Row(old.length + n, stage) for n, stage in zip(offsets, stages, strict=True)]
+            finals.append(rows[-1])
+            marked.append(self._with(rows[:-1]))
+        return self._with(finals), tuple(marked)
 
     def save(self, path: str | Path) -> None:
         """Writes all rows to one safetensors file, whole or not at all."""

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import SpecError
 from ..spec import Attention, Block, Mamba2, Mlp, ModelSpec, Norm, require
 from .base import (
     Config,
     Family,
     NameRule,
     attention_names,
-    first_block,
+    first_mixer,
+    first_mlp,
     gated_mlp_names,
     outer_names,
     read_rope,
@@ -62,9 +62,7 @@ def _attending(config: Config, layers: int) -> set[int]:
 
 def config(spec: ModelSpec) -> dict[str, Any]:
     """Writes a published config."""
-    attention, mlp = first_block(spec, Attention), spec.blocks[0].ffn
-    if not isinstance(mlp, Mlp):
-        raise SpecError("every block must have a gated feed-forward")
+    attention, mlp = first_mixer(spec, Attention), first_mlp(spec)
     return {
         "architectures": ["BambaForCausalLM"],
         "model_type": "bamba",
@@ -83,7 +81,7 @@ def config(spec: ModelSpec) -> dict[str, Any]:
         "max_position_embeddings": spec.max_positions,
         "tie_word_embeddings": spec.tied,
         **write_rope(attention.rope),
-        **write_mamba2(first_block(spec, Mamba2), spec.width),
+        **write_mamba2(first_mixer(spec, Mamba2), spec.width),
     }
 
 

@@ -8,13 +8,25 @@ the model does not have at some block is not used there, so one table serves mix
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from ..errors import SpecError
-from ..spec import LinearScaling, Llama3Scaling, ModelSpec, Rope, RopeScaling
+from ..spec import (
+    Attention,
+    Hyena,
+    LinearScaling,
+    Llama3Scaling,
+    Mamba,
+    Mamba2,
+    Mlp,
+    ModelSpec,
+    Parallel,
+    Rope,
+    RopeScaling,
+)
 
 MAX_LAYERS = 10_000
 
@@ -163,12 +175,23 @@ def write_rope(rope: Rope | None) -> dict[str, Any]:
     return keys
 
 
-def first_block(spec: ModelSpec, *kinds: type) -> Any:
-    """The first mixer of one of `kinds`; `SpecError` if there is none."""
+Mixer = TypeVar("Mixer", Attention, Hyena, Mamba, Mamba2, Parallel)
+
+
+def first_mixer(spec: ModelSpec, kind: type[Mixer]) -> Mixer:
+    """The first mixer of a kind; `SpecError` if there is none."""
     for block in spec.blocks:
-        if isinstance(block.mixer, kinds):
+        if isinstance(block.mixer, kind):
             return block.mixer
-    raise SpecError(f"there is no {' or '.join(kind.__name__ for kind in kinds)} block")
+    raise SpecError(f"there is no {kind.__name__} block")
+
+
+def first_mlp(spec: ModelSpec) -> Mlp:
+    """The first block's feed-forward; `SpecError` if it is not a plain gated one."""
+    ffn = spec.blocks[0].ffn
+    if not isinstance(ffn, Mlp):
+        raise SpecError("the blocks must have a gated feed-forward each")
+    return ffn
 
 
 Read = Callable[[Sequence[Tensor], Sequence[torch.Size]], Sequence[Tensor]]

@@ -15,7 +15,7 @@ from .base import (
     Gguf,
     NameRule,
     attention_names,
-    first_block,
+    first_mixer,
     gguf_outer_names,
     joined,
     outer_names,
@@ -88,7 +88,7 @@ def _feed_forward(config: Config) -> FeedForward:
 
 def config(spec: ModelSpec) -> dict[str, Any]:
     """Writes a published config."""
-    attention, ffn = first_block(spec, Attention), spec.blocks[0].ffn
+    attention, ffn = first_mixer(spec, Attention), spec.blocks[0].ffn
     shared = ffn.shared if isinstance(ffn, Moe) else ffn
     if shared is None:
         raise SpecError("every block must have a shared MLP")
@@ -181,7 +181,7 @@ def _gguf_names(spec: ModelSpec) -> Sequence[NameRule]:
     ffn, mixer = "blocks.{i}.ffn", "blocks.{i}.mixer"
     moe = isinstance(spec.blocks[0].ffn, Moe)
     shared, suffix = (f"{ffn}.shared", "_shexp") if moe else (ffn, "")
-    attention = first_block(spec, Attention)
+    attention = first_mixer(spec, Attention)
     rules: list[NameRule] = [
         *gguf_outer_names(spec),
         rename("blk.{i}.ffn_norm.weight", "blocks.{i}.ffn_norm.weight"),

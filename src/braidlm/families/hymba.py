@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import SpecError
 from ..spec import Attention, Block, Mamba, Mlp, ModelSpec, Norm, NtkScaling, Parallel, Rope, require
-from .base import Alias, Config, Family, NameRule, rename, split
+from .base import Alias, Config, Family, NameRule, first_mlp, rename, split
 
 IGNORED = frozenset(
     """attn_hidden_size attn_implementation_new calc_logits_for_entire_prompt conv_dim kq_head_dim
@@ -104,13 +104,11 @@ def spec(config: Config) -> ModelSpec:
 
 def config(spec: ModelSpec) -> dict[str, Any]:
     """Writes a published config."""
-    mixers = [block.mixer for block in spec.blocks]
-    if not all(isinstance(mixer, Parallel) and isinstance(mixer.ssm, Mamba) for mixer in mixers):
-        raise SpecError("every block must be attention and Mamba in parallel")
-    attentions: list[Attention] = [mixer.attention for mixer in mixers]  # type: ignore[union-attr]
-    ssm, mlp = mixers[0].ssm, spec.blocks[0].ffn  # type: ignore[union-attr]
-    if not isinstance(mlp, Mlp) or not isinstance(ssm, Mamba):
-        raise SpecError("every block must have a gated feed-forward")
+    mixers = [block.mixer for block in spec.blocks if isinstance(block.mixer, Parallel)]
+    if len(mixers) < len(spec.blocks) or not isinstance(mixers[0].ssm, Mamba):
+        raise SpecError("the blocks must be attention and Mamba in parallel")
+    attentions = [mixer.attention for mixer in mixers]
+    ssm, mlp = mixers[0].ssm, first_mlp(spec)
     groups: dict[int, list[int]] = {}
     for index, attention in enumerate(attentions):
         if attention.kv_from is not None:

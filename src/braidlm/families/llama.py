@@ -12,7 +12,8 @@ from .base import (
     Gguf,
     NameRule,
     attention_names,
-    first_block,
+    first_mixer,
+    first_mlp,
     gated_mlp_names,
     gguf_outer_names,
     outer_names,
@@ -62,9 +63,7 @@ def _window(config: Config) -> int | None:
 
 def config(spec: ModelSpec) -> dict[str, Any]:
     """Writes a transformers config: Mistral's where attention has a window."""
-    mixer, mlp = first_block(spec, Attention), spec.blocks[0].ffn
-    if not isinstance(mlp, Mlp):
-        raise SpecError("every block must have a gated feed-forward")
+    mixer, mlp = first_mixer(spec, Attention), first_mlp(spec)
     kind = "llama" if mixer.window is None else "mistral"
     return {
         "architectures": [f"{kind.capitalize()}ForCausalLM"],
@@ -125,7 +124,7 @@ def _gguf_config(fields: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]
 
 
 def _gguf_names(spec: ModelSpec) -> Sequence[NameRule]:
-    attention = first_block(spec, Attention)
+    attention = first_mixer(spec, Attention)
     sizes = {"q": attention.heads, "k": attention.kv_heads}
     rules: list[NameRule] = [
         *gguf_outer_names(spec),

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..spec import Block, Mamba, ModelSpec, Norm
-from .base import Config, Family, Gguf, NameRule, first_block, gguf_outer_names, mapped, rename, reshape
+from .base import Config, Family, Gguf, NameRule, first_mixer, gguf_outer_names, mapped, rename, reshape
 from .mamba_common import ORIGINAL_IGNORED, is_original, original_config, original_outer, outer_names
 
 IGNORED = frozenset(
@@ -40,7 +40,7 @@ def spec(config: Config) -> ModelSpec:
 
 def config(spec: ModelSpec) -> dict[str, Any]:
     """Writes a transformers config."""
-    mixer = first_block(spec, Mamba)
+    mixer = first_mixer(spec, Mamba)
     return {
         "architectures": ["MambaForCausalLM"],
         "model_type": "mamba",
@@ -97,7 +97,7 @@ def _original_spec(config: Config) -> ModelSpec:
 
 
 def _original_config(spec: ModelSpec) -> dict[str, Any]:
-    mixer = first_block(spec, Mamba)
+    mixer = first_mixer(spec, Mamba)
     ssm_cfg = {
         "d_state": mixer.d_state,
         "d_conv": mixer.conv,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..spec import Block, Mamba2, ModelSpec, Norm
-from .base import Config, Family, Gguf, NameRule, first_block, gguf_outer_names
+from .base import Config, Family, Gguf, NameRule, first_mixer, gguf_outer_names
 from .mamba_common import (
     ORIGINAL_IGNORED,
     gguf_mamba2_names,
@@ -52,7 +52,7 @@ def spec(config: Config) -> ModelSpec:
 
 def config(spec: ModelSpec) -> dict[str, Any]:
     """Writes a transformers config."""
-    mixer = first_block(spec, Mamba2)
+    mixer = first_mixer(spec, Mamba2)
     return {
         "architectures": ["Mamba2ForCausalLM"],
         "model_type": "mamba2",
@@ -104,7 +104,7 @@ def _original_spec(config: Config) -> ModelSpec:
 
 
 def _original_config(spec: ModelSpec) -> dict[str, Any]:
-    mixer = first_block(spec, Mamba2)
+    mixer = first_mixer(spec, Mamba2)
     ssm_cfg = {
         "layer": "Mamba2",
         "d_state": mixer.d_state,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..spec import Attention, Block, Hyena, LinearScaling, Mlp, ModelSpec, Norm, Rope, attention_of, require
-from .base import Alias, Config, Drop, Family, NameRule, rename, reshape, split
+from .base import Alias, Config, Drop, Family, NameRule, first_mixer, first_mlp, rename, reshape, split
 
 IGNORED = frozenset(
     """column_split inference_mode log_intermediate_values make_vocab_size_divisible_by mlp_init_method
@@ -57,11 +57,8 @@ def spec(config: Config) -> ModelSpec:
 
 
 def config(spec: ModelSpec) -> dict[str, Any]:
-    """Writes a published config; what a model without attention or without Hyena leaves open is left out."""
-    kinds = {type(block.mixer): block.mixer for block in spec.blocks}
-    attention, hyena = kinds.get(Attention), kinds.get(Hyena)
-    mlp = spec.blocks[0].ffn
-    assert isinstance(attention, Attention) and isinstance(hyena, Hyena) and isinstance(mlp, Mlp)
+    """Writes a published config."""
+    attention, hyena, mlp = first_mixer(spec, Attention), first_mixer(spec, Hyena), first_mlp(spec)
     scaling = attention.rope.scaling if attention.rope else None
     indices = [i for i, block in enumerate(spec.blocks) if attention_of(block.mixer)]
     return {

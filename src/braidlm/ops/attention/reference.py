@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ..segments import Segments
 
-QUERY_BLOCK = 512
+QUERY_BLOCK = 256
+# From this length on, the fused kernel skips masked keys by itself if it sees the whole square.
+WHOLE_SQUARE = 1024
 
 
 def attention(
@@ -58,9 +60,10 @@ def _blocks(
     if value_dim != k.shape[3]:  # the fused kernel wants equal sizes; zeros change neither scores nor values
         size = max(value_dim, k.shape[3])
         q, k, v = (F.pad(t, (0, size - t.shape[3])) for t in (q, k, v))
+    block = length if window is None and length == held >= WHOLE_SQUARE else QUERY_BLOCK
     outputs = []
-    for begin in range(0, length, QUERY_BLOCK):
-        end = min(begin + QUERY_BLOCK, length)
+    for begin in range(0, length, block):
+        end = min(begin + block, length)
         keys = slice(0, held - length + end)
         k_block, v_block, at = k[:, :, keys], v[:, :, keys], positions_S[keys]
         if window is not None:

@@ -10,11 +10,8 @@ from ..numerics import widened
 def rms_norm(x_D: Tensor, weight_D: Tensor, eps: float, *, eps_outside_root: bool, dtype: torch.dtype) -> Tensor:
     """See the package."""
     x_D = widened(x_D)
-    weight_D = weight_D.to(x_D.dtype)
-    if not eps_outside_root:
-        return F.rms_norm(x_D, weight_D.shape, weight_D, eps).to(dtype)
-    root = x_D.square().mean(-1, keepdim=True).sqrt()
-    return (x_D / (root + eps) * weight_D).to(dtype)
+    scale = 1 / (_root(x_D, 0.0) + eps) if eps_outside_root else 1 / _root(x_D, eps)
+    return (x_D * scale * weight_D.to(x_D.dtype)).to(dtype)
 
 
 def gated_rms_norm(
@@ -23,5 +20,10 @@ def gated_rms_norm(
     """See the package."""
     y_D = widened(y_D)
     gated = (y_D * F.silu(gate_D.to(y_D.dtype))).unflatten(-1, (groups, -1))
-    normed = F.rms_norm(gated, gated.shape[-1:], None, eps).flatten(-2)
+    normed = (gated / _root(gated, eps)).flatten(-2)
     return (normed * weight_D.to(y_D.dtype)).to(dtype)
+
+
+def _root(x: Tensor, eps: float) -> Tensor:
+    """sqrt(mean(x^2) + eps) over the last dimension, kept; one fast pass over x."""
+    return (torch.linalg.vector_norm(x, dim=-1, keepdim=True).square() / x.shape[-1] + eps).sqrt()

@@ -1,0 +1,15 @@
+.PHONY: check test test-ref bench
+
+check:
+	ruff check .
+	ruff format --check .
+	mypy
+
+test:
+	pytest -n 2
+
+test-ref:
+	BRAIDLM_OPS=reference pytest -n 2 tests/ops tests/state tests/families
+
+bench:
+	python benchmarks/prefill.py

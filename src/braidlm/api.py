@@ -1,0 +1,290 @@
+"""The stable surface: `LanguageModel`, what `load` and `build` return.
+
+Here alone a batch is `[B, L]` or a list of sequences; below, everything is packed.
+
+Legend: B = sequences, L = tokens of each, V = vocabulary, D = width.
+"""
+
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import saving
+from .errors import InputError
+from .generate import Token, check_length, generate
+from .model import Logits, Model
+from .ops import Segments, dispatch
+from .sampling import Sampling
+from .saving import Origin
+from .spec import ModelSpec
+from .state import State
+from .tokenizer import Tokenizer
+
+Ids = Tensor | Sequence[Tensor] | Sequence[Sequence[int]]
+Messages = Sequence[Mapping[str, Any]]
+Prompt = str | Sequence[int] | Tensor | Messages
+
+
+class Forward(NamedTuple):
+    """What `LanguageModel.forward` gives when more than logits is asked for.
+
+    logits: as `forward` says, or None. taps: name -> hidden states, shaped as logits are but D
+    wide. states: for each sequence, its states at the positions asked for.
+    """
+
+    logits: Tensor | list[Tensor] | None
+    taps: dict[str, Tensor | list[Tensor]]
+    states: tuple[State, ...]
+
+
+def _with_ops(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Runs a method under the model's own choice of implementations."""
+
+    @functools.wraps(method)
+    def wrapped(self: "LanguageModel", *args: Any, **kwargs: Any) -> Any:
+        with dispatch.using(self.ops):
+            return method(self, *args, **kwargs)
+
+    return wrapped
+
+
+class LanguageModel:
+    """A model with its tokenizer. `model.network` is the torch module, for training and inspection."""
+
+    def __init__(self, network: Model, tokenizer: Tokenizer | None, origin: Origin, *, ops: str = "auto") -> None:
+        self.network = network
+        self.tokenizer = tokenizer
+        self.origin = origin
+        self.ops = dispatch.checked(ops)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's description."""
+        return self.network.spec
+
+    @_with_ops
+    def new_state(self, batch: int = 1, kv_dtype: str | None = None) -> State:
+        """`batch` sequences that have seen no token.
+
+        `kv_dtype` stores keys and values as "float32", "bfloat16" ("bf16"), "float16", "fp8" or
+        "int8"; None as activations are.
+        """
+        if batch < 1:
+            raise InputError(f"batch is {batch}, but must be at least 1")
+        return self.network.new_state(batch, kv_dtype)
+
+    def load_state(self, path: str | Path, kv_dtype: str | None = None) -> State:
+        """The sequences that `State.save` wrote; `StateError` if they belong to another model or precision."""
+        return self.new_state(1, kv_dtype).load(path)
+
+    @_with_ops
+    def forward(
+        self,
+        ids: Ids,
+        *,
+        state: State | None = None,
+        logits: Logits = "all",
+        taps: Collection[str] = (),
+        state_at: Sequence[Sequence[int]] | None = None,
+    ) -> Any:
+        """Logits for every token, [B, L, V] in float32; a list of [L_b, V] for a list of sequences.
+
+        `ids` is [B, L] int64, or a list of 1-D sequences of unequal length. `state` (one row a
+        sequence) is moved along, so calls may follow one another with any number of tokens; with
+        it, no gradient is recorded. `logits` "last" gives [B, V], one row a sequence; None gives
+        no logits. `taps` names hidden states to return ("embed", "blocks.0", ..., "norm").
+        `state_at` gives, for each sequence, increasing numbers of new tokens after which its
+        state is wanted; one pass serves them all. With taps or state_at, or without logits, the
+        result is a `Forward`.
+
+        Raises `InputError` for ids out of range or without tokens, `ContextLengthError` beyond the declared
+        length (never silently truncated), `StateError` for another model's state.
+        """
+        rows, dense = self._rows(ids)
+        self._check_taps(taps)
+        if state is not None:
+            state.require(self.network.fingerprint(), state.precision)
+            if len(state) != len(rows):
+                raise InputError(f"ids have {len(rows)} sequences, but the state has {len(state)}")
+            for length, row in zip(state.lengths, rows, strict=True):
+                check_length(length + len(row), self.spec.max_positions)
+            with torch.no_grad():
+                return self._forward(rows, dense, state, logits, taps, state_at, commit=True)
+        for row in rows:
+            check_length(len(row), self.spec.max_positions)
+        return self._forward(rows, dense, self.network.new_state(len(rows)), logits, taps, state_at, commit=False)
+
+    def _forward(
+        self,
+        rows: list[Tensor],
+        dense: bool,
+        state: State,
+        logits: Logits,
+        taps: Collection[str],
+        state_at: Sequence[Sequence[int]] | None,
+        *,
+        commit: bool,
+    ) -> Any:
+        segments = Segments(tuple(len(row) for row in rows), _marks(state_at, rows))
+        out = self.network(torch.cat(rows).to(self.network.device), segments, state, logits=logits, taps=taps)
+        if commit:
+            state.commit(out.state)
+
+        def shaped(packed: Tensor) -> Tensor | list[Tensor]:
+            if dense:
+                return packed.unflatten(0, (len(rows), -1))
+            return list(packed.split(list(segments.lengths)))
+
+        made = None if out.logits is None else out.logits if logits == "last" else shaped(out.logits)
+        if made is not None and not taps and state_at is None:
+            return made
+        return Forward(made, {name: shaped(hidden) for name, hidden in out.taps.items()}, out.marked)
+
+    def _rows(self, ids: Ids) -> tuple[list[Tensor], bool]:
+        """The sequences as 1-D tensors, and whether they came as one [B, L] tensor."""
+        dense = isinstance(ids, Tensor)
+        if isinstance(ids, Tensor) and ids.dim() != 2:
+            raise InputError(f"ids have the shape {list(ids.shape)}, but must be [B, L], or a list of 1-D sequences")
+        rows = [torch.as_tensor(row) for row in ids]
+        if not rows or not sum(row.numel() for row in rows) or (dense and not rows[0].numel()):
+            raise InputError("ids hold no token; give at least one")
+        rows = [row.to(torch.int64) if row.numel() == 0 else row for row in rows]
+        for number, row in enumerate(rows):
+            if row.dim() != 1 or row.is_floating_point() or row.dtype == torch.bool:
+                raise InputError(f"sequence {number} must be a 1-D tensor of whole numbers, not {row.dtype} {list(row.shape)}")
+            self._check_range(row)
+        return [row.to(torch.int64) for row in rows], dense
+
+    def _check_range(self, ids_L: Tensor) -> None:
+        wrong = (ids_L < 0) | (ids_L >= self.spec.vocab)
+        if bool(wrong.any()):
+            first = int(ids_L[wrong][0])
+            raise InputError(f"token id {first} is out of range: this model has the ids 0 to {self.spec.vocab - 1}")
+
+    def _check_taps(self, taps: Collection[str]) -> None:
+        known = {"embed", "norm", *(f"blocks.{i}" for i in range(len(self.spec.blocks)))}
+        for name in taps:
+            if name not in known:
+                raise InputError(f"there is no layer {name!r} to tap; there are embed, blocks.0 to "
+                                 f"blocks.{len(self.spec.blocks) - 1}, and norm")
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Token ids of a text, of chat messages (through the model's template), or ids as they are."""
+        if isinstance(prompt, Tensor):
+            prompt = prompt.tolist()
+        if not isinstance(prompt, str) and all(isinstance(item, int) for item in prompt):
+            ids = [int(item) for item in prompt]  # type: ignore[call-overload]
+        else:
+            ids = self._encode_text(prompt)  # type: ignore[arg-type]
+        if not ids:
+            raise InputError("the prompt is empty; give at least one token")
+        self._check_range(torch.tensor(ids))
+        return ids
+
+    def _encode_text(self, prompt: str | Messages) -> list[int]:
+        if self.tokenizer is None:
+            raise InputError("this checkpoint has no tokenizer; give the prompt as token ids")
+        if isinstance(prompt, str):
+            return self.tokenizer.encode(prompt)
+        # The template writes the start token itself.
+        return self.tokenizer.encode(self.tokenizer.render(prompt), add_bos=False)
+
+    def stream(
+        self, prompt: Prompt, *, state: State | None = None, kv_dtype: str | None = None, **options: Any
+    ) -> Iterator[Token]:
+        """Tokens as they are made, each with .id, .text, .logprob and .finish ("stop" or "length" on the last).
+
+        `prompt` is text, token ids, or chat messages; `options` are those of `sampling.Sampling`: max_new_tokens,
+        temperature, top_p, top_k, min_p, repetition_penalty, stop, seed. With `state` (one row)
+        the prompt continues that sequence; afterwards the state has seen everything but the last token.
+        """
+        ids, sampling = self.encode(prompt), _sampling(options)
+        state = self._state_for(state, 1, kv_dtype)
+        check_length(state.lengths[0] + len(ids), self.spec.max_positions)
+        return (token for _, token in self._generate([ids], state, sampling))
+
+    def generate(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        *,
+        state: State | None = None,
+        kv_dtype: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """The generated text of a prompt, or a list of texts for a list of prompts (run as one ragged batch).
+
+        Options are those of `stream`. Without a tokenizer, token ids are returned instead of text.
+        """
+        single = _is_single(prompt)
+        prompts = [self.encode(item) for item in ([prompt] if single else prompt)]  # type: ignore[list-item]
+        made: list[list[Token]] = [[] for _ in prompts]
+        for row, token in self._generate(prompts, self._state_for(state, len(prompts), kv_dtype), _sampling(options)):
+            made[row].append(token)
+        if self.tokenizer is None:
+            results: list[Any] = [[token.id for token in tokens] for tokens in made]
+        else:
+            results = ["".join(token.text for token in tokens) for tokens in made]
+        return results[0] if single else results
+
+    def _state_for(self, state: State | None, rows: int, kv_dtype: str | None) -> State:
+        if state is None:
+            return self.new_state(rows, kv_dtype)
+        state.require(self.network.fingerprint(), state.precision)
+        if len(state) != rows:
+            raise InputError(f"there are {rows} prompts, but the state has {len(state)} rows")
+        return state
+
+    def _generate(self, prompts: list[list[int]], state: State, sampling: Sampling) -> Iterator[tuple[int, Token]]:
+        texts = [self.tokenizer.stream() for _ in prompts] if self.tokenizer else None
+        run = generate(self.network, prompts, state, [sampling] * len(prompts), ends=self.origin.ends, texts=texts)
+        while True:
+            # The choice of implementations and of gradients must not leak to the caller between tokens.
+            with dispatch.using(self.ops), torch.no_grad():
+                item = next(run, None)
+            if item is None:
+                return
+            yield item
+
+    def save(self, directory: str | Path, format: str = "hf", progress: Callable[[int, int], None] | None = None) -> None:
+        """Writes a directory that appears whole or not at all.
+
+        `format` "hf" is the published layout of the model's family, "braidlm" our own (any spec),
+        "mamba-original" or "mamba2-original" the state-spaces one.
+        """
+        saving.save(self.network, self.tokenizer, self.origin, directory, format, progress)
+
+
+def _marks(state_at: Sequence[Sequence[int]] | None, rows: list[Tensor]) -> tuple[tuple[int, ...], ...]:
+    if state_at is None:
+        return ()
+    if len(state_at) != len(rows):
+        raise InputError(f"state_at is for {len(state_at)} sequences, but ids have {len(rows)}")
+    marks = tuple(tuple(int(at) for at in positions) for positions in state_at)
+    for positions, row in zip(marks, rows, strict=True):
+        if list(positions) != sorted(set(positions)) or any(not 0 < at <= len(row) for at in positions):
+            raise InputError(f"state_at has {list(positions)}, but must hold increasing numbers from 1 to {len(row)}")
+    return marks
+
+
+def _sampling(options: Mapping[str, Any]) -> Sampling:
+    stop = options.get("stop", ())
+    stop = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    try:
+        return Sampling(**{**options, "stop": stop})
+    except TypeError:
+        known = ", ".join(Sampling.__dataclass_fields__)
+        unknown = sorted(set(options) - set(Sampling.__dataclass_fields__))
+        raise InputError(f"unknown option {unknown[0]!r}; there are {known}" if unknown else "an option has a wrong type") from None
+
+
+def _is_single(prompt: Any) -> bool:
+    """Whether `prompt` is one prompt and not a list of them."""
+    if isinstance(prompt, str):
+        return True
+    if isinstance(prompt, Tensor):
+        return prompt.dim() == 1
+    return len(prompt) == 0 or isinstance(prompt[0], (int, Mapping))

@@ -1,0 +1,150 @@
+"""`braid chat`: a conversation in the terminal."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from ..conversation import Conversation
+from ..errors import BraidError
+from .common import AllowPickle, Device, Dtype, KvDtype, ModelArgument, Ops, Threads, err, load_model, size
+from .generate import MaxTokens, MinP, Penalty, Seed, Temperature, TopK, TopP
+
+EXAMPLE = "Example: braid chat smollm2-135m"
+
+HELP = """\
+/save FILE   write the conversation and its state     /load FILE   go on with a saved one
+/reset       start again                              /stats       tokens, speed, bytes of state
+/help        this text                                /quit        leave (or Ctrl-D)
+A line that ends with \\ goes on in the next line; a line of three quotation marks begins and ends a block of lines."""
+
+
+def command(
+    model: ModelArgument,
+    system: Annotated[str | None, typer.Option(help="System message.", show_default=False)] = None,
+    max_tokens: MaxTokens = 512,
+    temperature: Temperature = 0.2,
+    top_p: TopP = 0.9,
+    top_k: TopK = 0,
+    min_p: MinP = 0.0,
+    repetition_penalty: Penalty = 1.0,
+    seed: Seed = None,
+    dtype: Dtype = "auto",
+    kv_dtype: KvDtype = None,
+    device: Device = "cpu",
+    ops: Ops = "auto",
+    threads: Threads = None,
+    allow_pickle: AllowPickle = False,
+) -> None:
+    """Talk with MODEL. Earlier turns are not read again. Commands: /save /load /reset /stats /help /quit."""
+    language = load_model(model, dtype=dtype, device=device, ops=ops, allow_pickle=allow_pickle, threads=threads)
+    options = {
+        "max_new_tokens": max_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "seed": seed,
+    }
+    Session(Conversation(language, system, kv_dtype), options).run()
+
+
+class Session:
+    """Reads lines, answers, and keeps the figures of the last answer."""
+
+    def __init__(self, conversation: Conversation, options: dict[str, object]) -> None:
+        self._conversation = conversation
+        self._options = options
+        self._seconds = 0.0
+        self._first = 0.0
+
+    def run(self) -> None:
+        """Until the user leaves."""
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401 (gives input() history and editing)
+        err.print("Type a message, /help for commands, Ctrl-D to leave.", style="dim")
+        for text in messages():
+            try:
+                if text.startswith("/"):
+                    if self._command(text):
+                        return
+                else:
+                    self._answer(text)
+            except BraidError as error:
+                err.print(f"braid: {error}", markup=False)
+
+    def _command(self, text: str) -> bool:
+        """Whether the user wants to leave."""
+        name, _, argument = text.partition(" ")
+        argument = argument.strip()
+        if name in ("/quit", "/exit"):
+            return True
+        if name in ("/save", "/load") and not argument:
+            err.print(f"{name} needs a file name", markup=False)
+        elif name == "/save":
+            self._conversation.save(argument)
+            err.print(f"saved to {argument}", markup=False)
+        elif name == "/load":
+            self._conversation.load(argument)
+            err.print(f"{len(self._conversation.messages)} messages, {self._conversation.tokens} tokens")
+        elif name == "/reset":
+            self._conversation.reset()
+        elif name == "/stats":
+            err.print(self._stats())
+        elif name == "/help":
+            err.print(HELP, markup=False)
+        else:
+            err.print(f"there is no command {name}; /help lists them", markup=False)
+        return False
+
+    def _answer(self, text: str) -> None:
+        begun, self._first = time.perf_counter(), 0.0
+        try:
+            for token in self._conversation.reply(text, **self._options):
+                self._first = self._first or time.perf_counter() - begun
+                typer.echo(token.text, nl=False)
+        except KeyboardInterrupt:
+            err.print("\n(stopped)", style="dim")
+        self._seconds = time.perf_counter() - begun
+        typer.echo()
+
+    def _stats(self) -> str:
+        turn, conversation = self._conversation.turn, self._conversation
+        speed = (turn.made - 1) / (self._seconds - self._first) if turn.made > 1 else 0.0
+        return (
+            f"conversation: {conversation.tokens} tokens, state {size(conversation.state.nbytes)}; "
+            f"last turn: {turn.prompt} prompt tokens run ({turn.repeated} of them again) in {self._first:.2f} s, "
+            f"{turn.made} made at {speed:.1f} tokens/s"
+        )
+
+
+def messages() -> Iterator[str]:
+    """Messages from standard input, until its end."""
+    while True:
+        try:
+            text = _message()
+        except EOFError:
+            typer.echo()
+            return
+        except KeyboardInterrupt:
+            typer.echo()
+            continue
+        if text.strip():
+            yield text.strip()
+
+
+def _message() -> str:
+    line = input("> ")
+    if line.strip() == '"""':
+        lines: list[str] = []
+        while (line := input(". ")).strip() != '"""':
+            lines.append(line)
+        return "\n".join(lines)
+    lines = [line]
+    while lines[-1].endswith("\\"):
+        lines[-1] = lines[-1][:-1]
+        lines.append(input(". "))
+    return "\n".join(lines)

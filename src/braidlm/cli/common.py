@@ -1,0 +1,89 @@
+"""What several commands share: options, loading with a progress bar, JSON output."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ..api import LanguageModel
+from ..loading import load
+from ..ops import dispatch
+
+out = Console()
+err = Console(stderr=True)
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A directory, a GGUF file, a preset's name, or a hub id.", show_default=False)
+]
+Dtype = Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float64.")]
+Device = Annotated[str, typer.Option(help="cpu, or a torch device such as cuda.")]
+Ops = Annotated[str, typer.Option(help=f"Implementation of the operations: {', '.join(dispatch.CHOICES)}.")]
+AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Accept pickled weights (read as tensors only).")]
+KvDtype = Annotated[
+    str | None, typer.Option(help="Store keys and values as float32, bfloat16, float16, fp8 or int8.", show_default=False)
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (all by default).", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+_PATIENCE_S = 1.0
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A function to call with (done, total): shows a bar on standard error once a second has passed."""
+    bar = Progress(
+        TextColumn(what), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(),
+        console=err, transient=True,
+    )  # fmt: skip
+    task = bar.add_task(what, total=None)
+    begun = time.monotonic()
+
+    def step(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+        if not bar.live.is_started and done < total and time.monotonic() - begun > _PATIENCE_S:
+            bar.start()
+
+    try:
+        yield step
+    finally:
+        bar.stop()
+
+
+def load_model(
+    name: str, *, dtype: str, device: str = "cpu", ops: str = "auto", allow_pickle: bool = False, threads: int | None = None
+) -> LanguageModel:
+    """`loading.load` with a progress bar, on a given number of threads."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    with progress(f"loading {Path(name).name}") as step:
+        return load(name, dtype, device, ops, allow_pickle, progress=step)
+
+
+def print_json(data: Any) -> None:
+    """One JSON object on standard output."""
+    typer.echo(json.dumps(data, ensure_ascii=False))
+
+
+def size(count: float) -> str:
+    """Bytes for people: 1.5 MiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError
+
+
+def amount(count: float) -> str:
+    """Numbers of parameters for people: 134.5 M."""
+    for unit, scale in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.2f} {unit}"
+    return f"{count:.0f}"

@@ -1,0 +1,88 @@
+"""`braid generate`: continue one prompt."""
+
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from ..errors import InputError
+from .common import AllowPickle, Device, Dtype, Json, KvDtype, ModelArgument, Ops, Threads, load_model, print_json
+
+EXAMPLE = 'Example: braid generate smollm2-135m "The capital of France is" --max-tokens 20'
+
+MaxTokens = Annotated[int, typer.Option(min=1, help="At most this many tokens.")]
+Temperature = Annotated[float, typer.Option(help="0 takes the most likely token.")]
+TopP = Annotated[float, typer.Option(help="Smallest set of tokens with this probability.")]
+TopK = Annotated[int, typer.Option(help="Only the k most likely tokens (0: all).")]
+MinP = Annotated[float, typer.Option(help="Only tokens with this share of the most likely one's probability.")]
+Penalty = Annotated[float, typer.Option(help="Above 1 makes tokens that were seen less likely.")]
+Seed = Annotated[int | None, typer.Option(help="The same seed gives the same text.", show_default=False)]
+
+
+def command(
+    model: ModelArgument,
+    prompt: Annotated[str, typer.Argument(help="Text to continue; - reads standard input.", show_default=False)],
+    ids: Annotated[bool, typer.Option("--ids", help="PROMPT is token ids separated by spaces or commas.")] = False,
+    chat: Annotated[bool, typer.Option("--chat", help="Put PROMPT through the model's chat template.")] = False,
+    max_tokens: MaxTokens = 128,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    top_k: TopK = 0,
+    min_p: MinP = 0.0,
+    repetition_penalty: Penalty = 1.0,
+    stop: Annotated[list[str] | None, typer.Option(help="End before this text (may be repeated).", show_default=False)] = None,
+    seed: Seed = None,
+    dtype: Dtype = "auto",
+    kv_dtype: KvDtype = None,
+    device: Device = "cpu",
+    ops: Ops = "auto",
+    threads: Threads = None,
+    allow_pickle: AllowPickle = False,
+    json: Json = False,
+) -> None:
+    """Continue PROMPT with MODEL; the text appears as it is made."""
+    text = sys.stdin.read() if prompt == "-" else prompt
+    language = load_model(model, dtype=dtype, device=device, ops=ops, allow_pickle=allow_pickle, threads=threads)
+    wanted: str | list[int] | list[dict[str, str]] = _ids(text) if ids else text
+    if chat and not ids:
+        wanted = [{"role": "user", "content": text}]
+    begun = time.perf_counter()
+    tokens, first = [], 0.0
+    for token in language.stream(
+        wanted,
+        kv_dtype=kv_dtype,
+        max_new_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        stop=stop or (),
+        seed=seed,
+    ):
+        first = first or time.perf_counter() - begun
+        tokens.append(token)
+        if not json:
+            typer.echo(token.text if language.tokenizer else f"{token.id} ", nl=False)
+            sys.stdout.flush()
+    if not json:
+        typer.echo()
+        return
+    print_json(
+        {
+            "text": "".join(token.text for token in tokens) if language.tokenizer else None,
+            "ids": [token.id for token in tokens],
+            "logprobs": [token.logprob for token in tokens],
+            "finish": tokens[-1].finish,
+            "first_token_s": first,
+            "total_s": time.perf_counter() - begun,
+        }
+    )
+
+
+def _ids(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        raise InputError(f"--ids needs whole numbers separated by spaces or commas, not {text!r}") from None

@@ -1,0 +1,53 @@
+"""The command `braid`: registers one file a command, and turns errors into one sentence and exit code 2."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import BraidError
+from . import chat, convert, doctor, generate, info, verify
+
+app = typer.Typer(
+    name="braid",
+    help="Hybrid language models (state-space layers, gated convolutions, attention) on the computer you have.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"braid {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    pass
+
+
+for module in (info, generate, chat, convert, verify, doctor):
+    name = module.__name__.rpartition(".")[2]
+    app.command(name=name, epilog=module.EXAMPLE)(module.command)
+
+
+def main() -> None:
+    """Runs the command line; what goes wrong on purpose ends in one sentence on standard error."""
+    try:
+        app()
+    except BraidError as error:
+        typer.echo(f"braid: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (head, say) has gone; nothing is left to say, not even at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

