@@ -1,3 +1,5 @@
 """stub"""
+
 import torch
-RELATIVE_LOGITS={torch.float32:1e-4}
+
+RELATIVE_LOGITS = {torch.float32: 1e-4}

@@ -1,9 +1,9 @@
 """braidlm: hybrid language models (state-space layers, gated convolutions, attention) on the computer you have.
 
-    import braidlm
+import braidlm
 
-    model = braidlm.load("smollm2-135m")
-    print(model.generate("The capital of France is", max_new_tokens=16))
+model = braidlm.load("smollm2-135m")
+print(model.generate("The capital of France is", max_new_tokens=16))
 """
 
 import importlib
@@ -26,7 +26,7 @@ _PUBLIC = {
     "build": ".loading",
     "load": ".loading",
 }
-__all__ = [*_PUBLIC, "__version__"]
+__all__ = ["BraidError", "LanguageModel", "ModelSpec", "State", "__version__", "build", "load"]
 
 
 def __getattr__(name: str) -> Any:

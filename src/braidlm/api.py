@@ -155,7 +155,9 @@ class LanguageModel:
         rows = [row.to(torch.int64) if row.numel() == 0 else row for row in rows]
         for number, row in enumerate(rows):
             if row.dim() != 1 or row.is_floating_point() or row.dtype == torch.bool:
-                raise InputError(f"sequence {number} must be a 1-D tensor of whole numbers, not {row.dtype} {list(row.shape)}")
+                raise InputError(
+                    f"sequence {number} must be a 1-D tensor of whole numbers, not {row.dtype} {list(row.shape)}"
+                )
             self._check_range(row)
         return [row.to(torch.int64) for row in rows], dense
 
@@ -169,17 +171,16 @@ class LanguageModel:
         known = {"embed", "norm", *(f"blocks.{i}" for i in range(len(self.spec.blocks)))}
         for name in taps:
             if name not in known:
-                raise InputError(f"there is no layer {name!r} to tap; there are embed, blocks.0 to "
-                                 f"blocks.{len(self.spec.blocks) - 1}, and norm")
+                raise InputError(
+                    f"there is no layer {name!r} to tap; there are embed, blocks.0 to "
+                    f"blocks.{len(self.spec.blocks) - 1}, and norm"
+                )
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a text, of chat messages (through the model's template), or ids as they are."""
-        if isinstance(prompt, Tensor):
-            prompt = prompt.tolist()
-        if not isinstance(prompt, str) and all(isinstance(item, int) for item in prompt):
-            ids = [int(item) for item in prompt]  # type: ignore[call-overload]
-        else:
-            ids = self._encode_text(prompt)  # type: ignore[arg-type]
+        items: Any = prompt.tolist() if isinstance(prompt, Tensor) else prompt
+        plain = not isinstance(items, str) and all(isinstance(item, int) for item in items)
+        ids: list[int] = list(items) if plain else self._encode_text(items)
         if not ids:
             raise InputError("the prompt is empty; give at least one token")
         self._check_range(torch.tensor(ids))
@@ -220,7 +221,8 @@ class LanguageModel:
         Options are those of `stream`. Without a tokenizer, token ids are returned instead of text.
         """
         single = _is_single(prompt)
-        prompts = [self.encode(item) for item in ([prompt] if single else prompt)]  # type: ignore[list-item]
+        several: Any = [prompt] if single else prompt
+        prompts = [self.encode(item) for item in several]
         made: list[list[Token]] = [[] for _ in prompts]
         for row, token in self._generate(prompts, self._state_for(state, len(prompts), kv_dtype), _sampling(options)):
             made[row].append(token)
@@ -249,7 +251,9 @@ class LanguageModel:
                 return
             yield item
 
-    def save(self, directory: str | Path, format: str = "hf", progress: Callable[[int, int], None] | None = None) -> None:
+    def save(
+        self, directory: str | Path, format: str = "hf", progress: Callable[[int, int], None] | None = None
+    ) -> None:
         """Writes a directory that appears whole or not at all.
 
         `format` "hf" is the published layout of the model's family, "braidlm" our own (any spec),
@@ -278,7 +282,9 @@ def _sampling(options: Mapping[str, Any]) -> Sampling:
     except TypeError:
         known = ", ".join(Sampling.__dataclass_fields__)
         unknown = sorted(set(options) - set(Sampling.__dataclass_fields__))
-        raise InputError(f"unknown option {unknown[0]!r}; there are {known}" if unknown else "an option has a wrong type") from None
+        raise InputError(
+            f"unknown option {unknown[0]!r}; there are {known}" if unknown else "an option has a wrong type"
+        ) from None
 
 
 def _is_single(prompt: Any) -> bool:

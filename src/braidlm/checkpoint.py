@@ -10,8 +10,9 @@ import json
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -95,7 +96,9 @@ def open_directory(path: Path, *, allow_pickle: bool) -> Source:
         try:
             files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise CheckpointError(f"{index} is damaged: it should hold a 'weight_map' of tensor names to files") from None
+            raise CheckpointError(
+                f"{index} is damaged: it should hold a 'weight_map' of tensor names to files"
+            ) from None
         return SafetensorsSource([path / file for file in files])
     if single.exists():
         return SafetensorsSource([single])
@@ -108,7 +111,9 @@ def open_directory(path: Path, *, allow_pickle: bool) -> Source:
             "without running code from them"
         )
     if len(pickles) > 1:
-        raise CheckpointError(f"{path} holds several pickles ({', '.join(p.name for p in pickles)}); convert them first")
+        raise CheckpointError(
+            f"{path} holds several pickles ({', '.join(p.name for p in pickles)}); convert them first"
+        )
     return PickleSource(pickles[0])
 
 
@@ -135,7 +140,9 @@ def bind(rules: Sequence[NameRule], ours: Mapping[str, torch.Size], blocks: int)
             bound.append(Bound(rule, _at(rule.theirs, i), names))
             for name in names:
                 if name in filled:
-                    raise CheckpointError(f"parameter {name} is filled by both {filled[name]} and {bound[-1].theirs[0]}")
+                    raise CheckpointError(
+                        f"parameter {name} is filled by both {filled[name]} and {bound[-1].theirs[0]}"
+                    )
                 filled[name] = bound[-1].theirs[0]
     unfilled = sorted(set(ours) - set(filled))
     if unfilled:
@@ -227,7 +234,9 @@ def _check_others(
                 ours = parameters[rule.ours]
                 theirs = source.get(name)
                 if theirs.shape != ours.shape or not torch.equal(theirs.to(ours.device, ours.dtype), ours):
-                    raise CheckpointError(f"the config says that {name} is tied to the embedding, but its values differ")
+                    raise CheckpointError(
+                        f"the config says that {name} is tied to the embedding, but its values differ"
+                    )
             else:
                 assert isinstance(rule, Drop)
     return known
@@ -239,36 +248,45 @@ def assign(model: nn.Module, name: str, tensor: Tensor) -> None:
     setattr(model.get_submodule(path), leaf, nn.Parameter(tensor, requires_grad=False))
 
 
-def export(model: Model, rules: Sequence[NameRule]) -> Iterator[tuple[str, Callable[[], Tensor], int]]:
-    """Their tensors for our parameters: name, a function that makes the tensor, and its bytes."""
+class Export(NamedTuple):
+    """A tensor to write: its name, its bytes, and a function that makes it when its turn comes."""
+
+    name: str
+    nbytes: int
+    make: Callable[[], Tensor]
+
+
+def export(model: Model, rules: Sequence[NameRule]) -> Iterator[Export]:
+    """Their tensors for our parameters."""
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
+
+    def written(entry: Bound, index: int) -> Tensor:
+        return entry.rule.write([parameters[name] for name in entry.ours])[index].contiguous()
+
     for entry in bind(rules, shapes, len(model.spec.blocks)):
         size = sum(parameters[name].nbytes for name in entry.ours) // len(entry.theirs)
-        for k, name in enumerate(entry.theirs):
-            yield name, lambda e=entry, k=k: e.rule.write([parameters[n] for n in e.ours])[k], size
+        for index, name in enumerate(entry.theirs):
+            yield Export(name, size, partial(written, entry, index))
     for rule in rules:
         if isinstance(rule, Alias) and rule.written:
-            tensor = parameters[rule.ours]
-            yield rule.theirs, lambda t=tensor: t, tensor.nbytes
+            yield Export(rule.theirs, parameters[rule.ours].nbytes, partial(parameters.__getitem__, rule.ours))
 
 
-def write_safetensors(
-    directory: Path, tensors: Sequence[tuple[str, Callable[[], Tensor], int]], progress: Progress | None = None
-) -> None:
+def write_safetensors(directory: Path, tensors: Sequence[Export], progress: Progress | None = None) -> None:
     """Writes one file, or shards of at most `SHARD_BYTES` with an index; one shard is in memory at a time."""
-    shards: list[list[tuple[str, Callable[[], Tensor], int]]] = [[]]
+    shards: list[list[Export]] = [[]]
     room = SHARD_BYTES
     for entry in tensors:
-        if entry[2] > room and shards[-1]:
+        if entry.nbytes > room and shards[-1]:
             shards.append([])
             room = SHARD_BYTES
         shards[-1].append(entry)
-        room -= entry[2]
+        room -= entry.nbytes
     count, weight_map, done = len(shards), {}, 0
     for number, shard in enumerate(shards, 1):
         file = "model.safetensors" if count == 1 else f"model-{number:05d}-of-{count:05d}.safetensors"
-        made = {name: make().contiguous() for name, make, _ in shard}
+        made = {entry.name: entry.make() for entry in shard}
         try:
             save_file(made, directory / file, {"format": "pt"})
         except (OSError, SafetensorError) as error:
@@ -278,14 +296,14 @@ def write_safetensors(
         if progress is not None:
             progress(done, len(tensors))
     if count > 1:
-        total = sum(size for _, _, size in tensors)
+        total = sum(entry.nbytes for entry in tensors)
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (directory / INDEX_FILE).write_text(json.dumps(index, indent=2))
 
 
-def write_pickle(directory: Path, tensors: Sequence[tuple[str, Callable[[], Tensor], int]]) -> None:
+def write_pickle(directory: Path, tensors: Sequence[Export]) -> None:
     """Writes a state dict as the original state-spaces checkpoints have it."""
     try:
-        torch.save({name: make().contiguous() for name, make, _ in tensors}, directory / "pytorch_model.bin")
+        torch.save({entry.name: entry.make() for entry in tensors}, directory / "pytorch_model.bin")
     except (OSError, RuntimeError) as error:
         raise InputError(f"cannot write the weights: {error}") from None

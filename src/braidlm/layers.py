@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from . import ops
 from .ops.numerics import widened
-from .spec import LinearScaling, Llama3Scaling, Norm, NtkScaling, Rope
+from .spec import FactorScaling, LinearScaling, Llama3Scaling, Norm, NtkScaling, Rope
 
 
 def empty(*shape: int) -> nn.Parameter:
@@ -87,6 +87,8 @@ def rope_frequencies(rope: Rope) -> Tensor:
     frequency = 1.0 / base ** (torch.arange(0, rope.dims, 2, dtype=torch.float32, device="cpu") / rope.dims)
     if isinstance(rope.scaling, LinearScaling):
         return frequency / rope.scaling.factor
+    if isinstance(rope.scaling, FactorScaling):
+        return frequency / torch.tensor(rope.scaling.factors)
     if isinstance(rope.scaling, Llama3Scaling):
         return _llama3(frequency, rope.scaling)
     return frequency

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from . import checkpoint, families
 from .api import LanguageModel
@@ -43,10 +45,11 @@ def load(
 ) -> LanguageModel:
     """Loads a published or saved checkpoint.
 
-    `path_or_name` is a directory in Hugging Face or braidlm layout, a GGUF file, a preset's name (`presets.PRESETS`), or
-    a hub id such as "state-spaces/mamba-130m-hf". `dtype` "auto" keeps bfloat16 and float32
-    weights as stored (memory-mapped, not copied) and takes float32 for everything else.
-    `allow_pickle` permits pickled weights, which are then read as tensors only. `progress(done, total)` is called for each tensor.
+    `path_or_name` is a directory in Hugging Face or braidlm layout, a GGUF file, a preset's name
+    (`presets.PRESETS`), or a hub id such as "state-spaces/mamba-130m-hf". `dtype` "auto" keeps
+    bfloat16 and float32 weights as stored (memory-mapped, not copied) and takes float32 for
+    everything else. `allow_pickle` permits pickled weights, which are then read as tensors only.
+    `progress(done, total)` is called for each tensor.
     """
     path = resolve(path_or_name, allow_pickle=allow_pickle)
     read = _load_directory if path.is_dir() else _load_gguf
@@ -149,7 +152,9 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_own(about: dict[str, Any], path: Path) -> tuple[ModelSpec, Origin]:
     if about.get("format") != OWN_VERSION:
-        raise CheckpointError(f"{path / OWN_FILE} is of format {about.get('format')!r}; this version reads {OWN_VERSION}")
+        raise CheckpointError(
+            f"{path / OWN_FILE} is of format {about.get('format')!r}; this version reads {OWN_VERSION}"
+        )
     origin = about.get("origin") or {}
     ends = tuple(origin.get("ends") or ())
     return ModelSpec.from_json(about.get("spec")), Origin(origin.get("format"), origin.get("config") or {}, ends)
@@ -181,7 +186,7 @@ def _read_gguf(file: GgufFile) -> tuple[families.Family, ModelSpec, dict[str, An
     family = families.of_gguf(file.arch)
     assert family.gguf is not None
     try:
-        config = family.gguf.config(file.model_fields(), file.shapes)
+        config = family.gguf.config(file.model_fields(), file)
     except KeyError as missing:
         raise CheckpointError(f"{file.path} lacks the metadata or tensor {missing}") from None
     return family, family.read(config), config
@@ -207,14 +212,13 @@ def _looks_like_hub_id(name: str) -> bool:
 
 
 def _download(hub_id: str, allow_pickle: bool) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     files = [*_HUB_FILES, "*.bin"] if allow_pickle else _HUB_FILES
     try:
         return Path(snapshot_download(hub_id, allow_patterns=files))
     except LocalEntryNotFoundError:
-        raise UnavailableError(f"{hub_id} is not in the local cache and the Hugging Face hub cannot be reached") from None
+        raise UnavailableError(
+            f"{hub_id} is not in the local cache and the Hugging Face hub cannot be reached"
+        ) from None
     except HfHubHTTPError as error:
         raise UnavailableError(f"the Hugging Face hub refused {hub_id}: {str(error).splitlines()[0]}") from None
     except OSError as error:

@@ -27,8 +27,9 @@ Logits = Literal["all", "last"] | None
 class Output(NamedTuple):
     """What one pass gives.
 
-    logits: [T, V] in float32, [R, V] for "last" (rows without new tokens are left out), or None. taps: hidden states [T, D]
-    by name. state: the rows after the new tokens. marked: for each row, its states at its marks.
+    logits: [T, V] in float32, [R, V] for "last" (rows without new tokens are left out), or None.
+    taps: hidden states [T, D] by name. state: the rows after the new tokens. marked: for each
+    row, its states at its marks.
     """
 
     logits: Tensor | None
@@ -46,11 +47,9 @@ class Block(nn.Module):
         self.scale = form.residual_scale
         self.mixer_norm = RmsNorm(spec.width, spec.norm)
         self.mixer = mixers.build(form.mixer, spec)
-        if form.ffn is not None:
+        self.ffn = None if form.ffn is None else ffn.build(form.ffn, spec.width)
+        if self.ffn is not None:
             self.ffn_norm = RmsNorm(spec.width, spec.norm)
-            self.ffn = ffn.build(form.ffn, spec.width)
-        else:
-            self.ffn = None
 
     def forward(self, x_TD: Tensor, state: LayerState, batch: Batch, dtype: torch.dtype) -> tuple[Tensor, LayerState]:
         """The residual stream x is float32 (float64); mixer and feed-forward compute in `dtype`."""
@@ -158,13 +157,12 @@ class Model(nn.Module):
             if f"blocks.{index}" in taps:
                 tapped[f"blocks.{index}"] = x_TD
         after, marked = state.advanced(layers, segments)
+        if "norm" in taps:
+            tapped["norm"] = self.norm(x_TD, self.dtype)
         if logits == "last":
             last = [end - 1 for end, n in zip(segments.starts[1:], segments.lengths, strict=True) if n]
             x_TD = x_TD if len(last) == len(x_TD) else x_TD[last]
-        normed = self.norm(x_TD, self.dtype) if logits or "norm" in taps else x_TD
-        if "norm" in taps:
-            tapped["norm"] = normed
-        return Output(self._logits(normed) if logits else None, tapped, after, marked)
+        return Output(self._logits(self.norm(x_TD, self.dtype)) if logits else None, tapped, after, marked)
 
     def _layer_state(self, index: int, state: State, done: list[LayerState]) -> LayerState:
         """The block's slots; for shared keys and values its owner's, the new tokens' among them."""

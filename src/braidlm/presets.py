@@ -168,7 +168,9 @@ def _granite(hub: str, attending: tuple[int, ...], layers: int, width: int, **si
     return lambda: Preset(config, hub)
 
 
-def _granite_moe(hub: str, width: int, experts: int, active: int, hidden: int, shared: int, **more: Any) -> Callable[[], Preset]:
+def _granite_moe(
+    hub: str, width: int, experts: int, active: int, hidden: int, shared: int, **more: Any
+) -> Callable[[], Preset]:
     sizes = {
         "num_local_experts": experts,
         "num_experts_per_tok": active,
@@ -178,12 +180,16 @@ def _granite_moe(hub: str, width: int, experts: int, active: int, hidden: int, s
     return _granite(hub, _EVERY_TENTH, 40, width, **sizes, **more)
 
 
-def _granite_dense(hub: str, attending: tuple[int, ...], layers: int, width: int, hidden: int, **more: Any) -> Callable[[], Preset]:
+def _granite_dense(
+    hub: str, attending: tuple[int, ...], layers: int, width: int, hidden: int, **more: Any
+) -> Callable[[], Preset]:
     sizes = {"num_local_experts": 0, "intermediate_size": hidden, "shared_intermediate_size": hidden}
     return _granite(hub, attending, layers, width, **sizes, **more)
 
 
-def _llama(hub: str, width: int, layers: int, hidden: int, heads: int, kv_heads: int, **more: Any) -> Callable[[], Preset]:
+def _llama(
+    hub: str, width: int, layers: int, hidden: int, heads: int, kv_heads: int, **more: Any
+) -> Callable[[], Preset]:
     package = more.pop("package", None)
     config = {
         "model_type": "llama",

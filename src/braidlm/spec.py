@@ -87,7 +87,18 @@ class Llama3Scaling:
         require(ok, "Llama3Scaling.high_freq_factor", self.high_freq_factor, "above low_freq_factor")
 
 
-RopeScaling = LinearScaling | NtkScaling | Llama3Scaling
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FactorScaling:
+    """Each pair's frequency divided by a factor of its own (as GGUF files store Llama 3's scaling)."""
+
+    factors: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        ok = all(math.isfinite(factor) and factor > 0 for factor in self.factors)
+        require(ok, "FactorScaling.factors", self.factors, "positive finite numbers")
+
+
+RopeScaling = LinearScaling | NtkScaling | Llama3Scaling | FactorScaling
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,6 +115,9 @@ class Rope:
         require(self.dims % 2 == 0, "Rope.dims", self.dims, "even")
         if isinstance(self.scaling, NtkScaling):
             require(self.dims > 2, "Rope.dims", self.dims, "above 2 for NTK scaling")
+        if isinstance(self.scaling, FactorScaling):
+            pairs = len(self.scaling.factors)
+            require(2 * pairs == self.dims, "Rope.dims", self.dims, f"twice the number of factors ({pairs})")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -99,7 +99,9 @@ class LayerState:
 class State:
     """The sequences of one batch. `lengths[r]` is the number of user tokens that row r has seen."""
 
-    def __init__(self, spec: ModelSpec, precision: Precision, rows: Iterable[Row], initial: Row, fingerprint: str) -> None:
+    def __init__(
+        self, spec: ModelSpec, precision: Precision, rows: Iterable[Row], initial: Row, fingerprint: str
+    ) -> None:
         """Used by `Model`; `initial` is what `reset` returns a row to."""
         self.spec = spec
         self.precision = precision
@@ -190,12 +192,13 @@ class State:
 
     def advanced(self, layers: Sequence[LayerState], segments: Segments) -> tuple["State", tuple["State", ...]]:
         """The rows after a pass that returned `layers`, and for each row its states at its marks."""
-
         finals: list[Row] = []
         marked: list[State] = []
         for index, old in enumerate(self._rows):
             pairs = zip(layers, old.layers, strict=True)
-            stages = zip(*(layer.rows(index, segments, owns_kv=was.kv is not None) for layer, was in pairs), strict=True)
+            stages = zip(
+                *(layer.rows(index, segments, owns_kv=was.kv is not None) for layer, was in pairs), strict=True
+            )
             offsets = (*segments.marks_of(index), segments.lengths[index])
             rows = [Row(old.length + n, stage) for n, stage in zip(offsets, stages, strict=True)]
             finals.append(rows[-1])
@@ -231,7 +234,7 @@ class State:
             with safe_open(path, framework="pt") as file:
                 about = file.metadata() or {}
                 self._check_header(about, path)
-                names = file.keys()  # noqa: SIM118 (a safetensors file is no dictionary)
+                names = file.keys()
                 tensors = {name: file.get_tensor(name) for name in names}
         except FileNotFoundError:
             raise StateError(f"there is no state file {path}") from None

@@ -34,7 +34,9 @@ def _mamba2(rng: random.Random, width: int) -> Mamba2:
     head_dim = rng.choice([8, 16])
     heads = 2 * width // head_dim
     groups = rng.choice([g for g in (1, 2, 4) if heads % g == 0])
-    return Mamba2(heads=heads, head_dim=head_dim, d_state=rng.choice([5, 16, 24]), groups=groups, conv=rng.choice([2, 4]))
+    return Mamba2(
+        heads=heads, head_dim=head_dim, d_state=rng.choice([5, 16, 24]), groups=groups, conv=rng.choice([2, 4])
+    )
 
 
 def _scaling(rng: random.Random) -> RopeScaling | None:

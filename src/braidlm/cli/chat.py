@@ -1,8 +1,9 @@
 """`braid chat`: a conversation in the terminal."""
 
 import contextlib
+import importlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 import typer
@@ -55,7 +56,7 @@ def command(
 class Session:
     """Reads lines, answers, and keeps the figures of the last answer."""
 
-    def __init__(self, conversation: Conversation, options: dict[str, object]) -> None:
+    def __init__(self, conversation: Conversation, options: Mapping[str, object]) -> None:
         self._conversation = conversation
         self._options = options
         self._seconds = 0.0
@@ -64,7 +65,7 @@ class Session:
     def run(self) -> None:
         """Until the user leaves."""
         with contextlib.suppress(ImportError):
-            import readline  # noqa: F401 (gives input() history and editing)
+            importlib.import_module("readline")  # gives input() history and editing
         err.print("Type a message, /help for commands, Ctrl-D to leave.", style="dim")
         for text in messages():
             try:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -19,14 +20,16 @@ out = Console()
 err = Console(stderr=True)
 
 ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A directory, a GGUF file, a preset's name, or a hub id.", show_default=False)
+    str,
+    typer.Argument(metavar="MODEL", help="A directory, a GGUF file, a preset's name, or a hub id.", show_default=False),
 ]
 Dtype = Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float64.")]
 Device = Annotated[str, typer.Option(help="cpu, or a torch device such as cuda.")]
 Ops = Annotated[str, typer.Option(help=f"Implementation of the operations: {', '.join(dispatch.CHOICES)}.")]
 AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Accept pickled weights (read as tensors only).")]
 KvDtype = Annotated[
-    str | None, typer.Option(help="Store keys and values as float32, bfloat16, float16, fp8 or int8.", show_default=False)
+    str | None,
+    typer.Option(help="Store keys and values as float32, bfloat16, float16, fp8 or int8.", show_default=False),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (all by default).", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -56,12 +59,16 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def load_model(
-    name: str, *, dtype: str, device: str = "cpu", ops: str = "auto", allow_pickle: bool = False, threads: int | None = None
+    name: str,
+    *,
+    dtype: str,
+    device: str = "cpu",
+    ops: str = "auto",
+    allow_pickle: bool = False,
+    threads: int | None = None,
 ) -> LanguageModel:
     """`loading.load` with a progress bar, on a given number of threads."""
     if threads is not None:
-        import torch
-
         torch.set_num_threads(threads)
     with progress(f"loading {Path(name).name}") as step:
         return load(name, dtype, device, ops, allow_pickle, progress=step)

@@ -31,7 +31,9 @@ def command(
     top_k: TopK = 0,
     min_p: MinP = 0.0,
     repetition_penalty: Penalty = 1.0,
-    stop: Annotated[list[str] | None, typer.Option(help="End before this text (may be repeated).", show_default=False)] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="End before this text (may be repeated).", show_default=False)
+    ] = None,
     seed: Seed = None,
     dtype: Dtype = "auto",
     kv_dtype: KvDtype = None,

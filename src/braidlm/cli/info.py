@@ -17,7 +17,9 @@ EXAMPLE = "Example: braid info hymba-1.5b --lengths 1024,32768"
 
 def command(
     model: ModelArgument = "",
-    lengths: Annotated[str, typer.Option(help="Lengths, in tokens, for which to give the bytes of state.")] = "1024,8192,32768",
+    lengths: Annotated[
+        str, typer.Option(help="Lengths, in tokens, for which to give the bytes of state.")
+    ] = "1024,8192,32768",
     dtype: Annotated[str, typer.Option(help="Dtype of weights and activations: bfloat16 or float32.")] = "bfloat16",
     kv_dtype: Annotated[str | None, typer.Option(help="Format of keys and values.", show_default=False)] = None,
     json: Json = False,

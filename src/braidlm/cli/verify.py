@@ -32,7 +32,9 @@ def command(
     else:
         table = Table("against the whole sequence", "largest difference", "allowed", "", box=None, padding=(0, 2, 0, 0))
         for check in checks:
-            table.add_row(check.name, f"{check.error:.1e}", f"{check.tolerance:.0e}", "ok" if check.passed else "FAILED")
+            table.add_row(
+                check.name, f"{check.error:.1e}", f"{check.tolerance:.0e}", "ok" if check.passed else "FAILED"
+            )
         out.print(table)
         out.print("differences are relative to the largest absolute logit", style="dim")
     if not passed:

@@ -17,9 +17,9 @@ from .base import (
     rename,
     write_rope,
 )
-from .mamba_common import mamba2_mixer_names, read_limit, read_mamba2, write_mamba2
+from .mamba_common import mamba2_mixer_names, read_mamba2, write_mamba2
 
-IGNORED = frozenset("mamba_chunk_size num_logits_to_keep use_mamba_kernels z_loss_coefficient".split())
+IGNORED = frozenset(["mamba_chunk_size", "num_logits_to_keep", "use_mamba_kernels", "z_loss_coefficient"])
 
 
 def spec(config: Config) -> ModelSpec:
@@ -37,7 +37,7 @@ def spec(config: Config) -> ModelSpec:
         qkv_bias=bias,
         out_bias=bias,
     )
-    mamba = read_mamba2(config, width, **read_limit(config.raw("time_step_limit", (0.0, float("inf")))))
+    mamba = read_mamba2(config, width)
     mlp = Mlp(hidden=config.integer("intermediate_size"), bias=config.flag("mlp_bias", False))
     layers = config.layers("num_hidden_layers")
     attending = _attending(config, layers)
@@ -98,6 +98,4 @@ def names(spec: ModelSpec) -> Sequence[NameRule]:
     ]
 
 
-FAMILIES = (
-    Family(name="bamba", model_types=("bamba",), spec=spec, config=config, names=names, ignored=IGNORED),
-)
+FAMILIES = (Family(name="bamba", model_types=("bamba",), spec=spec, config=config, names=names, ignored=IGNORED),)

@@ -8,7 +8,7 @@ the model does not have at some block is not used there, so one table serves mix
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from ..errors import SpecError
 from ..spec import (
     Attention,
+    FactorScaling,
     Hyena,
     LinearScaling,
     Llama3Scaling,
@@ -34,10 +35,10 @@ MAX_LAYERS = 10_000
 COMMON_IGNORED = frozenset(
     """_name_or_path architectures auto_map model_type torch_dtype dtype transformers_version use_cache
     bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id unk_token_id
-    attn_implementation _attn_implementation _attn_implementation_autoset _attn_implementation_internal
-    attention_dropout hidden_dropout initializer_range output_attentions output_hidden_states return_dict
-    chunk_size_feed_forward id2label label2id problem_type is_encoder_decoder task_specific_params
-    pretraining_tp""".split()
+    attn_implementation _attn_implementation _attn_implementation_autoset
+    _attn_implementation_internal attention_dropout hidden_dropout initializer_range
+    output_attentions output_hidden_states return_dict chunk_size_feed_forward id2label label2id
+    problem_type is_encoder_decoder task_specific_params pretraining_tp""".split()
 )
 
 
@@ -146,6 +147,8 @@ def _scaling(kind: str, values: Mapping[str, Any]) -> RopeScaling | None:
         return None
     if kind == "linear":
         return LinearScaling(factor=float(values["factor"]))
+    if kind == "factors":  # only from GGUF metadata
+        return FactorScaling(factors=tuple(float(factor) for factor in values["factors"]))
     if kind == "llama3":
         return Llama3Scaling(
             factor=float(values["factor"]),
@@ -161,6 +164,8 @@ def write_rope(rope: Rope | None) -> dict[str, Any]:
     if rope is None:
         return {"rope_scaling": None}
     keys: dict[str, Any] = {"rope_theta": rope.base, "rope_scaling": None}
+    if isinstance(rope.scaling, FactorScaling):
+        raise SpecError("published configs cannot say rotary factors for each frequency")
     match rope.scaling:
         case LinearScaling(factor=factor):
             keys["rope_scaling"] = {"rope_type": "linear", "factor": factor}
@@ -317,16 +322,26 @@ def gguf_outer_names(spec: ModelSpec) -> list[NameRule]:
     ]
 
 
+class TensorTable(Protocol):
+    """Named tensors of a file, whose shapes are known without reading them."""
+
+    shapes: dict[str, tuple[int, ...]]
+
+    def get(self, name: str) -> Tensor:
+        """One tensor."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Gguf:
     """How a family is stored in GGUF files of one architecture.
 
-    `config` turns the file's metadata (its keys without the architecture's prefix) and its
-    tensors' shapes into the published config; `names` are rules for GGUF tensor names.
+    `config` turns the file's metadata (its keys without the architecture's prefix) and what its
+    tensors tell into the published config; `names` are rules for GGUF tensor names.
     """
 
     arch: str
-    config: Callable[[Mapping[str, Any], Mapping[str, tuple[int, ...]]], dict[str, Any]]
+    config: Callable[[Mapping[str, Any], TensorTable], dict[str, Any]]
     names: Callable[[ModelSpec], Sequence[NameRule]]
 
 
@@ -370,7 +385,9 @@ class Family:
         except (SpecError, AttributeError) as error:
             raise SpecError(f"this model cannot be written as {self.name}: {error}; save it as braidlm") from None
         if again != spec:
-            raise SpecError(f"this model cannot be written as {self.name}: {_difference(again, spec)}; save it as braidlm")
+            raise SpecError(
+                f"this model cannot be written as {self.name}: {_difference(again, spec)}; save it as braidlm"
+            )
         return config
 
 

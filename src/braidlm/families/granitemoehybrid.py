@@ -14,6 +14,7 @@ from .base import (
     Family,
     Gguf,
     NameRule,
+    TensorTable,
     attention_names,
     first_mixer,
     gguf_outer_names,
@@ -25,7 +26,7 @@ from .base import (
     split,
     write_rope,
 )
-from .mamba_common import gguf_mamba2_names, mamba2_mixer_names, read_limit, read_mamba2, write_mamba2
+from .mamba_common import gguf_mamba2_names, mamba2_mixer_names, read_mamba2, write_mamba2
 
 IGNORED = frozenset(
     """mamba_chunk_size init_method normalization_function output_router_logits router_aux_loss_coef
@@ -56,8 +57,7 @@ def spec(config: Config) -> ModelSpec:
     kinds = config.raw("layer_types", ["mamba"] * layers)
     known = isinstance(kinds, list) and len(kinds) == layers and all(kind in _KINDS for kind in kinds)
     require(known, "config 'layer_types'", kinds, f"a list of {layers} times 'mamba' or 'attention'")
-    limits = read_limit(config.raw("time_step_limit", (0.0, float("inf"))))
-    mamba = read_mamba2(config, width, **limits) if any(kind not in _ATTENDING for kind in kinds) else attention
+    mamba = read_mamba2(config, width) if any(kind not in _ATTENDING for kind in kinds) else attention
     ffn, residual = _feed_forward(config), config.number("residual_multiplier", 1.0)
     return ModelSpec(
         vocab=config.integer("vocab_size"),
@@ -142,7 +142,7 @@ def names(spec: ModelSpec) -> Sequence[NameRule]:
     ]
 
 
-def _gguf_config(fields: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+def _gguf_config(fields: Mapping[str, Any], file: TensorTable) -> dict[str, Any]:
     if fields.get("rope.scaling.finetuned"):
         raise SpecError("this GGUF file holds a rotary variant (Bamba); load its Hugging Face directory instead")
     kv_heads = fields["attention.head_count_kv"]
@@ -151,7 +151,7 @@ def _gguf_config(fields: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]
     heads = fields["attention.head_count"]
     return {
         "model_type": "granitemoehybrid",
-        "vocab_size": shapes["token_embd.weight"][0],
+        "vocab_size": file.shapes["token_embd.weight"][0],
         "hidden_size": width,
         "num_hidden_layers": fields["block_count"],
         "layer_types": ["attention" if n else "mamba" for n in per_layer],
@@ -173,7 +173,7 @@ def _gguf_config(fields: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]
         "mamba_n_groups": fields["ssm.group_count"],
         "mamba_d_conv": fields["ssm.conv_kernel"],
         "mamba_expand": inner // width,
-        "tie_word_embeddings": "output.weight" not in shapes,
+        "tie_word_embeddings": "output.weight" not in file.shapes,
     }
 
 

@@ -14,7 +14,8 @@ from .base import Alias, Config, Family, NameRule, first_mlp, rename, split
 
 IGNORED = frozenset(
     """attn_hidden_size attn_implementation_new calc_logits_for_entire_prompt conv_dim kq_head_dim
-    output_router_logits router_aux_loss_coef seq_length use_mamba_kernels v_head_dim num_experts_per_tok""".split()
+    output_router_logits router_aux_loss_coef seq_length use_mamba_kernels v_head_dim
+    num_experts_per_tok""".split()
 )
 
 
@@ -24,8 +25,10 @@ def _owners(groups: Any, layers: int) -> dict[int, int]:
     for group in groups:
         ok = isinstance(group, (list, tuple)) and all(isinstance(i, int) and 0 <= i < layers for i in group)
         if not ok or list(group) != sorted(set(group)):
-            raise SpecError(f"config 'kv_reuse_group' has {group!r}, but must list increasing block numbers below {layers}")
-        owners.update({consumer: group[0] for consumer in group[1:]})
+            raise SpecError(
+                f"config 'kv_reuse_group' has {group!r}, but must list increasing block numbers below {layers}"
+            )
+        owners.update(dict.fromkeys(group[1:], group[0]))
     return owners
 
 
@@ -190,6 +193,4 @@ def names(spec: ModelSpec) -> Sequence[NameRule]:
     return [*rules, Alias(head, "embed.weight") if spec.tied else rename(head, "head.weight")]
 
 
-FAMILIES = (
-    Family(name="hymba", model_types=("hymba",), spec=spec, config=config, names=names, ignored=IGNORED),
-)
+FAMILIES = (Family(name="hymba", model_types=("hymba",), spec=spec, config=config, names=names, ignored=IGNORED),)

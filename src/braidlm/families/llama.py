@@ -11,6 +11,7 @@ from .base import (
     Family,
     Gguf,
     NameRule,
+    TensorTable,
     attention_names,
     first_mixer,
     first_mlp,
@@ -24,6 +25,7 @@ from .base import (
 )
 
 _ATTENTION = "blocks.{i}.mixer"
+_ROPE_FACTORS = "rope_freqs.weight"
 
 
 def spec(config: Config) -> ModelSpec:
@@ -98,14 +100,11 @@ def names(spec: ModelSpec) -> Sequence[NameRule]:
     ]
 
 
-def _gguf_config(fields: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+def _gguf_config(fields: Mapping[str, Any], file: TensorTable) -> dict[str, Any]:
     heads = fields["attention.head_count"]
-    if "rope_freqs.weight" in shapes or fields.get("rope.scaling.type", "none") not in ("none", "linear"):
-        raise SpecError("this GGUF file has rotary frequencies of its own; load the Hugging Face directory instead")
-    linear = fields.get("rope.scaling.type") == "linear"
     return {
         "model_type": "llama",
-        "vocab_size": shapes["token_embd.weight"][0],
+        "vocab_size": file.shapes["token_embd.weight"][0],
         "hidden_size": fields["embedding_length"],
         "intermediate_size": fields["feed_forward_length"],
         "num_hidden_layers": fields["block_count"],
@@ -114,13 +113,22 @@ def _gguf_config(fields: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]
         "head_dim": fields.get("attention.key_length", fields["embedding_length"] // heads),
         "rms_norm_eps": fields["attention.layer_norm_rms_epsilon"],
         "rope_theta": fields.get("rope.freq_base", 10000.0),
-        "rope_scaling": {"type": "linear", "factor": fields["rope.scaling.factor"]} if linear else None,
+        "rope_scaling": _gguf_scaling(fields, file),
         "max_position_embeddings": fields.get("context_length"),
-        "tie_word_embeddings": "output.weight" not in shapes,
+        "tie_word_embeddings": "output.weight" not in file.shapes,
         "sliding_window": fields.get("attention.sliding_window"),
-        "attention_bias": "blk.0.attn_q.bias" in shapes,
-        "mlp_bias": "blk.0.ffn_gate.bias" in shapes,
+        "attention_bias": "blk.0.attn_q.bias" in file.shapes,
+        "mlp_bias": "blk.0.ffn_gate.bias" in file.shapes,
     }
+
+
+def _gguf_scaling(fields: Mapping[str, Any], file: TensorTable) -> dict[str, Any] | None:
+    if _ROPE_FACTORS in file.shapes:
+        return {"type": "factors", "factors": file.get(_ROPE_FACTORS).tolist()}
+    kind = fields.get("rope.scaling.type", "none")
+    if kind not in ("none", "linear"):
+        raise SpecError(f"this GGUF file scales rotary positions by {kind!r}, which is not supported")
+    return {"type": "linear", "factor": fields["rope.scaling.factor"]} if kind == "linear" else None
 
 
 def _gguf_names(spec: ModelSpec) -> Sequence[NameRule]:
@@ -129,6 +137,7 @@ def _gguf_names(spec: ModelSpec) -> Sequence[NameRule]:
     rules: list[NameRule] = [
         *gguf_outer_names(spec),
         rename("blk.{i}.ffn_norm.weight", "blocks.{i}.ffn_norm.weight"),
+        Drop(_ROPE_FACTORS),  # part of the description
     ]
     for kind in ("weight", "bias"):
         for part, heads in sizes.items():

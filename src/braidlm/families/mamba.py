@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..spec import Block, Mamba, ModelSpec, Norm
-from .base import Config, Family, Gguf, NameRule, first_mixer, gguf_outer_names, mapped, rename, reshape
+from .base import Config, Family, Gguf, NameRule, TensorTable, first_mixer, gguf_outer_names, mapped, rename, reshape
 from .mamba_common import ORIGINAL_IGNORED, is_original, original_config, original_outer, outer_names
 
 IGNORED = frozenset(
     """d_model n_layer d_inner ssm_cfg intermediate_size rms_norm fused_add_norm residual_in_fp32
-    pad_vocab_size_multiple rescale_prenorm_residual time_step_floor time_step_init_scheme time_step_max
-    time_step_min time_step_scale use_mambapy use_associative_scan""".split()
+    pad_vocab_size_multiple rescale_prenorm_residual time_step_floor time_step_init_scheme
+    time_step_max time_step_min time_step_scale use_mambapy use_associative_scan""".split()
 )
 
 
@@ -92,7 +92,7 @@ def _original_spec(config: Config) -> ModelSpec:
         conv_bias=cfg.flag("conv_bias", True),
         proj_bias=cfg.flag("bias", False),
     )
-    cfg.finish(frozenset("dt_min dt_max dt_init dt_scale dt_init_floor use_fast_path".split()))
+    cfg.finish(frozenset("""dt_min dt_max dt_init dt_scale dt_init_floor use_fast_path""".split()))
     return ModelSpec(blocks=(Block(mixer=mixer),) * config.layers("n_layer"), **outer)
 
 
@@ -113,11 +113,11 @@ def _original_names(spec: ModelSpec) -> Sequence[NameRule]:
     return outer_names(spec, "embedding", head_written=True) + _mixer_names("backbone.layers.{i}.mixer")
 
 
-def _gguf_config(fields: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+def _gguf_config(fields: Mapping[str, Any], file: TensorTable) -> dict[str, Any]:
     width, inner = fields["embedding_length"], fields["ssm.inner_size"]
     return {
         "model_type": "mamba",
-        "vocab_size": shapes["token_embd.weight"][0],
+        "vocab_size": file.shapes["token_embd.weight"][0],
         "hidden_size": width,
         "num_hidden_layers": fields["block_count"],
         "state_size": fields["ssm.state_size"],
@@ -125,7 +125,7 @@ def _gguf_config(fields: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]
         "conv_kernel": fields["ssm.conv_kernel"],
         "time_step_rank": fields["ssm.time_step_rank"],
         "layer_norm_epsilon": fields["attention.layer_norm_rms_epsilon"],
-        "tie_word_embeddings": "output.weight" not in shapes,
+        "tie_word_embeddings": "output.weight" not in file.shapes,
     }
 
 

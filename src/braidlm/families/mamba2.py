@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..spec import Block, Mamba2, ModelSpec, Norm
-from .base import Config, Family, Gguf, NameRule, first_mixer, gguf_outer_names
+from .base import Config, Family, Gguf, NameRule, TensorTable, first_mixer, gguf_outer_names
 from .mamba_common import (
     ORIGINAL_IGNORED,
     gguf_mamba2_names,
@@ -31,6 +31,7 @@ def spec(config: Config) -> ModelSpec:
     config.fixed("norm_before_gate", False, "published checkpoints gate first")
     inner = config.integer("expand", 2) * width
     heads = config.integer("num_heads")
+    dt_min, dt_max = read_limit(config.raw("time_step_limit", (0.0, math.inf)))
     mixer = Mamba2(
         heads=heads,
         head_dim=config.integer("head_dim", inner // heads),
@@ -39,7 +40,8 @@ def spec(config: Config) -> ModelSpec:
         conv=config.integer("conv_kernel", 4),
         conv_bias=config.flag("use_conv_bias", True),
         proj_bias=config.flag("use_bias", False),
-        **read_limit(config.raw("time_step_limit", (0.0, math.inf))),
+        dt_min=dt_min,
+        dt_max=dt_max,
     )
     return ModelSpec(
         vocab=config.integer("vocab_size"),
@@ -89,6 +91,7 @@ def _original_spec(config: Config) -> ModelSpec:
     inner = cfg.integer("expand", 2) * outer["width"]
     cfg.fixed("rmsnorm", True, "the gated norm was never left out of published weights")
     cfg.fixed("norm_before_gate", False, "published checkpoints gate first")
+    dt_min, dt_max = read_limit(cfg.raw("dt_limit", (0.0, math.inf)))
     mixer = Mamba2(
         heads=inner // head_dim,
         head_dim=head_dim,
@@ -97,9 +100,10 @@ def _original_spec(config: Config) -> ModelSpec:
         conv=cfg.integer("d_conv", 4),
         conv_bias=cfg.flag("conv_bias", True),
         proj_bias=cfg.flag("bias", False),
-        **read_limit(cfg.raw("dt_limit", (0.0, math.inf))),
+        dt_min=dt_min,
+        dt_max=dt_max,
     )
-    cfg.finish(frozenset("chunk_size dt_min dt_max dt_init_floor A_init_range use_mem_eff_path".split()))
+    cfg.finish(frozenset("""chunk_size dt_min dt_max dt_init_floor A_init_range use_mem_eff_path""".split()))
     return ModelSpec(blocks=(Block(mixer=mixer),) * config.layers("n_layer"), **outer)
 
 
@@ -123,12 +127,12 @@ def _original_names(spec: ModelSpec) -> Sequence[NameRule]:
     return outer_names(spec, "embedding", head_written=True) + mamba2_mixer_names("backbone.layers.{i}.mixer")
 
 
-def _gguf_config(fields: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+def _gguf_config(fields: Mapping[str, Any], file: TensorTable) -> dict[str, Any]:
     width, inner = fields["embedding_length"], fields["ssm.inner_size"]
     heads = fields["ssm.time_step_rank"]
     return {
         "model_type": "mamba2",
-        "vocab_size": shapes["token_embd.weight"][0],
+        "vocab_size": file.shapes["token_embd.weight"][0],
         "hidden_size": width,
         "num_hidden_layers": fields["block_count"],
         "num_heads": heads,
@@ -138,7 +142,7 @@ def _gguf_config(fields: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]
         "expand": inner // width,
         "conv_kernel": fields["ssm.conv_kernel"],
         "layer_norm_epsilon": fields["attention.layer_norm_rms_epsilon"],
-        "tie_word_embeddings": "output.weight" not in shapes,
+        "tie_word_embeddings": "output.weight" not in file.shapes,
     }
 
 

@@ -12,7 +12,7 @@ from ..errors import SpecError
 from ..spec import Mamba2, ModelSpec, Norm, require
 from .base import Alias, Config, NameRule, mapped, rename, reshape
 
-ORIGINAL_IGNORED = frozenset("residual_in_fp32 fused_add_norm attn_cfg".split())
+ORIGINAL_IGNORED = frozenset(["residual_in_fp32", "fused_add_norm", "attn_cfg"])
 
 
 def outer_names(spec: ModelSpec, embed: str, *, head_written: bool) -> list[NameRule]:
@@ -64,13 +64,16 @@ def original_config(spec: ModelSpec, ssm_cfg: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_limit(limit: Any) -> dict[str, float | None]:
+def read_limit(limit: Any) -> tuple[float, float | None]:
     """dt_min and dt_max of a [lower, upper] pair; an upper limit of infinity is none.
 
     Files spell infinity as the bare token `Infinity`, as {"__float__": "Infinity"}, or as a string.
     """
-    lower, upper = (float(item["__float__"]) if isinstance(item, Mapping) else float(item) for item in limit)
-    return {"dt_min": lower, "dt_max": None if math.isinf(upper) else upper}
+    try:
+        lower, upper = (float(item["__float__"]) if isinstance(item, Mapping) else float(item) for item in limit)
+    except (TypeError, ValueError, KeyError):
+        raise SpecError(f"the config's time step limit is {limit!r}, but must be a pair of numbers") from None
+    return lower, None if math.isinf(upper) else upper
 
 
 def write_limit(mixer: Mamba2) -> list[float]:
@@ -102,8 +105,9 @@ def gguf_mamba2_names() -> list[NameRule]:
     ]
 
 
-def read_mamba2(config: Config, width: int, **limits: float | None) -> Mamba2:
-    """The "mamba_..." keys that Bamba and Granite share."""
+def read_mamba2(config: Config, width: int) -> Mamba2:
+    """The "mamba_..." keys and the time step limit that Bamba and Granite share."""
+    dt_min, dt_max = read_limit(config.raw("time_step_limit", (0.0, math.inf)))
     inner = config.integer("mamba_expand", 2) * width
     heads = config.integer("mamba_n_heads")
     size = config.raw("mamba_d_head", "auto")
@@ -117,12 +121,13 @@ def read_mamba2(config: Config, width: int, **limits: float | None) -> Mamba2:
         conv=config.integer("mamba_d_conv", 4),
         conv_bias=config.flag("mamba_conv_bias", True),
         proj_bias=config.flag("mamba_proj_bias", False),
-        **limits,  # type: ignore[arg-type]
+        dt_min=dt_min,
+        dt_max=dt_max,
     )
 
 
 def write_mamba2(mixer: Mamba2, width: int) -> dict[str, Any]:
-    """The keys that `read_mamba2` reads, and the limits of the time step."""
+    """The keys that `read_mamba2` reads."""
     keys = {
         "mamba_expand": mixer.inner // width,
         "mamba_n_heads": mixer.heads,

@@ -8,9 +8,9 @@ from .base import Alias, Config, Drop, Family, NameRule, first_mixer, first_mlp,
 
 IGNORED = frozenset(
     """column_split inference_mode log_intermediate_values make_vocab_size_divisible_by mlp_init_method
-    mlp_output_init_method model_parallel_size pipe_parallel_size prefill_style smeared_gqa split_k0
-    use_flash_attn use_flash_attention_2 use_flash_depthwise use_flash_rmsnorm use_flashfft num_filters
-    hyena_layer_idxs""".split()
+    mlp_output_init_method model_parallel_size pipe_parallel_size prefill_style smeared_gqa
+    split_k0 use_flash_attn use_flash_attention_2 use_flash_depthwise use_flash_rmsnorm
+    use_flashfft num_filters hyena_layer_idxs""".split()
 )
 
 

@@ -52,6 +52,6 @@ class Attention(nn.Module):
             kv = kv.append(k, v)
         k, v = kv.new(q.dtype)
         past = tuple(row.past(q.dtype) for row in kv.past)
-        rule = {"scale": self.scale, "window": form.window, "pinned": form.pinned}
-        y = ops.attention(q, k, v, past, batch.starts, batch.segments, **rule)
+        visible = ops.Visible(form.window, form.pinned)
+        y = ops.attention(q, k, v, past, batch.starts, batch.segments, scale=self.scale, visible=visible)
         return y.flatten(-2), replace(state, kv=kv)

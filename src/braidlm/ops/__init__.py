@@ -3,7 +3,7 @@
 Callers import from here; which twin runs is decided in `dispatch` alone.
 """
 
-from .attention import Past, attention
+from .attention import Past, Visible, attention
 from .causal_conv1d import causal_conv1d
 from .gated_conv import gated_conv
 from .linear import linear
@@ -17,6 +17,7 @@ __all__ = [
     "Carried",
     "Past",
     "Segments",
+    "Visible",
     "attention",
     "causal_conv1d",
     "gated_conv",

@@ -32,7 +32,9 @@ _table: dict[str, dict[str, Twin]] = {}
 _choice: contextvars.ContextVar[str | None] = contextvars.ContextVar("braidlm_ops", default=None)
 
 
-def register(op: str, twin: str, function: Callable[..., Any], why_not: Callable[[], str | None] = lambda: None) -> None:
+def register(
+    op: str, twin: str, function: Callable[..., Any], why_not: Callable[[], str | None] = lambda: None
+) -> None:
     """Adds the implementation `twin` of operation `op`."""
     _table.setdefault(op, {})[twin] = Twin(function, why_not)
 

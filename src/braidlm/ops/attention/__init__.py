@@ -16,6 +16,13 @@ from ..segments import Segments
 from . import reference
 
 
+class Visible(NamedTuple):
+    """Which keys a query sees: the last `window` ones, itself included (None: all), and the first `pinned`."""
+
+    window: int | None
+    pinned: int
+
+
 class Past(NamedTuple):
     """Earlier keys and values of one row, in order of their absolute positions."""
 
@@ -36,13 +43,12 @@ def attention(
     segments: Segments,
     *,
     scale: float,
-    window: int | None,
-    pinned: int,
+    visible: Visible,
 ) -> Tensor:
     """Attends each row's new tokens to its `past` and to themselves; returns [T, H, V] in q's dtype.
 
-    `starts` are the absolute positions of the rows' first new tokens. Scores are multiplied by `scale`; softmax is in float32
-    (float64 for float64 inputs).
+    `starts` are the absolute positions of the rows' first new tokens. Scores are multiplied by
+    `scale`; softmax is in float32 (float64 for float64 inputs).
     """
     twin = dispatch.select("attention", q_THK.device.type)
-    return twin(q_THK, k_TGK, v_TGV, past, starts, segments, scale=scale, window=window, pinned=pinned)
+    return twin(q_THK, k_TGK, v_TGV, past, starts, segments, scale=scale, visible=visible)

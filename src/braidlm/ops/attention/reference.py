@@ -24,18 +24,16 @@ def attention(
     segments: Segments,
     *,
     scale: float,
-    window: int | None,
-    pinned: int,
+    visible: tuple[int | None, int],
 ) -> Tensor:
     """See the package; rows without a past are computed together, others one by one."""
-    rule = {"scale": scale, "window": window, "pinned": pinned}
     out_RHV: dict[int, Tensor] = {}
     fresh = Segments(tuple(0 if past[r] is not None else n for r, n in enumerate(segments.lengths)))
     for group in fresh.groups:
         q, k, v = (segments.gather(t, group).transpose(1, 2) for t in (q_THK, k_TGK, v_TGV))
         start = starts[group.rows[0]]
         positions = torch.arange(start, start + group.length, device=q.device)
-        y_RLHV = _blocks(q, k, v, positions, start, **rule).transpose(1, 2)
+        y_RLHV = _blocks(q, k, v, positions, start, scale, *visible).transpose(1, 2)
         if len(group.rows) == len(segments.lengths):
             return y_RLHV.flatten(0, 1)
         out_RHV.update(zip(group.rows, y_RLHV, strict=True))
@@ -46,13 +44,13 @@ def attention(
         new = torch.arange(starts[row], starts[row] + segments.lengths[row], device=q_THK.device)
         k, v = (torch.cat([old, t[tokens]]) for old, t in zip(earlier[:2], (k_TGK, v_TGV)))
         q, k, v = (t.transpose(0, 1)[None] for t in (q_THK[tokens], k, v))
-        y = _blocks(q, k, v, torch.cat([earlier[2], new]), starts[row], **rule)
+        y = _blocks(q, k, v, torch.cat([earlier[2], new]), starts[row], scale, *visible)
         out_RHV[row] = y[0].transpose(0, 1)
     return torch.cat([out_RHV[r] for r in sorted(out_RHV)])
 
 
 def _blocks(
-    q: Tensor, k: Tensor, v: Tensor, positions_S: Tensor, start: int, *, scale: float, window: int | None, pinned: int
+    q: Tensor, k: Tensor, v: Tensor, positions_S: Tensor, start: int, scale: float, window: int | None, pinned: int
 ) -> Tensor:
     """q [R, H, L, K] at positions `start`... against k, v [R, G, S, .] at `positions_S` (the new keys last)."""
     length, held = q.shape[2], k.shape[2]
@@ -74,7 +72,13 @@ def _blocks(
         square = at.shape[0] == end - begin and window is None
         mask = None if square else _mask(torch.arange(start + begin, start + end, device=q.device), at, window, pinned)
         y = F.scaled_dot_product_attention(
-            q[:, :, begin:end], k_block, v_block, mask, is_causal=square and end - begin > 1, scale=scale, enable_gqa=True
+            q[:, :, begin:end],
+            k_block,
+            v_block,
+            mask,
+            is_causal=square and end - begin > 1,
+            scale=scale,
+            enable_gqa=True,
         )
         outputs.append(y)
     y = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)

@@ -20,7 +20,13 @@ dispatch.register("gated_conv", "reference", reference.gated_conv)
 
 
 def gated_conv(
-    u_TD: Tensor, gate_TD: Tensor, poles_FM: Tensor, residues_FM: Tensor, d_D: Tensor, state_RDM: Tensor, segments: Segments
+    u_TD: Tensor,
+    gate_TD: Tensor,
+    poles_FM: Tensor,
+    residues_FM: Tensor,
+    d_D: Tensor,
+    state_RDM: Tensor,
+    segments: Segments,
 ) -> Carried:
     """Convolves each row of `u_TD` and gates it; poles, residues and state are complex.
 

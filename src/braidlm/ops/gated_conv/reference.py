@@ -13,7 +13,13 @@ _POWER_ELEMENTS = 1 << 21
 
 
 def gated_conv(
-    u_TD: Tensor, gate_TD: Tensor, poles_FM: Tensor, residues_FM: Tensor, d_D: Tensor, state_RDM: Tensor, segments: Segments
+    u_TD: Tensor,
+    gate_TD: Tensor,
+    poles_FM: Tensor,
+    residues_FM: Tensor,
+    d_D: Tensor,
+    state_RDM: Tensor,
+    segments: Segments,
 ) -> Carried:
     """See the package."""
     real = torch.float64 if state_RDM.dtype == torch.complex128 else torch.float32

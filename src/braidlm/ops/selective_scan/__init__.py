@@ -16,7 +16,14 @@ dispatch.register("selective_scan", "reference", reference.selective_scan)
 
 
 def selective_scan(
-    x_TE: Tensor, dt_TE: Tensor, a_EN: Tensor, b_TN: Tensor, c_TN: Tensor, d_E: Tensor, state_REN: Tensor, segments: Segments
+    x_TE: Tensor,
+    dt_TE: Tensor,
+    a_EN: Tensor,
+    b_TN: Tensor,
+    c_TN: Tensor,
+    d_E: Tensor,
+    state_REN: Tensor,
+    segments: Segments,
 ) -> Carried:
     """Scans each row from its state; `a_EN` is negative, `dt_TE` is after its softplus.
 

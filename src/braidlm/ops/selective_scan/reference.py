@@ -16,7 +16,14 @@ _CHUNK_ELEMENTS = 1 << 20
 
 
 def selective_scan(
-    x_TE: Tensor, dt_TE: Tensor, a_EN: Tensor, b_TN: Tensor, c_TN: Tensor, d_E: Tensor, state_REN: Tensor, segments: Segments
+    x_TE: Tensor,
+    dt_TE: Tensor,
+    a_EN: Tensor,
+    b_TN: Tensor,
+    c_TN: Tensor,
+    d_E: Tensor,
+    state_REN: Tensor,
+    segments: Segments,
 ) -> Carried:
     """See the package; chunks of time bound the memory, the state is carried between them."""
     wide = state_REN.dtype

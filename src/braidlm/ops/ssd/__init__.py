@@ -17,7 +17,14 @@ dispatch.register("ssd", "reference", reference.ssd)
 
 
 def ssd(
-    x_THP: Tensor, dt_TH: Tensor, a_H: Tensor, b_TGN: Tensor, c_TGN: Tensor, d_H: Tensor, state_RHPN: Tensor, segments: Segments
+    x_THP: Tensor,
+    dt_TH: Tensor,
+    a_H: Tensor,
+    b_TGN: Tensor,
+    c_TGN: Tensor,
+    d_H: Tensor,
+    state_RHPN: Tensor,
+    segments: Segments,
 ) -> Carried:
     """Scans each row from its state; `a_H` is negative, `dt_TH` is after softplus and clamp.
 

@@ -15,7 +15,14 @@ _DECAY_ELEMENTS = 1 << 24
 
 
 def ssd(
-    x_THP: Tensor, dt_TH: Tensor, a_H: Tensor, b_TGN: Tensor, c_TGN: Tensor, d_H: Tensor, state_RHPN: Tensor, segments: Segments
+    x_THP: Tensor,
+    dt_TH: Tensor,
+    a_H: Tensor,
+    b_TGN: Tensor,
+    c_TGN: Tensor,
+    d_H: Tensor,
+    state_RHPN: Tensor,
+    segments: Segments,
 ) -> Carried:
     """See the package."""
     wide = state_RHPN.dtype
@@ -78,7 +85,9 @@ def _span(
     y = torch.matmul(mixing.flatten(2, 3), x_RKHQP)
 
     to_end = (log_decay[..., -1:] - log_decay).exp()
-    added = torch.matmul(by_group((x_RKHQP * to_end[..., None]).transpose(-1, -2)), b_RKGQN[:, :, :, None]).flatten(2, 3)
+    added = torch.matmul(by_group((x_RKHQP * to_end[..., None]).transpose(-1, -2)), b_RKGQN[:, :, :, None]).flatten(
+        2, 3
+    )
     whole = log_decay[..., -1].exp()[..., None, None]
     before = []
     for k in range(added.shape[1]):

@@ -1,0 +1,133 @@
+"""The rules of the house as tests: who imports whom, what an import costs, what the command line offers."""
+
+import ast
+import subprocess
+import sys
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import pytest
+import typer.main
+
+import braidlm.slots
+import braidlm.spec
+from braidlm.cli.main import app
+
+SOURCE = Path(braidlm.spec.__file__).parent
+
+# A module may import modules of a lower level, and those of its own level that its package holds.
+LEVELS = (
+    ("errors", "slots", "spec", "spec_json", "memory", "files"),
+    ("ops",),
+    ("kv", "state", "layers"),
+    ("mixers", "ffn"),
+    ("model", "describe"),
+    ("families", "checkpoint", "gguf", "init", "presets"),
+    ("tokenizer", "sampling", "generate", "saving"),
+    ("api",),
+    ("loading", "conversation", "verify"),
+    ("cli",),
+)
+SAME_LEVEL = {
+    ("slots", "errors"),
+    ("spec", "errors"),
+    ("spec", "slots"),
+    ("spec", "spec_json"),
+    ("spec_json", "errors"),
+    ("files", "errors"),
+    ("state", "kv"),
+    ("describe", "model"),
+    ("checkpoint", "families"),
+    ("init", "checkpoint"),
+    ("presets", "families"),
+    ("generate", "sampling"),
+    ("saving", "tokenizer"),
+}
+
+
+def level_of(part: str) -> int:
+    return next(level for level, parts in enumerate(LEVELS) if part in parts)
+
+
+def imports(file: Path) -> set[str]:
+    """First-level parts of braidlm that a file imports."""
+    package = ["braidlm", *file.relative_to(SOURCE).parts[:-1]]
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1] + (node.module.split(".") if node.module else [])
+            names = [alias.name for alias in node.names] if len(base) == 1 else [base[1]]
+            found.update(name for name in names if name != "__version__")
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("braidlm"):
+            found.add(node.module.split(".")[1])
+    return found
+
+
+def test_lower_never_imports_higher() -> None:
+    """Oracle: the table of levels above."""
+    for file in SOURCE.rglob("*.py"):
+        part = file.relative_to(SOURCE).parts[0].removesuffix(".py")
+        if part == "__init__":
+            continue
+        for other in imports(file) - {part}:
+            lower = level_of(other) < level_of(part) or (part, other) in SAME_LEVEL
+            assert lower, f"{file.relative_to(SOURCE)} imports {other}"
+
+
+def test_a_family_imports_no_other_family() -> None:
+    """Oracle: the rule that shared rules live in base and mamba_common."""
+    for file in (SOURCE / "families").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if file.stem != "__init__" and isinstance(node, ast.ImportFrom) and node.level == 1:
+                assert node.module in ("base", "mamba_common"), file.name
+
+
+def test_import_is_lean() -> None:
+    """Oracle: the modules that a fresh interpreter holds after `import braidlm`."""
+    code = "import sys, braidlm; print([m for m in ('torch', 'transformers', 'triton', 'fastapi') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_spec_field_is_read() -> None:
+    """Oracle: a field that nothing reads describes nothing."""
+    text = "\n".join(
+        file.read_text() for file in SOURCE.rglob("*.py") if file.parent.name != "families" and file.stem != "spec"
+    )
+    classes = [c for m in (braidlm.spec, braidlm.slots) for c in vars(m).values() if is_dataclass(c)]
+    derived = {"value_dim": "v_dim"}  # read through a property that gives the default
+    for kind in classes:
+        for item in fields(kind):
+            name = derived.get(item.name, item.name)
+            read = f".{name}" in text or f"{name}=" in text
+            assert read or name.startswith("_"), f"{kind.__name__}.{name}"
+
+
+def test_no_loop_over_time() -> None:
+    """Oracle: the reference operations step over chunks, blocks, taps, experts and rows, never over single tokens."""
+    for file in SOURCE.glob("ops/*/reference.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.For) and isinstance(node.iter, ast.Call):
+                text = ast.unparse(node.iter)
+                assert text not in ("range(length)", "range(x.shape[1])", "range(len(x))"), f"{file}: {text}"
+
+
+OPTIONS = {
+    "info": "--dtype --json --kv-dtype --lengths",
+    "generate": "--allow-pickle --chat --device --dtype --ids --json --kv-dtype --max-tokens --min-p --ops "
+    "--repetition-penalty --seed --stop --temperature --threads --top-k --top-p",
+    "chat": "--allow-pickle --device --dtype --kv-dtype --max-tokens --min-p --ops --repetition-penalty --seed "
+    "--system --temperature --threads --top-k --top-p",
+    "convert": "--allow-pickle --dtype --format --json",
+    "verify": "--allow-pickle --device --dtype --json --kv-dtype --length --ops --seed --threads",
+    "doctor": "--device --json",
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_command_line_is_frozen(name: str) -> None:
+    """Oracle: the list above; a change of options is a change that users see."""
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    found = sorted(option for parameter in command.params for option in parameter.opts if option.startswith("--"))
+    assert [option for option in found if option != "--help"] == OPTIONS[name].split()
+    assert command.epilog.startswith("Example: braid ")
