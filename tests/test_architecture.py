@@ -23,7 +23,7 @@ LEVELS = (
     ("mixers", "ffn"),
     ("model", "describe"),
     ("families", "checkpoint", "gguf", "init", "presets"),
-    ("tokenizer", "sampling", "generate", "saving"),
+    ("chat_template", "gguf_tokenizer", "tokenizer", "sampling", "generate", "saving"),
     ("api",),
     ("loading", "conversation", "verify"),
     ("cli",),
@@ -42,6 +42,8 @@ SAME_LEVEL = {
     ("presets", "families"),
     ("generate", "sampling"),
     ("saving", "tokenizer"),
+    ("tokenizer", "chat_template"),
+    ("tokenizer", "gguf_tokenizer"),
 }
 
 

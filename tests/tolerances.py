@@ -1,5 +1,30 @@
-"""stub"""
+"""The one table of tolerances. Nothing else in the tests says how close is close enough.
+
+An error is relative to the largest absolute value expected, unless a name says otherwise.
+"""
 
 import torch
 
-RELATIVE_LOGITS = {torch.float32: 1e-4}
+# Logits of two correct implementations. float32: sums in another order over tens of layers differ
+# by a few 1e-6 here. bfloat16 (8 bits): products round differently for other numbers of rows.
+RELATIVE_LOGITS = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 6e-2}
+
+# The same where keys and values are stored small: a number that lies between two storage steps
+# falls to either side by the last bit of a float32 sum, and moves by a whole step.
+RELATIVE_LOGITS_STORED = {"float32": 1e-4, "bfloat16": 5e-3, "fp8": 6e-2, "int8": 2e-2}
+
+# One operation against its sequential definition in float64.
+RELATIVE_OP = {torch.float64: 1e-12, torch.float32: 2e-5}
+
+# A convolution by FFT: rounding is relative to the largest output of the row, and grows with its length.
+RELATIVE_FFT = {torch.float64: 1e-10, torch.float32: 5e-5}
+
+# A recurrence over thousands of steps whose decays lie next to one: float32 sums of L terms.
+RELATIVE_LONG = 2e-4
+
+# Storage formats of keys and values, relative to the largest value of a head: int8 has 127 steps,
+# of which rounding costs half a one; e4m3 has 3 bits after the leading one.
+RELATIVE_STORED = {"float32": 0.0, "bfloat16": 2**-8, "float16": 2**-11, "fp8": 2**-4, "int8": 0.5 / 127}
+
+# Perplexity on real text against another implementation in float32.
+RELATIVE_PERPLEXITY = 1e-3

@@ -7,7 +7,7 @@ reach nothing else.
 import datetime
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jinja2
 from jinja2 import nodes
@@ -21,7 +21,7 @@ from .errors import InputError
 class _Generation(Extension):
     """`{% generation %}`: marks the assistant's text for training; its content is rendered as it stands."""
 
-    tags = frozenset({"generation"})
+    tags: ClassVar[set[str]] = {"generation"}
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         """The nodes between the tag and its end."""

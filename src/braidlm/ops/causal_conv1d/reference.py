@@ -1,7 +1,7 @@
 """Causal convolution as K shifted multiply-adds over the whole sequence."""
 
 import torch.nn.functional as F
-from torch import Tensor, cat
+from torch import Tensor, cat, contiguous_format
 
 from ..numerics import widened
 from ..segments import Carried, Segments, over_rows
@@ -24,6 +24,6 @@ def causal_conv1d(
             y = y.addcmul(wide[:, tap : tap + length], weight_KC[tap])
         y = (F.silu(y) if silu else y).to(x_RLC.dtype)
         # The tail is a copy, so that a carried state never keeps a long prompt's activations alive.
-        return y, padded[:, length:].transpose(1, 2).contiguous()
+        return y, padded[:, length:].transpose(1, 2).clone(memory_format=contiguous_format)
 
     return over_rows(step, (x_TC,), state_RCK, segments)

@@ -73,29 +73,35 @@ def _span(
 
     x_RKHQP = chunked(x * dt[..., None])
     b_RKGQN, c_RKGQN = chunked(b), chunked(c)
-    log_decay = (dt * a_H).unflatten(1, (-1, chunk)).transpose(2, 3).cumsum(-1)  # [R, K, H, Q]
+    # Sums in float64: where time steps differ by orders of magnitude, the difference of two
+    # float32 sums has lost the small ones.
+    log_decay = (dt.double() * a_H).unflatten(1, (-1, chunk)).transpose(2, 3).cumsum(-1)  # [R, K, H, Q]
     share = heads // groups
+
+    def decay(difference: Tensor) -> Tensor:
+        return difference.to(x.dtype).exp()
 
     def by_group(t: Tensor) -> Tensor:  # [R, K, H, ...] -> [R, K, G, H/G, ...]
         return t.unflatten(2, (groups, share))
 
-    score_RKGQQ = torch.matmul(c_RKGQN, b_RKGQN.transpose(-1, -2))
-    difference = (log_decay[..., :, None] - log_decay[..., None, :]).masked_fill_(_future(chunk, x.device), -torch.inf)
-    mixing = by_group(difference.exp_()) * score_RKGQQ[:, :, :, None]
-    y = torch.matmul(mixing.flatten(2, 3), x_RKHQP)
+    def by_head(t: Tensor) -> Tensor:  # the inverse
+        return t.flatten(2, 3)
 
-    to_end = (log_decay[..., -1:] - log_decay).exp()
-    added = torch.matmul(by_group((x_RKHQP * to_end[..., None]).transpose(-1, -2)), b_RKGQN[:, :, :, None]).flatten(
-        2, 3
-    )
-    whole = log_decay[..., -1].exp()[..., None, None]
+    score_RKGQQ = torch.matmul(c_RKGQN, b_RKGQN.transpose(-1, -2))
+    between = (log_decay[..., :, None] - log_decay[..., None, :]).masked_fill_(_future(chunk, x.device), -torch.inf)
+    mixing = by_group(decay(between)) * score_RKGQQ[:, :, :, None]
+    y = torch.matmul(by_head(mixing), x_RKHQP)
+
+    to_end = x_RKHQP * decay(log_decay[..., -1:] - log_decay)[..., None]
+    added = by_head(torch.matmul(by_group(to_end.transpose(-1, -2)), b_RKGQN[:, :, :, None]))
+    whole = decay(log_decay[..., -1])[..., None, None]
     before = []
     for k in range(added.shape[1]):
         before.append(h_RHPN)
         h_RHPN = torch.addcmul(added[:, k], whole[:, k], h_RHPN)
-    start_RKHPN = torch.stack(before, 1)
-    carried = torch.matmul(c_RKGQN[:, :, :, None], by_group(start_RKHPN).transpose(-1, -2)).flatten(2, 3)
-    y = torch.addcmul(y, carried, log_decay.exp()[..., None])
+    start_RKGHNP = by_group(torch.stack(before, 1)).transpose(-1, -2)
+    carried = by_head(torch.matmul(c_RKGQN[:, :, :, None], start_RKGHNP))
+    y = torch.addcmul(y, carried, decay(log_decay)[..., None])
     y = y.transpose(2, 3).reshape(rows, -1, heads, head_dim)
     return (y[:, :length] if pad else y), h_RHPN
 

@@ -1,0 +1,220 @@
+"""The operations that carry a state: convolution, selective scan, SSD, gated long convolution."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from braidlm import ops
+from braidlm.ops import Carried, Segments
+from tests.ops import definitions
+from tests.tolerances import RELATIVE_FFT, RELATIVE_LONG, RELATIVE_OP
+
+# Odd lengths: below the convolution, around chunks of 64, rows without tokens, equal rows apart.
+RAGGED = [(1,), (2,), (3,), (63,), (64,), (65,), (100,), (129,), (5, 5), (1, 7, 1), (0, 3, 0), (70, 0, 2, 70, 1)]
+
+
+def randn(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One operation: how to make its inputs, and how to call it and its definition."""
+
+    inputs: Callable[[int], tuple[Tensor, ...]]  # packed [T, ...] tensors
+    fixed: tuple[Tensor | None, ...]  # weights
+    state: tuple[int, ...]
+    call: Callable[..., Carried]
+    define: Callable[..., tuple[Tensor, Tensor]]
+    complex_state: bool = False
+
+
+def conv(silu: bool, bias: bool, taps: int) -> Case:
+    weight, shift = randn(6, taps), randn(6) if bias else None
+    return Case(
+        lambda total: (randn(total, 6),),
+        (weight, shift),
+        (6, taps - 1),
+        lambda x, w, b, s, g: ops.causal_conv1d(x, w, b, s, g, silu=silu),
+        lambda x, w, b, s: definitions.causal_conv1d(x, w, b, s, silu=silu),
+    )
+
+
+def scan() -> Case:
+    a, d = -torch.rand(5, 3, dtype=torch.float64) * 4, randn(5)
+    return Case(
+        lambda n: (randn(n, 5), torch.rand(n, 5, dtype=torch.float64), randn(n, 3), randn(n, 3)),
+        (a, d),
+        (5, 3),
+        lambda x, dt, b, c, a, d, s, g: ops.selective_scan(x, dt, a, b, c, d, s, g),
+        lambda x, dt, b, c, a, d, s: definitions.selective_scan(x, dt, a, b, c, d, s),
+    )
+
+
+def ssd(groups: int) -> Case:
+    a, d = -torch.rand(4, dtype=torch.float64) * 4, randn(4)
+    return Case(
+        lambda n: (randn(n, 4, 3), torch.rand(n, 4, dtype=torch.float64), randn(n, groups, 5), randn(n, groups, 5)),
+        (a, d),
+        (4, 3, 5),
+        lambda x, dt, b, c, a, d, s, g: ops.ssd(x, dt, a, b, c, d, s, g),
+        lambda x, dt, b, c, a, d, s: definitions.ssd(x, dt, a, b, c, d, s),
+    )
+
+
+def hyena(filters: int) -> Case:
+    poles = torch.polar(torch.rand(filters, 2, dtype=torch.float64), randn(filters, 2))
+    poles[0, 0] = 0
+    residues = torch.complex(randn(filters, 2), randn(filters, 2))
+    return Case(
+        lambda n: (randn(n, 6), randn(n, 6)),
+        (poles, residues, randn(6)),
+        (6, 2),
+        ops.gated_conv,
+        definitions.gated_conv,
+        complex_state=True,
+    )
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "conv": lambda: conv(silu=False, bias=True, taps=3),
+    "conv, silu": lambda: conv(silu=True, bias=True, taps=4),
+    "conv, no bias": lambda: conv(silu=True, bias=False, taps=2),
+    "selective scan": scan,
+    "ssd, one group": lambda: ssd(1),
+    "ssd, two groups": lambda: ssd(2),
+    "gated conv": lambda: hyena(6),
+    "gated conv, shared filters": lambda: hyena(2),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]()
+
+
+def cast(value: Any, dtype: torch.dtype) -> Any:
+    if value is None:
+        return None
+    if value.is_complex():
+        return value.to(torch.complex64 if dtype == torch.float32 else torch.complex128)
+    return value.to(dtype)
+
+
+def states(case: Case, rows: int) -> Tensor:
+    state = randn(rows, *case.state)
+    return torch.complex(state, randn(rows, *case.state)) if case.complex_state else state
+
+
+def run(case: Case, inputs: tuple[Tensor, ...], state: Tensor, segments: Segments, dtype: torch.dtype) -> Carried:
+    tensors = [cast(t, dtype) for t in (*inputs, *case.fixed, state)]
+    return case.call(*tensors, segments)
+
+
+def close(found: Tensor, expected: Tensor, tolerance: float) -> bool:
+    if not expected.numel():
+        return found.shape == expected.shape
+    scale = expected.abs().max().clamp_min(1e-30)
+    return bool((found - expected).abs().max() / scale <= tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("lengths", RAGGED)
+def test_packed_rows(case: Case, lengths: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Oracle: the sequential definition in float64, row by row, from a state that is not zero."""
+    segments = Segments(lengths)
+    inputs, state = case.inputs(segments.total), states(case, len(lengths))
+    found = run(case, inputs, state, segments, dtype)
+    tolerance = (RELATIVE_FFT if case.complex_state else RELATIVE_OP)[dtype]
+    for row, length in enumerate(lengths):
+        part = slice(segments.starts[row], segments.starts[row + 1])
+        if not length:
+            assert torch.equal(found.state_R[row], cast(state[row], dtype))
+            continue
+        y, after = case.define(*(t[part] for t in inputs), *case.fixed, state[row])
+        assert close(found.y_T[part], y, tolerance)
+        assert close(found.state_R[row], after, tolerance)
+
+
+@pytest.mark.parametrize("lengths", [(65, 3, 65), (1, 1), (7, 130)])
+def test_a_row_is_computed_as_it_would_be_alone(case: Case, lengths: tuple[int, ...]) -> None:
+    """Oracle: the same operation on each row alone."""
+    segments = Segments(lengths)
+    inputs, state = case.inputs(segments.total), states(case, len(lengths))
+    together = run(case, inputs, state, segments, torch.float32)
+    for row, length in enumerate(lengths):
+        part = slice(segments.starts[row], segments.starts[row + 1])
+        alone = run(case, tuple(t[part] for t in inputs), state[row : row + 1], Segments((length,)), torch.float32)
+        assert close(together.y_T[part], alone.y_T, RELATIVE_OP[torch.float32])
+        assert close(together.state_R[row], alone.state_R[0], RELATIVE_OP[torch.float32])
+
+
+def test_marks_are_the_states_of_prefixes(case: Case) -> None:
+    """Oracle: the same operation stopped at each mark."""
+    lengths, marks = (70, 9, 70), ((1, 64, 70), (), (3,))
+    segments = Segments(lengths, marks)
+    inputs, state = case.inputs(segments.total), states(case, 3)
+    found = run(case, inputs, state, segments, torch.float64)
+    whole = run(case, inputs, state, Segments(lengths), torch.float64)
+    assert close(found.y_T, whole.y_T, RELATIVE_FFT[torch.float64])
+    assert [len(of_row) for of_row in found.marked] == [3, 0, 1]
+    for row, offsets in enumerate(marks):
+        for mark, offset in enumerate(offsets):
+            part = slice(segments.starts[row], segments.starts[row] + offset)
+            prefix = run(case, tuple(t[part] for t in inputs), state[row : row + 1], Segments((offset,)), torch.float64)
+            assert close(found.marked[row][mark], prefix.state_R[0], RELATIVE_FFT[torch.float64])
+
+
+@pytest.mark.parametrize("lengths", [(5,), (1, 4)])
+def test_gradients(case: Case, lengths: tuple[int, ...]) -> None:
+    """Oracle: finite differences in float64, through inputs, weights, initial and final states."""
+    segments = Segments(lengths)
+    tensors = [*case.inputs(segments.total), *case.fixed, states(case, len(lengths))]
+    present = [t for t in tensors if t is not None]
+    if case.complex_state:  # the angle of a pole of zero has no gradient
+        present[2] = torch.where(present[2] == 0, torch.full_like(present[2], 0.3 + 0.2j), present[2])
+    leaves = [t.clone().requires_grad_() for t in present]
+
+    def function(*given: Tensor) -> tuple[Tensor, Tensor]:
+        rest = iter(given)
+        carried = case.call(*(None if t is None else next(rest) for t in tensors), segments)
+        return carried.y_T, carried.state_R
+
+    assert torch.autograd.gradcheck(function, leaves)
+
+
+@pytest.mark.parametrize("dt", [20.0, 1e-4, "mixed"])
+@pytest.mark.parametrize("kind", ["selective scan", "ssd"])
+def test_extreme_decays(kind: str, dt: float | str) -> None:
+    """Oracle: the definition in float64 at A = -16, time steps of 20 (and tiny, and both), 4,096 tokens."""
+    length = 4096
+    step = torch.where(torch.rand(length, 4) < 0.5, 20.0, 1e-4) if dt == "mixed" else torch.full((length, 4), dt)
+    step, a = step.double(), torch.full((4,), -16.0, dtype=torch.float64)
+    if kind == "ssd":
+        tensors = (randn(length, 4, 2), step, a, randn(length, 1, 3), randn(length, 1, 3), randn(4))
+        state, op, definition = randn(1, 4, 2, 3), ops.ssd, definitions.ssd
+    else:
+        tensors = (randn(length, 4), step, a[:, None].expand(4, 3), randn(length, 3), randn(length, 3), randn(4))
+        state, op, definition = randn(1, 4, 3), ops.selective_scan, definitions.selective_scan
+    y, after = definition(*tensors, state[0])
+    found = op(*(t.float() for t in tensors), state.float(), Segments((length,)))
+    tolerance = RELATIVE_LONG if dt == 1e-4 else RELATIVE_OP[torch.float32]
+    assert close(found.y_T, y, tolerance)
+    assert close(found.state_R[0], after, tolerance)
+
+
+def test_long_filter_with_poles_on_the_unit_circle() -> None:
+    """Oracle: the recurrence in float64 over 4,096 tokens, where float32 phases would have drifted."""
+    length = 4096
+    poles = torch.polar(torch.ones(4, 2, dtype=torch.float64), randn(4, 2))
+    residues = torch.complex(randn(4, 2), randn(4, 2))
+    tensors = (randn(length, 4), randn(length, 4), poles, residues, randn(4))
+    state = torch.complex(randn(1, 4, 2), randn(1, 4, 2))
+    y, after = definitions.gated_conv(*tensors, state[0])
+    found = ops.gated_conv(*(cast(t, torch.float32) for t in (*tensors, state)), Segments((length,)))
+    assert close(found.y_T, y, RELATIVE_LONG)
+    assert close(found.state_R[0], after, RELATIVE_LONG)
