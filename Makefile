@@ -6,10 +6,10 @@ check:
 	mypy
 
 test:
-	pytest -n 2
+	pytest -n 2 --dist loadfile
 
 test-ref:
-	BRAIDLM_OPS=reference pytest -n 2 tests/ops tests/state tests/families
+	BRAIDLM_OPS=reference pytest -n 2 --dist loadfile tests/ops tests/state tests/families
 
 bench:
 	python benchmarks/prefill.py

@@ -28,3 +28,6 @@ RELATIVE_STORED = {"float32": 0.0, "bfloat16": 2**-8, "float16": 2**-11, "fp8": 
 
 # Perplexity on real text against another implementation in float32.
 RELATIVE_PERPLEXITY = 1e-3
+
+# Absolute, on probabilities of a tagger: float32 sums in another order over six layers give a few 1e-6.
+ABSOLUTE_PROBABILITY = 1e-5
