@@ -1,7 +1,7 @@
 """Seeds, one thread a worker, and memory that is never accidentally zero."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,13 +24,12 @@ def _threads() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _poison(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _poison(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fills fresh memory with NaN in the tests of operations and states: what is not written is seen."""
     if request.path.parent.name in ("ops", "state"):
         for name in _POISONED:
             monkeypatch.setattr(torch, name, _filled(getattr(torch, name)))
         monkeypatch.setattr(torch.Tensor, "new_empty", _filled(torch.Tensor.new_empty))
-    yield
 
 
 def _filled(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

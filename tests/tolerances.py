@@ -31,3 +31,7 @@ RELATIVE_PERPLEXITY = 1e-3
 
 # Absolute, on probabilities of a tagger: float32 sums in another order over six layers give a few 1e-6.
 ABSOLUTE_PROBABILITY = 1e-5
+
+# Mean Kullback-Leibler divergence of next-token distributions, bfloat16 against float32, of small
+# random models: 8 bits of mantissa through a few layers.
+DIVERGENCE_BFLOAT16 = 2e-3

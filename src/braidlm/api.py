@@ -16,6 +16,7 @@ from torch import Tensor
 from . import saving
 from .errors import InputError
 from .generate import Token, check_length, generate
+from .memory import keep_freed_memory
 from .model import Logits, Model
 from .ops import Segments, dispatch
 from .sampling import Sampling
@@ -56,6 +57,8 @@ class LanguageModel:
     """A model with its tokenizer. `model.network` is the torch module, for training and inspection."""
 
     def __init__(self, network: Model, tokenizer: Tokenizer | None, origin: Origin, *, ops: str = "auto") -> None:
+        if network.device.type == "cpu":
+            keep_freed_memory()
         self.network = network
         self.tokenizer = tokenizer
         self.origin = origin

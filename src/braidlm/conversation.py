@@ -56,20 +56,19 @@ class Conversation:
     def reply(self, text: str, **options: Any) -> Iterator[Token]:
         """Streams the answer to `text`; when the caller stops early, what was made so far is the answer."""
         messages = [*self.messages, {"role": "user", "content": text}]
-        ids, repeated = self._unseen(self._tokenizer.render(messages))
-        run = len(ids)
+        before = (self.state.fork(), self._seen_text, self._pending)
         made: list[Token] = []
-        stream = self._model.stream(ids, state=self.state, **options)
         try:
-            for token in stream:
+            ids, repeated = self._unseen(self._tokenizer.render(messages))
+            for token in self._model.stream(ids, state=self.state, **options):
                 made.append(token)
                 yield token
         finally:
-            self.turn = Turn(run, repeated, len(made))
             if made:
+                self.turn = Turn(len(ids), repeated, len(made))
                 self._remember(messages, made)
-            elif self.state.lengths[0] or self._seen_text:
-                self._forget()  # interrupted while the prompt was read: the state is between two texts
+            else:  # refused, or interrupted while the prompt was read: as if nothing had been said
+                self.state, self._seen_text, self._pending = before
 
     def _unseen(self, rendered: str) -> tuple[list[int], int]:
         """The ids to run for `rendered`, and how many of them were run before."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 
 from .model import Model
-from .spec import Block, ModelSpec, Moe
+from .spec import Attention, Block, Hyena, Mamba, Mamba2, Mixer, ModelSpec, Moe, Parallel
 
 
 class Size(NamedTuple):
@@ -30,6 +30,30 @@ def _idle(block: Block, width: int) -> int:
     if not isinstance(block.ffn, Moe):
         return 0
     return (block.ffn.experts - block.ffn.top_k) * 3 * width * block.ffn.hidden
+
+
+def mixer_flops(spec: ModelSpec, length: int) -> float:
+    """Operations of the sequence mixers themselves, projections apart, over a prompt of `length` tokens.
+
+    Counted on the recurrent form, a multiplication and an addition as two: what no way of
+    computing them can do without.
+    """
+    return sum(length * _flops_a_token(block.mixer, spec.width, length) for block in spec.blocks)
+
+
+def _flops_a_token(mixer: Mixer, width: int, length: int) -> float:
+    match mixer:
+        case Attention():
+            seen = (length + 1) / 2 if mixer.window is None else min((length + 1) / 2, mixer.window + mixer.pinned)
+            return 2 * mixer.heads * (mixer.head_dim + mixer.v_dim) * seen
+        case Mamba():
+            return 6 * mixer.inner * mixer.d_state + 2 * mixer.inner * mixer.conv
+        case Mamba2():
+            return 6 * mixer.inner * mixer.d_state + 2 * mixer.conv_width * mixer.conv
+        case Hyena():
+            return 12 * width * mixer.d_state + 6 * width * mixer.conv
+        case Parallel():
+            return _flops_a_token(mixer.attention, width, length) + _flops_a_token(mixer.ssm, width, length)
 
 
 def weight_bytes(spec: ModelSpec, dtype: torch.dtype) -> int:

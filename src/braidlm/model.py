@@ -92,7 +92,7 @@ class Model(nn.Module):
 
     def weights_version(self) -> int:
         """A number that changes when any parameter is changed in place or replaced."""
-        return hash(tuple((id(parameter), parameter._version) for parameter in self.parameters()))
+        return hash(tuple((id(p), p.data_ptr(), p._version) for p in self.parameters()))
 
     def fingerprint(self) -> str:
         """A digest of description, dtypes and a sample of every weight; states carry it."""

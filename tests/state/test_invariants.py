@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def prompt(model: LanguageModel, length: int = LENGTH, seed: int = 5) -> Tensor:
 
 def pieces(ids: Tensor, cut: list[int]) -> Iterator[Tensor]:
     bounds = [0, *cut, len(ids)]
-    return (ids[a:b] for a, b in zip(bounds, bounds[1:], strict=False))
+    return (ids[a:b] for a, b in pairwise(bounds))
 
 
 def run(model: LanguageModel, parts: Iterator[Tensor], state: State) -> Tensor:

@@ -1,0 +1,51 @@
+"""What the README shows runs as it stands."""
+
+import re
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from braidlm import families
+from braidlm.presets import PRESETS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_python_example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Oracle: the example runs from beginning to end, and France's capital is in what it prints."""
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(code, {})  # our own text
+    assert "Paris" in capsys.readouterr().out
+
+
+def test_names_in_the_documents_exist() -> None:
+    """Oracle: the files, presets and families that are there."""
+    for document in (README, (ROOT / "docs" / "design.md").read_text()):
+        for link in re.findall(r"\]\(([^)#]+)\)", document):
+            assert (ROOT / link).exists() or (ROOT / "docs" / link).exists(), link
+    for name in re.findall(r"^  (\S+\.py|\w+/) ", README, re.MULTILINE):
+        assert (ROOT / "src" / "braidlm" / name).exists(), name
+    for family in families.families():
+        for kind in family.model_types:
+            assert f"`{kind}`" in README
+    assert "hymba-1.5b" in PRESETS
+
+
+def test_worked_example_of_a_family() -> None:
+    """Oracle: the example in CONTRIBUTING, put beside the families, reads and writes the config that it describes."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    (code,) = re.findall(r"```python\n# src/braidlm/families/ribbon.py\n(.*?)```", text, re.DOTALL)
+    space = {"__name__": "braidlm.families.ribbon", "__package__": "braidlm.families"}
+    with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
+        exec(compile(code, file.name, "exec"), space)
+    (family,) = space["FAMILIES"]
+    sizes = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4}
+    mamba = {"mamba_n_heads": 8, "mamba_d_state": 8}
+    spec = family.read(
+        {"model_type": "ribbon", **sizes, **mamba, "intermediate_size": 40, "rms_norm_eps": 1e-5, "rope_theta": 1e4}
+    )
+    assert family.read(family.write(spec)) == spec
+    assert [type(block.mixer).__name__ for block in spec.blocks] == ["Mamba2", "Attention"] * 2
