@@ -55,7 +55,8 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     try:
         yield step
     finally:
-        bar.stop()
+        if bar.live.is_started:
+            bar.stop()
 
 
 def load_model(

@@ -58,6 +58,8 @@ def _blocks(
     if value_dim != k.shape[3]:  # the fused kernel wants equal sizes; zeros change neither scores nor values
         size = max(value_dim, k.shape[3])
         q, k, v = (F.pad(t, (0, size - t.shape[3])) for t in (q, k, v))
+    if window is not None and start + length - int(positions_S[0]) <= window:
+        window = None  # the last query sees the first key
     block = length if window is None and length == held >= WHOLE_SQUARE else QUERY_BLOCK
     outputs = []
     for begin in range(0, length, block):
