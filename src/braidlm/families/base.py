@@ -382,7 +382,7 @@ class Family:
         try:
             config = self.config(spec)
             again = self.read(config)
-        except (SpecError, AttributeError) as error:
+        except SpecError as error:
             raise SpecError(f"this model cannot be written as {self.name}: {error}; save it as braidlm") from None
         if again != spec:
             raise SpecError(
