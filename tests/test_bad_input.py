@@ -191,6 +191,10 @@ def test_unknown_dtype_and_ops(checkpoint: Path) -> None:
 
 def test_token_out_of_range(model: LanguageModel) -> None:
     """Oracle: the id and the range."""
+    with pytest.raises(InputError, match="whole numbers"):
+        model.forward([[2**80]])
+    with pytest.raises(InputError, match="out of range"):
+        model.generate([2**80])
     for wrong in (-1, 200, 10**6):
         with pytest.raises(InputError, match=f"{wrong}.*0 to 199"):
             model.forward(torch.tensor([[1, wrong]]))

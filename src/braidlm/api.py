@@ -98,8 +98,8 @@ class LanguageModel:
 
         `ids` is [B, L] int64, or a list of 1-D sequences of unequal length. `state` (one row a
         sequence) is moved along, so calls may follow one another with any number of tokens; with
-        it, no gradient is recorded. `logits` "last" gives [B, V], one row a sequence; None gives
-        no logits. `taps` names hidden states to return ("embed", "blocks.0", ..., "norm").
+        it, no gradient is recorded. `logits` "last" gives [B, V], one row for each sequence that
+        has new tokens; None gives no logits. `taps` names hidden states to return ("embed", "blocks.0", ..., "norm").
         `state_at` gives, for each sequence, increasing numbers of new tokens after which its
         state is wanted; one pass serves them all. With taps or state_at, or without logits, the
         result is a `Forward`.
@@ -152,7 +152,10 @@ class LanguageModel:
         dense = isinstance(ids, Tensor)
         if isinstance(ids, Tensor) and ids.dim() != 2:
             raise InputError(f"ids have the shape {list(ids.shape)}, but must be [B, L], or a list of 1-D sequences")
-        rows = [torch.as_tensor(row) for row in ids]
+        try:
+            rows = [torch.as_tensor(row) for row in ids]
+        except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"ids are no sequences of whole numbers: {error}") from None
         if not rows or not sum(row.numel() for row in rows) or (dense and not rows[0].numel()):
             raise InputError("ids hold no token; give at least one")
         rows = [row.to(torch.int64) if row.numel() == 0 else row for row in rows]
@@ -167,8 +170,10 @@ class LanguageModel:
     def _check_range(self, ids_L: Tensor) -> None:
         wrong = (ids_L < 0) | (ids_L >= self.spec.vocab)
         if bool(wrong.any()):
-            first = int(ids_L[wrong][0])
-            raise InputError(f"token id {first} is out of range: this model has the ids 0 to {self.spec.vocab - 1}")
+            raise self._out_of_range(int(ids_L[wrong][0]))
+
+    def _out_of_range(self, token: int) -> InputError:
+        return InputError(f"token id {token} is out of range: this model has the ids 0 to {self.spec.vocab - 1}")
 
     def _check_taps(self, taps: Collection[str]) -> None:
         known = {"embed", "norm", *(f"blocks.{i}" for i in range(len(self.spec.blocks)))}
@@ -186,7 +191,9 @@ class LanguageModel:
         ids: list[int] = list(items) if plain else self._encode_text(items)
         if not ids:
             raise InputError("the prompt is empty; give at least one token")
-        self._check_range(torch.tensor(ids))
+        for token in ids:
+            if not 0 <= token < self.spec.vocab:
+                raise self._out_of_range(token)
         return ids
 
     def _encode_text(self, prompt: str | Messages) -> list[int]:

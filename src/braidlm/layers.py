@@ -1,6 +1,6 @@
 """Small modules over `ops`: the parts that mixers and feed-forwards are made of.
 
-Parameters are created empty; `Model.reset` or a checkpoint fills them. A module names in
+Parameters are created empty; `init.randomise` or a checkpoint fills them. A module names in
 `PRECISE` the parameters that stay in float32 whatever the dtype of the weights.
 
 Legend: T = packed tokens, H = heads, K = head size.

@@ -18,7 +18,7 @@ from . import ffn, mixers
 from .layers import Embedding, Linear, RmsNorm, empty
 from .mixers import Batch
 from .ops import Segments
-from .spec import ModelSpec
+from .spec import ModelSpec, attention_of
 from .state import LayerState, Precision, Row, State, empty_row
 
 Logits = Literal["all", "last"] | None
@@ -61,7 +61,7 @@ class Block(nn.Module):
 
 
 class Model(nn.Module):
-    """A language model over token ids. Parameters are empty until `reset` or a checkpoint fills them."""
+    """A language model over token ids. Parameters are empty until `init.randomise` or a checkpoint fills them."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -167,8 +167,10 @@ class Model(nn.Module):
     def _layer_state(self, index: int, state: State, done: list[LayerState]) -> LayerState:
         """The block's slots; for shared keys and values its owner's, the new tokens' among them."""
         own = state.layer(index)
-        owner = next((slot.layer for slot in self.spec.slots[index] if hasattr(slot, "layer")), None)
-        return own if owner is None else LayerState(own.fixed, done[owner].kv)
+        attention = attention_of(self.spec.blocks[index].mixer)
+        if attention is None or attention.kv_from is None:
+            return own
+        return LayerState(own.fixed, done[attention.kv_from].kv)
 
     def _logits(self, normed_TD: Tensor) -> Tensor:
         head = self.head.weight if self.head is not None else self.embed.weight

@@ -41,6 +41,7 @@ class Precision:
     def of(cls, dtype: torch.dtype, kv_dtype: str | None = None) -> "Precision":
         """`kv_dtype` None stores keys and values as activations are."""
         kv = kv_dtype or str(dtype).removeprefix("torch.")
+        kv = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}.get(kv, kv)
         if kv not in FORMATS:
             raise InputError(f"kv_dtype is {kv!r}, but must be one of {', '.join(FORMATS)}")
         return cls(dtype, kv)

@@ -14,13 +14,16 @@ from torch import Tensor
 
 from .api import LanguageModel
 from .errors import InputError
+from .spec import Moe
 from .state import Precision, State
 
 # Largest difference of logits over their largest absolute value. In bfloat16 every matrix product
 # rounds to 8 bits, and the order of sums differs with the number of rows.
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 6e-2}
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 8e-2}
 # Keys and values stored small add a whole storage step wherever one falls to the other side.
-KV_TOLERANCE = {"bfloat16": 5e-3, "float16": 5e-3, "fp8": 6e-2, "int8": 2e-2}
+KV_TOLERANCE = {"bfloat16": 5e-3, "float16": 5e-3, "fp8": 8e-2, "int8": 2e-2}
+# A router next to a tie may choose another expert by such a step, which moves a token's logits at once.
+EXPERT_FACTOR = 4.0
 
 
 class Check(NamedTuple):
@@ -44,8 +47,7 @@ def verify(model: LanguageModel, length: int = 100, seed: int = 0, kv_dtype: str
     ids = torch.randint(model.spec.vocab, (length,), generator=generator)
     whole = _run(model, ids, [length], kv_dtype)
     scale = float(whole.abs().max())
-    stored = Precision.of(model.network.dtype, kv_dtype).kv
-    tolerance = max(TOLERANCE[model.network.dtype], KV_TOLERANCE.get(stored, 0.0))
+    tolerance = tolerance_of(model, kv_dtype)
 
     def check(name: str, logits: Tensor) -> Check:
         return Check(name, float((logits - whole).abs().max()) / scale, tolerance)
@@ -64,6 +66,14 @@ def verify(model: LanguageModel, length: int = 100, seed: int = 0, kv_dtype: str
         "states inside one pass": _marked,
     }
     return checks + [check(name, run(model, ids, kv_dtype)) for name, run in others.items()]
+
+
+def tolerance_of(model: LanguageModel, kv_dtype: str | None = None) -> float:
+    """How far two ways of running `model` may differ, relative to the largest logit."""
+    stored = Precision.of(model.network.dtype, kv_dtype).kv
+    tolerance = max(TOLERANCE[model.network.dtype], KV_TOLERANCE.get(stored, 0.0))
+    experts = any(isinstance(block.ffn, Moe) for block in model.spec.blocks)
+    return tolerance * EXPERT_FACTOR if experts and tolerance > TOLERANCE[torch.float32] else tolerance
 
 
 def _continue(model: LanguageModel, ids: Tensor, state: State) -> Tensor:

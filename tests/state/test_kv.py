@@ -1,0 +1,322 @@
+"""Keys and values in pages: any way to append, what is held and what is let go, storage formats, sharing."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from braidlm.kv import FORMATS, KeyValues, KvBatch, Page, Stored, load, store
+from braidlm.ops import Segments
+from braidlm.slots import PAGE_TOKENS, Growing, Ring
+from tests.tolerances import RELATIVE_STORED
+
+# Numbers of 1e-3 are below the normal ones of fp8: see test_rounding_of_small_numbers.
+FORMATS_AT_SCALES = [(f, s) for f in RELATIVE_STORED for s in (1e-3, 1.0, 30.0) if (f, s) != ("fp8", 1e-3)]
+HEADS, K_DIM, V_DIM = 2, 3, 5
+SIZES = {"heads": HEADS, "k_dim": K_DIM, "v_dim": V_DIM}
+LONGEST = 700
+RINGS = [(1, 0), (2, 0), (5, 3), (127, 0), (128, 1), (129, 0), (150, 128), (130, 129), (300, 260), (1, 700), (1000, 0)]
+SLOTS = [Growing(**SIZES), *(Ring(**SIZES, window=window, pinned=pinned) for window, pinned in RINGS)]
+
+properties = settings(max_examples=25, deadline=None, derandomize=True)
+slots = st.sampled_from(SLOTS)
+# Lengths near the ends of pages are where mistakes would be.
+edges = [page * PAGE_TOKENS + off for page in range(6) for off in (-1, 0, 1, 2)]
+lengths = st.one_of(st.integers(0, LONGEST), st.sampled_from(edges[1:]))
+cuts = st.lists(st.one_of(st.integers(0, LONGEST), st.sampled_from(edges[1:])), max_size=6)
+
+
+def numbers(length: int = LONGEST, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(length, HEADS, size, generator=generator) for size in (K_DIM, V_DIM))
+
+
+KEYS, VALUES = numbers()
+
+
+def appended(kv: KeyValues, begin: int, end: int, k: Tensor = KEYS, v: Tensor = VALUES) -> KeyValues:
+    """`kv` with positions `begin` to `end` of the numbers."""
+    return kv.append(store(k[begin:end], kv.form), store(v[begin:end], kv.form))
+
+
+def once(slot: Growing | Ring, form: str, length: int) -> KeyValues:
+    return appended(KeyValues(slot, form), 0, length)
+
+
+def in_parts(slot: Growing | Ring, form: str, length: int, at: list[int]) -> KeyValues:
+    kv = KeyValues(slot, form)
+    for begin, end in pairwise([0, *sorted(min(cut, length) for cut in at), length]):
+        kv = appended(kv, begin, end)
+    return kv
+
+
+def bits(stored: Stored) -> tuple[Any, ...]:
+    """Dtype, shape and bytes: fp8 knows no comparison."""
+    return tuple(
+        None if t is None else (t.dtype, t.shape, t.contiguous().view(torch.uint8).numpy().tobytes()) for t in stored
+    )
+
+
+def content(kv: KeyValues) -> tuple[Any, ...]:
+    return kv.length, [(page.start, bits(page.k), bits(page.v)) for page in kv.pages]
+
+
+def positions(kv: KeyValues) -> list[int]:
+    """The positions held, by the pages' own starts and sizes."""
+    return [page.start + i for page in kv.pages for i in range(page.k.data.shape[0])]
+
+
+def visible(slot: Growing | Ring, length: int) -> set[int]:
+    """Positions that some query from `length` on can see, query by query, up to the first query's own."""
+    queries = range(length, length + 3)
+    if isinstance(slot, Growing):
+        return set(range(length + 1))
+    return {at for at in range(length + 1) if at < slot.pinned or any(at > query - slot.window for query in queries)}
+
+
+# --- any way to append ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_any_split_holds_the_same(form: str) -> None:
+    """Oracle: everything appended at once, bit for bit, page for page."""
+
+    @properties
+    @given(slots, lengths, cuts)
+    def check(slot: Growing | Ring, length: int, at: list[int]) -> None:
+        assert content(in_parts(slot, form, length, at)) == content(once(slot, form, length))
+
+    check()
+
+
+@pytest.mark.parametrize("slot", SLOTS, ids=str)
+def test_one_by_one_holds_the_same(slot: Growing | Ring) -> None:
+    """Oracle: everything appended at once, at each length up to the third page."""
+    kv = KeyValues(slot, "float32")
+    for length in range(300):
+        assert content(kv) == content(once(slot, "float32", length))
+        kv = appended(kv, length, length + 1)
+
+
+def test_nothing_appended_is_nothing_changed() -> None:
+    """Oracle: identity."""
+    for slot in SLOTS:
+        for length in (0, 1, 128, 200):
+            kv = once(slot, "float32", length)
+            assert appended(kv, length, length) is kv
+
+
+# --- what is held ----------------------------------------------------------------------------------------------
+
+
+@properties
+@given(slots, lengths, cuts)
+def test_pages_are_those_that_the_slot_says(slot: Growing | Ring, length: int, at: list[int]) -> None:
+    """Oracle: `slots`, by which memory is planned: number of positions, the first one, and bytes."""
+    for form in FORMATS:
+        kv = in_parts(slot, form, length, at)
+        held = positions(kv)
+        assert len(held) == slot.kept(length)
+        assert held == sorted(set(held))
+        assert all(position < slot.pinned + PAGE_TOKENS or position >= slot.first_kept(length) for position in held)
+        assert all(page.start % PAGE_TOKENS == 0 for page in kv.pages)
+        assert kv.nbytes == slot.nbytes(length, "float32", form)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    st.one_of(
+        slots, st.builds(lambda w, p: Ring(**SIZES, window=w, pinned=p), st.integers(1, 400), st.integers(0, 400))
+    ),
+    lengths,
+)
+def test_exactly_the_pages_that_can_be_seen_are_held(slot: Growing | Ring, length: int) -> None:
+    """Oracle: the definition of a window, query by query: whole pages of which something can still be seen."""
+    seen = visible(slot, length)
+    starts = {at // PAGE_TOKENS * PAGE_TOKENS for at in seen}
+    held = positions(once(slot, "float32", length))
+    assert held == [at for at in range(length) if at // PAGE_TOKENS * PAGE_TOKENS in starts]
+    assert seen - {length} <= set(held)
+
+
+@properties
+@given(slots, lengths, cuts)
+def test_past_gives_keys_and_values_of_each_position(slot: Growing | Ring, length: int, at: list[int]) -> None:
+    """Oracle: the numbers that were appended, at the positions that are held."""
+    kv = in_parts(slot, "float32", length, at)
+    past, held = kv.past(torch.float64), positions(kv)
+    if past is None:
+        assert held == []
+        return
+    assert past.positions_S.tolist() == held
+    assert past.k_SGK.dtype == past.v_SGV.dtype == torch.float64
+    assert torch.equal(past.k_SGK, KEYS[held].double())
+    assert torch.equal(past.v_SGV, VALUES[held].double())
+
+
+# --- storage formats -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("form", "scale"), FORMATS_AT_SCALES)
+def test_rounding(form: str, scale: float) -> None:
+    """Oracle: the numbers themselves; errors relative to the largest one of a head at a position."""
+    x = KEYS * scale
+    error = (load(store(x, form), torch.float64) - x.double()).abs().amax(-1)
+    assert (error <= RELATIVE_STORED[form] * x.double().abs().amax(-1)).all()
+    assert form == "float32" or error.max() > 0
+
+
+def test_rounding_of_small_numbers() -> None:
+    """Oracle: the definition of e4m3: below 2^-6 its steps are 2^-9, of which rounding costs half a one."""
+    x = KEYS.clamp(-1, 1) / 64
+    assert ((load(store(x, "fp8"), torch.float64) - x.double()).abs() <= 2**-10).all()
+
+
+def test_rounding_of_exact_numbers() -> None:
+    """Oracle: the numbers themselves: zeros, and whole steps of int8, survive every format."""
+    zeros = torch.zeros(4, HEADS, K_DIM)
+    steps = torch.tensor([[[127.0, -127.0, 64.0], [2.0, 1.0, -127.0]]])
+    for form in FORMATS:
+        assert torch.equal(load(store(zeros, form), torch.float32), zeros)
+    for form in ("float64", "float32", "bfloat16", "float16", "int8"):
+        assert torch.equal(load(store(steps, form), torch.float32), steps)
+    assert torch.equal(load(store(KEYS.double(), "float64"), torch.float64), KEYS.double())
+
+
+def test_fp8_saturates() -> None:
+    """Oracle: the largest number of e4m3, 448; no infinity, and no nan."""
+    x = torch.tensor([[[1e6, -449.0, 448.0]]])
+    assert load(store(x, "fp8"), torch.float32).tolist() == [[[448.0, -448.0, 448.0]]]
+
+
+def test_int8_has_a_scale_for_each_head_and_token() -> None:
+    """Oracle: the definition: the largest number of each becomes 127, others are not disturbed by it."""
+    stored = store(KEYS * torch.logspace(-6, 6, LONGEST)[:, None, None], "int8")
+    assert stored.scale is not None
+    assert stored.scale.shape == (LONGEST, HEADS)
+    assert (stored.data.abs().amax(-1) == 127).all()
+    assert stored.nbytes() == LONGEST * HEADS * (K_DIM + 4)
+
+
+# --- sharing ---------------------------------------------------------------------------------------------------
+
+
+@properties
+@given(slots, lengths, st.integers(1, 300), st.integers(1, 300), st.sampled_from(FORMATS))
+def test_forks_share_pages(slot: Growing | Ring, length: int, one: int, other: int, form: str) -> None:
+    """Oracle: identity of every full page that both still hold; a fork never changes what it came from."""
+    base = once(slot, form, length)
+    before, pages = content(base), base.pages
+    k, v = numbers(300, seed=1)
+    left, right = appended(base, 0, one, k, v), appended(base, 0, other)
+    full = {page.start: page for page in pages if page.start + PAGE_TOKENS <= length}
+    for fork in (left, right):
+        assert all(full[page.start] is page for page in fork.pages if page.start in full)
+        assert not any(page is old for page in fork.pages for old in pages if old.start not in full)
+    assert content(base) == before
+    assert all(page is old for page, old in zip(base.pages, pages, strict=True))
+
+
+def tensors_of(page: Page) -> Iterator[Tensor]:
+    return (tensor for stored in (page.k, page.v) for tensor in stored if tensor is not None)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_pages_own_their_memory(form: str) -> None:
+    """Oracle: the sizes of storages, and a prompt that is overwritten afterwards."""
+    k, v = (store(x.clone(), form) for x in (KEYS, VALUES))
+    kv = KeyValues(Growing(**SIZES), form).append(k, v)
+    before = content(kv)
+    for tensor in (*k, *v):
+        if tensor is not None:
+            tensor.view(torch.uint8).zero_()
+    assert content(kv) == before
+    for page in kv.pages:
+        for tensor in tensors_of(page):
+            assert tensor.untyped_storage().nbytes() == tensor.nbytes
+
+
+def test_past_is_a_copy() -> None:
+    """Oracle: what is held, after the past was overwritten."""
+    kv = once(Growing(**SIZES), "float32", 100)
+    before, past = content(kv), kv.past(torch.float32)
+    assert past is not None
+    past.k_SGK.zero_()
+    past.v_SGV.zero_()
+    assert content(kv) == before
+
+
+# --- saving ----------------------------------------------------------------------------------------------------
+
+
+@properties
+@given(slots, lengths, cuts, st.sampled_from(FORMATS))
+def test_tensors_round_trip(slot: Growing | Ring, length: int, at: list[int], form: str) -> None:
+    """Oracle: what was saved, bit for bit and page for page; and it goes on in the same way."""
+    kv = in_parts(slot, form, length, at)
+    tensors = kv.tensors()
+    if not tensors:
+        assert slot.kept(length) == 0
+        return
+    again = KeyValues(slot, form).from_tensors(tensors, length)
+    assert content(again) == content(kv)
+    assert content(appended(again, 0, 130)) == content(appended(kv, 0, 130))
+    names = {"k", "v", "k_scale", "v_scale"} if form == "int8" else {"k", "v"}
+    assert tensors.keys() == names
+    assert all(tensor.shape[:2] == (slot.kept(length), HEADS) for tensor in tensors.values())
+
+
+@pytest.mark.parametrize("slot", SLOTS, ids=str)
+def test_wrong_sizes_are_refused(slot: Growing | Ring) -> None:
+    """Oracle: the number of positions that belongs there, in the message."""
+    kv = once(slot, "int8", 500)
+    tensors, empty = kv.tensors(), KeyValues(slot, "int8")
+    for more in (-1, 1, 128):
+        wrong = {name: tensor.repeat(2, *[1] * (tensor.dim() - 1)) for name, tensor in tensors.items()}
+        wrong = {name: tensor[: slot.kept(500) + more] for name, tensor in wrong.items()}
+        with pytest.raises(ValueError, match=rf"{len(wrong['k'])} positions where {slot.kept(500)} belong"):
+            empty.from_tensors(wrong, 500)
+    for name in ("k", "v"):
+        with pytest.raises(KeyError, match=name):
+            empty.from_tensors({other: tensor for other, tensor in tensors.items() if other != name}, 500)
+
+
+def test_nothing_to_save() -> None:
+    """Oracle: emptiness."""
+    for slot in SLOTS:
+        empty = KeyValues(slot, "float32")
+        assert empty.tensors() == {}
+        assert empty.from_tensors({}, 0) is empty
+        assert empty.past(torch.float32) is None
+        assert empty.nbytes == 0
+
+
+# --- batches ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_batch_is_each_row_alone(form: str) -> None:
+    """Oracle: each row on its own, at each of its marks and at its end; new tokens as the pages will hold them."""
+
+    @properties
+    @given(slots, lengths, st.lists(st.integers(0, 140), min_size=1, max_size=3))
+    def check(slot: Growing | Ring, length: int, sizes: list[int]) -> None:
+        pasts = tuple(once(slot, form, length // (row + 1)) for row in range(len(sizes)))
+        marks = tuple(tuple(sorted({1, size // 2, size} & set(range(1, size + 1)))) for size in sizes)
+        segments = Segments(tuple(sizes), marks)
+        total = sum(sizes)
+        batch = KvBatch(pasts).append(KEYS[:total], VALUES[:total])
+        for found, given_ in zip(batch.new(torch.float32), (KEYS, VALUES), strict=True):
+            assert torch.equal(found, load(store(given_[:total], form), torch.float32))
+        begin = 0
+        for row, size in enumerate(sizes):
+            expected = [appended(pasts[row], begin, begin + mark) for mark in (*marks[row], size)]
+            assert list(map(content, batch.after(row, segments))) == list(map(content, expected))
+            begin += size
+
+    check()

@@ -1,0 +1,458 @@
+"""Choosing tokens against definitions in numpy, stop texts, seeds, and states that go on."""
+
+from collections import Counter
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import braidlm
+from braidlm.api import LanguageModel
+from braidlm.errors import ContextLengthError, InputError
+from braidlm.generate import Detokenizer, StopTexts, Token, generate, prefill
+from braidlm.sampling import Sampling, choose
+from tests.families.tiny import TINY, tiny
+from tests.tolerances import RELATIVE_LOGITS, RELATIVE_OP, SAMPLING_DEVIATIONS
+
+properties = settings(max_examples=300, deadline=None, derandomize=True)
+
+
+# --- one choice --------------------------------------------------------------------------------------------
+
+
+def penalised(logits: np.ndarray, penalty: float, seen: list[int]) -> np.ndarray:
+    """Keskar et al. 2019: logits of tokens seen are divided by the penalty, negative ones multiplied."""
+    out = logits.copy()
+    for token in set(seen):
+        out[token] = out[token] / penalty if out[token] > 0 else out[token] * penalty
+    return out
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    weights = np.exp(logits - logits.max())
+    return weights / weights.sum()
+
+
+def top_k(probabilities: np.ndarray, k: int) -> set[int]:
+    """The k most likely tokens."""
+    return set(np.argsort(-probabilities)[: k or None].tolist())
+
+
+def top_p(probabilities: np.ndarray, p: float) -> set[int]:
+    """The smallest set whose probability reaches p; the most likely token is always in it."""
+    kept: set[int] = set()
+    for token in np.argsort(-probabilities):
+        kept.add(int(token))
+        if sum(probabilities[i] for i in kept) >= p:
+            return kept
+    return kept
+
+
+def min_p(probabilities: np.ndarray, p: float) -> set[int]:
+    """Tokens with at least p times the probability of the most likely one."""
+    return set(np.flatnonzero(probabilities >= p * probabilities.max()).tolist())
+
+
+def distribution(logits: np.ndarray, sampling: Sampling, seen: list[int]) -> np.ndarray:
+    """The probability of each token, by the definitions one after the other."""
+    probabilities = softmax(penalised(logits, sampling.repetition_penalty, seen) / sampling.temperature)
+    for keep in (
+        lambda left: top_k(left, sampling.top_k),
+        lambda left: top_p(left, sampling.top_p),
+        lambda left: min_p(left, sampling.min_p),
+    ):
+        kept = keep(probabilities)
+        probabilities = np.array([value if i in kept else 0.0 for i, value in enumerate(probabilities)])
+        probabilities /= probabilities.sum()
+    return probabilities
+
+
+def logits_of(seed: int, size: int = 16, spread: float = 1.5) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed)) * spread
+
+
+def draws(logits: torch.Tensor, sampling: Sampling, seen: list[int], count: int) -> Counter[int]:
+    generator = torch.Generator().manual_seed(1)
+    return Counter(choose(logits, sampling, seen, generator)[0] for _ in range(count))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 0.4},
+        {"temperature": 3.0},
+        {"top_k": 1},
+        {"top_k": 5},
+        {"top_k": 16},
+        {"top_k": 99},
+        {"top_p": 0.8},
+        {"top_p": 0.3},
+        {"top_p": 1e-6},
+        {"min_p": 0.1},
+        {"min_p": 0.5},
+        {"min_p": 1.0},
+        {"repetition_penalty": 1.7},
+        {"repetition_penalty": 0.6},
+        {"temperature": 1.5, "top_k": 9, "top_p": 0.9, "min_p": 0.05, "repetition_penalty": 1.3},
+        {"temperature": 0.5, "top_k": 6, "top_p": 0.7},
+        {"temperature": 2.0, "top_p": 0.9, "min_p": 0.3},
+    ],
+    ids=str,
+)
+def test_sampling_by_definition(options: dict[str, Any]) -> None:
+    """Oracle: the distribution by the definitions: tokens outside never come, each within as often as it should."""
+    count, seen = 1500, [0, 3, 3, 7]
+    sampling = Sampling(**{"temperature": 1.0} | options)
+    for seed in (0, 1):
+        logits = logits_of(seed)
+        expected = distribution(logits.double().numpy(), sampling, seen)
+        found = draws(logits, sampling, seen, count)
+        # A token that is expected less than ten times in all may well not come.
+        assert {i for i in range(16) if expected[i] * count >= 10} <= set(found) <= set(np.flatnonzero(expected))
+        for token, p in enumerate(expected):
+            deviation = np.sqrt(count * p * (1 - p))
+            assert abs(found[token] - count * p) <= SAMPLING_DEVIATIONS * max(deviation, 1)
+
+
+@pytest.mark.parametrize("size", [1, 2, 500])
+def test_greedy_is_the_most_likely_token(size: int) -> None:
+    """Oracle: numpy's argmax, also after a penalty; what narrows the choice changes nothing."""
+    for seed in range(10):
+        logits, seen = logits_of(seed, size), [0, size // 2, size - 1]
+        generator = torch.Generator()
+        before = generator.get_state()
+        for penalty in (1.0, 3.0):
+            best = int(penalised(logits.double().numpy(), penalty, seen).argmax())
+            for more in ({}, {"top_k": 2, "top_p": 0.5, "min_p": 0.9}):
+                sampling = Sampling(repetition_penalty=penalty, **more)
+                assert choose(logits, sampling, seen, generator)[0] == best
+        assert torch.equal(generator.get_state(), before)
+
+
+def test_penalty_moves_both_signs_away() -> None:
+    """Oracle: by hand: 4 / 2 falls below 3, and -1 * 2 below -1.5."""
+    greedy = Sampling(repetition_penalty=2.0)
+    assert choose(torch.tensor([4.0, 3.0, 1.0]), greedy, [0, 0], torch.Generator())[0] == 1
+    assert choose(torch.tensor([-1.0, -1.5, -9.0]), greedy, [0], torch.Generator())[0] == 1
+    assert choose(torch.tensor([4.0, 3.0, 1.0]), greedy, [], torch.Generator())[0] == 0
+
+
+def test_top_p_reaches_exactly() -> None:
+    """Oracle: by hand: of four equal tokens two reach one half, and three anything above it."""
+    equal = torch.zeros(4)
+    for p, size in ((0.25, 1), (0.5, 2), (0.51, 3), (0.75, 3), (0.76, 4)):
+        assert len(draws(equal, Sampling(temperature=1.0, top_p=p), [], 200)) == size
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_logprob_is_of_the_raw_logits(dtype: torch.dtype) -> None:
+    """Oracle: log softmax of the logits in float64, whatever narrowed the choice."""
+    generator = torch.Generator().manual_seed(0)
+    for seed in range(5):
+        logits = logits_of(seed, 200).to(dtype)
+        exact = logits.double().numpy()
+        expected = exact - exact.max() - np.log(np.exp(exact - exact.max()).sum())
+        for options in ({}, {"temperature": 0.7, "top_k": 20, "top_p": 0.9, "min_p": 0.02, "repetition_penalty": 1.5}):
+            token, logprob = choose(logits, Sampling(**options), [1, 2], generator)
+            assert abs(logprob - expected[token]) <= RELATIVE_OP[torch.float32] * np.abs(expected).max()
+
+
+def test_logits_are_left_as_they_were() -> None:
+    """Oracle: a copy."""
+    logits = logits_of(0)
+    kept = logits.clone()
+    everything = Sampling(temperature=0.5, top_k=3, top_p=0.5, min_p=0.1, repetition_penalty=2.0)
+    choose(logits, everything, [0, 1, 2], torch.Generator())
+    assert torch.equal(logits, kept)
+
+
+# --- stop texts --------------------------------------------------------------------------------------------
+
+
+def pushed(stops: list[str], parts: list[str]) -> tuple[str, bool]:
+    """What is shown of `parts` in all, and whether a stop was found; what is held is the beginning of a stop."""
+    texts, shown, seen = StopTexts(stops), "", ""
+    for part in parts:
+        new, stopped = texts.push(part)
+        shown, seen = shown + new, seen + part
+        assert not any(stop in shown for stop in stops)
+        if stopped:
+            return shown, True
+        held = seen.removeprefix(shown)
+        assert shown + held == seen
+        assert not held or any(stop.startswith(held) and stop != held for stop in stops)
+    return shown + texts.flush(), False
+
+
+letters = st.text("ab\n", max_size=30)
+stop = st.text("ab\n", min_size=1, max_size=5)
+
+
+def cut(text: str, at: list[int]) -> list[str]:
+    bounds = [0, *sorted(min(i, len(text)) for i in at), len(text)]
+    return [text[a:b] for a, b in pairwise(bounds)]
+
+
+cuts = st.lists(st.integers(0, 30), max_size=12)
+
+
+@properties
+@given(letters, stop, cuts)
+def test_one_stop(text: str, one: str, at: list[int]) -> None:
+    """Oracle: str.partition, for any cut of the text into pieces, empty ones too."""
+    before, found, _ = text.partition(one)
+    assert pushed([one], cut(text, at)) == (before, bool(found))
+
+
+@properties
+@given(letters, st.lists(stop, max_size=4))
+def test_several_stops_letter_by_letter(text: str, stops: list[str]) -> None:
+    """Oracle: the shortest beginning of the text that ends with a stop, without the longest stop it ends with."""
+    ends = [n for n in range(1, len(text) + 1) if text[:n].endswith(tuple(stops))]
+    if not ends:
+        assert pushed(stops, list(text)) == (text, False)
+    else:
+        longest = max(len(one) for one in stops if text[: ends[0]].endswith(one))
+        assert pushed(stops, list(text)) == (text[: ends[0] - longest], True)
+
+
+@properties
+@given(letters, st.lists(stop, max_size=4), cuts)
+def test_several_stops_in_pieces(text: str, stops: list[str], at: list[int]) -> None:
+    """Oracle: the text up to a stop in it, or all of it; letter by letter it is never shorter."""
+    shown, stopped = pushed(stops, cut(text, at))
+    assert stopped == any(one in text for one in stops)
+    assert text.startswith(shown)
+    assert text[len(shown) :].startswith(tuple(stops)) if stopped else shown == text
+    assert pushed(stops, list(text))[0].startswith(shown)
+
+
+class Letters:
+    """Each id as a letter of its own; with `late`, only when the next one has come."""
+
+    def __init__(self, late: bool = False) -> None:
+        self._late = late
+        self._held = ""
+
+    def push(self, token: int) -> str:
+        self._held += letter(token)
+        given = self._held[:-1] if self._late else self._held
+        self._held = self._held[len(given) :]
+        return given
+
+    def flush(self) -> str:
+        held, self._held = self._held, ""
+        return held
+
+
+def letter(token: int) -> str:
+    return chr(0x100 + token)
+
+
+# --- whole generations -------------------------------------------------------------------------------------
+
+
+@cache
+def model(family: str = "bamba", seed: int = 0) -> LanguageModel:
+    return braidlm.build(tiny(family, seed))
+
+
+def prompt(length: int, seed: int = 0) -> list[int]:
+    return torch.randint(97, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+PROMPTS = [prompt(n, n) for n in (5, 1, 19)]
+WARM = {"temperature": 1.0, "top_k": 30, "max_new_tokens": 12}
+
+
+def rows_of(
+    prompts: list[list[int]], samplings: list[Sampling], late: bool = False, **options: Any
+) -> list[list[Token]]:
+    """The tokens of each prompt, run as one batch."""
+    texts: list[Detokenizer] = [Letters(late) for _ in prompts]
+    made: list[list[Token]] = [[] for _ in prompts]
+    network = model().network
+    with torch.no_grad():
+        for row, token in generate(
+            network, prompts, network.new_state(len(prompts)), samplings, texts=texts, **options
+        ):
+            made[row].append(token)
+    return made
+
+
+def ids(tokens: list[Token]) -> list[int]:
+    return [token.id for token in tokens]
+
+
+def text(tokens: list[Token]) -> str:
+    return "".join(token.text for token in tokens)
+
+
+def test_tokens_are_the_most_likely_ones() -> None:
+    """Oracle: one forward pass over prompt and answer: argmax and log softmax at each position."""
+    made = list(model().stream(PROMPTS[0], max_new_tokens=10))
+    logits = model().forward(torch.tensor([PROMPTS[0] + ids(made)]))[0, len(PROMPTS[0]) - 1 : -1]
+    assert ids(made) == logits.argmax(-1).tolist()
+    expected = logits.log_softmax(-1).max(-1).values
+    found = torch.tensor([token.logprob for token in made])
+    assert (found - expected).abs().max() <= RELATIVE_LOGITS[torch.float32] * expected.abs().max()
+    assert [token.finish for token in made] == [None] * 9 + ["length"]
+
+
+def test_penalty_counts_prompt_and_answer() -> None:
+    """Oracle: by definition: so strong a penalty lets no token come twice, nor one of the prompt."""
+    made = model().generate(PROMPTS[2], max_new_tokens=30, repetition_penalty=1e6)
+    assert len(made) == len(set(made)) == 30
+    assert not set(made) & set(PROMPTS[2])
+
+
+def test_a_seed_fixes_the_tokens() -> None:
+    """Oracle: the same call again; another seed, or none, gives other tokens."""
+    first = model().generate(PROMPTS[0], seed=3, **WARM)
+    assert model().generate(PROMPTS[0], seed=3, **WARM) == first
+    torch.manual_seed(17)
+    assert model().generate(PROMPTS[0], seed=3, **WARM) == first
+    assert model().generate(PROMPTS[0], seed=4, **WARM) != first
+    assert model().generate(PROMPTS[0], **WARM) != model().generate(PROMPTS[0], **WARM)
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_a_batch_gives_what_each_prompt_gives(family: str) -> None:
+    """Oracle: each prompt alone, greedy and with a seed."""
+    for options in ({"max_new_tokens": 12}, {**WARM, "seed": 5}):
+        together = model(family).generate(PROMPTS, **options)
+        assert together == [model(family).generate(one, **options) for one in PROMPTS]
+
+
+def test_rows_have_samplings_of_their_own() -> None:
+    """Oracle: each row alone with its own length, seed and stops; a row that has finished disturbs no other."""
+    samplings = [
+        Sampling(max_new_tokens=15),
+        Sampling(**WARM, seed=1),
+        Sampling(temperature=0.5, max_new_tokens=3, seed=2),
+    ]
+    together = rows_of(PROMPTS, samplings)
+    assert [len(row) for row in together] == [15, 12, 3]
+    for one, sampling, found in zip(PROMPTS, samplings, together, strict=True):
+        alone = rows_of([one], [sampling])[0]
+        assert ids(found) == ids(alone)
+        assert text(found) == text(alone) == "".join(map(letter, ids(found)))
+        assert [token.finish for token in found] == [None] * (len(found) - 1) + ["length"]
+
+
+def test_end_ids() -> None:
+    """Oracle: the same answer without ends, up to the first of them; its text is not shown."""
+    free = rows_of([PROMPTS[0]], [Sampling(**WARM, seed=0)])[0]
+    for place in (0, 4, 11):
+        ends = {free[place].id, 10**6}
+        first = ids(free).index(free[place].id)
+        found = rows_of([PROMPTS[0]], [Sampling(**WARM, seed=0)], ends=ends)[0]
+        assert ids(found) == ids(free)[: first + 1]
+        assert found[-1].finish == "stop"
+        assert text(found) == "".join(map(letter, ids(free)[:first]))
+
+
+def test_end_ids_of_a_checkpoint() -> None:
+    """Oracle: the same answer without ends; what `Origin.ends` holds ends a stream."""
+    free = model().generate(PROMPTS[0], max_new_tokens=8)
+    ending = braidlm.build(tiny("bamba", 0))
+    ending.origin = type(ending.origin)(ends=(free[5],))
+    made = list(ending.stream(PROMPTS[0], max_new_tokens=8))
+    assert ids(made) == free[: free.index(free[5]) + 1]
+    assert made[-1].finish == "stop"
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_stop_texts_end_an_answer(late: bool) -> None:
+    """Oracle: the same answer without stops: its text before the stop, and no token after the one that completed it."""
+    sampling = {**WARM, "seed": 9}
+    free = rows_of([PROMPTS[0]], [Sampling(**sampling)])[0]
+    whole = text(free)
+    for place, size in ((0, 1), (3, 1), (3, 3), (9, 2), (11, 1)):
+        one = whole[place : place + size]
+        found = rows_of([PROMPTS[0]], [Sampling(**sampling, stop=(one, "nothing"))], late)[0]
+        end = whole.index(one) + size
+        assert text(found) == whole[: whole.index(one)]
+        assert ids(found) == ids(free)[: min(end + late, 12)]
+        # A stop text that only comes with the last letter, held back until then, finds the answer finished.
+        assert found[-1].finish == ("length" if late and end == 12 else "stop")
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_begins_like_a_stop_is_shown_in_the_end(late: bool) -> None:
+    """Oracle: the same answer without stops, ended by its length and by an end id."""
+    free = rows_of([PROMPTS[1]], [Sampling(**WARM, seed=1)])[0]
+    whole = text(free)
+    begins = Sampling(**WARM, seed=1, stop=(whole[-4:] + "!",))
+    assert text(rows_of([PROMPTS[1]], [begins], late)[0]) == whole
+    last = ids(free).index(free[-1].id)
+    begins = Sampling(**WARM, seed=1, stop=(whole[max(0, last - 3) : last] + "!",))
+    assert text(rows_of([PROMPTS[1]], [begins], late, ends=[free[-1].id])[0]) == whole[:last]
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_a_state_goes_on(family: str) -> None:
+    """Oracle: one longer prompt; the state has seen everything but the last token."""
+    one, more = PROMPTS[0], PROMPTS[2]
+    state = model(family).new_state()
+    first = model(family).generate(one, state=state, max_new_tokens=6)
+    assert state.lengths == (len(one) + 5,)
+    second = model(family).generate([first[-1], *more], state=state, max_new_tokens=6)
+    assert state.lengths == (len(one) + 6 + len(more) + 5,)
+    assert second == model(family).generate([*one, *first, *more], max_new_tokens=6)
+
+
+@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize("taken", [1, 5])
+def test_a_closed_stream_leaves_a_usable_state(family: str, taken: int) -> None:
+    """Oracle: the stream that was not closed."""
+    whole = model(family).generate(PROMPTS[0], max_new_tokens=10)
+    state = model(family).new_state()
+    stream = model(family).stream(PROMPTS[0], state=state, max_new_tokens=10)
+    made = [next(stream).id for _ in range(taken)]
+    stream.close()
+    assert state.lengths == (len(PROMPTS[0]) + taken - 1,)
+    rest = model(family).generate([made[-1]], state=state, max_new_tokens=10 - taken)
+    assert made + rest == whole
+
+
+def test_a_stream_that_was_never_begun_leaves_the_state() -> None:
+    """Oracle: a state that nothing has touched."""
+    state = model().new_state()
+    model().stream(PROMPTS[0], state=state).close()
+    assert state.lengths == (0,)
+    assert model().generate(PROMPTS[0], state=state, max_new_tokens=3) == model().generate(PROMPTS[0], max_new_tokens=3)
+
+
+@pytest.mark.parametrize("family", TINY)
+@torch.no_grad()
+def test_prefill_in_chunks(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: each prompt in one pass; chunks of 7 tokens, prompts shorter and longer, and the tokens that follow."""
+    network, prompts = model(family).network, [prompt(n, n) for n in (1, 7, 8, 23, 14)]
+    expected = torch.stack([model(family).forward([one])[0][-1] for one in prompts])
+    whole = model(family).generate(prompts, max_new_tokens=5)
+    monkeypatch.setattr("braidlm.generate.PREFILL_CHUNK", 7)
+    state = network.new_state(len(prompts))
+    logits = prefill(network, prompts, state)
+    assert (logits - expected).abs().max() <= RELATIVE_LOGITS[torch.float32] * expected.abs().max()
+    assert state.lengths == tuple(map(len, prompts))
+    assert model(family).generate(prompts, max_new_tokens=5) == whole
+
+
+def test_prompts_that_do_not_fit() -> None:
+    """Oracle: refused before anything is run: the state is as it was."""
+    state = model().new_state(2)
+    sampling = [Sampling()] * 2
+    with pytest.raises(InputError, match="empty"):
+        next(generate(model().network, [[1], []], state, sampling))
+    with pytest.raises(InputError, match="every row"):
+        next(generate(model().network, [[1]], state, sampling))
+    with pytest.raises(ContextLengthError, match=r"4097.*4096"):
+        next(generate(model().network, [[1], [1] * 4097], state, sampling))
+    assert state.lengths == (0, 0)
