@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,15 @@ import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-_POISONED = ("empty", "empty_like")
+_HERE = Path(__file__).parent
+_POISONED_TESTS = ("ops", "mixers", "state", "families")
+_POISONED = (
+    (torch, "empty"),
+    (torch, "empty_like"),
+    (torch, "empty_strided"),
+    (torch.Tensor, "new_empty"),
+    (torch.Tensor, "new_empty_strided"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -25,17 +34,23 @@ def _threads() -> None:
 
 @pytest.fixture(autouse=True)
 def _poison(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fills fresh memory with NaN in the tests of operations and states: what is not written is seen."""
-    if request.path.parent.name in ("ops", "state"):
-        for name in _POISONED:
-            monkeypatch.setattr(torch, name, _filled(getattr(torch, name)))
-        monkeypatch.setattr(torch.Tensor, "new_empty", _filled(torch.Tensor.new_empty))
+    """Fills fresh memory with NaN in the tests of operations, states and families: what is not written is seen."""
+    if request.path.relative_to(_HERE).parts[0] in _POISONED_TESTS:
+        for owner, name in _POISONED:
+            monkeypatch.setattr(owner, name, _filled(getattr(owner, name)))
 
 
 def _filled(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     def poisoned(*args: Any, **kwargs: Any) -> torch.Tensor:
         fresh = make(*args, **kwargs)
-        floating = fresh.is_floating_point() or fresh.is_complex()
-        return fresh.detach().fill_(float("nan")).requires_grad_(fresh.requires_grad) if floating else fresh
+        with torch.no_grad():
+            return fresh.fill_(_poison_of(fresh.dtype))
 
     return poisoned
+
+
+def _poison_of(dtype: torch.dtype) -> float | int | bool:
+    """NaN; the largest number of an integer type, which is out of range as an index; true."""
+    if dtype.is_floating_point or dtype.is_complex:
+        return float("nan")
+    return True if dtype == torch.bool else torch.iinfo(dtype).max

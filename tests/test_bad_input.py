@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import braidlm
@@ -337,3 +338,86 @@ def test_existing_directory_is_kept(model: LanguageModel, tmp_path: Path) -> Non
     with pytest.raises(InputError, match="not empty"):
         model.save(tmp_path)
     assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_rows_that_share_a_tensor_can_be_saved(model: LanguageModel, tmp_path: Path) -> None:
+    """Oracle: the state that was saved: new rows and forks share their tensors in memory."""
+    state = model.new_state(2)
+    state.append(state.fork())
+    state.save(tmp_path / "state")
+    assert model.load_state(tmp_path / "state").lengths == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("place", [".", "a/b", "x" * 300, "nul\0"])
+def test_places_that_cannot_be_written(
+    model: LanguageModel, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: one sentence that says so."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="cannot write"):
+        model.new_state().save(place)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "nul\0", "a b/c"])
+def test_names_that_nothing_can_have(name: str) -> None:
+    """Oracle: one sentence that says so."""
+    refused(name, InputError, name[:20])
+
+
+def test_devices_and_logits(checkpoint: Path, model: LanguageModel) -> None:
+    """Oracle: one sentence that names the value."""
+    refused(checkpoint, UnavailableError, "'abacus'", device="abacus")
+    with pytest.raises(InputError, match="'lst'"):
+        model.forward([[1]], logits="lst")
+
+
+def test_numbers_of_a_strange_format(checkpoint: Path) -> None:
+    """Oracle: the tensor's name: whole numbers are no weights."""
+    edit_weights(checkpoint, lambda tensors: tensors.update({"model.norm.weight": torch.ones(64, dtype=torch.int8)}))
+    refused(checkpoint, CheckpointError, "model.norm.weight", "int8")
+
+
+def test_end_tokens_survive_saving(checkpoint: Path, tmp_path: Path) -> None:
+    """Oracle: the generation config's end tokens, of which the config has only one."""
+    (checkpoint / "generation_config.json").write_text('{"eos_token_id": [1, 2]}')
+    loaded = braidlm.load(checkpoint)
+    assert loaded.origin.ends == (1, 2)
+    loaded.save(tmp_path / "out")
+    assert braidlm.load(tmp_path / "out").origin.ends == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "value"),
+    [
+        ("bamba", "layer_types", ["attention", "foo", "mamba", "mamba", "mamba"]),
+        ("granitemoehybrid", "logits_scaling", 0),
+        ("hymba", "kv_reuse_group", 5),
+        ("llama", "rope_scaling", {"type": "linear", "factor": "x"}),
+    ],
+)
+def test_config_values_of_the_wrong_kind(family: str, key: str, value: Any, tmp_path: Path) -> None:
+    """Oracle: one sentence, never a traceback or a silent choice."""
+    directory = Path(shutil.copytree(GOLDEN / family, tmp_path / "model"))
+    edit_config(directory, attn_layer_indices=..., **{key: value})
+    refused(directory, SpecError)
+
+
+def test_state_file_with_other_tensors(model: LanguageModel, tmp_path: Path) -> None:
+    """Oracle: keys of another dtype or shape, or lengths that are no numbers, are refused."""
+    state = model.new_state(kv_dtype="int8")
+    model.forward([[1, 2, 3]], state=state)
+    path = tmp_path / "state"
+    state.save(path)
+    tensors = load_file(path)
+    with safe_open(path, framework="pt") as file:
+        about = file.metadata()
+    wrong = [
+        ({name: t for name, t in tensors.items() if "scale" not in name}, about),
+        ({name: t.float() if name.endswith(".k") else t for name, t in tensors.items()}, about),
+        (tensors, about | {"lengths": '["a"]'}),
+        (tensors | {"0.0.surprise": torch.ones(1)}, about),
+    ]
+    for changed, header in wrong:
+        save_file(changed, path, header)
+        with pytest.raises(StateError, match="damaged"):
+            model.load_state(path, kv_dtype="int8")

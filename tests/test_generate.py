@@ -451,7 +451,7 @@ def test_prompts_that_do_not_fit() -> None:
     sampling = [Sampling()] * 2
     with pytest.raises(InputError, match="empty"):
         next(generate(model().network, [[1], []], state, sampling))
-    with pytest.raises(InputError, match="every row"):
+    with pytest.raises(InputError, match=r"1 prompts.*2 rows"):
         next(generate(model().network, [[1]], state, sampling))
     with pytest.raises(ContextLengthError, match=r"4097.*4096"):
         next(generate(model().network, [[1], [1] * 4097], state, sampling))

@@ -28,11 +28,8 @@ DT_RANK = 16
 WINDOW = 1536  # bytes the package's other model sees at a time; the scan must not notice it
 
 STDLIB = Path(sysconfig.get_paths()["stdlib"])
-MODULES = (
-    "argparse ast base64 calendar configparser contextlib csv dataclasses difflib fractions heapq inspect "
-    "queue shelve textwrap threading"
-).split()
-HEAD = 2500
+MODULES = "argparse ast base64 calendar configparser contextlib csv dataclasses difflib fractions heapq inspect".split()
+HEAD = 2000
 
 PAGE = """<html><head><style>.a { color: #123456; margin: 0 auto }</style></head>
 <body><h1>Prices</h1><script>const f = (x) => x.map((y) => y * 2);</script>

@@ -17,8 +17,14 @@ RELATIVE_LOGITS_EXPERTS = 0.32
 # falls to either side by the last bit of a float32 sum, and moves by a whole step.
 RELATIVE_LOGITS_STORED = {"float32": 1e-4, "bfloat16": 5e-3, "fp8": 8e-2, "int8": 2e-2}
 
+# Gradients of the same loss in float64, added up in another order.
+RELATIVE_GRADIENT = 1e-8
+
 # One operation against its sequential definition in float64.
 RELATIVE_OP = {torch.float64: 1e-12, torch.float32: 2e-5}
+
+# One operation whose result is rounded to fewer bits: a few units of the last of 8 (11) bits.
+RELATIVE_ROUNDED = {torch.bfloat16: 2**-7, torch.float16: 2**-10}
 
 # A convolution by FFT: rounding is relative to the largest output of the row, and grows with its length.
 RELATIVE_FFT = {torch.float64: 1e-10, torch.float32: 5e-5}

@@ -107,6 +107,8 @@ class LanguageModel:
         Raises `InputError` for ids out of range or without tokens, `ContextLengthError` beyond the declared
         length (never silently truncated), `StateError` for another model's state.
         """
+        if logits not in ("all", "last", None):
+            raise InputError(f"logits is {logits!r}, but must be 'all', 'last' or None")
         rows, dense = self._rows(ids)
         self._check_taps(taps)
         if state is not None:
@@ -285,8 +287,10 @@ def _marks(state_at: Sequence[Sequence[int]] | None, rows: list[Tensor]) -> tupl
 
 
 def _sampling(options: Mapping[str, Any]) -> Sampling:
-    stop = options.get("stop", ())
-    stop = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    stop = options.get("stop") or ()
+    if not isinstance(stop, (str, list, tuple)):
+        raise InputError(f"stop is {stop!r}, but must be a text or a list of texts")
+    stop = (stop,) if isinstance(stop, str) else tuple(stop)
     try:
         return Sampling(**{**options, "stop": stop})
     except TypeError:

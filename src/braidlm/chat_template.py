@@ -33,8 +33,8 @@ def _raise(message: str) -> None:
     raise jinja2.TemplateError(message)
 
 
-def _to_json(value: Any, indent: int | None = None, **_: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+def _to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, **options)
 
 
 def _now(form: str) -> str:
@@ -58,6 +58,6 @@ def render(template: str, messages: Sequence[Mapping[str, Any]], **variables: An
     try:
         return _environment().from_string(template).render(messages=messages, **variables)
     except jinja2.TemplateError as error:
-        raise InputError(f"the chat template refused these messages: {error}") from None
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"the chat template failed on these messages: {error}") from None
+        raise InputError(f"the chat template refused these messages: {' '.join(str(error).split())}") from None
+    except Exception as error:  # a template is somebody else's program and may fail in any way
+        raise InputError(f"the chat template failed on these messages: {' '.join(str(error).split())}") from None

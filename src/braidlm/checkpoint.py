@@ -28,6 +28,8 @@ SHARD_BYTES = 2 << 30
 
 Progress = Callable[[int, int], None]
 
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
 
 class Source(Protocol):
     """Named tensors somewhere on disk."""
@@ -181,10 +183,14 @@ def fill(
     dtypes = parameter_dtypes(model, dtype)
     used: set[str] = set()
     for done, entry in enumerate(bound):
-        theirs = [resolve(names) for names in _spellings(entry)]
+        theirs = [resolve(name) for name in entry.theirs]
         used.update(theirs)
         parts = entry.rule.read([source.get(name) for name in theirs], [shapes[name] for name in entry.ours])
         for name, tensor in zip(entry.ours, parts, strict=True):
+            if tensor.dtype not in _DTYPES:
+                raise CheckpointError(
+                    f"tensor {theirs[0]} is stored as {tensor.dtype}, which is no plain number format"
+                )
             if tensor.shape != shapes[name]:
                 raise CheckpointError(
                     f"tensor {theirs[0]} has the shape {list(tensor.shape)}, but the config needs {list(shapes[name])}"
@@ -198,26 +204,17 @@ def fill(
         raise CheckpointError(f"tensor {extra[0]} belongs to no parameter of this model ({len(extra)} such tensors)")
 
 
-def _spellings(entry: Bound) -> Iterator[tuple[str, ...]]:
-    """For each tensor of theirs, the names that it may have."""
-    for name in entry.theirs:
-        yield (name, *entry.rule.also)
-
-
-def _resolver(present: set[str], optional_prefix: str) -> Callable[[tuple[str, ...]], str]:
-    def resolve(names: tuple[str, ...]) -> str:
-        for name in names:
-            for candidate in (name, name.removeprefix(optional_prefix)):
-                if candidate in present:
-                    return candidate
-        raise CheckpointError(f"tensor {names[0]} is missing from the checkpoint")
+def _resolver(present: set[str], optional_prefix: str) -> Callable[[str], str]:
+    def resolve(name: str) -> str:
+        for candidate in (name, name.removeprefix(optional_prefix)):
+            if candidate in present:
+                return candidate
+        raise CheckpointError(f"tensor {name} is missing from the checkpoint")
 
     return resolve
 
 
-def _check_others(
-    model: Model, source: Source, rules: Sequence[NameRule], resolve: Callable[[tuple[str, ...]], str]
-) -> set[str]:
+def _check_others(model: Model, source: Source, rules: Sequence[NameRule], resolve: Callable[[str], str]) -> set[str]:
     """Tensors that fill nothing but are known: dropped buffers, and repetitions, which must repeat."""
     known: set[str] = set()
     parameters = dict(model.named_parameters())
@@ -226,7 +223,7 @@ def _check_others(
             continue
         for i in _numbers(rule.theirs, len(model.spec.blocks)):
             try:
-                name = resolve(_at((rule.theirs,), i))
+                name = resolve(*_at((rule.theirs,), i))
             except CheckpointError:
                 continue
             known.add(name)

@@ -60,12 +60,16 @@ class Conversation:
         made: list[Token] = []
         try:
             ids, repeated = self._unseen(self._tokenizer.render(messages))
+            start = self.state.lengths[0]
             for token in self._model.stream(ids, state=self.state, **options):
                 made.append(token)
                 yield token
         finally:
             if made:
                 self.turn = Turn(len(ids), repeated, len(made))
+                # An interruption may come before or after the last token was run.
+                unseen = start + len(ids) + len(made) - self.state.lengths[0]
+                self._pending = [token.id for token in made[len(made) - unseen :]]
                 self._remember(messages, made)
             else:  # refused, or interrupted while the prompt was read: as if nothing had been said
                 self.state, self._seen_text, self._pending = before
@@ -87,7 +91,6 @@ class Conversation:
         answer = "".join(token.text for token in made)
         self.messages = [*messages, {"role": "assistant", "content": answer}]
         self._seen_text += self._tokenizer.decode([token.id for token in made], skip_special=False)
-        self._pending = [made[-1].id]
 
     def save(self, path: str | Path) -> None:
         """Writes messages to `path` and the state beside it, so that `load` goes on without running anything."""
@@ -98,25 +101,32 @@ class Conversation:
             "seen_text": self._seen_text,
             "pending": self._pending,
             "kv_dtype": self._kv_dtype,
+            "length": self.state.lengths[0],
         }
         self.state.save(_state_path(path))
         with whole_file(path) as temporary:
-            temporary.write_text(json.dumps(about, ensure_ascii=False, indent=1))
+            temporary.write_text(json.dumps(about, indent=1))
 
     def load(self, path: str | Path) -> None:
         """Takes up the conversation that `save` wrote; on an error this conversation stays as it is."""
         path = Path(path)
         try:
-            about = json.loads(path.read_text())
+            about = json.loads(path.read_text(encoding="utf-8"))
             if about["format"] != _FORMAT:
                 raise KeyError("format")
             messages, seen, pending = about["messages"], about["seen_text"], about["pending"]
-            kv_dtype = about["kv_dtype"]
+            kv_dtype, length = about["kv_dtype"], about["length"]
+            kinds = ((messages, list), (seen, str), (pending, list), (kv_dtype, str | None), (length, int))
+            if not all(isinstance(value, kind) for value, kind in kinds):
+                raise ValueError("a part of it is of another kind")
         except FileNotFoundError:
             raise StateError(f"there is no saved conversation {path}") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StateError(f"{path} is no saved conversation of this version ({error})") from None
-        self.state = self._model.load_state(_state_path(path), kv_dtype)
+        state = self._model.load_state(_state_path(path), kv_dtype)
+        if state.lengths != (length,):
+            raise StateError(f"{_state_path(path)} does not belong to {path}: it has seen {state.lengths} tokens")
+        self.state = state
         self.messages, self._seen_text, self._pending, self._kv_dtype = messages, seen, list(pending), kv_dtype
 
 

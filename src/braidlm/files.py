@@ -16,16 +16,20 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     If the block fails (a full disk, say), `path` is as it was and the temporary file is gone.
     """
-    temporary = _beside(path)
+    if path.is_dir() or not path.name:
+        raise InputError(f"cannot write {path}: it is a directory")
     try:
+        temporary = _beside(path)
         temporary.touch(exist_ok=False)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write {path}: {error}") from None
     try:
         yield temporary
         _flush(temporary)
         os.replace(temporary, path)
         _flush(path.parent)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -41,8 +45,8 @@ def whole_directory(path: Path) -> Iterator[Path]:
     temporary = _beside(path)
     try:
         temporary.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write {path}: {error}") from None
     try:
         yield temporary
         for file in temporary.rglob("*"):

@@ -65,9 +65,11 @@ class StopTexts:
     def push(self, text: str) -> tuple[str, bool]:
         """The text that can be shown, and whether a stop text was completed."""
         self._held += text
-        found = [at for at in (self._held.find(stop) for stop in self._stops) if at >= 0]
-        if found:
-            return self._held[: min(found)], True
+        places = ((self._held.find(stop), len(stop)) for stop in self._stops)
+        # Of several, the one that is complete first: so it does not matter how the text was cut.
+        found = min(((at + size, at) for at, size in places if at >= 0), default=None)
+        if found is not None:
+            return self._held[: found[1]], True
         keep = max((_overlap(self._held, stop) for stop in self._stops), default=0)
         shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
         return shown, False
@@ -129,10 +131,13 @@ def generate(
 ) -> Iterator[tuple[int, Token]]:
     """Yields (prompt's number, token) as tokens are made, until every prompt has finished.
 
-    `state` has one row a prompt and is moved along: at the end, or when the caller stops early, each of its
-    rows has seen its prompt and all of its tokens but the last. `ends` are ids that end a text.
+    `state` has one row a prompt and is moved along: at the end, or when the caller stops early,
+    each row has seen its prompt and its tokens, but for the one that it was given last. `ends`
+    are ids that end a text.
     """
-    if len(prompts) != len(state) or any(len(prompt) == 0 for prompt in prompts):
+    if len(prompts) != len(state):
+        raise InputError(f"there are {len(prompts)} prompts, but the state has {len(state)} rows")
+    if any(len(prompt) == 0 for prompt in prompts):
         raise InputError("a prompt is empty; give at least one token for every row")
     limit = model.spec.max_positions
     for prompt, length in zip(prompts, state.lengths, strict=True):

@@ -42,6 +42,9 @@ def read(fields: Mapping[str, Any]) -> Found | None:
     kind = fields.get(f"{_PREFIX}model")
     tokens, types = fields[f"{_PREFIX}tokens"], fields.get(f"{_PREFIX}token_type")
     types = types or [_NORMAL] * len(tokens)
+    scores = fields.get(f"{_PREFIX}scores") or [0.0] * len(tokens)
+    if not len(tokens) == len(types) == len(scores):
+        raise ValueError(f"{len(tokens)} tokens, but {len(types)} types and {len(scores)} scores")
     if kind == "gpt2":
         backend = _byte_level(tokens, fields)
     elif kind == "llama":

@@ -120,12 +120,11 @@ class KeyValues:
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     def from_tensors(self, tensors: dict[str, Tensor], length: int) -> "KeyValues":
-        """The sequence of `length` positions whose `tensors` were saved; KeyError or ValueError if they do not fit."""
-        if length == 0:
-            return self
+        """The sequence of `length` positions whose `tensors` were saved; ValueError if they do not fit."""
+        self._check(tensors, self.slot.kept(length))
+        if not tensors:
+            return self if length == 0 else replace(self, length=length)
         k, v = (Stored(tensors[name], tensors.get(f"{name}_scale")) for name in ("k", "v"))
-        if k.data.shape[0] != self.slot.kept(length):
-            raise ValueError(f"{k.data.shape[0]} positions where {self.slot.kept(length)} belong")
         pages, offset = [], 0
         first, pinned = self.slot.first_kept(length), self.slot.pinned
         for start in range(0, length, PAGE_TOKENS):
@@ -134,6 +133,19 @@ class KeyValues:
                 pages.append(Page(start, _join([k.rows(part)]), _join([v.rows(part)])))
                 offset = part.stop
         return replace(self, length=length, pages=tuple(pages))
+
+    def _check(self, tensors: dict[str, Tensor], kept: int) -> None:
+        """ValueError unless `tensors` are what `tensors()` gives for `kept` positions."""
+        dtype: torch.dtype = torch.float8_e4m3fn if self.form == "fp8" else getattr(torch, self.form)
+        sizes = {"k": self.slot.k_dim, "v": self.slot.v_dim}
+        wanted: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
+            name: ((kept, self.slot.heads, size), dtype) for name, size in sizes.items()
+        }
+        if self.form == "int8":
+            wanted |= {f"{name}_scale": ((kept, self.slot.heads), torch.float32) for name in sizes}
+        found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+        if found != (wanted if kept else {}):
+            raise ValueError(f"keys and values are {found}, where {kept} positions belong as {wanted}")
 
 
 @dataclass(frozen=True)

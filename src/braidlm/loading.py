@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from . import checkpoint, families
 from .api import LanguageModel
 from .checkpoint import Progress
-from .errors import CheckpointError, InputError, UnavailableError
+from .errors import CheckpointError, InputError, SpecError, UnavailableError
 from .gguf import GgufFile
 from .init import randomise
 from .model import Model
@@ -53,6 +53,7 @@ def load(
     """
     path = resolve(path_or_name, allow_pickle=allow_pickle)
     read = _load_directory if path.is_dir() else _load_gguf
+    _check_device(device)
     network, tokenizer, origin = read(path, dtype, device, allow_pickle, progress)
     return LanguageModel(network.eval(), tokenizer, origin, ops=ops)
 
@@ -60,7 +61,7 @@ def load(
 def resolve(path_or_name: str | Path, *, allow_pickle: bool = False) -> Path:
     """The directory or GGUF file that a name stands for, downloaded if need be."""
     path, name = Path(path_or_name), str(path_or_name)
-    if path.exists():
+    if _exists(path):
         return path
     if name in PRESETS:
         found = preset(name)
@@ -70,9 +71,16 @@ def resolve(path_or_name: str | Path, *, allow_pickle: bool = False) -> Path:
     raise InputError(f"{name} is neither a file or directory here, nor a preset ({', '.join(PRESETS)}), nor a hub id")
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # longer than a name can be, or with a zero byte
+        return False
+
+
 def read_spec(path_or_name: str | Path) -> ModelSpec:
     """The description alone: of a preset, or of a checkpoint whose weights are not read."""
-    if not Path(path_or_name).exists() and str(path_or_name) in PRESETS:
+    if not _exists(Path(path_or_name)) and str(path_or_name) in PRESETS:
         return preset(str(path_or_name)).spec
     path = resolve(path_or_name)
     if path.is_file():
@@ -89,6 +97,13 @@ def build(spec_or_preset: ModelSpec | str, seed: int = 0, dtype: str = "float32"
     network = _empty(spec)
     randomise(network, seed, _dtype(dtype), device)
     return LanguageModel(network.eval(), None, Origin(), ops="auto")
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UnavailableError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
 
 
 def _dtype(name: str) -> torch.dtype:
@@ -135,15 +150,17 @@ def _load_directory(path: Path, dtype: str, device: str, allow_pickle: bool, pro
 
 def _stored_dtype(source: checkpoint.Source) -> torch.dtype:
     """The dtype of the largest tensor: vectors may be stored wider than matrices."""
+    if not source.names():
+        raise CheckpointError("the checkpoint holds no tensor")
     return max((source.get(name) for name in sorted(source.names())), key=lambda t: t.numel()).dtype
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; a checkpoint directory needs it") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is no readable JSON: {error}") from None
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} does not hold a JSON object")
@@ -187,8 +204,12 @@ def _read_gguf(file: GgufFile) -> tuple[families.Family, ModelSpec, dict[str, An
     assert family.gguf is not None
     try:
         config = family.gguf.config(file.model_fields(), file)
+    except SpecError:
+        raise
     except KeyError as missing:
         raise CheckpointError(f"{file.path} lacks the metadata or tensor {missing}") from None
+    except (TypeError, ValueError, ArithmeticError, IndexError) as error:
+        raise CheckpointError(f"{file.path} has metadata of the wrong kind: {error}") from None
     return family, family.read(config), config
 
 
@@ -219,6 +240,8 @@ def _download(hub_id: str, allow_pickle: bool) -> Path:
         raise UnavailableError(
             f"{hub_id} is not in the local cache and the Hugging Face hub cannot be reached"
         ) from None
+    except HFValidationError as error:
+        raise InputError(f"{hub_id} is no hub id: {str(error).splitlines()[0]}") from None
     except HfHubHTTPError as error:
         raise UnavailableError(f"the Hugging Face hub refused {hub_id}: {str(error).splitlines()[0]}") from None
     except OSError as error:

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from . import ffn, mixers
+from . import ffn, mixers, ops
 from .layers import Embedding, Linear, RmsNorm, empty
 from .mixers import Batch
 from .ops import Segments
@@ -114,7 +114,7 @@ class Model(nn.Module):
         """
         precision = Precision.of(self.dtype, kv_dtype)
         initial = self._initial_row(precision)
-        return State(self.spec, precision, [initial] * rows, initial, self.fingerprint())
+        return State(self.spec, precision, [initial] * rows, initial, self.fingerprint(), self.device)
 
     def _initial_row(self, precision: Precision) -> Row:
         if self.prefix is None:
@@ -133,7 +133,7 @@ class Model(nn.Module):
         """One row that has seen the learned prefix and nothing else."""
         assert self.prefix is not None
         empty = empty_row(self.spec, precision, self.device)
-        state = State(self.spec, precision, [empty], empty, self.fingerprint())
+        state = State(self.spec, precision, [empty], empty, self.fingerprint(), self.device)
         return self._run(self.prefix, Segments((len(self.prefix),)), state, None, taps)
 
     def forward(
@@ -174,5 +174,5 @@ class Model(nn.Module):
 
     def _logits(self, normed_TD: Tensor) -> Tensor:
         head = self.head.weight if self.head is not None else self.embed.weight
-        logits_TV = nn.functional.linear(normed_TD, head).to(torch.promote_types(self.dtype, torch.float32))
+        logits_TV = ops.linear(normed_TD, head).to(torch.promote_types(self.dtype, torch.float32))
         return logits_TV if self.spec.logit_scale == 1.0 else logits_TV * self.spec.logit_scale

@@ -35,17 +35,30 @@ class Sampling:
 
     def __post_init__(self) -> None:
         checks = {
-            "max_new_tokens": (self.max_new_tokens >= 1, "at least 1"),
-            "temperature": (self.temperature >= 0 and math.isfinite(self.temperature), "zero or more"),
-            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
-            "top_k": (self.top_k >= 0, "zero (off) or more"),
-            "min_p": (0 <= self.min_p <= 1, "from 0 to 1"),
-            "repetition_penalty": (self.repetition_penalty > 0, "above 0"),
+            "max_new_tokens": (_whole(self.max_new_tokens, 1), "a whole number from 1"),
+            "temperature": (_warmth(self.temperature), "0, or from 0.001 to 1000"),
+            "top_p": (_within(self.top_p, 1e-9, 1), "above 0 and at most 1"),
+            "top_k": (_whole(self.top_k, 0), "a whole number from 0 (off)"),
+            "min_p": (_within(self.min_p, 0, 1), "from 0 to 1"),
+            "repetition_penalty": (_within(self.repetition_penalty, 1e-6, 1e6), "from 1e-6 to 1e6"),
             "stop": (all(isinstance(text, str) and text for text in self.stop), "texts that are not empty"),
+            "seed": (self.seed is None or _whole(self.seed, 0, 2**63), "a whole number from 0, or none"),
         }
         for name, (ok, right) in checks.items():
             if not ok:
                 raise InputError(f"{name} is {getattr(self, name)!r}, but must be {right}")
+
+
+def _warmth(value: object) -> bool:
+    return _within(value, 0, 0) or _within(value, 0.001, 1000)
+
+
+def _whole(value: object, least: int, most: int = 2**31) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _within(value: object, least: float, most: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
 
 
 def choose(logits_V: Tensor, sampling: Sampling, seen: Iterable[int], generator: torch.Generator) -> tuple[int, float]:

@@ -73,7 +73,7 @@ def _save_published(model: Model, origin: Origin, place: Path, form: str, progre
     stale = {"rope_parameters", "dtype", "torch_dtype", "transformers_version"}
     config = {key: value for key, value in kept.items() if key not in stale} | config
     if origin.ends:
-        config.setdefault("eos_token_id", origin.ends[0] if len(origin.ends) == 1 else list(origin.ends))
+        config["eos_token_id"] = origin.ends[0] if len(origin.ends) == 1 else list(origin.ends)
     config["torch_dtype"] = str(model.dtype).removeprefix("torch.")
     (place / "config.json").write_text(json.dumps(config, indent=2))
     tensors = list(checkpoint.export(model, family.names(model.spec)))

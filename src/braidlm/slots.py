@@ -30,7 +30,9 @@ class Fixed:
         count = 1
         for size in self.shape:
             count *= size
-        return count * ITEM_BYTES[dtype if self.dtype == "activation" else self.dtype]
+        # In a float64 model, recurrent states are as wide as activations.
+        wide = 2 if dtype == "float64" and self.dtype != "activation" else 1
+        return count * wide * ITEM_BYTES[dtype if self.dtype == "activation" else self.dtype]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

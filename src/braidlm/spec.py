@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from .errors import SpecError
-from .slots import Fixed, Growing, Ring, Shared, Slot
+from .slots import ITEM_BYTES, Fixed, Growing, Ring, Shared, Slot
 from .spec_json import decode, encode
 
 Activation = Literal["silu", "gelu"]
@@ -26,18 +26,38 @@ def require(ok: bool, what: str, value: Any, right: str) -> None:
         raise SpecError(f"{what} is {value!r}, but must be {right}")
 
 
+def is_whole(value: Any) -> bool:
+    """Whether `value` is an integer (true and false are not)."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_finite(value: Any) -> bool:
+    """Whether `value` is a number that a float can hold."""
+    return (is_whole(value) and abs(value) < 2**1000) or (isinstance(value, float) and math.isfinite(value))
+
+
 def _positive(owner: Any, *names: str) -> None:
     for name in names:
         value = getattr(owner, name)
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        require(whole and value > 0, f"{type(owner).__name__}.{name}", value, "a positive whole number")
+        require(is_whole(value) and value > 0, f"{type(owner).__name__}.{name}", value, "a positive whole number")
+
+
+def _countable(owner: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        require(is_whole(value) and value >= 0, f"{type(owner).__name__}.{name}", value, "a whole number, zero or more")
 
 
 def _finite(owner: Any, *names: str) -> None:
     for name in names:
         value = getattr(owner, name)
-        ok = isinstance(value, (int, float)) and math.isfinite(value) and value > 0
-        require(ok, f"{type(owner).__name__}.{name}", value, "a positive finite number")
+        require(is_finite(value) and value > 0, f"{type(owner).__name__}.{name}", value, "a positive finite number")
+
+
+def _kind(owner: Any, name: str, *kinds: type) -> None:
+    value = getattr(owner, name)
+    names = " or ".join("none" if kind is type(None) else kind.__name__ for kind in kinds)
+    require(isinstance(value, kinds), f"{type(owner).__name__}.{name}", value, f"of kind {names}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,8 +114,8 @@ class FactorScaling:
     factors: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        ok = all(math.isfinite(factor) and factor > 0 for factor in self.factors)
-        require(ok, "FactorScaling.factors", self.factors, "positive finite numbers")
+        ok = isinstance(self.factors, tuple) and all(is_finite(factor) and factor > 0 for factor in self.factors)
+        require(ok, "FactorScaling.factors", self.factors, "a tuple of positive finite numbers")
 
 
 RopeScaling = LinearScaling | NtkScaling | Llama3Scaling | FactorScaling
@@ -149,11 +169,12 @@ class Attention:
             _positive(self, "value_dim")
         if self.window is not None:
             _positive(self, "window")
-        require(self.pinned >= 0, "Attention.pinned", self.pinned, "zero or more")
+        _countable(self, "pinned")
         if self.pinned:
             require(self.window is not None, "Attention.pinned", self.pinned, "zero where there is no window")
         if self.scale is not None:
             _finite(self, "scale")
+        _kind(self, "rope", Rope, type(None))
         if self.rope is not None:
             fits = self.rope.dims <= self.head_dim
             require(fits, "Rope.dims", self.rope.dims, f"at most head_dim ({self.head_dim})")
@@ -224,7 +245,8 @@ class Mamba2:
         _positive(self, "heads", "head_dim", "d_state", "groups", "conv")
         require(self.conv >= 2, "Mamba2.conv", self.conv, "at least 2 taps")
         require(self.heads % self.groups == 0, "Mamba2.groups", self.groups, f"a divisor of heads ({self.heads})")
-        require(self.dt_min >= 0, "Mamba2.dt_min", self.dt_min, "zero or more")
+        ok = is_finite(self.dt_min) and self.dt_min >= 0
+        require(ok, "Mamba2.dt_min", self.dt_min, "a finite number, zero or more")
         if self.dt_max is not None:
             _finite(self, "dt_max")
             require(self.dt_max > self.dt_min, "Mamba2.dt_max", self.dt_max, f"above dt_min ({self.dt_min})")
@@ -280,6 +302,8 @@ class Parallel:
     ssm: Mamba | Mamba2
 
     def __post_init__(self) -> None:
+        _kind(self, "attention", Attention)
+        _kind(self, "ssm", Mamba, Mamba2)
         same = self.attention.inner == self.ssm.inner
         require(same, "Parallel.attention channels", self.attention.inner, f"those of ssm ({self.ssm.inner})")
 
@@ -320,6 +344,7 @@ class Moe:
     def __post_init__(self) -> None:
         _positive(self, "experts", "top_k", "hidden")
         require(self.top_k <= self.experts, "Moe.top_k", self.top_k, f"at most experts ({self.experts})")
+        _kind(self, "shared", Mlp, type(None))
 
 
 FeedForward = Mlp | Moe
@@ -335,6 +360,8 @@ class Block:
 
     def __post_init__(self) -> None:
         _finite(self, "residual_scale")
+        _kind(self, "mixer", Attention, Mamba, Mamba2, Hyena, Parallel)
+        _kind(self, "ffn", Mlp, Moe, type(None))
 
     def slots(self, width: int) -> tuple[Slot, ...]:
         """What the block must remember between tokens."""
@@ -364,8 +391,10 @@ class ModelSpec:
     def __post_init__(self) -> None:
         _positive(self, "vocab", "width")
         _finite(self, "embed_scale", "logit_scale")
-        require(len(self.blocks) > 0, "ModelSpec.blocks", self.blocks, "at least one block")
-        require(self.prefix_tokens >= 0, "ModelSpec.prefix_tokens", self.prefix_tokens, "zero or more")
+        blocks = isinstance(self.blocks, tuple) and all(isinstance(block, Block) for block in self.blocks)
+        require(blocks and len(self.blocks) > 0, "ModelSpec.blocks", self.blocks, "a tuple of at least one block")
+        _kind(self, "norm", Norm)
+        _countable(self, "prefix_tokens")
         if self.max_positions is not None:
             _positive(self, "max_positions")
         for index, block in enumerate(self.blocks):
@@ -384,7 +413,7 @@ class ModelSpec:
         if attention is None or attention.kv_from is None:
             return
         owner_index = attention.kv_from
-        earlier = isinstance(owner_index, int) and 0 <= owner_index < index
+        earlier = is_whole(owner_index) and 0 <= owner_index < index
         require(earlier, f"{where} Attention.kv_from", owner_index, "the index of an earlier block")
         owner = attention_of(self.blocks[owner_index].mixer)
         owns = owner is not None and owner.kv_from is None
@@ -393,10 +422,11 @@ class ModelSpec:
         shape = (owner.kv_heads, owner.head_dim, owner.v_dim)
         same = shape == (attention.kv_heads, attention.head_dim, attention.v_dim)
         require(same, f"{where} Attention.kv_from", owner_index, "a block with the same key and value heads")
-        covers = owner.window is None or (
-            attention.window is not None and attention.window <= owner.window and attention.pinned <= owner.pinned
-        )
-        require(covers, f"{where} Attention.window", attention.window, f"within its owner's ({owner.window})")
+        if owner.window is not None:
+            covers = attention.window is not None and attention.window <= owner.window
+            require(covers, f"{where} Attention.window", attention.window, f"within its owner's ({owner.window})")
+            covers = attention.pinned <= owner.pinned
+            require(covers, f"{where} Attention.pinned", attention.pinned, f"within its owner's ({owner.pinned})")
 
     @property
     def slots(self) -> tuple[tuple[Slot, ...], ...]:
@@ -406,7 +436,9 @@ class ModelSpec:
     def state_bytes(self, length: int, *, dtype: str = "float32", kv_dtype: str | None = None) -> int:
         """Bytes of one sequence's state after `length` user tokens, learned prefix included."""
         total = self.prefix_tokens + length
+        require(dtype in ("float64", "float32", "bfloat16", "float16"), "dtype", dtype, "float32 or bfloat16")
         kv = kv_dtype or dtype
+        require(kv in ITEM_BYTES and kv != "complex64", "kv_dtype", kv, "float32, bfloat16, float16, fp8 or int8")
         return sum(slot.nbytes(total, dtype, kv) for slots in self._slots for slot in slots)
 
     def replace_block(self, index: int, **changes: Any) -> "ModelSpec":

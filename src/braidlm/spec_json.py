@@ -54,6 +54,8 @@ def _decode_union(options: tuple[Any, ...], data: Any, where: str) -> Any:
 def _decode_object(kind: Any, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
         raise SpecError(f"{where} is {data!r}, but must be an object of kind {kind.__name__}")
+    if data.get("kind", kind.__name__) != kind.__name__:
+        raise SpecError(f"{where} has kind {data['kind']!r}, but must be {kind.__name__}")
     hints = typing.get_type_hints(kind)
     known = {item.name for item in fields(kind) if item.init}
     unknown = sorted(set(data) - known - {"kind"})

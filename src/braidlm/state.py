@@ -101,10 +101,17 @@ class State:
     """The sequences of one batch. `lengths[r]` is the number of user tokens that row r has seen."""
 
     def __init__(
-        self, spec: ModelSpec, precision: Precision, rows: Iterable[Row], initial: Row, fingerprint: str
+        self,
+        spec: ModelSpec,
+        precision: Precision,
+        rows: Iterable[Row],
+        initial: Row,
+        fingerprint: str,
+        device: torch.device,
     ) -> None:
         """Used by `Model`; `initial` is what `reset` returns a row to."""
         self.spec = spec
+        self.device = device
         self.precision = precision
         self.fingerprint = fingerprint
         self._rows = list(rows)
@@ -129,7 +136,7 @@ class State:
         return len(self._rows)
 
     def _with(self, rows: Iterable[Row]) -> "State":
-        return State(self.spec, self.precision, rows, self._initial, self.fingerprint)
+        return State(self.spec, self.precision, rows, self._initial, self.fingerprint, self.device)
 
     def _check_row(self, row: int) -> int:
         if not 0 <= row < len(self._rows):
@@ -214,7 +221,8 @@ class State:
                 held = layer.fixed | (layer.kv.tensors() if layer.kv else {})
                 for name, tensor in held.items():
                     plain = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-                    tensors[f"{r}.{i}.{name}"] = plain.contiguous()
+                    # Rows may share a tensor; the file format wants each to have its own.
+                    tensors[f"{r}.{i}.{name}"] = plain.clone(memory_format=torch.contiguous_format)
         about = {
             "format": _FORMAT,
             "fingerprint": self.fingerprint,
@@ -242,7 +250,7 @@ class State:
         except (OSError, SafetensorError) as error:
             raise StateError(f"{path} is damaged or no state file: {error}") from None
         try:
-            return self._with(_read_rows(self._initial, json.loads(about["lengths"]), tensors))
+            return self._with(_read_rows(self._initial, _read_lengths(about["lengths"]), tensors, self.device))
         except (KeyError, ValueError, RuntimeError) as error:
             raise StateError(f"{path} is damaged: {error}") from None
 
@@ -259,14 +267,22 @@ class State:
             )
 
 
-def _read_rows(initial: Row, lengths: list[int], tensors: dict[str, Tensor]) -> list[Row]:
+def _read_lengths(text: str) -> list[int]:
+    lengths = json.loads(text)
+    if not isinstance(lengths, list) or not all(type(n) is int and 0 <= n < 2**40 for n in lengths):
+        raise ValueError(f"lengths are {text[:80]}")
+    return lengths
+
+
+def _read_rows(initial: Row, lengths: list[int], tensors: dict[str, Tensor], device: torch.device) -> list[Row]:
     rows = []
     for r, length in enumerate(lengths):
         layers = []
         for i, like in enumerate(initial.layers):
             fixed = {name: _like(tensors.pop(f"{r}.{i}.{name}"), t, name) for name, t in like.fixed.items()}
             prefix = f"{r}.{i}."
-            held = {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
+            mine = [name for name in tensors if name.startswith(prefix)] if like.kv else []
+            held = {name.removeprefix(prefix): tensors.pop(name).to(device) for name in mine}
             seen = like.kv.length - initial.length + length if like.kv else 0
             layers.append(LayerRow(fixed, like.kv and empty_like(like.kv).from_tensors(held, seen)))
         rows.append(Row(length, tuple(layers)))

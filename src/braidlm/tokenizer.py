@@ -15,7 +15,7 @@ from typing import Any
 import tokenizers
 
 from . import chat_template, gguf_tokenizer
-from .errors import CheckpointError, InputError
+from .errors import BraidError, CheckpointError, InputError
 
 _NAMED = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 
@@ -49,7 +49,7 @@ class Tokenizer:
             backend = tokenizers.Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises nothing narrower
             raise CheckpointError(f"{file} is damaged or no tokenizer: {error}") from None
-        config = _read_json(path / "tokenizer_config.json") | {}
+        config = _read_json(path / "tokenizer_config.json")
         named = _read_json(path / "special_tokens_map.json") | config
         special = {name: _content(named[name]) for name in _NAMED if _content(named.get(name))}
         return cls(backend, Settings(special, _template(path, config)))
@@ -57,7 +57,13 @@ class Tokenizer:
     @classmethod
     def from_gguf(cls, fields: Mapping[str, Any]) -> "Tokenizer | None":
         """The tokenizer in a GGUF file's metadata, or None if there is none."""
-        found = gguf_tokenizer.read(fields)
+        try:
+            found = gguf_tokenizer.read(fields)
+        except BraidError:
+            raise
+        except Exception as error:  # the library raises nothing narrower
+            reason = str(error).split("\n")[0]
+            raise CheckpointError(f"the tokenizer's tables in this GGUF file are damaged: {reason}") from None
         if found is None:
             return None
         return cls(found.backend, Settings(found.special, found.chat_template, found.ends))
@@ -99,6 +105,13 @@ class Tokenizer:
         plain.encode_special_tokens = True
         return plain
 
+    @cached_property
+    def _by_merges(self) -> tokenizers.Tokenizer:
+        """`_plain` with words made by merges alone."""
+        backend = copy.deepcopy(self._plain)
+        backend.model.ignore_merges = False
+        return backend
+
     def encode(self, text: str, *, special: bool = True, add_bos: bool = True) -> list[int]:
         """Token ids of `text`.
 
@@ -106,10 +119,19 @@ class Tokenizer:
         cannot forge them. `add_bos` adds what the model wants around every text (start token).
         """
         backend = self._backend if special else self._plain
-        return list(backend.encode(text, add_special_tokens=add_bos).ids)
+        try:
+            ids: list[int] = backend.encode(text, add_special_tokens=add_bos).ids
+            if not special and self._special_ids & set(backend.encode(text, add_special_tokens=False).ids):
+                # A vocabulary that takes whole words first found a control token that is a word.
+                ids = self._by_merges.encode(text, add_special_tokens=add_bos).ids
+        except TypeError:
+            raise InputError("the text is no valid Unicode: it holds half of a surrogate pair") from None
+        return ids
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """The text of `ids`; ids beyond the vocabulary (padding rows of the model) give nothing."""
+        if any(token < 0 for token in ids):
+            raise InputError(f"token id {min(ids)} is out of range: ids begin at 0")
         return str(self._backend.decode(list(ids), skip_special_tokens=skip_special))
 
     def stream(self) -> "Stream":
@@ -133,11 +155,14 @@ class Tokenizer:
         config["clean_up_tokenization_spaces"] = False
         if self._settings.chat_template is not None:
             config["chat_template"] = self._settings.chat_template
-        (directory / "tokenizer_config.json").write_text(json.dumps(config, ensure_ascii=False, indent=2))
+        (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
 
 
 class Stream:
     """Incremental decoding: the pieces add up to the decoding of all ids at once.
+
+    Only where a vocabulary spells characters in bytes and the bytes are broken may replacement
+    characters differ in number: the library judges a whole run of bytes at once.
 
     Only the ids since the last certain text are decoded again, with one id before them, since
     some vocabularies drop the space at the start of a text.
@@ -177,7 +202,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is no readable JSON: {error}") from None
     return data if isinstance(data, dict) else {}
 
@@ -191,9 +216,12 @@ def _content(token: Any) -> str:
 def _template(path: Path, config: Mapping[str, Any]) -> str | None:
     file = path / "chat_template.jinja"
     if file.exists():
-        return file.read_text(encoding="utf-8")
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"{file} is no readable text: {error}") from None
     found = config.get("chat_template")
     if isinstance(found, list):  # several by name
-        named = {item.get("name"): item.get("template") for item in found}
+        named = {item.get("name"): item.get("template") for item in found if isinstance(item, Mapping)}
         found = named.get("default") or next(iter(named.values()), None)
     return found if isinstance(found, str) else None

@@ -13,7 +13,7 @@ from braidlm.errors import UnavailableError
 from braidlm.ops import Past, Segments, Visible, dispatch
 from tests.ops import definitions
 from tests.ops.test_carried import close, randn
-from tests.tolerances import RELATIVE_OP
+from tests.tolerances import RELATIVE_OP, RELATIVE_ROUNDED
 
 
 def attend(
@@ -116,7 +116,7 @@ def test_rms_norm(size: int, outside: bool) -> None:
     assert close(found, expected, RELATIVE_OP[torch.float32])
     narrow = ops.rms_norm(x.bfloat16(), weight.float(), eps, eps_outside_root=outside, dtype=torch.bfloat16)
     assert narrow.dtype == torch.bfloat16
-    assert close(narrow.double(), expected, 2**-7)
+    assert close(narrow.double(), expected, RELATIVE_ROUNDED[torch.bfloat16])
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
@@ -178,8 +178,10 @@ def test_dispatch_chooses_and_explains(monkeypatch: pytest.MonkeyPatch) -> None:
     assert dispatch.select("test", "cpu")() == "reference"
     assert dispatch.why_not("test", "gpu") == "test has no gpu implementation"
     assert ("test", "reference", "it is broken today") in dispatch.report("cpu")
-    with dispatch.using("native"), pytest.raises(UnavailableError, match="broken today"):
-        dispatch.select("test", "cpu")
+    with dispatch.using("native"):
+        with pytest.raises(UnavailableError, match="broken today"):
+            dispatch.select("test", "cpu")
+        assert ("test", "none", "ops 'native' was asked for, but it is broken today") in dispatch.report("cpu")
     monkeypatch.setenv("BRAIDLM_OPS", "native")
     with dispatch.using("reference"):
         assert dispatch.select("test", "cpu")() == "reference"

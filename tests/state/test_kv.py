@@ -279,10 +279,10 @@ def test_wrong_sizes_are_refused(slot: Growing | Ring) -> None:
     for more in (-1, 1, 128):
         wrong = {name: tensor.repeat(2, *[1] * (tensor.dim() - 1)) for name, tensor in tensors.items()}
         wrong = {name: tensor[: slot.kept(500) + more] for name, tensor in wrong.items()}
-        with pytest.raises(ValueError, match=rf"{len(wrong['k'])} positions where {slot.kept(500)} belong"):
+        with pytest.raises(ValueError, match=rf"{len(wrong['k'])}.*where {slot.kept(500)} positions belong"):
             empty.from_tensors(wrong, 500)
     for name in ("k", "v"):
-        with pytest.raises(KeyError, match=name):
+        with pytest.raises(ValueError, match=f"belong.*{name}"):
             empty.from_tensors({other: tensor for other, tensor in tensors.items() if other != name}, 500)
 
 

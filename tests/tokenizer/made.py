@@ -68,7 +68,7 @@ def opened(path: Path) -> Tokenizer:
 
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
-PIECES = "▁ a b t h e c o é \n th he the ▁t ▁th ▁the ab abc ▁a ▁ab bo co coat at oa ▁▁ ▁▁▁▁ cab ca".split(" ")
+PIECES = "▁ a b t h e c o é \n th he the ▁t ▁th ▁the ab abc ▁a ▁ab bo co coat at oa ▁▁ ▁▁▁▁ cab ca < s > <s".split(" ")
 FIRST_BYTE, FIRST_PIECE = 3, 3 + 256
 TOOL = "<tool>"
 

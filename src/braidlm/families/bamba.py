@@ -8,6 +8,7 @@ from .base import (
     Config,
     Family,
     NameRule,
+    attending_blocks,
     attention_names,
     first_mixer,
     first_mlp,
@@ -56,7 +57,7 @@ def _attending(config: Config, layers: int) -> set[int]:
     kinds = config.raw("layer_types")
     listed = config.raw("attn_layer_indices")
     if kinds is not None and listed is None:
-        return {i for i, kind in enumerate(kinds) if kind in ("attention", "full_attention")}
+        return attending_blocks(kinds, layers)
     return set(config.integers("attn_layer_indices", (), most=layers - 1))
 
 

@@ -5,7 +5,6 @@ export cannot drift apart. "{i}" in a name stands for a block's number. A rule w
 the model does not have at some block is not used there, so one table serves mixed blocks.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -27,6 +26,7 @@ from ..spec import (
     Parallel,
     Rope,
     RopeScaling,
+    is_finite,
 )
 
 MAX_LAYERS = 10_000
@@ -81,8 +81,15 @@ class Config:
         value = self._value(key, default)
         if value is default and default is not ...:
             return default
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if not is_finite(value):
             raise self._fail(key, value, "a finite number")
+        return float(value)
+
+    def positive(self, key: str, default: Any = ...) -> float:
+        """A finite number above zero."""
+        value = self.number(key, default)
+        if value <= 0:
+            raise self._fail(key, value, "above zero")
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
@@ -128,6 +135,15 @@ class Config:
                     f"config {key!r} (= {value!r}) is not known for {self._family} models; "
                     "loading without understanding it could give wrong results"
                 )
+
+
+def attending_blocks(kinds: Any, layers: int) -> set[int]:
+    """Which of `layers` blocks a "layer_types" list says attend, in either spelling; the others are Mamba-2."""
+    attending = ("attention", "full_attention")
+    known = isinstance(kinds, list) and all(kind in (*attending, "mamba", "linear_attention") for kind in kinds)
+    if not known or len(kinds) != layers:
+        raise SpecError(f"config 'layer_types' is {kinds!r}, but must list {layers} times 'mamba' or 'attention'")
+    return {i for i, kind in enumerate(kinds) if kind in attending}
 
 
 def read_rope(config: Config, dims: int, default_base: float = 10000.0) -> Rope:
@@ -208,15 +224,13 @@ class Rule:
     """`theirs` hold `ours`; `read` and `write` convert the tensors of one side to those of the other.
 
     `read` also gets the shapes of ours, so that it can cut and reshape; what it cannot make fit
-    it returns as it is, and the shape check that follows names the tensor. `also` are other
-    spellings of a single theirs.
+    it returns as it is, and the shape check that follows names the tensor.
     """
 
     theirs: tuple[str, ...]
     ours: tuple[str, ...]
     read: Read
     write: Write
-    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -238,9 +252,9 @@ class Drop:
 NameRule = Rule | Alias | Drop
 
 
-def rename(theirs: str, ours: str, *also: str) -> Rule:
+def rename(theirs: str, ours: str) -> Rule:
     """The same values under another name."""
-    return Rule((theirs,), (ours,), lambda tensors, _: tensors, lambda parts: parts, also)
+    return Rule((theirs,), (ours,), lambda tensors, _: tensors, lambda parts: parts)
 
 
 def mapped(theirs: str, ours: str, read: Callable[[Tensor], Tensor], write: Callable[[Tensor], Tensor]) -> Rule:
@@ -285,6 +299,8 @@ def paired_rows(theirs: str, ours: str, heads: int) -> Rule:
     """Query or key rows whose rotated pairs lie side by side in theirs and half a head apart in ours."""
 
     def read(tensor: Tensor) -> Tensor:
+        if tensor.dim() == 0 or tensor.shape[0] % (2 * heads):
+            return tensor
         return tensor.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
 
     def write(tensor: Tensor) -> Tensor:
@@ -373,7 +389,13 @@ class Family:
     def read(self, config: Mapping[str, Any]) -> ModelSpec:
         """The description of a published config, every key of which was understood or is known not to matter."""
         view = Config(config, self.name)
-        spec = self.spec(view)
+        try:
+            spec = self.spec(view)
+        except SpecError:
+            raise
+        except (TypeError, ValueError, KeyError, ArithmeticError, AttributeError, IndexError) as error:
+            # A value of a kind that no published config has: a list where a table belongs, say.
+            raise SpecError(f"the config of this {self.name} model has a value of the wrong kind: {error}") from None
         view.finish(self.ignored)
         return spec
 

@@ -15,6 +15,7 @@ from .base import (
     Gguf,
     NameRule,
     TensorTable,
+    attending_blocks,
     attention_names,
     first_mixer,
     gguf_outer_names,
@@ -32,8 +33,6 @@ IGNORED = frozenset(
     """mamba_chunk_size init_method normalization_function output_router_logits router_aux_loss_coef
     num_experts_per_tok intermediate_size""".split()
 )
-_ATTENDING = ("attention", "full_attention")
-_KINDS = (*_ATTENDING, "mamba", "linear_attention")
 
 
 def spec(config: Config) -> ModelSpec:
@@ -54,21 +53,19 @@ def spec(config: Config) -> ModelSpec:
         out_bias=bias,
     )
     layers = config.layers("num_hidden_layers")
-    kinds = config.raw("layer_types", ["mamba"] * layers)
-    known = isinstance(kinds, list) and len(kinds) == layers and all(kind in _KINDS for kind in kinds)
-    require(known, "config 'layer_types'", kinds, f"a list of {layers} times 'mamba' or 'attention'")
-    mamba = read_mamba2(config, width) if any(kind not in _ATTENDING for kind in kinds) else attention
+    attending = attending_blocks(config.raw("layer_types", ["mamba"] * layers), layers)
+    mamba = read_mamba2(config, width) if len(attending) < layers else attention
     ffn, residual = _feed_forward(config), config.number("residual_multiplier", 1.0)
     return ModelSpec(
         vocab=config.integer("vocab_size"),
         width=width,
         blocks=tuple(
-            Block(mixer=attention if kind in _ATTENDING else mamba, ffn=ffn, residual_scale=residual) for kind in kinds
+            Block(mixer=attention if i in attending else mamba, ffn=ffn, residual_scale=residual) for i in range(layers)
         ),
         norm=Norm(eps=config.number("rms_norm_eps", 1e-6)),
         tied=config.flag("tie_word_embeddings", False),
         embed_scale=config.number("embedding_multiplier", 1.0),
-        logit_scale=1.0 / config.number("logits_scaling", 1.0),
+        logit_scale=1.0 / config.positive("logits_scaling", 1.0),
         max_positions=config.integer("max_position_embeddings", None),
     )
 

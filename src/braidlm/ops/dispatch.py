@@ -89,11 +89,15 @@ def select(op: str, device: str) -> Callable[..., Any]:
 
 
 def report(device: str) -> list[tuple[str, str, str]]:
-    """For every operation: its name, the twin chosen on `device`, and why no faster one was."""
-    rows = []
-    for op in sorted(_table):
+    """For every operation: its name, the twin chosen on `device` ("none" if it cannot run), and why no faster one."""
+    return [(op, *_explained(op, device)) for op in sorted(_table)]
+
+
+def _explained(op: str, device: str) -> tuple[str, str]:
+    try:
         twin = resolve(op, device)
-        better = _PREFERRED.get(device, ("reference",))
-        reasons = [why_not(op, name) for name in better[: better.index(twin)]] if twin in better else []
-        rows.append((op, twin, "; ".join(r for r in reasons if r) or f"chosen by {choice()}"))
-    return rows
+    except UnavailableError as error:
+        return "none", str(error)
+    better = _PREFERRED.get(device, ("reference",))
+    reasons = [why_not(op, name) for name in better[: better.index(twin)]] if twin in better else []
+    return twin, "; ".join(reason for reason in reasons if reason) or f"chosen by {choice()}"
