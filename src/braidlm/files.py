@@ -4,7 +4,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .errors import InputError
@@ -16,7 +16,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     If the block fails (a full disk, say), `path` is as it was and the temporary file is gone.
     """
-    if path.is_dir() or not path.name:
+    if _check(path, Path.is_dir):
         raise InputError(f"cannot write {path}: it is a directory")
     try:
         temporary = _beside(path)
@@ -40,7 +40,7 @@ def whole_directory(path: Path) -> Iterator[Path]:
 
     `path` must not exist or be empty: nothing of the user's is ever overwritten.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if _check(path, Path.exists) and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path} exists already and is not empty; choose another place or remove it first")
     temporary = _beside(path)
     try:
@@ -58,6 +58,14 @@ def whole_directory(path: Path) -> Iterator[Path]:
         _flush(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check(path: Path, question: Callable[[Path], bool]) -> bool:
+    """The answer to a question that some names cannot even be asked: too long, or with a zero byte."""
+    try:
+        return question(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write {path}: {error}") from None
 
 
 def _beside(path: Path) -> Path:
