@@ -10,7 +10,9 @@ from ..numerics import widened
 def rms_norm(x_D: Tensor, weight_D: Tensor, eps: float, *, eps_outside_root: bool, dtype: torch.dtype) -> Tensor:
     """See the package."""
     x_D = widened(x_D)
-    scale = 1 / (_root(x_D, 0.0) + eps) if eps_outside_root else 1 / _root(x_D, eps)
+    # Without eps under the root, the root of a square would have no gradient at zero.
+    mean = torch.linalg.vector_norm(x_D, dim=-1, keepdim=True) / x_D.shape[-1] ** 0.5
+    scale = 1 / (mean + eps) if eps_outside_root else 1 / (mean.square() + eps).sqrt()
     return (x_D * scale * weight_D.to(x_D.dtype)).to(dtype)
 
 
