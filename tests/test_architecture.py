@@ -17,7 +17,7 @@ SOURCE = Path(braidlm.spec.__file__).parent
 
 # A module may import modules of a lower level, and those of its own level that its package holds.
 LEVELS = (
-    ("errors", "slots", "spec", "spec_json", "memory", "files"),
+    ("errors", "slots", "spec", "spec_json", "memory", "files", "digest"),
     ("ops",),
     ("kv", "state", "layers"),
     ("mixers", "ffn"),

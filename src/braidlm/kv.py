@@ -17,7 +17,8 @@ from .ops import Past, Segments
 from .slots import PAGE_TOKENS, Growing, Ring
 
 FORMATS = ("float64", "float32", "bfloat16", "float16", "fp8", "int8")
-_FP8_MAX = 448.0
+# Formats of less range than activations, which saturate instead of becoming infinite.
+_LARGEST = {"fp8": torch.finfo(torch.float8_e4m3fn).max, "float16": torch.finfo(torch.float16).max}
 
 
 class Stored(NamedTuple):
@@ -36,9 +37,10 @@ class Stored(NamedTuple):
 
 
 def store(x_nGK: Tensor, form: str) -> Stored:
-    """`x` rounded to `form`: a dtype's name, "fp8" (e4m3, saturating) or "int8" (a scale per head and token)."""
-    if form == "fp8":
-        return Stored(x_nGK.clamp(-_FP8_MAX, _FP8_MAX).to(torch.float8_e4m3fn), None)
+    """`x` rounded to `form`: a dtype's name, "fp8" (e4m3) or "int8" (a scale per head and token)."""
+    if form in _LARGEST:
+        kind = torch.float8_e4m3fn if form == "fp8" else torch.float16
+        return Stored(x_nGK.clamp(-_LARGEST[form], _LARGEST[form]).to(kind), None)
     if form == "int8":
         wide = x_nGK.float()
         scale = wide.abs().amax(-1).clamp_min(torch.finfo(torch.float32).tiny) / 127

@@ -6,7 +6,6 @@ checkpoints or the `[B, L]` form of a batch.
 Legend: T = packed tokens of all rows, R = rows, D = width, V = vocabulary.
 """
 
-import hashlib
 import json
 from collections.abc import Collection, Iterator
 from typing import Literal, NamedTuple
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from . import ffn, mixers, ops
+from .digest import digest
 from .layers import Embedding, Linear, RmsNorm, empty
 from .mixers import Batch
 from .ops import Segments
@@ -95,15 +95,11 @@ class Model(nn.Module):
         return hash(tuple((id(p), p.data_ptr(), p._version) for p in self.parameters()))
 
     def fingerprint(self) -> str:
-        """A digest of description, dtypes and a sample of every weight; states carry it."""
+        """A digest of the description and of every weight; states carry it."""
         version = self.weights_version()
         if self._fingerprint is None or self._fingerprint[0] != version:
-            digest = hashlib.sha256(json.dumps(self.spec.to_json(), sort_keys=True).encode())
-            for name, parameter in self.named_parameters():
-                flat = parameter.detach().flatten()
-                sample = flat[:: max(1, flat.numel() // 32)].to("cpu", torch.float64)
-                digest.update(f"{name} {parameter.dtype}".encode() + sample.numpy().tobytes())
-            self._fingerprint = (version, digest.hexdigest())
+            about = json.dumps(self.spec.to_json(), sort_keys=True)
+            self._fingerprint = (version, digest(about, self.named_parameters()))
         return self._fingerprint[1]
 
     def new_state(self, rows: int, kv_dtype: str | None = None) -> State:

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .digest import digest
 from .errors import InputError, StateError
 from .files import whole_file
 from .kv import FORMATS, KeyValues, KvBatch
@@ -27,7 +28,7 @@ from .ops import Segments
 from .slots import Fixed, Growing, Ring, Shared
 from .spec import ModelSpec
 
-_FORMAT = "braidlm-state-1"
+_FORMAT = "braidlm-state-2"
 
 
 @dataclass(frozen=True)
@@ -230,6 +231,7 @@ class State:
             "kv_dtype": self.precision.kv,
             "lengths": json.dumps(self.lengths),
         }
+        about["digest"] = digest_of(about, tensors)
         path = Path(path)
         with whole_file(path) as temporary:
             try:
@@ -245,6 +247,8 @@ class State:
                 self._check_header(about, path)
                 names = file.keys()
                 tensors = {name: file.get_tensor(name) for name in names}
+            if about.get("digest") != digest_of(about, tensors):
+                raise StateError(f"{path} is damaged: its contents are not those that were saved")
         except FileNotFoundError:
             raise StateError(f"there is no state file {path}") from None
         except (OSError, SafetensorError) as error:
@@ -265,6 +269,12 @@ class State:
                 f"{path} is for {stored[0]} with {stored[1]} keys and values, "
                 f"not {self.precision.name} with {self.precision.kv}"
             )
+
+
+def digest_of(about: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    """Digest of a state file's header, whatever digest it names, and of all of its tensors."""
+    header = json.dumps({key: value for key, value in about.items() if key != "digest"}, sort_keys=True)
+    return digest(header, sorted(tensors.items()))
 
 
 def _read_lengths(text: str) -> list[int]:

@@ -188,10 +188,11 @@ def test_rounding_of_exact_numbers() -> None:
     assert torch.equal(load(store(KEYS.double(), "float64"), torch.float64), KEYS.double())
 
 
-def test_fp8_saturates() -> None:
-    """Oracle: the largest number of e4m3, 448; no infinity, and no nan."""
-    x = torch.tensor([[[1e6, -449.0, 448.0]]])
-    assert load(store(x, "fp8"), torch.float32).tolist() == [[[448.0, -448.0, 448.0]]]
+@pytest.mark.parametrize(("form", "largest"), [("fp8", 448.0), ("float16", 65504.0)])
+def test_small_ranges_saturate(form: str, largest: float) -> None:
+    """Oracle: the largest number of the format by its definition; no infinity, and no nan."""
+    x = torch.tensor([[[1e6, -1e5, largest]]])
+    assert load(store(x, form), torch.float32).tolist() == [[[largest, -largest, largest]]]
 
 
 def test_int8_has_a_scale_for_each_head_and_token() -> None:

@@ -90,7 +90,12 @@ Step = Callable[..., tuple[Tensor, Tensor]]
 
 
 def over_rows(step: Step, inputs_T: Sequence[Tensor], state_R: Tensor, segments: Segments) -> Carried:
-    """Runs `step(*inputs_RL, state_R) -> (y_RL, state_R)` over every row of a packed batch."""
+    """Runs `step(*inputs_RL, state_R) -> (y_RL, state_R)` over every row of a packed batch.
+
+    The output has the shape and dtype of the first input.
+    """
+    if not segments.groups:
+        return Carried(torch.empty_like(inputs_T[0]), state_R.clone(), ((),) * len(segments.lengths))
     parts: list[Tensor] = []
     finals: list[Tensor] = list(state_R.unbind(0))
     marked: list[tuple[Tensor, ...]] = [()] * len(segments.lengths)

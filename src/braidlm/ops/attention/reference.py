@@ -27,6 +27,8 @@ def attention(
     visible: tuple[int | None, int],
 ) -> Tensor:
     """See the package; rows without a past are computed together, others one by one."""
+    if not segments.total:
+        return q_THK.new_empty(*q_THK.shape[:2], v_TGV.shape[2])
     out_RHV: dict[int, Tensor] = {}
     fresh = Segments(tuple(0 if past[r] is not None else n for r, n in enumerate(segments.lengths)))
     for group in fresh.groups:

@@ -9,6 +9,8 @@ from ..numerics import widened
 
 def moe(x_TD: Tensor, router_XD: Tensor, gate_up_XFD: Tensor, down_XDF: Tensor, *, top_k: int) -> Tensor:
     """See the package."""
+    if not len(x_TD):
+        return torch.empty_like(x_TD)
     logits_TX = F.linear(widened(x_TD), widened(router_XD))
     kept_TK, chosen_TK = logits_TX.topk(top_k, dim=-1)
     weight_TK = kept_TK.softmax(-1)
