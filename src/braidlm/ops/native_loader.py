@@ -1,14 +1,49 @@
-"""Loads the compiled extension once, and remembers why if it cannot."""
+"""Loads the compiled extension once, remembers why if it cannot, and says which tensors it takes."""
 
 import functools
 import importlib
+import os
 from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
 
 
 @functools.cache
 def native() -> tuple[ModuleType | None, str | None]:
     """The extension and None, or None and the reason that it is missing."""
     try:
-        return importlib.import_module("braidlm._native"), None
+        module = importlib.import_module("braidlm._native")
     except ImportError as error:
         return None, f"the native extension was not built or does not load ({error})"
+    asked = os.environ.get("BRAIDLM_LEVEL")
+    if asked and asked not in module.levels():
+        return None, f"BRAIDLM_LEVEL is {asked!r}, but this processor has the levels {', '.join(module.levels())}"
+    if asked:
+        module.set_level(asked)
+    return module, None
+
+
+def why_not() -> str | None:
+    """Why native twins cannot run here, or None if they can: what they give to `dispatch.register`."""
+    return native()[1]
+
+
+def extension() -> Any:
+    """The extension; only for code that runs where `why_not()` is None."""
+    return native()[0]
+
+
+def takes(*tensors: Tensor | None, gradients: bool = False) -> bool:
+    """Whether native kernels take these: float32 or bfloat16 (or complex64) on the CPU.
+
+    Unless a kernel has `gradients`, nothing that autograd would record.
+    """
+    present = [tensor for tensor in tensors if tensor is not None]
+    if not gradients and torch.is_grad_enabled() and any(tensor.requires_grad for tensor in present):
+        return False
+    return all(
+        tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.bfloat16, torch.complex64)
+        for tensor in present
+    )

@@ -14,6 +14,7 @@ std::vector<std::string> cpu_features() {
   BRAIDLM_PROBE("avx512f");
   BRAIDLM_PROBE("avx512bw");
   BRAIDLM_PROBE("avx512vl");
+  BRAIDLM_PROBE("avx512dq");
   BRAIDLM_PROBE("avx512vnni");
   BRAIDLM_PROBE("avx512bf16");
 #undef BRAIDLM_PROBE

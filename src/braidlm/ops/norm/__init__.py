@@ -7,10 +7,13 @@ import torch
 from torch import Tensor
 
 from .. import dispatch
-from . import reference
+from ..native_loader import why_not
+from . import native, reference
 
 dispatch.register("rms_norm", "reference", reference.rms_norm)
 dispatch.register("gated_rms_norm", "reference", reference.gated_rms_norm)
+dispatch.register("rms_norm", "native", native.rms_norm, why_not)
+dispatch.register("gated_rms_norm", "native", native.gated_rms_norm, why_not)
 
 
 def rms_norm(x_D: Tensor, weight_D: Tensor, eps: float, *, eps_outside_root: bool, dtype: torch.dtype) -> Tensor:

@@ -1,0 +1,43 @@
+// Threads for kernels, apart from torch's: they spin while a call is running and sleep between calls.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+
+namespace braidlm {
+
+// The threads of one parallel call. Every member runs the same function; `sync` is a barrier.
+class Team {
+ public:
+  explicit Team(int size) : size_(size) {}
+
+  int size() const { return size_; }
+
+  // Returns once all members have called it.
+  void sync();
+
+ private:
+  const int size_;
+  std::atomic<int> arrived_{0};
+  std::atomic<uint32_t> round_{0};
+};
+
+// Runs `body(team, member)` for members 0 .. threads-1, of which the caller is member 0. Calls from
+// several threads take turns; a call from inside a body would wait forever and is not made.
+void run_team(int threads, const std::function<void(Team&, int)>& body);
+
+// Runs `body(begin, end)` over pieces of [0, items), each a multiple of `grain` long but for the last.
+void parallel_for(int threads, int64_t items, int64_t grain, const std::function<void(int64_t, int64_t)>& body);
+
+// The part of [0, items) of one member, in multiples of `grain`.
+struct Range {
+  int64_t begin, end;
+};
+inline Range share(int64_t items, int64_t grain, int members, int member) {
+  const int64_t grains = (items + grain - 1) / grain;
+  const int64_t begin = grains * member / members * grain, end = grains * (member + 1) / members * grain;
+  return {begin < items ? begin : items, end < items ? end : items};
+}
+
+}  // namespace braidlm
