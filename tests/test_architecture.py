@@ -23,9 +23,10 @@ LEVELS = (
     ("mixers", "ffn"),
     ("model", "describe"),
     ("families", "checkpoint", "gguf", "init", "presets"),
-    ("chat_template", "gguf_tokenizer", "tokenizer", "sampling", "generate", "saving"),
+    ("chat_template", "gguf_tokenizer", "tokenizer", "sampling", "generate", "saving", "gguf_export"),
     ("api",),
     ("loading", "conversation", "verify"),
+    ("bench",),
     ("cli",),
 )
 SAME_LEVEL = {

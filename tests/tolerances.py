@@ -46,6 +46,9 @@ ABSOLUTE_PROBABILITY = 1e-5
 # random models: 8 bits of mantissa through a few layers.
 DIVERGENCE_BFLOAT16 = 2e-3
 
+# llama.cpp keeps keys and values in float16 and multiplies by tables of rounded exponentials.
+RELATIVE_LOGITS_GGUF_PEER = 5e-3
+
 # How often a token is drawn against its probability, in standard deviations of the count. The draws are
 # seeded, so this never flickers; it is as wide as a correct sampler may fall on one of some hundred tokens.
 SAMPLING_DEVIATIONS = 4

@@ -338,6 +338,17 @@ def gguf_outer_names(spec: ModelSpec) -> list[NameRule]:
     ]
 
 
+def gguf_outer_metadata(spec: ModelSpec) -> dict[str, Any]:
+    """Sizes that every GGUF file gives; a length where none is declared is the converters' 2^20."""
+    return {
+        "vocab_size": spec.vocab,
+        "embedding_length": spec.width,
+        "block_count": len(spec.blocks),
+        "context_length": spec.max_positions or 1 << 20,
+        "attention.layer_norm_rms_epsilon": spec.norm.eps,
+    }
+
+
 class TensorTable(Protocol):
     """Named tensors of a file, whose shapes are known without reading them."""
 
@@ -353,12 +364,15 @@ class Gguf:
     """How a family is stored in GGUF files of one architecture.
 
     `config` turns the file's metadata (its keys without the architecture's prefix) and what its
-    tensors tell into the published config; `names` are rules for GGUF tensor names.
+    tensors tell into the published config; `names` are rules for GGUF tensor names. `metadata` is the
+    way back: the keys for a description; `tensors` are those that hold a part of it.
     """
 
     arch: str
     config: Callable[[Mapping[str, Any], TensorTable], dict[str, Any]]
     names: Callable[[ModelSpec], Sequence[NameRule]]
+    metadata: Callable[[ModelSpec], dict[str, Any]]
+    tensors: Callable[[ModelSpec], dict[str, Tensor]] = lambda spec: {}
 
 
 @dataclass(frozen=True, kw_only=True)

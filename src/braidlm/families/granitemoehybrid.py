@@ -18,6 +18,7 @@ from .base import (
     attending_blocks,
     attention_names,
     first_mixer,
+    gguf_outer_metadata,
     gguf_outer_names,
     joined,
     outer_names,
@@ -27,7 +28,7 @@ from .base import (
     split,
     write_rope,
 )
-from .mamba_common import gguf_mamba2_names, mamba2_mixer_names, read_mamba2, write_mamba2
+from .mamba_common import gguf_mamba2_metadata, gguf_mamba2_names, mamba2_mixer_names, read_mamba2, write_mamba2
 
 IGNORED = frozenset(
     """mamba_chunk_size init_method normalization_function output_router_logits router_aux_loss_coef
@@ -182,7 +183,7 @@ def _gguf_names(spec: ModelSpec) -> Sequence[NameRule]:
     rules: list[NameRule] = [
         *gguf_outer_names(spec),
         rename("blk.{i}.ffn_norm.weight", "blocks.{i}.ffn_norm.weight"),
-        *gguf_mamba2_names(),
+        *gguf_mamba2_names(_groups(spec)),
         rename("blk.{i}.attn_v.weight", f"{mixer}.v_proj.weight"),
         rename("blk.{i}.attn_output.weight", f"{mixer}.o_proj.weight"),
         rename("blk.{i}.ffn_gate_inp.weight", f"{ffn}.router"),
@@ -196,6 +197,33 @@ def _gguf_names(spec: ModelSpec) -> Sequence[NameRule]:
     return rules
 
 
+def _groups(spec: ModelSpec) -> int:
+    return next((block.mixer.groups for block in spec.blocks if isinstance(block.mixer, Mamba2)), 1)
+
+
+def _gguf_metadata(spec: ModelSpec) -> dict[str, Any]:
+    attention, ffn = first_mixer(spec, Attention), spec.blocks[0].ffn
+    if ffn is None:
+        raise SpecError("every block must have a feed-forward")
+    kv_heads = [block.mixer.kv_heads if isinstance(block.mixer, Attention) else 0 for block in spec.blocks]
+    metadata = gguf_outer_metadata(spec) | gguf_mamba2_metadata(first_mixer(spec, Mamba2))
+    metadata |= {
+        "feed_forward_length": ffn.hidden,
+        "attention.head_count": attention.heads,
+        "attention.head_count_kv": kv_heads,
+        "attention.scale": attention.scale or attention.head_dim**-0.5,
+        "rope.dimension_count": attention.head_dim,
+        "rope.scaling.finetuned": attention.rope is not None,
+        "embedding_scale": spec.embed_scale,
+        "residual_scale": spec.blocks[0].residual_scale,
+        "logit_scale": 1.0 / spec.logit_scale,
+    }
+    if isinstance(ffn, Moe):
+        metadata |= {"expert_count": ffn.experts, "expert_used_count": ffn.top_k}
+        metadata["expert_shared_feed_forward_length"] = ffn.shared.hidden if ffn.shared else 0
+    return metadata
+
+
 FAMILIES = (
     Family(
         name="granitemoehybrid",
@@ -204,6 +232,6 @@ FAMILIES = (
         config=config,
         names=names,
         ignored=IGNORED,
-        gguf=Gguf(arch="granitehybrid", config=_gguf_config, names=_gguf_names),
+        gguf=Gguf(arch="granitehybrid", config=_gguf_config, names=_gguf_names, metadata=_gguf_metadata),
     ),
 )

@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ..errors import SpecError
-from ..spec import Attention, Block, Mlp, ModelSpec, Norm, require
+from ..spec import Attention, Block, FactorScaling, LinearScaling, Mlp, ModelSpec, Norm, Rope, require
 from .base import (
     Config,
     Drop,
@@ -16,6 +19,7 @@ from .base import (
     first_mixer,
     first_mlp,
     gated_mlp_names,
+    gguf_outer_metadata,
     gguf_outer_names,
     outer_names,
     paired_rows,
@@ -149,6 +153,31 @@ def _gguf_names(spec: ModelSpec) -> Sequence[NameRule]:
     return rules
 
 
+def _gguf_metadata(spec: ModelSpec) -> dict[str, Any]:
+    mixer = first_mixer(spec, Attention)
+    rope = mixer.rope or Rope(base=10000.0, dims=mixer.head_dim)
+    # A window is not written, and so refused: other readers of these files see every key all the same.
+    metadata = gguf_outer_metadata(spec) | {
+        "feed_forward_length": first_mlp(spec).hidden,
+        "attention.head_count": mixer.heads,
+        "attention.head_count_kv": mixer.kv_heads,
+        "attention.key_length": mixer.head_dim,
+        "attention.value_length": mixer.v_dim,
+        "rope.dimension_count": rope.dims,
+        "rope.freq_base": rope.base,
+    }
+    if isinstance(rope.scaling, LinearScaling):
+        metadata |= {"rope.scaling.type": "linear", "rope.scaling.factor": rope.scaling.factor}
+    return metadata
+
+
+def _gguf_tensors(spec: ModelSpec) -> dict[str, Tensor]:
+    rope = first_mixer(spec, Attention).rope
+    if rope is None or not isinstance(rope.scaling, FactorScaling):
+        return {}
+    return {_ROPE_FACTORS: torch.tensor(rope.scaling.factors, device="cpu")}
+
+
 FAMILIES = (
     Family(
         name="llama",
@@ -156,6 +185,6 @@ FAMILIES = (
         spec=spec,
         config=config,
         names=names,
-        gguf=Gguf(arch="llama", config=_gguf_config, names=_gguf_names),
+        gguf=Gguf(arch="llama", config=_gguf_config, names=_gguf_names, metadata=_gguf_metadata, tensors=_gguf_tensors),
     ),
 )

@@ -5,7 +5,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..spec import Block, Mamba, ModelSpec, Norm
-from .base import Config, Family, Gguf, NameRule, TensorTable, first_mixer, gguf_outer_names, mapped, rename, reshape
+from .base import (
+    Config,
+    Family,
+    Gguf,
+    NameRule,
+    TensorTable,
+    first_mixer,
+    gguf_outer_metadata,
+    gguf_outer_names,
+    mapped,
+    rename,
+    reshape,
+)
 from .mamba_common import ORIGINAL_IGNORED, is_original, original_config, original_outer, outer_names
 
 IGNORED = frozenset(
@@ -145,6 +157,19 @@ def _gguf_names(spec: ModelSpec) -> Sequence[NameRule]:
     ]
 
 
+def _gguf_metadata(spec: ModelSpec) -> dict[str, Any]:
+    mixer = first_mixer(spec, Mamba)
+    return gguf_outer_metadata(spec) | {
+        "feed_forward_length": 0,
+        "attention.head_count": 0,
+        "ssm.conv_kernel": mixer.conv,
+        "ssm.inner_size": mixer.inner,
+        "ssm.state_size": mixer.d_state,
+        "ssm.time_step_rank": mixer.dt_rank,
+        "ssm.dt_b_c_rms": mixer.inner_norms,
+    }
+
+
 FAMILIES = (
     Family(
         name="mamba",
@@ -153,7 +178,7 @@ FAMILIES = (
         config=config,
         names=names,
         ignored=IGNORED,
-        gguf=Gguf(arch="mamba", config=_gguf_config, names=_gguf_names),
+        gguf=Gguf(arch="mamba", config=_gguf_config, names=_gguf_names, metadata=_gguf_metadata),
     ),
     Family(
         name="mamba-original",

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..spec import Block, Mamba2, ModelSpec, Norm
-from .base import Config, Family, Gguf, NameRule, TensorTable, first_mixer, gguf_outer_names
+from .base import Config, Family, Gguf, NameRule, TensorTable, first_mixer, gguf_outer_metadata, gguf_outer_names
 from .mamba_common import (
     ORIGINAL_IGNORED,
+    gguf_mamba2_metadata,
     gguf_mamba2_names,
     is_original,
     mamba2_mixer_names,
@@ -147,7 +148,13 @@ def _gguf_config(fields: Mapping[str, Any], file: TensorTable) -> dict[str, Any]
 
 
 def _gguf_names(spec: ModelSpec) -> Sequence[NameRule]:
-    return [*gguf_outer_names(spec), *gguf_mamba2_names()]
+    return [*gguf_outer_names(spec), *gguf_mamba2_names(first_mixer(spec, Mamba2).groups)]
+
+
+def _gguf_metadata(spec: ModelSpec) -> dict[str, Any]:
+    # There are no heads and no feed-forward, which llama.cpp wants to be told.
+    none = {"feed_forward_length": 0, "attention.head_count": 0}
+    return gguf_outer_metadata(spec) | none | gguf_mamba2_metadata(first_mixer(spec, Mamba2))
 
 
 FAMILIES = (
@@ -158,7 +165,7 @@ FAMILIES = (
         config=config,
         names=names,
         ignored=IGNORED,
-        gguf=Gguf(arch="mamba2", config=_gguf_config, names=_gguf_names),
+        gguf=Gguf(arch="mamba2", config=_gguf_config, names=_gguf_names, metadata=_gguf_metadata),
     ),
     Family(
         name="mamba2-original",

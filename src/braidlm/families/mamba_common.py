@@ -90,7 +90,7 @@ def mamba2_mixer_names(theirs: str) -> list[NameRule]:
     return [rename(f"{theirs}.{their}", f"{ours}.{our}") for their, our in pairs]
 
 
-def gguf_mamba2_names() -> list[NameRule]:
+def gguf_mamba2_names(groups: int) -> list[NameRule]:
     """A Mamba-2 mixer in GGUF files: A itself instead of its logarithm, vectors as columns, the norm by groups."""
     theirs, ours = "blk.{i}.ssm_", "blocks.{i}.mixer."
     return [
@@ -100,9 +100,20 @@ def gguf_mamba2_names() -> list[NameRule]:
         rename(theirs + "dt.bias", ours + "dt_bias"),
         mapped(theirs + "a", ours + "a_log", lambda a: (-a).log().flatten(), lambda a_log: -a_log.exp()[:, None]),
         reshape(theirs + "d", ours + "d", 0, 1),
-        reshape(theirs + "norm.weight", ours + "norm.weight", -1),
+        reshape(theirs + "norm.weight", ours + "norm.weight", groups, -1),
         rename(theirs + "out.weight", ours + "out_proj.weight"),
     ]
+
+
+def gguf_mamba2_metadata(mixer: Mamba2) -> dict[str, Any]:
+    """A Mamba-2 mixer's sizes in GGUF files."""
+    return {
+        "ssm.conv_kernel": mixer.conv,
+        "ssm.inner_size": mixer.inner,
+        "ssm.state_size": mixer.d_state,
+        "ssm.time_step_rank": mixer.heads,
+        "ssm.group_count": mixer.groups,
+    }
 
 
 def read_mamba2(config: Config, width: int) -> Mamba2:
