@@ -23,7 +23,7 @@ LEVELS = (
     ("mixers", "ffn"),
     ("model", "describe"),
     ("families", "checkpoint", "gguf", "init", "presets"),
-    ("chat_template", "gguf_tokenizer", "tokenizer", "sampling", "generate", "saving", "gguf_export"),
+    ("chat_template", "chat_guard", "gguf_tokenizer", "tokenizer", "sampling", "generate", "saving", "gguf_export"),
     ("api",),
     ("loading", "conversation", "verify"),
     ("bench",),
@@ -44,6 +44,7 @@ SAME_LEVEL = {
     ("generate", "sampling"),
     ("saving", "tokenizer"),
     ("tokenizer", "chat_template"),
+    ("tokenizer", "chat_guard"),
     ("tokenizer", "gguf_tokenizer"),
 }
 

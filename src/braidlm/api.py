@@ -204,7 +204,7 @@ class LanguageModel:
         if isinstance(prompt, str):
             return self.tokenizer.encode(prompt)
         # The template writes the start token itself.
-        return self.tokenizer.encode(self.tokenizer.render(prompt), add_bos=False)
+        return self.tokenizer.encode_marked(self.tokenizer.render_marked(prompt))
 
     def stream(
         self, prompt: Prompt, *, state: State | None = None, kv_dtype: str | None = None, **options: Any

@@ -59,7 +59,7 @@ class Conversation:
         before = (self.state.fork(), self._seen_text, self._pending)
         made: list[Token] = []
         try:
-            ids, repeated = self._unseen(self._tokenizer.render(messages))
+            ids, repeated = self._unseen(self._tokenizer.render_marked(messages))
             start = self.state.lengths[0]
             for token in self._model.stream(ids, state=self.state, **options):
                 made.append(token)
@@ -77,14 +77,14 @@ class Conversation:
     def _unseen(self, rendered: str) -> tuple[list[int], int]:
         """The ids to run for `rendered`, and how many of them were run before."""
         if self._seen_text and rendered.startswith(self._seen_text):
-            more = self._tokenizer.encode(rendered[len(self._seen_text) :], add_bos=False)
+            more = self._tokenizer.encode_marked(rendered[len(self._seen_text) :])
             ids = [*self._pending, *more]
             self._seen_text = rendered
             return ids, 0
         before = self.tokens
         self._forget()
         self._seen_text = rendered
-        ids = self._tokenizer.encode(rendered, add_bos=False)
+        ids = self._tokenizer.encode_marked(rendered)
         return ids, min(before, len(ids))
 
     def _remember(self, messages: list[dict[str, Any]], made: list[Token]) -> None:

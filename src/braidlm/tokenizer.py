@@ -14,10 +14,11 @@ from typing import Any
 
 import tokenizers
 
-from . import chat_template, gguf_tokenizer
+from . import chat_guard, chat_template, gguf_tokenizer
 from .errors import BraidError, CheckpointError, InputError
 
 _NAMED = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
+_HALF = "the text is no valid Unicode: it holds half of a surrogate pair"
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Tokenizer:
                 # A vocabulary that takes whole words first found a control token that is a word.
                 ids = self._by_merges.encode(text, add_special_tokens=add_bos).ids
         except TypeError:
-            raise InputError("the text is no valid Unicode: it holds half of a surrogate pair") from None
+            raise InputError(_HALF) from None
         return ids
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
@@ -147,6 +148,24 @@ class Tokenizer:
         given: dict[str, Any] = {"tools": None, "documents": None} | dict(self._settings.special)
         given |= {"add_generation_prompt": add_generation_prompt} | variables
         return chat_template.render(self._settings.chat_template, messages, **given)
+
+    def render_marked(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """`render`, with a mark in each control token that is not the template's own; for `encode_marked`."""
+        control = [token.content for token in self._backend.get_added_tokens_decoder().values() if token.special]
+        return self.render(chat_guard.marked(messages, control))
+
+    def encode_marked(self, text: str) -> list[int]:
+        """Token ids of what `render_marked` gave, or of a part of it; marked control tokens are plain text."""
+        if chat_guard.MARK not in text:
+            return self.encode(text, add_bos=False)
+        try:
+            return self._marked_reader.encode(text)
+        except TypeError:
+            raise InputError(_HALF) from None
+
+    @cached_property
+    def _marked_reader(self) -> chat_guard.MarkedReader:
+        return chat_guard.MarkedReader(self._backend)
 
     def save(self, directory: Path) -> None:
         """Writes the files that `from_directory` and transformers read."""
