@@ -12,4 +12,4 @@ test-ref:
 	BRAIDLM_OPS=reference pytest -n 2 --dist loadfile tests/ops tests/state tests/families
 
 bench:
-	python -m benchmarks.prefill
+	python -m benchmarks.table

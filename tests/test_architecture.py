@@ -125,6 +125,8 @@ OPTIONS = {
     "convert": "--allow-pickle --dtype --format --json",
     "verify": "--allow-pickle --device --dtype --json --kv-dtype --length --ops --seed --threads",
     "doctor": "--device --json",
+    "bench": "--against --batch --context --decode --json --layers --list --llama-python --precision --prompt "
+    "--rounds --threads",
 }
 
 

@@ -1,0 +1,86 @@
+"""The least time that a pass can take on this machine, from the description alone.
+
+Decoding reads every weight that its rows use and reads and writes their state: bytes over the
+read bandwidth. A prompt multiplies by every weight that a token uses: operations over the matrix
+rate. Nothing is added for what can be hidden behind these.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+from .. import describe
+from ..model import Model
+from ..slots import Fixed, Growing, Ring, Shared, Slot, token_bytes
+from ..spec import ModelSpec, Moe
+from .precision import BITS
+
+_PRECISE_BYTES = 4
+
+
+class Rates(NamedTuple):
+    """What was measured: bytes read a second; operations a second of matrix products in `dtype` and in float32."""
+
+    bandwidth: float
+    dtype: str
+    products: float
+    float32: float
+
+
+def prefill_floor(spec: ModelSpec, length: int, rates: Rates) -> float:
+    """Seconds that the arithmetic of one prompt takes; the head runs for the last token alone."""
+    size = describe.size(spec)
+    outer = size.embedding * (1 if spec.tied else 2)
+    products = 2 * ((size.active - outer) * length + size.embedding)
+    return products / rates.products + describe.mixer_flops(spec, length) / rates.float32
+
+
+def decode_floor(spec: ModelSpec, context: int, rows: int, precision: str, rates: Rates) -> float:
+    """Seconds that reading the weights and moving the states take, for one token of each of `rows` sequences."""
+    dtype = "float32" if precision == "f32" else "bfloat16"
+    state = sum(state_traffic(slot, spec.prefix_tokens + context, dtype) for slots in spec.slots for slot in slots)
+    return (weight_traffic(spec, rows, precision) + rows * state) / rates.bandwidth
+
+
+def weight_traffic(spec: ModelSpec, rows: int, precision: str) -> float:
+    """Bytes of the weights that one token of each of `rows` sequences uses.
+
+    Of X experts of which each row takes k, X(1 - (1 - k/X)^rows) are used on average. An embedding
+    that is not also the head is only looked up.
+    """
+    with torch.device("meta"):
+        model = Model(spec)
+    precise = set(model.precise_names())
+    shares = {"embed.weight": 1.0 if spec.tied else rows / spec.vocab} | _expert_shares(spec, rows)
+    total = 0.0
+    for name, parameter in model.named_parameters():
+        # Whatever quantizes matrices keeps vectors as they are.
+        wide = 2 if precision in ("int8", "int4") and parameter.dim() == 1 else BITS[precision] / 8
+        total += parameter.numel() * shares.get(name, 1.0) * (_PRECISE_BYTES if name in precise else wide)
+    return total
+
+
+def _expert_shares(spec: ModelSpec, rows: int) -> dict[str, float]:
+    """For each block's expert matrices, the share of them that is read."""
+    found = {}
+    for i, block in enumerate(spec.blocks):
+        if isinstance(block.ffn, Moe):
+            share = 1 - (1 - block.ffn.top_k / block.ffn.experts) ** rows
+            found.update({f"blocks.{i}.ffn.{name}": share for name in ("gate_up", "down")})
+    return found
+
+
+def state_traffic(slot: Slot, length: int, dtype: str) -> int:
+    """Bytes of one sequence's slot that a token reads and writes, after `length` positions.
+
+    Keys and values of another layer are counted there: they may still be in a cache.
+    """
+    match slot:
+        case Fixed():
+            return 2 * slot.nbytes(length, dtype, dtype)
+        case Growing():
+            return (length + 1) * token_bytes(slot, dtype)
+        case Ring():
+            return (min(length, slot.window - 1 + slot.pinned) + 1) * token_bytes(slot, dtype)
+        case Shared():
+            return 0

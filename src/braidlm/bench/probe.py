@@ -1,0 +1,86 @@
+"""What the machine can do: how fast it reads memory and multiplies matrices, and what it is."""
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+
+_LARGEST_BUFFER = 2 << 30
+_SIDE = 2048
+_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16", "i8mm")
+
+
+def read_bandwidth(nbytes: int) -> float:
+    """Bytes a second at which torch's threads read a buffer of `nbytes` (at most 2 GiB): the best of several."""
+    numbers = torch.ones(max(1, min(nbytes, _LARGEST_BUFFER) // 4))
+    best = min(_seconds(lambda: torch.dot(numbers, numbers)), _seconds(lambda: numbers.sum()))
+    return numbers.nbytes / best
+
+
+def matrix_rate(dtype: torch.dtype) -> float:
+    """Operations a second of a large matrix product in `dtype`: the best of several."""
+    a, b = torch.randn(_SIDE, _SIDE).to(dtype), torch.randn(_SIDE, _SIDE).to(dtype)
+    return 2 * _SIDE**3 / _seconds(lambda: torch.nn.functional.linear(a, b))
+
+
+def _seconds(run: Callable[[], Any], times: int = 8) -> float:
+    """The shortest of several runs: whatever else the machine does only adds to it."""
+    best = float("inf")
+    for _ in range(times):
+        begun = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - begun)
+    return best
+
+
+def machine() -> dict[str, Any]:
+    """What a report must say about where it was made."""
+    return {
+        "processor": _processor(),
+        "instructions": [flag for flag in _FLAGS if flag in _cpuinfo("flags", "Features").split()],
+        "cores": len(os.sched_getaffinity(0)),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "braidlm": __version__,
+        "commit": _commit(),
+    }
+
+
+def available_memory() -> int:
+    """Bytes that new processes can take without pushing others out."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+
+
+def _processor() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(*keys: str) -> str:
+    """The first processor's value of a key in /proc/cpuinfo; "" where there is none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    pairs = (line.partition(":") for line in lines)
+    return next((value.strip() for key, _, value in pairs if key.strip() in keys), "")
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this package lies in, with a plus if it was changed; None elsewhere."""
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,83 @@
+"""Comparisons as a markdown table for people and one JSON object for programs."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .run import Comparison, Measured
+
+
+def markdown(comparisons: Sequence[Comparison], peers: Sequence[str]) -> str:
+    """Speeds, then what each side was and what memory it took, then why any is missing."""
+    parts = (_speeds(comparisons, peers), _sides(comparisons), _absent(comparisons))
+    return "\n\n".join(part for part in parts if part)
+
+
+def to_json(comparisons: Sequence[Comparison], machine: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
+    """Everything that was measured and where."""
+    return {"machine": dict(machine), **settings, "comparisons": [item.to_json() for item in comparisons]}
+
+
+def conditions(machine: Mapping[str, Any], comparisons: Sequence[Comparison], threads: int, rounds: int) -> str:
+    """Where and how, in two sentences."""
+    read = [f"{item.rates.bandwidth / 1e9:.1f}" for item in comparisons]
+    least, most = min(read, key=float), max(read, key=float)
+    rates = comparisons[0].rates
+    flags = ", ".join(machine["instructions"]) or "no known vector instructions"
+    return (
+        f"{machine['processor']} ({flags}), {threads} of {machine['cores']} cores: "
+        f"{least if least == most else f'{least} to {most}'} GB/s read, matrix products {rates.products / 1e9:.0f} "
+        f"GFLOP/s in {rates.dtype}, {rates.float32 / 1e9:.0f} in float32. braidlm {machine['braidlm']} "
+        f"({machine['commit'] or 'no checkout'}), torch {machine['torch']}, Python {machine['python']}; "
+        f"{rounds} rounds, median (min-max)."
+    )
+
+
+def _speeds(comparisons: Sequence[Comparison], peers: Sequence[str]) -> str:
+    heads = ["model", "weights", "task", "braidlm tok/s", "of floor"]
+    heads += [head for peer in peers for head in (f"{peer} tok/s", "braidlm is")]
+    rows = [_row(item, measured, peers) for item in comparisons for measured in item.measured]
+    return _table(heads, rows)
+
+
+def _row(item: Comparison, measured: Measured, peers: Sequence[str]) -> list[str]:
+    cells = [item.model, item.precision, measured.task.label, _speed(measured, "braidlm"), f"{measured.of_floor:.0%}"]
+    for peer in peers:
+        there = peer in measured.seconds
+        cells += [_speed(measured, peer), spread(measured.ratios(peer))] if there else ["-", "-"]
+    return cells
+
+
+def _speed(measured: Measured, side: str) -> str:
+    speed = measured.speed(side)
+    return f"{speed:.0f}" if speed >= 100 else f"{speed:.1f}"
+
+
+def spread(ratios: Sequence[float]) -> str:
+    """How many times faster: the median round, and the least and the most."""
+    return f"{statistics.median(ratios):.2f}x ({min(ratios):.2f}-{max(ratios):.2f})"
+
+
+def _sides(comparisons: Sequence[Comparison]) -> str:
+    heads = ["model", "weights", "side", "setting", "memory", "at its peak"]
+    rows = [
+        [item.model, item.precision, about["library"], about["setting"], *_memory(item, side)]
+        for item in comparisons
+        for side, about in item.about.items()
+    ]
+    return _table(heads, rows)
+
+
+def _memory(item: Comparison, side: str) -> list[str]:
+    return [f"{item.memory[side][when] / 2**20:.0f} MiB" for when in ("now", "peak")]
+
+
+def _absent(comparisons: Sequence[Comparison]) -> str:
+    return "\n".join(
+        f"- {item.model}, {item.precision}: {reason}" for item in comparisons for reason in item.absent.values()
+    )
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,98 @@
+"""`braid bench`: how fast a model is here, beside its peers and beside what the machine could do."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from .. import describe
+from ..bench import probe, table
+from ..bench.contestant import KINDS
+from ..bench.precision import check
+from ..bench.run import Comparison, Decode, Prefill, Runner, Task
+from ..bench.weights import Weights
+from ..errors import InputError
+from ..presets import PRESETS
+from ..spec import mixer_kinds
+from .common import Json, Threads, amount, err, out, print_json
+
+EXAMPLE = "Example: braid bench mamba2-130m --prompt 512 --decode 64 --against transformers"
+
+_PEERS = [name for name in KINDS if name != "braidlm"]
+
+
+def command(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL...",
+            help="Presets' names (random weights of that shape), directories, GGUF files or hub ids.",
+            show_default=False,
+        ),
+    ] = None,
+    prompt: Annotated[list[int], typer.Option(min=1, help="Length of a prompt to time; may be repeated.")] = [512],  # noqa: B006
+    decode: Annotated[int, typer.Option(min=0, help="Tokens to generate a row; 0 for none.")] = 64,
+    batch: Annotated[list[int], typer.Option(min=1, help="Rows generated together; may be repeated.")] = [1],  # noqa: B006
+    context: Annotated[int, typer.Option(min=1, help="Tokens that a row has seen before it generates.")] = 128,
+    precision: Annotated[list[str], typer.Option(help="bf16, f32, int8 or int4; may be repeated.")] = ["bf16"],  # noqa: B006
+    against: Annotated[
+        list[str], typer.Option(help=f"Peers: {', '.join(_PEERS)}; may be repeated.", show_default=False)
+    ] = [],  # noqa: B006
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds in which the sides take turns.")] = 5,
+    threads: Threads = None,
+    layers: Annotated[
+        int | None, typer.Option(min=1, help="Only the first blocks of a preset.", show_default=False)
+    ] = None,
+    llama_python: Annotated[
+        str | None, typer.Option(help="An interpreter that has llama-cpp-python.", show_default=False)
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the presets and the peers.")] = False,
+    json: Json = False,
+) -> None:
+    """Time prompts and generation of MODELs, and say what part of that the machine's limits account for."""
+    if list_:
+        _list(json)
+        return
+    if not models:
+        raise InputError("there is no model to measure; name one, or see --list")
+    for name in precision:
+        check(name)
+    count = threads or torch.get_num_threads()
+    runner = Runner(against, rounds, count, llama_python)
+    tasks: list[Task] = [Prefill(length) for length in prompt]
+    tasks += [Decode(decode, rows, context) for rows in batch if decode]
+    results: list[Comparison] = []
+    for name in models:
+        results += _measure(runner, name, precision, tasks, layers, llama_python)
+    machine = probe.machine()
+    if json:
+        print_json(table.to_json(results, machine, threads=count, rounds=rounds))
+        return
+    where = table.conditions(machine, results, count, rounds)
+    out.print(f"{where}\n\n{table.markdown(results, against)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _measure(
+    runner: Runner, name: str, precisions: list[str], tasks: list[Task], layers: int | None, llama_python: str | None
+) -> Iterator[Comparison]:
+    """One model in every precision; its files are gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="braidlm-bench-") as place:
+        weights = Weights(name, Path(place), layers=layers, llama_python=llama_python)
+        for precision in precisions:
+            err.print(f"{weights.name}, {precision}", style="dim")
+            yield runner.compare(weights, precision, tasks)
+
+
+def _list(json: bool) -> None:
+    presets = {name: make().spec for name, make in PRESETS.items()}
+    sizes = {name: describe.size(spec).total for name, spec in presets.items()}
+    if json:
+        print_json({"presets": sizes, "peers": _PEERS})
+        return
+    for name, spec in presets.items():
+        kinds = ", ".join(f"{count} {kind}" for kind, count in mixer_kinds(spec.blocks).items())
+        out.print(f"{name}: {amount(sizes[name])} parameters, {kinds}", markup=False, highlight=False)
+    out.print(f"peers: {', '.join(_PEERS)}", markup=False, highlight=False)
