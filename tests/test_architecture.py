@@ -22,7 +22,7 @@ LEVELS = (
     ("kv", "state", "layers"),
     ("mixers", "ffn"),
     ("model", "describe"),
-    ("families", "checkpoint", "gguf", "init", "presets"),
+    ("families", "checkpoint", "gguf", "init", "presets", "runtime"),
     ("chat_template", "chat_guard", "gguf_tokenizer", "tokenizer", "sampling", "generate", "saving", "gguf_export"),
     ("api",),
     ("loading", "conversation", "verify"),

@@ -3,11 +3,14 @@
 Legend: T = packed tokens, D = width, F = hidden, X = experts.
 """
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import ops, spec
 from .layers import Linear, empty
+from .ops.plan import Draft
 
 
 class Mlp(nn.Module):
@@ -26,6 +29,18 @@ class Mlp(nn.Module):
         acted = F.silu(gate) if self.activation == "silu" else F.gelu(gate)
         return self.down_proj(acted * self.up_proj(x_TD))
 
+    def draft(self, draft: Draft, source: Any, scale: float) -> None:
+        """One token's step, added to the residual stream."""
+        draft.add(self.draft_hidden(draft, source), self.down_proj, scale)
+
+    def draft_hidden(self, draft: Draft, source: Any) -> Any:
+        """The step up to the gated hidden numbers, which the returned input reads."""
+        hidden = self.gate_proj.weight.shape[0]
+        place = draft.place("hidden", hidden)
+        halves = [part for half in (self.gate_proj, self.up_proj) for part in draft.pair(half)]
+        draft.plan.gated_linear(source, *halves, self.activation, place)
+        return draft.plain(place, hidden)
+
 
 class Moe(nn.Module):
     """See `spec.Moe`. gate_up is [X, 2F, D]: an expert's gate rows, then its up rows."""
@@ -42,6 +57,18 @@ class Moe(nn.Module):
         """[T, D] -> [T, D]: the chosen experts and, with weight 1, the shared one."""
         y = ops.moe(x_TD, self.router, self.gate_up, self.down, top_k=self.top_k)
         return y if self.shared is None else y + self.shared(x_TD)
+
+    def draft(self, draft: Draft, source: Any, scale: float) -> None:
+        """One token's step, added to the residual stream."""
+        experts, _, hidden = self.down.shape
+        scores, chosen = draft.place("router", experts), draft.place("chosen", self.top_k * hidden)
+        draft.scores(source, self.router, scores)
+        # All that reads the residual stream comes before anything is added to it.
+        shared = self.shared.draft_hidden(draft, source) if self.shared is not None else None
+        weights = draft.weight(self.gate_up), draft.weight(self.down)
+        draft.plan.experts(source, *weights, scores, chosen, self.top_k, draft.x, scale)
+        if self.shared is not None:
+            draft.add(shared, self.shared.down_proj, scale)
 
 
 def build(form: spec.FeedForward, width: int) -> nn.Module:

@@ -14,6 +14,7 @@ from torch import Tensor
 from .errors import ContextLengthError, InputError
 from .model import Model
 from .ops import Segments
+from .runtime import decode
 from .sampling import Sampling, choose
 from .state import State
 
@@ -145,11 +146,28 @@ def generate(
     texts = texts or [_Silent() for _ in prompts]
     rows = [_Row(i, prompt, samplings[i], texts[i]) for i, prompt in enumerate(prompts)]
     logits_RV = prefill(model, prompts, state)
+    lengths = list(state.lengths)
+    steps = _NativeSteps(model, state) if decode.available(model) else _Steps(model, state)
+    try:
+        yield from _loop(rows, logits_RV, steps, lengths, limit, ends)
+    finally:
+        steps.close()
+
+
+def _loop(
+    rows: list[_Row],
+    logits_RV: Tensor,
+    steps: "_Steps | _NativeSteps",
+    lengths: list[int],
+    limit: int | None,
+    ends: Collection[int],
+) -> Iterator[tuple[int, Token]]:
+    """One token for every row that goes on, and one step of all of them, until none does."""
     while rows:
         going: list[_Row] = []
         kept: list[int] = []
         for place, row in enumerate(rows):
-            room = 1 if limit is None else limit - state.lengths[row.index] - 1
+            room = 1 if limit is None else limit - lengths[row.index] - 1
             token = row.step(logits_RV[place], ends, room)
             if token.finish is None:
                 going.append(row)
@@ -157,13 +175,47 @@ def generate(
             yield row.index, token
         rows = going
         if rows:
-            live = state.take(kept)
-            ids = torch.tensor([row.seen[-1] for row in rows], device=model.device)
-            out = model(ids, Segments((1,) * len(rows)), live, logits="last")
-            for place, index in enumerate(kept):
-                state.restore(index, out.state.fork(place))
-            assert out.logits is not None
-            logits_RV = out.logits
+            logits_RV = steps.step(torch.tensor([row.seen[-1] for row in rows]), kept)
+            for index in kept:
+                lengths[index] += 1
+
+
+class _Steps:
+    """Moves rows of a state along through the model itself."""
+
+    def __init__(self, model: Model, state: State) -> None:
+        self._model, self._state = model, state
+
+    def step(self, ids: Tensor, rows: list[int]) -> Tensor:
+        """One token for each of `rows`; logits [len(rows), V]."""
+        live = self._state.take(rows)
+        out = self._model(ids.to(self._model.device), Segments((1,) * len(rows)), live, logits="last")
+        for place, row in enumerate(rows):
+            self._state.put(row, out.state.rows[place])
+        assert out.logits is not None
+        return out.logits
+
+    def close(self) -> None:
+        """Nothing to do: the state is always up to date."""
+
+
+class _NativeSteps:
+    """The same by one native call a step; the state is brought up to date at the end."""
+
+    def __init__(self, model: Model, state: State) -> None:
+        self._state = state
+        self._decoder = decode.Decoder(model, state.precision, len(state))
+        for slot, row in enumerate(state.rows):
+            self._decoder.put(slot, row)
+
+    def step(self, ids: Tensor, rows: list[int]) -> Tensor:
+        """One token for each of `rows`; logits [len(rows), V]."""
+        return self._decoder.step(ids, rows)
+
+    def close(self) -> None:
+        """Brings the state up to date."""
+        for slot in range(len(self._state)):
+            self._state.put(slot, self._decoder.take(slot))
 
 
 def prefill(model: Model, prompts: Sequence[Sequence[int]], state: State) -> Tensor:

@@ -7,6 +7,7 @@ when the last sequence that can see it is gone.
 Legend: n = positions, G = key/value heads, K = size of a key or value.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -70,6 +71,27 @@ class Page:
     k: Stored
     v: Stored
 
+    def first(self, count: int) -> "Page":
+        """A copy of its first positions."""
+        part = slice(0, count)
+        return Page(self.start, _join([self.k.rows(part)]), _join([self.v.rows(part)]))
+
+
+def with_room(page: Page) -> Page:
+    """A copy that is as long as a full page; the positions behind those held are not initialised."""
+    return Page(page.start, _with_room(page.k), _with_room(page.v))
+
+
+def _with_room(stored: Stored) -> Stored:
+    held = stored.data.shape[0]
+    data = stored.data.new_empty(PAGE_TOKENS, *stored.data.shape[1:])
+    data[:held] = stored.data
+    if stored.scale is None:
+        return Stored(data, None)
+    scale = stored.scale.new_empty(PAGE_TOKENS, *stored.scale.shape[1:])
+    scale[:held] = stored.scale
+    return Stored(data, scale)
+
 
 @dataclass(frozen=True)
 class KeyValues:
@@ -107,6 +129,16 @@ class KeyValues:
         v = load(_join([page.v for page in self.pages]), dtype)
         spans = [torch.arange(page.start, page.start + page.k.data.shape[0]) for page in self.pages]
         return Past(k, v, torch.cat(spans).to(k.device))
+
+    def with_pages(self, length: int, pages: Sequence[Page]) -> "KeyValues":
+        """The sequence of `length` positions that holds these pages."""
+        return replace(self, length=length, pages=tuple(pages))
+
+    def empty_page(self, start: int) -> Page:
+        """A full page's room from `start` on, not initialised; on the CPU."""
+        sizes = ((0, self.slot.heads, size) for size in (self.slot.k_dim, self.slot.v_dim))
+        k, v = (store(torch.empty(size), self.form) for size in sizes)
+        return with_room(Page(start, k, v))
 
     @property
     def nbytes(self) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from . import ops
 from .ops.numerics import widened
+from .ops.plan import Draft
 from .spec import FactorScaling, LinearScaling, Llama3Scaling, Norm, NtkScaling, Rope
 
 
@@ -73,6 +74,11 @@ class Conv(nn.Module):
     def forward(self, x_TC: Tensor, state_RCK: Tensor, segments: ops.Segments, *, silu: bool) -> ops.Carried:
         """Convolves packed rows; see `ops.causal_conv1d`."""
         return ops.causal_conv1d(x_TC, self.weight[:, 0], self.bias, state_RCK, segments, silu=silu)
+
+    def draft(self, draft: Draft, x: int, y: int, *, silu: bool) -> None:
+        """One token's step from place `x` to place `y`, with the block's slot "conv"."""
+        weight = draft.vector(self.weight[:, 0].t())
+        draft.plan.conv(x, weight, draft.vector(self.bias), draft.state("conv", "exchanged"), silu, y)
 
 
 def rope_frequencies(rope: Rope) -> Tensor:

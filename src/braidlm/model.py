@@ -18,6 +18,7 @@ from .digest import digest
 from .layers import Embedding, Linear, RmsNorm, empty
 from .mixers import Batch
 from .ops import Segments
+from .ops.plan import Draft
 from .spec import ModelSpec, attention_of
 from .state import LayerState, Precision, Row, State, empty_row
 
@@ -58,6 +59,12 @@ class Block(nn.Module):
         if self.ffn is not None:
             x_TD = x_TD.add(self.ffn(self.ffn_norm(x_TD, dtype)), alpha=self.scale)
         return x_TD, state
+
+    def draft(self, draft: Draft) -> None:
+        """One token's step, for a decode plan."""
+        self.mixer.draft(draft, draft.normed(draft.x, self.mixer_norm), self.scale)
+        if self.ffn is not None:
+            self.ffn.draft(draft, draft.normed(draft.x, self.ffn_norm), self.scale)
 
 
 class Model(nn.Module):

@@ -157,6 +157,10 @@ class State:
             raise StateError(f"a snapshot holds one row, not {len(snapshot)}")
         self._rows[self._check_row(row)] = snapshot._rows[0]
 
+    def put(self, row: int, sequence: Row) -> None:
+        """Puts a sequence of this model in place of `row`."""
+        self._rows[self._check_row(row)] = sequence
+
     def reset(self, row: int | None = None) -> None:
         """Puts one row, or all, back to before the first token."""
         for index in range(len(self._rows)) if row is None else [self._check_row(row)]:

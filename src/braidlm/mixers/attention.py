@@ -4,11 +4,13 @@ Legend: T = packed tokens, D = width, H = query heads, G = key/value heads, K, V
 """
 
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 
 from .. import ops, spec
-from ..layers import Linear
+from ..layers import Linear, rope_frequencies
+from ..ops.plan import Draft
 from ..state import LayerState
 from .base import Batch
 
@@ -55,3 +57,26 @@ class Attention(nn.Module):
         visible = ops.Visible(form.window, form.pinned)
         y = ops.attention(q, k, v, past, batch.starts, batch.segments, scale=self.scale, visible=visible)
         return y.flatten(-2), replace(state, kv=kv)
+
+    def draft(self, draft: Draft, source: Any, scale: float) -> None:
+        """One token's step, added to the residual stream."""
+        draft.add(self.draft_heads(draft, source), self.o_proj, scale)
+
+    def draft_heads(self, draft: Draft, source: Any) -> Any:
+        """The step up to the heads' outputs, which the returned input reads."""
+        form, owned = self.form, self.form.kv_from is None
+        q, y = draft.place("q", form.heads * form.head_dim), draft.place("attended", form.inner)
+        k, v = draft.place("k", form.kv_heads * form.head_dim), draft.place("v", form.kv_heads * form.v_dim)
+        if owned:
+            kv = draft.keys_values(form.kv_heads, form.head_dim, form.v_dim)
+            draft.linear(source, (self.q_proj, q), (self.k_proj, k), (self.v_proj, v))
+        else:
+            assert form.kv_from is not None
+            kv = draft.kv_of_block[form.kv_from]
+            draft.linear(source, (self.q_proj, q))
+        angles, rotated = (draft.x, draft.x), 0
+        if form.rope is not None:
+            angles, rotated = draft.angles(form.rope, rope_frequencies(form.rope)), form.rope.dims
+        draft.plan.remember(q, k, v, form.heads, rotated, *angles, kv, owned)
+        draft.plan.attend(q, form.heads, kv, self.scale, form.window or 0, form.pinned, y)
+        return draft.plain(y, form.inner)

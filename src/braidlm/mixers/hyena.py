@@ -4,13 +4,14 @@ Legend: T = packed tokens, D = width, F = filters, M = modes of a filter.
 """
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from .. import ops, spec
 from ..layers import Conv, Linear, empty
+from ..ops.plan import Draft
 from ..state import LayerState
 from .base import Batch
 
@@ -40,3 +41,20 @@ class Hyena(nn.Module):
         fixed = {"conv": conv.state_R, "modes": long.state_R}
         marked = {"conv": conv.marked, "modes": long.marked}
         return self.out_proj(long.y_T.to(x_TD.dtype)), replace(state, fixed=fixed, marked=marked)
+
+    def draft(self, draft: Draft, source: Any, scale: float) -> None:
+        """One token's step, added to the residual stream."""
+        width = len(self.d)
+        projected, filtered = draft.place("projected", 3 * width), draft.place("filtered", 3 * width)
+        y = draft.place("convolved", width)
+        draft.linear(source, (self.in_proj, projected))
+        self.conv.draft(draft, projected, filtered, silu=False)
+        poles, residues = (self._by_channel(t) for t in (self.poles, self.residues))
+        state = draft.state("modes", "planes")
+        draft.plan.hyena(filtered, poles, residues, draft.vector(self.d), self.form.heads or 1, state, y)
+        draft.add(draft.plain(y, width), self.out_proj, scale)
+
+    def _by_channel(self, modes_FM2: Tensor) -> Tensor:
+        """[F, M, 2] -> [2, M, D]: each channel with its filter's modes, channels last."""
+        share = len(self.d) // modes_FM2.shape[0]
+        return modes_FM2.detach().float().repeat_interleave(share, 0).permute(2, 1, 0).contiguous()

@@ -4,7 +4,7 @@ Legend: T = packed tokens, D = width, E = inner channels, N = states a channel.
 """
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .. import ops, spec
 from ..layers import Conv, Linear, RmsNorm, empty
 from ..ops.numerics import widened
+from ..ops.plan import Draft
 from ..state import LayerState
 from .base import Batch
 
@@ -63,3 +64,28 @@ class Mamba(nn.Module):
             dtype: torch.dtype = x_TE.dtype
             dt, b, c = self.dt_norm(dt, dtype), self.b_norm(b, dtype), self.c_norm(c, dtype)
         return F.softplus(widened(self.dt_proj(dt)) + self.dt_bias), b, c
+
+    def draft(self, draft: Draft, source: Any, scale: float) -> None:
+        """One token's step, added to the residual stream."""
+        draft.add(self.draft_heads(draft, source), self.out_proj, scale)
+
+    def draft_heads(self, draft: Draft, source: Any) -> Any:
+        """The step up to the gated channels, which the returned input reads."""
+        form = self.form
+        xz, x = draft.place("xz", 2 * form.inner), draft.place("x", form.inner)
+        draft.linear(source, (self.in_proj, xz))
+        self.conv.draft(draft, xz, x, silu=True)
+        selected = draft.place("selected", form.dt_rank + 2 * form.d_state)
+        draft.linear(draft.plain(x, form.inner), (self.x_proj, selected))
+        dt, y = draft.place("dt", form.inner), draft.place("scanned", form.inner)
+        normed = form.inner_norms
+        rank = draft.normed(selected, self.dt_norm) if normed else draft.plain(selected, form.dt_rank)
+        draft.linear(rank, (self.dt_proj, dt))
+        b, c = selected + form.dt_rank, selected + form.dt_rank + form.d_state
+        norms = [draft.vector(norm.weight) for norm in (self.b_norm, self.c_norm)] if normed else [None, None]
+        eps = (self.b_norm.norm.eps, self.b_norm.norm.eps_outside_root) if normed else (0.0, False)
+        a = draft.vector(-self.a_log.detach().float().exp().t())
+        scalars = draft.vector(self.d), draft.vector(self.dt_bias)
+        state = draft.state("ssm", "exchanged")
+        draft.plan.mamba(x, dt, b, c, xz + form.inner, a, *scalars, *norms, *eps, state, y)
+        return draft.plain(y, form.inner)

@@ -3,8 +3,9 @@
 Legend: T = packed tokens, D = width, E = inner channels, H = heads, P = head size, G = groups, N = states.
 """
 
+import math
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from .. import ops, spec
 from ..layers import Conv, Linear, RmsNorm, empty
 from ..ops.numerics import widened
+from ..ops.plan import Draft
 from ..state import LayerState
 from .base import Batch
 
@@ -59,3 +61,23 @@ class Mamba2(nn.Module):
         y = ops.gated_rms_norm(scan.y_T.flatten(-2), z, self.norm.weight, eps, groups=form.groups, dtype=x_TD.dtype)
         fixed = {"conv": conv.state_R, "ssm": scan.state_R}
         return y, replace(state, fixed=fixed, marked={"conv": conv.marked, "ssm": scan.marked})
+
+    def draft(self, draft: Draft, source: Any, scale: float) -> None:
+        """One token's step, added to the residual stream."""
+        draft.add(self.draft_heads(draft, source), self.out_proj, scale)
+
+    def draft_heads(self, draft: Draft, source: Any) -> Any:
+        """The step up to the gated and normed channels, which the returned input computes."""
+        form = self.form
+        zxbcdt = draft.place("zxbcdt", form.inner + form.conv_width + form.heads)
+        x, y = draft.place("xbc", form.conv_width), draft.place("scanned", form.inner)
+        draft.linear(source, (self.in_proj, zxbcdt))
+        self.conv.draft(draft, zxbcdt + form.inner, x, silu=True)
+        b, c = x + form.inner, x + form.inner + form.groups * form.d_state
+        dt = zxbcdt + form.inner + form.conv_width
+        a = draft.vector(-self.a_log.detach().float().exp())
+        vectors = a, draft.vector(self.d), draft.vector(self.dt_bias)
+        limits = form.dt_min, math.inf if form.dt_max is None else form.dt_max
+        sizes = form.head_dim, form.groups, form.d_state
+        draft.plan.ssd(x, b, c, dt, *vectors, *limits, *sizes, draft.state("ssm", "same"), y)
+        return draft.gated(y, zxbcdt, self.norm, form.groups)

@@ -1,9 +1,12 @@
 """Attention heads and state-space heads in parallel (Hymba): both branches normed, averaged, projected once."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from .. import spec
 from ..layers import Linear, RmsNorm
+from ..ops.plan import Draft
 from ..state import LayerState
 from .attention import Attention
 from .base import Batch
@@ -30,3 +33,13 @@ class Parallel(nn.Module):
         scanned, state = self.ssm.heads(x_TD, state, batch)
         mean = (self.attention_norm(attended, x_TD.dtype) + self.ssm_norm(scanned, x_TD.dtype)) / 2
         return self.out_proj(mean), state
+
+    def draft(self, draft: Draft, source: Any, scale: float) -> None:
+        """One token's step, added to the residual stream."""
+        inner = len(self.attention_norm.weight)
+        places = []
+        for name, branch in (("attention", self.attention), ("ssm", self.ssm)):
+            places.append(draft.place(f"branch {name}", inner))
+            draft.plan.evaluate(branch.draft_heads(draft, source), places[-1])
+        mean = draft.mean(places[0], self.attention_norm, places[1], self.ssm_norm)
+        draft.add(mean, self.out_proj, scale)

@@ -42,6 +42,26 @@ inline Table checked_table(const Strided& array, const char* name, int64_t rows,
           array.dtype() == kBFloat16 ? Dtype::kBFloat16 : Dtype::kFloat, array.stride(0)};
 }
 
+// A [rows, tokens, channels] tensor of float or bfloat16; std::invalid_argument if it is anything else.
+inline Sequence checked_sequence(const Strided& array, const char* name, int64_t rows, int64_t tokens,
+                                 int64_t channels) {
+  const bool known = array.dtype() == nb::dtype<float>() || array.dtype() == kBFloat16;
+  if (!known) throw std::invalid_argument(std::string(name) + " must be float32 or bfloat16");
+  if (array.ndim() != 3 || int64_t(array.shape(0)) != rows || int64_t(array.shape(1)) != tokens ||
+      int64_t(array.shape(2)) != channels)
+    throw std::invalid_argument(std::string(name) + " must have the shape [" + std::to_string(rows) + ", " +
+                                std::to_string(tokens) + ", " + std::to_string(channels) + "]");
+  if (channels > 1 && array.stride(2) != 1)
+    throw std::invalid_argument(std::string(name) + " must have contiguous channels");
+  return {const_cast<void*>(static_cast<const void*>(array.data())),
+          array.dtype() == kBFloat16 ? Dtype::kBFloat16 : Dtype::kFloat, array.stride(0), array.stride(1)};
+}
+
+// The size of a dimension; 0 if there is no such dimension, which the checks that follow refuse.
+inline int64_t size_of(const Strided& array, size_t dimension) {
+  return dimension < array.ndim() ? int64_t(array.shape(dimension)) : 0;
+}
+
 // The array's memory as T; std::invalid_argument unless it has exactly this dtype and shape (-1: any size).
 template <class T>
 T* checked(const Array& array, const char* name, std::initializer_list<int64_t> shape) {

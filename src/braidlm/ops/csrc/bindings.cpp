@@ -14,5 +14,9 @@ NB_MODULE(_native, module) {
   module.def("levels", &braidlm::levels, "Levels of the kernels that this processor can run, slowest first.");
   module.def("level", &braidlm::level, "The level in use.");
   module.def("set_level", &braidlm::set_level, nanobind::arg("name"), "Uses another level from the next call on.");
+  braidlm::bind_causal_conv1d(module);
   braidlm::bind_norm(module);
+  braidlm::bind_plan(module);
+  braidlm::bind_gated_conv(module);
+  braidlm::bind_selective_scan(module);
 }

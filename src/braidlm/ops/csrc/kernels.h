@@ -9,12 +9,20 @@
 #include <string>
 #include <vector>
 
+#include "../causal_conv1d/native.h"
 #include "../norm/native.h"
+#include "../plan/plan.h"
+#include "../gated_conv/native.h"
+#include "../selective_scan/native.h"
 
 namespace braidlm {
 
 struct Kernels {
   const NormKernels* norm;
+  const CausalConv1dKernels* causal_conv1d;
+  const PlanKernels* plan;
+  const GatedConvKernels* gated_conv;
+  const SelectiveScanKernels* selective_scan;
 };
 
 // The kernels of the level in use: the best that this processor has, unless another was asked for.

@@ -34,7 +34,8 @@ void parallel_for(int threads, int64_t items, int64_t grain, const std::function
 struct Range {
   int64_t begin, end;
 };
-inline Range share(int64_t items, int64_t grain, int members, int member) {
+// Static, so that no instruction-set level uses another one's copy.
+static inline Range share(int64_t items, int64_t grain, int members, int member) {
   const int64_t grains = (items + grain - 1) / grain;
   const int64_t begin = grains * member / members * grain, end = grains * (member + 1) / members * grain;
   return {begin < items ? begin : items, end < items ? end : items};

@@ -22,6 +22,14 @@ struct Table {
   int64_t stride;
 };
 
+// Rows of equal length: [rows, tokens, channels], where `row` and `token` are strides in numbers and
+// a token's channels are contiguous.
+struct Sequence {
+  void* data;
+  Dtype dtype;
+  int64_t row, token;
+};
+
 // Calls `body` with the row's address as a pointer to its real type.
 template <class Body>
 inline void with_row(const Table& table, int64_t row, Body body) {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "types.h"
 
@@ -29,7 +30,38 @@ typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
 typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
 typedef uint16_t Shorts __attribute__((vector_size(2 * kLanes)));
 
+// body(0) ... body(N - 1) with constant arguments, so that small arrays of vectors indexed by them
+// stay in registers: loops are unrolled too late for that.
+template <class Body, int... I>
+[[gnu::always_inline]] inline void unrolled(Body body, std::integer_sequence<int, I...>) {
+  (body(std::integral_constant<int, I>{}), ...);
+}
+template <int N, class Body>
+[[gnu::always_inline]] inline void unrolled(Body body) {
+  unrolled(body, std::make_integer_sequence<int, N>{});
+}
+
 inline Floats splat(float x) { return Floats{} + x; }
+
+// a b + c with one rounding where the processor can; where a sum must not depend on what the
+// compiler makes of the code around it.
+inline Floats fma(Floats a, Floats b, Floats c) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+  return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+  return a * b + c;
+#endif
+}
+
+inline float fma(float a, float b, float c) {
+#if defined(__FMA__)
+  return __builtin_fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
 
 template <class V, class T>
 inline V load_as(const T* from) {
@@ -65,11 +97,45 @@ inline Floats load(const BFloat16* from) {
   return bits_as<Floats>(__builtin_convertvector(load_as<Shorts>(from), Words) << 16);
 }
 
+inline Floats load(const Half* from) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+#elif defined(__F16C__)
+  return (Floats)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#else
+  Floats v;
+  for (int i = 0; i < kLanes; ++i) v[i] = to_float(from[i]);
+  return v;
+#endif
+}
+
 // Round to nearest, ties to even; a NaN stays one.
 inline BFloat16 to_bfloat16(float x) {
   uint32_t bits = bits_as<uint32_t>(x);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return {uint16_t(bits >> 16 | 0x40)};
   return {uint16_t((bits + 0x7fffu + (bits >> 16 & 1)) >> 16)};
+}
+
+// Bytes as words.
+inline Words widen(const uint8_t* from) {
+#if defined(__AVX512F__)
+  return (Words)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#elif defined(__AVX2__)
+  return (Words)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+#else
+  Words v;
+  for (int i = 0; i < kLanes; ++i) v[i] = from[i];
+  return v;
+#endif
+}
+
+// The numbers whose e4m3 bits these are. In a float's place their exponent is too small by 120; the
+// subnormal ones, multiples of 2^-9, would be subnormal floats there, which are slow.
+inline Floats widen_e4m3(Words bits) {
+  const Words magnitude = bits & 0x7fu;
+  const Words normal = (magnitude << 20) + (120u << 23);
+  const Floats small = __builtin_convertvector(bits_as<Ints>(magnitude), Floats) * 0x1p-9f;
+  return bits_as<Floats>((bits & 0x80u) << 24 | (magnitude < 8u ? bits_as<Words>(small) : normal));
 }
 
 inline void store(float* to, Floats v) { std::memcpy(to, &v, sizeof v); }
@@ -100,21 +166,19 @@ inline void store_part(T* to, Floats v, int count) {
   std::memcpy(to, lanes, count * sizeof(T));
 }
 
-// Sum of all lanes, always in the same order: halves are added until one lane is left.
+// Sum of all lanes, always in the same order: halves are added until one lane is left. Through
+// shuffles, because an accumulator that is ever read through memory is kept in memory.
 inline float sum(Floats v) {
-  float lanes[kLanes];
-  std::memcpy(lanes, &v, sizeof v);
 #if defined(__AVX512F__)
-  typedef float Eight __attribute__((vector_size(32)));
-  const Eight eight = load_as<Eight>(lanes) + load_as<Eight>(lanes + 8);
-  std::memcpy(lanes, &eight, sizeof eight);
+  const auto eight = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+                     __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  const auto four = __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+#elif defined(__AVX2__)
+  const auto four = __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+#else
+  const auto four = v;
 #endif
-#if defined(__AVX2__)
-  typedef float Four __attribute__((vector_size(16)));
-  const Four four = load_as<Four>(lanes) + load_as<Four>(lanes + 4);
-  std::memcpy(lanes, &four, sizeof four);
-#endif
-  return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
+  return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
 inline float max(Floats v) {
@@ -150,9 +214,24 @@ inline Floats exp(Floats x) {
   return x != x ? x : finite;
 }
 
+// log(1 + e^x) = max(x, 0) + log(1 + u), u = e^-|x|. With s = u / (2 + u) the logarithm is the odd
+// series 2 (s + s^3/3 + ...); s is at most 1/3, so seven terms are enough.
+inline Floats softplus(Floats x) {
+  const Floats u = exp(-max(x, -x)), s = u / (u + 2.0f), s2 = s * s;
+  Floats p = splat(1.0f / 13);
+  p = p * s2 + 1.0f / 11;
+  p = p * s2 + 1.0f / 9;
+  p = p * s2 + 1.0f / 7;
+  p = p * s2 + 1.0f / 5;
+  p = p * s2 + 1.0f / 3;
+  p = p * s2 + 1.0f;
+  return max(x, splat(0.0f)) + 2.0f * s * p;
+}
+
 inline Floats silu(Floats x) { return x / (exp(-x) + 1.0f); }
 
 inline float exp(float x) { return exp(splat(x))[0]; }
 inline float silu(float x) { return silu(splat(x))[0]; }
+inline float softplus(float x) { return softplus(splat(x))[0]; }
 
 }  // namespace braidlm::BRAIDLM_LEVEL

@@ -1,0 +1,112 @@
+#include "builder.h"
+
+#include <algorithm>
+
+namespace braidlm {
+namespace {
+
+void require(bool fine, const std::string& message) {
+  if (!fine) throw std::invalid_argument(message);
+}
+
+Form form_of(const std::string& name) {
+  static const char* const names[] = {"float32", "bfloat16", "fp8", "int8", "int4"};
+  for (int i = 0; i < 5; ++i)
+    if (name == names[i]) return Form(i);
+  throw std::invalid_argument("there is no weight form '" + name + "'");
+}
+
+constexpr nb::dlpack::dtype kHalf = {uint8_t(nb::dlpack::dtype_code::Float), 16, 1};
+
+const void* sized(const Array& array, const char* name, nb::dlpack::dtype dtype, int64_t count) {
+  require(array.dtype() == dtype, std::string(name) + " has another dtype than its form needs");
+  require(int64_t(array.size()) == count,
+          std::string(name) + " has " + std::to_string(array.size()) + " numbers, not " + std::to_string(count));
+  return array.data();
+}
+
+}  // namespace
+
+Weight::Weight(const std::string& form, Array data, std::optional<Array> scale, std::optional<Array> low,
+               int64_t outputs, int64_t inputs, int64_t experts)
+    : matrix{form_of(form), nullptr, nullptr, nullptr, outputs, inputs}, experts(experts) {
+  require(outputs > 0 && inputs > 0 && experts > 0, "a weight must have outputs, inputs and experts");
+  const int64_t count = outputs * inputs * experts, groups = count / kGroup;
+  const bool integer = matrix.form == Form::kInt8 || matrix.form == Form::kInt4;
+  require(!integer || inputs % kGroup == 0, "inputs of an int8 or int4 weight must be a multiple of 32");
+  require(bool(scale) == (integer || matrix.form == Form::kFp8), "a scale belongs to fp8, int8 and int4 weights");
+  require(!low || matrix.form == Form::kInt4, "lowest values belong to int4 weights");
+  static const nb::dlpack::dtype dtypes[] = {nb::dtype<float>(), kBFloat16, nb::dtype<uint8_t>(), nb::dtype<int8_t>(),
+                                             nb::dtype<uint8_t>()};
+  matrix.data = sized(data, "data", dtypes[int(matrix.form)], matrix.form == Form::kInt4 ? count / 2 : count);
+  if (scale && integer) matrix.scale = sized(*scale, "scale", kHalf, groups);
+  if (scale && !integer) matrix.scale = sized(*scale, "scale", nb::dtype<float>(), outputs * experts);
+  if (low) matrix.low = static_cast<const Half*>(sized(*low, "low", kHalf, groups));
+  held = {data};
+  if (scale) held.push_back(*scale);
+  if (low) held.push_back(*low);
+}
+
+Place Plan::place(int64_t width) {
+  require(width > 0, "a place must have a width");
+  const Place at = row_;
+  row_ += (width + 15) / 16 * 16;
+  return at;
+}
+
+int Plan::state(const std::string& dtype, std::vector<int64_t> shape) {
+  require(dtype == "float32" || dtype == "bfloat16", "states are float32 or bfloat16");
+  states_.push_back({dtype == "float32" ? Dtype::kFloat : Dtype::kBFloat16, std::move(shape)});
+  return int(states_.size()) - 1;
+}
+
+int Plan::kv(const std::string& format, int64_t heads, int64_t k_dim, int64_t v_dim) {
+  static const char* const names[] = {"float32", "bfloat16", "float16", "fp8", "int8"};
+  for (int i = 0; i < 5; ++i)
+    if (format == names[i]) {
+      require(heads > 0 && k_dim > 0 && v_dim > 0, "keys and values must have heads and sizes");
+      kv_.push_back({KvFormat(i), heads, k_dim, v_dim});
+      return int(kv_.size()) - 1;
+    }
+  throw std::invalid_argument("keys and values cannot be stored as '" + format + "'");
+}
+
+const float* Plan::floats(const Array& array, const char* name, std::initializer_list<int64_t> shape) {
+  const float* data = checked<float>(array, name, shape);
+  held_.push_back(array);
+  return data;
+}
+
+const float* Plan::floats(const std::optional<Array>& array, const char* name, std::initializer_list<int64_t> shape) {
+  return array ? floats(*array, name, shape) : nullptr;
+}
+
+Matrix Plan::hold(const Weight& weight) {
+  held_.insert(held_.end(), weight.held.begin(), weight.held.end());
+  return weight.matrix;
+}
+
+void Plan::check_place(Place at, int64_t width, const char* name) const {
+  require(at >= 0 && width >= 0 && at + width <= row_, std::string(name) + " does not lie in this plan's rows");
+}
+
+void Plan::check_input(const Input& input, int64_t width) const {
+  require(input.width == width, "an input has " + std::to_string(input.width) + " numbers, but its weight takes " +
+                                    std::to_string(width));
+  check_place(input.x, width, "input");
+  check_place(input.other, width, "input");
+}
+
+void Plan::check_state(int state, Dtype dtype, const std::vector<int64_t>& shape, const char* name) const {
+  require(state >= 0 && state < int(states_.size()) && states_[state].shape == shape,
+          std::string(name) + " needs a state of another shape");
+  require(dtype == Dtype::kBFloat16 || states_[state].dtype == Dtype::kFloat,
+          std::string(name) + " needs a float32 state");
+}
+
+const KvShape& Plan::kv_shape(int kv) const {
+  require(kv >= 0 && kv < int(kv_.size()), "there are no such keys and values");
+  return kv_[kv];
+}
+
+}  // namespace braidlm

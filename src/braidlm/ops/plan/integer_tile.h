@@ -1,0 +1,131 @@
+// Dot products with int8 and int4 weights: exact sums of whole numbers within each group, one scale a group.
+#pragma once
+
+#include "operand.h"
+
+namespace braidlm::BRAIDLM_LEVEL {
+
+// The rows of an int8 or int4 matrix that a tile takes.
+struct Quantized {
+  const uint8_t* data;
+  const Half *scale, *low;
+  int64_t bytes, groups;  // of a row
+};
+
+template <bool kFour>
+inline Quantized quantized(const Matrix& w, int64_t o) {
+  const int64_t groups = w.inputs / kGroup, bytes = kFour ? w.inputs / 2 : w.inputs;
+  return {static_cast<const uint8_t*>(w.data) + o * bytes, static_cast<const Half*>(w.scale) + o * groups,
+          w.low ? w.low + o * groups : nullptr, bytes, groups};
+}
+
+#if defined(__AVX512VNNI__)
+
+// Products of unsigned weights (q + 128, or the four bits as they are) with signed bytes. What the
+// unsigned form adds is taken away with the group sums of the inputs, as is int4's lowest value.
+template <bool kFour, int O, int R>
+inline void integer_tile(const Matrix& weight, const Operand& x, int64_t first, int r0, float (*values)[4]) {
+  constexpr int kStep = kFour ? 128 : 64;        // weights in 64 bytes
+  constexpr int kStepGroups = kStep / int(kGroup);  // 4 or 2 groups, in as many equal parts of the lanes
+  const Quantized w = quantized<kFour>(weight, first);
+  const int8_t* high = x.high + r0 * x.stride;
+  const int8_t* low = x.low + r0 * x.stride;
+  const float* sums = x.sums + r0 * x.stride / kGroup;
+  const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i part = _mm512_srli_epi32(lane, kFour ? 2 : 3);
+  const __m512i nibble = _mm512_set1_epi8(15), top = _mm512_set1_epi8(char(128));
+  Floats dots[O][R] = {}, shifts[O][R] = {};
+  for (int64_t g = 0; g < w.groups; g += 16) {
+    const int count = int(w.groups - g < 16 ? w.groups - g : 16);
+    const __mmask16 present = __mmask16((1u << count) - 1);
+    __m512 scale[O];
+    unrolled<O>([&](auto o) __attribute__((always_inline)) {
+      const int64_t at = o * w.groups + g;
+      scale[o] = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(present, w.scale + at));
+      Floats shift = (Floats)scale[o] * (kFour ? -8.0f : -128.0f);
+      if (kFour && w.low) shift = (Floats)_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(present, w.low + at));
+      unrolled<R>([&](auto r) __attribute__((always_inline)) {
+        const Floats group_sums = (Floats)_mm512_maskz_loadu_ps(present, sums + r * x.stride / kGroup + g);
+        shifts[o][r] = fma(shift, group_sums, shifts[o][r]);
+      });
+    });
+    for (int step = 0; step * kStepGroups < count; ++step) {
+      const int64_t k = (g + step * kStepGroups) * kGroup, byte = kFour ? k / 2 : k;
+      const int64_t left = w.bytes - byte;
+      const __mmask64 mask = left >= 64 ? ~__mmask64(0) : (__mmask64(1) << left) - 1;
+      const __m512i index = _mm512_add_epi32(part, _mm512_set1_epi32(step * kStepGroups));
+      unrolled<O>([&](auto o) __attribute__((always_inline)) {
+        const __m512i bytes = _mm512_maskz_loadu_epi8(mask, w.data + o * w.bytes + byte);
+        const __m512i one = kFour ? _mm512_and_si512(bytes, nibble) : _mm512_xor_si512(bytes, top);
+        const __m512i two = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble);
+        const Floats spread = (Floats)_mm512_permutexvar_ps(index, scale[o]);
+        unrolled<R>([&](auto r) __attribute__((always_inline)) {
+          const int8_t *h = high + r * x.stride + k, *l = low + r * x.stride + k;
+          __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), one, _mm512_loadu_si512(h));
+          if (kFour) dot = _mm512_dpbusd_epi32(dot, two, _mm512_loadu_si512(h + 64));
+          dot = _mm512_slli_epi32(dot, 8);
+          dot = _mm512_dpbusd_epi32(dot, one, _mm512_loadu_si512(l));
+          if (kFour) dot = _mm512_dpbusd_epi32(dot, two, _mm512_loadu_si512(l + 64));
+          dots[o][r] = fma((Floats)_mm512_cvtepi32_ps(dot), spread, dots[o][r]);
+        });
+      });
+    }
+  }
+  unrolled<O>([&](auto o) {
+    unrolled<R>([&](auto r) { values[o][r] = fma(x.scales[r0 + r], sum(dots[o][r]), sum(shifts[o][r])); });
+  });
+}
+
+#else
+
+// The whole numbers of one group times the inputs, exactly.
+template <bool kFour>
+inline float group_dot(const uint8_t* weights, const int16_t* x) {
+#if defined(__AVX2__)
+  __m256i one, two;
+  if (kFour) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(weights)), nibble = _mm_set1_epi8(15);
+    one = _mm256_cvtepu8_epi16(_mm_and_si128(bytes, nibble));
+    two = _mm256_cvtepu8_epi16(_mm_and_si128(_mm_srli_epi16(bytes, 4), nibble));
+  } else {
+    one = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weights)));
+    two = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weights + 16)));
+  }
+  const auto* inputs = reinterpret_cast<const __m256i*>(x);
+  const __m256i dot = _mm256_add_epi32(_mm256_madd_epi16(one, _mm256_loadu_si256(inputs)),
+                                       _mm256_madd_epi16(two, _mm256_loadu_si256(inputs + 1)));
+  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(dot), _mm256_extracti128_si256(dot, 1));
+  const __m128i pair = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  return float(_mm_cvtsi128_si32(_mm_add_epi32(pair, _mm_shuffle_epi32(pair, 0xb1))));
+#else
+  int32_t dot = 0;
+  for (int j = 0; j < 16; ++j) {
+    const int one = kFour ? weights[j] & 15 : int8_t(weights[j]);
+    const int two = kFour ? weights[j] >> 4 : int8_t(weights[j + 16]);
+    dot += one * x[j] + two * x[j + 16];
+  }
+  return float(dot);
+#endif
+}
+
+template <bool kFour, int O, int R>
+inline void integer_tile(const Matrix& weight, const Operand& x, int64_t first, int r0, float (*values)[4]) {
+  const Quantized w = quantized<kFour>(weight, first);
+  for (int o = 0; o < O; ++o)
+    for (int r = 0; r < R; ++r) {
+      const int16_t* inputs = x.shorts + (r0 + r) * x.stride;
+      const float* sums = x.sums + (r0 + r) * x.stride / kGroup;
+      float dot = 0, shift = 0;
+      for (int64_t g = 0; g < w.groups; ++g) {
+        const int64_t at = o * w.groups + g;
+        const float scale = to_float(w.scale[at]);
+        dot = fma(scale, group_dot<kFour>(w.data + o * w.bytes + g * (kFour ? 16 : 32), inputs + g * kGroup), dot);
+        if (kFour) shift = fma(w.low ? to_float(w.low[at]) : -8 * scale, sums[g], shift);
+      }
+      values[o][r] = fma(x.scales[r0 + r], dot, shift);
+    }
+}
+
+#endif
+
+}  // namespace braidlm::BRAIDLM_LEVEL

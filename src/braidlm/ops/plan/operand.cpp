@@ -1,0 +1,170 @@
+#include "operand.h"
+
+#include <cmath>
+
+namespace braidlm::BRAIDLM_LEVEL {
+namespace {
+
+float mean_square(const float* x, int64_t width) {
+  Floats squares = {};
+  int64_t i = 0;
+  for (; i + kLanes <= width; i += kLanes) squares += load(x + i) * load(x + i);
+  if (i < width) {
+    const Floats v = load_part(x + i, int(width - i));
+    squares += v * v;
+  }
+  return sum(squares) / float(width);
+}
+
+float norm_scale(const Input& input, const float* x, int64_t width) {
+  const float mean = mean_square(x, width);
+  return input.eps_outside_root ? 1 / (std::sqrt(mean) + input.eps) : 1 / std::sqrt(mean + input.eps);
+}
+
+void gated(const Input& input, const float* x, const float* gate, float* y) {
+  for (int64_t i = 0; i < input.width; i += kLanes) {
+    const int lanes = int(input.width - i < kLanes ? input.width - i : kLanes);
+    store_part(y + i, load_part(x + i, lanes) * silu(load_part(gate + i, lanes)), lanes);
+  }
+  const int64_t part = input.width / input.groups;
+  for (int64_t first = 0; first < input.width; first += part) {
+    const float scale = norm_scale(input, y + first, part);
+    for (int64_t i = first; i < first + part; ++i) y[i] = y[i] * scale * input.weight[i];
+  }
+}
+
+// Places in the scratch of one thread, one after the other.
+struct Arena {
+  char* at;
+  template <class T>
+  T* take(int64_t count) {
+    T* found = reinterpret_cast<T*>(at);
+    at += (count * int64_t(sizeof(T)) + 63) / 64 * 64;
+    return found;
+  }
+};
+
+// Whole numbers from -32512 to 32512, so that the high byte of 256 high + low stays below 128.
+constexpr float kMost = 32512.0f;
+
+void integers(Operand& operand, int b) {
+  const int64_t padded = operand.stride;
+  const float* x = operand.floats + b * padded;
+  int16_t* shorts = operand.shorts + b * padded;
+  int8_t *high = operand.high + b * padded, *low = operand.low + b * padded;
+  float *scale = operand.scales + b, *sums = operand.sums + b * padded / kGroup;
+  Floats most = {}, spoiled = {};
+  for (int64_t i = 0; i < padded; i += kLanes) {
+    const Floats v = load(x + i);
+    most = max(most, max(v, -v));
+    spoiled += v - v;  // NaN where v is infinite or NaN
+  }
+  const float largest = max(most);
+  *scale = largest / kMost + sum(spoiled);
+  const float inverse = largest > 0 ? kMost / largest : 0;
+  for (int64_t i = 0; i < padded; i += kLanes) {
+    // Adding and taking away 1.5 * 2^23 rounds to a whole number.
+    const Floats whole = (load(x + i) * inverse + 12582912.0f) - 12582912.0f;
+    const Shorts narrow = __builtin_convertvector(__builtin_convertvector(whole, Ints), Shorts);
+    std::memcpy(shorts + i, &narrow, sizeof narrow);
+  }
+  for (int64_t g = 0; g < padded / kGroup; ++g) {
+    int32_t total = 0;
+    for (int64_t i = g * kGroup; i < (g + 1) * kGroup; ++i) total += shorts[i];
+    sums[g] = *scale * float(total);
+  }
+  if (!kBytePairs) return;
+  for (int64_t i = 0; i < padded; ++i) {
+    // int4 weights come four groups at a time: the first halves of all four, then the second halves.
+    const int64_t block = i / 128 * 128, group = i / 32 % 4, half = i / 16 % 2;
+    const int64_t to = operand.form == Form::kInt4 ? block + half * 64 + group * 16 + i % 16 : i;
+    const int rounded = (shorts[i] + 128) >> 8;
+    high[to] = int8_t(rounded);
+    low[to] = int8_t(shorts[i] - rounded * 256);
+  }
+}
+
+}  // namespace
+
+void evaluate(const Input& input, const float* row, float* y) {
+  const float *x = row + input.x, *other = row + input.other;
+  const int64_t width = input.width;
+  switch (input.kind) {
+    case Input::Kind::kPlain:
+      std::memcpy(y, x, width * sizeof(float));
+      break;
+    case Input::Kind::kRms: {
+      const float scale = norm_scale(input, x, width);
+      for (int64_t i = 0; i < width; ++i) y[i] = x[i] * scale * input.weight[i];
+      break;
+    }
+    case Input::Kind::kGated:
+      gated(input, x, other, y);
+      break;
+    case Input::Kind::kMean: {
+      const float a = norm_scale(input, x, width), b = norm_scale(input, other, width);
+      for (int64_t i = 0; i < width; ++i)
+        y[i] = (x[i] * a * input.weight[i] + other[i] * b * input.other_weight[i]) / 2;
+      break;
+    }
+  }
+}
+
+Operand begin(int rows, int64_t width, Form form, char* scratch) {
+  Operand operand = {};
+  operand.form = form;
+  operand.rows = rows;
+  operand.width = width;
+  const int64_t wide = operand.stride = row_stride(width, rows), all = rows * wide;
+  Arena arena{scratch};
+  operand.floats = arena.take<float>(all);
+  for (int b = 0; b < rows; ++b) std::memset(operand.floats + b * wide + width, 0, (wide - width) * sizeof(float));
+  if (form == Form::kBFloat16) operand.bfloats = arena.take<BFloat16>(all);
+  if (form == Form::kInt8 || form == Form::kInt4) {
+    operand.shorts = arena.take<int16_t>(all);
+    operand.high = arena.take<int8_t>(all);
+    operand.low = arena.take<int8_t>(all);
+    operand.scales = arena.take<float>(rows);
+    operand.sums = arena.take<float>(all / kGroup);
+  }
+  return operand;
+}
+
+void finish(Operand& operand, int rows) {
+  const int64_t wide = operand.stride;
+  if (operand.bfloats)
+    for (int64_t i = 0; i < rows * wide; i += kLanes) {
+      store(operand.bfloats + i, load(operand.floats + i));
+      store(operand.floats + i, load(operand.bfloats + i));
+    }
+  if (operand.shorts)
+    for (int b = 0; b < rows; ++b) integers(operand, b);
+}
+
+Operand prepare(const Pass& pass, const Input& input, Form form, char* scratch) {
+  Operand operand = begin(pass.rows, input.width, form, scratch);
+  for (int b = 0; b < pass.rows; ++b) evaluate(input, pass.row(b), operand.floats + b * operand.stride);
+  finish(operand, pass.rows);
+  return operand;
+}
+
+Operand gather(const Operand& from, const int* rows, int count, char* scratch) {
+  Operand to = begin(count, from.width, from.form, scratch);
+  const auto copy = [&](auto* target, const auto* source, int64_t unit) {
+    const int64_t to_stride = unit ? to.stride / unit : 1, from_stride = unit ? from.stride / unit : 1;
+    const int64_t width = to_stride < from_stride ? to_stride : from_stride;
+    if (target)
+      for (int j = 0; j < count; ++j)
+        std::memcpy(target + j * to_stride, source + rows[j] * from_stride, width * sizeof *target);
+  };
+  copy(to.floats, from.floats, 1);
+  copy(to.bfloats, from.bfloats, 1);
+  copy(to.shorts, from.shorts, 1);
+  copy(to.high, from.high, 1);
+  copy(to.low, from.low, 1);
+  copy(to.scales, from.scales, 0);
+  copy(to.sums, from.sums, kGroup);
+  return to;
+}
+
+}  // namespace braidlm::BRAIDLM_LEVEL

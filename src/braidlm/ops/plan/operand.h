@@ -1,0 +1,91 @@
+// The inputs of a product, in the form that its weight is multiplied in. Per level.
+//
+//   float, fp8:  float
+//   bfloat16:    rounded to bfloat16, as torch's own products of such weights have them
+//   int8, int4:  whole numbers of 16 bits and one scale a row; the sums over them are exact
+#pragma once
+
+#include "../csrc/vec.h"
+#include "plan.h"
+
+namespace braidlm::BRAIDLM_LEVEL {
+
+#if defined(__AVX512VNNI__)
+inline constexpr bool kBytePairs = true;  // 16-bit inputs as 256 high + low, for products of bytes
+#else
+inline constexpr bool kBytePairs = false;
+#endif
+
+// Rows are padded with zeros to a multiple of 128. A multiple of 4 KiB between them would put all
+// rows into the same few lines of the first-level cache, hence the odd 64.
+inline int64_t row_stride(int64_t width, int rows) { return (width + 127) / 128 * 128 + (rows > 1 ? 64 : 0); }
+
+struct Operand {
+  Form form;
+  int rows;
+  int64_t width, stride;  // a row holds `width` numbers, then zeros
+  float* floats;      // [rows, stride]; for bfloat16 weights rounded to it
+  BFloat16* bfloats;  // [rows, stride], for bfloat16 weights
+  int16_t* shorts;    // [rows, stride], for int8 and int4 weights as all that follow
+  int8_t *high, *low; // [rows, stride]
+  float* scales;      // [rows]
+  float* sums;        // [rows, stride / 32]: scale * sum of each group
+};
+
+// An operand whose floats are to be written; and, when they are, its other forms.
+Operand begin(int rows, int64_t width, Form form, char* scratch);
+void finish(Operand& operand, int rows);
+
+// One row of an input as floats.
+void evaluate(const Input& input, const float* row, float* y);
+
+// Computes `input` for all rows and puts it into the form that `form` needs, in `scratch`.
+Operand prepare(const Pass& pass, const Input& input, Form form, char* scratch);
+
+// Some rows of an operand, one after the other.
+Operand gather(const Operand& from, const int* rows, int count, char* scratch);
+
+// The operand of plain floats: `row(j)` is row j's address.
+template <class Row>
+Operand prepare_rows(Row row, int rows, int64_t width, Form form, char* scratch) {
+  Operand operand = begin(rows, width, form, scratch);
+  for (int j = 0; j < rows; ++j) std::memcpy(operand.floats + j * operand.stride, row(j), width * sizeof(float));
+  finish(operand, rows);
+  return operand;
+}
+
+// Dot products of outputs o .. o + outputs - 1 with rows r .. r + rows - 1 (at most 4 of each).
+void tile(const Matrix& weight, const Operand& x, int64_t o, int outputs, int r, int rows, float (*values)[4]);
+
+// The matrix of one expert.
+inline Matrix expert(const Matrix& all, int64_t e) {
+  static constexpr int64_t kQuarters[] = {16, 8, 4, 4, 2};  // bytes of four weights
+  Matrix one = all;
+  const int64_t weights = all.outputs * all.inputs, groups = weights / kGroup;
+  one.data = static_cast<const char*>(all.data) + e * weights / 4 * kQuarters[int(all.form)];
+  if (all.form == Form::kFp8) one.scale = static_cast<const float*>(all.scale) + e * all.outputs;
+  if (all.form == Form::kInt8 || all.form == Form::kInt4) {
+    one.scale = static_cast<const Half*>(all.scale) + e * groups;
+    if (all.low) one.low = all.low + e * groups;
+  }
+  return one;
+}
+
+// body(first output, outputs, first row, rows, values) over tiles of a range of outputs.
+//
+// Up to four rows, the weights' memory is what takes the time, and one output after the other reads
+// it fastest; with more rows, the inputs are re-used from registers by four outputs at a time.
+template <class Body>
+inline void products(const Matrix& weight, const Operand& x, int rows, Range outputs, Body body) {
+  float values[4][4];
+  for (int64_t o = outputs.begin; o < outputs.end; o += 4) {
+    const int wide = int(outputs.end - o < 4 ? outputs.end - o : 4);
+    for (int r = 0; r < rows; r += 4) {
+      const int high = rows - r < 4 ? rows - r : 4;
+      tile(weight, x, o, wide, r, high, values);
+      body(o, wide, r, high, values);
+    }
+  }
+}
+
+}  // namespace braidlm::BRAIDLM_LEVEL

@@ -1,0 +1,122 @@
+// Products with weights: embeddings, projections, gated halves.
+#include "walk.h"
+
+namespace braidlm::BRAIDLM_LEVEL {
+namespace {
+
+// Outputs that a thread takes at least: whole cache lines of results.
+constexpr int64_t kGrain = 16;
+
+void expand_group(const Matrix& w, int64_t group, float* y) {
+  const float scale = to_float(static_cast<const Half*>(w.scale)[group]);
+  if (w.form == Form::kInt8) {
+    const int8_t* q = static_cast<const int8_t*>(w.data) + group * kGroup;
+    for (int64_t j = 0; j < kGroup; ++j) y[j] = scale * float(q[j]);
+    return;
+  }
+  const uint8_t* q = static_cast<const uint8_t*>(w.data) + group * kGroup / 2;
+  const float low = w.low ? to_float(w.low[group]) : -8 * scale;
+  for (int64_t j = 0; j < kGroup / 2; ++j) {
+    y[j] = scale * float(q[j] & 15) + low;
+    y[j + kGroup / 2] = scale * float(q[j] >> 4) + low;
+  }
+}
+
+float e4m3(uint8_t bits) {
+  return bits_as<float>(uint32_t(bits & 0x80) << 24 | uint32_t(bits & 0x7f) << 20) * 0x1p120f;
+}
+
+// One row of a table as floats.
+void expand_row(const Matrix& w, int64_t row, float* y) {
+  const int64_t width = w.inputs, begin = row * width;
+  switch (w.form) {
+    case Form::kFloat:
+      std::memcpy(y, static_cast<const float*>(w.data) + begin, width * sizeof(float));
+      break;
+    case Form::kBFloat16:
+      for (int64_t i = 0; i < width; ++i) y[i] = to_float(static_cast<const BFloat16*>(w.data)[begin + i]);
+      break;
+    case Form::kFp8:
+      for (int64_t i = 0; i < width; ++i)
+        y[i] = e4m3(static_cast<const uint8_t*>(w.data)[begin + i]) * static_cast<const float*>(w.scale)[row];
+      break;
+    case Form::kInt8:
+    case Form::kInt4:
+      for (int64_t g = 0; g < width / kGroup; ++g) expand_group(w, begin / kGroup + g, y + g * kGroup);
+      break;
+  }
+}
+
+float activated(Activation activation, float x);
+
+}  // namespace
+
+void run(const Embed& op, const Member& me) {
+  const Range rows = me.share_of(me.pass.rows, 1);
+  for (int64_t b = rows.begin; b < rows.end; ++b) {
+    float* x = me.pass.row(int(b)) + op.x;
+    expand_row(op.table, me.pass.ids[b], x);
+    if (op.scale != 1.0f)
+      for (int64_t i = 0; i < op.table.inputs; ++i) x[i] *= op.scale;
+  }
+}
+
+void run(const Evaluate& op, const Member& me) {
+  const Range rows = me.share_of(me.pass.rows, 1);
+  for (int64_t b = rows.begin; b < rows.end; ++b) {
+    float* row = me.pass.row(int(b));
+    evaluate(op.input, row, row + op.y);
+  }
+}
+
+void run(const Linear& op, const Member& me) {
+  Operand x = {};
+  for (int p = 0; p < op.count; ++p) {
+    const Product& product = op.products[p];
+    const Range range = me.share_of(product.weight.outputs, kGrain);
+    if (range.begin == range.end) continue;
+    if (!x.floats || x.form != product.weight.form) x = prepare(me.pass, op.input, product.weight.form, me.scratch());
+    products(product.weight, x, me.pass.rows, range, [&](int64_t o, int wide, int r, int high, auto& values) {
+      for (int i = 0; i < wide; ++i)
+        for (int j = 0; j < high; ++j)
+          emit(product.output, me.pass, r + j, o + i, values[i][j] + (product.bias ? product.bias[o + i] : 0.0f));
+    });
+  }
+}
+
+void run(const GatedLinear& op, const Member& me) {
+  const Range range = me.share_of(op.gate.outputs, kGrain);
+  if (range.begin == range.end) return;
+  char* scratch = me.scratch();
+  Operand x = prepare(me.pass, op.input, op.gate.form, scratch);
+  const Output store = {Output::Kind::kStore, op.y, 1.0f};
+  products(op.gate, x, me.pass.rows, range, [&](int64_t o, int wide, int r, int high, auto& values) {
+    for (int i = 0; i < wide; ++i)
+      for (int j = 0; j < high; ++j)
+        emit(store, me.pass, r + j, o + i,
+             activated(op.activation, values[i][j] + (op.gate_bias ? op.gate_bias[o + i] : 0.0f)));
+  });
+  if (op.up.form != op.gate.form) x = prepare(me.pass, op.input, op.up.form, scratch);
+  products(op.up, x, me.pass.rows, range, [&](int64_t o, int wide, int r, int high, auto& values) {
+    for (int i = 0; i < wide; ++i)
+      for (int j = 0; j < high; ++j)
+        me.pass.row(r + j)[op.y + o + i] *= values[i][j] + (op.up_bias ? op.up_bias[o + i] : 0.0f);
+  });
+}
+
+namespace {
+
+// erf to 1.5e-7 (Abramowitz and Stegun 1964, 7.1.26).
+float erf(float x) {
+  const float a = x < 0 ? -x : x, t = 1 / (1 + 0.3275911f * a);
+  const float p = t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
+  const float y = 1 - p * exp(-a * a);
+  return x < 0 ? -y : y;
+}
+
+float activated(Activation activation, float x) {
+  return activation == Activation::kSilu ? silu(x) : 0.5f * x * (1 + erf(x * 0.70710678118654752f));
+}
+
+}  // namespace
+}  // namespace braidlm::BRAIDLM_LEVEL

@@ -1,0 +1,62 @@
+// The operations of a pass, each run by every member of a team on its share. Per level.
+#pragma once
+
+#include "operand.h"
+
+namespace braidlm::BRAIDLM_LEVEL {
+
+struct Member {
+  const Pass& pass;
+  Team& team;
+  int number;
+
+  char* scratch() const { return pass.scratch + number * pass.scratch_stride; }
+  Range share_of(int64_t items, int64_t grain) const { return share(items, grain, team.size(), number); }
+};
+
+void run(const Embed&, const Member&);
+void run(const Evaluate&, const Member&);
+void run(const Linear&, const Member&);
+void run(const GatedLinear&, const Member&);
+void run(const Experts&, const Member&);
+void run(const Conv&, const Member&);
+void run(const MambaStep&, const Member&);
+void run(const SsdStep&, const Member&);
+void run(const HyenaStep&, const Member&);
+void run(const Angles&, const Member&);
+void run(const Remember&, const Member&);
+void run(const Attend&, const Member&);
+
+// Writes one value of a product where it belongs.
+inline void emit(const Output& output, const Pass& pass, int b, int64_t o, float value) {
+  switch (output.kind) {
+    case Output::Kind::kStore:
+      pass.row(b)[output.y + o] = value * output.scale;
+      break;
+    case Output::Kind::kAdd:
+      pass.row(b)[output.y + o] = fma(value, output.scale, pass.row(b)[output.y + o]);
+      break;
+    case Output::Kind::kLogits:
+      pass.logits[b * pass.vocab + o] = value * output.scale;
+      break;
+  }
+}
+
+// body(first, lanes) over vectors of a range, the last one perhaps cut short.
+template <class Body>
+inline void by_vectors(Range range, Body body) {
+  for (int64_t i = range.begin; i < range.end; i += kLanes)
+    body(i, int(range.end - i < kLanes ? range.end - i : kLanes));
+}
+
+template <class T>
+inline Floats at(const T* from, int lanes) {
+  return lanes == kLanes ? load(from) : load_part(from, lanes);
+}
+
+template <class T>
+inline void put(T* to, int lanes, Floats v) {
+  lanes == kLanes ? store(to, v) : store_part(to, v, lanes);
+}
+
+}  // namespace braidlm::BRAIDLM_LEVEL

@@ -1,0 +1,1 @@
+"""How models run at their fastest: decode plans and the slots that sequences take in them."""
