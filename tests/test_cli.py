@@ -1,6 +1,7 @@
 """The commands, in this process and as a user starts them."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -153,6 +154,13 @@ def test_doctor() -> None:
         (("verify", str(GOLDEN / "llama"), "--dtype", "int3"), "int3"),
         (("chat", str(GOLDEN / "llama")), "chat template"),
         (("info", str(GOLDEN)), "config.json"),
+        (("info", "mamba-130m", "--dtype", "int3"), "bf16"),
+        (("info", "mamba-130m", "--kv-dtype", "int3"), "kv_dtype"),
+        (("generate", "nowhere", "1 2", "--ids", "--chat"), "--ids and --chat exclude each other"),
+        (("convert", "nowhere", "there", "--format", "nope"), "hf, braidlm"),
+        (("verify", str(GOLDEN / "llama"), "--seed", "99999999999999999999"), "seed"),
+        (("verify", str(GOLDEN / "llama"), "--seed", "-1"), "seed"),
+        (("generate", "smollm2-135m", "a\udcff"), "Unicode"),
     ],
 )
 def test_errors_are_one_sentence(arguments: tuple[str, ...], words: str) -> None:
@@ -163,6 +171,44 @@ def test_errors_are_one_sentence(arguments: tuple[str, ...], words: str) -> None
     assert done.stderr.startswith("braid: ")
     assert len(done.stderr.strip().splitlines()) == 1
     assert words in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("generate", str(GOLDEN / "llama"), "-", "--ids"), ("chat", "smollm2-135m")])
+def test_standard_input_that_is_no_text(arguments: tuple[str, ...]) -> None:
+    """Oracle: one sentence and exit code 2."""
+    command = [sys.executable, "-c", "from braidlm.cli.main import main; main()", *arguments]
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, input=b"a\xffb\n", capture_output=True, timeout=120, check=False, env=strict)
+    assert done.returncode == 2
+    assert done.stderr.decode().strip().splitlines()[-1].startswith("braid: standard input is no text in utf-8")
+
+
+@pytest.mark.parametrize(("short", "long"), [("bf16", "bfloat16"), ("fp32", "float32")])
+def test_short_names_of_dtypes(short: str, long: str, tmp_path: Path) -> None:
+    """Oracle: the same command with the long name."""
+    path = str(GOLDEN / "bamba")
+    for command in (
+        ("info", path, "--lengths", "10"),
+        ("generate", path, "5 6", "--ids", "--max-tokens", "4"),
+        ("verify", path, "--length", "8"),
+    ):
+        found, expected = (data(*command, "--dtype", name, "--kv-dtype", name) for name in (short, long))
+        timings = {"first_token_s", "total_s"}
+        assert {k: v for k, v in found.items() if k not in timings} == {
+            k: v for k, v in expected.items() if k not in timings
+        }
+    data("convert", path, str(tmp_path / "out"), "--dtype", short)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["torch_dtype"] == long
+    assert "state at 10" in braid("info", path, "--lengths", "10", "--kv-dtype", "fp16").stdout
+
+
+def test_names_are_whole_in_a_pipe() -> None:
+    """Oracle: every name and hub id of the presets, in output that no terminal reads."""
+    shown = process("info").stdout
+    for name, make in PRESETS.items():
+        assert name in shown
+        assert (make().package or make().hub) in shown
+    assert "…" not in shown
 
 
 def test_usage_errors() -> None:

@@ -6,10 +6,13 @@ Legend: B = sequences, L = tokens of each, V = vocabulary, D = width.
 """
 
 import functools
+import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,13 +24,13 @@ from .model import Logits, Model
 from .ops import Segments, dispatch
 from .sampling import Sampling
 from .saving import Origin
-from .spec import ModelSpec
+from .spec import ModelSpec, is_whole
 from .state import State
 from .tokenizer import Tokenizer
 
-Ids = Tensor | Sequence[Tensor] | Sequence[Sequence[int]]
+Ids = Tensor | np.ndarray | Sequence[Tensor] | Sequence[np.ndarray] | Sequence[Sequence[int]]
 Messages = Sequence[Mapping[str, Any]]
-Prompt = str | Sequence[int] | Tensor | Messages
+Prompt = str | Sequence[int] | Tensor | np.ndarray | Messages
 
 
 class Forward(NamedTuple):
@@ -76,8 +79,8 @@ class LanguageModel:
         `kv_dtype` stores keys and values as "float32", "bfloat16" ("bf16"), "float16", "fp8" or
         "int8"; None as activations are.
         """
-        if batch < 1:
-            raise InputError(f"batch is {batch}, but must be at least 1")
+        if not is_whole(batch) or batch < 1:
+            raise InputError(f"batch is {batch!r}, but must be a whole number from 1")
         return self.network.new_state(batch, kv_dtype)
 
     def load_state(self, path: str | Path, kv_dtype: str | None = None) -> State:
@@ -96,7 +99,7 @@ class LanguageModel:
     ) -> Any:
         """Logits for every token, [B, L, V] in float32; a list of [L_b, V] for a list of sequences.
 
-        `ids` is [B, L] int64, or a list of 1-D sequences of unequal length. `state` (one row a
+        `ids` is [B, L] whole numbers (torch or numpy), or a list of 1-D sequences of unequal length. `state` (one row a
         sequence) is moved along, so calls may follow one another with any number of tokens; with
         it, no gradient is recorded. `logits` "last" gives [B, V], one row for each sequence that
         has new tokens; None gives no logits. `taps` names hidden states to return ("embed", "blocks.0", ..., "norm").
@@ -151,23 +154,26 @@ class LanguageModel:
 
     def _rows(self, ids: Ids) -> tuple[list[Tensor], bool]:
         """The sequences as 1-D tensors, and whether they came as one [B, L] tensor."""
-        dense = isinstance(ids, Tensor)
-        if isinstance(ids, Tensor) and ids.dim() != 2:
+        dense = isinstance(ids, (Tensor, np.ndarray))
+        if isinstance(ids, (Tensor, np.ndarray)) and ids.ndim != 2:
             raise InputError(f"ids have the shape {list(ids.shape)}, but must be [B, L], or a list of 1-D sequences")
         try:
-            rows = [torch.as_tensor(row) for row in ids]
+            # A copy of an array, since it may be reversed or read-only, which torch cannot take.
+            rows = [torch.as_tensor(row.copy() if isinstance(row, np.ndarray) else row) for row in ids]
         except (RuntimeError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"ids are no sequences of whole numbers: {error}") from None
         if not rows or not sum(row.numel() for row in rows) or (dense and not rows[0].numel()):
             raise InputError("ids hold no token; give at least one")
         rows = [row.to(torch.int64) if row.numel() == 0 else row for row in rows]
         for number, row in enumerate(rows):
-            if row.dim() != 1 or row.is_floating_point() or row.dtype == torch.bool:
+            if row.dim() != 1 or row.is_floating_point() or row.is_complex() or row.dtype == torch.bool:
                 raise InputError(
                     f"sequence {number} must be a 1-D tensor of whole numbers, not {row.dtype} {list(row.shape)}"
                 )
+        rows = [row.to(torch.int64) for row in rows]
+        for row in rows:
             self._check_range(row)
-        return [row.to(torch.int64) for row in rows], dense
+        return rows, dense
 
     def _check_range(self, ids_L: Tensor) -> None:
         wrong = (ids_L < 0) | (ids_L >= self.spec.vocab)
@@ -188,9 +194,8 @@ class LanguageModel:
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a text, of chat messages (through the model's template), or ids as they are."""
-        items: Any = prompt.tolist() if isinstance(prompt, Tensor) else prompt
-        plain = not isinstance(items, str) and all(isinstance(item, int) for item in items)
-        ids: list[int] = list(items) if plain else self._encode_text(items)
+        items: Any = prompt.tolist() if isinstance(prompt, (Tensor, np.ndarray)) else prompt
+        ids = [int(item) for item in items] if _are_ids(items) else self._encode_text(items)
         if not ids:
             raise InputError("the prompt is empty; give at least one token")
         for token in ids:
@@ -198,7 +203,10 @@ class LanguageModel:
                 raise self._out_of_range(token)
         return ids
 
-    def _encode_text(self, prompt: str | Messages) -> list[int]:
+    def _encode_text(self, prompt: Any) -> list[int]:
+        chat = isinstance(prompt, (list, tuple)) and all(isinstance(item, Mapping) for item in prompt)
+        if not isinstance(prompt, str) and not chat:
+            raise InputError(f"the prompt is {_short(prompt)}, but must be text, token ids, or a list of chat messages")
         if self.tokenizer is None:
             raise InputError("this checkpoint has no tokenizer; give the prompt as token ids")
         if isinstance(prompt, str):
@@ -277,9 +285,12 @@ class LanguageModel:
 def _marks(state_at: Sequence[Sequence[int]] | None, rows: list[Tensor]) -> tuple[tuple[int, ...], ...]:
     if state_at is None:
         return ()
-    if len(state_at) != len(rows):
-        raise InputError(f"state_at is for {len(state_at)} sequences, but ids have {len(rows)}")
-    marks = tuple(tuple(int(at) for at in positions) for positions in state_at)
+    try:
+        marks = tuple(tuple(operator.index(at) for at in positions) for positions in state_at)
+    except TypeError:
+        raise InputError(f"state_at is {_short(state_at)}, but must hold a list of whole numbers a sequence") from None
+    if len(marks) != len(rows):
+        raise InputError(f"state_at is for {len(marks)} sequences, but ids have {len(rows)}")
     for positions, row in zip(marks, rows, strict=True):
         if list(positions) != sorted(set(positions)) or any(not 0 < at <= len(row) for at in positions):
             raise InputError(f"state_at has {list(positions)}, but must hold increasing numbers from 1 to {len(row)}")
@@ -303,8 +314,19 @@ def _sampling(options: Mapping[str, Any]) -> Sampling:
 
 def _is_single(prompt: Any) -> bool:
     """Whether `prompt` is one prompt and not a list of them."""
-    if isinstance(prompt, str):
+    if isinstance(prompt, (Tensor, np.ndarray)):
+        return prompt.ndim < 2
+    if not isinstance(prompt, (list, tuple)):
         return True
-    if isinstance(prompt, Tensor):
-        return prompt.dim() == 1
-    return len(prompt) == 0 or isinstance(prompt[0], (int, Mapping))
+    return len(prompt) == 0 or isinstance(prompt[0], (Integral, Mapping))
+
+
+def _are_ids(prompt: Any) -> bool:
+    """Whether `prompt` is a sequence of whole numbers; bytes are not meant as such."""
+    sequence = isinstance(prompt, Sequence) and not isinstance(prompt, (str, bytes, bytearray))
+    return sequence and all(isinstance(item, Integral) and not isinstance(item, bool) for item in prompt)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -7,18 +7,19 @@ asked for, and then with `weights_only=True`.
 """
 
 import json
-import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Protocol
+from zipfile import is_zipfile
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .describe import parameter_dtypes
 from .errors import CheckpointError, InputError
 from .families import Alias, Drop, NameRule, Rule
 from .model import Model
@@ -74,12 +75,22 @@ class PickleSource:
 
     def __init__(self, file: Path) -> None:
         try:
-            loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+            # Before torch 1.6 a checkpoint was no zip file, which cannot be mapped.
+            loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file))
+        except Exception as error:  # a damaged pickle may end in any exception
             reason = str(error).split("\n")[0]
             raise CheckpointError(f"{file} is damaged or holds more than tensors: {reason}") from None
-        if not isinstance(loaded, dict) or not all(isinstance(t, Tensor) for t in loaded.values()):
-            raise CheckpointError(f"{file} does not hold a dictionary of tensors")
+        if not isinstance(loaded, dict):
+            raise CheckpointError(f"{file} holds a {type(loaded).__name__}, but must hold a dictionary of tensors")
+        for name, tensor in loaded.items():
+            if not isinstance(name, str):
+                raise CheckpointError(f"{file} calls a tensor {name!r}, but names must be texts")
+            if not isinstance(tensor, Tensor):
+                raise CheckpointError(
+                    f"{file} holds a {type(tensor).__name__} called {name}, but must hold only tensors"
+                )
+            if tensor.layout != torch.strided:
+                raise CheckpointError(f"tensor {name} is sparse in {file}, but must be dense")
         self._tensors: dict[str, Tensor] = loaded
 
     def names(self) -> set[str]:
@@ -95,13 +106,7 @@ def open_directory(path: Path, *, allow_pickle: bool) -> Source:
     """The weights of a Hugging Face or braidlm directory."""
     index, single = path / INDEX_FILE, path / "model.safetensors"
     if index.exists():
-        try:
-            files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise CheckpointError(
-                f"{index} is damaged: it should hold a 'weight_map' of tensor names to files"
-            ) from None
-        return SafetensorsSource([path / file for file in files])
+        return SafetensorsSource([path / file for file in _indexed_files(index)])
     if single.exists():
         return SafetensorsSource([single])
     pickles = sorted([*path.glob("*.bin"), *path.glob("*.pt"), *path.glob("*.pth")])
@@ -117,6 +122,23 @@ def open_directory(path: Path, *, allow_pickle: bool) -> Source:
             f"{path} holds several pickles ({', '.join(p.name for p in pickles)}); convert them first"
         )
     return PickleSource(pickles[0])
+
+
+def _indexed_files(index: Path) -> list[str]:
+    """The files that an index names, all of them in its own directory."""
+    try:
+        named = list(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise CheckpointError(f"{index} is damaged: it should hold a 'weight_map' of tensor names to files") from None
+    for file in named:
+        if not isinstance(file, str) or not _is_inside(file) or (index.parent / file).is_dir():
+            raise CheckpointError(f"{index} is damaged: it names {file!r}, which is no file of its directory")
+    return sorted(set(named))
+
+
+def _is_inside(file: str) -> bool:
+    # By its name alone: files in a cache are links to elsewhere.
+    return "\0" not in file and not PurePosixPath(file).is_absolute() and ".." not in PurePosixPath(file).parts
 
 
 @dataclass(frozen=True)
@@ -158,12 +180,6 @@ def _numbers(pattern: str, blocks: int) -> range:
 
 def _at(patterns: Sequence[str], i: int) -> tuple[str, ...]:
     return tuple(pattern.replace("{i}", str(i)) for pattern in patterns)
-
-
-def parameter_dtypes(model: Model, dtype: torch.dtype) -> dict[str, torch.dtype]:
-    """The dtype of each parameter in a model of `dtype`: some stay in float32 (see `Model.precise_names`)."""
-    precise = set(model.precise_names()) if dtype != torch.float64 else set()
-    return {name: torch.float32 if name in precise else dtype for name, _ in model.named_parameters()}
 
 
 def fill(

@@ -1,9 +1,10 @@
-"""What a description implies, without building it: parameters, bytes of weights and of state."""
+"""What a description implies, without its weights: parameters, their dtypes, bytes."""
 
 from typing import NamedTuple
 
 import torch
 
+from .errors import SpecError
 from .model import Model
 from .spec import Attention, Block, Hyena, Mamba, Mamba2, Mixer, ModelSpec, Moe, Parallel
 
@@ -16,10 +17,21 @@ class Size(NamedTuple):
     embedding: int
 
 
+def skeleton(spec: ModelSpec) -> Model:
+    """The model without memory for its parameters; `SpecError` if one is larger than any memory can be."""
+    try:
+        with torch.device("meta"):
+            return Model(spec)
+    except (RuntimeError, TypeError) as error:
+        # torch counts bytes in 64 bits, and says so in one way or the other.
+        if "verflow" not in str(error):
+            raise
+        raise SpecError("this description needs a tensor of more than 2^63 bytes, which no memory can hold") from None
+
+
 def size(spec: ModelSpec) -> Size:
     """Counts parameters; of a mixture of experts a token uses the chosen ones only."""
-    with torch.device("meta"):
-        model = Model(spec)
+    model = skeleton(spec)
     total = sum(parameter.numel() for parameter in model.parameters())
     idle = sum(_idle(block, spec.width) for block in spec.blocks)
     return Size(total, total - idle, model.embed.weight.numel())
@@ -57,9 +69,13 @@ def _flops_a_token(mixer: Mixer, width: int, length: int) -> float:
 
 
 def weight_bytes(spec: ModelSpec, dtype: torch.dtype) -> int:
-    """Bytes of the weights in a model of `dtype`, those that stay in float32 counted as such."""
-    with torch.device("meta"):
-        model = Model(spec)
+    """Bytes of the weights in a model of `dtype`."""
+    model = skeleton(spec)
+    dtypes = parameter_dtypes(model, dtype)
+    return sum(parameter.numel() * dtypes[name].itemsize for name, parameter in model.named_parameters())
+
+
+def parameter_dtypes(model: Model, dtype: torch.dtype) -> dict[str, torch.dtype]:
+    """The dtype of each parameter in a model of `dtype`: some stay in float32 (see `Model.precise_names`)."""
     precise = set(model.precise_names()) if dtype != torch.float64 else set()
-    wide = torch.float32.itemsize
-    return sum(p.numel() * (wide if name in precise else dtype.itemsize) for name, p in model.named_parameters())
+    return {name: torch.float32 if name in precise else dtype for name, _ in model.named_parameters()}

@@ -70,9 +70,9 @@ def _special(tokens: list[str], fields: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _byte_level(tokens: list[str], fields: Mapping[str, Any]) -> Tokenizer:
-    merges = [tuple(merge.split(" ", 1)) for merge in fields.get(f"{_PREFIX}merges") or []]
     # A token may stand in the table twice (padding); the first counts.
     vocab = {token: i for i, token in reversed(list(enumerate(tokens)))}
+    merges = [_pair(merge, vocab) for merge in fields.get(f"{_PREFIX}merges") or []]
     pattern = fields.get(f"{_PREFIX}pre", "default")
     backend = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=pattern in _PATTERNS))
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern not in _PATTERNS)
@@ -89,6 +89,14 @@ def _byte_level(tokens: list[str], fields: Mapping[str, Any]) -> Tokenizer:
         raise InputError(f"this GGUF file's tokenizer cuts words by {pattern!r}, which is not known; known are {known}")
     backend.decoder = decoders.ByteLevel()
     return backend
+
+
+def _pair(merge: str, vocab: Mapping[str, int]) -> tuple[str, str]:
+    """The two tokens of a merge. The library would panic where they, or what they make, are no tokens."""
+    first, space, second = merge.partition(" ")
+    if not space or not {first, second, first + second} <= vocab.keys():
+        raise ValueError(f"the merge {merge!r} does not make a token of the vocabulary out of two others")
+    return first, second
 
 
 def _sentencepiece(tokens: list[str], types: list[int], fields: Mapping[str, Any]) -> Tokenizer:

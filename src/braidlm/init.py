@@ -12,7 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .checkpoint import assign, parameter_dtypes
+from .checkpoint import assign
+from .describe import parameter_dtypes
 from .model import Model
 
 _TIME_STEPS = (0.001, 0.1)

@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from . import checkpoint, families
+from . import checkpoint, describe, families
 from .api import LanguageModel
 from .checkpoint import Progress
 from .errors import CheckpointError, InputError, SpecError, UnavailableError
@@ -21,7 +21,7 @@ from .init import randomise
 from .model import Model
 from .presets import PRESETS, Preset, preset
 from .saving import OWN_FILE, OWN_VERSION, Origin, own_names
-from .spec import ModelSpec
+from .spec import ModelSpec, is_whole
 from .tokenizer import Tokenizer
 
 _DTYPES = {
@@ -94,8 +94,8 @@ def read_spec(path_or_name: str | Path) -> ModelSpec:
 def build(spec_or_preset: ModelSpec | str, seed: int = 0, dtype: str = "float32", device: str = "cpu") -> LanguageModel:
     """A model with random weights, from a description or a preset's name; the same seed gives the same weights."""
     spec = preset(spec_or_preset).spec if isinstance(spec_or_preset, str) else spec_or_preset
-    network = _empty(spec)
-    randomise(network, seed, _dtype(dtype), device)
+    network = describe.skeleton(spec)
+    randomise(network, seed, dtype_of(dtype), device)
     return LanguageModel(network.eval(), None, Origin(), ops="auto")
 
 
@@ -106,21 +106,17 @@ def _check_device(device: str) -> None:
         raise UnavailableError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
 
 
-def _dtype(name: str) -> torch.dtype:
+def dtype_of(name: str) -> torch.dtype:
+    """The dtype that a name, short or long, stands for."""
     if name not in _DTYPES:
-        raise InputError(f"dtype is {name!r}, but must be 'auto' or one of {', '.join(_DTYPES)}")
+        raise InputError(f"dtype is {name!r}, but must be one of {', '.join(_DTYPES)} (or 'auto' for a checkpoint)")
     return _DTYPES[name]
 
 
 def _resolve_dtype(name: str, stored: torch.dtype) -> torch.dtype:
     if name != "auto":
-        return _dtype(name)
+        return dtype_of(name)
     return torch.bfloat16 if stored == torch.bfloat16 else torch.float32
-
-
-def _empty(spec: ModelSpec) -> Model:
-    with torch.device("meta"):
-        return Model(spec)
 
 
 Loaded = tuple[Model, Tokenizer | None, Origin]
@@ -132,12 +128,12 @@ def _load_directory(path: Path, dtype: str, device: str, allow_pickle: bool, pro
     source = checkpoint.open_directory(path, allow_pickle=allow_pickle)
     if own:
         spec, origin = _read_own(config, path)
-        network = _empty(spec)
+        network = describe.skeleton(spec)
         rules, prefix = own_names(network), ""
     else:
         family = families.of_config(config)
         spec = family.read(config)
-        network = _empty(spec)
+        network = describe.skeleton(spec)
         rules, prefix = list(family.names(spec)), family.optional_prefix
         origin = Origin(family.name, dict(config), ())
     stored = _stored_dtype(source)
@@ -173,25 +169,37 @@ def _read_own(about: dict[str, Any], path: Path) -> tuple[ModelSpec, Origin]:
             f"{path / OWN_FILE} is of format {about.get('format')!r}; this version reads {OWN_VERSION}"
         )
     origin = about.get("origin") or {}
-    ends = tuple(origin.get("ends") or ())
-    return ModelSpec.from_json(about.get("spec")), Origin(origin.get("format"), origin.get("config") or {}, ends)
+    if not isinstance(origin, dict):
+        raise CheckpointError(f"{path / OWN_FILE} has the origin {origin!r}, but it must be an object")
+    form, config = origin.get("format"), origin.get("config") or {}
+    if not isinstance(form, str | None) or not isinstance(config, dict):
+        raise CheckpointError(f"{path / OWN_FILE} has an origin whose format is no name or whose config is no object")
+    ends = _checked_ends(origin.get("ends") or [], path / OWN_FILE)
+    return ModelSpec.from_json(about.get("spec")), Origin(form, config, ends)
 
 
 def _ends(path: Path, config: dict[str, Any], tokenizer: Tokenizer | None) -> tuple[int, ...]:
     """Ids that end a text: the generation config's, else the config's, else the tokenizer's."""
     generation = path / "generation_config.json"
-    for found in (_read_json(generation) if generation.exists() else {}, config):
+    for file, found in ((generation, _read_json(generation) if generation.exists() else {}), (path, config)):
         value = found.get("eos_token_id")
         if value is not None:
-            return tuple(value) if isinstance(value, list) else (value,)
+            return _checked_ends(value, file)
     return tuple(tokenizer.eos_ids) if tokenizer is not None else ()
+
+
+def _checked_ends(value: Any, where: Path) -> tuple[int, ...]:
+    ends = value if isinstance(value, list) else [value]
+    if not all(is_whole(end) for end in ends):
+        raise CheckpointError(f"{where} has the end tokens {value!r}, but they must be token ids")
+    return tuple(ends)
 
 
 def _load_gguf(path: Path, dtype: str, device: str, allow_pickle: bool, progress: Progress | None) -> Loaded:
     file = GgufFile(path)
     family, spec, config = _read_gguf(file)
     assert family.gguf is not None
-    network = _empty(spec)
+    network = describe.skeleton(spec)
     stored = torch.bfloat16 if file.quantization("token_embd.weight") == "BF16" else torch.float32
     rules = family.gguf.names(spec)
     checkpoint.fill(network, file, rules, _resolve_dtype(dtype, stored), device=device, progress=progress)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from .errors import InputError
 
+_LAST_SEED = 2**63
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -42,11 +44,17 @@ class Sampling:
             "min_p": (_within(self.min_p, 0, 1), "from 0 to 1"),
             "repetition_penalty": (_within(self.repetition_penalty, 1e-6, 1e6), "from 1e-6 to 1e6"),
             "stop": (all(isinstance(text, str) and text for text in self.stop), "texts that are not empty"),
-            "seed": (self.seed is None or _whole(self.seed, 0, 2**63), "a whole number from 0, or none"),
+            "seed": (self.seed is None or _whole(self.seed, 0, _LAST_SEED), "a whole number from 0 to 2^63, or none"),
         }
         for name, (ok, right) in checks.items():
             if not ok:
                 raise InputError(f"{name} is {getattr(self, name)!r}, but must be {right}")
+
+
+def check_seed(seed: object) -> None:
+    """`InputError` unless every generator can begin with `seed`."""
+    if not _whole(seed, 0, _LAST_SEED):
+        raise InputError(f"seed is {seed!r}, but must be a whole number from 0 to 2^63")
 
 
 def _warmth(value: object) -> bool:

@@ -35,6 +35,7 @@ def save(
     progress: Progress | None = None,
 ) -> None:
     """Writes `directory`: "hf" (transformers' layout where there are several), "braidlm", or a format's name."""
+    check_format(form)
     with whole_directory(Path(directory)) as place:
         try:
             if form == "braidlm":
@@ -45,6 +46,13 @@ def save(
                 tokenizer.save(place)
         except OSError as error:
             raise InputError(f"cannot write {directory}: {error.strerror or error}") from None
+
+
+def check_format(form: str) -> None:
+    """`InputError` unless there is a format of this name."""
+    known = ["hf", "braidlm", *(family.name for family in families.families())]
+    if form not in known:
+        raise InputError(f"format is {form!r}, but must be one of {', '.join(known)}")
 
 
 def own_names(model: Model) -> list[families.NameRule]:

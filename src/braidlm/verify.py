@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .api import LanguageModel
 from .errors import InputError
+from .sampling import check_seed
 from .spec import Moe
 from .state import Precision, State
 
@@ -43,6 +44,7 @@ def verify(model: LanguageModel, length: int = 100, seed: int = 0, kv_dtype: str
     """Runs every check on `length` random tokens; about eight times the cost of one pass over them."""
     if length < 8:
         raise InputError(f"length is {length}, but must be at least 8 for the splits to differ")
+    check_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(model.spec.vocab, (length,), generator=generator)
     whole = _run(model, ids, [length], kv_dtype)

@@ -120,8 +120,12 @@ def test_damaged_tokenizer(tmp_path: Path) -> None:
 def test_damaged_settings(name: str, tmp_path: Path) -> None:
     """Oracle: the file beside the vocabulary is named."""
     directory(tmp_path)
-    for content in (b"", b"{", b"\xff\xfe\x00"):
-        (tmp_path / f"{name}.json").write_bytes(content)
+    for content in (b"", b"{", b"\xff\xfe\x00", None):
+        if content is None:
+            (tmp_path / f"{name}.json").unlink()
+            (tmp_path / f"{name}.json").mkdir()
+        else:
+            (tmp_path / f"{name}.json").write_bytes(content)
         with pytest.raises(CheckpointError, match=rf"{name}\.json is no readable JSON") as caught:
             Tokenizer.from_directory(tmp_path)
         assert "\n" not in str(caught.value)

@@ -1,12 +1,13 @@
 """Tokenizers from the tables in GGUF files."""
 
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from braidlm.errors import InputError
+from braidlm.errors import CheckpointError, InputError
 from braidlm.tokenizer import Tokenizer
 from tests.tokenizer.made import (
     ALPHABET,
@@ -117,6 +118,14 @@ def test_unknown_kinds_are_refused() -> None:
         gpt2(model=...)
     with pytest.raises(InputError, match=r"'tekken', which is not known; known are .*llama-bpe.*qwen2") as caught:
         gpt2(pre="tekken")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("merge", ["1 3", "hé llo", "12", "", " 3", "3 ", "3  4"])
+def test_merges_that_make_no_token(merge: str) -> None:
+    """Oracle: one sentence that names the merge; two tokens that make a third are wanted."""
+    with pytest.raises(CheckpointError, match=re.escape(f"the merge {merge!r} does not make a token")) as caught:
+        gpt2(merges=["3 4", merge])
     assert "\n" not in str(caught.value)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..conversation import Conversation
-from ..errors import BraidError
+from ..errors import BraidError, InputError
 from .common import AllowPickle, Device, Dtype, KvDtype, ModelArgument, Ops, Threads, err, load_model, size
 from .generate import MaxTokens, MinP, Penalty, Seed, Temperature, TopK, TopP
 
@@ -130,6 +130,8 @@ def messages() -> Iterator[str]:
         except EOFError:
             typer.echo()
             return
+        except UnicodeDecodeError as error:
+            raise InputError(f"standard input is no text in {error.encoding}: {error.reason}") from None
         except KeyboardInterrupt:
             typer.echo()
             continue

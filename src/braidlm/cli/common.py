@@ -1,11 +1,12 @@
 """What several commands share: options, loading with a progress bar, JSON output."""
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import torch
 import typer
@@ -16,8 +17,16 @@ from ..api import LanguageModel
 from ..loading import load
 from ..ops import dispatch
 
-out = Console()
-err = Console(stderr=True)
+_WIDE = 10_000
+
+
+def _console(stream: TextIO, **options: Any) -> Console:
+    # Whoever reads from a pipe or a file wants whole names, not what fits on a terminal.
+    return Console(width=None if stream.isatty() else _WIDE, **options)
+
+
+out = _console(sys.stdout)
+err = _console(sys.stderr, stderr=True)
 
 ModelArgument = Annotated[
     str,

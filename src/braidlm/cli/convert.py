@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..saving import check_format
 from .common import AllowPickle, Dtype, Json, ModelArgument, load_model, out, print_json, progress
 
 EXAMPLE = "Example: braid convert smollm2-135m ./smollm2 --format hf --dtype bfloat16"
@@ -19,6 +20,7 @@ def command(
     json: Json = False,
 ) -> None:
     """Write MODEL to DIRECTORY, which appears whole or not at all."""
+    check_format(format)
     language = load_model(model, dtype=dtype, allow_pickle=allow_pickle)
     with progress(f"writing {directory.name}") as step:
         language.save(directory, format, step)

@@ -44,10 +44,12 @@ def command(
     json: Json = False,
 ) -> None:
     """Continue PROMPT with MODEL; the text appears as it is made."""
-    text = sys.stdin.read() if prompt == "-" else prompt
+    if ids and chat:
+        raise InputError("--ids and --chat exclude each other: a chat template takes text, not token ids")
+    text = _standard_input() if prompt == "-" else prompt
     language = load_model(model, dtype=dtype, device=device, ops=ops, allow_pickle=allow_pickle, threads=threads)
     wanted: str | list[int] | list[dict[str, str]] = _ids(text) if ids else text
-    if chat and not ids:
+    if chat:
         wanted = [{"role": "user", "content": text}]
     begun = time.perf_counter()
     tokens, first = [], 0.0
@@ -81,6 +83,13 @@ def command(
             "total_s": time.perf_counter() - begun,
         }
     )
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input is no text in {error.encoding}: {error.reason}") from None
 
 
 def _ids(text: str) -> list[int]:

@@ -2,14 +2,14 @@
 
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich.table import Table
 
 from .. import describe
-from ..loading import read_spec
+from ..loading import dtype_of, read_spec
 from ..presets import PRESETS
 from ..spec import ModelSpec, Moe, attention_of, mixer_kinds
+from ..state import Precision
 from .common import Json, ModelArgument, amount, out, print_json, size
 
 EXAMPLE = "Example: braid info hymba-1.5b --lengths 1024,32768"
@@ -29,8 +29,9 @@ def command(
         _list_presets(json)
         return
     wanted = _lengths(lengths)
+    precision = Precision.of(dtype_of(dtype), kv_dtype)
     spec = read_spec(model)
-    facts = _facts(spec, wanted, dtype, kv_dtype)
+    facts = _facts(spec, wanted, precision)
     if json:
         print_json({"model": model, **facts, "spec": spec.to_json()})
         return
@@ -62,17 +63,17 @@ def _list_presets(json: bool) -> None:
     out.print(table)
 
 
-def _facts(spec: ModelSpec, lengths: list[int], dtype: str, kv_dtype: str | None) -> dict[str, Any]:
+def _facts(spec: ModelSpec, lengths: list[int], precision: Precision) -> dict[str, Any]:
     count = describe.size(spec)
-    states = {str(n): spec.state_bytes(n, dtype=dtype, kv_dtype=kv_dtype) for n in lengths}
+    states = {str(n): spec.state_bytes(n, dtype=precision.name, kv_dtype=precision.kv) for n in lengths}
     return {
         "parameters": count.total,
         "active_parameters": count.active,
         "embedding_parameters": count.embedding,
-        "weight_bytes": describe.weight_bytes(spec, getattr(torch, dtype)),
+        "weight_bytes": describe.weight_bytes(spec, precision.dtype),
         "state_bytes": states,
-        "dtype": dtype,
-        "kv_dtype": kv_dtype or dtype,
+        "dtype": precision.name,
+        "kv_dtype": precision.kv,
     }
 
 
