@@ -1,236 +1,18 @@
-"""Choosing tokens against definitions in numpy, stop texts, seeds, and states that go on."""
+"""Whole generations: seeds, batches, ends, stop texts, and states that go on."""
 
-from collections import Counter
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import braidlm
 from braidlm.api import LanguageModel
 from braidlm.errors import ContextLengthError, InputError
-from braidlm.generate import Detokenizer, StopTexts, Token, generate, prefill
-from braidlm.sampling import Sampling, choose
+from braidlm.generate import Detokenizer, Token, generate, prefill
+from braidlm.sampling import Sampling
 from tests.families.tiny import TINY, tiny
-from tests.tolerances import RELATIVE_LOGITS, RELATIVE_OP, SAMPLING_DEVIATIONS
-
-properties = settings(max_examples=300, deadline=None, derandomize=True)
-
-
-# --- one choice --------------------------------------------------------------------------------------------
-
-
-def penalised(logits: np.ndarray, penalty: float, seen: list[int]) -> np.ndarray:
-    """Keskar et al. 2019: logits of tokens seen are divided by the penalty, negative ones multiplied."""
-    out = logits.copy()
-    for token in set(seen):
-        out[token] = out[token] / penalty if out[token] > 0 else out[token] * penalty
-    return out
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    weights = np.exp(logits - logits.max())
-    return weights / weights.sum()
-
-
-def top_k(probabilities: np.ndarray, k: int) -> set[int]:
-    """The k most likely tokens."""
-    return set(np.argsort(-probabilities)[: k or None].tolist())
-
-
-def top_p(probabilities: np.ndarray, p: float) -> set[int]:
-    """The smallest set whose probability reaches p; the most likely token is always in it."""
-    kept: set[int] = set()
-    for token in np.argsort(-probabilities):
-        kept.add(int(token))
-        if sum(probabilities[i] for i in kept) >= p:
-            return kept
-    return kept
-
-
-def min_p(probabilities: np.ndarray, p: float) -> set[int]:
-    """Tokens with at least p times the probability of the most likely one."""
-    return set(np.flatnonzero(probabilities >= p * probabilities.max()).tolist())
-
-
-def distribution(logits: np.ndarray, sampling: Sampling, seen: list[int]) -> np.ndarray:
-    """The probability of each token, by the definitions one after the other."""
-    probabilities = softmax(penalised(logits, sampling.repetition_penalty, seen) / sampling.temperature)
-    for keep in (
-        lambda left: top_k(left, sampling.top_k),
-        lambda left: top_p(left, sampling.top_p),
-        lambda left: min_p(left, sampling.min_p),
-    ):
-        kept = keep(probabilities)
-        probabilities = np.array([value if i in kept else 0.0 for i, value in enumerate(probabilities)])
-        probabilities /= probabilities.sum()
-    return probabilities
-
-
-def logits_of(seed: int, size: int = 16, spread: float = 1.5) -> torch.Tensor:
-    return torch.randn(size, generator=torch.Generator().manual_seed(seed)) * spread
-
-
-def draws(logits: torch.Tensor, sampling: Sampling, seen: list[int], count: int) -> Counter[int]:
-    generator = torch.Generator().manual_seed(1)
-    return Counter(choose(logits, sampling, seen, generator)[0] for _ in range(count))
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"temperature": 0.4},
-        {"temperature": 3.0},
-        {"top_k": 1},
-        {"top_k": 5},
-        {"top_k": 16},
-        {"top_k": 99},
-        {"top_p": 0.8},
-        {"top_p": 0.3},
-        {"top_p": 1e-6},
-        {"min_p": 0.1},
-        {"min_p": 0.5},
-        {"min_p": 1.0},
-        {"repetition_penalty": 1.7},
-        {"repetition_penalty": 0.6},
-        {"temperature": 1.5, "top_k": 9, "top_p": 0.9, "min_p": 0.05, "repetition_penalty": 1.3},
-        {"temperature": 0.5, "top_k": 6, "top_p": 0.7},
-        {"temperature": 2.0, "top_p": 0.9, "min_p": 0.3},
-    ],
-    ids=str,
-)
-def test_sampling_by_definition(options: dict[str, Any]) -> None:
-    """Oracle: the distribution by the definitions: tokens outside never come, each within as often as it should."""
-    count, seen = 1500, [0, 3, 3, 7]
-    sampling = Sampling(**{"temperature": 1.0} | options)
-    for seed in (0, 1):
-        logits = logits_of(seed)
-        expected = distribution(logits.double().numpy(), sampling, seen)
-        found = draws(logits, sampling, seen, count)
-        # A token that is expected less than ten times in all may well not come.
-        assert {i for i in range(16) if expected[i] * count >= 10} <= set(found) <= set(np.flatnonzero(expected))
-        for token, p in enumerate(expected):
-            deviation = np.sqrt(count * p * (1 - p))
-            assert abs(found[token] - count * p) <= SAMPLING_DEVIATIONS * max(deviation, 1)
-
-
-@pytest.mark.parametrize("size", [1, 2, 500])
-def test_greedy_is_the_most_likely_token(size: int) -> None:
-    """Oracle: numpy's argmax, also after a penalty; what narrows the choice changes nothing."""
-    for seed in range(10):
-        logits, seen = logits_of(seed, size), [0, size // 2, size - 1]
-        generator = torch.Generator()
-        before = generator.get_state()
-        for penalty in (1.0, 3.0):
-            best = int(penalised(logits.double().numpy(), penalty, seen).argmax())
-            for more in ({}, {"top_k": 2, "top_p": 0.5, "min_p": 0.9}):
-                sampling = Sampling(repetition_penalty=penalty, **more)
-                assert choose(logits, sampling, seen, generator)[0] == best
-        assert torch.equal(generator.get_state(), before)
-
-
-def test_penalty_moves_both_signs_away() -> None:
-    """Oracle: by hand: 4 / 2 falls below 3, and -1 * 2 below -1.5."""
-    greedy = Sampling(repetition_penalty=2.0)
-    assert choose(torch.tensor([4.0, 3.0, 1.0]), greedy, [0, 0], torch.Generator())[0] == 1
-    assert choose(torch.tensor([-1.0, -1.5, -9.0]), greedy, [0], torch.Generator())[0] == 1
-    assert choose(torch.tensor([4.0, 3.0, 1.0]), greedy, [], torch.Generator())[0] == 0
-
-
-def test_top_p_reaches_exactly() -> None:
-    """Oracle: by hand: of four equal tokens two reach one half, and three anything above it."""
-    equal = torch.zeros(4)
-    for p, size in ((0.25, 1), (0.5, 2), (0.51, 3), (0.75, 3), (0.76, 4)):
-        assert len(draws(equal, Sampling(temperature=1.0, top_p=p), [], 200)) == size
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_logprob_is_of_the_raw_logits(dtype: torch.dtype) -> None:
-    """Oracle: log softmax of the logits in float64, whatever narrowed the choice."""
-    generator = torch.Generator().manual_seed(0)
-    for seed in range(5):
-        logits = logits_of(seed, 200).to(dtype)
-        exact = logits.double().numpy()
-        expected = exact - exact.max() - np.log(np.exp(exact - exact.max()).sum())
-        for options in ({}, {"temperature": 0.7, "top_k": 20, "top_p": 0.9, "min_p": 0.02, "repetition_penalty": 1.5}):
-            token, logprob = choose(logits, Sampling(**options), [1, 2], generator)
-            assert abs(logprob - expected[token]) <= RELATIVE_OP[torch.float32] * np.abs(expected).max()
-
-
-def test_logits_are_left_as_they_were() -> None:
-    """Oracle: a copy."""
-    logits = logits_of(0)
-    kept = logits.clone()
-    everything = Sampling(temperature=0.5, top_k=3, top_p=0.5, min_p=0.1, repetition_penalty=2.0)
-    choose(logits, everything, [0, 1, 2], torch.Generator())
-    assert torch.equal(logits, kept)
-
-
-# --- stop texts --------------------------------------------------------------------------------------------
-
-
-def pushed(stops: list[str], parts: list[str]) -> tuple[str, bool]:
-    """What is shown of `parts` in all, and whether a stop was found; what is held is the beginning of a stop."""
-    texts, shown, seen = StopTexts(stops), "", ""
-    for part in parts:
-        new, stopped = texts.push(part)
-        shown, seen = shown + new, seen + part
-        assert not any(stop in shown for stop in stops)
-        if stopped:
-            return shown, True
-        held = seen.removeprefix(shown)
-        assert shown + held == seen
-        assert not held or any(stop.startswith(held) and stop != held for stop in stops)
-    return shown + texts.flush(), False
-
-
-letters = st.text("ab\n", max_size=30)
-stop = st.text("ab\n", min_size=1, max_size=5)
-
-
-def cut(text: str, at: list[int]) -> list[str]:
-    bounds = [0, *sorted(min(i, len(text)) for i in at), len(text)]
-    return [text[a:b] for a, b in pairwise(bounds)]
-
-
-cuts = st.lists(st.integers(0, 30), max_size=12)
-
-
-@properties
-@given(letters, stop, cuts)
-def test_one_stop(text: str, one: str, at: list[int]) -> None:
-    """Oracle: str.partition, for any cut of the text into pieces, empty ones too."""
-    before, found, _ = text.partition(one)
-    assert pushed([one], cut(text, at)) == (before, bool(found))
-
-
-@properties
-@given(letters, st.lists(stop, max_size=4))
-def test_several_stops_letter_by_letter(text: str, stops: list[str]) -> None:
-    """Oracle: the shortest beginning of the text that ends with a stop, without the longest stop it ends with."""
-    ends = [n for n in range(1, len(text) + 1) if text[:n].endswith(tuple(stops))]
-    if not ends:
-        assert pushed(stops, list(text)) == (text, False)
-    else:
-        longest = max(len(one) for one in stops if text[: ends[0]].endswith(one))
-        assert pushed(stops, list(text)) == (text[: ends[0] - longest], True)
-
-
-@properties
-@given(letters, st.lists(stop, max_size=4), cuts)
-def test_several_stops_in_pieces(text: str, stops: list[str], at: list[int]) -> None:
-    """Oracle: the text up to a stop in it, or all of it; letter by letter it is never shorter."""
-    shown, stopped = pushed(stops, cut(text, at))
-    assert stopped == any(one in text for one in stops)
-    assert text.startswith(shown)
-    assert text[len(shown) :].startswith(tuple(stops)) if stopped else shown == text
-    assert pushed(stops, list(text))[0].startswith(shown)
+from tests.tolerances import RELATIVE_LOGITS
 
 
 class Letters:
@@ -253,9 +35,6 @@ class Letters:
 
 def letter(token: int) -> str:
     return chr(0x100 + token)
-
-
-# --- whole generations -------------------------------------------------------------------------------------
 
 
 @cache

@@ -48,7 +48,7 @@ _PATIENCE_S = 1.0
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A function to call with (done, total): shows a bar on standard error once a second has passed."""
+    """A function to call with (done, total): shows a bar on a terminal's standard error once a second has passed."""
     bar = Progress(
         TextColumn(what), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(),
         console=err, transient=True,
@@ -58,7 +58,8 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
     def step(done: int, total: int) -> None:
         bar.update(task, completed=done, total=total)
-        if not bar.live.is_started and done < total and time.monotonic() - begun > _PATIENCE_S:
+        late = done < total and time.monotonic() - begun > _PATIENCE_S
+        if late and err.is_terminal and not bar.live.is_started:
             bar.start()
 
     try:
