@@ -1,10 +1,7 @@
-"""GGUF files: llama.cpp's own, every storage type, and files that are none."""
+"""GGUF files: llama.cpp's own, every storage type, tokenizers; the file stays as it is."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
@@ -16,56 +13,20 @@ from safetensors.torch import load_file
 
 import braidlm
 from braidlm.api import LanguageModel
-from braidlm.errors import BraidError, CheckpointError, InputError, SpecError
+from braidlm.errors import CheckpointError
 from braidlm.gguf import GgufFile
+from tests.gguf_files import GOLDEN, numbers, parts, path_of, refused, write
 from tests.tolerances import RELATIVE_A_LOG, RELATIVE_LOGITS
 
-GOLDEN = Path(__file__).parent / "golden"
 BESIDE = {"llama": "llama", "mamba": "mamba", "mamba2": "mamba2", "granitehybrid": "granitemoehybrid"}
 QUANTIZED = (Kind.Q8_0, Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q5_1, Kind.TQ1_0, Kind.TQ2_0, Kind.MXFP4)
 # The gguf package reads these but does not make them; any bytes mean something.
 READ_ONLY = (Kind.Q2_K, Kind.Q3_K, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K, Kind.IQ4_NL, Kind.IQ4_XS)
 
-Tensors = Mapping[str, np.ndarray | tuple[np.ndarray, Kind]]
-
-
-def path_of(name: str) -> Path:
-    return GOLDEN / "gguf" / f"{name}.gguf"
-
 
 @cache
 def converted(name: str) -> LanguageModel:
     return braidlm.load(path_of(name))
-
-
-def write(path: Path, arch: str, metadata: Mapping[str, tuple[Any, Any]], tensors: Tensors) -> Path:
-    """A GGUF file; a tensor is numbers, or bytes and what they are."""
-    writer = gguf.GGUFWriter(path, arch)
-    for key, (value, kind) in metadata.items():
-        writer.add_key_value(key, value, kind)
-    for name, tensor in tensors.items():
-        if isinstance(tensor, tuple):
-            writer.add_tensor(name, tensor[0], raw_dtype=tensor[1])
-        else:
-            writer.add_tensor(name, tensor)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
-def parts(name: str) -> tuple[str, dict[str, tuple[Any, Any]], dict[str, Any]]:
-    """Architecture, metadata and tensors of one of llama.cpp's files."""
-    reader = gguf.GGUFReader(path_of(name))
-    fields = {key: (field.contents(), field.types[0]) for key, field in reader.fields.items()}
-    arch, _ = fields.pop("general.architecture")
-    own = {key: value for key, value in fields.items() if not key.startswith("GGUF.")}
-    return arch, own, {tensor.name: np.array(tensor.data) for tensor in reader.tensors}
-
-
-def numbers(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
 def one(path: Path, tensor: np.ndarray, kind: Kind | None = None) -> GgufFile:
@@ -77,17 +38,6 @@ def same_bits(found: torch.Tensor, expected: np.ndarray) -> bool:
     """Equal in shape, kind and every bit, so that nan is nan."""
     raw = found.contiguous().view(torch.uint8).numpy().tobytes()
     return tuple(found.shape) == expected.shape and found.numpy().dtype == expected.dtype and raw == expected.tobytes()
-
-
-def refused(act: Callable[[], Any], kind: type[BraidError], *words: str) -> None:
-    with pytest.raises(kind) as caught:
-        act()
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
-
-
-# --- llama.cpp's files ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", BESIDE)
@@ -139,9 +89,6 @@ def test_description_of_converted_checkpoints(name: str) -> None:
     assert ours.slots == theirs.slots
     for length in (0, 7, 1000):
         assert ours.state_bytes(length) == theirs.state_bytes(length)
-
-
-# --- storage types -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", QUANTIZED, ids=lambda kind: kind.name)
@@ -242,127 +189,6 @@ def test_a_bfloat16_model(tmp_path: Path) -> None:
         assert torch.equal(parameter, expected[name])
 
 
-# --- files that are wrong ------------------------------------------------------------------------------------
-
-
-def test_truncated_files(tmp_path: Path) -> None:
-    """Oracle: any cut, in header, metadata, table or tensors, is refused in one sentence with the file's name."""
-    whole = path_of("mamba").read_bytes()
-    file = tmp_path / "cut.gguf"
-    for cut in (0, 1, 3, 4, 7, 8, 16, 23, 24, 25, 40, 100, 500, 1000, 2000, 3000, len(whole) // 2, len(whole) - 1):
-        file.write_bytes(whole[:cut])
-        refused(lambda: braidlm.load(file), CheckpointError, "cut.gguf", "truncated, damaged or no GGUF file")
-
-
-def test_foreign_files(tmp_path: Path) -> None:
-    """Oracle: whatever is no GGUF file is refused in one sentence with the file's name."""
-    file = tmp_path / "foreign"
-    later_version = b"GGUF" + (99).to_bytes(4, "little") + bytes(100)
-    for content in (
-        b"hello, world\n" * 100,
-        bytes(1000),
-        b"\xff" * 1000,
-        b"GGUF" * 100,
-        b"GGUF" + b"\xff" * 100,
-        later_version,
-        (GOLDEN / "llama" / "model.safetensors").read_bytes(),
-        (GOLDEN / "mamba_original" / "pytorch_model.bin").read_bytes(),
-    ):
-        file.write_bytes(content)
-        refused(lambda: braidlm.load(file), CheckpointError, "foreign", "no GGUF file")
-
-
-def test_changed_bytes(tmp_path: Path) -> None:
-    """Oracle: a byte of the header or the tables is wrong: the file loads, or is refused as braidlm refuses."""
-    whole, random = path_of("mamba").read_bytes(), np.random.default_rng(3)
-    file, outcomes = tmp_path / "changed.gguf", Counter()
-    for _ in range(60):
-        damaged = bytearray(whole)
-        damaged[random.integers(3000)] ^= 1 << random.integers(8)
-        file.write_bytes(damaged)
-        outcomes[outcome(file)] += 1
-    assert outcomes.keys() == {"", "one sentence"}
-
-
-def outcome(file: Path) -> str:
-    """How loading ends."""
-    try:
-        braidlm.load(file)
-    except BraidError as error:
-        return "several lines" if "\n" in str(error) else "one sentence"
-    return ""
-
-
-def test_missing_files(tmp_path: Path) -> None:
-    """Oracle: the path is named."""
-    gone = tmp_path / "gone.gguf"
-    refused(lambda: GgufFile(gone), CheckpointError, str(gone), "does not exist")
-    refused(lambda: braidlm.load(gone), InputError, str(gone))
-
-
-def test_unsupported_architecture(tmp_path: Path) -> None:
-    """Oracle: the name in the file and the list of architectures that are supported."""
-    file = write(tmp_path / "file.gguf", "rwkv7", {}, {"token_embd.weight": numbers(4, 4)})
-    refused(lambda: braidlm.load(file), SpecError, "'rwkv7'", "granitehybrid, llama, mamba, mamba2")
-
-
-def test_no_architecture(tmp_path: Path) -> None:
-    """Oracle: without that key a file is none that can be loaded."""
-    file = write(tmp_path / "file.gguf", "llama", {}, {"token_embd.weight": numbers(4, 4)})
-    file.write_bytes(file.read_bytes().replace(b"general.architecture", b"general.surprising__"))
-    refused(lambda: braidlm.load(file), CheckpointError, "file.gguf")
-
-
-@pytest.mark.parametrize(
-    ("name", "key"),
-    [
-        ("llama", "llama.block_count"),
-        ("llama", "llama.embedding_length"),
-        ("llama", "llama.attention.layer_norm_rms_epsilon"),
-        ("llama", "llama.attention.head_count"),
-        ("llama", "llama.feed_forward_length"),
-        ("mamba", "mamba.ssm.inner_size"),
-        ("mamba", "mamba.ssm.time_step_rank"),
-        ("mamba2", "mamba2.ssm.state_size"),
-    ],
-)
-def test_missing_metadata(name: str, key: str, tmp_path: Path) -> None:
-    """Oracle: the key is named, as it is called after the architecture."""
-    arch, metadata, tensors = parts(name)
-    del metadata[key]
-    file = write(tmp_path / "file.gguf", arch, metadata, tensors)
-    refused(lambda: braidlm.load(file), CheckpointError, f"'{key.removeprefix(f'{arch}.')}'")
-
-
-@pytest.mark.parametrize("name", ["token_embd.weight", "blk.2.ffn_up.weight", "output_norm.weight"])
-def test_missing_tensors(name: str, tmp_path: Path) -> None:
-    """Oracle: the tensor is named."""
-    arch, metadata, tensors = parts("llama")
-    del tensors[name]
-    refused(lambda: braidlm.load(write(tmp_path / "f.gguf", arch, metadata, tensors)), CheckpointError, name)
-
-
-def test_other_wrong_tensors(tmp_path: Path) -> None:
-    """Oracle: a tensor too many and one of the wrong shape are named."""
-    arch, metadata, tensors = parts("llama")
-    more = tensors | {"blk.0.surprise": numbers(3)}
-    refused(lambda: braidlm.load(write(tmp_path / "a.gguf", arch, metadata, more)), CheckpointError, "blk.0.surprise")
-    wrong = tensors | {"output_norm.weight": numbers(63)}
-    file = write(tmp_path / "b.gguf", arch, metadata, wrong)
-    refused(lambda: braidlm.load(file), CheckpointError, "output_norm.weight", "[63]", "[64]")
-
-
-def test_scaling_that_is_not_supported(tmp_path: Path) -> None:
-    """Oracle: the name in the file."""
-    arch, metadata, tensors = parts("llama")
-    del tensors["rope_freqs.weight"]
-    metadata["llama.rope.scaling.type"] = ("yarn", GGUFValueType.STRING)
-    refused(lambda: braidlm.load(write(tmp_path / "f.gguf", arch, metadata, tensors)), SpecError, "'yarn'")
-
-
-# --- the file stays as it is ---------------------------------------------------------------------------------
-
-
 def test_writing_to_a_tensor_leaves_the_file(tmp_path: Path) -> None:
     """Oracle: the file's bytes; tensors are views of it that can be written to all the same."""
     path = tmp_path / "copy.gguf"
@@ -383,9 +209,6 @@ def test_plain_tensors_are_not_copied() -> None:
     """Oracle: one memory under two tensors."""
     file = GgufFile(path_of("llama"))
     assert file.get("output.weight").data_ptr() == file.get("output.weight").data_ptr()
-
-
-# --- tokenizers in files -------------------------------------------------------------------------------------
 
 
 def test_tokenizer_in_a_file(tmp_path: Path) -> None:

@@ -1,14 +1,11 @@
-"""Descriptions of models: what is refused and how, JSON there and back, sizes of states."""
+"""Descriptions of models: what is refused and how, sizes of states."""
 
-import json
-import math
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 from typing import Any
 
 import pytest
 
-from braidlm.errors import SpecError
 from braidlm.slots import PAGE_TOKENS
 from braidlm.spec import (
     Attention,
@@ -19,9 +16,7 @@ from braidlm.spec import (
     Llama3Scaling,
     Mamba,
     Mamba2,
-    Mixer,
     Mlp,
-    ModelSpec,
     Moe,
     Norm,
     NtkScaling,
@@ -29,192 +24,8 @@ from braidlm.spec import (
     Rope,
     mixer_kinds,
 )
-from tests.families.tiny import TINY, tiny
-
-NAN, INF = math.nan, math.inf
-
-ATTENTION: dict[str, Any] = {"heads": 4, "kv_heads": 2, "head_dim": 8}
-MAMBA: dict[str, Any] = {"inner": 32, "d_state": 4, "dt_rank": 2}
-MAMBA2: dict[str, Any] = {"heads": 4, "head_dim": 8, "d_state": 5}
-HYENA: dict[str, Any] = {"d_state": 2, "filters": 8}
-LLAMA3: dict[str, Any] = {
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_positions": 64,
-}
-
-MIXERS: dict[str, Mixer] = {
-    "attention": Attention(**ATTENTION),
-    "attention with everything": Attention(
-        **ATTENTION,
-        value_dim=6,
-        rope=Rope(base=5e5, dims=6, scaling=FactorScaling(factors=(1.0, 2.5, 8.0))),
-        window=9,
-        pinned=3,
-        scale=0.3,
-        qkv_bias=True,
-        out_bias=True,
-    ),
-    "attention, ntk": Attention(**ATTENTION, rope=Rope(base=1e4, dims=4, scaling=NtkScaling(factor=3.5))),
-    "attention, linear": Attention(**ATTENTION, rope=Rope(base=1e4, dims=8, scaling=LinearScaling(factor=2))),
-    "attention, llama3": Attention(**ATTENTION, rope=Rope(base=1e4, dims=8, scaling=Llama3Scaling(**LLAMA3))),
-    "mamba": Mamba(**MAMBA),
-    "mamba with everything": Mamba(**MAMBA, conv=2, conv_bias=False, proj_bias=True, inner_norms=True),
-    "mamba2": Mamba2(**MAMBA2),
-    "mamba2 with everything": Mamba2(
-        **MAMBA2, groups=2, conv=3, conv_bias=False, proj_bias=True, dt_min=0.01, dt_max=0.5
-    ),
-    "hyena": Hyena(**HYENA),
-    "hyena with everything": Hyena(**HYENA, conv=2, heads=4, conv_bias=False),
-    "parallel, mamba": Parallel(attention=Attention(**ATTENTION), ssm=Mamba(**MAMBA)),
-    "parallel, mamba2": Parallel(attention=Attention(**ATTENTION, window=5), ssm=Mamba2(**MAMBA2)),
-}
-
-
-def model(*mixers: Mixer, **more: Any) -> ModelSpec:
-    """A model of width 32 with these mixers."""
-    blocks = tuple(Block(mixer=mixer) for mixer in mixers)
-    return ModelSpec(**{"vocab": 50, "width": 32, "blocks": blocks, "norm": Norm(eps=1e-5)} | more)
-
-
-def own() -> Attention:
-    return Attention(**ATTENTION, window=8, pinned=2)
-
-
-def sharing(owner: Any, **more: Any) -> Attention:
-    return replace(own(), kv_from=owner, **more)
-
-
-def through_text(spec: ModelSpec) -> ModelSpec:
-    return ModelSpec.from_json(json.loads(json.dumps(spec.to_json(), allow_nan=False)))
-
-
-def set_in(data: Any, path: tuple[Any, ...], value: Any) -> Any:
-    """`data` with `value` at `path`; `...` takes the entry away."""
-    place = data
-    for step in path[:-1]:
-        place = place[step]
-    if value is ...:
-        del place[path[-1]]
-    else:
-        place[path[-1]] = value
-    return data
-
-
-def refusal(make: Callable[[], Any]) -> str:
-    """The one sentence in which `make` is refused."""
-    with pytest.raises(SpecError) as caught:
-        make()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-@pytest.mark.parametrize("family", TINY)
-@pytest.mark.parametrize("seed", range(6))
-def test_json_round_trip_of_every_family(family: str, seed: int) -> None:
-    """Oracle: the description itself, equal in every field and in the slots made from it."""
-    spec = tiny(family, seed)
-    again = through_text(spec)
-    assert again == spec
-    assert again.slots == spec.slots
-    assert hash(again) == hash(spec)
-    assert again.to_json() == spec.to_json()
-
-
-@pytest.mark.parametrize("mixer", MIXERS)
-def test_json_round_trip_of_every_mixer(mixer: str) -> None:
-    """Oracle: the description itself; each kind of mixer with its defaults and with every field set."""
-    ffn = Moe(experts=4, top_k=3, hidden=7, shared=Mlp(hidden=5, activation="gelu", bias=True))
-    block = Block(mixer=MIXERS[mixer], ffn=ffn, residual_scale=0.22)
-    more = {"tied": True, "embed_scale": 12.0, "logit_scale": 0.25, "prefix_tokens": 3, "max_positions": 99}
-    spec = model(blocks=(block,), norm=Norm(eps=1e-6, eps_outside_root=True), **more)
-    assert through_text(spec) == spec
-
-
-def test_json_of_shared_keys() -> None:
-    """Oracle: the description itself; index 0 as owner is not taken for a default."""
-    spec = model(own(), sharing(0), sharing(0, window=4, pinned=1))
-    assert through_text(spec) == spec
-    assert spec.to_json()["blocks"][1]["mixer"]["kv_from"] == 0
-
-
-def test_json_says_no_defaults() -> None:
-    """Oracle: the JSON written out by hand."""
-    mixer = {"kind": "Hyena", "d_state": 2, "filters": 8, "heads": 4}
-    assert model(Hyena(**HYENA, heads=4), tied=True).to_json() == {
-        "kind": "ModelSpec",
-        "vocab": 50,
-        "width": 32,
-        "blocks": [{"kind": "Block", "mixer": mixer}],
-        "norm": {"kind": "Norm", "eps": 1e-5},
-        "tied": True,
-    }
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "words"),
-    [
-        # unknown fields
-        (("surprise",), 1, ["spec has", "'surprise'", "ModelSpec", "max_positions"]),
-        (("norm", "surprise"), 1, ["spec.norm has", "'surprise'", "Norm", "eps_outside_root"]),
-        (("blocks", 1, "mixer", "surprise"), 1, ["spec.blocks[1].mixer has", "'surprise'", "Mamba2", "dt_max"]),
-        (("blocks", 0, "mixer", "rope", "surprise"), 1, ["spec.blocks[0].mixer.rope has", "'surprise'", "Rope"]),
-        (("_slots",), [], ["spec has", "'_slots'"]),
-        # unknown kinds
-        (("blocks", 1, "mixer", "kind"), "Rwkv", ["spec.blocks[1].mixer", "'Rwkv'", "Attention", "Mamba2", "Hyena"]),
-        (("blocks", 1, "mixer", "kind"), "Mlp", ["spec.blocks[1].mixer", "'Mlp'", "Parallel"]),
-        (("blocks", 1, "mixer", "kind"), ..., ["spec.blocks[1].mixer", "None", "Attention"]),
-        (("blocks", 0, "ffn", "kind"), "Glu", ["spec.blocks[0].ffn", "'Glu'", "Mlp", "Moe"]),
-        (("blocks", 0, "mixer", "rope", "scaling", "kind"), "Yarn", ["rope.scaling", "'Yarn'", "Llama3Scaling"]),
-        # missing fields
-        (("vocab",), ..., ["spec lacks", "'vocab'", "ModelSpec"]),
-        (("norm", "eps"), ..., ["spec.norm lacks", "'eps'", "Norm"]),
-        (("blocks", 1, "mixer", "heads"), ..., ["spec.blocks[1].mixer lacks", "'heads'", "Mamba2"]),
-        (("blocks", 0, "mixer", "rope", "scaling", "factor"), ..., ["rope.scaling lacks", "'factor'"]),
-        # wrong types
-        (("vocab",), "50", ["spec.vocab is '50'", "int"]),
-        (("vocab",), 50.0, ["spec.vocab is 50.0", "int"]),
-        (("vocab",), True, ["spec.vocab is True", "int"]),
-        (("vocab",), None, ["spec.vocab is None", "int"]),
-        (("tied",), 1, ["spec.tied is 1", "bool"]),
-        (("norm",), 1e-5, ["spec.norm is 1e-05", "Norm"]),
-        (("norm",), [], ["spec.norm is []", "Norm"]),
-        (("norm", "eps"), True, ["spec.norm.eps is True", "float"]),
-        (("norm", "eps"), None, ["spec.norm.eps is None", "float"]),
-        (("blocks",), {}, ["spec.blocks is {}", "list"]),
-        (("blocks",), None, ["spec.blocks is None", "list"]),
-        (("blocks", 1), 7, ["spec.blocks[1] is 7", "Block"]),
-        (("blocks", 1, "mixer"), None, ["spec.blocks[1].mixer", "None", "Mamba"]),
-        (("blocks", 1, "mixer"), "Mamba2", ["spec.blocks[1].mixer is 'Mamba2'", "object of kind Mamba2"]),
-        (("blocks", 1, "mixer", "dt_max"), "inf", ["spec.blocks[1].mixer.dt_max is 'inf'", "float"]),
-        (("blocks", 0, "mixer", "window"), 3.5, ["spec.blocks[0].mixer.window is 3.5", "int"]),
-        (("blocks", 0, "ffn", "activation"), "relu", ["spec.blocks[0].ffn.activation is 'relu'", "'silu'", "'gelu'"]),
-        (("blocks", 0, "ffn", "activation"), ["silu"], ["spec.blocks[0].ffn.activation is ['silu']", "'gelu'"]),
-        # right types, wrong values
-        (("vocab",), 0, ["ModelSpec.vocab is 0", "positive whole number"]),
-        (("norm", "eps"), NAN, ["Norm.eps is nan", "positive finite number"]),
-        (("blocks",), [], ["ModelSpec.blocks is ()", "at least one block"]),
-    ],
-)
-def test_wrong_json_is_refused(path: tuple[Any, ...], value: Any, words: list[str]) -> None:
-    """Oracle: the place in the JSON, what stands there, and what would be right, by hand."""
-    rope = Rope(base=1e4, dims=8, scaling=LinearScaling(factor=2.0))
-    attention = Attention(**ATTENTION, rope=rope)
-    blocks = (Block(mixer=attention, ffn=Mlp(hidden=9)), Block(mixer=Mamba2(**MAMBA2)))
-    data = set_in(model(blocks=blocks).to_json(), path, value)
-    message = refusal(lambda: ModelSpec.from_json(data))
-    for word in words:
-        assert word in message
-
-
-@pytest.mark.parametrize("data", [None, 3, "spec", []])
-def test_json_that_is_no_object(data: Any) -> None:
-    """Oracle: what was given, and that an object is wanted."""
-    message = refusal(lambda: ModelSpec.from_json(data))
-    assert repr(data) in message
-    assert "object of kind ModelSpec" in message
-
+from tests.families.tiny import tiny
+from tests.specs import ATTENTION, HYENA, INF, LLAMA3, MAMBA, MAMBA2, MIXERS, NAN, model, own, refusal, sharing
 
 SIZES: list[tuple[type, dict[str, Any], tuple[str, ...]]] = [
     (Attention, ATTENTION, ("heads", "kv_heads", "head_dim", "value_dim", "window")),
