@@ -8,7 +8,7 @@ Legend: T = packed tokens of all rows, R = rows, D = width, V = vocabulary.
 
 import json
 from collections.abc import Collection, Iterator
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,8 +47,8 @@ class Block(nn.Module):
         form = spec.blocks[index]
         self.scale = form.residual_scale
         self.mixer_norm = RmsNorm(spec.width, spec.norm)
-        self.mixer = mixers.build(form.mixer, spec)
-        self.ffn = None if form.ffn is None else ffn.build(form.ffn, spec.width)
+        self.mixer: Any = mixers.build(form.mixer, spec)
+        self.ffn: Any = None if form.ffn is None else ffn.build(form.ffn, spec.width)
         if self.ffn is not None:
             self.ffn_norm = RmsNorm(spec.width, spec.norm)
 
