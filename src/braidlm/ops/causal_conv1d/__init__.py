@@ -9,10 +9,12 @@ Legend: T = packed tokens, R = rows, C = channels, K = taps.
 from torch import Tensor
 
 from .. import dispatch
+from ..native_loader import why_not
 from ..segments import Carried, Segments
-from . import reference
+from . import native, reference
 
 dispatch.register("causal_conv1d", "reference", reference.causal_conv1d)
+dispatch.register("causal_conv1d", "native", native.causal_conv1d, why_not)
 
 
 def causal_conv1d(

@@ -41,7 +41,8 @@ template <int N, class Body>
   unrolled(body, std::make_integer_sequence<int, N>{});
 }
 
-inline Floats splat(float x) { return Floats{} + x; }
+// Subtracting zero, unlike adding it, changes no number and costs nothing.
+inline Floats splat(float x) { return x - Floats{}; }
 
 // a b + c with one rounding where the processor can; where a sum must not depend on what the
 // compiler makes of the code around it.

@@ -13,10 +13,12 @@ Channel d uses filter d // (D / F).
 from torch import Tensor
 
 from .. import dispatch
+from ..native_loader import why_not
 from ..segments import Carried, Segments
-from . import reference
+from . import native, reference
 
 dispatch.register("gated_conv", "reference", reference.gated_conv)
+dispatch.register("gated_conv", "native", native.gated_conv, why_not)
 
 
 def gated_conv(

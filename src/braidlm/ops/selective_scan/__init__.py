@@ -9,10 +9,12 @@ Legend: T = packed tokens, R = rows, E = channels, N = states a channel.
 from torch import Tensor
 
 from .. import dispatch
+from ..native_loader import why_not
 from ..segments import Carried, Segments
-from . import reference
+from . import native, reference
 
 dispatch.register("selective_scan", "reference", reference.selective_scan)
+dispatch.register("selective_scan", "native", native.selective_scan, why_not)
 
 
 def selective_scan(

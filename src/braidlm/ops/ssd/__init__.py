@@ -10,10 +10,12 @@ Head h uses group h // (H / G).
 from torch import Tensor
 
 from .. import dispatch
+from ..native_loader import why_not
 from ..segments import Carried, Segments
-from . import reference
+from . import native, reference
 
 dispatch.register("ssd", "reference", reference.ssd)
+dispatch.register("ssd", "native", native.ssd, why_not)
 
 
 def ssd(

@@ -1,0 +1,57 @@
+// Copies between sequences in memory and small tiles of floats, which kernels work on: any dtype,
+// any stride, and any number of channels end here.
+#pragma once
+
+#include "vec.h"
+
+namespace braidlm::BRAIDLM_LEVEL {
+
+// `n` up to the next multiple of `unit`.
+inline int64_t padded(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+// A part of one row of a sequence: tokens by channels.
+struct Part {
+  int64_t row, token, tokens, channel, channels;
+};
+
+template <class T>
+inline void read_rows(const T* from, int64_t stride, const Part& part, float* tile, int64_t width) {
+  for (int64_t t = 0; t < part.tokens; ++t, from += stride, tile += width) {
+    int64_t c = 0;
+    for (; c + kLanes <= part.channels; c += kLanes) store(tile + c, load(from + c));
+    if (c < part.channels) {
+      store(tile + c, load_part(from + c, int(part.channels - c)));
+      c += kLanes;
+    }
+    for (; c < width; c += kLanes) store(tile + c, Floats{});
+  }
+}
+
+// Fills `tile` [tokens, width], zero beyond the channels; width is a multiple of kLanes.
+inline void read(const Sequence& from, const Part& part, float* tile, int64_t width) {
+  const int64_t first = part.row * from.row + part.token * from.token + part.channel;
+  if (from.dtype == Dtype::kFloat)
+    read_rows(static_cast<const float*>(from.data) + first, from.token, part, tile, width);
+  else
+    read_rows(static_cast<const BFloat16*>(from.data) + first, from.token, part, tile, width);
+}
+
+template <class T>
+inline void write_rows(T* to, int64_t stride, const Part& part, const float* tile, int64_t width) {
+  for (int64_t t = 0; t < part.tokens; ++t, to += stride, tile += width) {
+    int64_t c = 0;
+    for (; c + kLanes <= part.channels; c += kLanes) store(to + c, load(tile + c));
+    if (c < part.channels) store_part(to + c, load(tile + c), int(part.channels - c));
+  }
+}
+
+// The inverse of `read`.
+inline void write(const Sequence& to, const Part& part, const float* tile, int64_t width) {
+  const int64_t first = part.row * to.row + part.token * to.token + part.channel;
+  if (to.dtype == Dtype::kFloat)
+    write_rows(static_cast<float*>(to.data) + first, to.token, part, tile, width);
+  else
+    write_rows(static_cast<BFloat16*>(to.data) + first, to.token, part, tile, width);
+}
+
+}  // namespace braidlm::BRAIDLM_LEVEL

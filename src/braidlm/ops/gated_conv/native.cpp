@@ -1,0 +1,117 @@
+// The convolution as its modal recurrence: 6 multiply-adds a mode and token, fewer than a transform
+// of any length needs, and no memory but the state. Lanes are channels; the state of a few modes
+// stays in registers while a block of time goes by.
+#include "native.h"
+
+#include "../csrc/staging.h"
+
+namespace braidlm::BRAIDLM_LEVEL {
+namespace {
+
+constexpr int64_t kTokens = 64, kBlock = kModalChannels;
+// Modes whose recurrences run side by side: as many as their constants leave registers for.
+constexpr int kTogether = 2;
+
+// Real and imaginary parts of one number a mode and channel, each [modes, kBlock].
+struct Planes {
+  float *re, *im;
+};
+
+struct Tiles {
+  float *u, *gate, *y;  // [kTokens, kBlock]
+  Planes poles, residues, state;
+};
+
+int64_t scratch(const GatedConv& op) { return 3 * kTokens * kBlock + 6 * op.modes * kBlock; }
+
+Tiles tiles_in(float* memory, const GatedConv& op) {
+  const int64_t tile = kTokens * kBlock, plane = op.modes * kBlock;
+  float* planes = memory + 3 * tile;
+  return {memory,
+          memory + tile,
+          memory + 2 * tile,
+          {planes, planes + plane},
+          {planes + 2 * plane, planes + 3 * plane},
+          {planes + 4 * plane, planes + 5 * plane}};
+}
+
+// Modes m ... m + M - 1 of one vector of channels, through the tokens of a block.
+template <int M>
+void march(const Tiles& tiles, int64_t tokens, int64_t channel, int64_t m) {
+  Floats re[M], im[M], pole_re[M], pole_im[M], residue_re[M], residue_im[M];
+  unrolled<M>([&](auto k) {
+    const int64_t i = (m + k) * kBlock + channel;
+    re[k] = load(tiles.state.re + i), im[k] = load(tiles.state.im + i);
+    pole_re[k] = load(tiles.poles.re + i), pole_im[k] = load(tiles.poles.im + i);
+    residue_re[k] = load(tiles.residues.re + i), residue_im[k] = load(tiles.residues.im + i);
+  });
+  for (int64_t i = channel; i < tokens * kBlock; i += kBlock) {
+    const Floats u = load(tiles.u + i);
+    Floats y = load(tiles.y + i);
+    unrolled<M>([&](auto k) {
+      const Floats next = pole_re[k] * re[k] + (u - pole_im[k] * im[k]);
+      im[k] = pole_re[k] * im[k] + pole_im[k] * re[k];
+      re[k] = next;
+      y += residue_re[k] * re[k];
+      y -= residue_im[k] * im[k];
+    });
+    store(tiles.y + i, y);
+  }
+  unrolled<M>([&](auto k) {
+    const int64_t i = (m + k) * kBlock + channel;
+    store(tiles.state.re + i, re[k]);
+    store(tiles.state.im + i, im[k]);
+  });
+}
+
+void tokens_of_block(const GatedConv& op, const Tiles& tiles, const Part& part) {
+  read(op.u, part, tiles.u, kBlock);
+  read(op.gate, part, tiles.gate, kBlock);
+  for (int64_t v = 0; v < part.channels; v += kLanes) {
+    const int lanes = int(part.channels - v < kLanes ? part.channels - v : kLanes);
+    const Floats d = load_part(op.d + part.channel + v, lanes);
+    const int64_t end = part.tokens * kBlock;
+    for (int64_t i = v; i < end; i += kBlock) store(tiles.y + i, d * load(tiles.u + i));
+    int64_t m = 0;
+    for (; m + kTogether <= op.modes; m += kTogether) march<kTogether>(tiles, part.tokens, v, m);
+    for (; m < op.modes; ++m) march<1>(tiles, part.tokens, v, m);
+    for (int64_t i = v; i < end; i += kBlock) store(tiles.y + i, load(tiles.gate + i) * load(tiles.y + i));
+  }
+  write(op.y, part, tiles.y, kBlock);
+}
+
+void block(const GatedConv& op, const Tiles& tiles, int64_t row, int64_t channel) {
+  const int64_t channels = op.channels - channel < kBlock ? op.channels - channel : kBlock;
+  const int64_t state = (row * op.channels + channel) * op.modes, share = op.channels / op.filters;
+  for (int64_t m = 0; m < op.modes; ++m)
+    for (int64_t e = 0; e < kBlock; ++e) {
+      const int64_t i = m * kBlock + e, inside = e < channels ? e : channels - 1;  // beyond, harmless copies
+      const int64_t filter = 2 * ((channel + inside) / share * op.modes + m);
+      tiles.poles.re[i] = op.poles[filter], tiles.poles.im[i] = op.poles[filter + 1];
+      tiles.residues.re[i] = op.residues[filter], tiles.residues.im[i] = op.residues[filter + 1];
+      const float* s = op.before + 2 * (state + inside * op.modes + m);
+      tiles.state.re[i] = s[0], tiles.state.im[i] = s[1];
+    }
+  for (int64_t t = 0; t < op.length; t += kTokens) {
+    const int64_t tokens = op.length - t < kTokens ? op.length - t : kTokens;
+    tokens_of_block(op, tiles, {row, t, tokens, channel, channels});
+  }
+  for (int64_t e = 0; e < channels; ++e)
+    for (int64_t m = 0; m < op.modes; ++m) {
+      float* s = op.after + 2 * (state + e * op.modes + m);
+      s[0] = tiles.state.re[m * kBlock + e], s[1] = tiles.state.im[m * kBlock + e];
+    }
+}
+
+void forward(const GatedConv& op, int64_t begin, int64_t end, float* memory) {
+  const Tiles tiles = tiles_in(memory, op);
+  const int64_t in_row = (op.channels + kBlock - 1) / kBlock;
+  for (int64_t i = begin; i < end; ++i) block(op, tiles, i / in_row, i % in_row * kBlock);
+}
+
+}  // namespace
+
+extern const GatedConvKernels gated_conv_kernels;
+const GatedConvKernels gated_conv_kernels = {scratch, forward};
+
+}  // namespace braidlm::BRAIDLM_LEVEL
