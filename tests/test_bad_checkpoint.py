@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import braidlm
-from braidlm import BraidError, describe
+from braidlm import BraidError, describe, loading
 from braidlm.errors import CheckpointError, InputError, SpecError, UnavailableError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -327,7 +327,7 @@ def test_sizes_that_no_memory_can_hold(checkpoint: Path) -> None:
     """Oracle: by hand: a table of 2^31 by 2^31 numbers has 2^64 bytes; with fewer rows it is counted."""
     sizes = {"vocab_size": 2**31, "hidden_size": 2**31, "head_dim": 16}
     edit_config(checkpoint, **sizes)
-    spec = braidlm.loading.read_spec(checkpoint)
+    spec = loading.read_spec(checkpoint)
     for act in (
         lambda: describe.size(spec),
         lambda: describe.weight_bytes(spec, torch.bfloat16),
@@ -339,4 +339,4 @@ def test_sizes_that_no_memory_can_hold(checkpoint: Path) -> None:
             act()
         assert "\n" not in str(caught.value)
     edit_config(checkpoint, **sizes | {"hidden_size": 64})
-    assert describe.size(braidlm.loading.read_spec(checkpoint)).embedding == 2**31 * 64
+    assert describe.size(loading.read_spec(checkpoint)).embedding == 2**31 * 64

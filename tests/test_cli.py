@@ -138,7 +138,7 @@ def test_doctor() -> None:
     """Oracle: an implementation for each operation, and the reason why it is not a faster one."""
     found = data("doctor")
     assert {row["operation"] for row in found["operations"]} >= {"attention", "selective_scan", "ssd", "gated_conv"}
-    assert all(row["implementation"] == "reference" and row["why"] for row in found["operations"])
+    assert all(row["implementation"] in ("native", "reference") and row["why"] for row in found["operations"])
     assert found["native extension"] == "loaded"
     assert "selective_scan" in braid("doctor").stdout
 
