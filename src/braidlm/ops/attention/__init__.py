@@ -12,8 +12,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from .. import dispatch
+from ..native_loader import why_not
 from ..segments import Segments
-from . import reference
+from . import native, reference
 
 
 class Visible(NamedTuple):
@@ -32,6 +33,7 @@ class Past(NamedTuple):
 
 
 dispatch.register("attention", "reference", reference.attention)
+dispatch.register("attention", "native", native.attention, why_not)
 
 
 def attention(

@@ -6,11 +6,12 @@ namespace braidlm::BRAIDLM_LEVEL {
 extern const NormKernels norm_kernels;
 extern const CausalConv1dKernels causal_conv1d_kernels;
 extern const PlanKernels plan_kernels;
+extern const AttentionKernels attention_kernels;
 extern const SsdKernels ssd_kernels;
 extern const GatedConvKernels gated_conv_kernels;
 extern const SelectiveScanKernels selective_scan_kernels;
 
 extern const Kernels kernels;
-const Kernels kernels = {&norm_kernels, &causal_conv1d_kernels, &plan_kernels, &ssd_kernels, &gated_conv_kernels, &selective_scan_kernels};
+const Kernels kernels = {&norm_kernels, &causal_conv1d_kernels, &plan_kernels, &attention_kernels, &ssd_kernels, &gated_conv_kernels, &selective_scan_kernels};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

@@ -1,0 +1,69 @@
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "../csrc/arrays.h"
+#include "../csrc/bindings.h"
+#include "../csrc/kernels.h"
+#include "../csrc/scratch.h"
+#include "../csrc/threads.h"
+
+namespace braidlm {
+namespace {
+
+// `groups` heads of keys and of values, at `positions` or from `first` on.
+Keys checked_keys(const Strided& k, const Strided& v, const int64_t* positions, int64_t first, const Attention& op) {
+  const int64_t count = size_of(k, 0);
+  const Keys keys = {checked_table(k, "k", count, op.groups * op.key), checked_table(v, "v", count, op.groups * op.value),
+                     positions, first, count};
+  if (keys.k.dtype != op.q.dtype || keys.v.dtype != op.q.dtype)
+    throw std::invalid_argument("keys and values must have the queries' dtype");
+  return keys;
+}
+
+void attention(Strided q, Strided k, Strided v, std::optional<Strided> past_k, std::optional<Strided> past_v,
+               std::optional<Array> positions, int64_t start, int64_t groups, int64_t key, int64_t value, double scale,
+               std::optional<int64_t> window, int64_t pinned, Strided y, int threads) {
+  const int64_t length = size_of(q, 0), width = size_of(q, 1);
+  if (key < 1 || value < 1 || groups < 1 || width % (groups * key))
+    throw std::invalid_argument("the queries' width must be a multiple of the keys'");
+  const int64_t heads = width / key, held = positions && positions->ndim() ? int64_t(positions->shape(0)) : 0;
+  Attention op = {};
+  op.q = checked_table(q, "q", length, width);
+  op.y = checked_table(y, "y", length, heads * value);
+  op.length = length, op.start = start, op.heads = heads, op.groups = groups, op.key = key, op.value = value;
+  op.window = std::clamp(window.value_or(kNoWindow), int64_t(1), kNoWindow);
+  op.pinned = std::clamp(pinned, int64_t(0), kNoWindow);
+  op.scale = float(scale);
+  op.now = checked_keys(k, v, nullptr, start, op);
+  if (op.now.count != length) throw std::invalid_argument("there must be as many new keys as queries");
+  if (start < 0 || start + length > kNoWindow) throw std::invalid_argument("positions must lie in [0, 2^30]");
+  if (positions) {
+    if (!past_k || !past_v) throw std::invalid_argument("positions come with keys and values");
+    op.past = checked_keys(*past_k, *past_v, checked<int64_t>(*positions, "positions", {held}), 0, op);
+    if (op.past.count != held) throw std::invalid_argument("each earlier key must have a position");
+    const int64_t* at = op.past.positions;
+    for (int64_t j = 0; j < held; ++j)
+      if (at[j] < 0 || at[j] > kNoWindow || (j > 0 && at[j] <= at[j - 1]))
+        throw std::invalid_argument("earlier positions must increase");
+  }
+  nb::gil_scoped_release released;
+  const AttentionKernels& kernel = *kernels().attention;
+  if (length)
+    parallel_for(threads, kernel.blocks(op), 1, [&](int64_t begin, int64_t end) {
+      const Scratch scratch(kernel.scratch(op));
+      kernel.forward(op, begin, end, scratch.data());
+    });
+}
+
+}  // namespace
+
+void bind_attention(nb::module_& module) {
+  module.def("attention", &attention, "q"_a.noconvert(), "k"_a.noconvert(), "v"_a.noconvert(),
+             "past_k"_a.noconvert().none(), "past_v"_a.noconvert().none(), "positions"_a.noconvert().none(), "start"_a,
+             "groups"_a, "key"_a, "value"_a, "scale"_a, "window"_a.none(), "pinned"_a, "y"_a.noconvert(), "threads"_a);
+}
+
+}  // namespace braidlm

@@ -1,0 +1,248 @@
+// Blocks of queries against blocks of keys with a running softmax (Milakov and Gimelshein 2018, Dao
+// et al. 2022): scores exist for one register tile of queries and one block of keys at a time. All
+// query heads that share a key head go through a block of keys together, so that it is laid out once.
+#include "native.h"
+
+#include "../csrc/exp2.h"
+#include "../csrc/staging.h"
+#include "operands.h"
+
+namespace braidlm::BRAIDLM_LEVEL {
+namespace {
+
+// Queries times heads of a block: enough that laying out the keys costs little beside the products.
+constexpr int64_t kBlockRows = 256;
+constexpr float kNone = -__builtin_inff();
+constexpr int32_t kNowhere = INT32_MAX;  // the position of a key that does not exist: nobody sees it
+
+int64_t tokens_of_block(const Attention& op) {
+  const int64_t share = op.heads / op.groups;
+  return padded((kBlockRows + share - 1) / share, kTileRows);
+}
+
+int64_t blocks_of_row(const Attention& op) { return (op.length + tokens_of_block(op) - 1) / tokens_of_block(op); }
+
+int64_t blocks(const Attention& op) { return op.groups * blocks_of_row(op); }
+
+// A block of queries: its tokens, padded to whole tiles, of each head that shares the key head.
+struct Queries {
+  int64_t group, token, tokens, padded_tokens;
+  int64_t first, last;  // positions
+};
+
+// A block of keys and where they stand.
+struct KeyBlock {
+  int64_t count, first, last;  // first and last position
+  alignas(64) int32_t positions[kKeys];
+};
+
+// Working memory; widths are in words of the operands.
+template <class Operands>
+struct Memory {
+  using Word = typename Operands::Word;
+  Word *q, *k, *v, *p;  // [rows, key], [key, kKeys], [kKeys, value], [kTileRows, kKeys]
+  float* scores;        // [kTileRows, kKeys]
+  float* y;             // [rows, value]: weighted values
+  float* most;          // [rows]: the greatest score
+  float* total;         // [rows, kLanes]: sums of weights
+  int64_t key, value;
+
+  static int64_t key_of(const Attention& op) { return (op.key + Operands::kNumbers - 1) / Operands::kNumbers; }
+
+  Memory(float* memory, const Attention& op) : key(key_of(op)), value(padded(op.value, kTileColumns)) {
+    const int64_t rows = op.heads / op.groups * tokens_of_block(op);
+    const auto take = [&memory](int64_t count) {
+      float* const taken = memory;
+      memory += padded(count, 16);
+      return taken;
+    };
+    q = reinterpret_cast<Word*>(take(rows * key));
+    k = reinterpret_cast<Word*>(take(kKeys * key));
+    v = reinterpret_cast<Word*>(take(kKeys * value));
+    p = reinterpret_cast<Word*>(take(kTileRows * kKeys));
+    scores = take(kTileRows * kKeys);
+    y = take(rows * value);
+    most = take(rows);
+    total = take(rows * kLanes);
+  }
+};
+
+int64_t scratch(const Attention& op) {
+  const int64_t rows = op.heads / op.groups * tokens_of_block(op), value = padded(op.value, kTileColumns);
+  return rows * (op.key + value + 1 + kLanes) + kKeys * (op.key + value + 2 * kTileRows) + 8 * 16;
+}
+
+// The number of positions in [begin, end) of `keys`, and those positions.
+void place(const Keys& keys, int64_t begin, int64_t end, KeyBlock& block) {
+  block.count = end - begin;
+  for (int64_t j = 0; j < kKeys; ++j) {
+    const int64_t i = begin + j;
+    block.positions[j] = i >= end ? kNowhere : int32_t(keys.positions ? keys.positions[i] : keys.first + i);
+  }
+  block.first = block.positions[0];
+  block.last = block.positions[block.count - 1];
+}
+
+// Whether any query of positions [first, last] sees any of the keys, and whether all of them see all.
+bool any_seen(const Attention& op, const KeyBlock& keys, int64_t first, int64_t last) {
+  return keys.first <= last && (keys.last > first - op.window || keys.first < op.pinned);
+}
+bool all_seen(const Attention& op, const KeyBlock& keys, int64_t first, int64_t last) {
+  return keys.last <= first && (keys.first > last - op.window || keys.last < op.pinned);
+}
+
+template <class Operands, class T>
+void lay_out_keys(const Attention& op, const Keys& keys, int64_t begin, int64_t count, int64_t group,
+                  const Memory<Operands>& memory) {
+  const T* rows[kKeys];
+  for (int64_t j = 0; j < count; ++j)
+    rows[j] = static_cast<const T*>(keys.k.data) + (begin + j) * keys.k.stride + group * op.key;
+  for (int64_t i = 0; i < memory.key; ++i) {
+    auto* to = memory.k + i * kKeys;
+    for (int64_t j = 0; j < count; ++j) to[j] = Operands::word(rows[j], i, op.key);
+    for (int64_t j = count; j < kKeys; ++j) to[j] = 0;
+  }
+  for (int64_t j = 0; j < count; ++j)
+    rows[j] = static_cast<const T*>(keys.v.data) + (begin + j) * keys.v.stride + group * op.value;
+  for (int64_t j = 0; j * Operands::kNumbers < count; ++j)
+    Operands::values(rows, j, count, op.value, memory.v + j * memory.value);
+}
+
+template <class Operands, class T>
+void lay_out_queries(const Attention& op, const Queries& queries, const Memory<Operands>& memory) {
+  const int64_t share = op.heads / op.groups, rows = share * queries.padded_tokens;
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t t = r % queries.padded_tokens, head = queries.group * share + r / queries.padded_tokens;
+    auto* to = memory.q + r * memory.key;
+    const bool held = t < queries.tokens;
+    const T* from = static_cast<const T*>(op.q.data) + (queries.token + (held ? t : 0)) * op.q.stride + head * op.key;
+    for (int64_t i = 0; i < memory.key; ++i) to[i] = held ? Operands::word(from, i, op.key) : 0;
+  }
+  std::memset(memory.y, 0, rows * memory.value * sizeof(float));
+  std::memset(memory.total, 0, rows * kLanes * sizeof(float));
+  for (int64_t r = 0; r < rows; ++r) memory.most[r] = kNone;
+}
+
+inline float greatest(Floats v) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps((__m512)v);
+#else
+  return max(v);
+#endif
+}
+
+// One row of scores becomes weights; returns what the row's earlier sums are to be scaled by.
+template <class Operands>
+float weigh(const Attention& op, const KeyBlock& keys, bool masked, int64_t position, int64_t columns, float* scores,
+            float& most, float* total, typename Operands::Word* p) {
+  const float unit = op.scale * kLog2E;
+  Floats top = splat(kNone);
+  for (int64_t j = 0; j < columns; j += kLanes) {
+    Floats s = load(scores + j) * unit;
+    if (masked) {
+      const Ints at = load_as<Ints>(keys.positions + j);
+      const Ints seen = (at <= int32_t(position)) & ((at > int32_t(position - op.window)) | (at < int32_t(op.pinned)));
+      s = seen ? s : splat(kNone);
+    }
+    store(scores + j, s);
+    top = max(s, top);
+  }
+  const float here = greatest(top), now = here > most ? here : most;
+  const float base = now == kNone ? 0 : now;  // nothing seen yet: all weights are zero
+  Floats sums = {};
+  for (int64_t j = 0; j < columns; j += kLanes) {
+    const Floats weight = exp2(load(scores + j) - base);
+    sums += weight;
+    Operands::weights(p + j / Operands::kNumbers, weight);
+  }
+  const float shrink = exp2(most - base);
+  most = now;
+  store(total, load(total) * shrink + sums);
+  return shrink;
+}
+
+// A register tile of queries, from `row` of the block on, against a block of keys.
+template <class Operands>
+void tile(const Attention& op, const KeyBlock& keys, const Memory<Operands>& memory, int64_t row, int64_t position) {
+  const int64_t last = position + kTileRows - 1;
+  if (!any_seen(op, keys, position, last)) return;
+  const bool all = all_seen(op, keys, position, last);
+  // Keys behind the last query need no product where they stand in a row.
+  const bool adjacent = keys.last - keys.first == keys.count - 1;
+  const int64_t near = adjacent && last < keys.last ? last - keys.first + 1 : keys.count;
+  const int64_t columns = padded(near, kTileColumns);
+  for (int64_t j = 0; j < columns; j += kTileColumns) {
+    Accumulators acc = {};
+    Operands::multiply_add(acc, memory.q + row * memory.key, memory.key, memory.k + j, kKeys, memory.key);
+    store(memory.scores + j, kKeys, acc);
+  }
+  const int64_t width = kKeys / Operands::kNumbers;
+  float shrink[kTileRows];
+  for (int r = 0; r < kTileRows; ++r)
+    shrink[r] = weigh<Operands>(op, keys, !(all && columns == near), position + r, columns, memory.scores + r * kKeys,
+                                memory.most[row + r], memory.total + (row + r) * kLanes, memory.p + r * width);
+  for (int64_t i = 0; i < memory.value; i += kTileColumns) {
+    float* y = memory.y + row * memory.value + i;
+    Accumulators acc;
+    load_scaled(acc, 1, y, memory.value);
+    scale_rows(acc, shrink);
+    Operands::multiply_add(acc, memory.p, width, memory.v + i, memory.value,
+                           (near + Operands::kNumbers - 1) / Operands::kNumbers);
+    store(y, memory.value, acc);
+  }
+}
+
+template <class Operands, class T>
+void block(const Attention& op, const Queries& queries, const Memory<Operands>& memory) {
+  const int64_t share = op.heads / op.groups;
+  lay_out_queries<Operands, T>(op, queries, memory);
+  for (const Keys* keys : {&op.past, &op.now})
+    for (int64_t j = 0; j < keys->count; j += kKeys) {
+      KeyBlock found;
+      place(*keys, j, j + kKeys < keys->count ? j + kKeys : keys->count, found);
+      if (!any_seen(op, found, queries.first, queries.last)) continue;
+      lay_out_keys<Operands, T>(op, *keys, j, found.count, queries.group, memory);
+      for (int64_t head = 0; head < share; ++head)
+        for (int64_t t = 0; t < queries.tokens; t += kTileRows)
+          tile(op, found, memory, head * queries.padded_tokens + t, queries.first + t);
+    }
+  for (int64_t head = 0; head < share; ++head)
+    for (int64_t t = 0; t < queries.tokens; ++t) {
+      const int64_t r = head * queries.padded_tokens + t;
+      const float unit = 1 / sum(load(memory.total + r * kLanes));
+      float* y = memory.y + r * memory.value;
+      for (int64_t i = 0; i < memory.value; i += kLanes) store(y + i, load(y + i) * unit);
+      const Sequence to = {op.y.data, op.y.dtype, 0, op.y.stride};
+      write(to, {0, queries.token + t, 1, (queries.group * share + head) * op.value, op.value}, y, memory.value);
+    }
+}
+
+template <class Operands, class T>
+void run(const Attention& op, int64_t begin, int64_t end, float* scratch) {
+  const Memory<Operands> memory(scratch, op);
+  const int64_t in_row = blocks_of_row(op), size = tokens_of_block(op);
+  for (int64_t i = begin; i < end; ++i) {
+    // Late blocks see more keys than early ones: taken in turns from both ends, so that any
+    // contiguous share of the blocks is about the same work.
+    const int64_t turn = i % in_row, at = turn % 2 ? in_row - 1 - turn / 2 : turn / 2, token = at * size;
+    const int64_t tokens = op.length - token < size ? op.length - token : size;
+    const int64_t first = op.start + token;
+    block<Operands, T>(op, {i / in_row, token, tokens, padded(tokens, kTileRows), first, first + tokens - 1}, memory);
+  }
+}
+
+void forward(const Attention& op, int64_t begin, int64_t end, float* scratch) {
+  if (op.q.dtype == Dtype::kFloat) return run<FloatOperands, float>(op, begin, end, scratch);
+#if defined(__AVX512BF16__)
+  return run<PairOperands, BFloat16>(op, begin, end, scratch);
+#else
+  return run<FloatOperands, BFloat16>(op, begin, end, scratch);
+#endif
+}
+
+}  // namespace
+
+extern const AttentionKernels attention_kernels;
+const AttentionKernels attention_kernels = {blocks, scratch, forward};
+
+}  // namespace braidlm::BRAIDLM_LEVEL

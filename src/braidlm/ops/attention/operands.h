@@ -1,0 +1,81 @@
+// In which form the two products of attention take their operands: floats, or where the processor
+// multiplies them, pairs of bfloat16 as 32-bit words.
+#pragma once
+
+#include "../csrc/product.h"
+
+namespace braidlm::BRAIDLM_LEVEL {
+
+// Keys that are attended together.
+inline constexpr int64_t kKeys = 64;
+
+struct FloatOperands {
+  using Word = float;
+  static constexpr int kNumbers = 1;  // of a word
+
+  // Word `i` of `width` numbers.
+  template <class T>
+  static Word word(const T* from, int64_t i, int64_t) {
+    return to_float(from[i]);
+  }
+
+  // Row `j` of a right operand from the values of token j.
+  template <class T>
+  static void values(const T* const* rows, int64_t j, int64_t, int64_t width, Word* to) {
+    int64_t i = 0;
+    for (; i + kLanes <= width; i += kLanes) store(to + i, load(rows[j] + i));
+    if (i < width) store(to + i, load_part(rows[j] + i, int(width - i)));
+  }
+
+  static void weights(float* to, Floats p) { store(to, p); }
+
+  static void multiply_add(Accumulators& acc, const Word* left, int64_t of_row, const Word* right, int64_t of_k,
+                           int64_t count) {
+    braidlm::BRAIDLM_LEVEL::multiply_add(acc, {left, of_row, 1}, right, of_k, count);
+  }
+};
+
+#if defined(__AVX512BF16__)
+struct PairOperands {
+  using Word = uint32_t;
+  static constexpr int kNumbers = 2;
+
+  static Word word(const BFloat16* from, int64_t i, int64_t width) {
+    return from[2 * i].bits | (2 * i + 1 < width ? uint32_t(from[2 * i + 1].bits) << 16 : 0);
+  }
+
+  // Row `j` of a right operand: the values of tokens 2j and 2j + 1, of `count`, side by side.
+  static void values(const BFloat16* const* rows, int64_t j, int64_t count, int64_t width, Word* to) {
+    const bool both = 2 * j + 1 < count;
+    for (int64_t i = 0; i < width; i += kLanes) {
+      const int lanes = int(width - i < kLanes ? width - i : kLanes);
+      const Words even = bits_as<Words>(load_part(rows[2 * j] + i, lanes)) >> 16;
+      const Words odd = both ? bits_as<Words>(load_part(rows[2 * j + 1] + i, lanes)) : Words{};
+      const Words pair = even | odd;
+      std::memcpy(to + i, &pair, sizeof pair);
+    }
+  }
+
+  static void weights(Word* to, Floats p) {
+    const __m256bh narrow = _mm512_cvtneps_pbh((__m512)p);
+    std::memcpy(to, &narrow, sizeof narrow);
+  }
+
+  static void multiply_add(Accumulators& acc, const Word* left, int64_t of_row, const Word* right, int64_t of_k,
+                           int64_t count) {
+    __m512 of[kTileRows][kTileVectors];
+    unrolled<kTileRows>([&](auto r) { unrolled<kTileVectors>([&](auto v) { of[r][v] = (__m512)acc.of[r][v]; }); });
+    for (int64_t k = 0; k < count; ++k, ++left, right += of_k) {
+      __m512bh columns[kTileVectors];
+      unrolled<kTileVectors>([&](auto v) { columns[v] = (__m512bh)load_as<Words>(right + v * kLanes); });
+      unrolled<kTileRows>([&](auto r) {
+        const __m512bh factor = (__m512bh)_mm512_set1_epi32(int(left[r * of_row]));
+        unrolled<kTileVectors>([&](auto v) { of[r][v] = _mm512_dpbf16_ps(of[r][v], factor, columns[v]); });
+      });
+    }
+    unrolled<kTileRows>([&](auto r) { unrolled<kTileVectors>([&](auto v) { acc.of[r][v] = (Floats)of[r][v]; }); });
+  }
+};
+#endif
+
+}  // namespace braidlm::BRAIDLM_LEVEL

@@ -1,0 +1,174 @@
+"""Native twins of the operations that carry a state, at every level: odd sizes, strides, ragged rows, threads."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from braidlm import ops
+from braidlm.ops import Carried, Segments, dispatch
+from tests.ops import definitions
+from tests.ops.levels import LEVELS, at_level
+from tests.ops.test_carried import Case, cast, close, randn, states
+from tests.tolerances import RELATIVE_FFT, RELATIVE_OP, RELATIVE_ROUNDED
+
+SINGLE, NARROW = torch.float32, torch.bfloat16
+LENGTHS = [(1,), (2,), (3,), (5,), (6,), (7,), (63,), (64,), (65,), (129,), (9, 9), (0, 70, 2, 70, 1), (0, 3, 0)]
+
+
+def conv(channels: int, taps: int, silu: bool, bias: bool) -> Case:
+    return Case(
+        lambda total: (randn(total, channels),),
+        (randn(channels, taps), randn(channels) if bias else None),
+        (channels, taps - 1),
+        lambda x, w, b, s, g: ops.causal_conv1d(x, w, b, s, g, silu=silu),
+        lambda x, w, b, s: definitions.causal_conv1d(x, w, b, s, silu=silu),
+    )
+
+
+def scan(channels: int, wide: int) -> Case:
+    return Case(
+        lambda n: (randn(n, channels), torch.rand(n, channels).double(), randn(n, wide), randn(n, wide)),
+        (-4 * torch.rand(channels, wide).double(), randn(channels)),
+        (channels, wide),
+        lambda x, dt, b, c, a, d, s, g: ops.selective_scan(x, dt, a, b, c, d, s, g),
+        lambda x, dt, b, c, a, d, s: definitions.selective_scan(x, dt, a, b, c, d, s),
+    )
+
+
+def ssd(heads: int, size: int, groups: int, wide: int) -> Case:
+    return Case(
+        lambda n: (
+            randn(n, heads, size),
+            torch.rand(n, heads).double(),
+            randn(n, groups, wide),
+            randn(n, groups, wide),
+        ),
+        (-4 * torch.rand(heads).double(), randn(heads)),
+        (heads, size, wide),
+        lambda x, dt, b, c, a, d, s, g: ops.ssd(x, dt, a, b, c, d, s, g),
+        lambda x, dt, b, c, a, d, s: definitions.ssd(x, dt, a, b, c, d, s),
+    )
+
+
+def hyena(channels: int, filters: int, modes: int) -> Case:
+    poles = torch.polar(torch.rand(filters, modes).double(), randn(filters, modes))
+    return Case(
+        lambda n: (randn(n, channels), randn(n, channels)),
+        (poles, torch.complex(randn(filters, modes), randn(filters, modes)), randn(channels)),
+        (channels, modes),
+        ops.gated_conv,
+        definitions.gated_conv,
+        complex_state=True,
+    )
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "conv of one tap": lambda: conv(5, 1, False, True),
+    "conv of two taps": lambda: conv(17, 2, True, False),
+    "conv of three taps": lambda: conv(261, 3, False, True),
+    "conv of four taps": lambda: conv(64, 4, True, True),
+    "conv of seven taps": lambda: conv(37, 7, True, True),
+    "scan of one channel": lambda: scan(1, 1),
+    "scan": lambda: scan(70, 7),
+    "scan of sixteen states": lambda: scan(64, 16),
+    "ssd of one head": lambda: ssd(1, 1, 1, 1),
+    "ssd": lambda: ssd(6, 9, 1, 21),
+    "ssd of three groups": lambda: ssd(6, 40, 3, 16),
+    "ssd of many heads": lambda: ssd(19, 3, 1, 3),
+    "gated conv of one mode": lambda: hyena(1, 1, 1),
+    "gated conv": lambda: hyena(70, 70, 2),
+    "gated conv of shared filters": lambda: hyena(66, 3, 5),
+}
+
+
+@pytest.fixture(params=LEVELS)
+def level(request: pytest.FixtureRequest) -> Iterator[str]:
+    with at_level(request.param), dispatch.using("native"):
+        yield request.param
+
+
+def sliced(t: Tensor) -> Tensor:
+    """The same numbers as a slice of something wider, like a part of a projection."""
+    wide = t.new_full((t.shape[0], t[0].numel() + 8) if len(t) else (0, t.shape[1:].numel() + 8), torch.nan)
+    view = wide[:, 5:-3].unflatten(1, t.shape[1:])
+    view.copy_(t)
+    return view
+
+
+def run(case: Case, inputs: tuple[Tensor, ...], state: Tensor, segments: Segments, dtype: torch.dtype) -> Carried:
+    """The operation on inputs of `dtype`; a convolution's state is of that dtype too."""
+    narrow = [t.to(dtype) for t in inputs]
+    held = state.to(dtype) if len(inputs) == 1 else cast(state, SINGLE)
+    return case.call(*narrow, *(cast(t, SINGLE) for t in case.fixed), held, segments)
+
+
+def rounded(t: Tensor, dtype: torch.dtype) -> Tensor:
+    return t.to(dtype).double()
+
+
+@pytest.mark.parametrize("dtype", [SINGLE, NARROW])
+@pytest.mark.parametrize("lengths", LENGTHS)
+@pytest.mark.parametrize("name", CASES)
+def test_any_sizes(name: str, lengths: tuple[int, ...], dtype: torch.dtype, level: str) -> None:
+    """Oracle: the definition in float64 on the same rounded numbers, row by row, from a state that is not zero."""
+    case, segments = CASES[name](), Segments(lengths)
+    inputs, state = tuple(sliced(t) for t in case.inputs(segments.total)), states(case, len(lengths))
+    convolution = len(inputs) == 1
+    state = rounded(state, dtype) if convolution else state
+    found = run(case, inputs, state, segments, dtype)
+    exact = (RELATIVE_FFT if case.complex_state else RELATIVE_OP)[SINGLE]
+    tolerance = RELATIVE_ROUNDED[NARROW] if convolution and dtype == NARROW else exact
+    assert found.y_T.dtype == (dtype if convolution else SINGLE)
+    for row, length in enumerate(lengths):
+        part = slice(segments.starts[row], segments.starts[row + 1])
+        if not length:
+            assert torch.equal(found.state_R[row], cast(state[row], SINGLE).to(found.state_R.dtype))
+            continue
+        y, after = case.define(*(rounded(t[part], dtype) for t in inputs), *case.fixed, state[row])
+        assert close(found.y_T[part].double(), y, tolerance)
+        assert close(found.state_R[row], after, exact)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_marks(name: str, level: str) -> None:
+    """Oracle: the definition in float64 on each marked prefix."""
+    case, segments = CASES[name](), Segments((70, 9, 70), ((1, 64, 70), (), (3,)))
+    inputs, state = case.inputs(segments.total), states(case, 3)
+    found = run(case, inputs, state, segments, SINGLE)
+    exact = (RELATIVE_FFT if case.complex_state else RELATIVE_OP)[SINGLE]
+    for row in (0, 2):
+        for mark, offset in enumerate(segments.marks_of(row)):
+            part = slice(segments.starts[row], segments.starts[row] + offset)
+            _, after = case.define(*(t[part] for t in inputs), *case.fixed, state[row])
+            assert close(found.marked[row][mark], after, exact)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_number_of_threads_changes_nothing(name: str, level: str) -> None:
+    """Oracle: the same call with one thread, bit for bit."""
+    case, segments = CASES[name](), Segments((150, 9, 9))
+    inputs, state = case.inputs(segments.total), states(case, 3)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            results.append(run(case, inputs, state, segments, SINGLE))
+    finally:
+        torch.set_num_threads(before)
+    for result in results[1:]:
+        assert torch.equal(result.y_T, results[0].y_T)
+        assert torch.equal(result.state_R, results[0].state_R)
+
+
+@pytest.mark.parametrize("name", ["scan", "ssd"])
+def test_decays_that_leave_nothing(name: str, level: str) -> None:
+    """Oracle: the definition in float64 at time steps from 1e-6 to 100, so that decays underflow here and there."""
+    case, segments = CASES[name](), Segments((200,))
+    x, dt, b, c = case.inputs(200)
+    inputs, state = (x, 10 ** (8 * torch.rand(dt.shape).double() - 6), b, c), states(case, 1)
+    y, after = case.define(*(rounded(t, SINGLE) for t in inputs), *case.fixed, state[0])
+    found = run(case, inputs, state, segments, SINGLE)
+    assert close(found.y_T, y, RELATIVE_OP[SINGLE])
+    assert close(found.state_R[0], after, RELATIVE_OP[SINGLE])
