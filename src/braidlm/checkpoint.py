@@ -23,6 +23,7 @@ from .describe import parameter_dtypes
 from .errors import CheckpointError, InputError
 from .families import Alias, Drop, NameRule, Rule
 from .model import Model
+from .ops.linear.packed import PackedWeight
 
 INDEX_FILE = "model.safetensors.index.json"
 SHARD_BYTES = 2 << 30
@@ -255,10 +256,17 @@ def _check_others(model: Model, source: Source, rules: Sequence[NameRule], resol
     return known
 
 
-def assign(model: nn.Module, name: str, tensor: Tensor) -> None:
-    """Makes `tensor` the parameter called `name`, without copying it."""
+def assign(model: nn.Module, name: str, value: Tensor | PackedWeight) -> None:
+    """Makes `value` the weight called `name`, without copying it."""
     path, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(path), leaf, nn.Parameter(tensor, requires_grad=False))
+    module = model.get_submodule(path)
+    if isinstance(value, PackedWeight):
+        delattr(module, leaf)  # a parameter's place is only a parameter's
+        setattr(module, leaf, value)
+    elif leaf in module._buffers:
+        setattr(module, leaf, value)
+    else:
+        setattr(module, leaf, nn.Parameter(value, requires_grad=False))
 
 
 class Export(NamedTuple):

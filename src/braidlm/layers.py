@@ -13,9 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from . import ops
+from .ops.linear.packed import PackedWeight
 from .ops.numerics import widened
 from .ops.plan import Draft
 from .spec import FactorScaling, LinearScaling, Llama3Scaling, Norm, NtkScaling, Rope
+
+Weight = nn.Parameter | PackedWeight  # the second once a model has been quantized
 
 
 def empty(*shape: int) -> nn.Parameter:
@@ -28,7 +31,7 @@ class Linear(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = False) -> None:
         super().__init__()
-        self.weight = empty(outputs, inputs)
+        self.weight: Weight = empty(outputs, inputs)
         self.bias = empty(outputs) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,11 +44,11 @@ class Embedding(nn.Module):
 
     def __init__(self, vocab: int, width: int) -> None:
         super().__init__()
-        self.weight = empty(vocab, width)
+        self.weight: Weight = empty(vocab, width)
 
     def forward(self, ids_T: Tensor) -> Tensor:
         """[T] int64 -> [T, width]."""
-        return self.weight[ids_T]
+        return self.weight.rows(ids_T) if isinstance(self.weight, PackedWeight) else self.weight[ids_T]
 
 
 class RmsNorm(nn.Module):

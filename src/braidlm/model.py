@@ -83,7 +83,7 @@ class Model(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the weights and activations (some parameters stay in float32, see `precise_names`)."""
+        """Dtype of the activations and of plain weights (some parameters stay in float32, see `precise_names`)."""
         return self.embed.weight.dtype
 
     @property
@@ -97,16 +97,32 @@ class Model(nn.Module):
             for parameter in getattr(module, "PRECISE", ()):
                 yield f"{name}.{parameter}"
 
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter, then the parts of packed weights, which are buffers."""
+        yield from self.named_parameters()
+        yield from sorted(self.named_buffers())
+
     def weights_version(self) -> int:
-        """A number that changes when any parameter is changed in place or replaced."""
-        return hash(tuple((id(p), p.data_ptr(), p._version) for p in self.parameters()))
+        """A number that changes when any weight is changed in place or replaced."""
+        return hash(tuple((id(w), w.data_ptr(), w._version) for w in self._weights()))
+
+    def _weights(self) -> list[Tensor]:
+        # torch's own iterators take twice as long, and this runs at every call.
+        found: list[Tensor] = []
+        modules: list[nn.Module] = [self]
+        while modules:
+            module = modules.pop()
+            for held in (module._parameters, module._buffers):
+                found.extend(weight for weight in held.values() if weight is not None)
+            modules.extend(child for child in module._modules.values() if child is not None)
+        return found
 
     def fingerprint(self) -> str:
         """A digest of the description and of every weight; states carry it."""
         version = self.weights_version()
         if self._fingerprint is None or self._fingerprint[0] != version:
             about = json.dumps(self.spec.to_json(), sort_keys=True)
-            self._fingerprint = (version, digest(about, self.named_parameters()))
+            self._fingerprint = (version, digest(about, self.named_weights()))
         return self._fingerprint[1]
 
     def new_state(self, rows: int, kv_dtype: str | None = None) -> State:

@@ -1,4 +1,4 @@
-"""Matrix product with a weight stored [out, in].
+"""Matrix product with a weight stored [out, in], plain or packed.
 
 Legend: I = inputs, O = outputs.
 """
@@ -7,10 +7,11 @@ from torch import Tensor
 
 from .. import dispatch
 from . import reference
+from .packed import PackedWeight
 
 dispatch.register("linear", "reference", reference.linear)
 
 
-def linear(x_I: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:
-    """x W^T + bias, in x's dtype."""
+def linear(x_I: Tensor, weight_OI: Tensor | PackedWeight, bias_O: Tensor | None = None) -> Tensor:
+    """x W^T + bias, in x's dtype; a packed weight counts as the numbers that it stands for, rounded to that dtype."""
     return dispatch.select("linear", x_I.device.type)(x_I, weight_OI, bias_O)

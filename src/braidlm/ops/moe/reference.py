@@ -4,10 +4,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..linear.packed import PackedWeight
+from ..linear.reference import linear
 from ..numerics import widened
 
 
-def moe(x_TD: Tensor, router_XD: Tensor, gate_up_XFD: Tensor, down_XDF: Tensor, *, top_k: int) -> Tensor:
+def moe(
+    x_TD: Tensor,
+    router_XD: Tensor,
+    gate_up_XFD: Tensor | PackedWeight,
+    down_XDF: Tensor | PackedWeight,
+    *,
+    top_k: int,
+) -> Tensor:
     """See the package."""
     if not len(x_TD):
         return torch.empty_like(x_TD)
@@ -23,8 +32,8 @@ def moe(x_TD: Tensor, router_XD: Tensor, gate_up_XFD: Tensor, down_XDF: Tensor, 
         if not count:
             continue
         x = x_TD[token_of[begin : begin + count]]
-        gate, up = F.linear(x, gate_up_XFD[expert]).chunk(2, -1)
-        outputs.append(F.linear(F.silu(gate) * up, down_XDF[expert]))
+        gate, up = linear(x, gate_up_XFD[expert], None).chunk(2, -1)
+        outputs.append(linear(F.silu(gate) * up, down_XDF[expert], None))
         begin += count
     weighted = widened(torch.cat(outputs)) * weight_TK.flatten()[order][:, None]
     y_TD = torch.zeros(x_TD.shape, dtype=weighted.dtype, device=x_TD.device)
