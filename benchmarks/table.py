@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--precision", nargs="*", default=["bf16"])
     parser.add_argument("--llama-python", help="an interpreter that has llama-cpp-python")
     given = parser.parse_args()
+    machine = probe.machine() | {"busy": probe.busy_share()}
     threads = torch.get_num_threads()
     runner = Runner(PEERS, given.rounds, threads, given.llama_python)
     tasks: list[Task] = [Prefill(512), Prefill(2048), Decode(32, 1, 128), Decode(32, 16, 128)]
@@ -53,7 +54,6 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="braidlm-bench-") as place:
             weights = Weights(name, Path(place), layers=fitting(name), llama_python=given.llama_python)
             found += [runner.compare(weights, precision, tasks) for precision in given.precision]
-    machine = probe.machine()
     print(table.conditions(machine, found, threads, given.rounds))
     print("\n" + table.markdown(found, PEERS) + "\n")
     print(json.dumps(table.to_json(found, machine, threads=threads, rounds=given.rounds)))

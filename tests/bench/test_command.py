@@ -25,8 +25,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _no_large_products(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_probing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "matrix_rate", lambda dtype: 1e9)
+    monkeypatch.setattr(probe, "busy_share", lambda: 0.0)
 
 
 def bench(*arguments: str) -> Result:

@@ -63,3 +63,9 @@ def test_windows_and_shared_keys(length: int, positions: int) -> None:
     assert state_traffic(Ring(**sizes, window=3, pinned=2), length, "bfloat16") == positions * 16
     assert state_traffic(Growing(**sizes), length, "bfloat16") == (length + 1) * 16
     assert state_traffic(Shared(layer=0), length, "bfloat16") == 0
+
+
+def test_the_better_of_two_measurements() -> None:
+    """Oracle: each number's maximum."""
+    other = Rates(bandwidth=9.0, dtype="bfloat16", products=11.0, float32=100.0)
+    assert RATES.best(other) == other.best(RATES) == Rates(10.0, "bfloat16", 11.0, 100.0)

@@ -9,7 +9,7 @@ from braidlm.bench.run import Comparison, Decode, Measured, Prefill
 RATES = Rates(bandwidth=34.4e9, dtype="bfloat16", products=418e9, float32=182e9)
 MACHINE = {
     "processor": "Some CPU", "instructions": ["avx2"], "cores": 2, "braidlm": "0.1", "commit": None, "torch": "2",
-    "python": "3",
+    "python": "3", "busy": 0.25,
 }  # fmt: skip
 
 
@@ -43,7 +43,8 @@ def test_conditions() -> None:
     """Oracle: the sentence."""
     assert table.conditions(MACHINE, [comparison()], 1, 3) == (
         "Some CPU (avx2), 1 of 2 cores: 34.4 GB/s read, matrix products 418 GFLOP/s in bfloat16, 182 in float32. "
-        "braidlm 0.1 (no checkout), torch 2, Python 3; 3 rounds, median (min-max)."
+        "braidlm 0.1 (no checkout), torch 2, Python 3; 3 rounds, median (min-max). "
+        "Other processes took 25% of the cores before it began."
     )
 
 

@@ -26,6 +26,11 @@ class Rates(NamedTuple):
     products: float
     float32: float
 
+    def best(self, other: "Rates") -> "Rates":
+        """The higher of each: whatever else a machine does only lowers them."""
+        higher = {name: max(getattr(self, name), getattr(other, name)) for name in ("bandwidth", "products", "float32")}
+        return self._replace(**higher)
+
 
 def prefill_floor(spec: ModelSpec, length: int, rates: Rates) -> float:
     """Seconds that the arithmetic of one prompt takes; the head runs for the last token alone."""

@@ -14,6 +14,7 @@ from .. import __version__
 
 _LARGEST_BUFFER = 2 << 30
 _SIDE = 2048
+_GLANCE_S = 1.0
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16", "i8mm")
 
 
@@ -53,6 +54,23 @@ def machine() -> dict[str, Any]:
         "braidlm": __version__,
         "commit": _commit(),
     }
+
+
+def busy_share() -> float:
+    """The part of the cores' time that other processes take now; what is measured beside them is not to be trusted."""
+    before = _ticks()
+    time.sleep(_GLANCE_S)
+    total, idle = (after - earlier for after, earlier in zip(_ticks(), before))
+    return 1 - idle / total if total else 0.0
+
+
+def _ticks() -> tuple[int, int]:
+    """All of the cores' time so far, and what of it was idle."""
+    try:
+        ticks = [int(number) for number in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    except (OSError, ValueError, IndexError):
+        return 0, 0
+    return sum(ticks), ticks[3] + ticks[4]
 
 
 def available_memory() -> int:

@@ -1,6 +1,5 @@
 """A comparison: every side does the same tasks in turns, in one run, so that what else the machine does hits all."""
 
-import functools
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -79,10 +78,10 @@ Task = Prefill | Decode
 
 @dataclass
 class Measured:
-    """One task: its floor, and the seconds of every round of every side."""
+    """One task: the seconds of every round of every side, and their floor once that is known."""
 
     task: Task
-    floor: float
+    floor: float = 0.0
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
     def speed(self, side: str) -> float:
@@ -135,19 +134,20 @@ class Runner:
         self._rounds = rounds
         self._threads = threads
         self._llama_python = llama_python
-        self._products = functools.cache(probe.matrix_rate)
 
     def compare(self, weights: Weights, precision: str, tasks: Sequence[Task]) -> Comparison:
-        """Runs every task on every side, after measuring what the machine can do."""
-        rates = self._rates(weights.spec, precision)
-        measured = [Measured(task, task.floor(weights.spec, precision, rates)) for task in tasks]
-        result = Comparison(weights.name, precision, rates, measured)
+        """Runs every task on every side. What the machine can do is measured before and after: the better counts."""
+        before = self._rates(weights.spec, precision)
+        result = Comparison(weights.name, precision, before, [Measured(task) for task in tasks])
         files = dict(self._files(weights, precision, result))
         weights.forget()
         if 2 * sum(map(_size, files.values())) < _SHARE * probe.available_memory():
             self._together(files, precision, result)
         else:
             self._in_turn(files, precision, result)
+        result.rates = before.best(self._rates(weights.spec, precision))
+        for item in result.measured:
+            item.floor = item.task.floor(weights.spec, precision, result.rates)
         return result
 
     def _rates(self, spec: ModelSpec, precision: str) -> Rates:
@@ -155,7 +155,7 @@ class Runner:
         stored = stored_dtype(precision)
         dtype = getattr(torch, stored)
         bandwidth = probe.read_bandwidth(int(weight_traffic(spec, 1, precision)))
-        return Rates(bandwidth, stored, self._products(dtype), self._products(torch.float32))
+        return Rates(bandwidth, stored, probe.matrix_rate(dtype), probe.matrix_rate(torch.float32))
 
     def _files(self, weights: Weights, precision: str, result: Comparison) -> Iterator[tuple[str, Path]]:
         for kind in self._kinds:

@@ -19,7 +19,7 @@ def to_json(comparisons: Sequence[Comparison], machine: Mapping[str, Any], **set
 
 
 def conditions(machine: Mapping[str, Any], comparisons: Sequence[Comparison], threads: int, rounds: int) -> str:
-    """Where and how, in two sentences."""
+    """Where and how, in a few sentences."""
     read = [f"{item.rates.bandwidth / 1e9:.1f}" for item in comparisons]
     least, most = min(read, key=float), max(read, key=float)
     rates = comparisons[0].rates
@@ -29,7 +29,7 @@ def conditions(machine: Mapping[str, Any], comparisons: Sequence[Comparison], th
         f"{least if least == most else f'{least} to {most}'} GB/s read, matrix products {rates.products / 1e9:.0f} "
         f"GFLOP/s in {rates.dtype}, {rates.float32 / 1e9:.0f} in float32. braidlm {machine['braidlm']} "
         f"({machine['commit'] or 'no checkout'}), torch {machine['torch']}, Python {machine['python']}; "
-        f"{rounds} rounds, median (min-max)."
+        f"{rounds} rounds, median (min-max). Other processes took {machine['busy']:.0%} of the cores before it began."
     )
 
 

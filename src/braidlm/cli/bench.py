@@ -60,6 +60,7 @@ def command(
         raise InputError("there is no model to measure; name one, or see --list")
     for name in precision:
         check(name)
+    machine = probe.machine() | {"busy": probe.busy_share()}
     count = threads or torch.get_num_threads()
     runner = Runner(against, rounds, count, llama_python)
     tasks: list[Task] = [Prefill(length) for length in prompt]
@@ -67,7 +68,6 @@ def command(
     results: list[Comparison] = []
     for name in models:
         results += _measure(runner, name, precision, tasks, layers, llama_python)
-    machine = probe.machine()
     if json:
         print_json(table.to_json(results, machine, threads=count, rounds=rounds))
         return
