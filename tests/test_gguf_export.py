@@ -1,6 +1,7 @@
 """GGUF files that braidlm writes: read back, and run by llama.cpp where it is installed."""
 
 import importlib.util
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGUFReader
+from typer.testing import CliRunner
 
 import braidlm
 from braidlm.api import LanguageModel
+from braidlm.cli.main import app
 from braidlm.errors import InputError, SpecError
 from braidlm.gguf_export import export_gguf
 from braidlm.spec import Attention, FactorScaling, Mlp, ModelSpec, Rope
@@ -83,6 +86,19 @@ def test_other_dtypes_are_refused(tmp_path: Path) -> None:
     """Oracle: the sentence."""
     with pytest.raises(InputError, match="must be one of float32, bfloat16, float16"):
         export_gguf(braidlm.build(tiny("mamba", 3)).network, tmp_path / "model.gguf", "int8")
+
+
+def test_on_the_command_line(tmp_path: Path) -> None:
+    """Oracle: the function; nothing of the user's is overwritten."""
+    model, path = written(tiny("mamba2", 0), tmp_path, "bfloat16")
+    model.save(tmp_path / "model")
+    arguments = ["convert", str(tmp_path / "model"), str(tmp_path / "again.gguf"), "--json"]
+    result = CliRunner().invoke(app, arguments)
+    said = json.loads(result.stdout)
+    assert said["files"] == ["again.gguf"] and said["format"] == "gguf" and said["bytes"] == path.stat().st_size
+    assert (tmp_path / "again.gguf").read_bytes() == path.read_bytes()
+    refusal = CliRunner().invoke(app, arguments).exception
+    assert isinstance(refusal, InputError) and "exists already" in str(refusal)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("llama_cpp") is None, reason="llama-cpp-python is not installed")
