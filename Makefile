@@ -1,4 +1,4 @@
-.PHONY: check test test-ref bench
+.PHONY: check test test-ref sanitize bench
 
 check:
 	ruff check .
@@ -10,6 +10,16 @@ test:
 
 test-ref:
 	BRAIDLM_OPS=reference pytest -n 2 --dist loadfile tests/ops tests/state tests/families
+
+# Operations under AddressSanitizer and UndefinedBehaviorSanitizer, built apart from the installed extension.
+# detect_leaks=0: what Python itself keeps until its end is no leak of ours.
+sanitize:
+	cmake -S . -B build/sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBRAIDLM_SANITIZE=ON \
+		-DPython_EXECUTABLE="$$(command -v python)"
+	cmake --build build/sanitize --parallel 2
+	BRAIDLM_NATIVE_FILE="$$(echo build/sanitize/_native*.so)" ASAN_OPTIONS=detect_leaks=0 \
+		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+		python -m pytest -p tests.other_native --timeout 900 tests/ops
 
 bench:
 	python -m benchmarks.table

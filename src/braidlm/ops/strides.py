@@ -5,7 +5,7 @@ from torch import Tensor
 
 def channels_together(x_T: Tensor) -> Tensor:
     """[T, ...] as [T, C], each token's numbers contiguous, tokens at any distance; a view where it can be."""
-    x_TC = x_T.detach().flatten(1)
+    x_TC = x_T.flatten(1)
     return x_TC if x_TC.shape[-1] < 2 or x_TC.stride(-1) == 1 else x_TC.contiguous()
 
 

@@ -28,7 +28,7 @@ def attention(
     _, groups, key = k_TGK.shape
     value = v_TGV.shape[2]
     y_THV = torch.empty(*q_THK.shape[:2], value, dtype=q_THK.dtype)
-    new = [channels_together(t) for t in (q_THK, k_TGK, v_TGV)]
+    new = [channels_together(t.detach()) for t in (q_THK, k_TGK, v_TGV)]
     y = y_THV.flatten(1)
     for row, earlier in enumerate(past):
         begin, end = segments.starts[row], segments.starts[row + 1]
@@ -41,4 +41,4 @@ def attention(
 
 def _held(earlier: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     k_SGK, v_SGV, positions_S = earlier
-    return channels_together(k_SGK), channels_together(v_SGV), positions_S.contiguous()
+    return channels_together(k_SGK.detach()), channels_together(v_SGV.detach()), positions_S.contiguous()

@@ -29,4 +29,4 @@ def causal_conv1d(
         # The tail is a copy, so that a carried state never keeps a long prompt's activations alive.
         return y, last.transpose(1, 2).clone(memory_format=torch.contiguous_format)
 
-    return over_rows(step, (channels_together(x_TC),), state_RCK.detach(), segments)
+    return over_rows(step, (channels_together(x_TC.detach()),), state_RCK.detach(), segments)

@@ -27,6 +27,7 @@ struct Kernels {
   const SsdKernels* ssd;
   const GatedConvKernels* gated_conv;
   const SelectiveScanKernels* selective_scan;
+  const SelectiveScanBackward* selective_scan_backward;
 };
 
 // The kernels of the level in use: the best that this processor has, unless another was asked for.

@@ -10,8 +10,9 @@ extern const AttentionKernels attention_kernels;
 extern const SsdKernels ssd_kernels;
 extern const GatedConvKernels gated_conv_kernels;
 extern const SelectiveScanKernels selective_scan_kernels;
+extern const SelectiveScanBackward selective_scan_backward;
 
 extern const Kernels kernels;
-const Kernels kernels = {&norm_kernels, &causal_conv1d_kernels, &plan_kernels, &attention_kernels, &ssd_kernels, &gated_conv_kernels, &selective_scan_kernels};
+const Kernels kernels = {&norm_kernels, &causal_conv1d_kernels, &plan_kernels, &attention_kernels, &ssd_kernels, &gated_conv_kernels, &selective_scan_kernels, &selective_scan_backward};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

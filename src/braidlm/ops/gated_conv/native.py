@@ -30,7 +30,9 @@ def gated_conv(
         extension().gated_conv(u, gate, poles, residues, d, _pairs(before), y, torch.view_as_real(after), count())
         return y, after
 
-    return over_rows(step, [channels_together(u_TD), channels_together(gate_TD)], state_RDM.detach(), segments)
+    return over_rows(
+        step, [channels_together(u_TD.detach()), channels_together(gate_TD.detach())], state_RDM.detach(), segments
+    )
 
 
 def _pairs(numbers: Tensor) -> Tensor:

@@ -9,29 +9,58 @@
 namespace braidlm {
 namespace {
 
+// What goes into the scan, checked.
+SelectiveScan checked_scan(const Strided& x, const Strided& dt, const Array& a, const Strided& b, const Strided& c,
+                           const Array& d, const Array& before) {
+  const int64_t rows = size_of(x, 0), length = size_of(x, 1), channels = size_of(x, 2), states = size_of(b, 2);
+  SelectiveScan op = {};
+  op.x = checked_sequence(x, "x", rows, length, channels);
+  op.dt = checked_sequence(dt, "dt", rows, length, channels);
+  op.b = checked_sequence(b, "b", rows, length, states);
+  op.c = checked_sequence(c, "c", rows, length, states);
+  op.a = checked<float>(a, "a", {channels, states});
+  op.d = checked<float>(d, "d", {channels});
+  op.before = checked<float>(before, "before", {rows, channels, states});
+  op.rows = rows, op.length = length, op.channels = channels, op.states = states;
+  return op;
+}
+
+int64_t blocks_of(const SelectiveScan& op) { return (op.channels + kScanChannels - 1) / kScanChannels; }
+
 void selective_scan(Strided x, Strided dt, Array a, Strided b, Strided c, Array d, Array before, Strided y, Array after,
                     int threads) {
-  const int64_t rows = size_of(x, 0), length = size_of(x, 1), channels = size_of(x, 2), states = size_of(b, 2);
-  const SelectiveScan op = {
-      .x = checked_sequence(x, "x", rows, length, channels),
-      .dt = checked_sequence(dt, "dt", rows, length, channels),
-      .y = checked_sequence(y, "y", rows, length, channels),
-      .b = checked_sequence(b, "b", rows, length, states),
-      .c = checked_sequence(c, "c", rows, length, states),
-      .a = checked<float>(a, "a", {channels, states}),
-      .d = checked<float>(d, "d", {channels}),
-      .before = checked<float>(before, "before", {rows, channels, states}),
-      .after = checked<float>(after, "after", {rows, channels, states}),
-      .rows = rows,
-      .length = length,
-      .channels = channels,
-      .states = states,
-  };
+  SelectiveScan op = checked_scan(x, dt, a, b, c, d, before);
+  op.y = checked_sequence(y, "y", op.rows, op.length, op.channels);
+  op.after = checked<float>(after, "after", {op.rows, op.channels, op.states});
   nb::gil_scoped_release released;
   const SelectiveScanKernels& kernel = *kernels().selective_scan;
-  parallel_for(threads, rows * ((channels + kScanChannels - 1) / kScanChannels), 1, [&](int64_t begin, int64_t end) {
+  parallel_for(threads, op.rows * blocks_of(op), 1, [&](int64_t begin, int64_t end) {
     const Scratch scratch(kernel.scratch(op));
     kernel.forward(op, begin, end, scratch.data());
+  });
+}
+
+void selective_scan_backward(Strided x, Strided dt, Array a, Strided b, Strided c, Array d, Array before, Strided dy,
+                             Array dafter, Strided dx, Strided ddt, Array da, Array db, Array dc, Array dd,
+                             Array dbefore, int threads) {
+  const SelectiveScan op = checked_scan(x, dt, a, b, c, d, before);
+  const int64_t blocks = blocks_of(op);
+  const SelectiveScanGradients grad = {
+      .dy = checked_sequence(dy, "dy", op.rows, op.length, op.channels),
+      .dafter = checked<float>(dafter, "dafter", {op.rows, op.channels, op.states}),
+      .dx = checked_sequence(dx, "dx", op.rows, op.length, op.channels),
+      .ddt = checked_sequence(ddt, "ddt", op.rows, op.length, op.channels),
+      .db = checked<float>(db, "db", {op.rows, blocks, op.length, op.states}),
+      .dc = checked<float>(dc, "dc", {op.rows, blocks, op.length, op.states}),
+      .da = checked<float>(da, "da", {op.rows, op.channels, op.states}),
+      .dbefore = checked<float>(dbefore, "dbefore", {op.rows, op.channels, op.states}),
+      .dd = checked<float>(dd, "dd", {op.rows, op.channels}),
+  };
+  nb::gil_scoped_release released;
+  const SelectiveScanBackward& kernel = *kernels().selective_scan_backward;
+  parallel_for(threads, op.rows * blocks, 1, [&](int64_t begin, int64_t end) {
+    const Scratch scratch(kernel.scratch(op));
+    kernel.backward(op, grad, begin, end, scratch.data());
   });
 }
 
@@ -41,6 +70,11 @@ void bind_selective_scan(nb::module_& module) {
   module.def("selective_scan", &selective_scan, "x"_a.noconvert(), "dt"_a.noconvert(), "a"_a.noconvert(),
              "b"_a.noconvert(), "c"_a.noconvert(), "d"_a.noconvert(), "before"_a.noconvert(), "y"_a.noconvert(),
              "after"_a.noconvert(), "threads"_a);
+  module.def("selective_scan_backward", &selective_scan_backward, "x"_a.noconvert(), "dt"_a.noconvert(),
+             "a"_a.noconvert(), "b"_a.noconvert(), "c"_a.noconvert(), "d"_a.noconvert(), "before"_a.noconvert(),
+             "dy"_a.noconvert(), "dafter"_a.noconvert(), "dx"_a.noconvert(), "ddt"_a.noconvert(), "da"_a.noconvert(),
+             "db"_a.noconvert(), "dc"_a.noconvert(), "dd"_a.noconvert(), "dbefore"_a.noconvert(), "threads"_a);
+  module.attr("SCAN_CHANNELS") = kScanChannels;
 }
 
 }  // namespace braidlm

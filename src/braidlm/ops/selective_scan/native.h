@@ -25,4 +25,21 @@ struct SelectiveScanKernels {
   void (*forward)(const SelectiveScan&, int64_t begin, int64_t end, float* scratch);
 };
 
+// Gradients: of what the scan gave, and of what it was given. Sums over rows, and for b and c over
+// blocks of channels, are left to the caller, so that they have one order.
+struct SelectiveScanGradients {
+  Sequence dy;          // [rows, length, channels]
+  const float* dafter;  // [rows, channels, states]
+  Sequence dx, ddt;     // [rows, length, channels]
+  float *db, *dc;       // [rows, blocks, length, states]
+  float *da, *dbefore;  // [rows, channels, states]
+  float* dd;            // [rows, channels]
+};
+
+struct SelectiveScanBackward {
+  int64_t (*scratch)(const SelectiveScan&);
+  // Blocks [begin, end); `y` and `after` of the scan are not read.
+  void (*backward)(const SelectiveScan&, const SelectiveScanGradients&, int64_t begin, int64_t end, float* scratch);
+};
+
 }  // namespace braidlm

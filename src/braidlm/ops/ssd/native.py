@@ -30,6 +30,6 @@ def ssd(
         extension().ssd(x, dt, a, b, c, d, before.contiguous(), y, after, groups, count())
         return y, after
 
-    inputs = [channels_together(t) for t in (x_THP, dt_TH, b_TGN, c_TGN)]
+    inputs = [channels_together(t.detach()) for t in (x_THP, dt_TH, b_TGN, c_TGN)]
     y_T, state_R, marked = over_rows(step, inputs, state_RHPN.detach(), segments)
     return Carried(y_T.view(x_THP.shape), state_R, marked)
