@@ -55,3 +55,10 @@ SAMPLING_DEVIATIONS = 4
 
 # GGUF files hold a Mamba's A as -exp(a_log) in float32: an exponential and a logarithm back.
 RELATIVE_A_LOG = 1e-6
+
+# Half a step of int8 and the rounding of its scale to 11 bits, relative to the largest number of a group.
+RELATIVE_INT8_STEP = 0.5 / 127 + 2**-11
+
+# Mean Kullback-Leibler divergence of next-token distributions of small random models, weights quantized
+# to nearest: the square of the steps (1/127, 1/8 of a group's largest number, 1/16 of a number) through a few layers.
+DIVERGENCE_QUANTIZED = {"int8": 2e-3, "int4": 0.2, "fp8": 3e-2}

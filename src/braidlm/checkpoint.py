@@ -175,6 +175,18 @@ def bind(rules: Sequence[NameRule], ours: Mapping[str, torch.Size], blocks: int)
     return bound
 
 
+class Packing(Protocol):
+    """How weights are quantized while they are read."""
+
+    def kept(self, entry: Bound, theirs: Sequence[str], shapes: Sequence[torch.Size]) -> list[PackedWeight] | None:
+        """The weights of an entry as the file has them packed; None if it has not, or they must not be."""
+        ...
+
+    def packed(self, name: str, tensor: Tensor) -> PackedWeight | None:
+        """A tensor as the packed weight `name`; None if that weight stays plain."""
+        ...
+
+
 def _numbers(pattern: str, blocks: int) -> range:
     return range(blocks) if "{i}" in pattern else range(1)
 
@@ -192,9 +204,13 @@ def fill(
     device: str | torch.device = "cpu",
     optional_prefix: str = "",
     progress: Progress | None = None,
+    packing: Packing | None = None,
 ) -> None:
-    """Gives every parameter of `model` (on the meta device) its values from `source`."""
-    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    """Gives every weight of `model` (on the meta device) its values from `source`.
+
+    `packing` quantizes as the tensors come, so that the whole never exists unquantized.
+    """
+    shapes = {name: weight.shape for name, weight in model.named_weights()}
     bound = bind(rules, shapes, len(model.spec.blocks))
     resolve = _resolver(source.names(), optional_prefix)
     dtypes = parameter_dtypes(model, dtype)
@@ -202,23 +218,43 @@ def fill(
     for done, entry in enumerate(bound):
         theirs = [resolve(name) for name in entry.theirs]
         used.update(theirs)
-        parts = entry.rule.read([source.get(name) for name in theirs], [shapes[name] for name in entry.ours])
-        for name, tensor in zip(entry.ours, parts, strict=True):
-            if tensor.dtype not in _DTYPES:
-                raise CheckpointError(
-                    f"tensor {theirs[0]} is stored as {tensor.dtype}, which is no plain number format"
-                )
-            if tensor.shape != shapes[name]:
-                raise CheckpointError(
-                    f"tensor {theirs[0]} has the shape {list(tensor.shape)}, but the config needs {list(shapes[name])}"
-                )
-            assign(model, name, tensor.to(device, dtypes[name]).contiguous())
+        wanted = {name: (dtypes[name], shapes[name]) for name in entry.ours}
+        for name, weight in _read(entry, theirs, source, wanted, packing):
+            assign(model, name, weight.to(device))
         if progress is not None:
             progress(done + 1, len(bound))
-    used |= _check_others(model, source, rules, resolve)
+    used |= _check_others(model, source, rules, resolve, packing)
     extra = sorted(source.names() - used)
     if extra:
         raise CheckpointError(f"tensor {extra[0]} belongs to no parameter of this model ({len(extra)} such tensors)")
+
+
+def _read(
+    entry: Bound,
+    theirs: Sequence[str],
+    source: Source,
+    wanted: Mapping[str, tuple[torch.dtype, torch.Size]],
+    packing: Packing | None,
+) -> Iterator[tuple[str, Any]]:
+    """An entry's weights by name, tensors of the wanted dtype or packed."""
+    shapes = [shape for _, shape in wanted.values()]
+    kept = packing.kept(entry, theirs, shapes) if packing is not None else None
+    if kept is not None:
+        yield from zip(entry.ours, kept, strict=True)
+        return
+    parts = entry.rule.read([source.get(name) for name in theirs], shapes)
+    for name, part in zip(entry.ours, parts, strict=True):
+        _check_tensor(theirs[0], part, *wanted[name])
+        packed = packing.packed(name, part) if packing is not None else None
+        yield name, part.to(wanted[name][0]).contiguous() if packed is None else packed
+
+
+def _check_tensor(name: str, tensor: Tensor, dtype: torch.dtype, shape: torch.Size) -> None:
+    """Refuses what cannot become a weight of this dtype and shape; packed numbers are never converted."""
+    if tensor.dtype != dtype and not (tensor.dtype in _DTYPES and dtype in _DTYPES):
+        raise CheckpointError(f"tensor {name} is stored as {tensor.dtype}, which is no plain number format")
+    if tensor.shape != shape:
+        raise CheckpointError(f"tensor {name} has the shape {list(tensor.shape)}, but the config needs {list(shape)}")
 
 
 def _resolver(present: set[str], optional_prefix: str) -> Callable[[str], str]:
@@ -231,10 +267,16 @@ def _resolver(present: set[str], optional_prefix: str) -> Callable[[str], str]:
     return resolve
 
 
-def _check_others(model: Model, source: Source, rules: Sequence[NameRule], resolve: Callable[[str], str]) -> set[str]:
+def _check_others(
+    model: Model,
+    source: Source,
+    rules: Sequence[NameRule],
+    resolve: Callable[[str], str],
+    packing: Packing | None,
+) -> set[str]:
     """Tensors that fill nothing but are known: dropped buffers, and repetitions, which must repeat."""
     known: set[str] = set()
-    parameters = dict(model.named_parameters())
+    weights = dict(model.named_weights())
     for rule in rules:
         if isinstance(rule, Rule):
             continue
@@ -245,8 +287,11 @@ def _check_others(model: Model, source: Source, rules: Sequence[NameRule], resol
                 continue
             known.add(name)
             if isinstance(rule, Alias):
-                ours = parameters[rule.ours]
-                theirs = source.get(name)
+                ours, theirs = weights.get(rule.ours), source.get(name)
+                if ours is None:  # packed: so must its repetition be
+                    packed = packing.packed(rule.ours, theirs) if packing is not None else None
+                    ours = weights[f"{rule.ours}.data"]
+                    theirs = theirs if packed is None else packed.data
                 if theirs.shape != ours.shape or not torch.equal(theirs.to(ours.device, ours.dtype), ours):
                     raise CheckpointError(
                         f"the config says that {name} is tied to the embedding, but its values differ"
@@ -278,8 +323,8 @@ class Export(NamedTuple):
 
 
 def export(model: Model, rules: Sequence[NameRule]) -> Iterator[Export]:
-    """Their tensors for our parameters."""
-    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    """Their tensors for our weights."""
+    parameters = {name: weight.detach() for name, weight in model.named_weights()}
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
 
     def written(entry: Bound, index: int) -> Tensor:

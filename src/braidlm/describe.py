@@ -1,11 +1,14 @@
 """What a description implies, without its weights: parameters, their dtypes, bytes."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from .errors import SpecError
 from .model import Model
+from .ops.linear.packed import packed_bytes
 from .spec import Attention, Block, Hyena, Mamba, Mamba2, Mixer, ModelSpec, Moe, Parallel
 
 
@@ -68,14 +71,22 @@ def _flops_a_token(mixer: Mixer, width: int, length: int) -> float:
             return _flops_a_token(mixer.attention, width, length) + _flops_a_token(mixer.ssm, width, length)
 
 
-def weight_bytes(spec: ModelSpec, dtype: torch.dtype) -> int:
-    """Bytes of the weights in a model of `dtype`."""
-    model = skeleton(spec)
+def weight_bytes(spec: ModelSpec, dtype: torch.dtype, kinds: Mapping[str, str] | None = None) -> int:
+    """Bytes of the weights in a model of `dtype`, of which those named in `kinds` are packed so."""
+    model, kinds = skeleton(spec), kinds or {}
     dtypes = parameter_dtypes(model, dtype)
-    return sum(parameter.numel() * dtypes[name].itemsize for name, parameter in model.named_parameters())
+
+    def count(name: str, weight: Tensor) -> int:
+        return packed_bytes(weight.shape, kinds[name]) if name in kinds else weight.numel() * dtypes[name].itemsize
+
+    return sum(count(name, weight) for name, weight in model.named_parameters())
 
 
 def parameter_dtypes(model: Model, dtype: torch.dtype) -> dict[str, torch.dtype]:
-    """The dtype of each parameter in a model of `dtype`: some stay in float32 (see `Model.precise_names`)."""
+    """The dtype of each weight in a model of `dtype`: some stay in float32 (see `Model.precise_names`).
+
+    The parts of packed weights have dtypes of their own.
+    """
     precise = set(model.precise_names()) if dtype != torch.float64 else set()
-    return {name: torch.float32 if name in precise else dtype for name, _ in model.named_parameters()}
+    dtypes = {name: torch.float32 if name in precise else dtype for name, _ in model.named_parameters()}
+    return dtypes | {name: part.dtype for name, part in model.named_buffers()}

@@ -55,6 +55,11 @@ class GgufFile:
         """The tensor's storage type: F32, BF16, Q4_1, ..."""
         return str(self._tensors[name].tensor_type.name)
 
+    def blocks(self, name: str) -> np.ndarray:
+        """The bytes of a quantized tensor as they are stored, [rows, bytes a row]."""
+        data: np.ndarray = self._tensors[name].data
+        return data.reshape(-1, data.shape[-1])
+
     def get(self, name: str) -> Tensor:
         """One tensor; a view into the file where it is not quantized."""
         tensor, kind = self._tensors[name], self.quantization(name)

@@ -24,6 +24,7 @@ from .families import Family
 from .families.base import Gguf
 from .files import whole_file
 from .model import Model
+from .quantizing import require_plain
 from .spec import ModelSpec
 
 DTYPES = {
@@ -45,6 +46,7 @@ def export_gguf(model: Model, path: str | Path, dtype: str | None = None, progre
     `dtype` is "float32", "bfloat16" or "float16" for the matrices; None as the model's are.
     Raises `SpecError` if no GGUF architecture that braidlm knows can express the model.
     """
+    require_plain(model, "a GGUF file of ours")
     kind = dtype or str(model.dtype).removeprefix("torch.")
     if kind not in DTYPES:
         raise InputError(f"dtype is {kind!r}, but a GGUF file's matrices must be one of {', '.join(DTYPES)}")

@@ -6,7 +6,7 @@ Never runs code that comes with a checkpoint. Messages of what goes wrong are on
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub import snapshot_download
@@ -19,7 +19,9 @@ from .errors import CheckpointError, InputError, SpecError, UnavailableError
 from .gguf import GgufFile
 from .init import randomise
 from .model import Model
+from .ops.linear.packed import FORMS
 from .presets import PRESETS, Preset, preset
+from .quantizing import KEEP, Keeping, Rounding, check_choice, prepare, read_packed
 from .saving import OWN_FILE, OWN_VERSION, Origin, own_names
 from .spec import ModelSpec, is_whole
 from .tokenizer import Tokenizer
@@ -41,6 +43,7 @@ def load(
     ops: str = "auto",
     allow_pickle: bool = False,
     *,
+    quantize: str | None = None,
     progress: Progress | None = None,
 ) -> LanguageModel:
     """Loads a published or saved checkpoint.
@@ -49,12 +52,16 @@ def load(
     (`presets.PRESETS`), or a hub id such as "state-spaces/mamba-130m-hf". `dtype` "auto" keeps
     bfloat16 and float32 weights as stored (memory-mapped, not copied) and takes float32 for
     everything else. `allow_pickle` permits pickled weights, which are then read as tensors only.
-    `progress(done, total)` is called for each tensor.
+    `quantize` "int8", "int4" or "fp8" quantizes the weights while they are read, tensor by tensor;
+    "keep" leaves the weights of a GGUF file quantized as they are there. What braidlm has saved
+    quantized needs neither. With quantized weights `dtype` is that of the activations, and "auto"
+    is bfloat16. `progress(done, total)` is called for each tensor.
     """
     path = resolve(path_or_name, allow_pickle=allow_pickle)
     read = _load_directory if path.is_dir() else _load_gguf
     _check_device(device)
-    network, tokenizer, origin = read(path, dtype, device, allow_pickle, progress)
+    check_choice(quantize)
+    network, tokenizer, origin = read(path, _How(dtype, device, allow_pickle, quantize, progress))
     return LanguageModel(network.eval(), tokenizer, origin, ops=ops)
 
 
@@ -122,26 +129,57 @@ def _resolve_dtype(name: str, stored: torch.dtype) -> torch.dtype:
 Loaded = tuple[Model, Tokenizer | None, Origin]
 
 
-def _load_directory(path: Path, dtype: str, device: str, allow_pickle: bool, progress: Progress | None) -> Loaded:
+class _How(NamedTuple):
+    """What `load` was asked for."""
+
+    dtype: str
+    device: str
+    allow_pickle: bool
+    quantize: str | None
+    progress: Progress | None
+
+
+def _load_directory(path: Path, how: _How) -> Loaded:
     own = (path / OWN_FILE).exists()
     config = _read_json(path / (OWN_FILE if own else "config.json"))
-    source = checkpoint.open_directory(path, allow_pickle=allow_pickle)
+    source = checkpoint.open_directory(path, allow_pickle=how.allow_pickle)
+    packed = config.get("quantization") if own else None
+    _check_directory(path, how.quantize, packed is not None)
     if own:
         spec, origin = _read_own(config, path)
         network = describe.skeleton(spec)
+        kinds = {} if packed is None else read_packed(packed, network, str(path / OWN_FILE))
+        dtype = _dtype_of_directory(source, how, None if packed is None else packed["dtype"])
+        prepare(network, kinds, dtype)
         rules, prefix = own_names(network), ""
     else:
         family = families.of_config(config)
         spec = family.read(config)
         network = describe.skeleton(spec)
+        dtype = _dtype_of_directory(source, how, None)
         rules, prefix = list(family.names(spec)), family.optional_prefix
         origin = Origin(family.name, dict(config), ())
-    stored = _stored_dtype(source)
-    checkpoint.fill(
-        network, source, rules, _resolve_dtype(dtype, stored), device=device, optional_prefix=prefix, progress=progress
-    )
+    packing = None if packed is not None or how.quantize is None else Rounding(network, how.quantize, dtype)
+    places = {"device": how.device, "optional_prefix": prefix}
+    checkpoint.fill(network, source, rules, dtype, **places, progress=how.progress, packing=packing)
     tokenizer = Tokenizer.from_directory(path)
     return network, tokenizer, Origin(origin.format, origin.config, origin.ends or _ends(path, config, tokenizer))
+
+
+def _check_directory(path: Path, quantize: str | None, packed: bool) -> None:
+    if packed and quantize not in (None, KEEP):
+        raise InputError(f"{path} is quantized already; load it as it is, or quantize the original to {quantize}")
+    if not packed and quantize == KEEP:
+        raise InputError(f"{path} has no quantized weights to keep; quantize can be {', '.join(FORMS)}")
+
+
+def _dtype_of_directory(source: checkpoint.Source, how: _How, packed: str | None) -> torch.dtype:
+    """The dtype of activations and plain weights; `packed` is the one with which packed weights were saved."""
+    if how.dtype != "auto":
+        return dtype_of(how.dtype)
+    if packed is not None:
+        return dtype_of(packed)
+    return torch.bfloat16 if how.quantize is not None else _resolve_dtype("auto", _stored_dtype(source))
 
 
 def _stored_dtype(source: checkpoint.Source) -> torch.dtype:
@@ -195,14 +233,18 @@ def _checked_ends(value: Any, where: Path) -> tuple[int, ...]:
     return tuple(ends)
 
 
-def _load_gguf(path: Path, dtype: str, device: str, allow_pickle: bool, progress: Progress | None) -> Loaded:
+def _load_gguf(path: Path, how: _How) -> Loaded:
     file = GgufFile(path)
     family, spec, config = _read_gguf(file)
     assert family.gguf is not None
     network = describe.skeleton(spec)
-    stored = torch.bfloat16 if file.quantization("token_embd.weight") == "BF16" else torch.float32
+    narrow = how.quantize is not None or file.quantization("token_embd.weight") == "BF16"
+    dtype = _resolve_dtype(how.dtype, torch.bfloat16 if narrow else torch.float32)
+    packing: checkpoint.Packing | None = None
+    if how.quantize is not None:
+        packing = Keeping(network, file, dtype) if how.quantize == KEEP else Rounding(network, how.quantize, dtype)
     rules = family.gguf.names(spec)
-    checkpoint.fill(network, file, rules, _resolve_dtype(dtype, stored), device=device, progress=progress)
+    checkpoint.fill(network, file, rules, dtype, device=how.device, progress=how.progress, packing=packing)
     tokenizer = Tokenizer.from_gguf(file.fields)
     return network, tokenizer, Origin(family.name, config, tuple(tokenizer.eos_ids) if tokenizer else ())
 

@@ -171,7 +171,7 @@ class Model(nn.Module):
         tapped = {"embed": x_TD} if "embed" in taps else {}
         layers: list[LayerState] = []
         for index, block in enumerate(self.blocks):
-            x_TD, layer = block(x_TD, self._layer_state(index, state, layers), batch, self.dtype)
+            x_TD, layer = block(x_TD, self.layer_state(index, state, layers), batch, self.dtype)
             layers.append(layer)
             if f"blocks.{index}" in taps:
                 tapped[f"blocks.{index}"] = x_TD
@@ -183,7 +183,7 @@ class Model(nn.Module):
             x_TD = x_TD if len(last) == len(x_TD) else x_TD[last]
         return Output(self._logits(self.norm(x_TD, self.dtype)) if logits else None, tapped, after, marked)
 
-    def _layer_state(self, index: int, state: State, done: list[LayerState]) -> LayerState:
+    def layer_state(self, index: int, state: State, done: list[LayerState]) -> LayerState:
         """The block's slots; for shared keys and values its owner's, the new tokens' among them."""
         own = state.layer(index)
         attention = attention_of(self.spec.blocks[index].mixer)

@@ -11,6 +11,7 @@ from .errors import InputError
 from .families.base import rename
 from .files import whole_directory
 from .model import Model
+from .quantizing import describe_packed, require_plain
 from .tokenizer import Tokenizer
 
 OWN_FILE = "braidlm.json"
@@ -57,20 +58,24 @@ def check_format(form: str) -> None:
 
 def own_names(model: Model) -> list[families.NameRule]:
     """braidlm's own format keeps our names."""
-    return [rename(name, name) for name, _ in model.named_parameters()]
+    return [rename(name, name) for name, _ in model.named_weights()]
 
 
 def _save_own(model: Model, origin: Origin, place: Path, progress: Progress | None) -> None:
-    about = {
+    about: dict[str, Any] = {
         "format": OWN_VERSION,
         "spec": model.spec.to_json(),
         "origin": {"format": origin.format, "config": origin.config, "ends": list(origin.ends)},
     }
+    packed = describe_packed(model)
+    if packed is not None:
+        about["quantization"] = packed
     (place / OWN_FILE).write_text(json.dumps(about, indent=1))
     checkpoint.write_safetensors(place, list(checkpoint.export(model, own_names(model))), progress)
 
 
 def _save_published(model: Model, origin: Origin, place: Path, form: str, progress: Progress | None) -> None:
+    require_plain(model, f"the format {form}")
     # "hf" keeps the format that a model came in, unless that is the original state-spaces one.
     preferred = None if form == "hf" else form
     if form == "hf" and origin.format is not None and not origin.format.endswith("-original"):

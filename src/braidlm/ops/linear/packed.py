@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 FORMS = ("int8", "int4", "fp8")
+KINDS = (*FORMS, "int4-low")  # what a weight can be made of: a form, with lows or without
 GROUP = 32
 
 _DATA = {"int8": torch.int8, "int4": torch.uint8, "fp8": torch.float8_e4m3fn}

@@ -1,0 +1,174 @@
+"""Rounding the weights of a model by what a text puts through them, block by block.
+
+The text runs through blocks that are rounded already, so that each layer is rounded for the inputs
+that it will really get, and sees the errors of those before it. Only one layer's sums of products
+exist at a time, and the residual stream of the text between two blocks.
+
+Legend: T = tokens of one row, D = width, I = inputs of a layer, X = experts.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..ffn import Moe
+from ..layers import Linear
+from ..mixers import Batch
+from ..model import Block, Model
+from ..ops import Segments
+from ..ops.linear.packed import PackedWeight, empty_packed
+from ..ops.numerics import widened
+from ..spec import attention_of
+from ..state import LayerState, State
+from .rounding import round_to
+
+Place = Callable[[str, PackedWeight], None]
+
+
+@torch.no_grad()
+def round_blocks(model: Model, names: Collection[str], rows: Sequence[Tensor], place: Place) -> None:
+    """Rounds the weights `names` of the blocks to int4; `place` puts each into the model.
+
+    `rows` are token ids, [T] each; a few thousand tokens of the kind of text that the model is for.
+    """
+    state = model.new_state(1)
+    passages = [_Passage(model, state, ids.to(model.device)) for ids in rows]
+    for index, block in enumerate(model.blocks):
+        assert isinstance(block, Block)
+        for group in _in_order(block, f"blocks.{index}", names, passages[0]):
+            _round_group(model, block, group, names, passages, place)
+        for passage in passages:
+            passage.advance(block)
+
+
+class _Passage:
+    """One row of text on its way through the blocks."""
+
+    def __init__(self, model: Model, state: State, ids_T: Tensor) -> None:
+        self._model = model
+        self._state = state
+        self._batch = Batch(Segments((len(ids_T),)), (model.spec.prefix_tokens,), model.device)
+        self._x = widened(model.embed(ids_T)) * model.spec.embed_scale
+        self._layers: list[LayerState] = []
+        attentions = (attention_of(block.mixer) for block in model.spec.blocks)
+        self._shared = {attention.kv_from for attention in attentions if attention is not None}
+
+    def through(self, block: Block) -> tuple[Tensor, LayerState]:
+        """The residual stream after the next block, and the block's state."""
+        layer = self._model.layer_state(len(self._layers), self._state, self._layers)
+        return block(self._x, layer, self._batch, self._model.dtype)
+
+    def advance(self, block: Block) -> None:
+        """Goes on to the block after; of states only those are kept that a later block reads."""
+        index = len(self._layers)
+        self._x, layer = self.through(block)
+        self._layers.append(layer if index in self._shared else self._state.layer(index))
+
+
+class _ReachedError(Exception):
+    """Ends a pass at the layer whose inputs are wanted."""
+
+
+def _inputs(layer: nn.Module, block: Block, passage: _Passage) -> Tensor:
+    """What `layer` gets, [T, I]."""
+    found: list[Tensor] = []
+
+    def stop(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+        found.append(arguments[0])
+        raise _ReachedError
+
+    handle = layer.register_forward_pre_hook(stop)
+    try:
+        passage.through(block)
+    except _ReachedError:
+        pass
+    finally:
+        handle.remove()
+    return found[0]
+
+
+Layers = list[tuple[str, nn.Module]]
+
+
+def _in_order(block: Block, prefix: str, names: Collection[str], passage: _Passage) -> list[Layers]:
+    """The layers with a weight in `names` as they run; those with the same input together."""
+    groups: list[tuple[Tensor, Layers]] = []
+
+    def note(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def hook(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+            alike = next((group for x, group in groups if x is arguments[0] and _is_linear(layer, group)), None)
+            if alike is None:
+                groups.append((arguments[0], [(name, layer)]))
+            else:
+                alike.append((name, layer))
+
+        return hook
+
+    handles = []
+    for name, layer in block.named_modules(prefix=prefix):
+        if isinstance(layer, (Linear, Moe)) and any(
+            f"{name}.{part}" in names for part in ("weight", "gate_up", "down")
+        ):
+            handles.append(layer.register_forward_pre_hook(note(name)))
+    try:
+        passage.through(block)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [group for _, group in groups]
+
+
+def _is_linear(layer: nn.Module, group: Layers) -> bool:
+    """Whether `layer` and those of `group` can share one sum of products: experts see some of the tokens only."""
+    return all(isinstance(other, Linear) for other in (layer, *(member for _, member in group)))
+
+
+def _round_group(
+    model: Model, block: Block, group: Layers, names: Collection[str], passages: Sequence[_Passage], place: Place
+) -> None:
+    first = group[0][1]
+    inputs = (_inputs(first, block, passage) for passage in passages)
+    if isinstance(first, Moe):
+        _round_experts(group[0][0], first, torch.cat(list(inputs)), names, place, model.dtype)
+        return
+    products = _products(inputs)
+    for name, layer in group:
+        assert isinstance(layer, Linear) and isinstance(layer.weight, Tensor)
+        place(f"{name}.weight", round_to(layer.weight, products, dtype=model.dtype))
+
+
+def _products(inputs: Iterator[Tensor]) -> Tensor:
+    """The inputs' products with each other, summed over all tokens: [I, I] float32."""
+    total = None
+    for x in inputs:
+        x = x.flatten(0, -2).float()
+        total = x.T @ x if total is None else total.addmm_(x.T, x)
+    assert total is not None
+    return total
+
+
+def _round_experts(name: str, moe: Moe, x_TD: Tensor, names: Collection[str], place: Place, dtype: torch.dtype) -> None:
+    """Each expert by the tokens that choose it; its second half sees what its rounded first half gives."""
+    chosen_TK = F.linear(widened(x_TD), widened(moe.router)).topk(moe.top_k, -1).indices
+    wanted = [part for part in ("gate_up", "down") if f"{name}.{part}" in names]
+    made = {part: empty_packed(getattr(moe, part).shape, "int4", dtype=dtype) for part in wanted}
+    for expert in range(len(moe.router)):
+        x = x_TD[(chosen_TK == expert).any(-1)]
+        gate_up: Tensor = moe.gate_up[expert]
+        if "gate_up" in made:
+            rounded = _put(made["gate_up"], expert, round_to(gate_up, _products(iter([x])), dtype=dtype))
+            gate_up = rounded.dequantize(x.dtype)
+        if "down" in made:
+            gate, up = F.linear(x, gate_up).chunk(2, -1)
+            products = _products(iter([F.silu(gate) * up]))
+            _put(made["down"], expert, round_to(moe.down[expert], products, dtype=dtype))
+    for part, packed in made.items():
+        place(f"{name}.{part}", packed)
+
+
+def _put(whole: PackedWeight, expert: int, packed: PackedWeight) -> PackedWeight:
+    whole.data[expert], whole.scale[expert] = packed.data, packed.scale
+    return packed
