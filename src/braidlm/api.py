@@ -22,6 +22,7 @@ from .generate import Token, check_length, generate
 from .memory import keep_freed_memory
 from .model import Logits, Model
 from .ops import Segments, dispatch
+from .runtime import pack
 from .sampling import Sampling
 from .saving import Origin
 from .spec import ModelSpec, is_whole
@@ -270,6 +271,22 @@ class LanguageModel:
             if item is None:
                 return
             yield item
+
+    def quantize(
+        self,
+        form: str,
+        *,
+        calibration: Sequence[Tensor] | None = None,
+        policy: Mapping[str, str] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Quantizes the weights in place to "int8", "int4" or "fp8"; see `load` to do so while loading.
+
+        `calibration` (rows of token ids, a few thousand in all) rounds int4 weights so that the
+        blocks' outputs on that text stay close; `policy` says which weights get which form.
+        """
+        with dispatch.using(self.ops):
+            pack.quantize(self.network, form, policy, calibration, progress)
 
     def save(
         self, directory: str | Path, format: str = "hf", progress: Callable[[int, int], None] | None = None

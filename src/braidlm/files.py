@@ -40,8 +40,7 @@ def whole_directory(path: Path) -> Iterator[Path]:
 
     `path` must not exist or be empty: nothing of the user's is ever overwritten.
     """
-    if _check(path, Path.exists) and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path} exists already and is not empty; choose another place or remove it first")
+    check_free(path)
     temporary = _beside(path)
     try:
         temporary.mkdir(parents=True)
@@ -58,6 +57,12 @@ def whole_directory(path: Path) -> Iterator[Path]:
         _flush(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_free(path: Path) -> None:
+    """`InputError` unless a directory can appear at `path`: before long work, and before it is written."""
+    if _check(path, Path.exists) and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} exists already and is not empty; choose another place or remove it first")
 
 
 def _check(path: Path, question: Callable[[Path], bool]) -> bool:

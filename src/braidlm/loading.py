@@ -98,6 +98,18 @@ def read_spec(path_or_name: str | Path) -> ModelSpec:
     return families.of_config(config).read(config)
 
 
+def read_kinds(path_or_name: str | Path) -> dict[str, str]:
+    """The kinds of the weights that a directory of ours holds quantized, by name; none for all else."""
+    path = Path(path_or_name)
+    if not _exists(path / OWN_FILE):
+        return {}
+    about = _read_json(path / OWN_FILE)
+    packed = about.get("quantization")
+    if packed is None:
+        return {}
+    return read_packed(packed, describe.skeleton(_read_own(about, path)[0]), str(path / OWN_FILE))
+
+
 def build(spec_or_preset: ModelSpec | str, seed: int = 0, dtype: str = "float32", device: str = "cpu") -> LanguageModel:
     """A model with random weights, from a description or a preset's name; the same seed gives the same weights."""
     spec = preset(spec_or_preset).spec if isinstance(spec_or_preset, str) else spec_or_preset

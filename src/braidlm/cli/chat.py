@@ -10,7 +10,7 @@ import typer
 
 from ..conversation import Conversation
 from ..errors import BraidError, InputError
-from .common import AllowPickle, Device, Dtype, KvDtype, ModelArgument, Ops, Threads, err, load_model, size
+from .common import AllowPickle, Device, Dtype, KvDtype, ModelArgument, Ops, Quantize, Threads, err, load_model, size
 from .generate import MaxTokens, MinP, Penalty, Seed, Temperature, TopK, TopP
 
 EXAMPLE = "Example: braid chat smollm2-135m"
@@ -33,6 +33,7 @@ def command(
     repetition_penalty: Penalty = 1.0,
     seed: Seed = None,
     dtype: Dtype = "auto",
+    quantize: Quantize = None,
     kv_dtype: KvDtype = None,
     device: Device = "cpu",
     ops: Ops = "auto",
@@ -40,7 +41,9 @@ def command(
     allow_pickle: AllowPickle = False,
 ) -> None:
     """Talk with MODEL. Earlier turns are not read again. Commands: /save /load /reset /stats /help /quit."""
-    language = load_model(model, dtype=dtype, device=device, ops=ops, allow_pickle=allow_pickle, threads=threads)
+    language = load_model(
+        model, dtype=dtype, device=device, ops=ops, allow_pickle=allow_pickle, threads=threads, quantize=quantize
+    )
     options = {
         "max_new_tokens": max_tokens,
         "temperature": temperature,

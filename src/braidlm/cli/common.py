@@ -35,6 +35,10 @@ ModelArgument = Annotated[
 Dtype = Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float64.")]
 Device = Annotated[str, typer.Option(help="cpu, or a torch device such as cuda.")]
 Ops = Annotated[str, typer.Option(help=f"Implementation of the operations: {', '.join(dispatch.CHOICES)}.")]
+Quantize = Annotated[
+    str | None,
+    typer.Option(help="Weights in few bits: int4, int8, fp8, or keep (as a GGUF file has them).", show_default=False),
+]
 AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Accept pickled weights (read as tensors only).")]
 KvDtype = Annotated[
     str | None,
@@ -77,12 +81,13 @@ def load_model(
     ops: str = "auto",
     allow_pickle: bool = False,
     threads: int | None = None,
+    quantize: str | None = None,
 ) -> LanguageModel:
     """`loading.load` with a progress bar, on a given number of threads."""
     if threads is not None:
         torch.set_num_threads(threads)
     with progress(f"loading {Path(name).name}") as step:
-        return load(name, dtype, device, ops, allow_pickle, progress=step)
+        return load(name, dtype, device, ops, allow_pickle, quantize=quantize, progress=step)
 
 
 def print_json(data: Any) -> None:

@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
-from .common import AllowPickle, Device, Dtype, Json, KvDtype, ModelArgument, Ops, Threads, load_model, print_json
+from .common import (
+    AllowPickle,
+    Device,
+    Dtype,
+    Json,
+    KvDtype,
+    ModelArgument,
+    Ops,
+    Quantize,
+    Threads,
+    load_model,
+    print_json,
+)
 
 EXAMPLE = 'Example: braid generate smollm2-135m "The capital of France is" --max-tokens 20'
 
@@ -36,6 +48,7 @@ def command(
     ] = None,
     seed: Seed = None,
     dtype: Dtype = "auto",
+    quantize: Quantize = None,
     kv_dtype: KvDtype = None,
     device: Device = "cpu",
     ops: Ops = "auto",
@@ -47,7 +60,9 @@ def command(
     if ids and chat:
         raise InputError("--ids and --chat exclude each other: a chat template takes text, not token ids")
     text = _standard_input() if prompt == "-" else prompt
-    language = load_model(model, dtype=dtype, device=device, ops=ops, allow_pickle=allow_pickle, threads=threads)
+    language = load_model(
+        model, dtype=dtype, device=device, ops=ops, allow_pickle=allow_pickle, threads=threads, quantize=quantize
+    )
     wanted: str | list[int] | list[dict[str, str]] = _ids(text) if ids else text
     if chat:
         wanted = [{"role": "user", "content": text}]

@@ -1,13 +1,15 @@
 """`braid info`: what a model is, from its description alone; weights are not read."""
 
+from collections import Counter
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from .. import describe
-from ..loading import dtype_of, read_spec
+from ..loading import dtype_of, read_kinds, read_spec
 from ..presets import PRESETS
+from ..runtime.pack import policy_of
 from ..spec import ModelSpec, Moe, attention_of, mixer_kinds
 from ..state import Precision
 from .common import Json, ModelArgument, amount, out, print_json, size
@@ -22,6 +24,9 @@ def command(
     ] = "1024,8192,32768",
     dtype: Annotated[str, typer.Option(help="Dtype of weights and activations: bfloat16 or float32.")] = "bfloat16",
     kv_dtype: Annotated[str | None, typer.Option(help="Format of keys and values.", show_default=False)] = None,
+    quantize: Annotated[
+        str | None, typer.Option(help="Form of quantized weights: int4, int8 or fp8.", show_default=False)
+    ] = None,
     json: Json = False,
 ) -> None:
     """Describe MODEL: layers, parameters, bytes of weights and of state. Without MODEL, list the presets."""
@@ -31,7 +36,8 @@ def command(
     wanted = _lengths(lengths)
     precision = Precision.of(dtype_of(dtype), kv_dtype)
     spec = read_spec(model)
-    facts = _facts(spec, wanted, precision)
+    kinds = read_kinds(model) if quantize is None else policy_of(describe.skeleton(spec), quantize)
+    facts = _facts(spec, wanted, precision, kinds)
     if json:
         print_json({"model": model, **facts, "spec": spec.to_json()})
         return
@@ -63,14 +69,15 @@ def _list_presets(json: bool) -> None:
     out.print(table)
 
 
-def _facts(spec: ModelSpec, lengths: list[int], precision: Precision) -> dict[str, Any]:
+def _facts(spec: ModelSpec, lengths: list[int], precision: Precision, kinds: dict[str, str]) -> dict[str, Any]:
     count = describe.size(spec)
     states = {str(n): spec.state_bytes(n, dtype=precision.name, kv_dtype=precision.kv) for n in lengths}
     return {
         "parameters": count.total,
         "active_parameters": count.active,
         "embedding_parameters": count.embedding,
-        "weight_bytes": describe.weight_bytes(spec, precision.dtype),
+        "weight_bytes": describe.weight_bytes(spec, precision.dtype, kinds),
+        "quantized": dict(Counter(kinds.values())),
         "state_bytes": states,
         "dtype": precision.name,
         "kv_dtype": precision.kv,
@@ -100,7 +107,8 @@ def _lines(spec: ModelSpec, facts: dict[str, Any]) -> list[tuple[str, str]]:
     active = facts["active_parameters"]
     more = f" ({amount(active)} used by a token)" if active != facts["parameters"] else ""
     lines.append(("parameters", amount(facts["parameters"]) + more))
-    lines.append((f"weights, {facts['dtype']}", size(facts["weight_bytes"])))
+    forms = "".join(f", {count} in {kind}" for kind, count in facts["quantized"].items())
+    lines.append((f"weights, {facts['dtype']}{forms}", size(facts["weight_bytes"])))
     for length, count in facts["state_bytes"].items():
         lines.append((f"state at {length} tokens", size(count)))
     return lines

@@ -6,7 +6,20 @@ import typer
 from rich.table import Table
 
 from ..verify import verify
-from .common import AllowPickle, Device, Dtype, Json, KvDtype, ModelArgument, Ops, Threads, load_model, out, print_json
+from .common import (
+    AllowPickle,
+    Device,
+    Dtype,
+    Json,
+    KvDtype,
+    ModelArgument,
+    Ops,
+    Quantize,
+    Threads,
+    load_model,
+    out,
+    print_json,
+)
 
 EXAMPLE = "Example: braid verify smollm2-135m --length 64"
 
@@ -16,6 +29,7 @@ def command(
     length: Annotated[int, typer.Option(help="Tokens of the random prompt.")] = 100,
     seed: Annotated[int, typer.Option(help="Which random prompt.")] = 0,
     dtype: Dtype = "auto",
+    quantize: Quantize = None,
     kv_dtype: KvDtype = None,
     device: Device = "cpu",
     ops: Ops = "auto",
@@ -24,7 +38,9 @@ def command(
     json: Json = False,
 ) -> None:
     """Run MODEL whole, in chunks, token by token, ragged, forked and reloaded; exit 1 if any differs."""
-    language = load_model(model, dtype=dtype, device=device, ops=ops, allow_pickle=allow_pickle, threads=threads)
+    language = load_model(
+        model, dtype=dtype, device=device, ops=ops, allow_pickle=allow_pickle, threads=threads, quantize=quantize
+    )
     checks = verify(language, length, seed, kv_dtype)
     passed = all(check.passed for check in checks)
     if json:

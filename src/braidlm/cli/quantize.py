@@ -1,0 +1,109 @@
+"""`braid quantize`: write a model with its weights in few bits."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from ..api import LanguageModel
+from ..errors import InputError
+from ..fidelity import WINDOW, Bucket, Fidelity, compare, windows
+from ..files import check_free
+from .common import AllowPickle, Json, ModelArgument, Threads, load_model, out, print_json, progress, size
+
+EXAMPLE = "Example: braid quantize smollm2-135m ./smollm2-int4 --bits 4 --calibration some.txt --report other.txt"
+
+_FORMS = {"4": "int4", "8": "int8", "fp8": "fp8"}
+# Rows of text in calibration: long enough for states and attention to be as in use.
+_ROW = 512
+
+
+def command(
+    model: ModelArgument,
+    directory: Annotated[Path, typer.Argument(help="A directory that does not exist yet.", show_default=False)],
+    bits: Annotated[Literal["4", "8", "fp8"], typer.Option(help="Bits of a weight, scales apart: 4, 8 or fp8.")] = "4",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With 4 bits: round so that outputs on this text stay close. Best of the kind that the model is for.",
+            show_default=False,
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Measure the loss on this text, beside bfloat16.", show_default=False),
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=2, help="At most this many tokens of each text.")] = 16384,
+    dtype: Annotated[str, typer.Option(help="Dtype of activations: bfloat16 or float32.")] = "bfloat16",
+    threads: Threads = None,
+    allow_pickle: AllowPickle = False,
+    json: Json = False,
+) -> None:
+    """Quantize MODEL and write it to DIRECTORY, in braidlm's own format."""
+    form = _FORMS[bits]
+    if calibration is not None and form != "int4":
+        raise InputError(f"--calibration is for --bits 4; weights of {bits} bits are rounded to the nearest step")
+    check_free(directory)
+    texts = {file: _read(file) for file in (calibration, report) if file is not None}
+    load: dict[str, Any] = {"allow_pickle": allow_pickle, "threads": threads}
+    if calibration is None:
+        language = load_model(model, dtype=dtype, quantize=form, **load)
+    else:
+        language = load_model(model, dtype=dtype, **load)
+        rows = _rows(language, texts[calibration], tokens, _ROW)
+        with progress("rounding") as step:
+            language.quantize(form, calibration=rows, progress=step)
+    with progress(f"writing {directory.name}") as step:
+        language.save(directory, "braidlm", step)
+    weights = sum(weight.nbytes for _, weight in language.network.named_weights())
+    facts = {"directory": str(directory), "form": form, "weight_bytes": weights}
+    found = None
+    if report is not None:
+        reference = load_model(model, dtype="bfloat16", **load)
+        with progress("measuring") as step:
+            found = compare(language, reference, _rows(language, texts[report], tokens, WINDOW), step)
+    if json:
+        print_json(facts | ({} if found is None else {"report": _facts(found)}))
+        return
+    out.print(f"{directory}: {form}, {size(weights)} of weights", markup=False, highlight=False)
+    if found is not None:
+        out.print(_table(found))
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is no text in UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def _rows(language: LanguageModel, text: str, tokens: int, length: int) -> list[Any]:
+    """Windows of a text, no longer than the model can take."""
+    return windows(language.encode(text), tokens, min(length, language.spec.max_positions or length))
+
+
+def _facts(found: Fidelity) -> dict[str, Any]:
+    return {"whole": found.whole._asdict(), "buckets": [bucket._asdict() for bucket in found.buckets]}
+
+
+def _table(found: Fidelity) -> Table:
+    columns = ("positions", "tokens", "perplexity", "of bfloat16", "divergence", "same first choice")
+    table = Table(*columns, box=None, padding=(0, 2, 0, 0))
+    for bucket in (*found.buckets, found.whole):
+        table.add_row(*_cells(bucket))
+    return table
+
+
+def _cells(bucket: Bucket) -> tuple[str, ...]:
+    return (
+        f"{bucket.first}-{bucket.last}",
+        str(bucket.tokens),
+        f"{bucket.perplexity:.3f}",
+        f"{bucket.reference_perplexity:.3f}",
+        f"{bucket.divergence:.4f}",
+        f"{bucket.agreement:.1%}",
+    )
