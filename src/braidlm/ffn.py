@@ -5,7 +5,6 @@ Legend: T = packed tokens, D = width, F = hidden, X = experts.
 
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import ops, spec
@@ -25,9 +24,7 @@ class Mlp(nn.Module):
 
     def forward(self, x_TD: Tensor) -> Tensor:
         """[T, D] -> [T, D]; gelu is the exact (erf) form."""
-        gate = self.gate_proj(x_TD)
-        acted = F.silu(gate) if self.activation == "silu" else F.gelu(gate)
-        return self.down_proj(acted * self.up_proj(x_TD))
+        return self.down_proj(ops.glu(self.gate_proj(x_TD), self.up_proj(x_TD), self.activation))
 
     def draft(self, draft: Draft, source: Any, scale: float) -> None:
         """One token's step, added to the residual stream."""

@@ -55,9 +55,9 @@ class Block(nn.Module):
     def forward(self, x_TD: Tensor, state: LayerState, batch: Batch, dtype: torch.dtype) -> tuple[Tensor, LayerState]:
         """The residual stream x is float32 (float64); mixer and feed-forward compute in `dtype`."""
         y, state = self.mixer(self.mixer_norm(x_TD, dtype), state, batch)
-        x_TD = x_TD.add(y, alpha=self.scale)
+        x_TD = ops.add_scaled(x_TD, y, self.scale)
         if self.ffn is not None:
-            x_TD = x_TD.add(self.ffn(self.ffn_norm(x_TD, dtype)), alpha=self.scale)
+            x_TD = ops.add_scaled(x_TD, self.ffn(self.ffn_norm(x_TD, dtype)), self.scale)
         return x_TD, state
 
     def draft(self, draft: Draft) -> None:

@@ -8,10 +8,12 @@ from braidlm.errors import UnavailableError
 from braidlm.ops import dispatch
 
 EVERY = [
+    "add_scaled",
     "attention",
     "causal_conv1d",
     "gated_conv",
     "gated_rms_norm",
+    "glu",
     "linear",
     "moe",
     "rms_norm",

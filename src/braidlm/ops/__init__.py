@@ -9,6 +9,7 @@ from .gated_conv import gated_conv
 from .linear import linear
 from .moe import moe
 from .norm import gated_rms_norm, rms_norm
+from .pointwise import add_scaled, glu
 from .segments import Carried, Segments
 from .selective_scan import selective_scan
 from .ssd import ssd
@@ -18,10 +19,12 @@ __all__ = [
     "Past",
     "Segments",
     "Visible",
+    "add_scaled",
     "attention",
     "causal_conv1d",
     "gated_conv",
     "gated_rms_norm",
+    "glu",
     "linear",
     "moe",
     "rms_norm",

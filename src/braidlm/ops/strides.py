@@ -9,6 +9,12 @@ def channels_together(x_T: Tensor) -> Tensor:
     return x_TC if x_TC.shape[-1] < 2 or x_TC.stride(-1) == 1 else x_TC.contiguous()
 
 
+def table(x_D: Tensor) -> Tensor:
+    """All dimensions but the last as one, each row contiguous; a view where it can be."""
+    rows = x_D.detach().reshape(-1, x_D.shape[-1])
+    return rows if rows.stride(-1) == 1 else rows.contiguous()
+
+
 def plain(weight: Tensor) -> Tensor:
     """A weight as contiguous float32; itself where it is that already."""
     return weight.detach().float().contiguous()

@@ -17,6 +17,7 @@ NB_MODULE(_native, module) {
   braidlm::bind_causal_conv1d(module);
   braidlm::bind_norm(module);
   braidlm::bind_plan(module);
+  braidlm::bind_pointwise(module);
   braidlm::bind_attention(module);
   braidlm::bind_ssd(module);
   braidlm::bind_gated_conv(module);

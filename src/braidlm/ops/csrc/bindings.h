@@ -11,6 +11,7 @@ using namespace nb::literals;
 void bind_causal_conv1d(nb::module_& module);
 void bind_norm(nb::module_& module);
 void bind_plan(nb::module_& module);
+void bind_pointwise(nb::module_& module);
 void bind_attention(nb::module_& module);
 void bind_ssd(nb::module_& module);
 void bind_gated_conv(nb::module_& module);

@@ -12,6 +12,7 @@
 #include "../causal_conv1d/native.h"
 #include "../norm/native.h"
 #include "../plan/plan.h"
+#include "../pointwise/native.h"
 #include "../attention/native.h"
 #include "../ssd/native.h"
 #include "../gated_conv/native.h"
@@ -23,6 +24,7 @@ struct Kernels {
   const NormKernels* norm;
   const CausalConv1dKernels* causal_conv1d;
   const PlanKernels* plan;
+  const PointwiseKernels* pointwise;
   const AttentionKernels* attention;
   const SsdKernels* ssd;
   const GatedConvKernels* gated_conv;

@@ -6,6 +6,7 @@ namespace braidlm::BRAIDLM_LEVEL {
 extern const NormKernels norm_kernels;
 extern const CausalConv1dKernels causal_conv1d_kernels;
 extern const PlanKernels plan_kernels;
+extern const PointwiseKernels pointwise_kernels;
 extern const AttentionKernels attention_kernels;
 extern const SsdKernels ssd_kernels;
 extern const GatedConvKernels gated_conv_kernels;
@@ -13,6 +14,6 @@ extern const SelectiveScanKernels selective_scan_kernels;
 extern const SelectiveScanBackward selective_scan_backward;
 
 extern const Kernels kernels;
-const Kernels kernels = {&norm_kernels, &causal_conv1d_kernels, &plan_kernels, &attention_kernels, &ssd_kernels, &gated_conv_kernels, &selective_scan_kernels, &selective_scan_backward};
+const Kernels kernels = {&norm_kernels, &causal_conv1d_kernels, &plan_kernels, &pointwise_kernels, &attention_kernels, &ssd_kernels, &gated_conv_kernels, &selective_scan_kernels, &selective_scan_backward};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

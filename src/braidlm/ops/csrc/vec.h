@@ -231,8 +231,22 @@ inline Floats softplus(Floats x) {
 
 inline Floats silu(Floats x) { return x / (exp(-x) + 1.0f); }
 
+// erf to 1.5e-7 (Abramowitz and Stegun 1964, 7.1.26).
+inline Floats erf(Floats x) {
+  const Floats a = max(x, -x), t = 1.0f / (a * 0.3275911f + 1.0f);
+  Floats p = t * 1.061405429f - 1.453152027f;
+  p = p * t + 1.421413741f;
+  p = p * t - 0.284496736f;
+  p = p * t + 0.254829592f;
+  const Floats y = 1.0f - p * t * exp(-a * a);
+  return x < 0.0f ? -y : y;
+}
+
+inline Floats gelu(Floats x) { return 0.5f * x * (erf(x * 0.70710678118654752f) + 1.0f); }
+
 inline float exp(float x) { return exp(splat(x))[0]; }
 inline float silu(float x) { return silu(splat(x))[0]; }
+inline float gelu(float x) { return gelu(splat(x))[0]; }
 inline float softplus(float x) { return softplus(splat(x))[0]; }
 
 }  // namespace braidlm::BRAIDLM_LEVEL

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..native_loader import extension, takes
+from ..strides import table
 from ..threads import count
 from . import reference
 
@@ -18,7 +19,7 @@ def rms_norm(x_D: Tensor, weight_D: Tensor, eps: float, *, eps_outside_root: boo
     if not (takes(x_D, weight_D) and dtype in _OUTPUTS):
         return reference.rms_norm(x_D, weight_D, eps, eps_outside_root=eps_outside_root, dtype=dtype)
     out = torch.empty(x_D.shape, dtype=dtype)
-    extension().rms_norm(_rows(x_D), weight_D.float(), eps, eps_outside_root, _rows(out), count())
+    extension().rms_norm(table(x_D), weight_D.float(), eps, eps_outside_root, table(out), count())
     return out
 
 
@@ -29,11 +30,5 @@ def gated_rms_norm(
     if not (takes(y_D, gate_D, weight_D) and dtype in _OUTPUTS):
         return reference.gated_rms_norm(y_D, gate_D, weight_D, eps, groups=groups, dtype=dtype)
     out = torch.empty(y_D.shape, dtype=dtype)
-    extension().gated_rms_norm(_rows(y_D), _rows(gate_D), weight_D.float(), eps, groups, _rows(out), count())
+    extension().gated_rms_norm(table(y_D), table(gate_D), weight_D.float(), eps, groups, table(out), count())
     return out
-
-
-def _rows(x_D: Tensor) -> Tensor:
-    """All dimensions but the last as one, each row contiguous; a view where it can be."""
-    rows = x_D.reshape(-1, x_D.shape[-1])
-    return rows if rows.stride(-1) == 1 else rows.contiguous()

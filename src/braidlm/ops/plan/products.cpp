@@ -47,7 +47,7 @@ void expand_row(const Matrix& w, int64_t row, float* y) {
   }
 }
 
-float activated(Activation activation, float x);
+float activated(Activation activation, float x) { return activation == Activation::kSilu ? silu(x) : gelu(x); }
 
 }  // namespace
 
@@ -104,19 +104,4 @@ void run(const GatedLinear& op, const Member& me) {
   });
 }
 
-namespace {
-
-// erf to 1.5e-7 (Abramowitz and Stegun 1964, 7.1.26).
-float erf(float x) {
-  const float a = x < 0 ? -x : x, t = 1 / (1 + 0.3275911f * a);
-  const float p = t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
-  const float y = 1 - p * exp(-a * a);
-  return x < 0 ? -y : y;
-}
-
-float activated(Activation activation, float x) {
-  return activation == Activation::kSilu ? silu(x) : 0.5f * x * (1 + erf(x * 0.70710678118654752f));
-}
-
-}  // namespace
 }  // namespace braidlm::BRAIDLM_LEVEL

@@ -1,0 +1,39 @@
+#include <nanobind/nanobind.h>
+
+#include "../csrc/arrays.h"
+#include "../csrc/bindings.h"
+#include "../csrc/kernels.h"
+#include "../csrc/threads.h"
+
+namespace braidlm {
+namespace {
+
+// Rows that one thread takes at least: fewer are not worth waking it.
+constexpr int64_t kRows = 8;
+
+void glu(Strided gate, Strided up, bool gelu, Strided out, int threads) {
+  const int64_t rows = size_of(gate, 0), width = size_of(gate, 1);
+  const Glu op = {checked_table(gate, "gate", rows, width), checked_table(up, "up", rows, width),
+                  checked_table(out, "out", rows, width), width, gelu};
+  nb::gil_scoped_release released;
+  parallel_for(threads, rows, kRows, [&](int64_t begin, int64_t end) { kernels().pointwise->glu(op, begin, end); });
+}
+
+void add_scaled(Strided x, Strided y, double scale, Strided out, int threads) {
+  const int64_t rows = size_of(x, 0), width = size_of(x, 1);
+  const AddScaled op = {checked_table(x, "x", rows, width), checked_table(y, "y", rows, width),
+                        checked_table(out, "out", rows, width), width, float(scale)};
+  nb::gil_scoped_release released;
+  parallel_for(threads, rows, kRows,
+               [&](int64_t begin, int64_t end) { kernels().pointwise->add_scaled(op, begin, end); });
+}
+
+}  // namespace
+
+void bind_pointwise(nb::module_& module) {
+  module.def("glu", &glu, "gate"_a.noconvert(), "up"_a.noconvert(), "gelu"_a, "out"_a.noconvert(), "threads"_a);
+  module.def("add_scaled", &add_scaled, "x"_a.noconvert(), "y"_a.noconvert(), "scale"_a, "out"_a.noconvert(),
+             "threads"_a);
+}
+
+}  // namespace braidlm

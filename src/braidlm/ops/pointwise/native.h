@@ -1,0 +1,26 @@
+// Element by element over the rows of a table; see the package for the formulas.
+#pragma once
+
+#include "../csrc/types.h"
+
+namespace braidlm {
+
+struct Glu {
+  Table gate, up, out;
+  int64_t width;
+  bool gelu;
+};
+
+struct AddScaled {
+  Table x, y, out;
+  int64_t width;
+  float scale;
+};
+
+struct PointwiseKernels {
+  // Rows [begin, end).
+  void (*glu)(const Glu&, int64_t begin, int64_t end);
+  void (*add_scaled)(const AddScaled&, int64_t begin, int64_t end);
+};
+
+}  // namespace braidlm
