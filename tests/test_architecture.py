@@ -36,7 +36,7 @@ LEVELS = (
         "quantizing",
     ),
     ("api",),
-    ("loading", "conversation", "verify", "fidelity"),
+    ("loading", "conversation", "verify", "fidelity", "own_text"),
     ("bench",),
     ("cli",),
 )

@@ -13,7 +13,9 @@ from braidlm.errors import InputError
 from braidlm.fidelity import BORDERS, compare, windows
 from braidlm.loading import read_kinds
 from braidlm.ops.linear.packed import FORMS
+from braidlm.own_text import own_text
 from braidlm.runtime.pack import packed_names, policy_of, quantize
+from braidlm.saving import Origin
 from tests.gguf_files import refused
 from tests.test_cli import braid, data
 from tests.test_quantize import model_of
@@ -116,6 +118,24 @@ def test_calibration(small: Path, tmp_path: Path) -> None:
     found = braidlm.load(tmp_path / "out").network
     assert packed_names(found).keys() == packed_names(nearest).keys()
     assert found.fingerprint() != nearest.fingerprint()
+
+
+def test_its_own_text(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: generation of each row alone with its seed; the weights that such rows give."""
+    model = braidlm.load(small / "model")
+    told: list[tuple[int, int]] = []
+    rows = own_text(model, rows=3, length=9, seed=4, progress=lambda *counts: told.append(counts))
+    assert [len(row) for row in rows] == [9] * 3
+    assert told == [(done, 8) for done in range(1, 9)]
+    model.origin = Origin()
+    for number, row in enumerate(rows):
+        options = {"max_new_tokens": 8, "temperature": 1.0, "seed": 4 + number}
+        assert [token.id for token in model.stream(row[:1].tolist(), **options)] == row[1:].tolist()
+    monkeypatch.setattr("braidlm.cli.quantize.own_text", lambda language, progress: own_text(language, 2, 20))
+    data("quantize", str(small / "model"), str(tmp_path / "out"), "--calibration", "self")
+    expected = braidlm.load(small / "model")
+    expected.quantize("int4", calibration=own_text(expected, 2, 20))
+    assert braidlm.load(tmp_path / "out").network.fingerprint() == expected.network.fingerprint()
 
 
 def test_quantize_on_other_commands(small: Path) -> None:

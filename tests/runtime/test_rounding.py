@@ -16,7 +16,7 @@ from braidlm.ops.linear.packed import GROUP, PackedWeight, steps
 from braidlm.runtime import calibrate
 from braidlm.runtime.calibrate import round_blocks
 from braidlm.runtime.pack import packed_names, policy_of, quantize
-from braidlm.runtime.rounding import round_to
+from braidlm.runtime.rounding import Products, round_to
 from tests.families.tiny import TINY, tiny
 from tests.test_quantize import ids_for, model_of
 from tests.tolerances import RELATIVE_LOGITS, RELATIVE_OP
@@ -34,6 +34,11 @@ def weight(outputs: int, inputs: int) -> Tensor:
     return torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(7))
 
 
+def alike(x: Tensor) -> Products:
+    """The sums where nothing before the layer was rounded."""
+    return Products(x.T @ x, x.T @ x)
+
+
 def error(w: Tensor, packed: PackedWeight, x: Tensor) -> float:
     return float((F.linear(x, packed.dequantize(torch.float32)) - F.linear(x, w)).square().sum())
 
@@ -42,7 +47,7 @@ def error(w: Tensor, packed: PackedWeight, x: Tensor) -> float:
 def test_closer_outputs_than_nearest(outputs: int, inputs: int) -> None:
     """Oracle: nearest steps with searched scales, and GGUF's Q4_0, on inputs that were not seen; in as many bytes."""
     w, x, unseen = weight(outputs, inputs), correlated(2000, inputs), correlated(500, inputs, seed=1)
-    found, nearest = round_to(w, x.T @ x, dtype=torch.float32), pack(w, "int4")
+    found, nearest = round_to(w, alike(x), dtype=torch.float32), pack(w, "int4")
     raw = gguf.quantize(w.numpy(), Kind.Q4_0)
     q4_0 = float((F.linear(unseen, torch.from_numpy(gguf.dequantize(raw, Kind.Q4_0)) - w)).square().sum())
     assert error(w, found, unseen) < 0.5 * min(error(w, nearest, unseen), q4_0)
@@ -50,11 +55,25 @@ def test_closer_outputs_than_nearest(outputs: int, inputs: int) -> None:
     assert (found.kind, found.shape, found.dtype) == ("int4", (outputs, inputs), torch.float32)
 
 
+def test_errors_before_are_made_up_for() -> None:
+    """Oracle: rounding that does not know the original inputs, by the distance from the original outputs."""
+    w, y = weight(16, 96), correlated(2000, 96)
+    x = y @ (torch.eye(96) + 0.05 * weight(96, 96))  # what rounded layers before have made of them
+    own = x.T @ x
+    blind = round_to(w, Products(own, own), dtype=torch.float32)
+    found = round_to(w, Products(own, y.T @ x), dtype=torch.float32)
+
+    def distance(packed: PackedWeight) -> float:
+        return float((x @ packed.dequantize(torch.float32).T - y @ w.T).square().sum())
+
+    assert distance(found) < 0.3 * distance(blind)
+
+
 def test_no_step_can_be_moved() -> None:
     """Oracle: after the sweeps hardly a single step to either side makes the outputs closer."""
     w, x = weight(6, 64), correlated(800, 64)
     h = x.T @ x
-    found = round_to(w, h, dtype=torch.float32)
+    found = round_to(w, alike(x), dtype=torch.float32)
     damped = h + 0.1 * h.diagonal().mean() * torch.eye(64)
     left = w - found.dequantize(torch.float32)
     scale = found.scale.float().repeat_interleave(GROUP, -1)
@@ -70,7 +89,7 @@ def test_no_step_can_be_moved() -> None:
 def test_independent_inputs_change_little() -> None:
     """Oracle: where inputs do not hang together, nothing can be passed on, and nearest steps are best."""
     w = weight(16, 64)
-    found = round_to(w, torch.eye(64), dtype=torch.float32)
+    found = round_to(w, alike(torch.eye(64)), dtype=torch.float32)
     squared = (found.dequantize(torch.float32) - w).square().sum()
     assert squared <= (pack(w, "int4").dequantize(torch.float32) - w).square().sum() * 1.001
 
@@ -88,7 +107,7 @@ def test_edges(case: str) -> None:
         w[2] = 0
     else:
         x = x[:1]
-    values = round_to(w, x.T @ x, dtype=torch.float32).dequantize(torch.float32)
+    values = round_to(w, alike(x), dtype=torch.float32).dequantize(torch.float32)
     assert bool(values.isfinite().all())
     if case == "zero weights":
         assert bool((values[2] == 0).all())
@@ -120,8 +139,8 @@ def test_inputs_are_those_of_the_rounded_model(monkeypatch: pytest.MonkeyPatch) 
     rows = [ids_for(model)[0], ids_for(model)[1, :17]]
     products: dict[int, Tensor] = {}
 
-    def noted(w: Tensor, h: Tensor, *, dtype: torch.dtype) -> PackedWeight:
-        products[w.data_ptr()] = h.clone()
+    def noted(w: Tensor, h: Products, *, dtype: torch.dtype) -> PackedWeight:
+        products[w.data_ptr()] = h.own.clone()
         return pack(w, "int4", dtype=dtype)
 
     monkeypatch.setattr(calibrate, "round_to", noted)
@@ -149,21 +168,23 @@ def test_inputs_are_those_of_the_rounded_model(monkeypatch: pytest.MonkeyPatch) 
 def test_experts_by_their_own_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: by hand: which tokens the router sends to which expert."""
     model = next(m for m in (braidlm.build(tiny("granitemoehybrid", s)) for s in range(9)) if has_experts(m))
-    seen: list[Tensor] = []
+    seen: list[Products] = []
 
-    def noted(w: Tensor, h: Tensor, *, dtype: torch.dtype) -> PackedWeight:
-        seen.append(h.clone())
+    def noted(w: Tensor, h: Products, *, dtype: torch.dtype) -> PackedWeight:
+        seen.append(h)
         return pack(w, "int4", dtype=dtype)
 
     monkeypatch.setattr(calibrate, "round_to", noted)
     moe = model.network.blocks[0].ffn
     x = torch.randn(50, model.spec.width, generator=torch.Generator().manual_seed(1))
-    calibrate._round_experts("moe", moe, x, ["moe.gate_up"], lambda name, packed: None, torch.float32)
+    y = x + torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
+    calibrate._round_experts("moe", moe, x, y, ["moe.gate_up"], lambda name, packed: None, torch.float32)
     chosen = (x @ moe.router.T).topk(moe.top_k, -1).indices
     assert len(seen) == len(moe.router)
     for expert, products in enumerate(seen):
-        own = x[[expert in row for row in chosen.tolist()]]
-        assert (products - own.T @ own).abs().max() <= RELATIVE_OP[torch.float32] * products.abs().max()
+        mine = [expert in row for row in chosen.tolist()]
+        for found, expected in ((products.own, x[mine].T @ x[mine]), (products.crossed, y[mine].T @ x[mine])):
+            assert (found - expected).abs().max() <= RELATIVE_OP[torch.float32] * expected.abs().max()
 
 
 def has_experts(model: braidlm.api.LanguageModel) -> bool:

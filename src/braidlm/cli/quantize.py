@@ -10,13 +10,15 @@ from ..api import LanguageModel
 from ..errors import InputError
 from ..fidelity import WINDOW, Bucket, Fidelity, compare, windows
 from ..files import check_free
+from ..own_text import own_text
 from .common import AllowPickle, Json, ModelArgument, Threads, load_model, out, print_json, progress, size
 
-EXAMPLE = "Example: braid quantize smollm2-135m ./smollm2-int4 --bits 4 --calibration some.txt --report other.txt"
+EXAMPLE = "Example: braid quantize smollm2-135m ./smollm2-int4 --bits 4 --calibration self --report some.txt"
 
 _FORMS = {"4": "int4", "8": "int8", "fp8": "fp8"}
 # Rows of text in calibration: long enough for states and attention to be as in use.
 _ROW = 512
+_SELF = "self"
 
 
 def command(
@@ -24,10 +26,10 @@ def command(
     directory: Annotated[Path, typer.Argument(help="A directory that does not exist yet.", show_default=False)],
     bits: Annotated[Literal["4", "8", "fp8"], typer.Option(help="Bits of a weight, scales apart: 4, 8 or fp8.")] = "4",
     calibration: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            metavar="FILE",
-            help="With 4 bits: round so that outputs on this text stay close. Best of the kind that the model is for.",
+            metavar="FILE|self",
+            help="With 4 bits: round so that outputs on this text stay close; self: on text that MODEL writes.",
             show_default=False,
         ),
     ] = None,
@@ -46,13 +48,14 @@ def command(
     if calibration is not None and form != "int4":
         raise InputError(f"--calibration is for --bits 4; weights of {bits} bits are rounded to the nearest step")
     check_free(directory)
-    texts = {file: _read(file) for file in (calibration, report) if file is not None}
+    calibrating = None if calibration in (None, _SELF) else _read(Path(str(calibration)))
+    reporting = None if report is None else _read(report)
     load: dict[str, Any] = {"allow_pickle": allow_pickle, "threads": threads}
     if calibration is None:
         language = load_model(model, dtype=dtype, quantize=form, **load)
     else:
         language = load_model(model, dtype=dtype, **load)
-        rows = _rows(language, texts[calibration], tokens, _ROW)
+        rows = _own(language) if calibrating is None else _rows(language, calibrating, tokens, _ROW)
         with progress("rounding") as step:
             language.quantize(form, calibration=rows, progress=step)
     with progress(f"writing {directory.name}") as step:
@@ -60,16 +63,21 @@ def command(
     weights = sum(weight.nbytes for _, weight in language.network.named_weights())
     facts = {"directory": str(directory), "form": form, "weight_bytes": weights}
     found = None
-    if report is not None:
+    if reporting is not None:
         reference = load_model(model, dtype="bfloat16", **load)
         with progress("measuring") as step:
-            found = compare(language, reference, _rows(language, texts[report], tokens, WINDOW), step)
+            found = compare(language, reference, _rows(language, reporting, tokens, WINDOW), step)
     if json:
         print_json(facts | ({} if found is None else {"report": _facts(found)}))
         return
     out.print(f"{directory}: {form}, {size(weights)} of weights", markup=False, highlight=False)
     if found is not None:
         out.print(_table(found))
+
+
+def _own(language: LanguageModel) -> list[Any]:
+    with progress("writing a text to round by") as step:
+        return own_text(language, progress=step)
 
 
 def _read(file: Path) -> str:

@@ -1,14 +1,16 @@
 """Rounding the weights of a model by what a text puts through them, block by block.
 
 The text runs through blocks that are rounded already, so that each layer is rounded for the inputs
-that it will really get, and sees the errors of those before it. Only one layer's sums of products
-exist at a time, and the residual stream of the text between two blocks.
+that it will really get, and beside them through the original ones, whose outputs it shall come close
+to. Only one layer's sums of products exist at a time, two residual streams of the text between two
+blocks, and the original of one block.
 
 Legend: T = tokens of one row, D = width, I = inputs of a layer, X = experts.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from copy import deepcopy
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +25,7 @@ from ..ops.linear.packed import PackedWeight, empty_packed
 from ..ops.numerics import widened
 from ..spec import attention_of
 from ..state import LayerState, State
-from .rounding import round_to
+from .rounding import Products, round_to
 
 Place = Callable[[str, PackedWeight], None]
 
@@ -36,12 +38,15 @@ def round_blocks(model: Model, names: Collection[str], rows: Sequence[Tensor], p
     """
     state = model.new_state(1)
     passages = [_Passage(model, state, ids.to(model.device)) for ids in rows]
+    originals = [_Passage(model, state, ids.to(model.device)) for ids in rows]
     for index, block in enumerate(model.blocks):
         assert isinstance(block, Block)
+        sides = _Side(block, passages), _Side(deepcopy(block), originals)
         for group in _in_order(block, f"blocks.{index}", names, passages[0]):
-            _round_group(model, block, group, names, passages, place)
-        for passage in passages:
-            passage.advance(block)
+            _round_group(model, index, sides, group, names, place)
+        for side in sides:
+            for passage in side.passages:
+                passage.advance(side.block)
 
 
 class _Passage:
@@ -66,6 +71,17 @@ class _Passage:
         index = len(self._layers)
         self._x, layer = self.through(block)
         self._layers.append(layer if index in self._shared else self._state.layer(index))
+
+
+class _Side(NamedTuple):
+    """One block, rounded or original, and the text before it."""
+
+    block: Block
+    passages: list[_Passage]
+
+    def inputs(self, layer: str) -> Iterator[Tensor]:
+        """What the block's layer of this name gets, [T, I] for each row of the text."""
+        return (_inputs(self.block.get_submodule(layer), self.block, passage) for passage in self.passages)
 
 
 class _ReachedError(Exception):
@@ -127,46 +143,61 @@ def _is_linear(layer: nn.Module, group: Layers) -> bool:
 
 
 def _round_group(
-    model: Model, block: Block, group: Layers, names: Collection[str], passages: Sequence[_Passage], place: Place
+    model: Model, index: int, sides: tuple[_Side, _Side], group: Layers, names: Collection[str], place: Place
 ) -> None:
-    first = group[0][1]
-    inputs = (_inputs(first, block, passage) for passage in passages)
+    name, first = group[0]
+    inputs, originals = (side.inputs(name.removeprefix(f"blocks.{index}.")) for side in sides)
     if isinstance(first, Moe):
-        _round_experts(group[0][0], first, torch.cat(list(inputs)), names, place, model.dtype)
+        _round_experts(name, first, torch.cat(list(inputs)), torch.cat(list(originals)), names, place, model.dtype)
         return
-    products = _products(inputs)
+    products = _products(inputs, originals)
     for name, layer in group:
         assert isinstance(layer, Linear) and isinstance(layer.weight, Tensor)
         place(f"{name}.weight", round_to(layer.weight, products, dtype=model.dtype))
 
 
-def _products(inputs: Iterator[Tensor]) -> Tensor:
-    """The inputs' products with each other, summed over all tokens: [I, I] float32."""
-    total = None
-    for x in inputs:
-        x = x.flatten(0, -2).float()
-        total = x.T @ x if total is None else total.addmm_(x.T, x)
-    assert total is not None
-    return total
+def _products(inputs: Iterable[Tensor], originals: Iterable[Tensor]) -> Products:
+    """Sums over all tokens of x x^T, and of y x^T for the inputs y in the original model: float32."""
+    sums: Products | None = None
+    for x, y in zip(inputs, originals, strict=True):
+        x, y = x.flatten(0, -2).float(), y.flatten(0, -2).float()
+        if sums is None:
+            sums = Products(x.T @ x, y.T @ x)
+        else:
+            sums.own.addmm_(x.T, x)
+            sums.crossed.addmm_(y.T, x)
+    assert sums is not None
+    return sums
 
 
-def _round_experts(name: str, moe: Moe, x_TD: Tensor, names: Collection[str], place: Place, dtype: torch.dtype) -> None:
-    """Each expert by the tokens that choose it; its second half sees what its rounded first half gives."""
+def _round_experts(
+    name: str, moe: Moe, x_TD: Tensor, y_TD: Tensor, names: Collection[str], place: Place, dtype: torch.dtype
+) -> None:
+    """Each expert by the tokens that choose it; its second half sees what its rounded first half gives.
+
+    `y` are the inputs in the original model, of which an expert counts the same tokens.
+    """
     chosen_TK = F.linear(widened(x_TD), widened(moe.router)).topk(moe.top_k, -1).indices
     wanted = [part for part in ("gate_up", "down") if f"{name}.{part}" in names]
-    made = {part: empty_packed(getattr(moe, part).shape, "int4", dtype=dtype) for part in wanted}
+    made = {part: empty_packed(getattr(moe, part).shape, "int4", dtype=dtype, device=x_TD.device) for part in wanted}
     for expert in range(len(moe.router)):
-        x = x_TD[(chosen_TK == expert).any(-1)]
-        gate_up: Tensor = moe.gate_up[expert]
+        tokens = (chosen_TK == expert).any(-1)
+        x, y = x_TD[tokens], y_TD[tokens]
+        original: Tensor = moe.gate_up[expert]
+        gate_up = original
         if "gate_up" in made:
-            rounded = _put(made["gate_up"], expert, round_to(gate_up, _products(iter([x])), dtype=dtype))
-            gate_up = rounded.dequantize(x.dtype)
+            packed = round_to(original, _products([x], [y]), dtype=dtype)
+            gate_up = _put(made["gate_up"], expert, packed).dequantize(x.dtype)
         if "down" in made:
-            gate, up = F.linear(x, gate_up).chunk(2, -1)
-            products = _products(iter([F.silu(gate) * up]))
+            products = _products([_hidden(x, gate_up)], [_hidden(y, original)])
             _put(made["down"], expert, round_to(moe.down[expert], products, dtype=dtype))
     for part, packed in made.items():
         place(f"{name}.{part}", packed)
+
+
+def _hidden(x_TD: Tensor, gate_up_FD: Tensor) -> Tensor:
+    gate, up = F.linear(x_TD, gate_up_FD).chunk(2, -1)
+    return F.silu(gate) * up
 
 
 def _put(whole: PackedWeight, expert: int, packed: PackedWeight) -> PackedWeight:

@@ -1,13 +1,19 @@
 """Rounding to int4 that keeps a layer's outputs close on text, not each weight by itself.
 
-For a layer with inputs X the error of rounded weights V is |(W - V) X|^2 = (W - V) H (W - V)^T with
-H = X X^T. Columns are rounded one after the other, and each error is passed on to the columns that
-follow in the way that H says (Frantar et al. 2022, "GPTQ", section 3); a group's scales are searched
-when it is reached, its columns counted by how little the others can make up for them. Then
-alternately the scales are fitted to the steps, exactly, and the steps to the scales, column by column.
+A layer with weights W had the inputs Y in the original model and has X in one whose earlier layers
+are rounded. The error of rounded weights V is |W Y - V X|^2, which is (U - V) H (U - V)^T and a rest
+that no V can change, with H = X X^T and U = W Y X^T H^-1. So U is what is rounded, and V also makes up
+for the errors before it (asymmetric calibration, Li et al. 2025, "GPTAQ").
+
+Columns are rounded one after the other, and each error is passed on to the columns that follow in the
+way that H says (Frantar et al. 2022, "GPTQ", section 3); a group's scales are searched when it is
+reached, its columns counted by how little the others can make up for them. Then alternately the scales
+are fitted to the steps, exactly, and the steps to the scales, column by column.
 
 Legend: O = outputs, I = inputs, G = groups of a row, T = tokens.
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,10 +28,19 @@ _SWEEPS = 2
 _FIT_NUMBERS = 16 << 20
 
 
-def round_to(weight_OI: Tensor, hessian_II: Tensor, *, dtype: torch.dtype) -> PackedWeight:
-    """`weight` as int4, close on the inputs whose products with each other `hessian` sums up; `dtype` as in `pack`."""
-    w = weight_OI.detach().float()
-    h = _damped(hessian_II.float())
+class Products(NamedTuple):
+    """Sums over tokens, [I, I]: of the inputs' products with each other, and of the original inputs' with them."""
+
+    own: Tensor
+    crossed: Tensor
+
+
+def round_to(weight_OI: Tensor, products: Products, *, dtype: torch.dtype) -> PackedWeight:
+    """`weight` as int4, its outputs close to what they were on the inputs that are summed up; `dtype` as in `pack`."""
+    damping = _damping(products.own)
+    h, crossed = (_damped(part.float(), damping) for part in products)
+    # Damped alike, so that where both inputs are the same the weight stays as it is.
+    w = (weight_OI.detach().double() @ torch.linalg.solve(h.double(), crossed.double().T).T).float()
     q, scale = _passed_on(w, h)
     for _ in range(_SWEEPS):
         scale = _fitted(w, q, h)
@@ -33,12 +48,16 @@ def round_to(weight_OI: Tensor, hessian_II: Tensor, *, dtype: torch.dtype) -> Pa
     return PackedWeight("int4", nibbles((q + 8).to(torch.uint8)), scale, dtype=dtype)
 
 
-def _damped(h_II: Tensor) -> Tensor:
-    h = h_II.clone()
-    mean = float(h.diagonal().mean())
+def _damping(h_II: Tensor) -> float:
+    mean = float(h_II.diagonal().mean())
     # Without any input (an expert that no token chose) every column counts the same.
-    h.diagonal().add_(_DAMPING * mean if mean > 0 else 1.0)
-    return h
+    return _DAMPING * mean if mean > 0 else 1.0
+
+
+def _damped(sums_II: Tensor, damping: float) -> Tensor:
+    sums = sums_II.clone()
+    sums.diagonal().add_(damping)
+    return sums
 
 
 def _passed_on(w_OI: Tensor, h_II: Tensor) -> tuple[Tensor, Tensor]:
