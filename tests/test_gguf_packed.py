@@ -11,7 +11,7 @@ from gguf import GGMLQuantizationType as Kind
 import braidlm
 from braidlm.errors import InputError
 from braidlm.families import Rule
-from braidlm.families.base import joined, mapped, paired_rows, rename, reshape, split
+from braidlm.families.names import joined, mapped, paired_rows, rename, reshape, split
 from braidlm.gguf import GgufFile
 from braidlm.gguf_packed import keep
 from braidlm.ops.linear.packed import PackedWeight

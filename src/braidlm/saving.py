@@ -8,7 +8,7 @@ from typing import Any
 from . import checkpoint, families
 from .checkpoint import Progress
 from .errors import InputError
-from .families.base import rename
+from .families.names import rename
 from .files import whole_directory
 from .model import Model
 from .quantizing import describe_packed, require_plain

@@ -8,7 +8,9 @@ from typing import Any
 
 from ..errors import SpecError
 from ..spec import ModelSpec
-from .base import Alias, Config, Drop, Family, NameRule, Rule
+from .base import Family
+from .config import Config
+from .names import Alias, Drop, NameRule, Rule
 
 
 @functools.cache

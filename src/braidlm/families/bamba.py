@@ -4,21 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..spec import Attention, Block, Mamba2, Mlp, ModelSpec, Norm, require
-from .base import (
-    Config,
-    Family,
-    NameRule,
-    attending_blocks,
-    attention_names,
-    first_mixer,
-    first_mlp,
-    gated_mlp_names,
-    outer_names,
-    read_rope,
-    rename,
-    write_rope,
-)
+from .base import Family, first_mixer, first_mlp
+from .config import Config, attending_blocks, read_rope, write_rope
 from .mamba_common import mamba2_mixer_names, read_mamba2, write_mamba2
+from .names import NameRule, attention_names, gated_mlp_names, outer_names, rename
 
 IGNORED = frozenset(["mamba_chunk_size", "num_logits_to_keep", "use_mamba_kernels", "z_loss_coefficient"])
 

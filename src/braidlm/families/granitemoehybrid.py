@@ -9,26 +9,10 @@ from typing import Any
 
 from ..errors import SpecError
 from ..spec import Attention, Block, FeedForward, Mamba2, Mlp, ModelSpec, Moe, Norm, require
-from .base import (
-    Config,
-    Family,
-    Gguf,
-    NameRule,
-    TensorTable,
-    attending_blocks,
-    attention_names,
-    first_mixer,
-    gguf_outer_metadata,
-    gguf_outer_names,
-    joined,
-    outer_names,
-    paired_rows,
-    read_rope,
-    rename,
-    split,
-    write_rope,
-)
+from .base import Family, Gguf, TensorTable, first_mixer, gguf_outer_metadata
+from .config import Config, attending_blocks, read_rope, write_rope
 from .mamba_common import gguf_mamba2_metadata, gguf_mamba2_names, mamba2_mixer_names, read_mamba2, write_mamba2
+from .names import NameRule, attention_names, gguf_outer_names, joined, outer_names, paired_rows, rename, split
 
 IGNORED = frozenset(
     """mamba_chunk_size init_method normalization_function output_router_logits router_aux_loss_coef

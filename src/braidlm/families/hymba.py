@@ -10,7 +10,9 @@ from typing import Any
 
 from ..errors import SpecError
 from ..spec import Attention, Block, Mamba, Mlp, ModelSpec, Norm, NtkScaling, Parallel, Rope, require
-from .base import Alias, Config, Family, NameRule, first_mlp, rename, split
+from .base import Family, first_mlp
+from .config import Config
+from .names import Alias, NameRule, rename, split
 
 IGNORED = frozenset(
     """attn_hidden_size attn_implementation_new calc_logits_for_entire_prompt conv_dim kq_head_dim

@@ -8,25 +8,9 @@ from torch import Tensor
 
 from ..errors import SpecError
 from ..spec import Attention, Block, FactorScaling, LinearScaling, Mlp, ModelSpec, Norm, Rope, require
-from .base import (
-    Config,
-    Drop,
-    Family,
-    Gguf,
-    NameRule,
-    TensorTable,
-    attention_names,
-    first_mixer,
-    first_mlp,
-    gated_mlp_names,
-    gguf_outer_metadata,
-    gguf_outer_names,
-    outer_names,
-    paired_rows,
-    read_rope,
-    rename,
-    write_rope,
-)
+from .base import Family, Gguf, TensorTable, first_mixer, first_mlp, gguf_outer_metadata
+from .config import Config, read_rope, write_rope
+from .names import Drop, NameRule, attention_names, gated_mlp_names, gguf_outer_names, outer_names, paired_rows, rename
 
 _ATTENTION = "blocks.{i}.mixer"
 _ROPE_FACTORS = "rope_freqs.weight"

@@ -5,20 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..spec import Block, Mamba, ModelSpec, Norm
-from .base import (
-    Config,
-    Family,
-    Gguf,
-    NameRule,
-    TensorTable,
-    first_mixer,
-    gguf_outer_metadata,
-    gguf_outer_names,
-    mapped,
-    rename,
-    reshape,
-)
+from .base import Family, Gguf, TensorTable, first_mixer, gguf_outer_metadata
+from .config import Config
 from .mamba_common import ORIGINAL_IGNORED, is_original, original_config, original_outer, outer_names
+from .names import NameRule, gguf_outer_names, mapped, rename, reshape
 
 IGNORED = frozenset(
     """d_model n_layer d_inner ssm_cfg intermediate_size rms_norm fused_add_norm residual_in_fp32

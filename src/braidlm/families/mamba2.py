@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..spec import Block, Mamba2, ModelSpec, Norm
-from .base import Config, Family, Gguf, NameRule, TensorTable, first_mixer, gguf_outer_metadata, gguf_outer_names
+from .base import Family, Gguf, TensorTable, first_mixer, gguf_outer_metadata
+from .config import Config
 from .mamba_common import (
     ORIGINAL_IGNORED,
     gguf_mamba2_metadata,
@@ -18,6 +19,7 @@ from .mamba_common import (
     read_limit,
     write_limit,
 )
+from .names import NameRule, gguf_outer_names
 
 IGNORED = frozenset(
     """chunk_size rms_norm residual_in_fp32 rescale_prenorm_residual time_step_floor time_step_max

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..errors import SpecError
 from ..spec import Mamba2, ModelSpec, Norm, require
-from .base import Alias, Config, NameRule, mapped, rename, reshape
+from .config import Config
+from .names import Alias, NameRule, mapped, rename, reshape
 
 ORIGINAL_IGNORED = frozenset(["residual_in_fp32", "fused_add_norm", "attn_cfg"])
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..spec import Attention, Block, Hyena, LinearScaling, Mlp, ModelSpec, Norm, Rope, attention_of, require
-from .base import Alias, Config, Drop, Family, NameRule, first_mixer, first_mlp, rename, reshape, split
+from .base import Family, first_mixer, first_mlp
+from .config import Config
+from .names import Alias, Drop, NameRule, rename, reshape, split
 
 IGNORED = frozenset(
     """column_split inference_mode log_intermediate_values make_vocab_size_divisible_by mlp_init_method

@@ -3,6 +3,7 @@
 import functools
 import importlib
 import os
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -22,7 +23,14 @@ def native() -> tuple[ModuleType | None, str | None]:
         return None, f"BRAIDLM_LEVEL is {asked!r}, but this processor has the levels {', '.join(module.levels())}"
     if asked:
         module.set_level(asked)
+    _share_threads(module)
     return module, None
+
+
+def _share_threads(module: ModuleType) -> None:
+    """Lets kernels run on the threads that torch's own operations run on."""
+    for library in Path(torch.__file__).parent.glob("lib/libtorch_cpu.*"):
+        module.share_threads(str(library))
 
 
 def why_not() -> str | None:

@@ -6,6 +6,7 @@
 
 #include "cpu.h"
 #include "kernels.h"
+#include "threads.h"
 
 NB_MODULE(_native, module) {
   module.doc() = "Native parts of braidlm.";
@@ -14,6 +15,8 @@ NB_MODULE(_native, module) {
   module.def("levels", &braidlm::levels, "Levels of the kernels that this processor can run, slowest first.");
   module.def("level", &braidlm::level, "The level in use.");
   module.def("set_level", &braidlm::set_level, nanobind::arg("name"), "Uses another level from the next call on.");
+  module.def("share_threads", &braidlm::share_threads, nanobind::arg("library"),
+             "Runs on the threads of the OpenMP runtime of a loaded library; False if it has none.");
   braidlm::bind_causal_conv1d(module);
   braidlm::bind_norm(module);
   braidlm::bind_plan(module);

@@ -1,5 +1,6 @@
 #include "threads.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 
 #include <memory>
@@ -85,25 +86,68 @@ class Pool {
   std::vector<std::unique_ptr<Worker>> workers_;
 };
 
+// The threads of the OpenMP runtime that another library uses, by its entry points.
+struct OpenMp {
+  void (*parallel)(void (*body)(void*), void* data, unsigned threads, unsigned flags) = nullptr;
+  int (*size)() = nullptr;
+  int (*member)() = nullptr;
+
+  bool found() const { return parallel && size && member; }
+};
+
+OpenMp open_mp;
+
+void run_in_open_mp(int threads, const std::function<void(Team&, int)>& body) {
+  struct Shared {
+    Team team;
+    const std::function<void(Team&, int)>& body;
+  } shared{Team(threads), body};
+  open_mp.parallel(
+      [](void* data) {
+        Shared& shared = *static_cast<Shared*>(data);
+        // The runtime may give fewer threads than it was asked for; each member notes that before its first barrier.
+        shared.team.resize(open_mp.size());
+        shared.body(shared.team, open_mp.member());
+      },
+      &shared, unsigned(threads), 0);
+}
+
 // Never destroyed: sleeping workers must not be torn down under a process that is ending.
 Pool* pool = nullptr;
 std::once_flag made;
 
-Pool& shared_pool() {
+// A forked child has none of its parent's threads, and OpenMP would wait for them: it starts over with a pool.
+void start_over() {
+  pool = new Pool;
+  open_mp = {};
+}
+
+void prepare() {
   std::call_once(made, [] {
     pool = new Pool;
-    // A forked child has none of the threads; it starts over.
-    pthread_atfork(nullptr, nullptr, [] { pool = new Pool; });
+    pthread_atfork(nullptr, nullptr, start_over);
   });
-  return *pool;
 }
 
 }  // namespace
 
+bool share_threads(const std::string& library) {
+  void* loaded = dlopen(library.c_str(), RTLD_LAZY | RTLD_NOLOAD);
+  if (!loaded) return false;
+  OpenMp found;
+  found.parallel = reinterpret_cast<decltype(found.parallel)>(dlsym(loaded, "GOMP_parallel"));
+  found.size = reinterpret_cast<decltype(found.size)>(dlsym(loaded, "omp_get_num_threads"));
+  found.member = reinterpret_cast<decltype(found.member)>(dlsym(loaded, "omp_get_thread_num"));
+  dlclose(loaded);
+  if (found.found()) open_mp = found;
+  return found.found();
+}
+
 void Team::sync() {
-  if (size_ == 1) return;
+  const int size = size_.load(std::memory_order_relaxed);
+  if (size == 1) return;
   const uint32_t round = round_.load(std::memory_order_relaxed);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size) {
     arrived_.store(0, std::memory_order_relaxed);
     round_.fetch_add(1, std::memory_order_release);
     return;
@@ -112,7 +156,10 @@ void Team::sync() {
 }
 
 void run_team(int threads, const std::function<void(Team&, int)>& body) {
-  if (threads > 1) return shared_pool().run(threads, body);
+  if (threads > 1) {
+    prepare();
+    return open_mp.found() ? run_in_open_mp(threads, body) : pool->run(threads, body);
+  }
   Team alone(1);
   body(alone, 0);
 }

@@ -1,9 +1,13 @@
-// Threads for kernels, apart from torch's: they spin while a call is running and sleep between calls.
+// Threads for kernels: those of torch's OpenMP runtime where there is one, else a pool of our own.
+//
+// Two sets of threads would fight for the processors: OpenMP's wait for their next work spinning, for
+// milliseconds, in which ours would not get to run.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <string>
 
 namespace braidlm {
 
@@ -12,16 +16,22 @@ class Team {
  public:
   explicit Team(int size) : size_(size) {}
 
-  int size() const { return size_; }
+  int size() const { return size_.load(std::memory_order_relaxed); }
+
+  // Only before the first barrier.
+  void resize(int size) { size_.store(size, std::memory_order_relaxed); }
 
   // Returns once all members have called it.
   void sync();
 
  private:
-  const int size_;
+  std::atomic<int> size_;
   std::atomic<int> arrived_{0};
   std::atomic<uint32_t> round_{0};
 };
+
+// Uses the OpenMP runtime that `library`, which is loaded, is linked with; false if there is none.
+bool share_threads(const std::string& library);
 
 // Runs `body(team, member)` for members 0 .. threads-1, of which the caller is member 0. Calls from
 // several threads take turns; a call from inside a body would wait forever and is not made.

@@ -9,7 +9,7 @@ import typing
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_args, get_origin
 
-from .errors import SpecError
+from ..errors import SpecError
 
 
 def encode(value: Any) -> Any:

@@ -1,0 +1,42 @@
+"""A model as data: one frozen description for every family.
+
+A `ModelSpec` is a tuple of `Block`s; a block is one sequence mixer and at most one feed-forward.
+Nothing here knows torch, a checkpoint or a family. Sizes are validated when a description is
+made, and each message names the field, its value and what would be right.
+
+Legend: width = model dimension; "heads" are query heads; a window counts visible keys
+including the query itself.
+"""
+
+from .checks import is_finite, is_whole, require
+from .feed_forward import Activation, FeedForward, Mlp, Moe
+from .mixers import Attention, Hyena, Mamba, Mamba2, Mixer, Parallel, attention_of
+from .model import Block, ModelSpec, Norm, mixer_kinds
+from .rope import FactorScaling, LinearScaling, Llama3Scaling, NtkScaling, Rope, RopeScaling
+
+__all__ = [
+    "Activation",
+    "Attention",
+    "Block",
+    "FactorScaling",
+    "FeedForward",
+    "Hyena",
+    "LinearScaling",
+    "Llama3Scaling",
+    "Mamba",
+    "Mamba2",
+    "Mixer",
+    "Mlp",
+    "ModelSpec",
+    "Moe",
+    "Norm",
+    "NtkScaling",
+    "Parallel",
+    "Rope",
+    "RopeScaling",
+    "attention_of",
+    "is_finite",
+    "is_whole",
+    "mixer_kinds",
+    "require",
+]

@@ -1,0 +1,189 @@
+"""Sequence mixers: their sizes, and what each must remember between tokens."""
+
+from dataclasses import dataclass
+
+from ..slots import Fixed, Growing, Ring, Shared, Slot
+from .checks import countable, finite, is_finite, of_kind, positive, require
+from .rope import Rope
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attention:
+    """Causal softmax attention with grouped queries.
+
+    `rope` None means no position encoding. A query sees the last `window` keys, itself included
+    (None: all), and always the first `pinned` positions. `kv_from` names an earlier block whose
+    keys and values are used instead of own ones. `scale` None means 1/sqrt(head_dim).
+    """
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    value_dim: int | None = None
+    rope: Rope | None = None
+    window: int | None = None
+    pinned: int = 0
+    kv_from: int | None = None
+    scale: float | None = None
+    qkv_bias: bool = False
+    out_bias: bool = False
+
+    def __post_init__(self) -> None:
+        positive(self, "heads", "kv_heads", "head_dim")
+        divides = self.heads % self.kv_heads == 0
+        require(divides, "Attention.kv_heads", self.kv_heads, f"a divisor of heads ({self.heads})")
+        if self.value_dim is not None:
+            positive(self, "value_dim")
+        if self.window is not None:
+            positive(self, "window")
+        countable(self, "pinned")
+        if self.pinned:
+            require(self.window is not None, "Attention.pinned", self.pinned, "zero where there is no window")
+        if self.scale is not None:
+            finite(self, "scale")
+        of_kind(self, "rope", Rope, type(None))
+        if self.rope is not None:
+            fits = self.rope.dims <= self.head_dim
+            require(fits, "Rope.dims", self.rope.dims, f"at most head_dim ({self.head_dim})")
+
+    @property
+    def v_dim(self) -> int:
+        """Size of one value head."""
+        return self.value_dim if self.value_dim is not None else self.head_dim
+
+    @property
+    def inner(self) -> int:
+        """Channels before the output projection."""
+        return self.heads * self.v_dim
+
+    def slots(self) -> tuple[Slot, ...]:
+        """Keys and values: all, a window of them, or another layer's."""
+        if self.kv_from is not None:
+            return (Shared(layer=self.kv_from),)
+        sizes = {"heads": self.kv_heads, "k_dim": self.head_dim, "v_dim": self.v_dim}
+        if self.window is None:
+            return (Growing(**sizes),)
+        return (Ring(**sizes, window=self.window, pinned=self.pinned),)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mamba:
+    """Selective state space with one decay per channel and state (Gu and Dao 2023).
+
+    `inner_norms`: dt, B and C each pass a root-mean-square norm before use.
+    """
+
+    inner: int
+    d_state: int
+    dt_rank: int
+    conv: int = 4
+    conv_bias: bool = True
+    proj_bias: bool = False
+    inner_norms: bool = False
+
+    def __post_init__(self) -> None:
+        positive(self, "inner", "d_state", "dt_rank", "conv")
+        require(self.conv >= 2, "Mamba.conv", self.conv, "at least 2 taps")
+
+    def slots(self) -> tuple[Slot, ...]:
+        """The convolution's tail [inner, conv-1] and the scan's state [inner, d_state]."""
+        tail = Fixed(name="conv", shape=(self.inner, self.conv - 1), dtype="activation")
+        return (tail, Fixed(name="ssm", shape=(self.inner, self.d_state), dtype="float32"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mamba2:
+    """State-space duality: one decay per head, B and C shared by groups of heads (Dao and Gu 2024).
+
+    Δ is clamped to [dt_min, dt_max] (None: no upper limit) after the softplus.
+    """
+
+    heads: int
+    head_dim: int
+    d_state: int
+    groups: int = 1
+    conv: int = 4
+    conv_bias: bool = True
+    proj_bias: bool = False
+    dt_min: float = 0.0
+    dt_max: float | None = None
+
+    def __post_init__(self) -> None:
+        positive(self, "heads", "head_dim", "d_state", "groups", "conv")
+        require(self.conv >= 2, "Mamba2.conv", self.conv, "at least 2 taps")
+        require(self.heads % self.groups == 0, "Mamba2.groups", self.groups, f"a divisor of heads ({self.heads})")
+        ok = is_finite(self.dt_min) and self.dt_min >= 0
+        require(ok, "Mamba2.dt_min", self.dt_min, "a finite number, zero or more")
+        if self.dt_max is not None:
+            finite(self, "dt_max")
+            require(self.dt_max > self.dt_min, "Mamba2.dt_max", self.dt_max, f"above dt_min ({self.dt_min})")
+
+    @property
+    def inner(self) -> int:
+        """Channels of x, of the gate and before the output projection."""
+        return self.heads * self.head_dim
+
+    @property
+    def conv_width(self) -> int:
+        """Channels of the convolution: x, B and C."""
+        return self.inner + 2 * self.groups * self.d_state
+
+    def slots(self) -> tuple[Slot, ...]:
+        """The convolution's tail [x B C, conv-1] and the state [heads, head_dim, d_state]."""
+        tail = Fixed(name="conv", shape=(self.conv_width, self.conv - 1), dtype="activation")
+        return (tail, Fixed(name="ssm", shape=(self.heads, self.head_dim, self.d_state), dtype="float32"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hyena:
+    """Gated long convolution given by complex poles and residues (Poli et al. 2023, Massaroli et al. 2023).
+
+    `filters` distinct filters of `d_state` modes are shared by width / filters neighbouring
+    channels each. `heads` not None: the projection's channels are laid out per head as
+    [x2 | x1 | v] ("column split"); None: three contiguous thirds.
+    """
+
+    d_state: int
+    filters: int
+    conv: int = 3
+    heads: int | None = None
+    conv_bias: bool = True
+
+    def __post_init__(self) -> None:
+        positive(self, "d_state", "filters", "conv")
+        require(self.conv >= 2, "Hyena.conv", self.conv, "at least 2 taps")
+        if self.heads is not None:
+            positive(self, "heads")
+
+    def slots(self, width: int) -> tuple[Slot, ...]:
+        """The short filter's tail [3 width, conv-1] and the modal state [width, d_state]."""
+        tail = Fixed(name="conv", shape=(3 * width, self.conv - 1), dtype="activation")
+        return (tail, Fixed(name="modes", shape=(width, self.d_state), dtype="complex64"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parallel:
+    """Attention and state-space heads on the same input, normed, averaged, projected once (Hymba)."""
+
+    attention: Attention
+    ssm: Mamba | Mamba2
+
+    def __post_init__(self) -> None:
+        of_kind(self, "attention", Attention)
+        of_kind(self, "ssm", Mamba, Mamba2)
+        same = self.attention.inner == self.ssm.inner
+        require(same, "Parallel.attention channels", self.attention.inner, f"those of ssm ({self.ssm.inner})")
+
+    def slots(self) -> tuple[Slot, ...]:
+        """The slots of both branches."""
+        return self.attention.slots() + self.ssm.slots()
+
+
+Mixer = Attention | Mamba | Mamba2 | Hyena | Parallel
+
+
+def attention_of(mixer: Mixer) -> Attention | None:
+    """The attention in a mixer, alone or as a branch."""
+    if isinstance(mixer, Parallel):
+        return mixer.attention
+    return mixer if isinstance(mixer, Attention) else None

@@ -1,0 +1,145 @@
+"""A model as blocks: each one mixer and at most one feed-forward."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..errors import SpecError
+from ..slots import ITEM_BYTES, Slot
+from .checks import countable, finite, is_whole, of_kind, positive, require
+from .feed_forward import FeedForward, Mlp, Moe
+from .json import decode, encode
+from .mixers import Attention, Hyena, Mamba, Mamba2, Mixer, Parallel, attention_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Norm:
+    """Root-mean-square norm: g * x / sqrt(mean(x^2) + eps), or g * x / (sqrt(mean(x^2)) + eps)."""
+
+    eps: float
+    eps_outside_root: bool = False
+
+    def __post_init__(self) -> None:
+        finite(self, "eps")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """x + r mixer(norm(x)), then x + r ffn(norm(x)) if there is a feed-forward."""
+
+    mixer: Mixer
+    ffn: FeedForward | None = None
+    residual_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        finite(self, "residual_scale")
+        of_kind(self, "mixer", Attention, Mamba, Mamba2, Hyena, Parallel)
+        of_kind(self, "ffn", Mlp, Moe, type(None))
+
+    def slots(self, width: int) -> tuple[Slot, ...]:
+        """What the block must remember between tokens."""
+        return self.mixer.slots(width) if isinstance(self.mixer, Hyena) else self.mixer.slots()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSpec:
+    """A whole language model.
+
+    `prefix_tokens` learned vectors stand before every sequence and are counted in positions.
+    Logits are multiplied by `logit_scale`. `max_positions` is the number of user tokens that
+    the model declares it was made for (None: no limit).
+    """
+
+    vocab: int
+    width: int
+    blocks: tuple[Block, ...]
+    norm: Norm
+    tied: bool = False
+    embed_scale: float = 1.0
+    logit_scale: float = 1.0
+    prefix_tokens: int = 0
+    max_positions: int | None = None
+    _slots: tuple[tuple[Slot, ...], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        positive(self, "vocab", "width")
+        finite(self, "embed_scale", "logit_scale")
+        blocks = isinstance(self.blocks, tuple) and all(isinstance(block, Block) for block in self.blocks)
+        require(blocks and len(self.blocks) > 0, "ModelSpec.blocks", self.blocks, "a tuple of at least one block")
+        of_kind(self, "norm", Norm)
+        countable(self, "prefix_tokens")
+        if self.max_positions is not None:
+            positive(self, "max_positions")
+        for index, block in enumerate(self.blocks):
+            self._validate_mixer(index, block.mixer)
+        object.__setattr__(self, "_slots", tuple(block.slots(self.width) for block in self.blocks))
+
+    def _validate_mixer(self, index: int, mixer: Mixer) -> None:
+        where = f"blocks[{index}]"
+        if isinstance(mixer, Hyena):
+            divides = self.width % mixer.filters == 0
+            require(divides, f"{where} Hyena.filters", mixer.filters, f"a divisor of width ({self.width})")
+            if mixer.heads is not None:
+                divides = self.width % mixer.heads == 0
+                require(divides, f"{where} Hyena.heads", mixer.heads, f"a divisor of width ({self.width})")
+        attention = attention_of(mixer)
+        if attention is None or attention.kv_from is None:
+            return
+        owner_index = attention.kv_from
+        earlier = is_whole(owner_index) and 0 <= owner_index < index
+        require(earlier, f"{where} Attention.kv_from", owner_index, "the index of an earlier block")
+        owner = attention_of(self.blocks[owner_index].mixer)
+        owns = owner is not None and owner.kv_from is None
+        require(owns, f"{where} Attention.kv_from", owner_index, "a block with keys and values of its own")
+        assert owner is not None
+        shape = (owner.kv_heads, owner.head_dim, owner.v_dim)
+        same = shape == (attention.kv_heads, attention.head_dim, attention.v_dim)
+        require(same, f"{where} Attention.kv_from", owner_index, "a block with the same key and value heads")
+        if owner.window is not None:
+            covers = attention.window is not None and attention.window <= owner.window
+            require(covers, f"{where} Attention.window", attention.window, f"within its owner's ({owner.window})")
+            covers = attention.pinned <= owner.pinned
+            require(covers, f"{where} Attention.pinned", attention.pinned, f"within its owner's ({owner.pinned})")
+
+    @property
+    def slots(self) -> tuple[tuple[Slot, ...], ...]:
+        """The state slots of every block, in block order."""
+        return self._slots
+
+    def state_bytes(self, length: int, *, dtype: str = "float32", kv_dtype: str | None = None) -> int:
+        """Bytes of one sequence's state after `length` user tokens, learned prefix included."""
+        total = self.prefix_tokens + length
+        require(dtype in ("float64", "float32", "bfloat16", "float16"), "dtype", dtype, "float32 or bfloat16")
+        kv = kv_dtype or dtype
+        require(kv in ITEM_BYTES and kv != "complex64", "kv_dtype", kv, "float32, bfloat16, float16, fp8 or int8")
+        return sum(slot.nbytes(total, dtype, kv) for slots in self._slots for slot in slots)
+
+    def replace_block(self, index: int, **changes: Any) -> "ModelSpec":
+        """A copy in which block `index` has the given fields (mixer, ffn, residual_scale) replaced."""
+        ok = -len(self.blocks) <= index < len(self.blocks)
+        require(ok, "block index", index, f"from 0 to {len(self.blocks) - 1}")
+        try:
+            changed = replace(self.blocks[index], **changes)
+        except TypeError:
+            raise SpecError(f"a block has mixer, ffn and residual_scale, not {', '.join(changes)}") from None
+        blocks = list(self.blocks)
+        blocks[index] = changed
+        return replace(self, blocks=tuple(blocks))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionaries and lists, ready for `json.dump`; read back by `from_json`."""
+        return encode(self)
+
+    @classmethod
+    def from_json(cls, data: Any) -> "ModelSpec":
+        """The description that `to_json` wrote; `SpecError` names what is wrong with any other data."""
+        return decode(cls, data, "spec")
+
+
+def mixer_kinds(blocks: Iterable[Block]) -> dict[str, int]:
+    """How many blocks use each kind of mixer, in order of first use."""
+    counts: dict[str, int] = {}
+    for block in blocks:
+        name = type(block.mixer).__name__
+        counts[name] = counts.get(name, 0) + 1
+    return counts

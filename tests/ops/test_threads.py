@@ -1,0 +1,52 @@
+"""The threads of native kernels."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from braidlm import ops
+from braidlm.ops import dispatch, native_loader
+
+pytestmark = pytest.mark.skipif(native_loader.why_not() is not None, reason="the extension is not built")
+
+WAIT = 20.0
+
+
+def test_torch_and_kernels_share_threads() -> None:
+    """Oracle: torch's build says that it uses OpenMP, and then its library leads to the same runtime."""
+    library = next(Path(torch.__file__).parent.glob("lib/libtorch_cpu.*"))
+    assert native_loader.extension().share_threads(str(library)) == torch.backends.openmp.is_available()
+
+
+def test_no_other_library_is_loaded(tmp_path: Path) -> None:
+    """Oracle: only a library that the process has is looked into."""
+    assert not native_loader.extension().share_threads(str(tmp_path / "libtorch_cpu.so"))
+
+
+def test_a_forked_child_computes() -> None:
+    """Oracle: the parent's result; a child that waits for its parent's threads would never end."""
+    x, weight = torch.randn(512, 64), torch.randn(64)
+    with dispatch.using("native"):
+        expected = ops.rms_norm(x, weight, 1e-5, eps_outside_root=False, dtype=torch.float32)
+        child = os.fork()
+        if child == 0:
+            same = torch.equal(ops.rms_norm(x, weight, 1e-5, eps_outside_root=False, dtype=torch.float32), expected)
+            os._exit(0 if same else 1)
+    assert _ended(child) == 0
+
+
+def _ended(child: int) -> int:
+    """The exit status of a child; one that does not end in time is killed."""
+    until = time.monotonic() + WAIT
+    while time.monotonic() < until:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return -1
