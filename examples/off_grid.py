@@ -52,7 +52,7 @@ def train(model: braidlm.LanguageModel, ids: torch.Tensor, asked: argparse.Names
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="directory to write")
-    for name, default in (("steps", 500), ("batch", 2), ("length", 256), ("lr", 2e-5)):
+    for name, default in (("steps", 500), ("batch", 1), ("length", 256), ("lr", 2e-5)):
         parser.add_argument(f"--{name}", type=type(default), default=default)
     asked = parser.parse_args()
     language = braidlm.load("smollm2-135m", dtype="float32")

@@ -29,6 +29,22 @@ def selective_scan(
     return torch.stack(outputs), h_EN
 
 
+def gated_selective_scan(
+    x_LE: Tensor,
+    dt_LE: Tensor,
+    b_LN: Tensor,
+    c_LN: Tensor,
+    gate_LE: Tensor,
+    a_EN: Tensor,
+    d_E: Tensor,
+    dt_bias_E: Tensor,
+    h_EN: Tensor,
+) -> tuple[Tensor, Tensor]:
+    dt_LE = torch.log1p(torch.exp(dt_LE + dt_bias_E))
+    y_LE, h_EN = selective_scan(x_LE, dt_LE, a_EN, b_LN, c_LN, d_E, h_EN)
+    return y_LE * gate_LE / (1 + torch.exp(-gate_LE)), h_EN
+
+
 def ssd(
     x_LHP: Tensor, dt_LH: Tensor, a_H: Tensor, b_LGN: Tensor, c_LGN: Tensor, d_H: Tensor, h_HPN: Tensor
 ) -> tuple[Tensor, Tensor]:

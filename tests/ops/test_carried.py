@@ -55,6 +55,17 @@ def scan() -> Case:
     )
 
 
+def gated_scan() -> Case:
+    a, d, shift = -torch.rand(5, 3, dtype=torch.float64) * 4, randn(5), randn(5)
+    return Case(
+        lambda n: (randn(n, 5), randn(n, 5), randn(n, 3), randn(n, 3), randn(n, 5)),
+        (a, d, shift),
+        (5, 3),
+        lambda x, dt, b, c, z, a, d, i, s, g: ops.gated_selective_scan(x, dt, i, a, b, c, d, z, s, g),
+        definitions.gated_selective_scan,
+    )
+
+
 def ssd(groups: int) -> Case:
     a, d = -torch.rand(4, dtype=torch.float64) * 4, randn(4)
     return Case(
@@ -85,6 +96,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "conv, silu": lambda: conv(silu=True, bias=True, taps=4),
     "conv, no bias": lambda: conv(silu=True, bias=False, taps=2),
     "selective scan": scan,
+    "gated selective scan": gated_scan,
     "ssd, one group": lambda: ssd(1),
     "ssd, two groups": lambda: ssd(2),
     "gated conv": lambda: hyena(6),

@@ -13,6 +13,7 @@ EVERY = [
     "causal_conv1d",
     "gated_conv",
     "gated_rms_norm",
+    "gated_selective_scan",
     "glu",
     "linear",
     "moe",

@@ -31,10 +31,12 @@ CONV = {
 SCAN = {
     "x": zeros(R, L, E),
     "dt": zeros(R, L, E),
+    "dt_bias": zeros(E),
     "a": zeros(E, N),
     "b": zeros(R, L, N),
     "c": zeros(R, L, N),
     "d": zeros(E),
+    "gate": zeros(R, L, E),
     "before": zeros(R, E, N),
     "y": zeros(R, L, E),
     "after": zeros(R, E, N),

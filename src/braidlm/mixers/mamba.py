@@ -7,12 +7,10 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops, spec
 from ..layers import Conv, Linear, RmsNorm, empty
-from ..ops.numerics import widened
 from ..ops.plan import Draft
 from ..state import LayerState
 from .base import Batch
@@ -51,19 +49,20 @@ class Mamba(nn.Module):
         conv = self.conv(x, state.fixed["conv"], batch.segments, silu=True)
         dt, b, c = self._selection(conv.y_T)
         a = -self.a_log.exp()
-        scan = ops.selective_scan(conv.y_T, dt, a, b, c, self.d, state.fixed["ssm"], batch.segments)
-        y = (scan.y_T * F.silu(widened(z))).to(x_TD.dtype)
+        scan = ops.gated_selective_scan(
+            conv.y_T, dt, self.dt_bias, a, b, c, self.d, z, state.fixed["ssm"], batch.segments
+        )
         fixed = {"conv": conv.state_R, "ssm": scan.state_R}
-        return y, replace(state, fixed=fixed, marked={"conv": conv.marked, "ssm": scan.marked})
+        return scan.y_T, replace(state, fixed=fixed, marked={"conv": conv.marked, "ssm": scan.marked})
 
     def _selection(self, x_TE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The input-dependent dt [T, E] (float32), B and C [T, N]."""
+        """The input-dependent dt [T, E] before its bias, B and C [T, N]."""
         form = self.form
         dt, b, c = self.x_proj(x_TE).split([form.dt_rank, form.d_state, form.d_state], -1)
         if form.inner_norms:
             dtype: torch.dtype = x_TE.dtype
             dt, b, c = self.dt_norm(dt, dtype), self.b_norm(b, dtype), self.c_norm(c, dtype)
-        return F.softplus(widened(self.dt_proj(dt)) + self.dt_bias), b, c
+        return self.dt_proj(dt), b, c
 
     def draft(self, draft: Draft, source: Any, scale: float) -> None:
         """One token's step, added to the residual stream."""

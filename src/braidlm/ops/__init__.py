@@ -11,7 +11,7 @@ from .moe import moe
 from .norm import gated_rms_norm, rms_norm
 from .pointwise import add_scaled, glu
 from .segments import Carried, Segments
-from .selective_scan import selective_scan
+from .selective_scan import gated_selective_scan, selective_scan
 from .ssd import ssd
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "causal_conv1d",
     "gated_conv",
     "gated_rms_norm",
+    "gated_selective_scan",
     "glu",
     "linear",
     "moe",

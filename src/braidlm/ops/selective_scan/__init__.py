@@ -15,6 +15,8 @@ from . import native, reference
 
 dispatch.register("selective_scan", "reference", reference.selective_scan)
 dispatch.register("selective_scan", "native", native.selective_scan, why_not)
+dispatch.register("gated_selective_scan", "reference", reference.gated_selective_scan)
+dispatch.register("gated_selective_scan", "native", native.gated_selective_scan, why_not)
 
 
 def selective_scan(
@@ -34,3 +36,20 @@ def selective_scan(
     """
     twin = dispatch.select("selective_scan", x_TE.device.type)
     return twin(x_TE, dt_TE, a_EN, b_TN, c_TN, d_E, state_REN, segments)
+
+
+def gated_selective_scan(
+    x_TE: Tensor,
+    dt_TE: Tensor,
+    dt_bias_E: Tensor,
+    a_EN: Tensor,
+    b_TN: Tensor,
+    c_TN: Tensor,
+    d_E: Tensor,
+    gate_TE: Tensor,
+    state_REN: Tensor,
+    segments: Segments,
+) -> Carried:
+    """`selective_scan` with time steps softplus(dt + dt_bias), its y times silu(gate), in x's dtype."""
+    twin = dispatch.select("gated_selective_scan", x_TE.device.type)
+    return twin(x_TE, dt_TE, dt_bias_E, a_EN, b_TN, c_TN, d_E, gate_TE, state_REN, segments)

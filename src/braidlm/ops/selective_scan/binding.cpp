@@ -1,10 +1,14 @@
 #include <nanobind/nanobind.h>
 
+#include <optional>
+
 #include "../csrc/arrays.h"
 #include "../csrc/bindings.h"
 #include "../csrc/kernels.h"
 #include "../csrc/scratch.h"
 #include "../csrc/threads.h"
+
+#include <nanobind/stl/optional.h>
 
 namespace braidlm {
 namespace {
@@ -27,9 +31,11 @@ SelectiveScan checked_scan(const Strided& x, const Strided& dt, const Array& a, 
 
 int64_t blocks_of(const SelectiveScan& op) { return (op.channels + kScanChannels - 1) / kScanChannels; }
 
-void selective_scan(Strided x, Strided dt, Array a, Strided b, Strided c, Array d, Array before, Strided y, Array after,
-                    int threads) {
+void selective_scan(Strided x, Strided dt, std::optional<Array> dt_bias, Array a, Strided b, Strided c, Array d,
+                    std::optional<Strided> gate, Array before, Strided y, Array after, int threads) {
   SelectiveScan op = checked_scan(x, dt, a, b, c, d, before);
+  if (dt_bias) op.dt_bias = checked<float>(*dt_bias, "dt_bias", {op.channels});
+  if (gate) op.gate = checked_sequence(*gate, "gate", op.rows, op.length, op.channels);
   op.y = checked_sequence(y, "y", op.rows, op.length, op.channels);
   op.after = checked<float>(after, "after", {op.rows, op.channels, op.states});
   nb::gil_scoped_release released;
@@ -67,8 +73,9 @@ void selective_scan_backward(Strided x, Strided dt, Array a, Strided b, Strided 
 }  // namespace
 
 void bind_selective_scan(nb::module_& module) {
-  module.def("selective_scan", &selective_scan, "x"_a.noconvert(), "dt"_a.noconvert(), "a"_a.noconvert(),
-             "b"_a.noconvert(), "c"_a.noconvert(), "d"_a.noconvert(), "before"_a.noconvert(), "y"_a.noconvert(),
+  module.def("selective_scan", &selective_scan, "x"_a.noconvert(), "dt"_a.noconvert(),
+             "dt_bias"_a.noconvert().none(), "a"_a.noconvert(), "b"_a.noconvert(), "c"_a.noconvert(),
+             "d"_a.noconvert(), "gate"_a.noconvert().none(), "before"_a.noconvert(), "y"_a.noconvert(),
              "after"_a.noconvert(), "threads"_a);
   module.def("selective_scan_backward", &selective_scan_backward, "x"_a.noconvert(), "dt"_a.noconvert(),
              "a"_a.noconvert(), "b"_a.noconvert(), "c"_a.noconvert(), "d"_a.noconvert(), "before"_a.noconvert(),

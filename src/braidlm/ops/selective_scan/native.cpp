@@ -60,9 +60,18 @@ void march(const Tiles& tiles, int64_t tokens, int64_t channel, int64_t n) {
   unrolled<S>([&](auto s) { store(tiles.h + (n + s) * kBlock + channel, h[s]); });
 }
 
+// tile = softplus(tile + bias)
+void to_time_steps(const float* bias, float* tile, const Part& part) {
+  for (int64_t v = 0; v < part.channels; v += kLanes) {
+    const Floats shift = load_part(bias + part.channel + v, int(part.channels - v < kLanes ? part.channels - v : kLanes));
+    for (int64_t i = v; i < part.tokens * kBlock; i += kBlock) store(tile + i, softplus(load(tile + i) + shift));
+  }
+}
+
 void tokens_of_block(const SelectiveScan& op, const Tiles& tiles, const Part& part) {
   read(op.x, part, tiles.x, kBlock);
   read(op.dt, part, tiles.dt, kBlock);
+  if (op.dt_bias) to_time_steps(op.dt_bias, tiles.dt, part);
   const Part states = {part.row, part.token, part.tokens, 0, op.states};
   read(op.b, states, tiles.b, tiles.width);
   read(op.c, states, tiles.c, tiles.width);
@@ -77,6 +86,13 @@ void tokens_of_block(const SelectiveScan& op, const Tiles& tiles, const Part& pa
     int64_t n = 0;
     for (; n + kTogether <= op.states; n += kTogether) march<kTogether>(tiles, part.tokens, v, n);
     for (; n < op.states; ++n) march<1>(tiles, part.tokens, v, n);
+  }
+  if (op.gate.data) {
+    read(op.gate, part, tiles.x, kBlock);
+    for (int64_t i = 0; i < part.tokens * kBlock; i += kLanes) {
+      const Floats gate = load(tiles.x + i);
+      store(tiles.y + i, load(tiles.y + i) * gate * sigmoid(gate));
+    }
   }
   write(op.y, part, tiles.y, kBlock);
 }

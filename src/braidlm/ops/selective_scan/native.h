@@ -7,6 +7,8 @@ namespace braidlm {
 
 struct SelectiveScan {
   Sequence x, dt, y;    // [rows, length, channels]
+  Sequence gate;        // likewise, or null: y is multiplied by its silu
+  const float* dt_bias; // [channels], or null: dt is the softplus of the sum
   Sequence b, c;        // [rows, length, states]
   const float* a;       // [channels, states]
   const float* d;       // [channels]

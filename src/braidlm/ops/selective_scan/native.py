@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from ..native_loader import extension, takes
 from ..segments import Carried, Segments, over_rows
-from ..strides import channels_together
+from ..strides import channels_together, plain
 from ..threads import count
 from . import reference
 
@@ -36,6 +36,33 @@ def selective_scan(
     return over_rows(step, inputs, state_REN, segments)
 
 
+def gated_selective_scan(
+    x_TE: Tensor,
+    dt_TE: Tensor,
+    dt_bias_E: Tensor,
+    a_EN: Tensor,
+    b_TN: Tensor,
+    c_TN: Tensor,
+    d_E: Tensor,
+    gate_TE: Tensor,
+    state_REN: Tensor,
+    segments: Segments,
+) -> Carried:
+    """See the package; under autograd the parts one after the other."""
+    tensors = (x_TE, dt_TE, dt_bias_E, a_EN, b_TN, c_TN, d_E, gate_TE, state_REN)
+    if not (takes(*tensors) and state_REN.dtype == torch.float32):
+        return reference.gated_selective_scan(*tensors, segments, selective_scan)
+    dt_bias, a, d = (plain(t) for t in (dt_bias_E, a_EN, d_E))
+
+    def step(x: Tensor, dt: Tensor, b: Tensor, c: Tensor, gate: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        y, after = torch.empty(x.shape, dtype=x.dtype), torch.empty(before.shape)
+        extension().selective_scan(x, dt, dt_bias, a, b, c, d, gate, before.contiguous(), y, after, count())
+        return y, after
+
+    inputs = [channels_together(t.detach()) for t in (x_TE, dt_TE, b_TN, c_TN, gate_TE)]
+    return over_rows(step, inputs, state_REN.detach(), segments)
+
+
 class _Scan(torch.autograd.Function):
     """Dense rows [R, L, ...]: outputs and the states after them."""
 
@@ -43,7 +70,8 @@ class _Scan(torch.autograd.Function):
     def forward(ctx: Any, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(*inputs)
         y, after = torch.empty(inputs[0].shape), torch.empty(inputs[-1].shape)
-        extension().selective_scan(*(t.detach() for t in inputs), y, after, count())
+        x, dt, a, b, c, d, before = (t.detach() for t in inputs)
+        extension().selective_scan(x, dt, None, a, b, c, d, None, before, y, after, count())
         return y, after
 
     @staticmethod

@@ -6,9 +6,13 @@ filled in: about three multiply-adds an element, and only products of decays, wh
 harmlessly to zero where a ratio of cumulative products would be 0/0.
 """
 
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from ..numerics import widened
 from ..segments import Carried, Segments, over_rows
 
 # Elements of one [chunk, E, N] buffer: small enough to stay in the last-level cache.
@@ -42,6 +46,25 @@ def selective_scan(
 
     inputs = [t.to(wide) for t in (x_TE, dt_TE, b_TN, c_TN)]
     return over_rows(step, inputs, state_REN, segments)
+
+
+def gated_selective_scan(
+    x_TE: Tensor,
+    dt_TE: Tensor,
+    dt_bias_E: Tensor,
+    a_EN: Tensor,
+    b_TN: Tensor,
+    c_TN: Tensor,
+    d_E: Tensor,
+    gate_TE: Tensor,
+    state_REN: Tensor,
+    segments: Segments,
+    scan: Callable[..., Carried] = selective_scan,
+) -> Carried:
+    """See the package."""
+    dt = F.softplus(widened(dt_TE) + dt_bias_E)
+    y, after, marked = scan(x_TE, dt, a_EN, b_TN, c_TN, d_E, state_REN, segments)
+    return Carried((y * F.silu(widened(gate_TE))).to(x_TE.dtype), after, marked)
 
 
 def _chunk(
