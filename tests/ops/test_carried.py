@@ -31,6 +31,7 @@ class Case:
     call: Callable[..., Carried]
     define: Callable[..., tuple[Tensor, Tensor]]
     complex_state: bool = False
+    y_like_x: bool = False  # y has the dtype of x, not of the state
 
 
 def conv(silu: bool, bias: bool, taps: int) -> Case:
@@ -41,6 +42,7 @@ def conv(silu: bool, bias: bool, taps: int) -> Case:
         (6, taps - 1),
         lambda x, w, b, s, g: ops.causal_conv1d(x, w, b, s, g, silu=silu),
         lambda x, w, b, s: definitions.causal_conv1d(x, w, b, s, silu=silu),
+        y_like_x=True,
     )
 
 
@@ -63,6 +65,7 @@ def gated_scan() -> Case:
         (5, 3),
         lambda x, dt, b, c, z, a, d, i, s, g: ops.gated_selective_scan(x, dt, i, a, b, c, d, z, s, g),
         definitions.gated_selective_scan,
+        y_like_x=True,
     )
 
 
