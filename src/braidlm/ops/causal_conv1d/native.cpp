@@ -5,8 +5,8 @@
 namespace braidlm::BRAIDLM_LEVEL {
 namespace {
 
-// Channels that stay in the first-level cache, weights and all, while a piece's tokens go by.
-constexpr int64_t kChannels = 256;
+// Vectors of channels that go through a piece's tokens together: a cache line of the narrowest inputs.
+constexpr int kVectors = 2;
 
 template <class T>
 struct Row {
@@ -17,17 +17,52 @@ struct Row {
   const T* at(int64_t t) const { return t < 0 ? tail + (t + taps - 1) * channels : x + t * stride; }
 };
 
-// One token: `Taps` is the number of taps, or 0 for any number.
-template <int Taps, class T>
-inline void convolve(const CausalConv1d& op, const Row<T>& row, int64_t t, int64_t begin, int64_t end, T* y) {
-  const int64_t taps = Taps ? Taps : op.taps;
-  for (int64_t c = begin; c < end; c += kLanes) {
-    const int lanes = int(end - c < kLanes ? end - c : kLanes);
-    const auto part = [&](const auto* from) { return lanes == kLanes ? load(from + c) : load_part(from + c, lanes); };
-    Floats total = op.bias ? part(op.bias) : Floats{};
-    for (int64_t k = 0; k < taps; ++k) total += part(op.weight + k * op.channels) * part(row.at(t - (taps - 1) + k));
-    if (op.silu) total = total / (exp2(total * -kLog2E) + 1.0f);
-    lanes == kLanes ? store(y + c, total) : store_part(y + c, total, lanes);
+// How `Vectors` vectors of channels from `c` on are read and written; the last one may be cut short.
+struct Lanes {
+  int64_t c;
+  int last;
+
+  template <int Vectors, class T>
+  Floats read(const T* row, int v) const {
+    const T* from = row + c + v * kLanes;
+    return v + 1 < Vectors || last == kLanes ? load(from) : load_part(from, last);
+  }
+  template <int Vectors, class T>
+  void write(T* row, int v, Floats value) const {
+    T* const to = row + c + v * kLanes;
+    v + 1 < Vectors || last == kLanes ? store(to, value) : store_part(to, value, last);
+  }
+};
+
+inline Floats activated(const CausalConv1d& op, Floats total) { return op.silu ? total * sigmoid(total) : total; }
+
+// Tokens [begin, end) of a few channels, whose last inputs stay in registers.
+template <int Taps, int Vectors, class T>
+void columns(const CausalConv1d& op, const Row<T>& row, int64_t begin, int64_t end, const Lanes& lanes, T* y) {
+  Floats weight[Taps][Vectors], bias[Vectors], x[Taps][Vectors];
+  unrolled<Vectors>([&](auto v) {
+    bias[v] = op.bias ? lanes.read<Vectors>(op.bias, v) : Floats{};
+    unrolled<Taps>([&](auto k) { weight[k][v] = lanes.read<Vectors>(op.weight + k * op.channels, v); });
+    unrolled<Taps - 1>([&](auto k) { x[k + 1][v] = lanes.read<Vectors>(row.at(begin - (Taps - 1) + k), v); });
+  });
+  for (int64_t t = begin; t < end; ++t)
+    unrolled<Vectors>([&](auto v) {
+      unrolled<Taps - 1>([&](auto k) { x[k][v] = x[k + 1][v]; });
+      x[Taps - 1][v] = lanes.read<Vectors>(row.x + t * row.stride, v);
+      Floats total = bias[v];
+      unrolled<Taps>([&](auto k) { total += weight[k][v] * x[k][v]; });
+      lanes.write<Vectors>(y + t * op.y.token, v, activated(op, total));
+    });
+}
+
+// The same for any number of taps, which are read anew for each token.
+template <class T>
+void any_columns(const CausalConv1d& op, const Row<T>& row, int64_t begin, int64_t end, const Lanes& lanes, T* y) {
+  for (int64_t t = begin; t < end; ++t) {
+    Floats total = op.bias ? lanes.read<1>(op.bias, 0) : Floats{};
+    for (int64_t k = 0; k < op.taps; ++k)
+      total += lanes.read<1>(op.weight + k * op.channels, 0) * lanes.read<1>(row.at(t - (op.taps - 1) + k), 0);
+    lanes.write<1>(y + t * op.y.token, 0, activated(op, total));
   }
 }
 
@@ -37,9 +72,16 @@ void piece(const CausalConv1d& op, int64_t r, int64_t begin, int64_t end) {
                       static_cast<const T*>(op.tail) + r * (op.taps - 1) * op.channels, op.x.token, op.channels,
                       op.taps};
   T* y = static_cast<T*>(op.y.data) + r * op.y.row;
-  for (int64_t c = 0; c < op.channels; c += kChannels) {
-    const int64_t last = c + kChannels < op.channels ? c + kChannels : op.channels;
-    for (int64_t t = begin; t < end; ++t) convolve<Taps>(op, row, t, c, last, y + t * op.y.token);
+  int64_t c = 0;
+  if constexpr (Taps > 0)
+    for (; c + kVectors * kLanes <= op.channels; c += kVectors * kLanes)
+      columns<Taps, kVectors>(op, row, begin, end, {c, kLanes}, y);
+  for (; c < op.channels; c += kLanes) {
+    const Lanes lanes = {c, int(op.channels - c < kLanes ? op.channels - c : kLanes)};
+    if constexpr (Taps > 0)
+      columns<Taps, 1>(op, row, begin, end, lanes, y);
+    else
+      any_columns(op, row, begin, end, lanes, y);
   }
 }
 
