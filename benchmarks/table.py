@@ -18,6 +18,7 @@ from braidlm import describe
 from braidlm.bench import probe, table
 from braidlm.bench.run import Decode, Prefill, Runner, Task
 from braidlm.bench.weights import Weights
+from braidlm.memory import available_memory
 from braidlm.presets import preset
 
 MODELS = "mamba-130m mamba2-130m granite-4.0-h-350m smollm2-135m hymba-1.5b granite-4.0-tiny stripedhyena-7b".split()
@@ -30,7 +31,7 @@ _SHARE = 0.7
 def fitting(name: str) -> int | None:
     """How many blocks of a preset fit; None for all of them."""
     spec = preset(name).spec
-    room = _SHARE * probe.available_memory()
+    room = _SHARE * available_memory()
     for layers in range(len(spec.blocks), 1, -1):
         if describe.weight_bytes(replace(spec, blocks=spec.blocks[:layers]), torch.bfloat16) < room:
             return layers if layers < len(spec.blocks) else None

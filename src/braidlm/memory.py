@@ -1,4 +1,4 @@
-"""Keeps freed memory in the process, so that activations do not fault in new pages at every operation.
+"""The process's memory: how much there is, and how freed blocks are kept for the next operation.
 
 glibc gives blocks of more than a few hundred kilobytes back to the kernel as soon as they are
 freed, and the next activation of that size is zeroed page by page again: on a CPU that makes an
@@ -9,6 +9,7 @@ import ctypes
 import functools
 import os
 import sys
+from pathlib import Path
 
 # From glibc's malloc.h; the threshold above which a block is mapped cannot be raised further.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -30,3 +31,11 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(_MMAP_THRESHOLD, _LARGEST_HEAP_BLOCK)) and bool(mallopt(_TRIM_THRESHOLD, _KEPT))
+
+
+def available_memory() -> int:
+    """Bytes that new processes can take without pushing others out."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")

@@ -104,9 +104,10 @@ class Model(nn.Module):
 
     def weights_version(self) -> int:
         """A number that changes when any weight is changed in place or replaced."""
-        return hash(tuple((id(w), w.data_ptr(), w._version) for w in self._weights()))
+        return hash(tuple((id(w), w.data_ptr(), w._version) for w in self.held_weights()))
 
-    def _weights(self) -> list[Tensor]:
+    def held_weights(self) -> list[Tensor]:
+        """Every parameter and buffer, parts of packed weights too."""
         # torch's own iterators take twice as long, and this runs at every call.
         found: list[Tensor] = []
         modules: list[nn.Module] = [self]

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import braidlm
-from braidlm.bench import probe
+from braidlm.bench import probe, run
 from braidlm.cli.main import app
 from braidlm.errors import BraidError
 from tests.families.tiny import tiny
@@ -53,7 +53,7 @@ def test_against_transformers(
 ) -> None:
     """Oracle: what was asked for: three tasks, two sides, some rounds; all at once, or one after the other."""
     if available is not None:
-        monkeypatch.setattr(probe, "available_memory", lambda: available)
+        monkeypatch.setattr(run, "available_memory", lambda: available)
     found = data(str(models / family), *SHORT, "--rounds", str(rounds), "--against", "transformers")
     (comparison,) = found["comparisons"]
     assert comparison["absent"] == {}

@@ -73,14 +73,6 @@ def _ticks() -> tuple[int, int]:
     return sum(ticks), ticks[3] + ticks[4]
 
 
-def available_memory() -> int:
-    """Bytes that new processes can take without pushing others out."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-
-
 def _processor() -> str:
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..errors import InputError
+from ..memory import available_memory
 from ..spec import ModelSpec
 from . import probe
 from .contestant import KINDS, Contestant, RefusedError
@@ -141,7 +142,7 @@ class Runner:
         result = Comparison(weights.name, precision, before, [Measured(task) for task in tasks])
         files = dict(self._files(weights, precision, result))
         weights.forget()
-        if 2 * sum(map(_size, files.values())) < _SHARE * probe.available_memory():
+        if 2 * sum(map(_size, files.values())) < _SHARE * available_memory():
             self._together(files, precision, result)
         else:
             self._in_turn(files, precision, result)

@@ -1,20 +1,26 @@
 """From a model to its decode plan."""
 
+from threading import Lock
 from weakref import WeakKeyDictionary
 
 from ..model import Block, Model
 from ..ops.plan import Draft
+from .pages import settle
 
 # The last plans of each model, by format of keys and values, and the version of the weights they point at.
+_making = Lock()
 _made: WeakKeyDictionary[Model, dict[str, tuple[int, Draft]]] = WeakKeyDictionary()
 
 
 def plan_of(model: Model, kv_format: str) -> Draft:
     """The model's plan; made anew only after its weights have changed."""
-    version, known = model.weights_version(), _made.setdefault(model, {})
-    if kv_format not in known or known[kv_format][0] != version:
-        known[kv_format] = (version, compile_plan(model, kv_format))
-    return known[kv_format][1]
+    # One at a time: whoever comes second must find the weights where the first one's plan has them.
+    with _making:
+        version, known = model.weights_version(), _made.setdefault(model, {})
+        if kv_format not in known or known[kv_format][0] != version:
+            settle(model)
+            known[kv_format] = (model.weights_version(), compile_plan(model, kv_format))
+        return known[kv_format][1]
 
 
 def compile_plan(model: Model, kv_format: str) -> Draft:

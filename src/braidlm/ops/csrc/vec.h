@@ -95,7 +95,15 @@ inline float to_float(Half x) {
 
 inline Floats load(const float* from) { return load_as<Floats>(from); }
 inline Floats load(const BFloat16* from) {
+  // GCC takes the conversion of a whole vector in two halves, hence the intrinsics.
+#if defined(__AVX512F__)
+  const __m512i wide = _mm512_maskz_cvtepu16_epi32(0xffff, (__m256i)load_as<Shorts>(from));
+  return bits_as<Floats>((Words)wide << 16);
+#elif defined(__AVX2__)
+  return bits_as<Floats>((Words)_mm256_cvtepu16_epi32((__m128i)load_as<Shorts>(from)) << 16);
+#else
   return bits_as<Floats>(__builtin_convertvector(load_as<Shorts>(from), Words) << 16);
+#endif
 }
 
 inline Floats load(const Half* from) {
@@ -145,7 +153,11 @@ inline void store(BFloat16* to, Floats v) {
   const Words rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
   const Words nan = (bits >> 16) | 0x40u;
   const Words chosen = (bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded;
-  const Shorts narrow = __builtin_convertvector(chosen, Shorts);
+#if defined(__AVX512F__)
+  const __m256i narrow = _mm512_maskz_cvtepi32_epi16(0xffff, (__m512i)chosen);
+#else
+  const auto narrow = __builtin_convertvector(chosen, Shorts);
+#endif
   std::memcpy(to, &narrow, sizeof narrow);
 }
 

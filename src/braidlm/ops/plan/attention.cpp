@@ -27,33 +27,13 @@ inline Floats stored(const void* data, int64_t i) {
   }
 }
 
+// Its first `count` numbers; the others are zero.
 template <KvFormat F>
-inline float stored_one(const void* data, int64_t i) {
-  if constexpr (F == KvFormat::kFloat) return static_cast<const float*>(data)[i];
-  if constexpr (F == KvFormat::kBFloat16) return to_float(static_cast<const BFloat16*>(data)[i]);
-  if constexpr (F == KvFormat::kHalf) return to_float(static_cast<const Half*>(data)[i]);
-  if constexpr (F == KvFormat::kFp8) {
-    const uint32_t bits = static_cast<const uint8_t*>(data)[i];
-    return bits_as<float>((bits & 0x80u) << 24 | (bits & 0x7fu) << 20) * 0x1p120f;
-  }
-  if constexpr (F == KvFormat::kInt8) return float(static_cast<const int8_t*>(data)[i]);
-}
-
-template <KvFormat F>
-inline float dot(const float* q, const void* k, int64_t begin, int64_t width) {
-  Floats total = {};
-  int64_t i = 0;
-  for (; i + kLanes <= width; i += kLanes) total += load(q + i) * stored<F>(k, begin + i);
-  float rest = 0;
-  for (; i < width; ++i) rest += q[i] * stored_one<F>(k, begin + i);
-  return sum(total) + rest;
-}
-
-template <KvFormat F>
-inline void add(float* y, float weight, const void* v, int64_t begin, int64_t width) {
-  int64_t i = 0;
-  for (; i + kLanes <= width; i += kLanes) store(y + i, load(y + i) + stored<F>(v, begin + i) * weight);
-  for (; i < width; ++i) y[i] += weight * stored_one<F>(v, begin + i);
+inline Floats stored_part(const void* data, int64_t i, int count) {
+  constexpr int64_t kBytes = F == KvFormat::kFloat ? 4 : F == KvFormat::kBFloat16 || F == KvFormat::kHalf ? 2 : 1;
+  char numbers[kLanes * kBytes] = {};
+  std::memcpy(numbers, static_cast<const char*>(data) + i * kBytes, count * kBytes);
+  return stored<F>(numbers, 0);
 }
 
 // A partial result: the weighted values, their greatest score, and the sum of their weights.
@@ -62,58 +42,133 @@ struct Partial {
   float &most, &total;
 };
 
+// The positions of a page that a query sees, by their places in the page.
+struct Seen {
+  int count = 0;
+  int16_t places[kPagePositions];
+
+  Seen(const Attend& op, const KvPage& page, int64_t position) {
+    const int64_t oldest = op.window ? position - op.window + 1 : 0;
+    for (int64_t at = page.start; at <= position && at < page.start + kPagePositions; ++at)
+      if (at >= oldest || at < op.pinned) places[count++] = int16_t(at - page.start);
+  }
+};
+
+// Heads that go through a page together, and vectors of a value that stay in registers meanwhile.
+constexpr int kHeads = 4, kValueVectors = kLanes == 16 ? 4 : 2;
+
 template <KvFormat F>
-void attend_page(const Attend& op, const KvShape& shape, const KvPage& page, int64_t position, int64_t group,
-                 const float* q, Partial out) {
-  const int64_t last = position - page.start;  // the query's own place
-  const int64_t count = last + 1 < kPagePositions ? last + 1 : kPagePositions;
-  const int64_t oldest = op.window ? position - op.window + 1 : 0;
-  float scores[kPagePositions];
-  float most = out.most;
-  for (int64_t j = 0; j < count; ++j) {
-    const int64_t at = page.start + j;
-    if (at < oldest && at >= op.pinned) {
-      scores[j] = kNone;
-      continue;
+struct Page {
+  const Attend& op;
+  const KvShape& shape;
+  const KvPage& page;
+  const Seen& seen;
+  int64_t group;
+
+  // scores[h][n] of H queries, one after the other from `q` on, with the n-th position that is seen.
+  template <int H>
+  void score(const float* q, float (*scores)[kPagePositions]) const {
+    const int64_t width = shape.k_dim;
+    for (int n = 0; n < seen.count; ++n) {
+      const int64_t key = seen.places[n] * shape.heads + group, begin = key * width;
+      Floats total[H] = {};
+      int64_t i = 0;
+      for (; i + kLanes <= width; i += kLanes) {
+        const Floats k = stored<F>(page.k, begin + i);
+        unrolled<H>([&](auto h) { total[h] = fma(load(q + h * width + i), k, total[h]); });
+      }
+      if (i < width) {
+        const int rest = int(width - i);
+        const Floats k = stored_part<F>(page.k, begin + i, rest);
+        unrolled<H>([&](auto h) { total[h] = fma(load_part(q + h * width + i, rest), k, total[h]); });
+      }
+      const float scale = F == KvFormat::kInt8 ? op.scale * page.k_scale[key] : op.scale;
+      unrolled<H>([&](auto h) { scores[h][n] = sum(total[h]) * scale; });
     }
-    float score = dot<F>(q, page.k, (j * shape.heads + group) * shape.k_dim, shape.k_dim) * op.scale;
-    if constexpr (F == KvFormat::kInt8) score *= page.k_scale[j * shape.heads + group];
-    scores[j] = score;
-    most = score > most || score != score ? score : most;
   }
-  if (most == kNone) return;
-  if (most != out.most) {
-    const float shrink = exp(out.most - most);
-    for (int64_t i = 0; i < shape.v_dim; ++i) out.values[i] *= shrink;
-    out.total *= shrink;
-    out.most = most;
+
+  // V vectors of H values from place `i` on, to which the weighted ones of all positions are added.
+  template <int H, int V>
+  void add(const Partial* out, const float (*weights)[kPagePositions], int64_t i) const {
+    Floats y[H][V];
+    const int64_t width = shape.v_dim;
+    const int last = int(width - i - (V - 1) * kLanes < kLanes ? width - i - (V - 1) * kLanes : kLanes);
+    const auto lanes = [&](int v) { return v + 1 < V ? kLanes : last; };
+    unrolled<H>([&](auto h) {
+      unrolled<V>([&](auto v) { y[h][v] = at(out[h].values + i + v * kLanes, lanes(v)); });
+    });
+    for (int n = 0; n < seen.count; ++n) {
+      const int64_t value = seen.places[n] * shape.heads + group, begin = value * width + i;
+      const float scale = F == KvFormat::kInt8 ? page.v_scale[value] : 1.0f;
+      Floats stored_values[V];
+      unrolled<V>([&](auto v) {
+        const int64_t from = begin + v * kLanes;
+        stored_values[v] = lanes(v) == kLanes ? stored<F>(page.v, from) : stored_part<F>(page.v, from, last);
+      });
+      unrolled<H>([&](auto h) {
+        const Floats weight = splat(F == KvFormat::kInt8 ? weights[h][n] * scale : weights[h][n]);
+        unrolled<V>([&](auto v) { y[h][v] = fma(stored_values[v], weight, y[h][v]); });
+      });
+    }
+    unrolled<H>([&](auto h) {
+      unrolled<V>([&](auto v) { put(out[h].values + i + v * kLanes, lanes(v), y[h][v]); });
+    });
   }
-  for (int64_t j = 0; j < count; j += kLanes) {
-    const int lanes = int(count - j < kLanes ? count - j : kLanes);
-    store_part(scores + j, exp(load_part(scores + j, lanes) - most), lanes);
+
+  // H heads.
+  template <int H>
+  void attend(const float* q, Partial* out) const {
+    alignas(64) float weights[H][kPagePositions];
+    score<H>(q, weights);
+    for (int h = 0; h < H; ++h) to_weights(weights[h], out[h]);
+    int64_t i = 0;
+    for (; i + kValueVectors * kLanes <= shape.v_dim; i += kValueVectors * kLanes) add<H, kValueVectors>(out, weights, i);
+    for (; i < shape.v_dim; i += kLanes) add<H, 1>(out, weights, i);
   }
-  for (int64_t j = 0; j < count; ++j) {
-    float weight = scores[j];
-    if (weight == 0) continue;
-    out.total += weight;
-    if constexpr (F == KvFormat::kInt8) weight *= page.v_scale[j * shape.heads + group];
-    add<F>(out.values, weight, page.v, (j * shape.heads + group) * shape.v_dim, shape.v_dim);
+
+  // Scores become weights relative to the greatest score so far, to which the partial result is brought.
+  void to_weights(float* scores, Partial& out) const {
+    float most = out.most;
+    for (int n = 0; n < seen.count; ++n) most = scores[n] > most || scores[n] != scores[n] ? scores[n] : most;
+    if (most != out.most) {
+      const float shrink = exp(out.most - most);
+      for (int64_t i = 0; i < shape.v_dim; ++i) out.values[i] *= shrink;
+      out.total *= shrink;
+      out.most = most;
+    }
+    by_vectors({0, seen.count}, [&](int64_t n, int lanes) {
+      // Beyond the last score a weight is zero, so that it does not count.
+      put(scores + n, lanes, exp(at(scores + n, lanes) - most));
+      out.total += sum(at(scores + n, lanes));
+    });
+  }
+};
+
+template <KvFormat F>
+void attend_page(const Page<F>& page, const float* q, Partial* out, int64_t heads) {
+  switch (heads) {
+    case 1: return page.template attend<1>(q, out);
+    case 2: return page.template attend<2>(q, out);
+    case 3: return page.template attend<3>(q, out);
+    default: return page.template attend<kHeads>(q, out);
   }
 }
 
+// At most kHeads heads that share a key head, from `q` on.
 void attend_page(const Attend& op, const KvShape& shape, const KvPage& page, int64_t position, int64_t group,
-                 const float* q, Partial out) {
+                 const float* q, Partial* out, int64_t heads) {
+  const Seen seen(op, page, position);
+  if (!seen.count) return;
+  const auto as = [&](auto format) {
+    constexpr KvFormat F = decltype(format)::value;
+    attend_page(Page<F>{op, shape, page, seen, group}, q, out, heads);
+  };
   switch (shape.format) {
-    case KvFormat::kFloat:
-      return attend_page<KvFormat::kFloat>(op, shape, page, position, group, q, out);
-    case KvFormat::kBFloat16:
-      return attend_page<KvFormat::kBFloat16>(op, shape, page, position, group, q, out);
-    case KvFormat::kHalf:
-      return attend_page<KvFormat::kHalf>(op, shape, page, position, group, q, out);
-    case KvFormat::kFp8:
-      return attend_page<KvFormat::kFp8>(op, shape, page, position, group, q, out);
-    case KvFormat::kInt8:
-      return attend_page<KvFormat::kInt8>(op, shape, page, position, group, q, out);
+    case KvFormat::kFloat: return as(std::integral_constant<KvFormat, KvFormat::kFloat>{});
+    case KvFormat::kBFloat16: return as(std::integral_constant<KvFormat, KvFormat::kBFloat16>{});
+    case KvFormat::kHalf: return as(std::integral_constant<KvFormat, KvFormat::kHalf>{});
+    case KvFormat::kFp8: return as(std::integral_constant<KvFormat, KvFormat::kFp8>{});
+    case KvFormat::kInt8: return as(std::integral_constant<KvFormat, KvFormat::kInt8>{});
   }
 }
 
@@ -140,22 +195,24 @@ int64_t first_page(const KvRow& kv, int64_t start) {
 void attend_span(const Attend& op, const Pass& pass, int b, int64_t group, int64_t span) {
   const KvShape& shape = pass.kv_shapes[op.kv];
   const KvRow& kv = pass.kv[op.kv][pass.slots[b]];
-  const int64_t share = op.heads / shape.heads, position = pass.positions[b];
-  for (int64_t head = group * share; head < (group + 1) * share; ++head) {
-    float* partial = partial_of(pass, op, shape, b, head, span);
+  const int64_t share = op.heads / shape.heads, head = group * share, position = pass.positions[b];
+  const float* q = pass.row(b) + op.q + head * shape.k_dim;
+  for (int64_t h = 0; h < share; ++h) {
+    float* partial = partial_of(pass, op, shape, b, head + h, span);
     std::memset(partial, 0, (shape.v_dim + 2) * sizeof(float));
     partial[shape.v_dim] = kNone;
   }
   // Pages outermost: a page's keys are read once from memory for all heads that share them.
-  for (int64_t p = first_page(kv, span * kSpan); p < kv.count; ++p) {
-    const KvPage& page = kv.pages[p];
-    if (page.start >= (span + 1) * kSpan) break;
-    for (int64_t head = group * share; head < (group + 1) * share; ++head) {
-      float* partial = partial_of(pass, op, shape, b, head, span);
-      attend_page(op, shape, page, position, group, pass.row(b) + op.q + head * shape.k_dim,
-                  {partial, partial[shape.v_dim], partial[shape.v_dim + 1]});
+  for (int64_t p = first_page(kv, span * kSpan); p < kv.count && kv.pages[p].start < (span + 1) * kSpan; ++p)
+    for (int64_t first = 0; first < share; first += kHeads) {
+      const auto out = [&](int64_t h) {
+        float* partial = partial_of(pass, op, shape, b, head + (h < share ? h : share - 1), span);
+        return Partial{partial, partial[shape.v_dim], partial[shape.v_dim + 1]};
+      };
+      Partial together[kHeads] = {out(first), out(first + 1), out(first + 2), out(first + 3)};
+      const int64_t heads = share - first < kHeads ? share - first : kHeads;
+      attend_page(op, shape, kv.pages[p], position, group, q + first * shape.k_dim, together, heads);
     }
-  }
 }
 
 void combine(const Attend& op, const Pass& pass, int b, int64_t head) {
