@@ -145,10 +145,15 @@ def generate(
         check_length(length + len(prompt), limit)
     texts = texts or [_Silent() for _ in prompts]
     rows = [_Row(i, prompt, samplings[i], texts[i]) for i, prompt in enumerate(prompts)]
-    logits_RV = prefill(model, prompts, state)
-    lengths = list(state.lengths)
-    steps = _NativeSteps(model, state) if decode.available(model) else _Steps(model, state)
+    lengths = [length + len(prompt) for length, prompt in zip(state.lengths, prompts, strict=True)]
+    native = decode.available(model)
+    # One token a row, of a text that goes on, is a step like any other.
+    begun = native and all(len(prompt) == 1 for prompt in prompts)
+    logits_RV = None if begun else prefill(model, prompts, state)
+    steps = _NativeSteps(model, state) if native else _Steps(model, state)
     try:
+        if logits_RV is None:
+            logits_RV = steps.step(torch.tensor([prompt[0] for prompt in prompts]), list(range(len(prompts))))
         yield from _loop(rows, logits_RV, steps, lengths, limit, ends)
     finally:
         steps.close()

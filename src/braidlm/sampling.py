@@ -69,6 +69,10 @@ def _within(value: object, least: float, most: float) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
 
 
+# Most likely tokens among which a nucleus is sought first.
+_FEW = 256
+
+
 def choose(logits_V: Tensor, sampling: Sampling, seen: Iterable[int], generator: torch.Generator) -> tuple[int, float]:
     """A token id and its log probability under the model's own distribution (before any narrowing)."""
     logits_V = logits_V.float()
@@ -76,8 +80,9 @@ def choose(logits_V: Tensor, sampling: Sampling, seen: Iterable[int], generator:
     if sampling.temperature == 0:
         token = int(narrowed.argmax())
     else:
-        probabilities = _narrowed((narrowed / sampling.temperature), sampling).softmax(-1)
-        token = int(torch.multinomial(probabilities.cpu(), 1, generator=generator))
+        kept, ids = _narrowed(narrowed / sampling.temperature, sampling)
+        drawn = int(torch.multinomial(kept.softmax(-1).cpu(), 1, generator=generator))
+        token = drawn if ids is None else int(ids[drawn])
     return token, float(logits_V[token] - logits_V.logsumexp(-1))
 
 
@@ -89,15 +94,32 @@ def _penalised(logits_V: Tensor, penalty: float, seen: Iterable[int]) -> Tensor:
     return logits_V.index_copy(0, ids, torch.where(values > 0, values / penalty, values * penalty))
 
 
-def _narrowed(logits_V: Tensor, sampling: Sampling) -> Tensor:
+def _narrowed(logits_V: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor | None]:
+    """The logits of tokens that may be drawn, and those tokens' ids; None: all of them, in order."""
+    kept, ids = logits_V, None
     if sampling.top_k and sampling.top_k < len(logits_V):
         least = logits_V.topk(sampling.top_k).values[-1]
-        logits_V = logits_V.masked_fill(logits_V < least, -math.inf)
+        kept, ids = _where(logits_V >= least, kept, ids)
     if sampling.top_p < 1:
-        ordered, order = logits_V.sort(descending=True)
-        before = ordered.softmax(-1).cumsum(-1).roll(1)
-        before[0] = 0  # the most likely token always stays
-        logits_V = logits_V.index_fill(0, order[before >= sampling.top_p], -math.inf)
+        kept, ids = _nucleus(kept, ids, sampling.top_p)
     if sampling.min_p > 0:
-        logits_V = logits_V.masked_fill(logits_V < logits_V.max() + math.log(sampling.min_p), -math.inf)
-    return logits_V
+        kept, ids = _where(kept >= kept.max() + math.log(sampling.min_p), kept, ids)
+    return kept, ids
+
+
+def _where(chosen: Tensor, kept: Tensor, ids: Tensor | None) -> tuple[Tensor, Tensor]:
+    places = chosen.nonzero()[:, 0]
+    return kept[places], places if ids is None else ids[places]
+
+
+def _nucleus(kept: Tensor, ids: Tensor | None, top_p: float) -> tuple[Tensor, Tensor]:
+    """The fewest tokens, the most likely ones, whose probabilities come to `top_p`."""
+    probabilities = kept.softmax(-1)
+    # A few tokens are nearly always enough, and much faster to find than the order of all.
+    for count in (min(_FEW, len(kept)), len(kept)):
+        most, order = probabilities.topk(count)
+        before = most.cumsum(-1) - most
+        if count == len(kept) or before[-1] >= top_p:
+            break
+    needed = order[before < top_p]
+    return kept[needed], needed if ids is None else ids[needed]
