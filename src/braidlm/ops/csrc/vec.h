@@ -128,7 +128,7 @@ inline BFloat16 to_bfloat16(float x) {
 // Bytes as words.
 inline Words widen(const uint8_t* from) {
 #if defined(__AVX512F__)
-  return (Words)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+  return (Words)_mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 #elif defined(__AVX2__)
   return (Words)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
 #else

@@ -35,6 +35,26 @@ inline void integer_tile(const Matrix& weight, const Operand& x, int64_t first, 
   const __m512i part = _mm512_srli_epi32(lane, kFour ? 2 : 3);
   const __m512i nibble = _mm512_set1_epi8(15), top = _mm512_set1_epi8(char(128));
   Floats dots[O][R] = {}, shifts[O][R] = {};
+  // 64 bytes of each row, `step` steps after group g, of which `mask` are there.
+  const auto add = [&](int64_t g, int step, __mmask64 mask, const __m512 (&scale)[O]) __attribute__((always_inline)) {
+    const int64_t k = (g + step * kStepGroups) * kGroup, byte = kFour ? k / 2 : k;
+    const __m512i index = _mm512_add_epi32(part, _mm512_set1_epi32(step * kStepGroups));
+    unrolled<O>([&](auto o) __attribute__((always_inline)) {
+      const __m512i bytes = _mm512_maskz_loadu_epi8(mask, w.data + o * w.bytes + byte);
+      const __m512i one = kFour ? _mm512_and_si512(bytes, nibble) : _mm512_xor_si512(bytes, top);
+      const __m512i two = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble);
+      const Floats spread = (Floats)_mm512_permutexvar_ps(index, scale[o]);
+      unrolled<R>([&](auto r) __attribute__((always_inline)) {
+        const int8_t *h = high + r * x.stride + k, *l = low + r * x.stride + k;
+        __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), one, _mm512_loadu_si512(h));
+        if (kFour) dot = _mm512_dpbusd_epi32(dot, two, _mm512_loadu_si512(h + 64));
+        dot = _mm512_slli_epi32(dot, 8);
+        dot = _mm512_dpbusd_epi32(dot, one, _mm512_loadu_si512(l));
+        if (kFour) dot = _mm512_dpbusd_epi32(dot, two, _mm512_loadu_si512(l + 64));
+        dots[o][r] = fma((Floats)_mm512_cvtepi32_ps(dot), spread, dots[o][r]);
+      });
+    });
+  };
   for (int64_t g = 0; g < w.groups; g += 16) {
     const int count = int(w.groups - g < 16 ? w.groups - g : 16);
     const __mmask16 present = __mmask16((1u << count) - 1);
@@ -49,30 +69,18 @@ inline void integer_tile(const Matrix& weight, const Operand& x, int64_t first, 
         shifts[o][r] = fma(shift, group_sums, shifts[o][r]);
       });
     });
+    constexpr int kSteps = 16 / kStepGroups;
+    if (count == 16) {
+      unrolled<kSteps>([&](auto step) __attribute__((always_inline)) { add(g, step, ~__mmask64(0), scale); });
+      continue;
+    }
     for (int step = 0; step * kStepGroups < count; ++step) {
-      const int64_t k = (g + step * kStepGroups) * kGroup, byte = kFour ? k / 2 : k;
-      const int64_t left = w.bytes - byte;
-      const __mmask64 mask = left >= 64 ? ~__mmask64(0) : (__mmask64(1) << left) - 1;
-      const __m512i index = _mm512_add_epi32(part, _mm512_set1_epi32(step * kStepGroups));
-      unrolled<O>([&](auto o) __attribute__((always_inline)) {
-        const __m512i bytes = _mm512_maskz_loadu_epi8(mask, w.data + o * w.bytes + byte);
-        const __m512i one = kFour ? _mm512_and_si512(bytes, nibble) : _mm512_xor_si512(bytes, top);
-        const __m512i two = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble);
-        const Floats spread = (Floats)_mm512_permutexvar_ps(index, scale[o]);
-        unrolled<R>([&](auto r) __attribute__((always_inline)) {
-          const int8_t *h = high + r * x.stride + k, *l = low + r * x.stride + k;
-          __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), one, _mm512_loadu_si512(h));
-          if (kFour) dot = _mm512_dpbusd_epi32(dot, two, _mm512_loadu_si512(h + 64));
-          dot = _mm512_slli_epi32(dot, 8);
-          dot = _mm512_dpbusd_epi32(dot, one, _mm512_loadu_si512(l));
-          if (kFour) dot = _mm512_dpbusd_epi32(dot, two, _mm512_loadu_si512(l + 64));
-          dots[o][r] = fma((Floats)_mm512_cvtepi32_ps(dot), spread, dots[o][r]);
-        });
-      });
+      const int groups = count - step * kStepGroups, bytes = groups * int(kFour ? kGroup / 2 : kGroup);
+      add(g, step, bytes >= 64 ? ~__mmask64(0) : (__mmask64(1) << bytes) - 1, scale);
     }
   }
   unrolled<O>([&](auto o) {
-    unrolled<R>([&](auto r) { values[o][r] = fma(x.scales[r0 + r], sum(dots[o][r]), sum(shifts[o][r])); });
+    unrolled<R>([&](auto r) { values[o][r] = sum(fma(splat(x.scales[r0 + r]), dots[o][r], shifts[o][r])); });
   });
 }
 

@@ -47,6 +47,22 @@ struct Arena {
 // Whole numbers from -32512 to 32512, so that the high byte of 256 high + low stays below 128.
 constexpr float kMost = 32512.0f;
 
+// Whole numbers as 256 high + low. int4 weights come four groups at a time, the first halves of all
+// four before the second halves; so do the bytes for them.
+void byte_pairs(const int16_t* shorts, int64_t padded, bool four, int8_t* high, int8_t* low) {
+  typedef int16_t Numbers __attribute__((vector_size(32)));
+  typedef int8_t Bytes __attribute__((vector_size(16)));
+  for (int64_t i = 0; i < padded; i += 16) {
+    const int64_t block = i / 128 * 128, group = i / 32 % 4, half = i / 16 % 2;
+    const int64_t to = four ? block + half * 64 + group * 16 : i;
+    const Numbers whole = load_as<Numbers>(shorts + i), rounded = (whole + int16_t(128)) >> 8;
+    const Bytes upper = __builtin_convertvector(rounded, Bytes);
+    const Bytes lower = __builtin_convertvector(whole - (rounded << 8), Bytes);
+    std::memcpy(high + to, &upper, sizeof upper);
+    std::memcpy(low + to, &lower, sizeof lower);
+  }
+}
+
 void integers(Operand& operand, int b) {
   const int64_t padded = operand.stride;
   const float* x = operand.floats + b * padded;
@@ -73,15 +89,7 @@ void integers(Operand& operand, int b) {
     for (int64_t i = g * kGroup; i < (g + 1) * kGroup; ++i) total += shorts[i];
     sums[g] = *scale * float(total);
   }
-  if (!kBytePairs) return;
-  for (int64_t i = 0; i < padded; ++i) {
-    // int4 weights come four groups at a time: the first halves of all four, then the second halves.
-    const int64_t block = i / 128 * 128, group = i / 32 % 4, half = i / 16 % 2;
-    const int64_t to = operand.form == Form::kInt4 ? block + half * 64 + group * 16 + i % 16 : i;
-    const int rounded = (shorts[i] + 128) >> 8;
-    high[to] = int8_t(rounded);
-    low[to] = int8_t(shorts[i] - rounded * 256);
-  }
+  if (kBytePairs) byte_pairs(shorts, padded, operand.form == Form::kInt4, high, low);
 }
 
 }  // namespace

@@ -54,7 +54,11 @@ Operand prepare_rows(Row row, int rows, int64_t width, Form form, char* scratch)
   return operand;
 }
 
-// Dot products of outputs o .. o + outputs - 1 with rows r .. r + rows - 1 (at most 4 of each).
+// Up to so many rows, the weights' memory is what takes the time, and one output after the other reads
+// it fastest; with more rows, the inputs are re-used from registers by a few outputs at a time.
+inline constexpr int kFewRows = 4, kFewRowsOutputs = 16, kManyRowsOutputs = 4;
+
+// Dot products of outputs o .. o + outputs - 1 with rows r .. r + rows - 1 (at most 4 rows).
 void tile(const Matrix& weight, const Operand& x, int64_t o, int outputs, int r, int rows, float (*values)[4]);
 
 // The matrix of one expert.
@@ -72,14 +76,12 @@ inline Matrix expert(const Matrix& all, int64_t e) {
 }
 
 // body(first output, outputs, first row, rows, values) over tiles of a range of outputs.
-//
-// Up to four rows, the weights' memory is what takes the time, and one output after the other reads
-// it fastest; with more rows, the inputs are re-used from registers by four outputs at a time.
 template <class Body>
 inline void products(const Matrix& weight, const Operand& x, int rows, Range outputs, Body body) {
-  float values[4][4];
-  for (int64_t o = outputs.begin; o < outputs.end; o += 4) {
-    const int wide = int(outputs.end - o < 4 ? outputs.end - o : 4);
+  float values[kFewRowsOutputs][4];
+  const int64_t most = rows > kFewRows ? kManyRowsOutputs : kFewRowsOutputs;
+  for (int64_t o = outputs.begin; o < outputs.end; o += most) {
+    const int wide = int(outputs.end - o < most ? outputs.end - o : most);
     for (int r = 0; r < rows; r += 4) {
       const int high = rows - r < 4 ? rows - r : 4;
       tile(weight, x, o, wide, r, high, values);
