@@ -105,7 +105,7 @@ def test_verify(family: str) -> None:
     arguments = ("verify", str(GOLDEN / family), "--length", "70", "--allow-pickle")
     assert data(*arguments, "--dtype", "float32")["passed"] is True
     found = data(*arguments, "--dtype", "bfloat16", "--kv-dtype", "int8")
-    assert len(found["checks"]) == 8
+    assert len(found["checks"]) == 9
     assert all(check["passed"] and check["error"] <= check["tolerance"] for check in found["checks"])
     assert found["checks"][0]["tolerance"] < 0.5
 

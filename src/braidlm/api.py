@@ -22,7 +22,9 @@ from .generate import Token, check_length, generate
 from .memory import keep_freed_memory
 from .model import Logits, Model
 from .ops import Segments, dispatch
+from .ops.threads import one_thread
 from .runtime import pack
+from .runtime.stepwise import Stepwise
 from .sampling import Sampling
 from .saving import Origin
 from .spec import ModelSpec, is_whole
@@ -60,18 +62,34 @@ def _with_ops(method: Callable[..., Any]) -> Callable[..., Any]:
 class LanguageModel:
     """A model with its tokenizer. `model.network` is the torch module, for training and inspection."""
 
-    def __init__(self, network: Model, tokenizer: Tokenizer | None, origin: Origin, *, ops: str = "auto") -> None:
+    def __init__(
+        self,
+        network: Model,
+        tokenizer: Tokenizer | None,
+        origin: Origin,
+        *,
+        ops: str = "auto",
+        deterministic: bool = False,
+    ) -> None:
+        """`deterministic` is explained at `load`."""
         if network.device.type == "cpu":
             keep_freed_memory()
         self.network = network
         self.tokenizer = tokenizer
         self.origin = origin
         self.ops = dispatch.checked(ops)
+        with dispatch.using(self.ops):
+            self._run = Stepwise(network) if deterministic else network
 
     @property
     def spec(self) -> ModelSpec:
         """The model's description."""
         return self.network.spec
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether every way of running gives the same bits."""
+        return isinstance(self._run, Stepwise)
 
     @_with_ops
     def new_state(self, batch: int = 1, kv_dtype: str | None = None) -> State:
@@ -82,6 +100,9 @@ class LanguageModel:
         """
         if not is_whole(batch) or batch < 1:
             raise InputError(f"batch is {batch!r}, but must be a whole number from 1")
+        if self.deterministic:
+            with one_thread():  # a learned prefix is run by torch
+                return self.network.new_state(batch, kv_dtype)
         return self.network.new_state(batch, kv_dtype)
 
     def load_state(self, path: str | Path, kv_dtype: str | None = None) -> State:
@@ -125,7 +146,7 @@ class LanguageModel:
                 return self._forward(rows, dense, state, logits, taps, state_at, commit=True)
         for row in rows:
             check_length(len(row), self.spec.max_positions)
-        return self._forward(rows, dense, self.network.new_state(len(rows)), logits, taps, state_at, commit=False)
+        return self._forward(rows, dense, self.new_state(len(rows)), logits, taps, state_at, commit=False)
 
     def _forward(
         self,
@@ -139,7 +160,7 @@ class LanguageModel:
         commit: bool,
     ) -> Any:
         segments = Segments(tuple(len(row) for row in rows), _marks(state_at, rows))
-        out = self.network(torch.cat(rows).to(self.network.device), segments, state, logits=logits, taps=taps)
+        out = self._run(torch.cat(rows).to(self.network.device), segments, state, logits=logits, taps=taps)
         if commit:
             state.commit(out.state)
 
@@ -263,7 +284,8 @@ class LanguageModel:
 
     def _generate(self, prompts: list[list[int]], state: State, sampling: Sampling) -> Iterator[tuple[int, Token]]:
         texts = [self.tokenizer.stream() for _ in prompts] if self.tokenizer else None
-        run = generate(self.network, prompts, state, [sampling] * len(prompts), ends=self.origin.ends, texts=texts)
+        samplings = [sampling] * len(prompts)
+        run = generate(self.network, prompts, state, samplings, ends=self.origin.ends, texts=texts, run=self._run)
         while True:
             # The choice of implementations and of gradients must not leak to the caller between tokens.
             with dispatch.using(self.ops), torch.no_grad():

@@ -5,14 +5,14 @@ them. Rows of one call share each pass over the weights, and each gives the toke
 give alone.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from .errors import ContextLengthError, InputError
-from .model import Model
+from .model import Model, Output
 from .ops import Segments
 from .runtime import decode
 from .sampling import Sampling, choose
@@ -32,6 +32,10 @@ class Token(NamedTuple):
     text: str
     logprob: float
     finish: str | None
+
+
+# A model, or what is called like one.
+Run = Callable[..., Output]
 
 
 class Detokenizer(Protocol):
@@ -129,12 +133,13 @@ def generate(
     *,
     ends: Collection[int] = (),
     texts: Sequence[Detokenizer] | None = None,
+    run: Run | None = None,
 ) -> Iterator[tuple[int, Token]]:
     """Yields (prompt's number, token) as tokens are made, until every prompt has finished.
 
     `state` has one row a prompt and is moved along: at the end, or when the caller stops early,
     each row has seen its prompt and its tokens, but for the one that it was given last. `ends`
-    are ids that end a text.
+    are ids that end a text. `run` takes the model's place where prompts are read.
     """
     if len(prompts) != len(state):
         raise InputError(f"there are {len(prompts)} prompts, but the state has {len(state)} rows")
@@ -149,7 +154,7 @@ def generate(
     native = decode.available(model)
     # One token a row, of a text that goes on, is a step like any other.
     begun = native and all(len(prompt) == 1 for prompt in prompts)
-    logits_RV = None if begun else prefill(model, prompts, state)
+    logits_RV = None if begun else prefill(run or model, prompts, state)
     steps = _NativeSteps(model, state) if native else _Steps(model, state)
     try:
         if logits_RV is None:
@@ -223,14 +228,14 @@ class _NativeSteps:
             self._state.put(slot, self._decoder.take(slot))
 
 
-def prefill(model: Model, prompts: Sequence[Sequence[int]], state: State) -> Tensor:
+def prefill(run: Run, prompts: Sequence[Sequence[int]], state: State) -> Tensor:
     """Runs all prompts, `PREFILL_CHUNK` tokens a row at a time; the logits after each prompt, [R, V]."""
     last: dict[int, Tensor] = {}
     for begin in range(0, max(len(prompt) for prompt in prompts), PREFILL_CHUNK):
         parts = [list(prompt[begin : begin + PREFILL_CHUNK]) for prompt in prompts]
         segments = Segments(tuple(len(part) for part in parts))
-        ids = torch.tensor([token for part in parts for token in part], device=model.device)
-        out = model(ids, segments, state, logits="last")
+        ids = torch.tensor([token for part in parts for token in part], device=state.device)
+        out = run(ids, segments, state, logits="last")
         state.commit(out.state)
         assert out.logits is not None
         present = [row for row, part in enumerate(parts) if part]

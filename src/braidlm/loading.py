@@ -44,6 +44,7 @@ def load(
     allow_pickle: bool = False,
     *,
     quantize: str | None = None,
+    deterministic: bool = False,
     progress: Progress | None = None,
 ) -> LanguageModel:
     """Loads a published or saved checkpoint.
@@ -55,14 +56,16 @@ def load(
     `quantize` "int8", "int4" or "fp8" quantizes the weights while they are read, tensor by tensor;
     "keep" leaves the weights of a GGUF file quantized as they are there. What braidlm has saved
     quantized needs neither. With quantized weights `dtype` is that of the activations, and "auto"
-    is bfloat16. `progress(done, total)` is called for each tensor.
+    is bfloat16. `deterministic` makes logits bit-equal for every way of cutting a text into calls,
+    every batch and number of threads, and after a restored state; prompts are then read token by
+    token, at the speed of decoding. `progress(done, total)` is called for each tensor.
     """
     path = resolve(path_or_name, allow_pickle=allow_pickle)
     read = _load_directory if path.is_dir() else _load_gguf
     _check_device(device)
     check_choice(quantize)
     network, tokenizer, origin = read(path, _How(dtype, device, allow_pickle, quantize, progress))
-    return LanguageModel(network.eval(), tokenizer, origin, ops=ops)
+    return LanguageModel(network.eval(), tokenizer, origin, ops=ops, deterministic=deterministic)
 
 
 def resolve(path_or_name: str | Path, *, allow_pickle: bool = False) -> Path:

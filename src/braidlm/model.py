@@ -8,6 +8,7 @@ Legend: T = packed tokens of all rows, R = rows, D = width, V = vocabulary.
 
 import json
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -125,6 +126,18 @@ class Model(nn.Module):
             about = json.dumps(self.spec.to_json(), sort_keys=True)
             self._fingerprint = (version, digest(about, self.named_weights()))
         return self._fingerprint[1]
+
+    @contextmanager
+    def moving_weights(self) -> Iterator[None]:
+        """For moving weights in memory: what is known of their values stays known."""
+        before = self.weights_version()
+        yield
+        after = self.weights_version()
+        if self._fingerprint is not None and self._fingerprint[0] == before:
+            self._fingerprint = (after, self._fingerprint[1])
+        for precision, (version, row) in self._prefix_rows.items():
+            if version == before:
+                self._prefix_rows[precision] = (after, row)
 
     def new_state(self, rows: int, kv_dtype: str | None = None) -> State:
         """`rows` sequences that have seen nothing but the learned prefix.

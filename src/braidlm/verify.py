@@ -1,7 +1,8 @@
 """Proof, on a given model, that every way of running it gives the same numbers.
 
 One prompt is run whole; in chunks, token by token, in a ragged batch, from a fork, and from a
-saved and reloaded state it must give the same logits, within a tolerance that the dtypes set.
+saved and reloaded state, on another number of threads, it must give the same logits, within a
+tolerance that the dtypes set; a deterministic model gives the same bits.
 """
 
 import tempfile
@@ -66,12 +67,15 @@ def verify(model: LanguageModel, length: int = 100, seed: int = 0, kv_dtype: str
         "forked": _forked,
         "saved and reloaded": _reloaded,
         "states inside one pass": _marked,
+        "another number of threads": _on_other_threads,
     }
     return checks + [check(name, run(model, ids, kv_dtype)) for name, run in others.items()]
 
 
 def tolerance_of(model: LanguageModel, kv_dtype: str | None = None) -> float:
     """How far two ways of running `model` may differ, relative to the largest logit."""
+    if model.deterministic:
+        return 0.0
     stored = Precision.of(model.network.dtype, kv_dtype).kv
     tolerance = max(TOLERANCE[model.network.dtype], KV_TOLERANCE.get(stored, 0.0))
     experts = any(isinstance(block.ffn, Moe) for block in model.spec.blocks)
@@ -112,6 +116,16 @@ def _reloaded(model: LanguageModel, ids: Tensor, kv_dtype: str | None) -> Tensor
         state.save(path)
         again = model.load_state(path, kv_dtype)
     return torch.cat([first, _continue(model, ids[half:], again)])
+
+
+def _on_other_threads(model: LanguageModel, ids: Tensor, kv_dtype: str | None) -> Tensor:
+    """One thread, or two where one is usual."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(2 if usual == 1 else 1)
+    try:
+        return _run(model, ids, [len(ids)], kv_dtype)
+    finally:
+        torch.set_num_threads(usual)
 
 
 def _marked(model: LanguageModel, ids: Tensor, kv_dtype: str | None) -> Tensor:

@@ -10,7 +10,20 @@ import typer
 
 from ..conversation import Conversation
 from ..errors import BraidError, InputError
-from .common import AllowPickle, Device, Dtype, KvDtype, ModelArgument, Ops, Quantize, Threads, err, load_model, size
+from .common import (
+    AllowPickle,
+    Deterministic,
+    Device,
+    Dtype,
+    KvDtype,
+    ModelArgument,
+    Ops,
+    Quantize,
+    Threads,
+    err,
+    load_model,
+    size,
+)
 from .generate import MaxTokens, MinP, Penalty, Seed, Temperature, TopK, TopP
 
 EXAMPLE = "Example: braid chat smollm2-135m"
@@ -38,11 +51,19 @@ def command(
     device: Device = "cpu",
     ops: Ops = "auto",
     threads: Threads = None,
+    deterministic: Deterministic = False,
     allow_pickle: AllowPickle = False,
 ) -> None:
     """Talk with MODEL. Earlier turns are not read again. Commands: /save /load /reset /stats /help /quit."""
     language = load_model(
-        model, dtype=dtype, device=device, ops=ops, allow_pickle=allow_pickle, threads=threads, quantize=quantize
+        model,
+        dtype=dtype,
+        device=device,
+        ops=ops,
+        allow_pickle=allow_pickle,
+        threads=threads,
+        quantize=quantize,
+        deterministic=deterministic,
     )
     options = {
         "max_new_tokens": max_tokens,

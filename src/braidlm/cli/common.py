@@ -45,6 +45,10 @@ KvDtype = Annotated[
     typer.Option(help="Store keys and values as float32, bfloat16, float16, fp8 or int8.", show_default=False),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (all by default).", show_default=False)]
+Deterministic = Annotated[
+    bool,
+    typer.Option("--deterministic", help="Bit-equal results in every batch, cut and thread count; prompts run slower."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 _PATIENCE_S = 1.0
@@ -82,12 +86,15 @@ def load_model(
     allow_pickle: bool = False,
     threads: int | None = None,
     quantize: str | None = None,
+    deterministic: bool = False,
 ) -> LanguageModel:
     """`loading.load` with a progress bar, on a given number of threads."""
     if threads is not None:
         torch.set_num_threads(threads)
     with progress(f"loading {Path(name).name}") as step:
-        return load(name, dtype, device, ops, allow_pickle, quantize=quantize, progress=step)
+        return load(
+            name, dtype, device, ops, allow_pickle, quantize=quantize, deterministic=deterministic, progress=step
+        )
 
 
 def print_json(data: Any) -> None:

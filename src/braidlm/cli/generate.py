@@ -9,6 +9,7 @@ import typer
 from ..errors import InputError
 from .common import (
     AllowPickle,
+    Deterministic,
     Device,
     Dtype,
     Json,
@@ -53,6 +54,7 @@ def command(
     device: Device = "cpu",
     ops: Ops = "auto",
     threads: Threads = None,
+    deterministic: Deterministic = False,
     allow_pickle: AllowPickle = False,
     json: Json = False,
 ) -> None:
@@ -61,7 +63,14 @@ def command(
         raise InputError("--ids and --chat exclude each other: a chat template takes text, not token ids")
     text = _standard_input() if prompt == "-" else prompt
     language = load_model(
-        model, dtype=dtype, device=device, ops=ops, allow_pickle=allow_pickle, threads=threads, quantize=quantize
+        model,
+        dtype=dtype,
+        device=device,
+        ops=ops,
+        allow_pickle=allow_pickle,
+        threads=threads,
+        quantize=quantize,
+        deterministic=deterministic,
     )
     wanted: str | list[int] | list[dict[str, str]] = _ids(text) if ids else text
     if chat:

@@ -8,6 +8,7 @@ from rich.table import Table
 from ..verify import verify
 from .common import (
     AllowPickle,
+    Deterministic,
     Device,
     Dtype,
     Json,
@@ -34,12 +35,20 @@ def command(
     device: Device = "cpu",
     ops: Ops = "auto",
     threads: Threads = None,
+    deterministic: Deterministic = False,
     allow_pickle: AllowPickle = False,
     json: Json = False,
 ) -> None:
     """Run MODEL whole, in chunks, token by token, ragged, forked and reloaded; exit 1 if any differs."""
     language = load_model(
-        model, dtype=dtype, device=device, ops=ops, allow_pickle=allow_pickle, threads=threads, quantize=quantize
+        model,
+        dtype=dtype,
+        device=device,
+        ops=ops,
+        allow_pickle=allow_pickle,
+        threads=threads,
+        quantize=quantize,
+        deterministic=deterministic,
     )
     checks = verify(language, length, seed, kv_dtype)
     passed = all(check.passed for check in checks)

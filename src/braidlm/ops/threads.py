@@ -6,6 +6,8 @@ may be limited to the time of fewer of them (cgroup quotas).
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -16,6 +18,17 @@ _CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: "quota period" in micros
 def count() -> int:
     """Threads of one call."""
     return torch.get_num_threads()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Runs everything within on one thread, so that its numbers do not depend on how many there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def limit_to_share(cpu_max: Path = _CPU_MAX) -> None:

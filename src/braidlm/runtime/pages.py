@@ -42,7 +42,8 @@ def settle(model: Model) -> None:
             piece = [alike.pop(0)]
             while alike and sum(map(_room, piece)) + _room(alike[0]) <= _PIECE:
                 piece.append(alike.pop(0))
-            known.append(_move(piece))
+            with model.moving_weights():
+                known.append(_move(piece))
 
 
 def _offered() -> bool:
