@@ -58,3 +58,4 @@ if __name__ == "__main__":
     language = braidlm.load("smollm2-135m", dtype="float32")
     train(language, torch.tensor(language.encode(" ".join(verses()[:-HELD_OUT]))), asked)
     language.save(asked.out)
+    asked.out.joinpath("held_out.txt").write_text("\n".join(verses()[-HELD_OUT:]), encoding="utf-8")

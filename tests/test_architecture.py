@@ -129,13 +129,14 @@ def test_no_loop_over_time() -> None:
 
 OPTIONS = {
     "info": "--dtype --json --kv-dtype --lengths --quantize",
-    "generate": "--allow-pickle --chat --deterministic --device --dtype --ids --json --kv-dtype --max-tokens --min-p --ops "
-    "--quantize --repetition-penalty --seed --stop --temperature --threads --top-k --top-p",
+    "generate": "--allow-pickle --chat --deterministic --device --dtype --ids --json --kv-dtype --max-tokens --min-p "
+    "--ops --quantize --repetition-penalty --seed --stop --temperature --threads --top-k --top-p",
     "chat": "--allow-pickle --deterministic --device --dtype --kv-dtype --max-tokens --min-p --ops --quantize "
     "--repetition-penalty --seed --system --temperature --threads --top-k --top-p",
     "convert": "--allow-pickle --dtype --format --json",
     "quantize": "--allow-pickle --bits --calibration --dtype --json --report --threads --tokens",
-    "verify": "--allow-pickle --deterministic --device --dtype --json --kv-dtype --length --ops --quantize --seed --threads",
+    "verify": "--allow-pickle --deterministic --device --dtype --json --kv-dtype --length --ops --quantize --seed "
+    "--threads",
     "doctor": "--device --json",
     "bench": "--against --batch --context --decode --json --layers --list --llama-python --precision --prompt "
     "--rounds --threads",

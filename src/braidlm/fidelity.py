@@ -62,13 +62,18 @@ def compare(
     reference: LanguageModel,
     rows: Sequence[Tensor],
     progress: Callable[[int, int], None] | None = None,
+    *,
+    kv_dtype: str | None = None,
 ) -> Fidelity:
-    """Runs both over windows of token ids, [T] each; `progress(done, total)` is called for each window."""
+    """Runs both over windows of token ids, [T] each; `progress(done, total)` is called for each window.
+
+    `kv_dtype` is how `model` stores keys and values; the reference stores them as its activations are.
+    """
     length = max(len(row) for row in rows)
     # For each position: tokens, both negative log likelihoods, divergence, agreement.
     sums = torch.zeros(5, length - 1, dtype=torch.float64)
     for done, row in enumerate(rows, 1):
-        states = model.new_state(), reference.new_state()
+        states = model.new_state(kv_dtype=kv_dtype), reference.new_state()
         for begin in range(0, len(row) - 1, _CHUNK):
             part = row[begin : begin + _CHUNK + 1]
             found = _measured(model, reference, states, part)

@@ -219,7 +219,8 @@ def test_experts(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
         return whole(self, dtype)
 
     monkeypatch.setattr(PackedWeight, "dequantize", counted)
-    assert torch.equal(moe(x, router, gate_up, down, top_k=2), expected)
+    with ops.dispatch.using("reference"):
+        assert torch.equal(moe(x, router, gate_up, down, top_k=2), expected)
     chosen = len(F.linear(x, router).topk(2).indices.unique())
     assert len(calls) == 2 * chosen < 12
     assert set(calls) == {torch.Size([64, 32]), torch.Size([32, 32])}

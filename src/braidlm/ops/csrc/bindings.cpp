@@ -19,6 +19,7 @@ NB_MODULE(_native, module) {
              "Runs on the threads of the OpenMP runtime of a loaded library; False if it has none.");
   braidlm::bind_causal_conv1d(module);
   braidlm::bind_norm(module);
+  braidlm::bind_linear(module);
   braidlm::bind_plan(module);
   braidlm::bind_pointwise(module);
   braidlm::bind_attention(module);

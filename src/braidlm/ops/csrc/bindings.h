@@ -10,6 +10,7 @@ using namespace nb::literals;
 
 void bind_causal_conv1d(nb::module_& module);
 void bind_norm(nb::module_& module);
+void bind_linear(nb::module_& module);
 void bind_plan(nb::module_& module);
 void bind_pointwise(nb::module_& module);
 void bind_attention(nb::module_& module);

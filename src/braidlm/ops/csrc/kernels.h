@@ -11,6 +11,7 @@
 
 #include "../causal_conv1d/native.h"
 #include "../norm/native.h"
+#include "../linear/matrix.h"
 #include "../plan/plan.h"
 #include "../pointwise/native.h"
 #include "../attention/native.h"
@@ -23,6 +24,7 @@ namespace braidlm {
 struct Kernels {
   const NormKernels* norm;
   const CausalConv1dKernels* causal_conv1d;
+  const LinearKernels* linear;
   const PlanKernels* plan;
   const PointwiseKernels* pointwise;
   const AttentionKernels* attention;

@@ -5,6 +5,7 @@ namespace braidlm::BRAIDLM_LEVEL {
 
 extern const NormKernels norm_kernels;
 extern const CausalConv1dKernels causal_conv1d_kernels;
+extern const LinearKernels linear_kernels;
 extern const PlanKernels plan_kernels;
 extern const PointwiseKernels pointwise_kernels;
 extern const AttentionKernels attention_kernels;
@@ -14,6 +15,6 @@ extern const SelectiveScanKernels selective_scan_kernels;
 extern const SelectiveScanBackward selective_scan_backward;
 
 extern const Kernels kernels;
-const Kernels kernels = {&norm_kernels, &causal_conv1d_kernels, &plan_kernels, &pointwise_kernels, &attention_kernels, &ssd_kernels, &gated_conv_kernels, &selective_scan_kernels, &selective_scan_backward};
+const Kernels kernels = {&norm_kernels, &causal_conv1d_kernels, &linear_kernels, &plan_kernels, &pointwise_kernels, &attention_kernels, &ssd_kernels, &gated_conv_kernels, &selective_scan_kernels, &selective_scan_backward};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

@@ -6,10 +6,12 @@ Legend: I = inputs, O = outputs.
 from torch import Tensor
 
 from .. import dispatch
-from . import reference
+from ..native_loader import why_not
+from . import native, reference
 from .packed import PackedWeight
 
 dispatch.register("linear", "reference", reference.linear)
+dispatch.register("linear", "native", native.linear, why_not)
 
 
 def linear(x_I: Tensor, weight_OI: Tensor | PackedWeight, bias_O: Tensor | None = None) -> Tensor:

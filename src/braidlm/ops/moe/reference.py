@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..linear import linear
 from ..linear.packed import PackedWeight
-from ..linear.reference import linear
 from ..numerics import widened
 
 
@@ -32,8 +32,8 @@ def moe(
         if not count:
             continue
         x = x_TD[token_of[begin : begin + count]]
-        gate, up = linear(x, gate_up_XFD[expert], None).chunk(2, -1)
-        outputs.append(linear(F.silu(gate) * up, down_XDF[expert], None))
+        gate, up = linear(x, gate_up_XFD[expert]).chunk(2, -1)
+        outputs.append(linear(F.silu(gate) * up, down_XDF[expert]))
         begin += count
     weighted = widened(torch.cat(outputs)) * weight_TK.flatten()[order][:, None]
     y_TD = torch.zeros(x_TD.shape, dtype=weighted.dtype, device=x_TD.device)

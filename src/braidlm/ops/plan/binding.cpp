@@ -205,10 +205,6 @@ void attend(Plan& plan, Place q, int64_t heads, int kv, double scale, int64_t wi
 }  // namespace
 
 void bind_plan(nb::module_& module) {
-  nb::class_<Weight>(module, "Weight")
-      .def(nb::init<const std::string&, Array, MaybeArray, MaybeArray, int64_t, int64_t, int64_t>(), "form"_a,
-           "data"_a.noconvert(), "scale"_a.noconvert().none(), "low"_a.noconvert().none(), "outputs"_a, "inputs"_a,
-           "experts"_a);
   nb::class_<HeldInput>(module, "Input");
   module.def("plain", &plain, "x"_a, "width"_a);
   module.def("rms", &rms, "x"_a, "weight"_a.noconvert(), "eps"_a, "eps_outside_root"_a);

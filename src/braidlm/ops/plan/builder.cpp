@@ -9,43 +9,7 @@ void require(bool fine, const std::string& message) {
   if (!fine) throw std::invalid_argument(message);
 }
 
-Form form_of(const std::string& name) {
-  static const char* const names[] = {"float32", "bfloat16", "fp8", "int8", "int4"};
-  for (int i = 0; i < 5; ++i)
-    if (name == names[i]) return Form(i);
-  throw std::invalid_argument("there is no weight form '" + name + "'");
-}
-
-constexpr nb::dlpack::dtype kHalf = {uint8_t(nb::dlpack::dtype_code::Float), 16, 1};
-
-const void* sized(const Array& array, const char* name, nb::dlpack::dtype dtype, int64_t count) {
-  require(array.dtype() == dtype, std::string(name) + " has another dtype than its form needs");
-  require(int64_t(array.size()) == count,
-          std::string(name) + " has " + std::to_string(array.size()) + " numbers, not " + std::to_string(count));
-  return array.data();
-}
-
 }  // namespace
-
-Weight::Weight(const std::string& form, Array data, std::optional<Array> scale, std::optional<Array> low,
-               int64_t outputs, int64_t inputs, int64_t experts)
-    : matrix{form_of(form), nullptr, nullptr, nullptr, outputs, inputs}, experts(experts) {
-  require(outputs > 0 && inputs > 0 && experts > 0, "a weight must have outputs, inputs and experts");
-  const int64_t count = outputs * inputs * experts, groups = count / kGroup;
-  const bool integer = matrix.form == Form::kInt8 || matrix.form == Form::kInt4;
-  require(!integer || inputs % kGroup == 0, "inputs of an int8 or int4 weight must be a multiple of 32");
-  require(bool(scale) == (integer || matrix.form == Form::kFp8), "a scale belongs to fp8, int8 and int4 weights");
-  require(!low || matrix.form == Form::kInt4, "lowest values belong to int4 weights");
-  static const nb::dlpack::dtype dtypes[] = {nb::dtype<float>(), kBFloat16, nb::dtype<uint8_t>(), nb::dtype<int8_t>(),
-                                             nb::dtype<uint8_t>()};
-  matrix.data = sized(data, "data", dtypes[int(matrix.form)], matrix.form == Form::kInt4 ? count / 2 : count);
-  if (scale && integer) matrix.scale = sized(*scale, "scale", kHalf, groups);
-  if (scale && !integer) matrix.scale = sized(*scale, "scale", nb::dtype<float>(), outputs * experts);
-  if (low) matrix.low = static_cast<const Half*>(sized(*low, "low", kHalf, groups));
-  held = {data};
-  if (scale) held.push_back(*scale);
-  if (low) held.push_back(*low);
-}
 
 Place Plan::place(int64_t width) {
   require(width > 0, "a place must have a width");

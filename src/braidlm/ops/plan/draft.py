@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ...slots import Fixed, Slot
+from ..linear.native import held
 from ..native_loader import extension
 
 # How a slot's tensor lies in a plan: as in a state, with its two dimensions exchanged, or (complex)
@@ -75,13 +76,7 @@ class Draft:
 
     def weight(self, weight: Any) -> Any:
         """A matrix [O, I] or experts' matrices [X, O, I], plain or packed, in place."""
-        *experts, outputs, inputs = weight.shape
-        count = experts[0] if experts else 1
-        if isinstance(weight, Tensor):
-            form = str(weight.dtype).removeprefix("torch.")
-            return self._native.Weight(form, weight.detach().contiguous(), None, None, outputs, inputs, count)
-        data = weight.data.view(torch.uint8) if weight.form == "fp8" else weight.data
-        return self._native.Weight(weight.form, data, weight.scale, weight.low, outputs, inputs, count)
+        return held(weight)
 
     def pair(self, linear: Any) -> tuple[Any, Tensor | None]:
         """A Linear module's weight and bias."""

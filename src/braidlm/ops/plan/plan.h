@@ -10,29 +10,14 @@
 
 #include "../csrc/threads.h"
 #include "../csrc/types.h"
+#include "../linear/matrix.h"
 
 namespace braidlm {
 
 using Place = int64_t;
 
-inline constexpr int64_t kGroup = 32;         // inputs that share a scale in int8 and int4 weights
 inline constexpr int64_t kPagePositions = 128;  // as in slots.py
 inline constexpr int64_t kSpanPages = 8;      // pages of keys that are attended as one piece of work
-
-enum class Form : uint8_t { kFloat, kBFloat16, kFp8, kInt8, kInt4 };
-
-// A weight [outputs, inputs], or that of expert e at an offset of e whole matrices.
-//   fp8:  e4m3, scale: float [outputs]
-//   int8: scale: Half [outputs, inputs / 32]
-//   int4: 16 bytes a group, byte j holding weights j (low bits) and j + 16; weight = scale q + low,
-//         low: Half [outputs, inputs / 32], or null for -8 scale
-struct Matrix {
-  Form form;
-  const void* data;
-  const void* scale;
-  const Half* low;
-  int64_t outputs, inputs;
-};
 
 // What an operation reads, computed by every thread for itself.
 struct Input {

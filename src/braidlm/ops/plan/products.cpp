@@ -1,4 +1,5 @@
 // Products with weights: embeddings, projections, gated halves.
+#include "../linear/expand.h"
 #include "walk.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
@@ -6,46 +7,6 @@ namespace {
 
 // Outputs that a thread takes at least: whole cache lines of results.
 constexpr int64_t kGrain = 16;
-
-void expand_group(const Matrix& w, int64_t group, float* y) {
-  const float scale = to_float(static_cast<const Half*>(w.scale)[group]);
-  if (w.form == Form::kInt8) {
-    const int8_t* q = static_cast<const int8_t*>(w.data) + group * kGroup;
-    for (int64_t j = 0; j < kGroup; ++j) y[j] = scale * float(q[j]);
-    return;
-  }
-  const uint8_t* q = static_cast<const uint8_t*>(w.data) + group * kGroup / 2;
-  const float low = w.low ? to_float(w.low[group]) : -8 * scale;
-  for (int64_t j = 0; j < kGroup / 2; ++j) {
-    y[j] = scale * float(q[j] & 15) + low;
-    y[j + kGroup / 2] = scale * float(q[j] >> 4) + low;
-  }
-}
-
-float e4m3(uint8_t bits) {
-  return bits_as<float>(uint32_t(bits & 0x80) << 24 | uint32_t(bits & 0x7f) << 20) * 0x1p120f;
-}
-
-// One row of a table as floats.
-void expand_row(const Matrix& w, int64_t row, float* y) {
-  const int64_t width = w.inputs, begin = row * width;
-  switch (w.form) {
-    case Form::kFloat:
-      std::memcpy(y, static_cast<const float*>(w.data) + begin, width * sizeof(float));
-      break;
-    case Form::kBFloat16:
-      for (int64_t i = 0; i < width; ++i) y[i] = to_float(static_cast<const BFloat16*>(w.data)[begin + i]);
-      break;
-    case Form::kFp8:
-      for (int64_t i = 0; i < width; ++i)
-        y[i] = e4m3(static_cast<const uint8_t*>(w.data)[begin + i]) * static_cast<const float*>(w.scale)[row];
-      break;
-    case Form::kInt8:
-    case Form::kInt4:
-      for (int64_t g = 0; g < width / kGroup; ++g) expand_group(w, begin / kGroup + g, y + g * kGroup);
-      break;
-  }
-}
 
 float activated(Activation activation, float x) { return activation == Activation::kSilu ? silu(x) : gelu(x); }
 

@@ -1,0 +1,82 @@
+#include <nanobind/nanobind.h>
+
+#include "../csrc/bindings.h"
+#include "../csrc/kernels.h"
+#include "../csrc/threads.h"
+#include "weight.h"
+
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+
+namespace braidlm {
+namespace {
+
+// Rows that one thread takes at least.
+constexpr int64_t kRows = 8;
+
+void require(bool fine, const std::string& message) {
+  if (!fine) throw std::invalid_argument(message);
+}
+
+Form form_of(const std::string& name) {
+  static const char* const names[] = {"float32", "bfloat16", "fp8", "int8", "int4"};
+  for (int i = 0; i < 5; ++i)
+    if (name == names[i]) return Form(i);
+  throw std::invalid_argument("there is no weight form '" + name + "'");
+}
+
+constexpr nb::dlpack::dtype kHalf = {uint8_t(nb::dlpack::dtype_code::Float), 16, 1};
+
+const void* sized(const Array& array, const char* name, nb::dlpack::dtype dtype, int64_t count) {
+  require(array.dtype() == dtype, std::string(name) + " has another dtype than its form needs");
+  require(int64_t(array.size()) == count,
+          std::string(name) + " has " + std::to_string(array.size()) + " numbers, not " + std::to_string(count));
+  return array.data();
+}
+
+// Outputs from `begin` on, as many as `out` has rows.
+void expand(const Weight& weight, int64_t begin, Strided out, int threads) {
+  const int64_t rows = size_of(out, 0);
+  require(begin >= 0 && begin + rows <= weight.matrix.outputs, "these outputs do not exist");
+  Table table = checked_table(out, "out", rows, weight.matrix.inputs);
+  nb::gil_scoped_release released;
+  parallel_for(threads, rows, kRows, [&](int64_t first, int64_t last) {
+    Table part = table;
+    const int64_t skipped = first * table.stride * (table.dtype == Dtype::kFloat ? 4 : 2);
+    part.data = static_cast<char*>(table.data) + skipped;
+    kernels().linear->expand(weight.matrix, begin + first, begin + last, part);
+  });
+}
+
+}  // namespace
+
+Weight::Weight(const std::string& form, Array data, std::optional<Array> scale, std::optional<Array> low,
+               int64_t outputs, int64_t inputs, int64_t experts)
+    : matrix{form_of(form), nullptr, nullptr, nullptr, outputs, inputs}, experts(experts) {
+  require(outputs > 0 && inputs > 0 && experts > 0, "a weight must have outputs, inputs and experts");
+  const int64_t count = outputs * inputs * experts, groups = count / kGroup;
+  const bool integer = matrix.form == Form::kInt8 || matrix.form == Form::kInt4;
+  require(!integer || inputs % kGroup == 0, "inputs of an int8 or int4 weight must be a multiple of 32");
+  require(bool(scale) == (integer || matrix.form == Form::kFp8), "a scale belongs to fp8, int8 and int4 weights");
+  require(!low || matrix.form == Form::kInt4, "lowest values belong to int4 weights");
+  static const nb::dlpack::dtype dtypes[] = {nb::dtype<float>(), kBFloat16, nb::dtype<uint8_t>(), nb::dtype<int8_t>(),
+                                             nb::dtype<uint8_t>()};
+  matrix.data = sized(data, "data", dtypes[int(matrix.form)], matrix.form == Form::kInt4 ? count / 2 : count);
+  if (scale && integer) matrix.scale = sized(*scale, "scale", kHalf, groups);
+  if (scale && !integer) matrix.scale = sized(*scale, "scale", nb::dtype<float>(), outputs * experts);
+  if (low) matrix.low = static_cast<const Half*>(sized(*low, "low", kHalf, groups));
+  held = {data};
+  if (scale) held.push_back(*scale);
+  if (low) held.push_back(*low);
+}
+
+void bind_linear(nb::module_& module) {
+  using MaybeArray = std::optional<Array>;
+  nb::class_<Weight>(module, "Weight")
+      .def(nb::init<const std::string&, Array, MaybeArray, MaybeArray, int64_t, int64_t, int64_t>(), "form"_a,
+           "data"_a.noconvert(), "scale"_a.noconvert().none(), "low"_a.noconvert().none(), "outputs"_a, "inputs"_a,
+           "experts"_a)
+      .def("expand", &expand, "begin"_a, "out"_a.noconvert(), "threads"_a);
+}
+
+}  // namespace braidlm

@@ -1,0 +1,68 @@
+"""Packed weights made into numbers by C++, a tile of outputs at a time; the product is torch's."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ..native_loader import extension, takes
+from ..threads import count
+from . import reference
+from .packed import PackedWeight, tile_rows
+
+_TILE_DTYPES = (torch.float32, torch.bfloat16)
+
+
+def held(weight: Tensor | PackedWeight) -> Any:
+    """A matrix [O, I] or experts' matrices [X, O, I] as the extension knows them, in place."""
+    *experts, outputs, inputs = weight.shape
+    several = experts[0] if experts else 1
+    if isinstance(weight, Tensor):
+        form = str(weight.dtype).removeprefix("torch.")
+        return extension().Weight(form, weight.detach().contiguous(), None, None, outputs, inputs, several)
+    data = weight.data.view(torch.uint8) if weight.form == "fp8" else weight.data
+    return extension().Weight(weight.form, data, weight.scale, weight.low, outputs, inputs, several)
+
+
+def linear(x_I: Tensor, weight_OI: Tensor | PackedWeight, bias_O: Tensor | None) -> Tensor:
+    """See the package."""
+    if isinstance(weight_OI, Tensor):
+        return F.linear(x_I, weight_OI, bias_O)
+    if not (takes(x_I, gradients=True) and x_I.dtype in _TILE_DTYPES and weight_OI.device.type == "cpu"):
+        return reference.linear(x_I, weight_OI, bias_O)
+    y = _Product.apply(x_I.reshape(-1, x_I.shape[-1]), weight_OI).view(*x_I.shape[:-1], weight_OI.shape[0])
+    return y if bias_O is None else y + bias_O
+
+
+class _Product(torch.autograd.Function):
+    """x [M, I] times a packed weight. Nothing of the weight's full size is kept for the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x_MI: Tensor, weight: PackedWeight) -> Tensor:
+        ctx.weight = weight
+        y_MO = x_MI.new_empty(len(x_MI), weight.shape[0])
+        for begin, tile_OI in _tiles(weight, x_MI.dtype):
+            torch.mm(x_MI, tile_OI.t(), out=y_MO[:, begin : begin + len(tile_OI)])
+        return y_MO
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy_MO: Tensor) -> tuple[Tensor, None]:
+        dx_MI = torch.zeros(len(dy_MO), ctx.weight.shape[1])
+        for begin, tile_OI in _tiles(ctx.weight, dy_MO.dtype):
+            dx_MI += dy_MO[:, begin : begin + len(tile_OI)] @ tile_OI
+        return dx_MI.to(dy_MO.dtype), None
+
+
+def _tiles(weight: PackedWeight, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
+    """(first output, [outputs, I]) for tiles of a weight; each is overwritten by the next."""
+    outputs, inputs = weight.shape
+    size = min(outputs, tile_rows(weight.shape, dtype.itemsize, reference.SCRATCH_BYTES))
+    native, scratch = held(weight), torch.empty(size, inputs, dtype=dtype)
+    for begin in range(0, outputs, size):
+        tile = scratch[: min(size, outputs - begin)]
+        native.expand(begin, tile, count())
+        yield begin, tile

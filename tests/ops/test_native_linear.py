@@ -1,0 +1,96 @@
+"""Products with packed weights in C++, at every level."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from braidlm.ops import dispatch, linear, native_loader
+from braidlm.ops.linear import native, reference
+from braidlm.ops.linear.nearest import pack
+from braidlm.ops.linear.packed import FORMS, PackedWeight, nibbles
+from tests.ops.levels import LEVELS, at_level
+from tests.ops.test_carried import close
+
+pytestmark = pytest.mark.skipif(native_loader.why_not() is not None, reason="the extension is not built")
+
+# Relative to the largest number; in bfloat16 each product is rounded once.
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
+DTYPES = list(TOLERANCE)
+
+
+@pytest.fixture(params=LEVELS)
+def level(request: pytest.FixtureRequest) -> Iterator[str]:
+    with at_level(request.param), dispatch.using("native"):
+        yield request.param
+
+
+def packed(kind: str, outputs: int, inputs: int) -> PackedWeight:
+    if kind != "int4-low":
+        return pack(torch.randn(outputs, inputs), kind, dtype=torch.float32)
+    steps = torch.randint(16, (outputs, inputs), dtype=torch.uint8)
+    scale, low = (torch.randn(outputs, inputs // 32).half() for _ in range(2))
+    return PackedWeight("int4", nibbles(steps), scale, low, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", [*FORMS, "int4-low"])
+def test_numbers(kind: str, dtype: torch.dtype, level: str) -> None:
+    """Oracle: `PackedWeight.dequantize`, bit for bit, from any output on, into rows at any distance, on any threads."""
+    inputs = 45 if kind == "fp8" else 96
+    weight = packed(kind, 37, inputs)
+    for begin, end, threads in ((0, 37, 1), (5, 37, 2), (36, 37, 3), (7, 7, 2)):
+        out = torch.full((end - begin, inputs + 3), torch.nan, dtype=dtype)
+        native.held(weight).expand(begin, out[:, :inputs], threads)
+        assert torch.equal(out[:, :inputs], weight.dequantize(dtype)[begin:end])
+        assert out[:, inputs:].isnan().all()
+
+
+@pytest.mark.parametrize("limit", [1 << 10, 1 << 26])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("form", FORMS)
+def test_products(form: str, dtype: torch.dtype, limit: int, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the reference, whose tiles are the same numbers; many tiles and one."""
+    monkeypatch.setattr(reference, "SCRATCH_BYTES", limit)
+    weight, bias = packed(form, 70, 64), torch.randn(70).to(dtype)
+    for shape in ((64,), (3, 64), (2, 5, 64), (0, 64)):
+        x = torch.randn(shape).to(dtype)
+        found, expected = linear(x, weight, bias), reference.linear(x, weight, bias)
+        assert found.shape == expected.shape
+        assert found.dtype == dtype
+        assert close(found.double(), expected.double(), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("limit", [1 << 10, 1 << 26])
+def test_gradients(dtype: torch.dtype, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: autograd through the dequantized weight; tiles that were overwritten must not matter."""
+    monkeypatch.setattr(reference, "SCRATCH_BYTES", limit)
+    weights = [packed("int4", 64, 64) for _ in range(3)]
+
+    def through(x: Tensor, twin: str) -> Tensor:
+        for weight in weights:
+            x = linear(x, weight, None) if twin == "native" else x @ weight.dequantize(dtype).T
+        return x
+
+    x, dy = torch.randn(9, 64).to(dtype).requires_grad_(), torch.randn(9, 64).to(dtype)
+    with dispatch.using("native"):
+        (found,) = torch.autograd.grad(through(x, "native"), x, dy)
+    (expected,) = torch.autograd.grad(through(x, "plain"), x, dy)
+    assert found.dtype == dtype
+    assert close(found.double(), expected.double(), TOLERANCE[dtype])
+
+
+def test_refusals() -> None:
+    """Oracle: no output that does not exist, and no table of another shape or dtype, reaches a pointer."""
+    weight = native.held(packed("int8", 8, 32))
+    wrong = {
+        "outputs": [(1, torch.empty(8, 32)), (-1, torch.empty(1, 32))],
+        "shape": [(0, torch.empty(8, 31))],
+        "float32": [(0, torch.empty(8, 32, dtype=torch.float64))],
+    }
+    for said, calls in wrong.items():
+        for begin, out in calls:
+            with pytest.raises(ValueError, match=said):
+                weight.expand(begin, out, 1)
