@@ -8,11 +8,11 @@ from torch import Tensor
 
 from braidlm.ops import Segments, dispatch
 from tests.ops.levels import LEVELS, at_level
-from tests.ops.test_carried import close, states
-from tests.ops.test_native_carried import CASES
-from tests.tolerances import RELATIVE_OP
+from tests.ops.test_carried import Case, close, states
+from tests.ops.test_native_carried import CASES, sliced
+from tests.tolerances import RELATIVE_OP, RELATIVE_ROUNDED
 
-SCANS = [name for name in CASES if name.startswith("scan")]
+DIFFERENTIABLE = [name for name in CASES if name.startswith(("conv", "scan", "ssd"))]
 
 
 @pytest.fixture(params=LEVELS)
@@ -21,39 +21,94 @@ def level(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
-def gradients(name: str, tensors: list[Tensor], segments: Segments, twin: str, seed: int) -> list[Tensor]:
+def arguments(case: Case, tensors: list[Tensor]) -> list[Tensor | None]:
+    """The operation's tensors, with None for the weights that this case has not."""
+    packed = len(case.inputs(1))
+    weights = iter(tensors[packed:])
+    return [*tensors[:packed], *(t if t is None else next(weights) for t in case.fixed), tensors[-1]]
+
+
+def gradients(case: Case, tensors: list[Tensor], segments: Segments, twin: str) -> list[Tensor]:
     """Gradients of a random weighting of outputs, final and marked states, for every input."""
     leaves = [t.clone().requires_grad_() for t in tensors]
     with dispatch.using(twin):
-        y, after, marked = CASES[name]().call(*leaves, segments)
-    generator = torch.Generator().manual_seed(seed)
+        y, after, marked = case.call(*arguments(case, leaves), segments)
+    generator = torch.Generator().manual_seed(1)
     made = [y, after, *(at for of_row in marked for at in of_row)]
-    weights = [torch.randn(t.shape, generator=generator, dtype=torch.float64) for t in made]
-    loss = sum((t.double() * w).sum() for t, w in zip(made, weights, strict=True))
+    drawn = [torch.randn(t.shape, generator=generator, dtype=torch.float64) for t in made]
+    loss = sum((t.double() * w).sum() for t, w in zip(made, drawn, strict=True))
     return list(torch.autograd.grad(loss, leaves))
 
 
-@pytest.mark.parametrize("lengths", [(1,), (5,), (64,), (65,), (150,), (9, 9), (0, 70, 2, 70, 1)])
-@pytest.mark.parametrize("name", SCANS)
+def tensors_of(case: Case, total: int, rows: int) -> list[Tensor]:
+    return [*case.inputs(total), *(t for t in case.fixed if t is not None), states(case, rows)]
+
+
+@pytest.mark.parametrize("lengths", [(1,), (2,), (5,), (64,), (65,), (129,), (150,), (9, 9), (0, 70, 2, 70, 1)])
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_gradients(name: str, lengths: tuple[int, ...], level: str) -> None:
     """Oracle: the reference's gradients in float64, through inputs, weights, initial, final and marked states."""
     case, segments = CASES[name](), Segments(lengths, tuple((1,) if n > 60 else () for n in lengths))
-    tensors = [*case.inputs(segments.total), *(t for t in case.fixed if t is not None), states(case, len(lengths))]
-    expected = gradients(name, tensors, segments, "reference", 1)
-    found = gradients(name, [t.float() for t in tensors], segments, "native", 1)
+    tensors = tensors_of(case, segments.total, len(lengths))
+    expected = gradients(case, tensors, segments, "reference")
+    found = gradients(case, [t.float() for t in tensors], segments, "native")
     for ours, theirs in zip(found, expected, strict=True):
         assert close(ours.double(), theirs, RELATIVE_OP[torch.float32])
 
 
-@pytest.mark.parametrize("name", SCANS)
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_gradients_have_their_inputs_dtype(name: str, level: str) -> None:
-    """Oracle: autograd's rule; and nothing that was handed in needs a gradient to be computed."""
-    case = CASES[name]()
-    x, *inputs = (t.bfloat16() for t in case.inputs(20))
-    tensors = [*inputs, *(t.float() for t in case.fixed if t is not None), states(case, 1).float()]
-    x.requires_grad_()
-    with dispatch.using("native"):
-        y, _, _ = case.call(x, *tensors, Segments((20,)))
-    (found,) = torch.autograd.grad(y.sum(), x)
-    assert found.dtype == x.dtype
-    assert found.isfinite().all()
+    """Oracle: the reference's gradients in float64 of the same rounded numbers."""
+    case, segments = CASES[name](), Segments((20, 3))
+    convolution = name.startswith("conv")
+    *tensors, state = (t.bfloat16() for t in tensors_of(case, 23, 2))
+    tensors.append(state if convolution else state.float())
+    found = gradients(case, tensors, segments, "native")
+    expected = gradients(case, [t.double() for t in tensors], segments, "reference")
+    for ours, theirs, of in zip(found, expected, tensors, strict=True):
+        assert ours.dtype == of.dtype
+        # A convolution's outputs are rounded too, and so are the gradients that come to them.
+        assert close(ours.double(), theirs, (2 if convolution else 1) * RELATIVE_ROUNDED[torch.bfloat16])
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_one_gradient_alone_and_slices(name: str, level: str) -> None:
+    """Oracle: the same gradient where every input has one and lies together."""
+    case, segments = CASES[name](), Segments((20,))
+    tensors, packed = [t.float() for t in tensors_of(case, 20, 1)], len(case.inputs(1))
+    slices = [sliced(t) if i < packed else t.clone() for i, t in enumerate(tensors)]
+    together = [t.clone().requires_grad_() for t in tensors]
+    both = []
+    for leaves in ([slices[0].requires_grad_(), *slices[1:]], together):
+        with dispatch.using("native"):
+            y, _, _ = case.call(*arguments(case, leaves), segments)
+        both += torch.autograd.grad(y.sum(), leaves[:1])
+    assert close(*(gradient.double() for gradient in both), RELATIVE_OP[torch.float32])
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_gradients_do_not_depend_on_the_number_of_threads(name: str, level: str) -> None:
+    """Oracle: the same gradients with one thread, bit for bit."""
+    case, segments = CASES[name](), Segments((150, 9, 9))
+    tensors = [t.float() for t in tensors_of(case, segments.total, 3)]
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            results.append(gradients(case, tensors, segments, "native"))
+    finally:
+        torch.set_num_threads(before)
+    for result in results[1:]:
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(result, results[0], strict=True))
+
+
+@pytest.mark.parametrize("name", ["scan", "ssd"])
+def test_gradients_where_decays_leave_nothing(name: str, level: str) -> None:
+    """Oracle: the reference's gradients in float64 at time steps from 1e-6 to 100; decays underflow here and there."""
+    case, segments = CASES[name](), Segments((200,))
+    tensors = [t.float() for t in tensors_of(case, 200, 1)]
+    tensors[1] = 10 ** (8 * torch.rand(tensors[1].shape) - 6)
+    expected = gradients(case, [t.double() for t in tensors], segments, "reference")
+    found = gradients(case, tensors, segments, "native")
+    for ours, theirs in zip(found, expected, strict=True):
+        assert close(ours.double(), theirs, RELATIVE_OP[torch.float32])

@@ -83,10 +83,69 @@ ATTENTION = {
     "y": zeros(L, 4 * 5),
     "threads": 1,
 }
+NORM = {
+    "x": zeros(L, E),
+    "weight": zeros(E),
+    "eps": 1e-5,
+    "eps_outside_root": False,
+    "out": zeros(L, E),
+    "threads": 1,
+}
+GATED_NORM = {
+    "y": zeros(L, E),
+    "gate": zeros(L, E),
+    "weight": zeros(E),
+    "eps": 1e-5,
+    "groups": 2,
+    "out": zeros(L, E),
+    "threads": 1,
+}
+
+
+def backward(forward: dict[str, Any], without: tuple[str, ...], **gradients: Tensor) -> dict[str, Any]:
+    """The arguments of an operation's backward: the operation's but for what it gives, and gradients."""
+    return {name: value for name, value in forward.items() if name not in without} | gradients
+
+
 ENTRIES = {
+    "rms_norm": NORM,
+    "rms_norm_backward": backward(NORM, ("out",), dy=zeros(L, E), dx=zeros(L, E), dweight=zeros(E)),
+    "gated_rms_norm": GATED_NORM,
+    "gated_rms_norm_backward": backward(
+        GATED_NORM, ("out",), dout=zeros(L, E), dy=zeros(L, E), dgate=zeros(L, E), dweight=zeros(E)
+    ),
     "causal_conv1d": CONV,
+    "causal_conv1d_backward": backward(
+        CONV, ("y",), dy=zeros(R, L, E), dx=zeros(R, L, E), dtail=zeros(R, K - 1, E), dweight=zeros(K + 1, E)
+    ),
     "selective_scan": SCAN,
+    "selective_scan_backward": backward(
+        {name: value for name, value in SCAN.items() if name not in ("dt_bias", "gate")},
+        ("y", "after"),
+        dy=zeros(R, L, E),
+        dafter=zeros(R, E, N),
+        dx=zeros(R, L, E),
+        ddt=zeros(R, L, E),
+        da=zeros(R, E, N),
+        db=zeros(R, 1, L, N),
+        dc=zeros(R, 1, L, N),
+        dd=zeros(R, E),
+        dbefore=zeros(R, E, N),
+    ),
     "ssd": SSD,
+    "ssd_backward": backward(
+        SSD,
+        ("y", "after"),
+        dy=zeros(R, L, HEADS * SIZE),
+        dafter=zeros(R, HEADS, SIZE, N),
+        dx=zeros(R, L, HEADS * SIZE),
+        ddt=zeros(R, L, HEADS),
+        da=zeros(HEADS),
+        db=zeros(R, GROUPS, L, N),
+        dc=zeros(R, GROUPS, L, N),
+        dd=zeros(HEADS),
+        dbefore=zeros(R, HEADS, SIZE, N),
+    ),
     "gated_conv": MODAL,
     "attention": ATTENTION,
 }
@@ -144,6 +203,9 @@ def test_sentences() -> None:
     assert "at least one tap" in refused("causal_conv1d", weight=zeros(0, E))
     assert "groups must divide the heads" in refused("ssd", groups=2)
     assert "must divide the channels" in refused("gated_conv", poles=zeros(4, N, 2))
+    assert "groups must divide the width" in refused("gated_rms_norm_backward", groups=4)
+    assert "dx must have its input's dtype" in refused("rms_norm_backward", dx=zeros(L, E).bfloat16())
+    assert "dgate must have its input's dtype" in refused("gated_rms_norm_backward", dgate=zeros(L, E).bfloat16())
     assert "positions must increase" in refused("attention", positions=torch.tensor([1, 1]))
     assert "queries' dtype" in refused("attention", k=zeros(L, 6).bfloat16())
     assert "must lie in" in refused("attention", start=2**31)

@@ -5,6 +5,8 @@
 #include "../csrc/arrays.h"
 #include "../csrc/bindings.h"
 #include "../csrc/kernels.h"
+#include "../csrc/scratch.h"
+#include "../csrc/sums.h"
 #include "../csrc/threads.h"
 
 #include <nanobind/stl/optional.h>
@@ -12,13 +14,15 @@
 namespace braidlm {
 namespace {
 
-void causal_conv1d(Strided x, Array weight, std::optional<Array> bias, Array tail, bool silu, Strided y, int threads) {
+// What goes into the convolution, checked.
+CausalConv1d checked_conv(const Strided& x, const Array& weight, const std::optional<Array>& bias, const Array& tail,
+                          bool silu) {
   const int64_t rows = size_of(x, 0), length = size_of(x, 1), channels = size_of(x, 2);
   const int64_t taps = weight.ndim() ? int64_t(weight.shape(0)) : 0;
   if (taps < 1) throw std::invalid_argument("weight must have at least one tap");
-  const CausalConv1d op = {
+  return {
       .x = checked_sequence(x, "x", rows, length, channels),
-      .y = checked_sequence(y, "y", rows, length, channels),
+      .y = {},
       .tail = x.dtype() == kBFloat16
                   ? static_cast<const void*>(checked<BFloat16>(tail, "tail", {rows, taps - 1, channels}))
                   : checked<float>(tail, "tail", {rows, taps - 1, channels}),
@@ -30,10 +34,37 @@ void causal_conv1d(Strided x, Array weight, std::optional<Array> bias, Array tai
       .taps = taps,
       .silu = silu,
   };
+}
+
+void causal_conv1d(Strided x, Array weight, std::optional<Array> bias, Array tail, bool silu, Strided y, int threads) {
+  CausalConv1d op = checked_conv(x, weight, bias, tail, silu);
+  op.y = checked_sequence(y, "y", op.rows, op.length, op.channels);
   if (op.x.dtype != op.y.dtype) throw std::invalid_argument("y must have x's dtype");
   nb::gil_scoped_release released;
-  parallel_for(threads, rows * ((length + kConvTokens - 1) / kConvTokens), 1,
+  parallel_for(threads, op.rows * ((op.length + kConvTokens - 1) / kConvTokens), 1,
                [&](int64_t begin, int64_t end) { kernels().causal_conv1d->forward(op, begin, end); });
+}
+
+void causal_conv1d_backward(Strided x, Array weight, std::optional<Array> bias, Array tail, bool silu, Strided dy,
+                            Strided dx, Array dtail, Array dweight, int threads) {
+  const CausalConv1d op = checked_conv(x, weight, bias, tail, silu);
+  float* const total = checked<float>(dweight, "dweight", {op.taps + 1, op.channels});
+  const int64_t pieces = op.rows * ((op.length + kConvGradientTokens - 1) / kConvGradientTokens);
+  const int64_t blocks = (op.channels + kConvGradientChannels - 1) / kConvGradientChannels;
+  const Scratch partial(pieces * (op.taps + 1) * op.channels);
+  const CausalConv1dGradients grad = {
+      .dy = checked_sequence(dy, "dy", op.rows, op.length, op.channels),
+      .dx = checked_sequence(dx, "dx", op.rows, op.length, op.channels),
+      .dtail = checked<float>(dtail, "dtail", {op.rows, op.taps - 1, op.channels}),
+      .dweight = partial.data(),
+  };
+  nb::gil_scoped_release released;
+  const CausalConv1dBackward& kernel = *kernels().causal_conv1d_backward;
+  parallel_for(threads, pieces * blocks, 1, [&](int64_t begin, int64_t end) {
+    const Scratch scratch(kernel.scratch(op));
+    kernel.backward(op, grad, begin, end, scratch.data());
+  });
+  sum_partials(total, partial.data(), pieces, (op.taps + 1) * op.channels, threads);
 }
 
 }  // namespace
@@ -41,6 +72,9 @@ void causal_conv1d(Strided x, Array weight, std::optional<Array> bias, Array tai
 void bind_causal_conv1d(nb::module_& module) {
   module.def("causal_conv1d", &causal_conv1d, "x"_a.noconvert(), "weight"_a.noconvert(), "bias"_a.noconvert().none(),
              "tail"_a.noconvert(), "silu"_a, "y"_a.noconvert(), "threads"_a);
+  module.def("causal_conv1d_backward", &causal_conv1d_backward, "x"_a.noconvert(), "weight"_a.noconvert(),
+             "bias"_a.noconvert().none(), "tail"_a.noconvert(), "silu"_a, "dy"_a.noconvert(), "dx"_a.noconvert(),
+             "dtail"_a.noconvert(), "dweight"_a.noconvert(), "threads"_a);
 }
 
 }  // namespace braidlm

@@ -23,12 +23,15 @@ namespace braidlm {
 
 struct Kernels {
   const NormKernels* norm;
+  const NormBackward* norm_backward;
   const CausalConv1dKernels* causal_conv1d;
+  const CausalConv1dBackward* causal_conv1d_backward;
   const LinearKernels* linear;
   const PlanKernels* plan;
   const PointwiseKernels* pointwise;
   const AttentionKernels* attention;
   const SsdKernels* ssd;
+  const SsdBackward* ssd_backward;
   const GatedConvKernels* gated_conv;
   const SelectiveScanKernels* selective_scan;
   const SelectiveScanBackward* selective_scan_backward;

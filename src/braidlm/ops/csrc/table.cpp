@@ -4,17 +4,34 @@
 namespace braidlm::BRAIDLM_LEVEL {
 
 extern const NormKernels norm_kernels;
+extern const NormBackward norm_backward;
 extern const CausalConv1dKernels causal_conv1d_kernels;
+extern const CausalConv1dBackward causal_conv1d_backward;
 extern const LinearKernels linear_kernels;
 extern const PlanKernels plan_kernels;
 extern const PointwiseKernels pointwise_kernels;
 extern const AttentionKernels attention_kernels;
 extern const SsdKernels ssd_kernels;
+extern const SsdBackward ssd_backward;
 extern const GatedConvKernels gated_conv_kernels;
 extern const SelectiveScanKernels selective_scan_kernels;
 extern const SelectiveScanBackward selective_scan_backward;
 
 extern const Kernels kernels;
-const Kernels kernels = {&norm_kernels, &causal_conv1d_kernels, &linear_kernels, &plan_kernels, &pointwise_kernels, &attention_kernels, &ssd_kernels, &gated_conv_kernels, &selective_scan_kernels, &selective_scan_backward};
+const Kernels kernels = {
+    &norm_kernels,
+    &norm_backward,
+    &causal_conv1d_kernels,
+    &causal_conv1d_backward,
+    &linear_kernels,
+    &plan_kernels,
+    &pointwise_kernels,
+    &attention_kernels,
+    &ssd_kernels,
+    &ssd_backward,
+    &gated_conv_kernels,
+    &selective_scan_kernels,
+    &selective_scan_backward,
+};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

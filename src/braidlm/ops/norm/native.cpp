@@ -2,28 +2,12 @@
 
 #include <cmath>
 
-#include "../csrc/vec.h"
+#include "../csrc/exp2.h"
+#include "../csrc/staging.h"
+#include "rows.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
 namespace {
-
-// Calls body(first lane, lanes) for each vector of [0, width), the last one perhaps cut short.
-template <class Body>
-inline void by_vectors(int64_t width, Body body) {
-  int64_t i = 0;
-  for (; i + kLanes <= width; i += kLanes) body(i, kLanes);
-  if (i < width) body(i, int(width - i));
-}
-
-template <class T>
-inline Floats at(const T* row, int64_t i, int lanes) {
-  return lanes == kLanes ? load(row + i) : load_part(row + i, lanes);
-}
-
-template <class T>
-inline void put(T* row, int64_t i, int lanes, Floats v) {
-  lanes == kLanes ? store(row + i, v) : store_part(row + i, v, lanes);
-}
 
 void rms_norm(const RmsNorm& op, int64_t begin, int64_t end) {
   for (int64_t r = begin; r < end; ++r) {
@@ -44,34 +28,37 @@ void rms_norm(const RmsNorm& op, int64_t begin, int64_t end) {
   }
 }
 
+int64_t scratch(const GatedRmsNorm& op) { return padded(op.width / op.groups, kLanes); }
+
+// `gated` keeps y * silu(gate) of one group until the group's scale is known.
 template <class Y, class G, class Out>
-void gated_row(const GatedRmsNorm& op, const Y* y, const G* gate, Out* out) {
+void gated_row(const GatedRmsNorm& op, const Y* y, const G* gate, Out* out, float* gated) {
   const int64_t part = op.width / op.groups;
   for (int64_t first = 0; first < op.width; first += part) {
     Floats squares = {};
     by_vectors(part, [&](int64_t i, int lanes) {
-      const Floats v = at(y, first + i, lanes) * silu(at(gate, first + i, lanes));
+      const Floats g = at(gate, first + i, lanes), v = at(y, first + i, lanes) * (g * sigmoid(g));
+      store(gated + i, v);
       squares += v * v;
     });
     const float scale = 1 / std::sqrt(sum(squares) / float(part) + op.eps);
     by_vectors(part, [&](int64_t i, int lanes) {
-      const Floats v = at(y, first + i, lanes) * silu(at(gate, first + i, lanes));
-      put(out, first + i, lanes, v * scale * at(op.weight, first + i, lanes));
+      put(out, first + i, lanes, load(gated + i) * scale * at(op.weight, first + i, lanes));
     });
   }
 }
 
-void gated_rms_norm(const GatedRmsNorm& op, int64_t begin, int64_t end) {
+void gated_rms_norm(const GatedRmsNorm& op, int64_t begin, int64_t end, float* gated) {
   for (int64_t r = begin; r < end; ++r)
     with_row(op.y, r, [&](const auto* y) {
       with_row(op.gate, r,
-               [&](const auto* gate) { with_row(op.out, r, [&](auto* out) { gated_row(op, y, gate, out); }); });
+               [&](const auto* gate) { with_row(op.out, r, [&](auto* out) { gated_row(op, y, gate, out, gated); }); });
     });
 }
 
 }  // namespace
 
 extern const NormKernels norm_kernels;
-const NormKernels norm_kernels = {rms_norm, gated_rms_norm};
+const NormKernels norm_kernels = {rms_norm, gated_rms_norm, scratch};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

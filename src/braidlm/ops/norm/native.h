@@ -8,7 +8,7 @@ namespace braidlm {
 struct RmsNorm {
   Table x, out;
   const float* weight;  // [width]
-  int64_t width;
+  int64_t rows, width;
   float eps;
   bool eps_outside_root;
 };
@@ -16,14 +16,38 @@ struct RmsNorm {
 struct GatedRmsNorm {
   Table y, gate, out;
   const float* weight;  // [width]
-  int64_t width, groups;
+  int64_t rows, width, groups;
   float eps;
 };
 
 struct NormKernels {
   // Rows [begin, end).
   void (*rms_norm)(const RmsNorm&, int64_t begin, int64_t end);
-  void (*gated_rms_norm)(const GatedRmsNorm&, int64_t begin, int64_t end);
+  void (*gated_rms_norm)(const GatedRmsNorm&, int64_t begin, int64_t end, float* scratch);
+  // Floats of working memory that `gated_rms_norm` needs.
+  int64_t (*scratch)(const GatedRmsNorm&);
+};
+
+// Rows whose weight gradients are summed together; pieces of this size are summed in their order by the caller.
+inline constexpr int64_t kNormRows = 64;
+
+// Gradients: of what came out, and of what went in (of its dtype). `out` of the norm is not read.
+struct RmsNormGradients {
+  Table dy, dx;
+  float* dweight;  // [pieces, width]
+};
+
+struct GatedRmsNormGradients {
+  Table dout, dy, dgate;
+  float* dweight;  // [pieces, width]
+};
+
+struct NormBackward {
+  // Pieces [begin, end).
+  void (*rms_norm)(const RmsNorm&, const RmsNormGradients&, int64_t begin, int64_t end);
+  void (*gated_rms_norm)(const GatedRmsNorm&, const GatedRmsNormGradients&, int64_t begin, int64_t end, float* scratch);
+  // Floats of working memory that `gated_rms_norm` needs.
+  int64_t (*scratch)(const GatedRmsNorm&);
 };
 
 }  // namespace braidlm
