@@ -22,7 +22,7 @@ from .generate import Token, check_length, generate
 from .memory import keep_freed_memory
 from .model import Logits, Model
 from .ops import Segments, dispatch
-from .ops.threads import one_thread
+from .ops.threads import limit_to_share, one_thread
 from .runtime import pack
 from .runtime.stepwise import Stepwise
 from .sampling import Sampling
@@ -74,6 +74,7 @@ class LanguageModel:
         """`deterministic` is explained at `load`."""
         if network.device.type == "cpu":
             keep_freed_memory()
+            limit_to_share()
         self.network = network
         self.tokenizer = tokenizer
         self.origin = origin

@@ -12,11 +12,11 @@ from braidlm.ops.linear.nearest import pack
 from braidlm.ops.linear.packed import FORMS, PackedWeight, nibbles
 from tests.ops.levels import LEVELS, at_level
 from tests.ops.test_carried import close
+from tests.tolerances import RELATIVE_OP, RELATIVE_ROUNDED
 
 pytestmark = pytest.mark.skipif(native_loader.why_not() is not None, reason="the extension is not built")
 
-# Relative to the largest number; in bfloat16 each product is rounded once.
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
+TOLERANCE = {torch.float32: RELATIVE_OP[torch.float32], torch.bfloat16: 2 * RELATIVE_ROUNDED[torch.bfloat16]}
 DTYPES = list(TOLERANCE)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from braidlm import ops
-from braidlm.ops import dispatch, native_loader
+from braidlm.ops import dispatch, native_loader, threads
 
 pytestmark = pytest.mark.skipif(native_loader.why_not() is not None, reason="the extension is not built")
 
@@ -37,6 +37,37 @@ def test_a_forked_child_computes() -> None:
             same = torch.equal(ops.rms_norm(x, weight, 1e-5, eps_outside_root=False, dtype=torch.float32), expected)
             os._exit(0 if same else 1)
     assert _ended(child) == 0
+
+
+@pytest.mark.parametrize(
+    ("written", "chosen", "expected"),
+    [
+        ("150000 100000\n", None, 2),
+        ("50000 100000\n", None, 1),
+        ("max 100000\n", None, 3),
+        ("900000 100000\n", None, 3),
+        ("50000 100000\n", "3", 3),
+        ("nonsense\n", None, 3),
+        (None, None, 3),
+    ],
+)
+def test_the_containers_share(
+    written: str | None, chosen: str | None, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: quota over period, rounded up; never more threads than before; a number of the user's stays."""
+    file, before = tmp_path / "cpu.max", torch.get_num_threads()
+    if written is not None:
+        file.write_text(written)
+    if chosen is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", chosen)
+    try:
+        torch.set_num_threads(3)
+        threads.limit_to_share.__wrapped__(file)
+        assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)
 
 
 def _ended(child: int) -> int:

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from ..api import LanguageModel
 from ..loading import load
 from ..ops import dispatch
+from ..ops.threads import limit_to_share
 
 _WIDE = 10_000
 
@@ -89,6 +90,7 @@ def load_model(
     deterministic: bool = False,
 ) -> LanguageModel:
     """`loading.load` with a progress bar, on a given number of threads."""
+    limit_to_share()
     if threads is not None:
         torch.set_num_threads(threads)
     with progress(f"loading {Path(name).name}") as step:

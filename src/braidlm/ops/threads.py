@@ -4,6 +4,7 @@ torch takes its number from OMP_NUM_THREADS or counts processors; it does not se
 may be limited to the time of fewer of them (cgroup quotas).
 """
 
+import functools
 import math
 import os
 from collections.abc import Iterator
@@ -31,8 +32,9 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@functools.cache
 def limit_to_share(cpu_max: Path = _CPU_MAX) -> None:
-    """Lowers torch's number of threads to the container's share, unless the user chose one (OMP_NUM_THREADS)."""
+    """Once: lowers torch's number of threads to the container's share, unless the user chose one (OMP_NUM_THREADS)."""
     share = _share(cpu_max)
     if "OMP_NUM_THREADS" not in os.environ and share is not None and share < torch.get_num_threads():
         torch.set_num_threads(share)

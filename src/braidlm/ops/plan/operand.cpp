@@ -52,7 +52,8 @@ constexpr float kMost = 32512.0f;
 void byte_pairs(const int16_t* shorts, int64_t padded, bool four, int8_t* high, int8_t* low) {
   typedef int16_t Numbers __attribute__((vector_size(32)));
   typedef int8_t Bytes __attribute__((vector_size(16)));
-  for (int64_t i = 0; i < padded; i += 16) {
+  // Whole blocks of 128: what a row has beyond them is never read, and int4's order would leave the row.
+  for (int64_t i = 0; i < padded / 128 * 128; i += 16) {
     const int64_t block = i / 128 * 128, group = i / 32 % 4, half = i / 16 % 2;
     const int64_t to = four ? block + half * 64 + group * 16 : i;
     const Numbers whole = load_as<Numbers>(shorts + i), rounded = (whole + int16_t(128)) >> 8;
