@@ -24,9 +24,9 @@ def test_prompt() -> None:
     assert prefill_floor(dense(tied=True), 4, RATES) == pytest.approx(products / 10 + own / 100)
 
 
-@pytest.mark.parametrize(("precision", "size"), [("f32", 4), ("bf16", 2), ("int8", 1), ("int4", 0.5)])
+@pytest.mark.parametrize(("precision", "size"), [("f32", 4), ("bf16", 2), ("int8", 1.0625), ("int4", 0.5625)])
 def test_weights_of_a_token(precision: str, size: float) -> None:
-    """Oracle: counted by hand; norms are float32, an embedding that is not the head gives one row of 8."""
+    """Oracle: by hand; norms are float32, 32 weights share a scale, an embedding that is no head gives one row."""
     assert weight_traffic(dense(), 1, precision) == pytest.approx((576 + 80 + 8) * size + 24 * 4)
     assert weight_traffic(dense(tied=True), 1, precision) == pytest.approx((576 + 80) * size + 24 * 4)
 
