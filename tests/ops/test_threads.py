@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -37,6 +39,28 @@ def test_a_forked_child_computes() -> None:
             same = torch.equal(ops.rms_norm(x, weight, 1e-5, eps_outside_root=False, dtype=torch.float32), expected)
             os._exit(0 if same else 1)
     assert _ended(child) == 0
+
+
+FORK_FIRST = """
+import os
+import torch
+torch.randn(512, 512) @ torch.randn(512, 512)  # torch's threads are there
+torch.randn(1 << 20).exp()
+from braidlm import ops
+from braidlm.ops import native_loader
+native_loader.extension()
+x, weight = torch.ones(512, 64), torch.ones(64)
+if os.fork() == 0:
+    ops.rms_norm(x, weight, 1e-5, eps_outside_root=False, dtype=torch.float32)
+    os._exit(3)
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def test_a_child_forked_before_any_kernel_computes() -> None:
+    """Oracle: the child ends, though its parent's torch has used threads that it does not have."""
+    done = subprocess.run([sys.executable, "-c", FORK_FIRST], capture_output=True, text=True, timeout=10 * WAIT)
+    assert done.stdout.strip() == "3"
 
 
 @pytest.mark.parametrize(

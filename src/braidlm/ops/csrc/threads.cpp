@@ -139,6 +139,7 @@ bool share_threads(const std::string& library) {
   found.size = reinterpret_cast<decltype(found.size)>(dlsym(loaded, "omp_get_num_threads"));
   found.member = reinterpret_cast<decltype(found.member)>(dlsym(loaded, "omp_get_thread_num"));
   dlclose(loaded);
+  prepare();  // a child that is forked before any kernel ran must not wait for torch's threads either
   if (found.found()) open_mp = found;
   return found.found();
 }

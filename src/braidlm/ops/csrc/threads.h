@@ -34,7 +34,8 @@ class Team {
 bool share_threads(const std::string& library);
 
 // Runs `body(team, member)` for members 0 .. threads-1, of which the caller is member 0. Calls from
-// several threads take turns; a call from inside a body would wait forever and is not made.
+// several threads run beside each other on OpenMP's threads, and take turns on the pool's, where a
+// call from inside a body would wait forever; none is made.
 void run_team(int threads, const std::function<void(Team&, int)>& body);
 
 // Runs `body(begin, end)` over pieces of [0, items), each a multiple of `grain` long but for the last.
