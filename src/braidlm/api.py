@@ -22,7 +22,7 @@ from .generate import Token, check_length, generate
 from .memory import keep_freed_memory
 from .model import Logits, Model
 from .ops import Segments, dispatch
-from .ops.threads import limit_to_share, one_thread
+from .ops.threads import limit_to_share, on_threads
 from .runtime import pack
 from .runtime.stepwise import Stepwise
 from .sampling import Sampling
@@ -102,7 +102,8 @@ class LanguageModel:
         if not is_whole(batch) or batch < 1:
             raise InputError(f"batch is {batch!r}, but must be a whole number from 1")
         if self.deterministic:
-            with one_thread():  # a learned prefix is run by torch
+            # A learned prefix is run by torch, whose numbers may depend on how many threads there are.
+            with on_threads(1):
                 return self.network.new_state(batch, kv_dtype)
         return self.network.new_state(batch, kv_dtype)
 

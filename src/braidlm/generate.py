@@ -215,8 +215,7 @@ class _NativeSteps:
     def __init__(self, model: Model, state: State) -> None:
         self._state = state
         self._decoder = decode.Decoder(model, state.precision, len(state))
-        for slot, row in enumerate(state.rows):
-            self._decoder.put(slot, row)
+        self._decoder.put_all(state)
 
     def step(self, ids: Tensor, rows: list[int]) -> Tensor:
         """One token for each of `rows`; logits [len(rows), V]."""
@@ -224,8 +223,7 @@ class _NativeSteps:
 
     def close(self) -> None:
         """Brings the state up to date."""
-        for slot in range(len(self._state)):
-            self._state.put(slot, self._decoder.take(slot))
+        self._decoder.take_all(self._state)
 
 
 def prefill(run: Run, prompts: Sequence[Sequence[int]], state: State) -> Tensor:

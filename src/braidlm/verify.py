@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .api import LanguageModel
 from .errors import InputError
+from .ops.threads import count, on_threads
 from .sampling import check_seed
 from .spec import Moe
 from .state import Precision, State
@@ -120,12 +121,8 @@ def _reloaded(model: LanguageModel, ids: Tensor, kv_dtype: str | None) -> Tensor
 
 def _on_other_threads(model: LanguageModel, ids: Tensor, kv_dtype: str | None) -> Tensor:
     """One thread, or two where one is usual."""
-    usual = torch.get_num_threads()
-    torch.set_num_threads(2 if usual == 1 else 1)
-    try:
+    with on_threads(2 if count() == 1 else 1):
         return _run(model, ids, [len(ids)], kv_dtype)
-    finally:
-        torch.set_num_threads(usual)
 
 
 def _marked(model: LanguageModel, ids: Tensor, kv_dtype: str | None) -> Tensor:

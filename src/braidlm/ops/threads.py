@@ -22,10 +22,10 @@ def count() -> int:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Runs everything within on one thread, so that its numbers do not depend on how many there are."""
+def on_threads(threads: int) -> Iterator[None]:
+    """Runs everything within on so many threads."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     try:
         yield
     finally:

@@ -37,12 +37,12 @@ def settle(model: Model) -> None:
     # Files that were read stay in the system's cache for a while: only memory that is free anyway is taken.
     if not moving or not _offered() or 2 * sum(t.nbytes for t in moving) > available_memory():
         return
-    for alike in ([t for t in moving if t.nbytes >= _SMALL], [t for t in moving if t.nbytes < _SMALL]):
-        while alike:
-            piece = [alike.pop(0)]
-            while alike and sum(map(_room, piece)) + _room(alike[0]) <= _PIECE:
-                piece.append(alike.pop(0))
-            with model.moving_weights():
+    with model.moving_weights():
+        for alike in ([t for t in moving if t.nbytes >= _SMALL], [t for t in moving if t.nbytes < _SMALL]):
+            while alike:
+                piece = [alike.pop(0)]
+                while alike and sum(map(_room, piece)) + _room(alike[0]) <= _PIECE:
+                    piece.append(alike.pop(0))
                 known.append(_move(piece))
 
 

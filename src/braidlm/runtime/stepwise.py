@@ -42,8 +42,7 @@ class Stepwise:
         if taps:
             raise InputError("hidden states cannot be tapped in deterministic runs")
         decoder = Decoder(self._model, state.precision, len(state))
-        for slot, row in enumerate(state.rows):
-            decoder.put(slot, row)
+        decoder.put_all(state)
         marks = [segments.marks_of(slot) for slot in range(len(state))]
         marked = [state.take([slot] * len(wanted)) for slot, wanted in enumerate(marks)]
         made = torch.empty(segments.total if logits else 0, self._model.spec.vocab)
@@ -57,8 +56,7 @@ class Stepwise:
                 if offset + 1 in marks[slot]:
                     marked[slot].put(marks[slot].index(offset + 1), decoder.take(slot))
         after = state.fork()
-        for slot in range(len(state)):
-            after.put(slot, decoder.take(slot))
+        decoder.take_all(after)
         if logits == "last":
             made = made[[end - 1 for end, length in zip(segments.starts[1:], segments.lengths, strict=True) if length]]
         return Output(made if logits else None, {}, after, tuple(marked))

@@ -13,6 +13,10 @@ namespace braidlm {
 
 namespace nb = nanobind;
 
+inline void require(bool fine, const std::string& message) {
+  if (!fine) throw std::invalid_argument(message);
+}
+
 // A contiguous tensor in CPU memory.
 using Array = nb::ndarray<nb::c_contig, nb::device::cpu>;
 

@@ -138,6 +138,11 @@ inline Words widen(const uint8_t* from) {
 #endif
 }
 
+// Signed bytes: their sign bits are carried up by shifting left and back.
+inline Floats widen_signed(const uint8_t* from) {
+  return __builtin_convertvector(bits_as<Ints>(widen(from)) << 24 >> 24, Floats);
+}
+
 // The numbers whose e4m3 bits these are. In a float's place their exponent is too small by 120; the
 // subnormal ones, multiples of 2^-9, would be subnormal floats there, which are slow.
 inline Floats widen_e4m3(Words bits) {
@@ -145,6 +150,15 @@ inline Floats widen_e4m3(Words bits) {
   const Words normal = (magnitude << 20) + (120u << 23);
   const Floats small = __builtin_convertvector(bits_as<Ints>(magnitude), Floats) * 0x1p-9f;
   return bits_as<Floats>((bits & 0x80u) << 24 | (magnitude < 8u ? bits_as<Words>(small) : normal));
+}
+
+inline Floats load_e4m3(const uint8_t* from) { return widen_e4m3(widen(from)); }
+
+// The first `count` lanes; the others are zero.
+inline Floats load_e4m3_part(const uint8_t* from, int count) {
+  uint8_t bytes[kLanes] = {};
+  std::memcpy(bytes, from, count);
+  return load_e4m3(bytes);
 }
 
 inline void store(float* to, Floats v) { std::memcpy(to, &v, sizeof v); }

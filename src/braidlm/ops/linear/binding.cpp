@@ -14,10 +14,6 @@ namespace {
 // Rows that one thread takes at least.
 constexpr int64_t kRows = 8;
 
-void require(bool fine, const std::string& message) {
-  if (!fine) throw std::invalid_argument(message);
-}
-
 Form form_of(const std::string& name) {
   static const char* const names[] = {"float32", "bfloat16", "fp8", "int8", "int4"};
   for (int i = 0; i < 5; ++i)

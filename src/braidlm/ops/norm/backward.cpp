@@ -3,9 +3,9 @@
 #include <cmath>
 
 #include "../csrc/exp2.h"
+#include "../csrc/lanes.h"
 #include "../csrc/staging.h"
 #include "native.h"
-#include "rows.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
 namespace {
@@ -18,20 +18,20 @@ int64_t rows_end(int64_t piece, int64_t rows) {
 template <class X, class Y>
 void plain_row(const RmsNorm& op, const X* x, const Y* dy, X* dx, float* dweight) {
   Floats squares = {}, dots = {};
-  by_vectors(op.width, [&](int64_t i, int lanes) {
-    const Floats v = at(x, i, lanes);
+  by_vectors(0, op.width, [&](int64_t i, int lanes) {
+    const Floats v = at(x + i, lanes);
     squares += v * v;
-    dots += v * at(dy, i, lanes) * at(op.weight, i, lanes);
+    dots += v * at(dy + i, lanes) * at(op.weight + i, lanes);
   });
   const float size = float(op.width), mean = sum(squares) / size, root = std::sqrt(mean);
   const float scale = op.eps_outside_root ? 1 / (root + op.eps) : 1 / std::sqrt(mean + op.eps);
   // At zero the root has no derivative; zero is one of its slopes there, and what autograd takes.
   const float slope = op.eps_outside_root ? (root > 0 ? scale * scale / root : 0) : scale * scale * scale;
   const float back = sum(dots) / size * slope;
-  by_vectors(op.width, [&](int64_t i, int lanes) {
-    const Floats v = at(x, i, lanes), scaled = at(dy, i, lanes) * scale;
-    put(dx, i, lanes, scaled * at(op.weight, i, lanes) - v * back);
-    put(dweight, i, lanes, at(dweight, i, lanes) + scaled * v);
+  by_vectors(0, op.width, [&](int64_t i, int lanes) {
+    const Floats v = at(x + i, lanes), scaled = at(dy + i, lanes) * scale;
+    put(dx + i, lanes, scaled * at(op.weight + i, lanes) - v * back);
+    put(dweight + i, lanes, at(dweight + i, lanes) + scaled * v);
   });
 }
 
@@ -59,22 +59,22 @@ void gated_row(const GatedRmsNorm& op, const Y* y, const G* gate, const Out* dou
   float* const slopes = gated + padded(part, kLanes);
   for (int64_t first = 0; first < op.width; first += part) {
     Floats squares = {}, dots = {};
-    by_vectors(part, [&](int64_t i, int lanes) {
-      const Floats g = at(gate, first + i, lanes), slope = sigmoid(g), v = at(y, first + i, lanes) * (g * slope);
+    by_vectors(0, part, [&](int64_t i, int lanes) {
+      const Floats g = at(gate + first + i, lanes), slope = sigmoid(g), v = at(y + first + i, lanes) * (g * slope);
       store(gated + i, v);
       store(slopes + i, slope);
       squares += v * v;
-      dots += v * at(dout, first + i, lanes) * at(op.weight, first + i, lanes);
+      dots += v * at(dout + first + i, lanes) * at(op.weight + first + i, lanes);
     });
     const float scale = 1 / std::sqrt(sum(squares) / float(part) + op.eps);
     const float back = sum(dots) / float(part) * scale * scale * scale;
-    by_vectors(part, [&](int64_t i, int lanes) {
-      const Floats g = at(gate, first + i, lanes), slope = load(slopes + i), v = load(gated + i);
-      const Floats scaled = at(dout, first + i, lanes) * scale;
-      const Floats dv = scaled * at(op.weight, first + i, lanes) - v * back;
-      put(dgate, first + i, lanes, dv * at(y, first + i, lanes) * slope * (1.0f + g * (1.0f - slope)));
-      put(dy, first + i, lanes, dv * (g * slope));
-      put(dweight, first + i, lanes, at(dweight, first + i, lanes) + scaled * v);
+    by_vectors(0, part, [&](int64_t i, int lanes) {
+      const Floats g = at(gate + first + i, lanes), slope = load(slopes + i), v = load(gated + i);
+      const Floats scaled = at(dout + first + i, lanes) * scale;
+      const Floats dv = scaled * at(op.weight + first + i, lanes) - v * back;
+      put(dgate + first + i, lanes, dv * at(y + first + i, lanes) * slope * (1.0f + g * (1.0f - slope)));
+      put(dy + first + i, lanes, dv * (g * slope));
+      put(dweight + first + i, lanes, at(dweight + first + i, lanes) + scaled * v);
     });
   }
 }

@@ -3,8 +3,8 @@
 #include <cmath>
 
 #include "../csrc/exp2.h"
+#include "../csrc/lanes.h"
 #include "../csrc/staging.h"
-#include "rows.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
 namespace {
@@ -13,15 +13,15 @@ void rms_norm(const RmsNorm& op, int64_t begin, int64_t end) {
   for (int64_t r = begin; r < end; ++r) {
     with_row(op.x, r, [&](const auto* x) {
       Floats squares = {};
-      by_vectors(op.width, [&](int64_t i, int lanes) {
-        const Floats v = at(x, i, lanes);
+      by_vectors(0, op.width, [&](int64_t i, int lanes) {
+        const Floats v = at(x + i, lanes);
         squares += v * v;
       });
       const float mean = sum(squares) / float(op.width);
       const float scale = op.eps_outside_root ? 1 / (std::sqrt(mean) + op.eps) : 1 / std::sqrt(mean + op.eps);
       with_row(op.out, r, [&](auto* out) {
-        by_vectors(op.width, [&](int64_t i, int lanes) {
-          put(out, i, lanes, at(x, i, lanes) * scale * at(op.weight, i, lanes));
+        by_vectors(0, op.width, [&](int64_t i, int lanes) {
+          put(out + i, lanes, at(x + i, lanes) * scale * at(op.weight + i, lanes));
         });
       });
     });
@@ -36,14 +36,14 @@ void gated_row(const GatedRmsNorm& op, const Y* y, const G* gate, Out* out, floa
   const int64_t part = op.width / op.groups;
   for (int64_t first = 0; first < op.width; first += part) {
     Floats squares = {};
-    by_vectors(part, [&](int64_t i, int lanes) {
-      const Floats g = at(gate, first + i, lanes), v = at(y, first + i, lanes) * (g * sigmoid(g));
+    by_vectors(0, part, [&](int64_t i, int lanes) {
+      const Floats g = at(gate + first + i, lanes), v = at(y + first + i, lanes) * (g * sigmoid(g));
       store(gated + i, v);
       squares += v * v;
     });
     const float scale = 1 / std::sqrt(sum(squares) / float(part) + op.eps);
-    by_vectors(part, [&](int64_t i, int lanes) {
-      put(out, first + i, lanes, load(gated + i) * scale * at(op.weight, first + i, lanes));
+    by_vectors(0, part, [&](int64_t i, int lanes) {
+      put(out + first + i, lanes, load(gated + i) * scale * at(op.weight + first + i, lanes));
     });
   }
 }

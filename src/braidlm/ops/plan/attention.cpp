@@ -19,12 +19,8 @@ inline Floats stored(const void* data, int64_t i) {
   if constexpr (F == KvFormat::kFloat) return load(static_cast<const float*>(data) + i);
   if constexpr (F == KvFormat::kBFloat16) return load(static_cast<const BFloat16*>(data) + i);
   if constexpr (F == KvFormat::kHalf) return load(static_cast<const Half*>(data) + i);
-  if constexpr (F == KvFormat::kFp8) return widen_e4m3(widen(static_cast<const uint8_t*>(data) + i));
-  if constexpr (F == KvFormat::kInt8) {
-    // Sign bits are carried up by shifting left and back.
-    const Ints wide = bits_as<Ints>(widen(static_cast<const uint8_t*>(data) + i));
-    return __builtin_convertvector(wide << 24 >> 24, Floats);
-  }
+  if constexpr (F == KvFormat::kFp8) return load_e4m3(static_cast<const uint8_t*>(data) + i);
+  if constexpr (F == KvFormat::kInt8) return widen_signed(static_cast<const uint8_t*>(data) + i);
 }
 
 // Its first `count` numbers; the others are zero.

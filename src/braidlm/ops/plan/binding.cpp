@@ -12,10 +12,6 @@ namespace {
 
 using MaybeArray = std::optional<Array>;
 
-void require(bool fine, const char* message) {
-  if (!fine) throw std::invalid_argument(message);
-}
-
 // An input with the tensors that it reads.
 struct HeldInput {
   Input input;

@@ -3,13 +3,6 @@
 #include <algorithm>
 
 namespace braidlm {
-namespace {
-
-void require(bool fine, const std::string& message) {
-  if (!fine) throw std::invalid_argument(message);
-}
-
-}  // namespace
 
 Place Plan::place(int64_t width) {
   require(width > 0, "a place must have a width");

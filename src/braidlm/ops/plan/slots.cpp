@@ -7,10 +7,6 @@
 namespace braidlm {
 namespace {
 
-void require(bool fine, const std::string& message) {
-  if (!fine) throw std::invalid_argument(message);
-}
-
 const nb::dlpack::dtype kPageDtypes[] = {nb::dtype<float>(),
                                          kBFloat16,
                                          {uint8_t(nb::dlpack::dtype_code::Float), 16, 1},

@@ -23,12 +23,8 @@ struct BFloat16Weights {
 
 struct Fp8Weights {
   const uint8_t* row;
-  Floats at(int64_t k) const { return widen_e4m3(widen(row + k)); }
-  Floats part(int64_t k, int count) const {
-    uint8_t bytes[kLanes] = {};
-    std::memcpy(bytes, row + k, count);
-    return widen_e4m3(widen(bytes));
-  }
+  Floats at(int64_t k) const { return load_e4m3(row + k); }
+  Floats part(int64_t k, int count) const { return load_e4m3_part(row + k, count); }
 };
 
 template <int O, int R, class Weights>

@@ -1,6 +1,7 @@
 // The operations of a pass, each run by every member of a team on its share. Per level.
 #pragma once
 
+#include "../csrc/lanes.h"
 #include "operand.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
@@ -42,21 +43,12 @@ inline void emit(const Output& output, const Pass& pass, int b, int64_t o, float
   }
 }
 
-// body(first, lanes) over vectors of a range, the last one perhaps cut short.
+// body(first, lanes) over vectors of a range, the last one perhaps cut short. One piece of code for
+// both, since where a range is cut depends on the number of threads and no number may.
 template <class Body>
 inline void by_vectors(Range range, Body body) {
   for (int64_t i = range.begin; i < range.end; i += kLanes)
     body(i, int(range.end - i < kLanes ? range.end - i : kLanes));
-}
-
-template <class T>
-inline Floats at(const T* from, int lanes) {
-  return lanes == kLanes ? load(from) : load_part(from, lanes);
-}
-
-template <class T>
-inline void put(T* to, int lanes, Floats v) {
-  lanes == kLanes ? store(to, v) : store_part(to, v, lanes);
 }
 
 }  // namespace braidlm::BRAIDLM_LEVEL

@@ -9,15 +9,15 @@
 // start and to its end, and whole is that of all of it.
 //
 // Legend: Q = tokens of a chunk, N = states, P = channels of a head, all padded to whole tiles.
-#include "../csrc/exp2.h"
 #include "../csrc/product.h"
 #include "../csrc/staging.h"
+#include "decays.h"
 #include "native.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
 namespace {
 
-constexpr int64_t kChunk = 64, kHeads = kSsdGradientHeads;
+constexpr int64_t kHeads = kSsdGradientHeads;
 static_assert(kHeads <= kLanes && kChunk % kTileColumns == 0 && kTileColumns % kTileRows == 0);
 
 struct Sizes {
@@ -100,34 +100,6 @@ void lower(const float* left, int64_t width, const float* right, int64_t inner, 
     }
 }
 
-// One head's decays within a chunk.
-struct Decays {
-  alignas(64) float step[kChunk];   // of each token
-  alignas(64) float start[kChunk];  // from the chunk's start to each token
-  alignas(64) float end[kChunk];    // from each token to the chunk's end
-  alignas(64) float dt[kChunk];
-  float whole;
-};
-
-void fill(Decays& decays, const float* dt, float a, int64_t tokens) {
-  const double rate = double(a) * kLog2E;
-  // Sums in double: where time steps differ by orders of magnitude, the difference of two sums of
-  // floats has lost the small ones.
-  double sums[kChunk], sum = 0;
-  for (int64_t t = 0; t < tokens; ++t) {
-    decays.dt[t] = dt[t * kLanes];
-    decays.step[t] = float(decays.dt[t] * rate);
-    sum += decays.dt[t] * rate;
-    sums[t] = sum;
-    decays.start[t] = float(sum);
-  }
-  for (int64_t t = 0; t < tokens; ++t) decays.end[t] = float(sum - sums[t]);
-  for (int64_t t = tokens; t < kChunk; ++t) decays.dt[t] = decays.step[t] = decays.start[t] = decays.end[t] = 0;
-  for (int64_t t = 0; t < kChunk; t += kLanes)
-    for (float* of : {decays.step, decays.start, decays.end}) store(of + t, exp2(load(of + t)));
-  decays.whole = exp2(float(sum));
-}
-
 // to = from with each token's numbers times one of its own.
 void weigh(const float* from, const float* weights, int64_t tokens, int64_t width, float* to) {
   for (int64_t t = 0; t < padded(tokens, kTileColumns); ++t)
@@ -153,8 +125,8 @@ void advance(const Ssd& op, const Tiles& tiles, const Chunk& chunk, const float*
   read(op.dt, chunk.times(), tiles.dt, kLanes);
   for (int64_t k = 0; k < chunk.heads; ++k, border += size.state(), next += size.state()) {
     Decays decays;
-    fill(decays, tiles.dt + k, op.a[chunk.first + k], chunk.tokens);
-    for (int64_t t = 0; t < kChunk; ++t) decays.end[t] *= decays.dt[t];
+    fill(decays, tiles.dt + k, kLanes, op.a[chunk.first + k], chunk.tokens);
+    weigh_end(decays);
     read_padded(op.x, chunk.head(op, k), tiles.x, size.p);
     weigh(tiles.x, decays.end, chunk.tokens, size.p, tiles.x_end);
     carry(size, decays.whole, border, tiles.x_end, tiles.b, chunk.tokens, next);
@@ -278,7 +250,7 @@ void head_of_chunk(const Ssd& op, const SsdGradients& grad, const Tiles& tiles, 
   const Part part = chunk.head(op, k);
   float* const dh = tiles.dh + k * size.state();
   Decays decays;
-  fill(decays, tiles.dt + k, op.a[head], chunk.tokens);
+  fill(decays, tiles.dt + k, kLanes, op.a[head], chunk.tokens);
   read_padded(op.x, part, tiles.x, size.p);
   read_padded(grad.dy, part, tiles.dy, size.p);
   weigh(tiles.x, decays.end, chunk.tokens, size.p, tiles.x_end);

@@ -2,16 +2,15 @@
 // they share a chunk's B, C and C B^T; everything that a chunk needs stays in the caches.
 //
 // Legend: Q = tokens of a chunk, N = states, P = channels of a head, all padded to whole tiles.
+#include "decays.h"
 #include "native.h"
 
-#include "../csrc/exp2.h"
 #include "../csrc/product.h"
 #include "../csrc/staging.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
 namespace {
 
-constexpr int64_t kChunk = 64;
 // Heads that run together at most: their states share the second-level cache.
 constexpr int64_t kHeads = 16;
 // Rows shorter than this go token by token: turning the states around would cost more than it saves.
@@ -94,38 +93,6 @@ void shared(const Ssd& op, const Tiles& tiles, const Chunk& chunk) {
     }
 }
 
-// One head's decays within a chunk.
-struct Decays {
-  alignas(64) float step[kChunk];   // of each token
-  alignas(64) float start[kChunk];  // from the chunk's start to each token
-  alignas(64) float end[kChunk];    // from each token to the chunk's end, times dt
-  alignas(64) float dt[kChunk];
-  float whole;
-};
-
-void fill(Decays& decays, const float* dt, float a, int64_t tokens) {
-  const double rate = double(a) * kLog2E;
-  // Sums in double: where time steps differ by orders of magnitude, the difference of two sums of
-  // floats has lost the small ones.
-  double sums[kChunk], sum = 0;
-  for (int64_t t = 0; t < tokens; ++t) {
-    decays.dt[t] = dt[t * kHeads];
-    decays.step[t] = float(decays.dt[t] * rate);
-    sum += decays.dt[t] * rate;
-    sums[t] = sum;
-    decays.start[t] = float(sum);
-  }
-  for (int64_t t = 0; t < tokens; ++t) decays.end[t] = float(sum - sums[t]);
-  for (int64_t t = tokens; t < kChunk; ++t)
-    decays.dt[t] = decays.step[t] = decays.start[t] = decays.end[t] = 0;
-  for (int64_t t = 0; t < kChunk; t += kLanes) {
-    store(decays.step + t, exp2(load(decays.step + t)));
-    store(decays.start + t, exp2(load(decays.start + t)));
-    store(decays.end + t, exp2(load(decays.end + t)) * load(decays.dt + t));
-  }
-  decays.whole = exp2(float(sum));
-}
-
 // mixing(t, s) = score(t, s) dt_s exp(A (dt_{s+1} + ... + dt_t)) for s <= t, else zero. A row's
 // decays are the row's before times one more step: products, of which none is ever divided by.
 void mix(const Tiles& tiles, const Decays& decays, int64_t tokens) {
@@ -145,7 +112,8 @@ void head_of_chunk(const Ssd& op, const Tiles& tiles, const Chunk& chunk, int64_
   const Part part = {chunk.row, chunk.token, chunk.tokens, head * op.head_dim, op.head_dim};
   float* h = tiles.h + k * size.n * size.p;
   Decays decays;
-  fill(decays, tiles.dt + k, op.a[head], chunk.tokens);
+  fill(decays, tiles.dt + k, kHeads, op.a[head], chunk.tokens);
+  weigh_end(decays);
   read_padded(op.x, part, tiles.x, size.p);
   for (int64_t s = 0; s < chunk.tokens; ++s)
     for (int64_t p = s * size.p; p < (s + 1) * size.p; p += kLanes)

@@ -1,13 +1,16 @@
 """The chunked form in small matrix products that stay in the caches, in C++; backward too."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ..native_loader import extension, takes
 from ..segments import Carried, Segments, over_rows
 from ..strides import channels_together
 from ..threads import count
-from . import gradients, reference
+from . import reference
 
 
 def ssd(
@@ -26,16 +29,34 @@ def ssd(
         return reference.ssd(*tensors, segments)
     a, d, groups = a_H.float().contiguous(), d_H.float().contiguous(), b_TGN.shape[1]
 
-    def scan(
-        x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, before: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        y, after = torch.empty(x.shape), torch.empty(before.shape)
-        extension().ssd(x, dt, a, b, c, d, before, y, after, groups, count())
-        return y, after
-
     def step(x: Tensor, dt: Tensor, b: Tensor, c: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        return gradients.recorded(scan, groups, x, dt, a, b, c, d, before.contiguous())
+        return _Scan.apply(groups, x, dt, a, b, c, d, before.contiguous())
 
     inputs = [channels_together(t) for t in (x_THP, dt_TH, b_TGN, c_TGN)]
     y_T, state_R, marked = over_rows(step, inputs, state_RHPN, segments)
     return Carried(y_T.view(x_THP.shape), state_R, marked)
+
+
+class _Scan(torch.autograd.Function):
+    """Dense rows (x, dt [R, L, ...], a, b, c, d, states before): outputs and the states after."""
+
+    @staticmethod
+    def forward(ctx: Any, groups: int, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(*inputs)
+        ctx.groups = groups
+        y, after = torch.empty(inputs[0].shape), torch.empty(inputs[-1].shape)
+        extension().ssd(*(t.detach() for t in inputs), y, after, groups, count())
+        return y, after
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor, dafter: Tensor) -> tuple[Tensor | None, ...]:
+        inputs = ctx.saved_tensors
+        x, dt, a, b, c, d, before = inputs
+        by_group = (len(x), ctx.groups, x.shape[1], before.shape[3])
+        dx, ddt, dbefore = (torch.empty(t.shape) for t in (x, dt, before))
+        da, dd, db, dc = torch.empty(a.shape), torch.empty(d.shape), torch.empty(by_group), torch.empty(by_group)
+        given = (*(t.detach() for t in inputs), dy.contiguous(), dafter.contiguous())
+        extension().ssd_backward(*given, dx, ddt, da, db, dc, dd, dbefore, ctx.groups, count())
+        db, dc = (t.transpose(1, 2).flatten(2) for t in (db, dc))
+        return None, dx.to(x.dtype), ddt.to(dt.dtype), da, db.to(b.dtype), dc.to(c.dtype), dd, dbefore
