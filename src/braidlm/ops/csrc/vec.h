@@ -33,7 +33,7 @@ typedef uint16_t Shorts __attribute__((vector_size(2 * kLanes)));
 // body(0) ... body(N - 1) with constant arguments, so that small arrays of vectors indexed by them
 // stay in registers: loops are unrolled too late for that.
 template <class Body, int... I>
-[[gnu::always_inline]] inline void unrolled(Body body, std::integer_sequence<int, I...>) {
+[[gnu::always_inline]] inline void unrolled([[maybe_unused]] Body body, std::integer_sequence<int, I...>) {
   (body(std::integral_constant<int, I>{}), ...);
 }
 template <int N, class Body>
@@ -206,6 +206,25 @@ inline float sum(Floats v) {
   const auto four = v;
 #endif
   return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
+// The sums of four vectors, each as `sum` has it to the bit.
+inline void sum_four(const Floats& a, const Floats& b, const Floats& c, const Floats& d, float* to) {
+#if defined(__AVX512F__)
+  const auto halves = [](Floats x, Floats y) {
+    return __builtin_shufflevector(x, y, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+           __builtin_shufflevector(x, y, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+  };
+  const Floats first = halves(a, b), second = halves(c, d);
+  const Floats fours = __builtin_shufflevector(first, second, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+                       __builtin_shufflevector(first, second, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+  const Floats pairs = fours + __builtin_shufflevector(fours, fours, 2, 3, 2, 3, 6, 7, 6, 7, 10, 11, 10, 11, 14, 15, 14, 15);
+  const Floats ones = pairs + __builtin_shufflevector(pairs, pairs, 1, 1, 1, 1, 5, 5, 5, 5, 9, 9, 9, 9, 13, 13, 13, 13);
+  const auto four = __builtin_shufflevector(ones, ones, 0, 4, 8, 12);
+  std::memcpy(to, &four, sizeof four);
+#else
+  to[0] = sum(a), to[1] = sum(b), to[2] = sum(c), to[3] = sum(d);
+#endif
 }
 
 inline float max(Floats v) {

@@ -96,14 +96,13 @@ void gated_halves(const Experts& op, const Member& me, Space& space) {
     const Matrix weight = expert(op.gate_up, e);
     const Operand x = gather(inputs, chosen.rows, chosen.count, space.gathered);
     const auto place = [&](int j) { return me.pass.row(chosen.rows[j]) + op.hidden + chosen.places[j] * hidden; };
-    products(weight, x, chosen.count, range, [&](int64_t o, int wide, int r, int high, auto& values) {
-      for (int i = 0; i < wide; ++i)
-        for (int j = 0; j < high; ++j) place(r + j)[o + i] = silu(values[i][j]);
+    products(weight, x, chosen.count, range, [&](int64_t o, int lanes, int r, Floats values) {
+      store_part(place(r) + o, silu(values), lanes);
     });
     const Range upper = {hidden + range.begin, hidden + range.end};
-    products(weight, x, chosen.count, upper, [&](int64_t o, int wide, int r, int high, auto& values) {
-      for (int i = 0; i < wide; ++i)
-        for (int j = 0; j < high; ++j) place(r + j)[o - hidden + i] *= values[i][j];
+    products(weight, x, chosen.count, upper, [&](int64_t o, int lanes, int r, Floats values) {
+      float* y = place(r) + o - hidden;
+      store_part(y, load_part(y, lanes) * values, lanes);
     });
   }
 }
@@ -118,12 +117,9 @@ void weighted_sums(const Experts& op, const Member& me, Space& space, Range rang
     const Operand x = prepare_rows(
         [&](int j) { return me.pass.row(chosen.rows[j]) + op.hidden + chosen.places[j] * hidden; }, chosen.count,
         hidden, weight.form, space.gathered);
-    products(weight, x, chosen.count, range, [&](int64_t o, int wide, int r, int high, auto& values) {
-      for (int i = 0; i < wide; ++i)
-        for (int j = 0; j < high; ++j) {
-          float& sum = space.sums[chosen.rows[r + j] * width + o + i];
-          sum = fma(chosen.weights[r + j], values[i][j], sum);
-        }
+    products(weight, x, chosen.count, range, [&](int64_t o, int lanes, int r, Floats values) {
+      float* sum = space.sums + chosen.rows[r] * width + o;
+      store_part(sum, fma(splat(chosen.weights[r]), values, load_part(sum, lanes)), lanes);
     });
   }
 }
@@ -138,8 +134,9 @@ void run(const Experts& op, const Member& me) {
   if (range.begin == range.end) return;
   weighted_sums(op, me, space, range);
   for (int b = 0; b < me.pass.rows; ++b)
-    for (int64_t o = range.begin; o < range.end; ++o)
-      emit(op.output, me.pass, b, o, space.sums[b * op.down.outputs + o]);
+    by_vectors(range, [&](int64_t o, int lanes) {
+      emit(op.output, me.pass, b, o, lanes, load_part(space.sums + b * op.down.outputs + o, lanes));
+    });
 }
 
 }  // namespace braidlm::BRAIDLM_LEVEL

@@ -1,7 +1,7 @@
 // Dot products with int8 and int4 weights: exact sums of whole numbers within each group, one scale a group.
 #pragma once
 
-#include "operand.h"
+#include "tile.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
 
@@ -24,7 +24,7 @@ inline Quantized quantized(const Matrix& w, int64_t o) {
 // Products of unsigned weights (q + 128, or the four bits as they are) with signed bytes. What the
 // unsigned form adds is taken away with the group sums of the inputs, as is int4's lowest value.
 template <bool kFour, int O, int R>
-inline void integer_tile(const Matrix& weight, const Operand& x, int64_t first, int r0, float (*values)[4]) {
+inline void integer_tile(const Matrix& weight, const Operand& x, int64_t first, int r0, float* values) {
   constexpr int kStep = kFour ? 128 : 64;        // weights in 64 bytes
   constexpr int kStepGroups = kStep / int(kGroup);  // 4 or 2 groups, in as many equal parts of the lanes
   const Quantized w = quantized<kFour>(weight, first);
@@ -80,8 +80,9 @@ inline void integer_tile(const Matrix& weight, const Operand& x, int64_t first, 
     }
   }
   unrolled<O>([&](auto o) {
-    unrolled<R>([&](auto r) { values[o][r] = sum(fma(splat(x.scales[r0 + r]), dots[o][r], shifts[o][r])); });
+    unrolled<R>([&](auto r) { dots[o][r] = fma(splat(x.scales[r0 + r]), dots[o][r], shifts[o][r]); });
   });
+  add_up<O, R>(dots, values);
 }
 
 #else
@@ -117,7 +118,7 @@ inline float group_dot(const uint8_t* weights, const int16_t* x) {
 }
 
 template <bool kFour, int O, int R>
-inline void integer_tile(const Matrix& weight, const Operand& x, int64_t first, int r0, float (*values)[4]) {
+inline void integer_tile(const Matrix& weight, const Operand& x, int64_t first, int r0, float* values) {
   const Quantized w = quantized<kFour>(weight, first);
   for (int o = 0; o < O; ++o)
     for (int r = 0; r < R; ++r) {
@@ -130,7 +131,7 @@ inline void integer_tile(const Matrix& weight, const Operand& x, int64_t first, 
         dot = fma(scale, group_dot<kFour>(w.data + o * w.bytes + g * (kFour ? 16 : 32), inputs + g * kGroup), dot);
         if (kFour) shift = fma(w.low ? to_float(w.low[at]) : -8 * scale, sums[g], shift);
       }
-      values[o][r] = fma(x.scales[r0 + r], dot, shift);
+      values[r * kOutputs + o] = fma(x.scales[r0 + r], dot, shift);
     }
 }
 

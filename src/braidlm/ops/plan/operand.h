@@ -54,19 +54,23 @@ Operand prepare_rows(Row row, int rows, int64_t width, Form form, char* scratch)
   return operand;
 }
 
-// Up to so many rows, the weights' memory is what takes the time, and one output after the other reads
-// it fastest; with more rows, the inputs are re-used from registers by a few outputs at a time.
-inline constexpr int kFewRows = 4, kFewRowsOutputs = 16, kManyRowsOutputs = 4;
+inline constexpr int kOutputs = 16, kRows = 4;  // of a tile, at most
 
-// Dot products of outputs o .. o + outputs - 1 with rows r .. r + rows - 1 (at most 4 rows).
-void tile(const Matrix& weight, const Operand& x, int64_t o, int outputs, int r, int rows, float (*values)[4]);
+// Dot products of outputs o .. o + outputs - 1 with rows r .. r + rows - 1; row r's begin at `values`, the next
+// row's kOutputs later.
+void tile(const Matrix& weight, const Operand& x, int64_t o, int outputs, int r, int rows, float* values);
+
+// Bytes of four weights.
+inline int64_t bytes_of_four(Form form) {
+  static constexpr int64_t kBytes[] = {16, 8, 4, 4, 2};
+  return kBytes[int(form)];
+}
 
 // The matrix of one expert.
 inline Matrix expert(const Matrix& all, int64_t e) {
-  static constexpr int64_t kQuarters[] = {16, 8, 4, 4, 2};  // bytes of four weights
   Matrix one = all;
   const int64_t weights = all.outputs * all.inputs, groups = weights / kGroup;
-  one.data = static_cast<const char*>(all.data) + e * weights / 4 * kQuarters[int(all.form)];
+  one.data = static_cast<const char*>(all.data) + e * weights / 4 * bytes_of_four(all.form);
   if (all.form == Form::kFp8) one.scale = static_cast<const float*>(all.scale) + e * all.outputs;
   if (all.form == Form::kInt8 || all.form == Form::kInt4) {
     one.scale = static_cast<const Half*>(all.scale) + e * groups;
@@ -75,17 +79,18 @@ inline Matrix expert(const Matrix& all, int64_t e) {
   return one;
 }
 
-// body(first output, outputs, first row, rows, values) over tiles of a range of outputs.
+// body(first output, lanes, row, values) over vectors of a range of outputs, for every row.
 template <class Body>
 inline void products(const Matrix& weight, const Operand& x, int rows, Range outputs, Body body) {
-  float values[kFewRowsOutputs][4];
-  const int64_t most = rows > kFewRows ? kManyRowsOutputs : kFewRowsOutputs;
-  for (int64_t o = outputs.begin; o < outputs.end; o += most) {
-    const int wide = int(outputs.end - o < most ? outputs.end - o : most);
-    for (int r = 0; r < rows; r += 4) {
-      const int high = rows - r < 4 ? rows - r : 4;
+  float values[kRows * kOutputs] = {};
+  for (int64_t o = outputs.begin; o < outputs.end; o += kOutputs) {
+    const int wide = int(outputs.end - o < kOutputs ? outputs.end - o : kOutputs);
+    for (int r = 0; r < rows; r += kRows) {
+      const int high = rows - r < kRows ? rows - r : kRows;
       tile(weight, x, o, wide, r, high, values);
-      body(o, wide, r, high, values);
+      for (int j = 0; j < high; ++j)
+        for (int i = 0; i < wide; i += kLanes)
+          body(o + i, wide - i < kLanes ? wide - i : kLanes, r + j, load(values + j * kOutputs + i));
     }
   }
 }

@@ -8,7 +8,11 @@ namespace {
 // Outputs that a thread takes at least: whole cache lines of results.
 constexpr int64_t kGrain = 16;
 
-float activated(Activation activation, float x) { return activation == Activation::kSilu ? silu(x) : gelu(x); }
+Floats activated(Activation activation, Floats x) { return activation == Activation::kSilu ? silu(x) : gelu(x); }
+
+Floats biased(Floats values, const float* bias, int64_t o, int lanes) {
+  return bias ? values + load_part(bias + o, lanes) : values;
+}
 
 }  // namespace
 
@@ -37,10 +41,8 @@ void run(const Linear& op, const Member& me) {
     const Range range = me.share_of(product.weight.outputs, kGrain);
     if (range.begin == range.end) continue;
     if (!x.floats || x.form != product.weight.form) x = prepare(me.pass, op.input, product.weight.form, me.scratch());
-    products(product.weight, x, me.pass.rows, range, [&](int64_t o, int wide, int r, int high, auto& values) {
-      for (int i = 0; i < wide; ++i)
-        for (int j = 0; j < high; ++j)
-          emit(product.output, me.pass, r + j, o + i, values[i][j] + (product.bias ? product.bias[o + i] : 0.0f));
+    products(product.weight, x, me.pass.rows, range, [&](int64_t o, int lanes, int r, Floats values) {
+      emit(product.output, me.pass, r, o, lanes, biased(values, product.bias, o, lanes));
     });
   }
 }
@@ -50,18 +52,14 @@ void run(const GatedLinear& op, const Member& me) {
   if (range.begin == range.end) return;
   char* scratch = me.scratch();
   Operand x = prepare(me.pass, op.input, op.gate.form, scratch);
-  const Output store = {Output::Kind::kStore, op.y, 1.0f};
-  products(op.gate, x, me.pass.rows, range, [&](int64_t o, int wide, int r, int high, auto& values) {
-    for (int i = 0; i < wide; ++i)
-      for (int j = 0; j < high; ++j)
-        emit(store, me.pass, r + j, o + i,
-             activated(op.activation, values[i][j] + (op.gate_bias ? op.gate_bias[o + i] : 0.0f)));
+  const auto place = [&](int r, int64_t o) { return me.pass.row(r) + op.y + o; };
+  products(op.gate, x, me.pass.rows, range, [&](int64_t o, int lanes, int r, Floats values) {
+    store_part(place(r, o), activated(op.activation, biased(values, op.gate_bias, o, lanes)), lanes);
   });
   if (op.up.form != op.gate.form) x = prepare(me.pass, op.input, op.up.form, scratch);
-  products(op.up, x, me.pass.rows, range, [&](int64_t o, int wide, int r, int high, auto& values) {
-    for (int i = 0; i < wide; ++i)
-      for (int j = 0; j < high; ++j)
-        me.pass.row(r + j)[op.y + o + i] *= values[i][j] + (op.up_bias ? op.up_bias[o + i] : 0.0f);
+  products(op.up, x, me.pass.rows, range, [&](int64_t o, int lanes, int r, Floats values) {
+    float* y = place(r, o);
+    store_part(y, load_part(y, lanes) * biased(values, op.up_bias, o, lanes), lanes);
   });
 }
 

@@ -1,12 +1,10 @@
-#include "tile.h"
-
 #include "integer_tile.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
 namespace {
 
 template <class Weights, class T, int O, int R>
-inline void floats(const Matrix& w, const Operand& x, int64_t first, int r0, float (*values)[4]) {
+inline void floats(const Matrix& w, const Operand& x, int64_t first, int r0, float* values) {
   const T* data = static_cast<const T*>(w.data);
   Weights rows[O];
   for (int o = 0; o < O; ++o) rows[o].row = data + (first + o) * w.inputs;
@@ -14,7 +12,7 @@ inline void floats(const Matrix& w, const Operand& x, int64_t first, int r0, flo
 }
 
 template <int O, int R>
-inline void bfloats(const Matrix& w, const Operand& x, int64_t first, int r0, float (*values)[4]) {
+inline void bfloats(const Matrix& w, const Operand& x, int64_t first, int r0, float* values) {
 #if defined(__AVX512BF16__)
   const auto* data = static_cast<const BFloat16*>(w.data) + first * w.inputs;
   bfloat16_tile<O, R>(data, x.bfloats + r0 * x.stride, x.stride, w.inputs, values);
@@ -24,18 +22,18 @@ inline void bfloats(const Matrix& w, const Operand& x, int64_t first, int r0, fl
 }
 
 template <int O, int R>
-inline void scaled(const Matrix& w, const Operand& x, int64_t first, int r0, float (*values)[4]) {
+inline void scaled(const Matrix& w, const Operand& x, int64_t first, int r0, float* values) {
   floats<Fp8Weights, uint8_t, O, R>(w, x, first, r0, values);
   const float* scale = static_cast<const float*>(w.scale) + first;
   for (int o = 0; o < O; ++o)
-    for (int r = 0; r < R; ++r) values[o][r] *= scale[o];
+    for (int r = 0; r < R; ++r) values[r * kOutputs + o] *= scale[o];
 }
 
-// O outputs at a time.
+// Outputs [from, to) of a tile, O at a time.
 template <int O, int R>
-void sized(const Matrix& w, const Operand& x, int64_t first, int outputs, int r, float (*values)[4]) {
+void sized(const Matrix& w, const Operand& x, int64_t first, Range outputs, int r, float* values) {
   const auto each = [&](auto tile) {
-    for (int o = 0; o < outputs; o += O) tile(w, x, first + o, r, values + o);
+    for (int64_t o = outputs.begin; o < outputs.end; o += O) tile(w, x, first + o, r, values + o);
   };
   switch (w.form) {
     case Form::kFloat: return each(floats<FloatWeights, float, O, R>);
@@ -47,7 +45,7 @@ void sized(const Matrix& w, const Operand& x, int64_t first, int outputs, int r,
 }
 
 template <int O>
-void high(const Matrix& w, const Operand& x, int64_t first, int outputs, int r, int rows, float (*values)[4]) {
+void high(const Matrix& w, const Operand& x, int64_t first, Range outputs, int r, int rows, float* values) {
   switch (rows) {
     case 1: return sized<O, 1>(w, x, first, outputs, r, values);
     case 2: return sized<O, 2>(w, x, first, outputs, r, values);
@@ -56,11 +54,29 @@ void high(const Matrix& w, const Operand& x, int64_t first, int outputs, int r, 
   }
 }
 
+// Asks for the part of the next tiles' weights that belongs to rows r .. r + kRows - 1 of the inputs: many rows
+// leave the memory time, which the processor's own reading ahead does not use up.
+void ask_ahead(const Matrix& w, const Operand& x, int64_t o, int r) {
+  constexpr int64_t kLine = 64;
+  const int64_t begin = o + kOutputs, end = begin + kOutputs < w.outputs ? begin + kOutputs : w.outputs;
+  if (begin >= end) return;
+  const int64_t bytes = w.inputs * bytes_of_four(w.form) / 4, all = (end - begin) * bytes;
+  const int parts = (x.rows + kRows - 1) / kRows, part = r / kRows;
+  const char* data = static_cast<const char*>(w.data) + begin * bytes;
+  for (int64_t i = all * part / parts; i < all * (part + 1) / parts; i += kLine) __builtin_prefetch(data + i, 0, 2);
+}
+
 }  // namespace
 
-void tile(const Matrix& weight, const Operand& x, int64_t o, int outputs, int r, int rows, float (*values)[4]) {
-  if (x.rows > kFewRows && outputs == kManyRowsOutputs) return high<kManyRowsOutputs>(weight, x, o, outputs, r, rows, values);
-  high<1>(weight, x, o, outputs, r, rows, values);
+void tile(const Matrix& weight, const Operand& x, int64_t o, int outputs, int r, int rows, float* values) {
+  // Up to so many rows, the weights' memory is what takes the time, and one output after the other reads it
+  // fastest; with more rows, the inputs are re-used from registers by a few outputs at a time.
+  constexpr int kFewRows = 4, kTogether = 4;
+  if (x.rows <= kFewRows) return high<1>(weight, x, o, {0, outputs}, r, rows, values);
+  ask_ahead(weight, x, o, r);
+  const int64_t together = outputs / kTogether * kTogether;
+  high<kTogether>(weight, x, o, {0, together}, r, rows, values);
+  high<1>(weight, x, o, {together, outputs}, r, rows, values);
 }
 
 }  // namespace braidlm::BRAIDLM_LEVEL

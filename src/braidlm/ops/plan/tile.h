@@ -27,8 +27,19 @@ struct Fp8Weights {
   Floats part(int64_t k, int count) const { return load_e4m3_part(row + k, count); }
 };
 
+// The sums of accumulators, row r's from values + r * kOutputs on.
+template <int O, int R>
+inline void add_up(const Floats (&sums)[O][R], float* values) {
+  unrolled<R>([&](auto r) {
+    if constexpr (O == 4)
+      sum_four(sums[0][r], sums[1][r], sums[2][r], sums[3][r], values + r * kOutputs);
+    else
+      unrolled<O>([&](auto o) { values[r * kOutputs + o] = sum(sums[o][r]); });
+  });
+}
+
 template <int O, int R, class Weights>
-inline void float_tile(const Weights (&w)[O], const float* x, int64_t stride, int64_t width, float (*values)[4]) {
+inline void float_tile(const Weights (&w)[O], const float* x, int64_t stride, int64_t width, float* values) {
   Floats sums[O][R] = {};
   const auto step = [&](int64_t k, auto weights) __attribute__((always_inline)) {
     unrolled<O>([&](auto o) __attribute__((always_inline)) {
@@ -41,12 +52,12 @@ inline void float_tile(const Weights (&w)[O], const float* x, int64_t stride, in
   int64_t k = 0;
   for (; k + kLanes <= width; k += kLanes) step(k, [k](const Weights& row) { return row.at(k); });
   if (k < width) step(k, [k, width](const Weights& row) { return row.part(k, int(width - k)); });
-  unrolled<O>([&](auto o) { unrolled<R>([&](auto r) { values[o][r] = sum(sums[o][r]); }); });
+  add_up<O, R>(sums, values);
 }
 
 #if defined(__AVX512BF16__)
 template <int O, int R>
-inline void bfloat16_tile(const BFloat16* w, const BFloat16* x, int64_t stride, int64_t width, float (*values)[4]) {
+inline void bfloat16_tile(const BFloat16* w, const BFloat16* x, int64_t stride, int64_t width, float* values) {
   Floats sums[O][R] = {};
   const auto step = [&](int64_t k, auto load) __attribute__((always_inline)) {
     unrolled<O>([&](auto o) __attribute__((always_inline)) {
@@ -61,7 +72,7 @@ inline void bfloat16_tile(const BFloat16* w, const BFloat16* x, int64_t stride, 
   for (; k + 32 <= width; k += 32) step(k, [](const BFloat16* from) { return _mm512_loadu_si512(from); });
   const __mmask32 rest = (__mmask32(1) << (width - k)) - 1;
   if (rest) step(k, [rest](const BFloat16* from) { return _mm512_maskz_loadu_epi16(rest, from); });
-  unrolled<O>([&](auto o) { unrolled<R>([&](auto r) { values[o][r] = sum(sums[o][r]); }); });
+  add_up<O, R>(sums, values);
 }
 #endif
 

@@ -28,17 +28,19 @@ void run(const Angles&, const Member&);
 void run(const Remember&, const Member&);
 void run(const Attend&, const Member&);
 
-// Writes one value of a product where it belongs.
-inline void emit(const Output& output, const Pass& pass, int b, int64_t o, float value) {
+// Writes values of a product from output `o` on where they belong.
+inline void emit(const Output& output, const Pass& pass, int b, int64_t o, int lanes, Floats values) {
   switch (output.kind) {
     case Output::Kind::kStore:
-      pass.row(b)[output.y + o] = value * output.scale;
+      store_part(pass.row(b) + output.y + o, values * output.scale, lanes);
       break;
-    case Output::Kind::kAdd:
-      pass.row(b)[output.y + o] = fma(value, output.scale, pass.row(b)[output.y + o]);
+    case Output::Kind::kAdd: {
+      float* y = pass.row(b) + output.y + o;
+      store_part(y, fma(values, splat(output.scale), load_part(y, lanes)), lanes);
       break;
+    }
     case Output::Kind::kLogits:
-      pass.logits[b * pass.vocab + o] = value * output.scale;
+      store_part(pass.logits + b * pass.vocab + o, values * output.scale, lanes);
       break;
   }
 }
