@@ -29,14 +29,14 @@ def variants(given: argparse.Namespace) -> Iterator[tuple[str, LanguageModel]]:
     source = str(given.directory)
     for form in ("int8", "int4"):
         yield f"braidlm {form}, nearest", braidlm.load(source, dtype="bfloat16", quantize=form)
-    model = braidlm.load(source, dtype="bfloat16")
-    model.quantize("int4", calibration=own_text(model))
-    yield "braidlm int4, rounded by its own text", model
-    if given.calibration:
         model = braidlm.load(source, dtype="bfloat16")
-        ids = model.encode(given.calibration.read_text(encoding="utf-8"))
-        model.quantize("int4", calibration=windows(ids, given.tokens, ROW))
-        yield f"braidlm int4, rounded by {given.calibration.name}", model
+        model.quantize(form, calibration=own_text(model))
+        yield f"braidlm {form}, rounded by its own text", model
+        if given.calibration:
+            model = braidlm.load(source, dtype="bfloat16")
+            ids = model.encode(given.calibration.read_text(encoding="utf-8"))
+            model.quantize(form, calibration=windows(ids, given.tokens, ROW))
+            yield f"braidlm {form}, rounded by {given.calibration.name}", model
     with tempfile.TemporaryDirectory(prefix="braidlm-quality-") as place:
         weights = Weights(source, Path(place), llama_python=given.llama_python)
         for form, name in (("int8", "Q8_0"), ("int4", "Q4_0")):

@@ -154,7 +154,7 @@ def test_refusals(small: Path, tmp_path: Path) -> None:
     full.mkdir()
     (full / "mine").write_text("")
     for arguments, words in (
-        ((model, out, "--bits", "8", "--calibration", text), ("--calibration", "--bits 4")),
+        ((model, out, "--bits", "fp8", "--calibration", text), ("--calibration", "4 and 8 bits")),
         ((model, out, "--report", str(tmp_path / "none")), ("cannot read", "none")),
         ((model, out, "--report", str(tmp_path / "binary")), ("UTF-8", "byte 0")),
         ((model, str(full)), ("exists already",)),

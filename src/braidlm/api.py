@@ -306,7 +306,7 @@ class LanguageModel:
     ) -> None:
         """Quantizes the weights in place to "int8", "int4" or "fp8"; see `load` to do so while loading.
 
-        `calibration` (rows of token ids, a few thousand in all) rounds int4 weights so that the
+        `calibration` (rows of token ids, a few thousand in all) rounds int4 and int8 weights so that the
         blocks' outputs on that text stay close; `policy` says which weights get which form.
         """
         with dispatch.using(self.ops):

@@ -43,16 +43,17 @@ def error(w: Tensor, packed: PackedWeight, x: Tensor) -> float:
     return float((F.linear(x, packed.dequantize(torch.float32)) - F.linear(x, w)).square().sum())
 
 
+@pytest.mark.parametrize(("form", "kind"), [("int4", Kind.Q4_0), ("int8", Kind.Q8_0)])
 @pytest.mark.parametrize(("outputs", "inputs"), [(16, 32), (24, 96), (8, 256)])
-def test_closer_outputs_than_nearest(outputs: int, inputs: int) -> None:
-    """Oracle: nearest steps with searched scales, and GGUF's Q4_0, on inputs that were not seen; in as many bytes."""
+def test_closer_outputs_than_nearest(outputs: int, inputs: int, form: str, kind: Kind) -> None:
+    """Oracle: nearest steps, and GGUF's quantization, on inputs that were not seen; in as many bytes."""
     w, x, unseen = weight(outputs, inputs), correlated(2000, inputs), correlated(500, inputs, seed=1)
-    found, nearest = round_to(w, alike(x), dtype=torch.float32), pack(w, "int4")
-    raw = gguf.quantize(w.numpy(), Kind.Q4_0)
-    q4_0 = float((F.linear(unseen, torch.from_numpy(gguf.dequantize(raw, Kind.Q4_0)) - w)).square().sum())
-    assert error(w, found, unseen) < 0.5 * min(error(w, nearest, unseen), q4_0)
+    found, nearest = round_to(w, alike(x), form, dtype=torch.float32), pack(w, form)
+    raw = gguf.quantize(w.numpy(), kind)
+    theirs = float((F.linear(unseen, torch.from_numpy(gguf.dequantize(raw, kind)) - w)).square().sum())
+    assert error(w, found, unseen) < 0.5 * min(error(w, nearest, unseen), theirs)
     assert found.nbytes == raw.nbytes == nearest.nbytes
-    assert (found.kind, found.shape, found.dtype) == ("int4", (outputs, inputs), torch.float32)
+    assert (found.kind, found.shape, found.dtype) == (form, (outputs, inputs), torch.float32)
 
 
 def test_errors_before_are_made_up_for() -> None:
@@ -60,8 +61,8 @@ def test_errors_before_are_made_up_for() -> None:
     w, y = weight(16, 96), correlated(2000, 96)
     x = y @ (torch.eye(96) + 0.05 * weight(96, 96))  # what rounded layers before have made of them
     own = x.T @ x
-    blind = round_to(w, Products(own, own), dtype=torch.float32)
-    found = round_to(w, Products(own, y.T @ x), dtype=torch.float32)
+    blind = round_to(w, Products(own, own), "int4", dtype=torch.float32)
+    found = round_to(w, Products(own, y.T @ x), "int4", dtype=torch.float32)
 
     def distance(packed: PackedWeight) -> float:
         return float((x @ packed.dequantize(torch.float32).T - y @ w.T).square().sum())
@@ -73,7 +74,7 @@ def test_no_step_can_be_moved() -> None:
     """Oracle: after the sweeps hardly a single step to either side makes the outputs closer."""
     w, x = weight(6, 64), correlated(800, 64)
     h = x.T @ x
-    found = round_to(w, alike(x), dtype=torch.float32)
+    found = round_to(w, alike(x), "int4", dtype=torch.float32)
     damped = h + 0.1 * h.diagonal().mean() * torch.eye(64)
     left = w - found.dequantize(torch.float32)
     scale = found.scale.float().repeat_interleave(GROUP, -1)
@@ -89,7 +90,7 @@ def test_no_step_can_be_moved() -> None:
 def test_independent_inputs_change_little() -> None:
     """Oracle: where inputs do not hang together, nothing can be passed on, and nearest steps are best."""
     w = weight(16, 64)
-    found = round_to(w, alike(torch.eye(64)), dtype=torch.float32)
+    found = round_to(w, alike(torch.eye(64)), "int4", dtype=torch.float32)
     squared = (found.dequantize(torch.float32) - w).square().sum()
     assert squared <= (pack(w, "int4").dequantize(torch.float32) - w).square().sum() * 1.001
 
@@ -107,23 +108,24 @@ def test_edges(case: str) -> None:
         w[2] = 0
     else:
         x = x[:1]
-    values = round_to(w, alike(x), dtype=torch.float32).dequantize(torch.float32)
+    values = round_to(w, alike(x), "int4", dtype=torch.float32).dequantize(torch.float32)
     assert bool(values.isfinite().all())
     if case == "zero weights":
         assert bool((values[2] == 0).all())
     assert float((values - w).square().mean()) < 0.1
 
 
+@pytest.mark.parametrize("form", ["int4", "int8"])
 @pytest.mark.parametrize("family", TINY)
-def test_models(family: str) -> None:
+def test_models(family: str, form: str) -> None:
     """Oracle: the policy's weights, each once; the original model, from which logits stray less than with nearest."""
     model, nearest, original = (model_of(family) for _ in range(3))
     generator = torch.Generator().manual_seed(5)
     rows = [torch.randint(model.spec.vocab, (length,), generator=generator) for length in (200, 133, 200, 1)]
     told: list[int] = []
-    policy = policy_of(model.network, "int4")
-    quantize(model.network, "int4", calibration=rows, progress=lambda done, total: told.append(done))
-    quantize(nearest.network, "int4")
+    policy = policy_of(model.network, form)
+    quantize(model.network, form, calibration=rows, progress=lambda done, total: told.append(done))
+    quantize(nearest.network, form)
     assert told == list(range(1, len(policy) + 1))
     assert {name: packed.form for name, packed in packed_names(model.network).items()} == policy
     with torch.no_grad():
@@ -139,13 +141,13 @@ def test_inputs_are_those_of_the_rounded_model(monkeypatch: pytest.MonkeyPatch) 
     rows = [ids_for(model)[0], ids_for(model)[1, :17]]
     products: dict[int, Tensor] = {}
 
-    def noted(w: Tensor, h: Products, *, dtype: torch.dtype) -> PackedWeight:
+    def noted(w: Tensor, h: Products, form: str, *, dtype: torch.dtype) -> PackedWeight:
         products[w.data_ptr()] = h.own.clone()
-        return pack(w, "int4", dtype=dtype)
+        return pack(w, form, dtype=dtype)
 
     monkeypatch.setattr(calibrate, "round_to", noted)
     network = model.network
-    names = [name for name, form in policy_of(network, "int4").items() if form == "int4"]
+    names = {name: form for name, form in policy_of(network, "int4").items() if form == "int4"}
     originals = dict(network.named_parameters())  # kept, so that no address is used twice
     round_blocks(network, names, rows, lambda name, packed: braidlm.checkpoint.assign(network, name, packed))
     got: dict[str, Tensor] = {}
@@ -170,15 +172,15 @@ def test_experts_by_their_own_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     model = next(m for m in (braidlm.build(tiny("granitemoehybrid", s)) for s in range(9)) if has_experts(m))
     seen: list[Products] = []
 
-    def noted(w: Tensor, h: Products, *, dtype: torch.dtype) -> PackedWeight:
+    def noted(w: Tensor, h: Products, form: str, *, dtype: torch.dtype) -> PackedWeight:
         seen.append(h)
-        return pack(w, "int4", dtype=dtype)
+        return pack(w, form, dtype=dtype)
 
     monkeypatch.setattr(calibrate, "round_to", noted)
     moe = model.network.blocks[0].ffn
     x = torch.randn(50, model.spec.width, generator=torch.Generator().manual_seed(1))
     y = x + torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
-    calibrate._round_experts("moe", moe, x, y, ["moe.gate_up"], lambda name, packed: None, torch.float32)
+    calibrate._round_experts("moe", moe, x, y, {"moe.gate_up": "int4"}, lambda name, packed: None, torch.float32)
     chosen = (x @ moe.router.T).topk(moe.top_k, -1).indices
     assert len(seen) == len(moe.router)
     for expert, products in enumerate(seen):

@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..fidelity import WINDOW, Bucket, Fidelity, compare, windows
 from ..files import check_free
 from ..own_text import own_text
+from ..runtime.rounding import FORMS as ROUNDED
 from .common import AllowPickle, Json, ModelArgument, Threads, load_model, out, print_json, progress, size
 
 EXAMPLE = "Example: braid quantize smollm2-135m ./smollm2-int4 --bits 4 --calibration self --report some.txt"
@@ -29,7 +30,7 @@ def command(
         str | None,
         typer.Option(
             metavar="FILE|self",
-            help="With 4 bits: round so that outputs on this text stay close; self: on text that MODEL writes.",
+            help="Round so that outputs on this text stay close; self: on text that MODEL writes.",
             show_default=False,
         ),
     ] = None,
@@ -45,8 +46,8 @@ def command(
 ) -> None:
     """Quantize MODEL and write it to DIRECTORY, in braidlm's own format."""
     form = _FORMS[bits]
-    if calibration is not None and form != "int4":
-        raise InputError(f"--calibration is for --bits 4; weights of {bits} bits are rounded to the nearest step")
+    if calibration is not None and form not in ROUNDED:
+        raise InputError(f"--calibration is for 4 and 8 bits; weights in {form} are rounded to the nearest number")
     check_free(directory)
     calibrating = None if calibration in (None, _SELF) else _read(Path(str(calibration)))
     reporting = None if report is None else _read(report)

@@ -8,7 +8,7 @@ blocks, and the original of one block.
 Legend: T = tokens of one row, D = width, I = inputs of a layer, X = experts.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -31,8 +31,8 @@ Place = Callable[[str, PackedWeight], None]
 
 
 @torch.no_grad()
-def round_blocks(model: Model, names: Collection[str], rows: Sequence[Tensor], place: Place) -> None:
-    """Rounds the weights `names` of the blocks to int4; `place` puts each into the model.
+def round_blocks(model: Model, forms: Mapping[str, str], rows: Sequence[Tensor], place: Place) -> None:
+    """Rounds weights of the blocks to the forms (of `rounding.FORMS`) that they have; `place` puts each into the model.
 
     `rows` are token ids, [T] each; a few thousand tokens of the kind of text that the model is for.
     """
@@ -42,8 +42,8 @@ def round_blocks(model: Model, names: Collection[str], rows: Sequence[Tensor], p
     for index, block in enumerate(model.blocks):
         assert isinstance(block, Block)
         sides = _Side(block, passages), _Side(deepcopy(block), originals)
-        for group in _in_order(block, f"blocks.{index}", names, passages[0]):
-            _round_group(model, index, sides, group, names, place)
+        for group in _in_order(block, f"blocks.{index}", forms, passages[0]):
+            _round_group(model, index, sides, group, forms, place)
         for side in sides:
             for passage in side.passages:
                 passage.advance(side.block)
@@ -143,17 +143,18 @@ def _is_linear(layer: nn.Module, group: Layers) -> bool:
 
 
 def _round_group(
-    model: Model, index: int, sides: tuple[_Side, _Side], group: Layers, names: Collection[str], place: Place
+    model: Model, index: int, sides: tuple[_Side, _Side], group: Layers, forms: Mapping[str, str], place: Place
 ) -> None:
     name, first = group[0]
     inputs, originals = (side.inputs(name.removeprefix(f"blocks.{index}.")) for side in sides)
     if isinstance(first, Moe):
-        _round_experts(name, first, torch.cat(list(inputs)), torch.cat(list(originals)), names, place, model.dtype)
+        _round_experts(name, first, torch.cat(list(inputs)), torch.cat(list(originals)), forms, place, model.dtype)
         return
     products = _products(inputs, originals)
     for name, layer in group:
         assert isinstance(layer, Linear) and isinstance(layer.weight, Tensor)
-        place(f"{name}.weight", round_to(layer.weight, products, dtype=model.dtype))
+        weight = f"{name}.weight"
+        place(weight, round_to(layer.weight, products, forms[weight], dtype=model.dtype))
 
 
 def _products(inputs: Iterable[Tensor], originals: Iterable[Tensor]) -> Products:
@@ -171,26 +172,29 @@ def _products(inputs: Iterable[Tensor], originals: Iterable[Tensor]) -> Products
 
 
 def _round_experts(
-    name: str, moe: Moe, x_TD: Tensor, y_TD: Tensor, names: Collection[str], place: Place, dtype: torch.dtype
+    name: str, moe: Moe, x_TD: Tensor, y_TD: Tensor, forms: Mapping[str, str], place: Place, dtype: torch.dtype
 ) -> None:
     """Each expert by the tokens that choose it; its second half sees what its rounded first half gives.
 
     `y` are the inputs in the original model, of which an expert counts the same tokens.
     """
     chosen_TK = F.linear(widened(x_TD), widened(moe.router)).topk(moe.top_k, -1).indices
-    wanted = [part for part in ("gate_up", "down") if f"{name}.{part}" in names]
-    made = {part: empty_packed(getattr(moe, part).shape, "int4", dtype=dtype, device=x_TD.device) for part in wanted}
+    made = {
+        part: empty_packed(getattr(moe, part).shape, forms[f"{name}.{part}"], dtype=dtype, device=x_TD.device)
+        for part in ("gate_up", "down")
+        if f"{name}.{part}" in forms
+    }
     for expert in range(len(moe.router)):
         tokens = (chosen_TK == expert).any(-1)
         x, y = x_TD[tokens], y_TD[tokens]
         original: Tensor = moe.gate_up[expert]
         gate_up = original
         if "gate_up" in made:
-            packed = round_to(original, _products([x], [y]), dtype=dtype)
+            packed = round_to(original, _products([x], [y]), made["gate_up"].form, dtype=dtype)
             gate_up = _put(made["gate_up"], expert, packed).dequantize(x.dtype)
         if "down" in made:
             products = _products([_hidden(x, gate_up)], [_hidden(y, original)])
-            _put(made["down"], expert, round_to(moe.down[expert], products, dtype=dtype))
+            _put(made["down"], expert, round_to(moe.down[expert], products, made["down"].form, dtype=dtype))
     for part, packed in made.items():
         place(f"{name}.{part}", packed)
 

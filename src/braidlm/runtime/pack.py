@@ -18,6 +18,7 @@ from ..model import Model
 from ..ops.linear.nearest import pack
 from ..ops.linear.packed import FORMS, PackedWeight, packable
 from .calibrate import round_blocks
+from .rounding import FORMS as ROUNDED
 
 Progress = Callable[[int, int], None]
 
@@ -89,7 +90,7 @@ def quantize(
     """Quantizes the weights of `model` in place, one at a time.
 
     `policy` (names to forms) takes the place of `policy_of`. `calibration` holds rows of token ids,
-    [L] each: int4 weights of blocks are then rounded so that the blocks' outputs on that text stay
+    [L] each: int4 and int8 weights of blocks are then rounded so that the blocks' outputs on that text stay
     close (see `calibrate`). `progress(done, total)` is called for each weight.
     """
     if packed_names(model):
@@ -105,7 +106,9 @@ def quantize(
         if progress is not None:
             progress(done, len(policy))
 
-    calibrated = {name for name in policy if calibration and policy[name] == "int4" and name not in _TOKENS}
+    calibrated = {
+        name: wanted for name, wanted in policy.items() if calibration and wanted in ROUNDED and name not in _TOKENS
+    }
     for name, wanted in policy.items():
         if name not in calibrated:
             place(name, pack(model.get_parameter(name), wanted, dtype=model.dtype))

@@ -1,4 +1,4 @@
-"""Rounding to int4 that keeps a layer's outputs close on text, not each weight by itself.
+"""Rounding to int4 or int8 that keeps a layer's outputs close on text, not each weight by itself.
 
 A layer with weights W had the inputs Y in the original model and has X in one whose earlier layers
 are rounded. The error of rounded weights V is |W Y - V X|^2, which is (U - V) H (U - V)^T and a rest
@@ -13,12 +13,13 @@ are fitted to the steps, exactly, and the steps to the scales, column by column.
 Legend: O = outputs, I = inputs, G = groups of a row, T = tokens.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..ops.linear.nearest import int4_scales
+from ..ops.linear.nearest import int4_scales, int8_scales
 from ..ops.linear.packed import GROUP, PackedWeight, nibbles
 
 # Added to the diagonal of H, as a share of its mean: directions that the text never took count a little.
@@ -35,17 +36,42 @@ class Products(NamedTuple):
     crossed: Tensor
 
 
-def round_to(weight_OI: Tensor, products: Products, *, dtype: torch.dtype) -> PackedWeight:
-    """`weight` as int4, its outputs close to what they were on the inputs that are summed up; `dtype` as in `pack`."""
+class _Grid(NamedTuple):
+    """A form's steps: the least and the largest, a group's scales by its inputs' counts, and how steps are stored."""
+
+    least: int
+    largest: int
+    scales: Callable[[Tensor, Tensor], Tensor]
+    stored: Callable[[Tensor], Tensor]
+
+    def nearest_(self, q: Tensor) -> Tensor:
+        """In place."""
+        return q.round_().clamp_(self.least, self.largest)
+
+
+_GRIDS = {
+    "int4": _Grid(-8, 7, int4_scales, lambda q: nibbles((q + 8).to(torch.uint8))),
+    # Of 255 steps the largest number's is as good a scale as any.
+    "int8": _Grid(-127, 127, lambda w, _: int8_scales(w), lambda q: q.to(torch.int8)),
+}
+FORMS = tuple(_GRIDS)
+
+
+def round_to(weight_OI: Tensor, products: Products, form: str, *, dtype: torch.dtype) -> PackedWeight:
+    """`weight` in one of `FORMS`, its outputs close to what they were on the inputs that are summed up.
+
+    `dtype` is that of the activations, as in `pack`.
+    """
+    grid = _GRIDS[form]
     damping = _damping(products.own)
     h, crossed = (_damped(part.float(), damping) for part in products)
     # Damped alike, so that where both inputs are the same the weight stays as it is.
     w = (weight_OI.detach().double() @ torch.linalg.solve(h.double(), crossed.double().T).T).float()
-    q, scale = _passed_on(w, h)
+    q, scale = _passed_on(w, h, grid)
     for _ in range(_SWEEPS):
         scale = _fitted(w, q, h)
-        q = _swept(w, q, scale, h)
-    return PackedWeight("int4", nibbles((q + 8).to(torch.uint8)), scale, dtype=dtype)
+        q = _swept(w, q, scale, h, grid)
+    return PackedWeight(form, grid.stored(q), scale, dtype=dtype)
 
 
 def _damping(h_II: Tensor) -> float:
@@ -60,8 +86,8 @@ def _damped(sums_II: Tensor, damping: float) -> Tensor:
     return sums
 
 
-def _passed_on(w_OI: Tensor, h_II: Tensor) -> tuple[Tensor, Tensor]:
-    """Steps -8 to 7 [O, I] as floats, and scales [O, G]."""
+def _passed_on(w_OI: Tensor, h_II: Tensor, grid: _Grid) -> tuple[Tensor, Tensor]:
+    """Steps [O, I] as floats, and scales [O, G]."""
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(h_II.double()))
     # Row i: how an error in column i is made up for by the columns after it, all before it being settled.
     u = torch.linalg.cholesky(inverse, upper=True).float()
@@ -70,11 +96,11 @@ def _passed_on(w_OI: Tensor, h_II: Tensor) -> tuple[Tensor, Tensor]:
     scales = []
     for begin in range(0, w.shape[1], GROUP):
         end = begin + GROUP
-        scale = int4_scales(w[:, begin:end], counted[begin:end])
+        scale = grid.scales(w[:, begin:end], counted[begin:end])
         wide, inverse_scale = scale[:, 0].float(), _inverse(scale)[:, 0]
         errors = torch.empty_like(w[:, begin:end])
         for i in range(begin, end):
-            q[:, i] = (w[:, i] * inverse_scale).round_().clamp_(-8, 7)
+            q[:, i] = grid.nearest_(w[:, i] * inverse_scale)
             errors[:, i - begin] = (w[:, i] - q[:, i] * wide) / u[i, i]
             w[:, i:end].addr_(errors[:, i - begin], u[i, i:end], alpha=-1)
         w[:, end:].addmm_(errors, u[begin:end, end:], alpha=-1)
@@ -103,7 +129,7 @@ def _fit(w_OI: Tensor, q_OI: Tensor, h_II: Tensor) -> Tensor:
     return torch.linalg.solve(system_OGG, wanted_OG).half()
 
 
-def _swept(w_OI: Tensor, q_OI: Tensor, scale_OG: Tensor, h_II: Tensor) -> Tensor:
+def _swept(w_OI: Tensor, q_OI: Tensor, scale_OG: Tensor, h_II: Tensor, grid: _Grid) -> Tensor:
     """Every column's best steps in turn, the others being as they are."""
     q, wide, inverse_scale = q_OI.clone(), scale_OG.float(), _inverse(scale_OG)
     slope = (w_OI - q * wide.repeat_interleave(GROUP, -1)) @ h_II
@@ -114,7 +140,7 @@ def _swept(w_OI: Tensor, q_OI: Tensor, scale_OG: Tensor, h_II: Tensor) -> Tensor
         moved = torch.empty_like(near)
         for i in range(GROUP):
             old = q[:, begin + i]
-            new = (old + near[:, i] / diagonal[begin + i] * inverse_scale[:, group]).round_().clamp_(-8, 7)
+            new = grid.nearest_(old + near[:, i] / diagonal[begin + i] * inverse_scale[:, group])
             moved[:, i] = (new - old) * wide[:, group]
             q[:, begin + i] = new
             near.addr_(moved[:, i], block[i], alpha=-1)

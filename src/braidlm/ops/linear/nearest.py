@@ -49,10 +49,14 @@ def _check(tile: Tensor, form: str) -> None:
 
 
 def _int8(tile_NI: Tensor) -> tuple[Tensor, Tensor]:
-    groups = tile_NI.unflatten(-1, (-1, GROUP))
-    scale = (groups.abs().amax(-1) / _INT8).half()
-    q = (groups * _inverse(scale)).round_().clamp_(-_INT8, _INT8)
+    scale = int8_scales(tile_NI)
+    q = (tile_NI.unflatten(-1, (-1, GROUP)) * _inverse(scale)).round_().clamp_(-_INT8, _INT8)
     return q.flatten(-2).to(torch.int8), scale
+
+
+def int8_scales(x_NI: Tensor) -> Tensor:
+    """Scales [N, G] float16 that put each group's largest number on the last step."""
+    return (x_NI.unflatten(-1, (-1, GROUP)).abs().amax(-1) / _INT8).half()
 
 
 def _fp8(tile_NI: Tensor) -> tuple[Tensor, Tensor]:
