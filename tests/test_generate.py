@@ -8,8 +8,9 @@ import torch
 
 import braidlm
 from braidlm.api import LanguageModel
+from braidlm.continuation import Detokenizer, Token
 from braidlm.errors import ContextLengthError, InputError
-from braidlm.generate import Detokenizer, Token, generate, prefill
+from braidlm.generate import generate, prefill
 from braidlm.sampling import Sampling
 from tests.families.tiny import TINY, tiny
 from tests.tolerances import RELATIVE_LOGITS

@@ -64,7 +64,7 @@ def logits_of(seed: int, size: int = 16, spread: float = 1.5) -> torch.Tensor:
 
 def draws(logits: torch.Tensor, sampling: Sampling, seen: list[int], count: int) -> Counter[int]:
     generator = torch.Generator().manual_seed(1)
-    return Counter(choose(logits, sampling, seen, generator)[0] for _ in range(count))
+    return Counter(choose(logits, sampling, seen, generator).token for _ in range(count))
 
 
 @pytest.mark.parametrize(
@@ -117,16 +117,16 @@ def test_greedy_is_the_most_likely_token(size: int) -> None:
             best = int(penalised(logits.double().numpy(), penalty, seen).argmax())
             for more in ({}, {"top_k": 2, "top_p": 0.5, "min_p": 0.9}):
                 sampling = Sampling(repetition_penalty=penalty, **more)
-                assert choose(logits, sampling, seen, generator)[0] == best
+                assert choose(logits, sampling, seen, generator).token == best
         assert torch.equal(generator.get_state(), before)
 
 
 def test_penalty_moves_both_signs_away() -> None:
     """Oracle: by hand: 4 / 2 falls below 3, and -1 * 2 below -1.5."""
     greedy = Sampling(repetition_penalty=2.0)
-    assert choose(torch.tensor([4.0, 3.0, 1.0]), greedy, [0, 0], torch.Generator())[0] == 1
-    assert choose(torch.tensor([-1.0, -1.5, -9.0]), greedy, [0], torch.Generator())[0] == 1
-    assert choose(torch.tensor([4.0, 3.0, 1.0]), greedy, [], torch.Generator())[0] == 0
+    assert choose(torch.tensor([4.0, 3.0, 1.0]), greedy, [0, 0], torch.Generator()).token == 1
+    assert choose(torch.tensor([-1.0, -1.5, -9.0]), greedy, [0], torch.Generator()).token == 1
+    assert choose(torch.tensor([4.0, 3.0, 1.0]), greedy, [], torch.Generator()).token == 0
 
 
 def test_top_p_reaches_exactly() -> None:
@@ -145,7 +145,7 @@ def test_logprob_is_of_the_raw_logits(dtype: torch.dtype) -> None:
         exact = logits.double().numpy()
         expected = exact - exact.max() - np.log(np.exp(exact - exact.max()).sum())
         for options in ({}, {"temperature": 0.7, "top_k": 20, "top_p": 0.9, "min_p": 0.02, "repetition_penalty": 1.5}):
-            token, logprob = choose(logits, Sampling(**options), [1, 2], generator)
+            token, logprob, _ = choose(logits, Sampling(**options), [1, 2], generator)
             assert abs(logprob - expected[token]) <= RELATIVE_OP[torch.float32] * np.abs(expected).max()
 
 

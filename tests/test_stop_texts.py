@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from braidlm.generate import StopTexts, Token
+from braidlm.continuation import StopTexts, Token
 
 properties = settings(max_examples=300, deadline=None, derandomize=True)
 

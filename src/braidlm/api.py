@@ -17,8 +17,11 @@ import torch
 from torch import Tensor
 
 from . import saving
+from .continuation import Token
+from .engine import Engine, Limits
+from .engine.grammar import compiler
 from .errors import InputError
-from .generate import Token, check_length, generate
+from .generate import check_length, generate
 from .memory import keep_freed_memory
 from .model import Logits, Model
 from .ops import Segments, dispatch
@@ -295,6 +298,19 @@ class LanguageModel:
             if item is None:
                 return
             yield item
+
+    def engine(self, kv_dtype: str | None = None, limits: Limits | None = None) -> Engine:
+        """An engine that runs many requests on this model at once; close it when done (see `engine.Engine`)."""
+        return Engine(
+            self.network,
+            functools.partial(self.new_state, 1, kv_dtype),
+            run=self._run,
+            ends=self.origin.ends,
+            texts=self.tokenizer.stream if self.tokenizer else None,
+            grammars=compiler(self.tokenizer.to_json(), self.spec.vocab, self.origin.ends) if self.tokenizer else None,
+            limits=limits,
+            ops=self.ops,
+        )
 
     def quantize(
         self,

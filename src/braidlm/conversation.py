@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .api import LanguageModel
+from .continuation import Token
 from .errors import InputError, StateError
 from .files import whole_file
-from .generate import Token
 
 _FORMAT = "braidlm-conversation-1"
 

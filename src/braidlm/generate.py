@@ -6,123 +6,23 @@ give alone.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from .continuation import Continuation, Detokenizer, Token
 from .errors import ContextLengthError, InputError
 from .model import Model, Output
 from .ops import Segments
 from .runtime import decode
-from .sampling import Sampling, choose
+from .sampling import Sampling
 from .state import State
 
 PREFILL_CHUNK = 2048
 
 
-class Token(NamedTuple):
-    """One generated token.
-
-    `text` is what became certain with it ("" while a character or a stop text is incomplete);
-    `finish` is "stop" or "length" on the last token.
-    """
-
-    id: int
-    text: str
-    logprob: float
-    finish: str | None
-
-
 # A model, or what is called like one.
 Run = Callable[..., Output]
-
-
-class Detokenizer(Protocol):
-    """Turns ids into text one by one."""
-
-    def push(self, token: int) -> str:
-        """The text that is certain after `token`."""
-        ...
-
-    def flush(self) -> str:
-        """The text that was held back."""
-        ...
-
-
-class _Silent:
-    """For models without a tokenizer: no text."""
-
-    def push(self, token: int) -> str:
-        return ""
-
-    def flush(self) -> str:
-        return ""
-
-
-class StopTexts:
-    """Holds back text that may turn out to begin one of the `stops`."""
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = stops
-        self._held = ""
-
-    def push(self, text: str) -> tuple[str, bool]:
-        """The text that can be shown, and whether a stop text was completed."""
-        self._held += text
-        places = ((self._held.find(stop), len(stop)) for stop in self._stops)
-        # Of several, the one that is complete first: so it does not matter how the text was cut.
-        found = min(((at + size, at) for at, size in places if at >= 0), default=None)
-        if found is not None:
-            return self._held[: found[1]], True
-        keep = max((_overlap(self._held, stop) for stop in self._stops), default=0)
-        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        return shown, False
-
-    def flush(self) -> str:
-        """What is still held."""
-        held, self._held = self._held, ""
-        return held
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that begins `stop`."""
-    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
-
-
-class _Row:
-    """One prompt on its way."""
-
-    def __init__(self, index: int, prompt: Sequence[int], sampling: Sampling, text: Detokenizer) -> None:
-        self.index = index
-        self.seen = list(prompt)
-        self.sampling = sampling
-        self.generator = torch.Generator()
-        if sampling.seed is None:
-            self.generator.seed()
-        else:
-            self.generator.manual_seed(sampling.seed)
-        self._text = text
-        self._stops = StopTexts(sampling.stop)
-        self._made = 0
-
-    def step(self, logits_V: Tensor, ends: Collection[int], room: int) -> Token:
-        """The next token; `room` is how many more the context holds after those that were seen."""
-        token, logprob = choose(logits_V, self.sampling, self.seen, self.generator)
-        self.seen.append(token)
-        self._made += 1
-        if token in ends:
-            return Token(token, self._rest(), logprob, "stop")
-        shown, stopped = self._stops.push(self._text.push(token))
-        if stopped:
-            return Token(token, shown, logprob, "stop")
-        if self._made >= self.sampling.max_new_tokens or room < 1:
-            return Token(token, shown + self._rest(), logprob, "length")
-        return Token(token, shown, logprob, None)
-
-    def _rest(self) -> str:
-        shown, stopped = self._stops.push(self._text.flush())
-        return shown if stopped else shown + self._stops.flush()
 
 
 def generate(
@@ -148,8 +48,10 @@ def generate(
     limit = model.spec.max_positions
     for prompt, length in zip(prompts, state.lengths, strict=True):
         check_length(length + len(prompt), limit)
-    texts = texts or [_Silent() for _ in prompts]
-    rows = [_Row(i, prompt, samplings[i], texts[i]) for i, prompt in enumerate(prompts)]
+    rows = [
+        Continuation(prompt, sampling, texts[i] if texts else None)
+        for i, (prompt, sampling) in enumerate(zip(prompts, samplings, strict=True))
+    ]
     lengths = [length + len(prompt) for length, prompt in zip(state.lengths, prompts, strict=True)]
     native = decode.available(model)
     # One token a row, of a text that goes on, is a step like any other.
@@ -165,7 +67,7 @@ def generate(
 
 
 def _loop(
-    rows: list[_Row],
+    rows: list[Continuation],
     logits_RV: Tensor,
     steps: "_Steps | _NativeSteps",
     lengths: list[int],
@@ -173,20 +75,19 @@ def _loop(
     ends: Collection[int],
 ) -> Iterator[tuple[int, Token]]:
     """One token for every row that goes on, and one step of all of them, until none does."""
-    while rows:
-        going: list[_Row] = []
-        kept: list[int] = []
-        for place, row in enumerate(rows):
-            room = 1 if limit is None else limit - lengths[row.index] - 1
-            token = row.step(logits_RV[place], ends, room)
+    running = list(range(len(rows)))
+    while running:
+        going: list[int] = []
+        for place, index in enumerate(running):
+            room = 1 if limit is None else limit - lengths[index] - 1
+            token = rows[index].step(logits_RV[place], ends, room)
             if token.finish is None:
-                going.append(row)
-                kept.append(row.index)
-            yield row.index, token
-        rows = going
-        if rows:
-            logits_RV = steps.step(torch.tensor([row.seen[-1] for row in rows]), kept)
-            for index in kept:
+                going.append(index)
+            yield index, token
+        running = going
+        if running:
+            logits_RV = steps.step(torch.tensor([rows[index].seen[-1] for index in running]), running)
+            for index in running:
                 lengths[index] += 1
 
 

@@ -134,6 +134,14 @@ class KeyValues:
         """The sequence of `length` positions that holds these pages."""
         return replace(self, length=length, pages=tuple(pages))
 
+    def first(self, length: int) -> "KeyValues":
+        """What the sequence held of its first `length` positions; for slots that let nothing go."""
+        assert isinstance(self.slot, Growing) and length <= self.length
+        pages = [page for page in self.pages if page.start < length]
+        if length % PAGE_TOKENS and length < self.length:
+            pages[-1] = pages[-1].first(length % PAGE_TOKENS)
+        return self.with_pages(length, pages)
+
     def empty_page(self, start: int) -> Page:
         """A full page's room from `start` on, not initialised; on the CPU."""
         sizes = ((0, self.slot.heads, size) for size in (self.slot.k_dim, self.slot.v_dim))

@@ -5,7 +5,8 @@ Legend: V = vocabulary.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ class Sampling:
     `repetition_penalty` (divides positive and multiplies negative logits of tokens seen, Keskar et
     al. 2019), `top_k` most likely, smallest set with probability `top_p` (Holtzman et al. 2020),
     at least `min_p` times the most likely one's probability. `stop` are texts that end the output
-    and are not part of it.
+    and are not part of it. `top_logprobs` is how many of the most likely tokens are told with each.
     """
 
     max_new_tokens: int = 256
@@ -34,6 +35,7 @@ class Sampling:
     repetition_penalty: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    top_logprobs: int = 0
 
     def __post_init__(self) -> None:
         checks = {
@@ -44,11 +46,16 @@ class Sampling:
             "min_p": (_within(self.min_p, 0, 1), "from 0 to 1"),
             "repetition_penalty": (_within(self.repetition_penalty, 1e-6, 1e6), "from 1e-6 to 1e6"),
             "stop": (all(isinstance(text, str) and text for text in self.stop), "texts that are not empty"),
+            "top_logprobs": (_whole(self.top_logprobs, 0, 1000), "a whole number from 0 to 1000"),
             "seed": (self.seed is None or _whole(self.seed, 0, _LAST_SEED), "a whole number from 0 to 2^63, or none"),
         }
         for name, (ok, right) in checks.items():
             if not ok:
                 raise InputError(f"{name} is {getattr(self, name)!r}, but must be {right}")
+
+    def with_seed(self, seed: int) -> "Sampling":
+        """The same, begun with another seed."""
+        return replace(self, seed=seed % _LAST_SEED)
 
 
 def check_seed(seed: object) -> None:
@@ -73,17 +80,36 @@ def _within(value: object, least: float, most: float) -> bool:
 _FEW = 256
 
 
-def choose(logits_V: Tensor, sampling: Sampling, seen: Iterable[int], generator: torch.Generator) -> tuple[int, float]:
-    """A token id and its log probability under the model's own distribution (before any narrowing)."""
+class Choice(NamedTuple):
+    """A token, and log probabilities under the model's own distribution (before any narrowing)."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+def choose(
+    logits_V: Tensor,
+    sampling: Sampling,
+    seen: Iterable[int],
+    generator: torch.Generator,
+    allowed_V: Tensor | None = None,
+) -> Choice:
+    """The next token; `allowed_V` (bool) leaves the others out before anything else."""
     logits_V = logits_V.float()
     narrowed = _penalised(logits_V, sampling.repetition_penalty, seen)
+    if allowed_V is not None:
+        narrowed = narrowed.masked_fill(~allowed_V, -math.inf)
     if sampling.temperature == 0:
         token = int(narrowed.argmax())
     else:
         kept, ids = _narrowed(narrowed / sampling.temperature, sampling)
         drawn = int(torch.multinomial(kept.softmax(-1).cpu(), 1, generator=generator))
         token = drawn if ids is None else int(ids[drawn])
-    return token, float(logits_V[token] - logits_V.logsumexp(-1))
+    whole = float(logits_V.logsumexp(-1))
+    values, places = logits_V.topk(min(sampling.top_logprobs, len(logits_V)))
+    top = tuple((place, value - whole) for place, value in zip(places.tolist(), values.tolist()))
+    return Choice(token, float(logits_V[token]) - whole, top)
 
 
 def _penalised(logits_V: Tensor, penalty: float, seen: Iterable[int]) -> Tensor:

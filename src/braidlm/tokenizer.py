@@ -167,6 +167,10 @@ class Tokenizer:
     def _marked_reader(self) -> chat_guard.MarkedReader:
         return chat_guard.MarkedReader(self._backend)
 
+    def to_json(self) -> str:
+        """The vocabulary and its rules as the tokenizers library writes them."""
+        return str(self._backend.to_str())
+
     def save(self, directory: Path) -> None:
         """Writes the files that `from_directory` and transformers read."""
         self._backend.save(str(directory / "tokenizer.json"))

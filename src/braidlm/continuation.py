@@ -1,0 +1,149 @@
+"""From logits to the tokens and the text of one sequence: choices, stop texts, the end.
+
+It knows nothing of models and states; the plain loop and the engine both write with it.
+
+Legend: V = vocabulary.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from .sampling import Sampling, choose
+
+
+class Token(NamedTuple):
+    """One generated token.
+
+    `text` is what became certain with it ("" while a character or a stop text is incomplete);
+    `finish` is "stop" or "length" on the last token. `top` holds the most likely ids with their
+    log probabilities, where `Sampling.top_logprobs` asked for them.
+    """
+
+    id: int
+    text: str
+    logprob: float
+    finish: str | None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class Detokenizer(Protocol):
+    """Turns ids into text one by one."""
+
+    def push(self, token: int) -> str:
+        """The text that is certain after `token`."""
+        ...
+
+    def flush(self) -> str:
+        """The text that was held back."""
+        ...
+
+
+class Constraint(Protocol):
+    """A rule that the text must follow, and how far it is fulfilled."""
+
+    def allowed(self) -> Tensor:
+        """Which tokens may come next, [V] bool; always at least one."""
+        ...
+
+    def push(self, token: int) -> None:
+        """Goes on by a token that was chosen."""
+        ...
+
+    def finished(self) -> bool:
+        """Whether nothing but an end may follow."""
+        ...
+
+
+class _Silent:
+    """For models without a tokenizer: no text."""
+
+    def push(self, token: int) -> str:
+        return ""
+
+    def flush(self) -> str:
+        return ""
+
+
+class StopTexts:
+    """Holds back text that may turn out to begin one of the `stops`."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = stops
+        self._held = ""
+
+    def push(self, text: str) -> tuple[str, bool]:
+        """The text that can be shown, and whether a stop text was completed."""
+        self._held += text
+        places = ((self._held.find(stop), len(stop)) for stop in self._stops)
+        # Of several, the one that is complete first: so it does not matter how the text was cut.
+        found = min(((at + size, at) for at, size in places if at >= 0), default=None)
+        if found is not None:
+            return self._held[: found[1]], True
+        keep = max((_overlap(self._held, stop) for stop in self._stops), default=0)
+        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return shown, False
+
+    def flush(self) -> str:
+        """What is still held."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that begins `stop`."""
+    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
+
+
+class Continuation:
+    """What is written after one prompt."""
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        text: Detokenizer | None = None,
+        constraint: Constraint | None = None,
+    ) -> None:
+        """`text` None: no text is made of the tokens. `constraint` narrows the choice of each token."""
+        self.seen = list(prompt)
+        self.sampling = sampling
+        self.generator = torch.Generator()
+        if sampling.seed is None:
+            self.generator.seed()
+        else:
+            self.generator.manual_seed(sampling.seed)
+        self._text = text or _Silent()
+        self._constraint = constraint
+        self._stops = StopTexts(sampling.stop)
+        self._made = 0
+
+    def step(self, logits_V: Tensor, ends: Collection[int], room: int) -> Token:
+        """The next token; `room` is how many more the context holds after those that were seen."""
+        allowed = None if self._constraint is None else self._constraint.allowed()
+        token, logprob, top = choose(logits_V, self.sampling, self.seen, self.generator, allowed)
+        self.seen.append(token)
+        self._made += 1
+        if self._constraint is not None and token not in ends:
+            self._constraint.push(token)
+        shown, finish = self._shown(token, ends)
+        if finish is None and (self._made >= self.sampling.max_new_tokens or room < 1):
+            shown, finish = shown + self._rest(), "length"
+        return Token(token, shown, logprob, finish, top)
+
+    def _shown(self, token: int, ends: Collection[int]) -> tuple[str, str | None]:
+        """The text that is certain with `token`, and "stop" if it ends the text."""
+        if token in ends:
+            return self._rest(), "stop"
+        shown, stopped = self._stops.push(self._text.push(token))
+        if stopped:
+            return shown, "stop"
+        if self._constraint is not None and self._constraint.finished():
+            return shown + self._rest(), "stop"
+        return shown, None
+
+    def _rest(self) -> str:
+        shown, stopped = self._stops.push(self._text.flush())
+        return shown if stopped else shown + self._stops.flush()

@@ -1,0 +1,7 @@
+"""Many texts with one model at once: a queue, slots that decode together, and states kept for what comes again."""
+
+from .engine import Engine, Limits
+from .grammar import Grammar
+from .request import Piece, QueueFullError, Request, Ticket, Usage
+
+__all__ = ["Engine", "Grammar", "Limits", "Piece", "QueueFullError", "Request", "Ticket", "Usage"]

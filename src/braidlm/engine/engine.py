@@ -1,0 +1,317 @@
+"""The engine: admits requests, reads their prompts in parts, and writes all texts together, in one thread of its own.
+
+Prompts are cut at fixed places, whoever else is there, and decoding gives each row what it gives alone: so a
+request's tokens depend on what was kept of its text before, but not on what runs beside it.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+import torch
+
+from ..continuation import Continuation, Detokenizer
+from ..errors import InputError
+from ..generate import Run, check_length
+from ..model import Model
+from ..ops import dispatch
+from ..state import Row, State
+from .grammar import Compile
+from .prefix_cache import PrefixCache
+from .request import Piece, Request, Ticket, Usage
+from .runner import Runner, can_be_cut, cut
+from .scheduler import Pace, Waiting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What the engine may use.
+
+    slots: texts written at once. waiting: requests in the queue. memory: bytes of the states of running requests.
+    cache_memory: bytes of states kept for later. replay: tokens between two of them, at most, while that
+    memory lasts. chunk: tokens of a prompt that are read at a time.
+    """
+
+    slots: int = 16
+    waiting: int = 256
+    memory: int = 4 << 30
+    cache_memory: int = 1 << 30
+    replay: int = 256
+    chunk: int = 256
+
+    def __post_init__(self) -> None:
+        for name, least in {"slots": 1, "waiting": 1, "memory": 1, "cache_memory": 0, "replay": 1, "chunk": 1}.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise InputError(f"{name} is {value!r}, but must be a whole number from {least}")
+
+
+@dataclass(eq=False)
+class _Job:
+    """A request between admission and its end: first a prompt to read, then texts to write."""
+
+    ticket: Ticket
+    row: Row
+    bytes: int
+    slots: list[int]
+    writers: dict[int, Continuation] = field(default_factory=dict)  # by slot
+    copy_of: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return self.ticket.request.ids
+
+
+class Engine:
+    """Runs requests on one model. Close it, or use it in a `with` statement: it has a thread of its own."""
+
+    def __init__(
+        self,
+        model: Model,
+        new_state: Callable[[], State],
+        *,
+        run: Run | None = None,
+        ends: Collection[int] = (),
+        texts: Callable[[], Detokenizer] | None = None,
+        grammars: Compile | None = None,
+        limits: Limits | None = None,
+        ops: str = "auto",
+    ) -> None:
+        """`new_state` gives one row of the precision to run at; `run`, `ends` and `texts` are those of `generate`.
+
+        `grammars` compiles requests' grammars; without it they are refused.
+        """
+        self.limits = limits or Limits()
+        self._model = model
+        self._ends = ends
+        self._texts = texts
+        self._grammars = grammars
+        self._ops = ops
+        with dispatch.using(ops), torch.no_grad():
+            self._runner = Runner(model, run or model, new_state, self.limits.slots)
+        spec, precision = model.spec, new_state().precision
+        self._state_bytes = lambda length: spec.state_bytes(length, dtype=precision.name, kv_dtype=precision.kv)
+        self._cuttable = can_be_cut(spec)
+        self.cache = PrefixCache(self.limits.cache_memory, self.limits.replay, cut if self._cuttable else None)
+        self._keeps = self.limits.cache_memory >= self._state_bytes(0)
+        self._waiting: Waiting[Ticket] = Waiting(self.limits.waiting)
+        self._reading: deque[_Job] = deque()
+        self._writing: list[_Job] = []
+        self._free = list(range(self.limits.slots))
+        self._pace = Pace()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._serve, name="braidlm-engine", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def submit(self, request: Request) -> Ticket:
+        """Puts a request into the queue; `QueueFullError` if too many wait, `InputError` if it can never run."""
+        check_length(len(request.ids), self._model.spec.max_positions)
+        wrong = next((token for token in request.ids if not 0 <= token < self._model.spec.vocab), None)
+        if wrong is not None:
+            raise InputError(f"token id {wrong} is out of range: ids are from 0 to {self._model.spec.vocab - 1}")
+        if request.copies > self.limits.slots:
+            raise InputError(f"copies is {request.copies}, but only {self.limits.slots} texts are written at once")
+        if self._bytes_of(request) > self.limits.memory:
+            raise InputError(
+                f"the request needs {self._bytes_of(request)} bytes of state, but there are {self.limits.memory}"
+            )
+        if request.grammar is not None and self._grammars is None:
+            raise InputError("the model has no tokenizer, so that no grammar can be followed")
+        ticket = Ticket(request, self._grammars(request.grammar) if request.grammar and self._grammars else None)
+        with self._changed:
+            if self._closing:
+                raise InputError("the engine is closed")
+            self._waiting.add(ticket, request.client, len(request.ids) + request.sampling.max_new_tokens)
+            self._changed.notify()
+        return ticket
+
+    def close(self) -> None:
+        """Ends what runs and waits, each with an error, and the thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _bytes_of(self, request: Request) -> int:
+        return request.copies * self._state_bytes(len(request.ids) + request.sampling.max_new_tokens)
+
+    def _serve(self) -> None:
+        failure: Exception = InputError("the engine was closed")
+        try:
+            with dispatch.using(self._ops), torch.no_grad():
+                while self._wait():
+                    for ticket in self._admitted():
+                        self._begin(ticket)
+                    self._step()
+        except Exception as error:  # nobody may wait for ever, whatever has happened
+            failure = error
+        with self._changed:
+            self._closing = True
+            left = self._waiting.remove(lambda _: True)
+        for ticket in (*left, *(job.ticket for job in (*self._reading, *self._writing))):
+            ticket.end(failure)
+
+    def _wait(self) -> bool:
+        """Until there is something to do; False when the engine closes."""
+        with self._changed:
+            while not (self._closing or self._reading or self._writing or len(self._waiting)):
+                self._changed.wait()
+            return not self._closing
+
+    def _admitted(self) -> list[Ticket]:
+        """The requests that begin now; those that were cancelled in the queue end."""
+        with self._changed:
+            gone = self._waiting.remove(lambda ticket: ticket.cancelled)
+        for ticket in gone:
+            ticket.end()
+        used = sum(job.bytes for job in (*self._reading, *self._writing))
+        slots, found = len(self._free), []
+
+        def fits(ticket: Ticket) -> bool:
+            return ticket.request.copies <= slots and used + self._bytes_of(ticket.request) <= self.limits.memory
+
+        with self._changed:
+            while (taken := self._waiting.take(fits)) is not None:
+                found.append(taken)
+                used += self._bytes_of(taken.request)
+                slots -= taken.request.copies
+        return found
+
+    def _begin(self, ticket: Ticket) -> None:
+        """Finds what is known of the prompt, and gives the request its slots."""
+        if not (self._reading or self._writing) and self._runner.refresh():
+            self.cache.clear()
+        request = ticket.request
+        found = self.cache.match(request.ids)
+        replayed = min(found.known, len(request.ids) - 1) - found.cached
+        new = len(request.ids) - found.cached - replayed
+        ticket.usage = Usage(found.cached, replayed, new, _why(found.known, replayed, found.dropped))
+        slots = [self._free.pop() for _ in range(request.copies)]
+        self._reading.append(_Job(ticket, found.row or self._runner.empty, self._bytes_of(request), slots))
+
+    def _step(self) -> None:
+        for job in [job for job in (*self._reading, *self._writing) if job.ticket.cancelled]:
+            self._drop(job)
+        if self._reading and self._pace.may_read(bool(self._writing)):
+            begun = time.perf_counter()
+            job = self._reading.popleft()
+            try:
+                self._read(job)
+            except Exception as error:
+                self._end(job, error)
+            self._pace.read(time.perf_counter() - begun, bool(self._writing))
+        if self._writing:
+            begun = time.perf_counter()
+            self._write()
+            self._pace.wrote(time.perf_counter() - begun)
+
+    def _read(self, job: _Job) -> None:
+        """The prompt's next part; after the last one the texts begin."""
+        begin = job.row.length
+        end = min(len(job.ids), (begin // self.limits.chunk + 1) * self.limits.chunk)
+        marks = self._marks(job, begin, end)
+        job.row, marked, logits = self._runner.read(job.row, job.ids[begin:end], [mark - begin for mark in marks])
+        for mark, row in zip(marks, marked, strict=True):
+            self.cache.add(job.ids[:mark], row)
+        if end < len(job.ids):
+            self._reading.append(job)
+            return
+        self._writing.append(job)
+        for copy, slot in enumerate(job.slots):
+            job.writers[slot] = self._writer(job.ticket, copy)
+            job.copy_of[slot] = copy
+            self._runner.slots.put(slot, job.row)
+        for slot in list(job.writers):
+            self._give(job, slot, logits)
+
+    def _writer(self, ticket: Ticket, copy: int) -> Continuation:
+        text = self._texts() if self._texts else None
+        constraint = ticket.constraint() if ticket.constraint else None
+        return Continuation(ticket.request.ids, ticket.request.sampling_of(copy), text, constraint)
+
+    def _marks(self, job: _Job, begin: int, end: int) -> list[int]:
+        """Where in (begin, end] states are to be kept."""
+        if not self._keeps:
+            return []
+        wanted = {len(job.ids) - 1, *job.ticket.request.breaks} if not self._cuttable else {len(job.ids)}
+        if not self._cuttable:
+            wanted.update(range(begin - begin % self.limits.replay, end + 1, self.limits.replay))
+        return sorted(mark for mark in wanted if begin < mark <= end)
+
+    def _write(self) -> None:
+        """One token for every text."""
+        pairs = [(job, slot) for job in self._writing for slot in job.writers]
+        ids = torch.tensor([job.writers[slot].seen[-1] for job, slot in pairs])
+        try:
+            logits = self._runner.slots.step(ids, [slot for _, slot in pairs])
+        except Exception as error:
+            for job in list(self._writing):
+                self._end(job, error)
+            return
+        for (job, slot), row in zip(pairs, logits, strict=True):
+            if slot not in job.writers:  # its request has failed for another of its texts
+                continue
+            try:
+                self._remember(job.writers[slot], slot)
+                self._give(job, slot, row)
+            except Exception as error:
+                self._end(job, error)
+
+    def _remember(self, writer: Continuation, slot: int) -> None:
+        """Keeps the state inside a long answer."""
+        if self._keeps and not self._cuttable and len(writer.seen) % self.limits.replay == 0:
+            self.cache.add(writer.seen, self._runner.slots.take(slot))
+
+    def _give(self, job: _Job, slot: int, logits: torch.Tensor) -> None:
+        """One more token of the text in a slot, and its end if this was the last."""
+        writer, limit = job.writers[slot], self._model.spec.max_positions
+        room = 1 if limit is None else limit - len(writer.seen)
+        token = writer.step(logits, self._ends, room)
+        job.ticket.give(Piece(job.copy_of[slot], token))
+        if token.finish is not None:
+            self._keep(job, slot)
+            if not job.writers:
+                self._end(job)
+
+    def _keep(self, job: _Job, slot: int) -> None:
+        """Frees a slot; its state stays known, for a text that goes on from here."""
+        writer = job.writers.pop(slot)
+        if self._keeps:
+            self.cache.add(writer.seen[:-1], self._runner.slots.take(slot))
+        job.slots.remove(slot)
+        self._free.append(slot)
+
+    def _drop(self, job: _Job) -> None:
+        """Ends a cancelled request; what it has read and written stays known."""
+        if not job.writers and self._keeps and job.row.length:
+            self.cache.add(job.ids[: job.row.length], job.row)
+        for slot in list(job.writers):
+            self._keep(job, slot)
+        self._end(job)
+
+    def _end(self, job: _Job, error: Exception | None = None) -> None:
+        self._free.extend(job.slots)
+        job.slots.clear()
+        job.writers.clear()
+        for jobs in (self._reading, self._writing):
+            if job in jobs:
+                jobs.remove(job)
+        job.ticket.end(error)
+
+
+def _why(known: int, replayed: int, dropped: bool) -> str:
+    """What stood in the way of taking more from the cache."""
+    if not known:
+        return "no text seen before begins so"
+    if not replayed:
+        return "what follows was not seen before"
+    return "the states in between were dropped for memory" if dropped else "no state was kept nearer"

@@ -1,0 +1,99 @@
+"""Rules that a text must follow (JSON schema, regular expression, Lark grammar), by llguidance.
+
+A rule is compiled for a vocabulary; then it says for each next token whether the text can still be completed.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..continuation import Constraint
+from ..errors import InputError, UnavailableError
+
+Kind = Literal["json_schema", "regex", "lark"]
+Compile = Callable[["Grammar"], Callable[[], Constraint]]
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """A rule as it is written: a JSON schema's text, a regular expression, or a Lark grammar."""
+
+    kind: Kind
+    text: str
+
+    @classmethod
+    def of_schema(cls, schema: dict[str, Any]) -> "Grammar":
+        """Texts that are JSON of this schema."""
+        return cls("json_schema", json.dumps(schema))
+
+
+class Matcher:
+    """One text on its way through a rule."""
+
+    def __init__(self, matcher: Any, vocab: int) -> None:
+        """`matcher` is llguidance's."""
+        self._matcher = matcher
+        self._vocab = vocab
+
+    def allowed(self) -> Tensor:
+        """See `continuation.Constraint`."""
+        bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        return torch.from_numpy(np.unpackbits(bits, bitorder="little", count=self._vocab)).bool()
+
+    def push(self, token: int) -> None:
+        """See `continuation.Constraint`."""
+        self._matcher.consume_token(token)
+        if self._matcher.is_error():
+            raise InputError(f"the rule cannot be followed further: {_first_line(self._matcher.get_error())}")
+
+    def finished(self) -> bool:
+        """See `continuation.Constraint`."""
+        return bool(self._matcher.is_stopped())
+
+
+def compiler(tokenizer_json: str, vocab: int, ends: Collection[int]) -> Compile:
+    """What compiles rules for a vocabulary of `vocab` ids, with the tokenizers library's own description of it.
+
+    A compiled rule gives a fresh matcher at each call. Raises `InputError` for a rule that is none, and
+    `UnavailableError` without llguidance.
+    """
+
+    @functools.cache
+    def tokens() -> Any:
+        return _llguidance().LLTokenizer(tokenizer_json, n_vocab=vocab, eos_token=sorted(ends) or None)
+
+    def compiled(grammar: Grammar) -> Callable[[], Constraint]:
+        kinds = _llguidance().LLMatcher
+        written = {
+            "json_schema": kinds.grammar_from_json_schema,
+            "regex": kinds.grammar_from_regex,
+            "lark": kinds.grammar_from_lark,
+        }
+        try:
+            matcher = kinds(tokens(), written[grammar.kind](grammar.text), log_level=0)
+        except ValueError as error:
+            raise InputError(f"the {grammar.kind} cannot be followed: {_first_line(str(error))}") from None
+        if matcher.is_error():
+            raise InputError(f"the {grammar.kind} cannot be followed: {_first_line(matcher.get_error())}")
+        return lambda: Matcher(matcher.deep_copy(), vocab)
+
+    return compiled
+
+
+@functools.cache
+def _llguidance() -> Any:
+    try:
+        import llguidance  # noqa: PLC0415 - optional
+    except ImportError:
+        raise UnavailableError("rules for the text need llguidance; pip install 'braidlm[grammar]'") from None
+    return llguidance
+
+
+def _first_line(text: str) -> str:
+    return text.strip().split("\n")[0]

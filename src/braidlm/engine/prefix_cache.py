@@ -1,0 +1,226 @@
+"""Texts that were seen, as a tree of tokens, with states at some places of it.
+
+A state cannot be taken back to an earlier token, so states are kept where texts are likely to part or to go on:
+where the caller says. Between two of them a text is read again from the nearer one before. Rows are immutable
+and share their pages of keys and values, so that a kept state costs its recurrent part and the pages that nothing
+else holds. When the memory for them is used up, the state goes whose loss costs the fewest tokens read again for
+each byte that it frees, those longest unused and farthest from the ends of texts first.
+
+What models without recurrence have seen can be cut anywhere: one state serves every place before it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from ..state import Row
+
+Cut = Callable[[Row, int], Row]
+
+# Tokens of texts that are remembered, with or without states: what a miss is told from.
+_MOST_TOKENS = 1 << 20
+
+
+class Match(NamedTuple):
+    """How much of a text is known: a state after `cached` tokens, and `known` tokens in all."""
+
+    row: Row | None
+    cached: int
+    known: int
+    dropped: bool  # whether a state in between had to go
+
+
+class _Node:
+    """The end of a run of tokens that follow `parent`'s."""
+
+    __slots__ = ("children", "depth", "dropped", "edge", "farthest", "parent", "row", "used")
+
+    def __init__(self, parent: "_Node | None", edge: tuple[int, ...], clock: int) -> None:
+        self.parent = parent
+        self.edge = edge
+        self.children: dict[int, _Node] = {}
+        self.depth: int = (parent.depth if parent else 0) + len(edge)
+        self.farthest = self.depth  # the depth of the longest text that passes here
+        self.row: Row | None = None
+        self.dropped = False
+        self.used = clock
+
+
+class _Ledger:
+    """Bytes of rows, pages that several rows share counted once."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._holders: Counter[int] = Counter()
+
+    def add(self, row: Row) -> None:
+        self.total += _fixed_bytes(row)
+        for page, size in _pages(row):
+            self.total += 0 if self._holders[page] else size
+            self._holders[page] += 1
+
+    def remove(self, row: Row) -> None:
+        self.total -= self.alone(row)
+        for page, _ in _pages(row):
+            self._holders[page] -= 1
+            if not self._holders[page]:
+                del self._holders[page]
+
+    def alone(self, row: Row) -> int:
+        """What nothing else holds of a row."""
+        return _fixed_bytes(row) + sum(size for page, size in _pages(row) if self._holders[page] == 1)
+
+
+def _fixed_bytes(row: Row) -> int:
+    return sum(tensor.nbytes for layer in row.layers for tensor in layer.fixed.values())
+
+
+def _pages(row: Row) -> Iterator[tuple[int, int]]:
+    for layer in row.layers:
+        for page in layer.kv.pages if layer.kv else ():
+            yield id(page), page.k.nbytes() + page.v.nbytes()
+
+
+class PrefixCache:
+    """States of one model at one precision. `replay` is how many tokens are readily read again."""
+
+    def __init__(self, budget: int, replay: int, cut: Cut | None = None) -> None:
+        """`budget` in bytes; `cut(row, length)` shortens a row, where the model's states can be cut."""
+        self._budget = budget
+        self._replay = replay
+        self._cut = cut
+        self._ledger = _Ledger()
+        self._clock = 0
+        self._root = _Node(None, (), 0)
+        self._kept: set[_Node] = set()
+        self._tokens = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all states kept."""
+        return self._ledger.total
+
+    @property
+    def states(self) -> int:
+        """Number of states kept."""
+        return len(self._kept)
+
+    def match(self, ids: Sequence[int]) -> Match:
+        """The longest state of a beginning of `ids` that leaves at least one token to run."""
+        self._clock += 1
+        ids = tuple(ids)
+        node, found, dropped = self._root, self._root, False
+        below: _Node | None = None  # the node whose edge the text leaves within, or where it ends
+        known = 0
+        while (child := node.children.get(ids[known]) if known < len(ids) else None) is not None:
+            same = _common(child.edge, ids, known)
+            known += same
+            child.used = self._clock
+            if same < len(child.edge):
+                below = child
+                break
+            node = below = child
+            if child.depth < len(ids):
+                found, dropped = (child, False) if child.row else (found, dropped or child.dropped)
+        if self._cut is not None and below is not None and (held := _any_row(below)) is not None:
+            length = min(known, len(ids) - 1)
+            if length > found.depth:
+                return Match(self._cut(held, length), length, known, False)
+        return Match(found.row, found.depth if found.row else 0, known, dropped)
+
+    def add(self, ids: Sequence[int], row: Row) -> None:
+        """Keeps `row`, which has seen exactly `ids`, as far as memory allows."""
+        node = self._place(tuple(ids))
+        if node.row is not None:
+            self._ledger.remove(node.row)
+        node.row, node.dropped = row, False
+        self._ledger.add(row)
+        self._kept.add(node)
+        while self._ledger.total > self._budget and self._kept:
+            self._drop(min(self._kept, key=self._worth))
+        self._forget()
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._root = _Node(None, (), self._clock)
+        self._ledger, self._kept, self._tokens = _Ledger(), set(), 0
+
+    def _place(self, ids: tuple[int, ...]) -> _Node:
+        """The node at the end of `ids`, made where there is none."""
+        node, at = self._root, 0
+        while at < len(ids):
+            node.farthest = max(node.farthest, len(ids))
+            child = node.children.get(ids[at])
+            if child is None:
+                child = node.children[ids[at]] = _Node(node, ids[at:], self._clock)
+                self._tokens += len(child.edge)
+            same = _common(child.edge, ids, at)
+            node = child if same == len(child.edge) else _split(child, same)
+            node.used = self._clock
+            at += same
+        return node
+
+    def _worth(self, node: _Node) -> float:
+        """Tokens that would have to be read again without the node's state, by chance of use and byte."""
+        assert node.row is not None
+        before = node.parent
+        while before is not None and before.row is None:
+            before = before.parent
+        lost = node.depth - (before.depth if before else 0)
+        unused = 1 + self._clock - node.used
+        from_end = 1 + (node.farthest - node.depth) / self._replay
+        return lost / (unused * from_end * max(1, self._ledger.alone(node.row)))
+
+    def _drop(self, node: _Node) -> None:
+        assert node.row is not None
+        self._ledger.remove(node.row)
+        self._kept.remove(node)
+        node.row, node.dropped = None, True
+
+    def _forget(self) -> None:
+        """Lets go of the texts longest unused that have no state."""
+        while self._tokens > _MOST_TOKENS:
+            leaves = [node for node in _nodes(self._root) if not node.children and node.row is None and node.parent]
+            if not leaves:
+                return
+            oldest = min(leaves, key=lambda node: node.used)
+            assert oldest.parent is not None
+            del oldest.parent.children[oldest.edge[0]]
+            self._tokens -= len(oldest.edge)
+
+
+def _split(node: _Node, at: int) -> _Node:
+    """A new node `at` tokens into the edge of `node`, between it and its parent."""
+    assert node.parent is not None
+    middle = _Node(node.parent, node.edge[:at], node.used)
+    middle.farthest = node.farthest
+    node.parent.children[node.edge[0]] = middle
+    node.parent, node.edge = middle, node.edge[at:]
+    middle.children[node.edge[0]] = node
+    return middle
+
+
+def _common(edge: tuple[int, ...], ids: tuple[int, ...], at: int) -> int:
+    """How many tokens of `edge` come next in `ids`."""
+    if ids[at : at + len(edge)] == edge:
+        return len(edge)
+    low, high = 0, min(len(edge), len(ids) - at)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if edge[low:middle] == ids[at + low : at + middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _any_row(node: _Node) -> Row | None:
+    return next((found.row for found in _nodes(node) if found.row is not None), None)
+
+
+def _nodes(node: _Node) -> Iterator[_Node]:
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        yield node
+        stack.extend(node.children.values())

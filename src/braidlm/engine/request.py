@@ -1,0 +1,100 @@
+"""What is asked of the engine, and what it gives: requests, tickets, pieces of text, and what they cost."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Event
+from typing import NamedTuple
+
+from ..continuation import Constraint, Token
+from ..errors import BraidError, InputError
+from ..sampling import Sampling
+from .grammar import Grammar
+
+
+class QueueFullError(BraidError, RuntimeError):
+    """More requests than may wait."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A prompt and how to go on from it.
+
+    `copies` texts are written, each by its own seed: that of `sampling`, the next, and so on. `breaks` are lengths
+    of the prompt at which a message ends: states are kept there, since edits begin there. `grammar` is a rule that
+    every text follows. Clients get equal shares of the engine.
+    """
+
+    ids: tuple[int, ...]
+    sampling: Sampling
+    copies: int = 1
+    breaks: tuple[int, ...] = ()
+    grammar: Grammar | None = None
+    client: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.ids:
+            raise InputError("the prompt is empty; give at least one token")
+        if not 1 <= self.copies <= 128:
+            raise InputError(f"copies is {self.copies}, but must be from 1 to 128")
+
+    def sampling_of(self, copy: int) -> Sampling:
+        """How copy number `copy` is written."""
+        seed = self.sampling.seed
+        return self.sampling if seed is None or copy == 0 else self.sampling.with_seed(seed + copy)
+
+
+class Usage(NamedTuple):
+    """Tokens of a prompt by what they cost.
+
+    cached: their state was there. replayed: seen before, but run again, since no state was kept in the right
+    place. computed: never seen. `why` says in words what stood in the way of more.
+    """
+
+    cached: int
+    replayed: int
+    computed: int
+    why: str
+
+
+class Piece(NamedTuple):
+    """One token of copy number `copy`."""
+
+    copy: int
+    token: Token
+
+
+class Ticket:
+    """One request on its way. Iterate to get the pieces as they are made; an error is raised there."""
+
+    def __init__(self, request: Request, constraint: Callable[[], Constraint] | None = None) -> None:
+        """`constraint` gives the request's grammar, compiled, to each text."""
+        self.request = request
+        self.constraint = constraint
+        self.usage: Usage | None = None
+        self.cancelled = False
+        self._done = Event()
+        self._pieces: SimpleQueue[Piece | Exception | None] = SimpleQueue()
+
+    def cancel(self) -> None:
+        """Asks the engine to stop; what was read and written stays known to it."""
+        self.cancelled = True
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until the engine is done with the request; whether it is."""
+        return self._done.wait(timeout)
+
+    def give(self, piece: Piece) -> None:
+        """For the engine: one more piece."""
+        self._pieces.put(piece)
+
+    def end(self, error: Exception | None = None) -> None:
+        """For the engine: nothing more follows."""
+        self._pieces.put(error)
+        self._done.set()
+
+    def __iter__(self) -> Iterator[Piece]:
+        while (item := self._pieces.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item

@@ -1,0 +1,113 @@
+"""Rows of state through the model: a part of a prompt for one row, a token for each of several.
+
+Everything here takes and gives rows, which are immutable: nothing that is kept elsewhere can change.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..generate import Run
+from ..model import Model
+from ..ops import Segments
+from ..runtime import decode
+from ..slots import Growing, Shared
+from ..spec import ModelSpec
+from ..state import LayerRow, Row, State
+
+
+class Slots(Protocol):
+    """Rows that move along together, a token at a time."""
+
+    def put(self, slot: int, row: Row) -> None:
+        """Takes a row in."""
+        ...
+
+    def take(self, slot: int) -> Row:
+        """The row as it is now."""
+        ...
+
+    def step(self, ids: Tensor, slots: list[int]) -> Tensor:
+        """One token for each of `slots`; logits [len(slots), V]."""
+        ...
+
+
+class PlainSlots:
+    """Slots of a model that has no decode plan here."""
+
+    def __init__(self, model: Model, state: State) -> None:
+        self._model = model
+        self._state = state
+        self._rows: dict[int, Row] = {}
+
+    def put(self, slot: int, row: Row) -> None:
+        """See `Slots`."""
+        self._rows[slot] = row
+
+    def take(self, slot: int) -> Row:
+        """See `Slots`."""
+        return self._rows[slot]
+
+    def step(self, ids: Tensor, slots: list[int]) -> Tensor:
+        """See `Slots`."""
+        state = self._state.take([0] * len(slots))
+        for place, slot in enumerate(slots):
+            state.put(place, self._rows[slot])
+        out = self._model(ids.to(self._model.device), Segments((1,) * len(slots)), state, logits="last")
+        self._rows |= zip(slots, out.state.rows, strict=True)
+        assert out.logits is not None
+        return out.logits
+
+
+class Runner:
+    """One model at one precision, and `slots` rows that decode together."""
+
+    def __init__(self, model: Model, run: Run, new_state: Callable[[], State], slots: int) -> None:
+        """`new_state` gives one row that has seen nothing."""
+        self._model = model
+        self._run = run
+        self._new_state = new_state
+        self._count = slots
+        self._empty = new_state()
+        self.slots = self._new_slots()
+
+    def _new_slots(self) -> Slots:
+        if decode.available(self._model):
+            return decode.Decoder(self._model, self._empty.precision, self._count)
+        return PlainSlots(self._model, self._empty)
+
+    def refresh(self) -> bool:
+        """Begins anew if the weights have changed; whether they have."""
+        if self._empty.fingerprint == self._model.fingerprint():
+            return False
+        self._empty = self._new_state()
+        self.slots = self._new_slots()
+        return True
+
+    @property
+    def empty(self) -> Row:
+        """A row that has seen nothing."""
+        return self._empty.rows[0]
+
+    def read(self, row: Row, ids: Sequence[int], marks: Sequence[int]) -> tuple[Row, tuple[Row, ...], Tensor]:
+        """`row` after `ids`, its states after each number of them in `marks`, and the last one's logits [V]."""
+        state = self._empty.fork()
+        state.put(0, row)
+        segments = Segments((len(ids),), (tuple(marks),))
+        out = self._run(torch.tensor(ids, device=self._model.device), segments, state, logits="last")
+        assert out.logits is not None
+        return out.state.rows[0], out.marked[0].rows, out.logits[0]
+
+
+def can_be_cut(spec: ModelSpec) -> bool:
+    """Whether states can be taken back to an earlier token: only keys and values, all of them held."""
+    return all(isinstance(slot, (Growing, Shared)) for slots in spec.slots for slot in slots)
+
+
+def cut(row: Row, length: int) -> Row:
+    """The row as it was after `length` of its tokens, for models that `can_be_cut`."""
+    less = row.length - length
+    layers = (LayerRow({}, layer.kv and layer.kv.first(layer.kv.length - less)) for layer in row.layers)
+    return Row(length, tuple(layers))

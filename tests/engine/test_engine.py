@@ -1,0 +1,257 @@
+"""Requests alone, together, repeated, cancelled and failing; the plain loop is the oracle of every token."""
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+import braidlm
+from braidlm import LanguageModel
+from braidlm.engine import Engine, Limits, QueueFullError, Request, Ticket
+from braidlm.errors import ContextLengthError, InputError
+from braidlm.sampling import Sampling
+from tests.families.tiny import TINY, tiny
+from tests.test_quantize import model_of
+
+SMALL = Limits(slots=4, replay=8, chunk=16)
+
+
+def prompt(model: LanguageModel, length: int, seed: int = 0) -> tuple[int, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randint(model.spec.vocab, (length,), generator=generator).tolist())
+
+
+def asked(ids: Sequence[int], tokens: int = 12, **options: object) -> Request:
+    more = {name: options.pop(name) for name in ("copies", "breaks", "client") if name in options}
+    return Request(ids=tuple(ids), sampling=Sampling(max_new_tokens=tokens, **options), **more)
+
+
+def made(ticket: Ticket) -> list[list[int]]:
+    """The ids of every copy."""
+    found: list[list[int]] = [[] for _ in range(ticket.request.copies)]
+    for copy, token in ticket:
+        found[copy].append(token.id)
+    return found
+
+
+def alone(model: LanguageModel, request: Request) -> list[list[int]]:
+    """What the plain loop writes."""
+    copies = range(request.copies)
+    options = [vars(request.sampling_of(copy)) for copy in copies]
+    return [[token.id for token in model.stream(list(request.ids), **given)] for given in options]
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_together_as_alone(family: str) -> None:
+    """Oracle: each request by the plain loop; lengths, seeds and numbers of copies are mixed, more than fit at once."""
+    model = model_of(family)
+    requests = [
+        asked(prompt(model, length, length), tokens, temperature=heat, seed=length, copies=copies)
+        for length, tokens, heat, copies in (
+            (1, 9, 0.0, 1),
+            (16, 5, 1.0, 3),
+            (17, 1, 0.0, 1),
+            (40, 12, 0.7, 2),
+            (3, 20, 1.0, 1),
+            (33, 2, 0.0, 4),
+        )
+    ]
+    with model.engine(limits=SMALL) as engine:
+        tickets = [engine.submit(request) for request in requests]
+        assert [made(ticket) for ticket in tickets] == [alone(model, request) for request in requests]
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_turns_are_not_read_again(family: str) -> None:
+    """Oracle: the plain loop on the whole text; and by hand, which tokens are new."""
+    model = model_of(family)
+    text = prompt(model, 30)
+    with model.engine(limits=SMALL) as engine:
+        for turn in range(4):
+            request = asked(text)
+            ticket = engine.submit(request)
+            (written,) = made(ticket)
+            assert written == alone(model, request)[0]
+            assert ticket.usage is not None
+            # The last token of an answer was given, but not run.
+            expected = (0, 0, 30) if turn == 0 else (len(text) - 8, 0, 8)
+            assert ticket.usage[:3] == expected, turn
+            text = (*text, *written, *prompt(model, 7, seed=turn))
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_an_edit_replays_few_tokens(family: str) -> None:
+    """Oracle: the plain loop; at most `replay` tokens that were seen before are run again, none at a break."""
+    model = model_of(family)
+    text = prompt(model, 61)
+    with model.engine(limits=SMALL) as engine:
+        made(engine.submit(asked(text, breaks=(13, 29))))
+        for at in (13, 29, 37, 44, 60, 61):
+            edited = asked((*text[:at], *prompt(model, 9, seed=at)))
+            ticket = engine.submit(edited)
+            assert made(ticket) == alone(model, edited)
+            assert ticket.usage is not None
+            cached, replayed, computed, _ = ticket.usage
+            assert cached + replayed + computed == len(edited.ids)
+            assert replayed <= (0 if at in (13, 29, 60) else SMALL.replay)
+            assert computed <= 9
+
+
+def test_same_prompt_again() -> None:
+    """Oracle: the first answer; only the last token of the prompt is run, whose scores are needed."""
+    model = model_of("mamba2")
+    request = asked(prompt(model, 50), temperature=1.0, seed=3)
+    with model.engine(limits=SMALL) as engine:
+        first, ticket = made(engine.submit(request)), engine.submit(request)
+        assert made(ticket) == first
+        assert ticket.usage is not None
+        assert ticket.usage[:3] == (49, 0, 1)
+
+
+def test_without_memory_for_states() -> None:
+    """Oracle: the plain loop; nothing is kept, and usage says so."""
+    model = model_of("mamba2")
+    request = asked(prompt(model, 50))
+    with model.engine(limits=Limits(slots=1, cache_memory=0)) as engine:
+        for _ in range(2):
+            ticket = engine.submit(request)
+            assert made(ticket) == alone(model, request)
+            assert ticket.usage is not None
+            assert ticket.usage.cached == 0
+        assert engine.cache.nbytes == 0
+
+
+def test_little_memory_for_states() -> None:
+    """Oracle: the budget; a text whose states were dropped is read again, and the reason is told."""
+    model = model_of("mamba2")
+    state = model.spec.state_bytes(0)
+    texts = [prompt(model, 60, seed) for seed in range(6)]
+    with model.engine(limits=Limits(slots=1, replay=8, chunk=16, cache_memory=3 * state)) as engine:
+        for text in texts:
+            made(engine.submit(asked(text)))
+            assert engine.cache.nbytes <= 3 * state
+        ticket = engine.submit(asked(texts[0]))
+        assert made(ticket) == alone(model, asked(texts[0]))
+        assert ticket.usage is not None
+        assert ticket.usage.replayed > 0
+        assert "dropped for memory" in ticket.usage.why
+
+
+def test_deterministic_bits() -> None:
+    """Oracle: log probabilities of a cold run, to the bit, whatever is kept and whatever runs beside."""
+    model = braidlm.build(tiny("hymba", 1), seed=1)
+    model = LanguageModel(model.network, None, model.origin, deterministic=True)
+    text = prompt(model, 40)
+
+    def logprobs(ticket: Ticket) -> list[float]:
+        return [piece.token.logprob for piece in ticket]
+
+    with model.engine(limits=SMALL) as engine:
+        cold = logprobs(engine.submit(asked(text)))
+        others = [engine.submit(asked(prompt(model, 20 + n, n))) for n in range(3)]
+        warm = engine.submit(asked(text))
+        assert logprobs(warm) == cold
+        assert warm.usage is not None
+        assert warm.usage.cached == 39
+        for ticket in others:
+            made(ticket)
+
+
+def test_cancelling() -> None:
+    """Oracle: the other request's tokens; what the cancelled one had read is known afterwards."""
+    model = model_of("bamba")
+    long, other = asked(prompt(model, 64), 10_000), asked(prompt(model, 20, 1))
+    with model.engine(limits=SMALL) as engine:
+        ticket = engine.submit(long)
+        pieces = iter(ticket)
+        next(pieces)
+        beside = engine.submit(other)
+        ticket.cancel()
+        assert made(beside) == alone(model, other)
+        assert ticket.wait(60)
+        assert len(list(pieces)) < 10_000
+        again = engine.submit(asked(long.ids, 1))
+        made(again)
+        assert again.usage is not None
+        assert again.usage.cached == 63
+
+
+def test_a_full_queue_and_what_can_never_run() -> None:
+    """Oracle: the errors' kinds and words."""
+    model = model_of("mamba")
+    ids = prompt(model, 8)
+    with model.engine(limits=Limits(slots=1, waiting=2, memory=model.spec.state_bytes(100))) as engine:
+        running = engine.submit(asked(ids, 50_000))
+        next(iter(running))
+        queued = [engine.submit(asked(ids, 1)) for _ in range(2)]
+        with pytest.raises(QueueFullError, match="2 requests are waiting already"):
+            engine.submit(asked(ids))
+        running.cancel()
+        assert [len(made(ticket)[0]) for ticket in queued] == [1, 1]
+        for request, message in (
+            (asked(ids, copies=2), "only 1 texts"),
+            (asked((*ids, model.spec.vocab)), "out of range"),
+        ):
+            with pytest.raises(InputError, match=message):
+                engine.submit(request)
+    llama = braidlm.build(tiny("llama", 0), seed=1)
+    with llama.engine(limits=Limits(memory=llama.spec.state_bytes(10))) as engine:
+        with pytest.raises(InputError, match="bytes of state"):
+            engine.submit(asked(prompt(llama, 8), 40))
+        with pytest.raises(ContextLengthError):
+            engine.submit(asked((0,) * ((llama.spec.max_positions or 0) + 1)))
+
+
+def test_one_failure_leaves_the_others() -> None:
+    """Oracle: the plain loop for the others; the failing request gets its own error, and the engine goes on."""
+    model = model_of("mamba2")
+
+    def run(ids: torch.Tensor, *more: object, **options: object) -> object:
+        if 7 in ids.tolist():
+            raise RuntimeError("a fault")
+        return model.network(ids, *more, **options)
+
+    good = asked([1, 2, 3])
+    with Engine(model.network, lambda: model.new_state(1), run=run, limits=SMALL) as engine:  # type: ignore[arg-type]
+        tickets = [engine.submit(request) for request in (good, asked([1, 7]), good)]
+        assert made(tickets[0]) == made(tickets[2]) == alone(model, good)
+        with pytest.raises(RuntimeError, match="a fault"):
+            made(tickets[1])
+        assert made(engine.submit(good)) == alone(model, good)
+
+
+def test_changed_weights_are_noticed() -> None:
+    """Oracle: the plain loop on the new weights."""
+    model = model_of("mamba2")
+    request = asked(prompt(model, 40))
+    with model.engine(limits=SMALL) as engine:
+        before = made(engine.submit(request))
+        with torch.no_grad():
+            model.network.embed.weight.mul_(-1.5)
+        assert made(engine.submit(request)) == alone(model, request) != before
+
+
+def test_many_threads_and_closing() -> None:
+    """Oracle: the plain loop; after closing, what waits and what comes get an error."""
+    model = model_of("mamba2")
+    requests = [asked(prompt(model, 5 + n, n), temperature=1.0, seed=n) for n in range(12)]
+    found: dict[int, list[list[int]]] = {}
+    engine = model.engine(limits=SMALL)
+
+    def client(number: int) -> None:
+        found[number] = made(engine.submit(requests[number]))
+
+    threads = [threading.Thread(target=client, args=(n,)) for n in range(len(requests))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[n] for n in range(len(requests))] == [alone(model, request) for request in requests]
+    running = engine.submit(asked([1], 100_000))
+    next(iter(running))
+    engine.close()
+    with pytest.raises(InputError, match="closed"):
+        made(running)
+    with pytest.raises(InputError, match="closed"):
+        engine.submit(asked([1]))

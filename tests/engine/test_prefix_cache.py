@@ -1,0 +1,83 @@
+"""The tree of known texts: what it finds, what it gives up, and what it counts."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from braidlm.engine.prefix_cache import PrefixCache
+from braidlm.state import LayerRow, Row
+
+BYTES = 400
+
+
+def row(length: int) -> Row:
+    return Row(length, (LayerRow({"ssm": torch.zeros(BYTES // 4)}, None),))
+
+
+TEXTS = st.lists(st.integers(0, 2), min_size=1, max_size=9).map(tuple)
+
+
+@settings(deadline=None)
+@given(st.lists(TEXTS, max_size=12), st.lists(TEXTS, min_size=1, max_size=12))
+def test_finds_the_longest_state(kept: list[tuple[int, ...]], asked: list[tuple[int, ...]]) -> None:
+    """Oracle: a list of all texts, searched one by one."""
+    cache = PrefixCache(1 << 30, 4)
+    rows = {}
+    for text in kept:
+        rows[text] = row(len(text))
+        cache.add(text, rows[text])
+    assert cache.states == len(rows)
+    assert cache.nbytes == BYTES * len(rows)
+    for text in asked:
+        found = cache.match(text)
+        begun = [other for other in rows if len(other) < len(text) and text[: len(other)] == other]
+        longest = max(begun, key=len, default=())
+        assert (found.cached, found.row) == (len(longest), rows.get(longest))
+        same = [n for other in rows for n in range(1, len(text) + 1) if other[:n] == text[:n]]
+        assert found.known == max(same, default=0)
+
+
+@settings(deadline=None)
+@given(st.lists(TEXTS, max_size=20), st.integers(0, 5))
+def test_keeps_to_its_memory(kept: list[tuple[int, ...]], most: int) -> None:
+    """Oracle: the budget; and what is found is what was kept for that text."""
+    cache = PrefixCache(most * BYTES + 1, 4)
+    rows = {}
+    for text in kept:
+        rows[text] = row(len(text))
+        cache.add(text, rows[text])
+        assert cache.nbytes <= most * BYTES + 1
+    assert cache.states <= most
+    for text in kept:
+        found = cache.match((*text, 9))
+        assert found.row is None or found.row is rows[text[: found.cached]]
+        assert found.known == len(text)
+
+
+def test_what_goes_first() -> None:
+    """Oracle: by hand: a state near another one goes before one that stands alone; then it is told as dropped."""
+    cache = PrefixCache(2 * BYTES, 4)
+    text = tuple(range(100))
+    for length in (50, 52, 100):
+        cache.add(text[:length], row(length))
+    assert cache.match((*text[:52], 999)).cached == 50
+    assert cache.match((*text[:52], 999)).dropped
+    assert cache.match((*text, 999)).cached == 100
+
+
+def test_an_old_text_goes_before_a_new_one() -> None:
+    """Oracle: by hand: of two alike, that longest unused."""
+    cache = PrefixCache(2 * BYTES, 4)
+    for first in (1, 2):
+        cache.add((first,) * 30, row(30))
+    cache.match((1,) * 31)
+    cache.add((3,) * 30, row(30))
+    assert [cache.match((first,) * 31).cached for first in (1, 2, 3)] == [30, 0, 30]
+
+
+def test_states_that_can_be_cut() -> None:
+    """Oracle: the caller's own cut; one state serves every place before it."""
+    cache = PrefixCache(1 << 30, 4, cut=lambda held, length: row(length))
+    cache.add(tuple(range(10)), row(10))
+    assert (cache.match(tuple(range(10))).cached, cache.match((0, 1, 2, 77, 78)).cached) == (9, 3)
+    assert cache.match((5,)).cached == 0

@@ -1,0 +1,62 @@
+"""The queue and the sharing of time, without a model."""
+
+import pytest
+
+from braidlm.engine.request import QueueFullError
+from braidlm.engine.scheduler import Pace, Waiting
+
+
+def taken(waiting: Waiting[str]) -> list[str]:
+    found = []
+    while (job := waiting.take(lambda job: True)) is not None:
+        found.append(job)
+    return found
+
+
+def test_clients_get_equal_shares() -> None:
+    """Oracle: by hand: whoever was given the fewest tokens comes next."""
+    waiting: Waiting[str] = Waiting(10)
+    for number in range(4):
+        waiting.add(f"a{number}", "a", 10)
+    waiting.add("b0", "b", 25)
+    waiting.add("b1", "b", 1)
+    assert taken(waiting) == ["a0", "b0", "a1", "a2", "b1", "a3"]
+
+
+def test_absence_earns_nothing() -> None:
+    """Oracle: by hand: who comes late does not catch up on what others had before."""
+    waiting: Waiting[str] = Waiting(10)
+    for number in range(3):
+        waiting.add(f"a{number}", "a", 100)
+    assert waiting.take(lambda job: True) == "a0"
+    assert waiting.take(lambda job: True) == "a1"
+    for number in range(3):
+        waiting.add(f"b{number}", "b", 100)
+    waiting.add("a3", "a", 100)
+    assert taken(waiting) == ["a2", "b0", "a3", "b1", "b2"]
+
+
+def test_a_bound_and_removal() -> None:
+    """Oracle: the bound; a job that does not fit holds its place."""
+    waiting: Waiting[str] = Waiting(2)
+    waiting.add("large", "a", 1)
+    waiting.add("small", "a", 1)
+    with pytest.raises(QueueFullError, match="2 requests are waiting"):
+        waiting.add("more", "b", 1)
+    assert waiting.take(lambda job: job != "large") is None
+    assert waiting.remove(lambda job: job == "large") == ["large"]
+    assert taken(waiting) == ["small"]
+    assert len(waiting) == 0
+
+
+def test_writing_gets_the_time_that_it_waited() -> None:
+    """Oracle: by hand."""
+    pace = Pace()
+    assert pace.may_read(True)
+    pace.read(1.0, True)
+    assert not pace.may_read(True)
+    assert pace.may_read(False)
+    pace.wrote(0.6)
+    assert not pace.may_read(True)
+    pace.wrote(0.6)
+    assert pace.may_read(True)
