@@ -150,7 +150,7 @@ class Engine:
             with dispatch.using(self._ops), torch.no_grad():
                 while self._wait():
                     for ticket in self._admitted():
-                        self._begin(ticket)
+                        self._attempt(ticket)
                     self._step()
         except Exception as error:  # nobody may wait for ever, whatever has happened
             failure = error
@@ -185,6 +185,13 @@ class Engine:
                 used += self._bytes_of(taken.request)
                 slots -= taken.request.copies
         return found
+
+    def _attempt(self, ticket: Ticket) -> None:
+        """Begins a request; if that fails, it alone ends."""
+        try:
+            self._begin(ticket)
+        except Exception as error:
+            ticket.end(error)
 
     def _begin(self, ticket: Ticket) -> None:
         """Finds what is known of the prompt, and gives the request its slots."""
