@@ -249,9 +249,11 @@ class Engine:
         """Where in (begin, end] states are to be kept."""
         if not self._keeps:
             return []
-        wanted = {len(job.ids) - 1, *job.ticket.request.breaks} if not self._cuttable else {len(job.ids)}
-        if not self._cuttable:
-            wanted.update(range(begin - begin % self.limits.replay, end + 1, self.limits.replay))
+        if self._cuttable:
+            wanted = {len(job.ids)}
+        else:
+            apart = self.limits.replay
+            wanted = {len(job.ids) - 1, *job.ticket.request.breaks, *range(begin - begin % apart, end + 1, apart)}
         return sorted(mark for mark in wanted if begin < mark <= end)
 
     def _write(self) -> None:
