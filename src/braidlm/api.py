@@ -21,7 +21,7 @@ from .continuation import Token
 from .engine import Engine, Limits
 from .engine.grammar import compiler
 from .errors import InputError
-from .generate import check_length, generate
+from .generate import check_ids, check_length, generate
 from .memory import keep_freed_memory
 from .model import Logits, Model
 from .ops import Segments, dispatch
@@ -205,10 +205,7 @@ class LanguageModel:
     def _check_range(self, ids_L: Tensor) -> None:
         wrong = (ids_L < 0) | (ids_L >= self.spec.vocab)
         if bool(wrong.any()):
-            raise self._out_of_range(int(ids_L[wrong][0]))
-
-    def _out_of_range(self, token: int) -> InputError:
-        return InputError(f"token id {token} is out of range: this model has the ids 0 to {self.spec.vocab - 1}")
+            check_ids(ids_L[wrong][:1].tolist(), self.spec.vocab)
 
     def _check_taps(self, taps: Collection[str]) -> None:
         known = {"embed", "norm", *(f"blocks.{i}" for i in range(len(self.spec.blocks)))}
@@ -225,9 +222,7 @@ class LanguageModel:
         ids = [int(item) for item in items] if _are_ids(items) else self._encode_text(items)
         if not ids:
             raise InputError("the prompt is empty; give at least one token")
-        for token in ids:
-            if not 0 <= token < self.spec.vocab:
-                raise self._out_of_range(token)
+        check_ids(ids, self.spec.vocab)
         return ids
 
     def _encode_text(self, prompt: Any) -> list[int]:
@@ -307,7 +302,7 @@ class LanguageModel:
             run=self._run,
             ends=self.origin.ends,
             texts=self.tokenizer.stream if self.tokenizer else None,
-            grammars=compiler(self.tokenizer.to_json(), self.spec.vocab, self.origin.ends) if self.tokenizer else None,
+            grammars=compiler(self.tokenizer.to_json, self.spec.vocab, self.origin.ends) if self.tokenizer else None,
             limits=limits,
             ops=self.ops,
         )

@@ -15,11 +15,11 @@ from .errors import ContextLengthError, InputError
 from .model import Model, Output
 from .ops import Segments
 from .runtime import decode
+from .runtime.slots import Slots, put_all, slots_of, take_all
 from .sampling import Sampling
 from .state import State
 
 PREFILL_CHUNK = 2048
-
 
 # A model, or what is called like one.
 Run = Callable[..., Output]
@@ -53,23 +53,23 @@ def generate(
         for i, (prompt, sampling) in enumerate(zip(prompts, samplings, strict=True))
     ]
     lengths = [length + len(prompt) for length, prompt in zip(state.lengths, prompts, strict=True)]
-    native = decode.available(model)
     # One token a row, of a text that goes on, is a step like any other.
-    begun = native and all(len(prompt) == 1 for prompt in prompts)
+    begun = decode.available(model) and all(len(prompt) == 1 for prompt in prompts)
     logits_RV = None if begun else prefill(run or model, prompts, state)
-    steps = _NativeSteps(model, state) if native else _Steps(model, state)
+    slots = slots_of(model, state, len(state))
+    put_all(slots, state)
     try:
         if logits_RV is None:
-            logits_RV = steps.step(torch.tensor([prompt[0] for prompt in prompts]), list(range(len(prompts))))
-        yield from _loop(rows, logits_RV, steps, lengths, limit, ends)
+            logits_RV = slots.step(torch.tensor([prompt[0] for prompt in prompts]), list(range(len(prompts))))
+        yield from _loop(rows, logits_RV, slots, lengths, limit, ends)
     finally:
-        steps.close()
+        take_all(slots, state)
 
 
 def _loop(
     rows: list[Continuation],
     logits_RV: Tensor,
-    steps: "_Steps | _NativeSteps",
+    slots: Slots,
     lengths: list[int],
     limit: int | None,
     ends: Collection[int],
@@ -86,45 +86,9 @@ def _loop(
             yield index, token
         running = going
         if running:
-            logits_RV = steps.step(torch.tensor([rows[index].seen[-1] for index in running]), running)
+            logits_RV = slots.step(torch.tensor([rows[index].seen[-1] for index in running]), running)
             for index in running:
                 lengths[index] += 1
-
-
-class _Steps:
-    """Moves rows of a state along through the model itself."""
-
-    def __init__(self, model: Model, state: State) -> None:
-        self._model, self._state = model, state
-
-    def step(self, ids: Tensor, rows: list[int]) -> Tensor:
-        """One token for each of `rows`; logits [len(rows), V]."""
-        live = self._state.take(rows)
-        out = self._model(ids.to(self._model.device), Segments((1,) * len(rows)), live, logits="last")
-        for place, row in enumerate(rows):
-            self._state.put(row, out.state.rows[place])
-        assert out.logits is not None
-        return out.logits
-
-    def close(self) -> None:
-        """Nothing to do: the state is always up to date."""
-
-
-class _NativeSteps:
-    """The same by one native call a step; the state is brought up to date at the end."""
-
-    def __init__(self, model: Model, state: State) -> None:
-        self._state = state
-        self._decoder = decode.Decoder(model, state.precision, len(state))
-        self._decoder.put_all(state)
-
-    def step(self, ids: Tensor, rows: list[int]) -> Tensor:
-        """One token for each of `rows`; logits [len(rows), V]."""
-        return self._decoder.step(ids, rows)
-
-    def close(self) -> None:
-        """Brings the state up to date."""
-        self._decoder.take_all(self._state)
 
 
 def prefill(run: Run, prompts: Sequence[Sequence[int]], state: State) -> Tensor:
@@ -140,6 +104,13 @@ def prefill(run: Run, prompts: Sequence[Sequence[int]], state: State) -> Tensor:
         present = [row for row, part in enumerate(parts) if part]
         last.update(zip(present, out.logits, strict=True))
     return torch.stack([last[row] for row in range(len(prompts))])
+
+
+def check_ids(ids: Sequence[int], vocab: int) -> None:
+    """`InputError` unless all of `ids` are ids of a model with so many."""
+    wrong = next((token for token in ids if not 0 <= token < vocab), None)
+    if wrong is not None:
+        raise InputError(f"token id {wrong} is out of range: this model has the ids 0 to {vocab - 1}")
 
 
 def check_length(length: int, limit: int | None) -> None:

@@ -107,8 +107,10 @@ def choose(
         drawn = int(torch.multinomial(kept.softmax(-1).cpu(), 1, generator=generator))
         token = drawn if ids is None else int(ids[drawn])
     whole = float(logits_V.logsumexp(-1))
-    values, places = logits_V.topk(min(sampling.top_logprobs, len(logits_V)))
-    top = tuple((place, value - whole) for place, value in zip(places.tolist(), values.tolist()))
+    top: tuple[tuple[int, float], ...] = ()
+    if sampling.top_logprobs:
+        values, places = logits_V.topk(min(sampling.top_logprobs, len(logits_V)))
+        top = tuple((place, value - whole) for place, value in zip(places.tolist(), values.tolist()))
     return Choice(token, float(logits_V[token]) - whole, top)
 
 

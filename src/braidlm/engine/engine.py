@@ -14,9 +14,10 @@ import torch
 
 from ..continuation import Continuation, Detokenizer
 from ..errors import InputError
-from ..generate import Run, check_length
+from ..generate import Run, check_ids, check_length
 from ..model import Model
 from ..ops import dispatch
+from ..spec import is_whole
 from ..state import Row, State
 from .grammar import Compile
 from .prefix_cache import PrefixCache
@@ -44,7 +45,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name, least in {"slots": 1, "waiting": 1, "memory": 1, "cache_memory": 0, "replay": 1, "chunk": 1}.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            if not is_whole(value) or value < least:
                 raise InputError(f"{name} is {value!r}, but must be a whole number from {least}")
 
 
@@ -115,18 +116,19 @@ class Engine:
     def submit(self, request: Request) -> Ticket:
         """Puts a request into the queue; `QueueFullError` if too many wait, `InputError` if it can never run."""
         check_length(len(request.ids), self._model.spec.max_positions)
-        wrong = next((token for token in request.ids if not 0 <= token < self._model.spec.vocab), None)
-        if wrong is not None:
-            raise InputError(f"token id {wrong} is out of range: ids are from 0 to {self._model.spec.vocab - 1}")
+        check_ids(request.ids, self._model.spec.vocab)
         if request.copies > self.limits.slots:
             raise InputError(f"copies is {request.copies}, but only {self.limits.slots} texts are written at once")
         if self._bytes_of(request) > self.limits.memory:
             raise InputError(
                 f"the request needs {self._bytes_of(request)} bytes of state, but there are {self.limits.memory}"
             )
-        if request.grammar is not None and self._grammars is None:
-            raise InputError("the model has no tokenizer, so that no grammar can be followed")
-        ticket = Ticket(request, self._grammars(request.grammar) if request.grammar and self._grammars else None)
+        constraint = None
+        if request.grammar is not None:
+            if self._grammars is None:
+                raise InputError("the model has no tokenizer, so that no grammar can be followed")
+            constraint = self._grammars(request.grammar)
+        ticket = Ticket(request, constraint)
         with self._changed:
             if self._closing:
                 raise InputError("the engine is closed")

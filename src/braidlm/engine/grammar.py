@@ -57,8 +57,9 @@ class Matcher:
         return bool(self._matcher.is_stopped())
 
 
-def compiler(tokenizer_json: str, vocab: int, ends: Collection[int]) -> Compile:
-    """What compiles rules for a vocabulary of `vocab` ids, with the tokenizers library's own description of it.
+def compiler(tokenizer_json: Callable[[], str], vocab: int, ends: Collection[int]) -> Compile:
+    """What compiles rules for a vocabulary of `vocab` ids, with the tokenizers library's own description of it,
+    which is asked for when the first rule comes.
 
     A compiled rule gives a fresh matcher at each call. Raises `InputError` for a rule that is none, and
     `UnavailableError` without llguidance.
@@ -66,7 +67,7 @@ def compiler(tokenizer_json: str, vocab: int, ends: Collection[int]) -> Compile:
 
     @functools.cache
     def tokens() -> Any:
-        return _llguidance().LLTokenizer(tokenizer_json, n_vocab=vocab, eos_token=sorted(ends) or None)
+        return _llguidance().LLTokenizer(tokenizer_json(), n_vocab=vocab, eos_token=sorted(ends) or None)
 
     def compiled(grammar: Grammar) -> Callable[[], Constraint]:
         kinds = _llguidance().LLMatcher

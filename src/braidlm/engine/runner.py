@@ -4,7 +4,6 @@ Everything here takes and gives rows, which are immutable: nothing that is kept 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,53 +11,10 @@ from torch import Tensor
 from ..generate import Run
 from ..model import Model
 from ..ops import Segments
-from ..runtime import decode
+from ..runtime.slots import slots_of
 from ..slots import Growing, Shared
 from ..spec import ModelSpec
 from ..state import LayerRow, Row, State
-
-
-class Slots(Protocol):
-    """Rows that move along together, a token at a time."""
-
-    def put(self, slot: int, row: Row) -> None:
-        """Takes a row in."""
-        ...
-
-    def take(self, slot: int) -> Row:
-        """The row as it is now."""
-        ...
-
-    def step(self, ids: Tensor, slots: list[int]) -> Tensor:
-        """One token for each of `slots`; logits [len(slots), V]."""
-        ...
-
-
-class PlainSlots:
-    """Slots of a model that has no decode plan here."""
-
-    def __init__(self, model: Model, state: State) -> None:
-        self._model = model
-        self._state = state
-        self._rows: dict[int, Row] = {}
-
-    def put(self, slot: int, row: Row) -> None:
-        """See `Slots`."""
-        self._rows[slot] = row
-
-    def take(self, slot: int) -> Row:
-        """See `Slots`."""
-        return self._rows[slot]
-
-    def step(self, ids: Tensor, slots: list[int]) -> Tensor:
-        """See `Slots`."""
-        state = self._state.take([0] * len(slots))
-        for place, slot in enumerate(slots):
-            state.put(place, self._rows[slot])
-        out = self._model(ids.to(self._model.device), Segments((1,) * len(slots)), state, logits="last")
-        self._rows |= zip(slots, out.state.rows, strict=True)
-        assert out.logits is not None
-        return out.logits
 
 
 class Runner:
@@ -71,19 +27,14 @@ class Runner:
         self._new_state = new_state
         self._count = slots
         self._empty = new_state()
-        self.slots = self._new_slots()
-
-    def _new_slots(self) -> Slots:
-        if decode.available(self._model):
-            return decode.Decoder(self._model, self._empty.precision, self._count)
-        return PlainSlots(self._model, self._empty)
+        self.slots = slots_of(model, self._empty, slots)
 
     def refresh(self) -> bool:
         """Begins anew if the weights have changed; whether they have."""
         if self._empty.fingerprint == self._model.fingerprint():
             return False
         self._empty = self._new_state()
-        self.slots = self._new_slots()
+        self.slots = slots_of(self._model, self._empty, self._count)
         return True
 
     @property

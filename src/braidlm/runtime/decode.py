@@ -15,7 +15,7 @@ from ..ops.native_loader import extension, why_not
 from ..ops.plan import State as Place
 from ..ops.threads import count
 from ..slots import PAGE_TOKENS
-from ..state import LayerRow, Precision, Row, State
+from ..state import LayerRow, Precision, Row
 from .plan import plan_of
 
 _DTYPES = (torch.float32, torch.bfloat16)
@@ -91,16 +91,6 @@ class Decoder:
             for page in (*tail.full, tail.last):
                 if page is not None:
                     self._add_page(kv, slot, page)
-
-    def put_all(self, state: State) -> None:
-        """Takes in every row of a state, each into the slot of its number."""
-        for slot, row in enumerate(state.rows):
-            self.put(slot, row)
-
-    def take_all(self, state: State) -> None:
-        """Brings a state whose rows were taken in up to date."""
-        for slot in range(len(state)):
-            state.put(slot, self.take(slot))
 
     def take(self, slot: int) -> Row:
         """The sequence as it is now, independent of what happens here later."""

@@ -16,6 +16,7 @@ from ..model import Logits, Model, Output
 from ..ops import Segments
 from ..state import State
 from .decode import Decoder, available
+from .slots import put_all, take_all
 
 
 class Stepwise:
@@ -42,7 +43,7 @@ class Stepwise:
         if taps:
             raise InputError("hidden states cannot be tapped in deterministic runs")
         decoder = Decoder(self._model, state.precision, len(state))
-        decoder.put_all(state)
+        put_all(decoder, state)
         marks = [segments.marks_of(slot) for slot in range(len(state))]
         marked = [state.take([slot] * len(wanted)) for slot, wanted in enumerate(marks)]
         made = torch.empty(segments.total if logits else 0, self._model.spec.vocab)
@@ -56,7 +57,7 @@ class Stepwise:
                 if offset + 1 in marks[slot]:
                     marked[slot].put(marks[slot].index(offset + 1), decoder.take(slot))
         after = state.fork()
-        decoder.take_all(after)
+        take_all(decoder, after)
         if logits == "last":
             made = made[[end - 1 for end, length in zip(segments.starts[1:], segments.lengths, strict=True) if length]]
         return Output(made if logits else None, {}, after, tuple(marked))
