@@ -149,7 +149,7 @@ def test_disk_full_while_saving_a_state(model: LanguageModel, tmp_path: Path, mo
     state.save(path)
     before = path.read_bytes()
     model.forward(torch.tensor([[1, 2, 3]]), state=state)
-    monkeypatch.setattr("braidlm.state.save_file", _full_disk)
+    monkeypatch.setattr("braidlm.row_file.save_file", _full_disk)
     with pytest.raises(InputError, match="No space left"):
         state.save(path)
     assert path.read_bytes() == before

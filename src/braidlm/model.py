@@ -20,8 +20,9 @@ from .layers import Embedding, Linear, RmsNorm, empty
 from .mixers import Batch
 from .ops import Segments
 from .ops.plan import Draft
+from .rows import Precision, Row, empty_row
 from .spec import ModelSpec, attention_of
-from .state import LayerState, Precision, Row, State, empty_row
+from .state import LayerState, State
 
 Logits = Literal["all", "last"] | None
 

@@ -16,9 +16,10 @@ from torch import Tensor
 from .api import LanguageModel
 from .errors import InputError
 from .ops.threads import count, on_threads
+from .rows import Precision
 from .sampling import check_seed
 from .spec import Moe
-from .state import Precision, State
+from .state import State
 
 # Largest difference of logits over their largest absolute value. In bfloat16 every matrix product
 # rounds to 8 bits, and the order of sums differs with the number of rows.

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from braidlm.engine.prefix_cache import PrefixCache
-from braidlm.state import LayerRow, Row
+from braidlm.rows import LayerRow, Row
 
 BYTES = 400
 

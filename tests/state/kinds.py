@@ -7,8 +7,9 @@ from torch import Tensor
 
 import braidlm
 from braidlm.api import LanguageModel
+from braidlm.rows import Row
 from braidlm.spec import Attention, Block, Hyena, Mamba, Mamba2, Mixer, Mlp, ModelSpec, Moe, Norm, Parallel, Rope
-from braidlm.state import Row, State
+from braidlm.state import State
 
 WIDTH, VOCAB = 16, 50
 

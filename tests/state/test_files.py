@@ -13,7 +13,8 @@ from torch import Tensor
 
 from braidlm.api import LanguageModel
 from braidlm.errors import StateError
-from braidlm.state import State, digest_of
+from braidlm.row_file import digest_of
+from braidlm.state import State
 from tests.state.kinds import KINDS, bits, build, fresh, memory, tokens
 
 KV_DTYPES = ("float32", "bfloat16", "float16", "fp8", "int8")

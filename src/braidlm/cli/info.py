@@ -9,9 +9,9 @@ from rich.table import Table
 from .. import describe
 from ..loading import dtype_of, read_kinds, read_spec
 from ..presets import PRESETS
+from ..rows import Precision
 from ..runtime.pack import policy_of
 from ..spec import ModelSpec, Moe, attention_of, mixer_kinds
-from ..state import Precision
 from .common import Json, ModelArgument, amount, out, print_json, size
 
 EXAMPLE = "Example: braid info hymba-1.5b --lengths 1024,32768"

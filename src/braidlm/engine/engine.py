@@ -17,8 +17,9 @@ from ..errors import InputError
 from ..generate import Run, check_ids, check_length
 from ..model import Model
 from ..ops import dispatch
+from ..rows import Row
 from ..spec import is_whole
-from ..state import Row, State
+from ..state import State
 from .grammar import Compile
 from .prefix_cache import PrefixCache
 from .request import Piece, Request, Ticket, Usage

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from ..state import Row
+from ..rows import Row
 
 Cut = Callable[[Row, int], Row]
 

@@ -11,10 +11,11 @@ from torch import Tensor
 from ..generate import Run
 from ..model import Model
 from ..ops import Segments
+from ..rows import LayerRow, Row
 from ..runtime.slots import slots_of
 from ..slots import Growing, Shared
 from ..spec import ModelSpec
-from ..state import LayerRow, Row, State
+from ..state import State
 
 
 class Runner:

@@ -14,8 +14,8 @@ from ..ops import dispatch
 from ..ops.native_loader import extension, why_not
 from ..ops.plan import State as Place
 from ..ops.threads import count
+from ..rows import LayerRow, Precision, Row
 from ..slots import PAGE_TOKENS
-from ..state import LayerRow, Precision, Row
 from .plan import plan_of
 
 _DTYPES = (torch.float32, torch.bfloat16)

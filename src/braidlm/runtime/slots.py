@@ -6,7 +6,8 @@ from torch import Tensor
 
 from ..model import Model
 from ..ops import Segments
-from ..state import Row, State
+from ..rows import Row
+from ..state import State
 from . import decode
 
 

@@ -1,0 +1,80 @@
+"""One sequence between two tokens: immutable, so that forks, snapshots and moves are plain references."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+from .kv import FORMATS, KeyValues
+from .slots import Fixed, Growing, Ring, Shared
+from .spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Dtype of activations, and the format in which keys and values are stored."""
+
+    dtype: torch.dtype
+    kv: str
+
+    @classmethod
+    def of(cls, dtype: torch.dtype, kv_dtype: str | None = None) -> "Precision":
+        """`kv_dtype` None stores keys and values as activations are."""
+        kv = kv_dtype or str(dtype).removeprefix("torch.")
+        kv = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}.get(kv, kv)
+        if kv not in FORMATS:
+            raise InputError(f"kv_dtype is {kv!r}, but must be one of {', '.join(FORMATS)}")
+        return cls(dtype, kv)
+
+    @property
+    def name(self) -> str:
+        """The activations' dtype as a word."""
+        return str(self.dtype).removeprefix("torch.")
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One block's slots for one sequence; `kv` is None where the block has none of its own."""
+
+    fixed: dict[str, Tensor]
+    kv: KeyValues | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(tensor.nbytes for tensor in self.fixed.values()) + (self.kv.nbytes if self.kv else 0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence."""
+
+    length: int
+    layers: tuple[LayerRow, ...]
+
+
+def empty_row(spec: ModelSpec, precision: Precision, device: torch.device) -> Row:
+    """A sequence before the learned prefix and the first token: the only allocator."""
+    layers = []
+    for slots in spec.slots:
+        fixed: dict[str, Tensor] = {}
+        kv = None
+        for slot in slots:
+            match slot:
+                case Fixed(name=name, shape=shape, dtype=kind):
+                    fixed[name] = torch.zeros(shape, dtype=_slot_dtype(kind, precision.dtype), device=device)
+                case Growing() | Ring():
+                    kv = KeyValues(slot, precision.kv)
+                case Shared():
+                    pass
+        layers.append(LayerRow(fixed, kv))
+    return Row(-spec.prefix_tokens, tuple(layers))
+
+
+def _slot_dtype(kind: str, activation: torch.dtype) -> torch.dtype:
+    if kind == "activation":
+        return activation
+    if activation == torch.float64:  # the definition in float64 is every kernel's oracle
+        return torch.complex128 if kind == "complex64" else torch.float64
+    return getattr(torch, kind)
