@@ -2,6 +2,6 @@
 
 from .engine import Engine, Limits
 from .grammar import Grammar
-from .request import Piece, QueueFullError, Request, Ticket, Usage
+from .request import Kept, Piece, QueueFullError, Request, Ticket, Usage
 
-__all__ = ["Engine", "Grammar", "Limits", "Piece", "QueueFullError", "Request", "Ticket", "Usage"]
+__all__ = ["Engine", "Grammar", "Kept", "Limits", "Piece", "QueueFullError", "Request", "Ticket", "Usage"]

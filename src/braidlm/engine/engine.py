@@ -4,11 +4,14 @@ Prompts are cut at fixed places, whoever else is there, and decoding gives each 
 request's tokens depend on what was kept of its text before, but not on what runs beside it.
 """
 
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -21,10 +24,12 @@ from ..rows import Row
 from ..spec import is_whole
 from ..state import State
 from .grammar import Compile
-from .prefix_cache import PrefixCache
-from .request import Piece, Request, Ticket, Usage
+from .prefix_cache import Match, PrefixCache
+from .request import Kept, Piece, Request, Ticket, Usage
 from .runner import Runner, can_be_cut, cut
 from .scheduler import Pace, Waiting
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +55,13 @@ class Limits:
                 raise InputError(f"{name} is {value!r}, but must be a whole number from {least}")
 
 
+class _Writer(NamedTuple):
+    """The text of copy number `copy`."""
+
+    copy: int
+    text: Continuation
+
+
 @dataclass(eq=False)
 class _Job:
     """A request between admission and its end: first a prompt to read, then texts to write."""
@@ -57,9 +69,8 @@ class _Job:
     ticket: Ticket
     row: Row
     bytes: int
-    slots: list[int]
-    writers: dict[int, Continuation] = field(default_factory=dict)  # by slot
-    copy_of: dict[int, int] = field(default_factory=dict)
+    slots: list[int]  # of the texts that go on, one a copy
+    writers: dict[int, _Writer] = field(default_factory=dict)  # by slot, once the prompt is read
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -103,6 +114,8 @@ class Engine:
         self._writing: list[_Job] = []
         self._free = list(range(self.limits.slots))
         self._pace = Pace()
+        self._errands: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._errand_is_next = False
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._serve, name="braidlm-engine", daemon=True)
@@ -137,6 +150,16 @@ class Engine:
             self._changed.notify()
         return ticket
 
+    def run(self, work: Callable[[], Result]) -> Result:
+        """Does `work` in the engine's thread, between two steps; gives its result or raises its error."""
+        errand: Future[Result] = Future()
+        with self._changed:
+            if self._closing:
+                raise InputError("the engine is closed")
+            self._errands.append((errand, work))
+            self._changed.notify()
+        return errand.result()
+
     def close(self) -> None:
         """Ends what runs and waits, each with an error, and the thread."""
         with self._changed:
@@ -160,13 +183,15 @@ class Engine:
         with self._changed:
             self._closing = True
             left = self._waiting.remove(lambda _: True)
+        for errand, _ in self._errands:
+            errand.set_exception(failure)
         for ticket in (*left, *(job.ticket for job in (*self._reading, *self._writing))):
             ticket.end(failure)
 
     def _wait(self) -> bool:
         """Until there is something to do; False when the engine closes."""
         with self._changed:
-            while not (self._closing or self._reading or self._writing or len(self._waiting)):
+            while not (self._closing or self._errands or self._reading or self._writing or len(self._waiting)):
                 self._changed.wait()
             return not self._closing
 
@@ -201,28 +226,47 @@ class Engine:
         if not (self._reading or self._writing) and self._runner.refresh():
             self.cache.clear()
         request = ticket.request
-        found = self.cache.match(request.ids)
+        found = self._match(request)
         replayed = min(found.known, len(request.ids) - 1) - found.cached
         new = len(request.ids) - found.cached - replayed
         ticket.usage = Usage(found.cached, replayed, new, _why(found.known, replayed, found.dropped))
         slots = [self._free.pop() for _ in range(request.copies)]
         self._reading.append(_Job(ticket, found.row or self._runner.empty, self._bytes_of(request), slots))
 
+    def _match(self, request: Request) -> Match:
+        """What is known of the prompt, to the engine or to the caller, whose states become known to the engine."""
+        found = self.cache.match(request.ids)
+        if not request.states:
+            return found
+        given = PrefixCache(sys.maxsize, self.limits.replay, cut if self._cuttable else None)
+        for cache in (given, *([self.cache] if self._keeps else [])):
+            for ids, row in request.states:
+                cache.add(ids, row)
+        better = given.match(request.ids)
+        return better if better.cached > found.cached else found
+
     def _step(self) -> None:
         for job in [job for job in (*self._reading, *self._writing) if job.ticket.cancelled]:
             self._drop(job)
-        if self._reading and self._pace.may_read(bool(self._writing)):
+        if (self._reading or self._errands) and self._pace.may_read(bool(self._writing)):
             begun = time.perf_counter()
-            job = self._reading.popleft()
-            try:
-                self._read(job)
-            except Exception as error:
-                self._end(job, error)
+            # Prompts and errands in turn, so that neither waits for all of the other.
+            self._errand_is_next = not self._reading or (bool(self._errands) and not self._errand_is_next)
+            if self._errand_is_next:
+                _do(*self._errands.popleft())
+            else:
+                self._read_some(self._reading.popleft())
             self._pace.read(time.perf_counter() - begun, bool(self._writing))
         if self._writing:
             begun = time.perf_counter()
             self._write()
             self._pace.wrote(time.perf_counter() - begun)
+
+    def _read_some(self, job: _Job) -> None:
+        try:
+            self._read(job)
+        except Exception as error:
+            self._end(job, error)
 
     def _read(self, job: _Job) -> None:
         """The prompt's next part; after the last one the texts begin."""
@@ -237,13 +281,12 @@ class Engine:
             return
         self._writing.append(job)
         for copy, slot in enumerate(job.slots):
-            job.writers[slot] = self._writer(job.ticket, copy)
-            job.copy_of[slot] = copy
+            job.writers[slot] = _Writer(copy, self._continuation(job.ticket, copy))
             self._runner.slots.put(slot, job.row)
         for slot in list(job.writers):
             self._give(job, slot, logits)
 
-    def _writer(self, ticket: Ticket, copy: int) -> Continuation:
+    def _continuation(self, ticket: Ticket, copy: int) -> Continuation:
         text = self._texts() if self._texts else None
         constraint = ticket.constraint() if ticket.constraint else None
         return Continuation(ticket.request.ids, ticket.request.sampling_of(copy), text, constraint)
@@ -262,7 +305,7 @@ class Engine:
     def _write(self) -> None:
         """One token for every text."""
         pairs = [(job, slot) for job in self._writing for slot in job.writers]
-        ids = torch.tensor([job.writers[slot].seen[-1] for job, slot in pairs])
+        ids = torch.tensor([job.writers[slot].text.seen[-1] for job, slot in pairs])
         try:
             logits = self._runner.slots.step(ids, [slot for _, slot in pairs])
         except Exception as error:
@@ -273,7 +316,7 @@ class Engine:
             if slot not in job.writers:  # its request has failed for another of its texts
                 continue
             try:
-                self._remember(job.writers[slot], slot)
+                self._remember(job.writers[slot].text, slot)
                 self._give(job, slot, row)
             except Exception as error:
                 self._end(job, error)
@@ -285,22 +328,32 @@ class Engine:
 
     def _give(self, job: _Job, slot: int, logits: torch.Tensor) -> None:
         """One more token of the text in a slot, and its end if this was the last."""
-        writer, limit = job.writers[slot], self._model.spec.max_positions
-        room = 1 if limit is None else limit - len(writer.seen)
-        token = writer.step(logits, self._ends, room)
-        job.ticket.give(Piece(job.copy_of[slot], token))
+        (copy, text), limit = job.writers[slot], self._model.spec.max_positions
+        room = 1 if limit is None else limit - len(text.seen)
+        token = text.step(logits, self._ends, room)
         if token.finish is not None:
             self._keep(job, slot)
-            if not job.writers:
-                self._end(job)
+        job.ticket.give(Piece(copy, token))
+        if not job.writers:
+            self._end(job)
 
     def _keep(self, job: _Job, slot: int) -> None:
         """Frees a slot; its state stays known, for a text that goes on from here."""
-        writer = job.writers.pop(slot)
-        if self._keeps:
-            self.cache.add(writer.seen[:-1], self._runner.slots.take(slot))
+        copy, text = job.writers.pop(slot)
+        wanted = copy == 0 and job.ticket.request.wants_states
+        if self._keeps or wanted:
+            row, ids = self._runner.slots.take(slot), text.seen[:-1]
+            if self._keeps:
+                self.cache.add(ids, row)
+            if wanted:
+                job.ticket.states = self._states(ids, row)
         job.slots.remove(slot)
         self._free.append(slot)
+
+    def _states(self, ids: Sequence[int], row: Row) -> tuple[Kept, ...]:
+        """All that is kept along a text whose end is `row`; of what can be cut, the end is enough."""
+        before = [] if self._cuttable else self.cache.along(ids[:-1])
+        return (*(Kept(tuple(ids[:length]), kept) for length, kept in before), Kept(tuple(ids), row))
 
     def _drop(self, job: _Job) -> None:
         """Ends a cancelled request; what it has read and written stays known."""
@@ -318,6 +371,13 @@ class Engine:
             if job in jobs:
                 jobs.remove(job)
         job.ticket.end(error)
+
+
+def _do(errand: "Future[Any]", work: Callable[[], Any]) -> None:
+    try:
+        errand.set_result(work())
+    except Exception as error:
+        errand.set_exception(error)
 
 
 def _why(known: int, replayed: int, dropped: bool) -> str:

@@ -140,6 +140,17 @@ class PrefixCache:
             self._drop(min(self._kept, key=self._worth))
         self._forget()
 
+    def along(self, ids: Sequence[int]) -> list[tuple[int, Row]]:
+        """The states kept of beginnings of `ids`, shortest first."""
+        ids, node, found = tuple(ids), self._root, []
+        while (child := node.children.get(ids[node.depth]) if node.depth < len(ids) else None) is not None:
+            if _common(child.edge, ids, node.depth) < len(child.edge):
+                break
+            node = child
+            if node.row is not None:
+                found.append((node.depth, node.row))
+        return found
+
     def clear(self) -> None:
         """Forgets everything."""
         self._root = _Node(None, (), self._clock)

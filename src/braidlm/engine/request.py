@@ -1,13 +1,15 @@
 """What is asked of the engine, and what it gives: requests, tickets, pieces of text, and what they cost."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Event
 from typing import NamedTuple
 
 from ..continuation import Constraint, Token
 from ..errors import BraidError, InputError
+from ..rows import Row
 from ..sampling import Sampling
 from .grammar import Grammar
 
@@ -16,13 +18,21 @@ class QueueFullError(BraidError, RuntimeError):
     """More requests than may wait."""
 
 
+class Kept(NamedTuple):
+    """A state that has seen exactly `ids`."""
+
+    ids: tuple[int, ...]
+    row: Row
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """A prompt and how to go on from it.
 
     `copies` texts are written, each by its own seed: that of `sampling`, the next, and so on. `breaks` are lengths
     of the prompt at which a message ends: states are kept there, since edits begin there. `grammar` is a rule that
-    every text follows. Clients get equal shares of the engine.
+    every text follows. Clients get equal shares of the engine. `states` are what the caller holds of this text or of
+    one that begins like it; with `wants_states` the ticket has those of the first text when it ends.
     """
 
     ids: tuple[int, ...]
@@ -31,12 +41,16 @@ class Request:
     breaks: tuple[int, ...] = ()
     grammar: Grammar | None = None
     client: str = ""
+    states: tuple[Kept, ...] = ()
+    wants_states: bool = False
 
     def __post_init__(self) -> None:
         if not self.ids:
             raise InputError("the prompt is empty; give at least one token")
         if not 1 <= self.copies <= 128:
             raise InputError(f"copies is {self.copies}, but must be from 1 to 128")
+        if any(len(state.ids) != state.row.length for state in self.states):
+            raise InputError("a state that was given has not seen the tokens that it is said to have seen")
 
     def sampling_of(self, copy: int) -> Sampling:
         """How copy number `copy` is written."""
@@ -72,8 +86,10 @@ class Ticket:
         self.request = request
         self.constraint = constraint
         self.usage: Usage | None = None
+        self.states: tuple[Kept, ...] = ()  # shortest first, once the ticket has ended
         self.cancelled = False
         self._done = Event()
+        self._listener: Callable[[], None] = _nobody
         self._pieces: SimpleQueue[Piece | Exception | None] = SimpleQueue()
 
     def cancel(self) -> None:
@@ -84,17 +100,34 @@ class Ticket:
         """Until the engine is done with the request; whether it is."""
         return self._done.wait(timeout)
 
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Calls `listener` in the engine's thread whenever `arrived` has more; at once, for what is there already."""
+        self._listener = listener
+        listener()
+
+    def arrived(self) -> Iterator[Piece | Exception | None]:
+        """What has come and was not taken yet, without waiting; at the end an error, or None."""
+        with contextlib.suppress(Empty):
+            while True:
+                yield self._pieces.get_nowait()
+
     def give(self, piece: Piece) -> None:
         """For the engine: one more piece."""
         self._pieces.put(piece)
+        self._listener()
 
     def end(self, error: Exception | None = None) -> None:
         """For the engine: nothing more follows."""
         self._pieces.put(error)
         self._done.set()
+        self._listener()
 
     def __iter__(self) -> Iterator[Piece]:
         while (item := self._pieces.get()) is not None:
             if isinstance(item, Exception):
                 raise item
             yield item
+
+
+def _nobody() -> None:
+    """Nobody listens."""
