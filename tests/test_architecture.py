@@ -38,7 +38,7 @@ LEVELS = (
         "quantizing",
     ),
     ("api",),
-    ("loading", "conversation", "verify", "fidelity", "own_text"),
+    ("loading", "sessions", "verify", "fidelity", "own_text"),
     ("bench",),
     ("cli",),
 )
@@ -144,7 +144,7 @@ OPTIONS = {
     "generate": "--allow-pickle --chat --deterministic --device --dtype --ids --json --kv-dtype --max-tokens --min-p "
     "--ops --quantize --repetition-penalty --seed --stop --temperature --threads --top-k --top-p",
     "chat": "--allow-pickle --deterministic --device --dtype --kv-dtype --max-tokens --min-p --ops --quantize "
-    "--repetition-penalty --seed --system --temperature --threads --top-k --top-p",
+    "--repetition-penalty --seed --session --sessions --system --temperature --threads --top-k --top-p",
     "convert": "--allow-pickle --dtype --format --json",
     "quantize": "--allow-pickle --bits --calibration --dtype --json --report --threads --tokens",
     "verify": "--allow-pickle --deterministic --device --dtype --json --kv-dtype --length --ops --quantize --seed "

@@ -227,28 +227,46 @@ def test_usage_errors() -> None:
     assert braid("--version").stdout == f"braid {braidlm.__version__}\n"
 
 
-def chat(*lines: str) -> subprocess.CompletedProcess[str]:
-    return process("chat", "smollm2-135m", "--temperature", "0", "--max-tokens", "12", text="\n".join(lines) + "\n")
+def chat(sessions: Path, *lines: str) -> subprocess.CompletedProcess[str]:
+    options = ("--sessions", str(sessions), "--temperature", "0", "--max-tokens", "12")
+    return process("chat", "smollm2-135m", *options, text="\n".join(lines) + "\n")
 
 
-def test_chat(tmp_path: Path) -> None:
+def test_chat_and_its_sessions(tmp_path: Path) -> None:
     """Oracle: the second turn runs its own tokens only; a saved conversation goes on in another process."""
-    saved = str(tmp_path / "talk")
     first = chat(
-        "What is the capital of France?", "And of Italy?", "/stats", f"/save {saved}", "/load nowhere", "/bogus"
+        tmp_path, "What is the capital of France?", "And of Italy?", "/stats", "/save talk", "/load nowhere", "/bogus"
     )
     assert first.returncode == 0
     assert "Paris" in first.stdout
     assert "Rome" in first.stdout
     stats = " ".join(first.stderr.split())
-    assert "(0 of them again)" in stats
+    assert " 0 read again" in stats
     assert "nowhere" in stats
     assert "/bogus" in stats
     block = ('"""', "Say", "hi", '"""', "Hello \\", "you")
-    second = chat(f"/load {saved}", "And of Spain?", "/stats", "/reset", "/help", *block)
+    second = chat(
+        tmp_path, "/load talk", "/fork more", "And of Spain?", "/stats", "/sessions", "/reset", "/help", *block
+    )
     assert second.returncode == 0
     assert "Madrid" in second.stdout
     stats = " ".join(second.stderr.split())
     assert "4 messages" in stats
-    assert "(0 of them again)" in stats
-    assert "/save FILE" in stats
+    assert " 0 read again" in stats
+    assert "/save NAME" in stats
+    where = ("--sessions", str(tmp_path))
+    listed = json.loads(braid("session", "list", "--json", *where).stdout)
+    assert sorted((item["name"], item["messages"]) for item in listed) == [("more", 6), ("talk", 4)]
+    assert "talk" in braid("session", "list", *where).stdout
+    assert json.loads(braid("session", "info", "talk", "--json", *where).stdout)["model"] == "smollm2-135m"
+    assert "Paris" in braid("session", "export", "talk", *where).stdout
+    messages = json.loads(braid("session", "export", "more", "--format", "json", *where).stdout)
+    assert [message["role"] for message in messages] == ["user", "assistant"] * 3
+    elsewhere = tmp_path / "elsewhere" / "gone.session"
+    elsewhere.parent.mkdir()
+    assert braid("session", "export", "talk", "--format", "file", "--to", str(elsewhere), *where).exit_code == 0
+    assert braid("session", "fork", "gone", "again", "--sessions", str(elsewhere.parent)).exit_code == 0
+    assert braid("session", "delete", "talk", *where).exit_code == 0
+    assert not (tmp_path / "talk.session").exists()
+    third = chat(elsewhere.parent, "/load again", "And of Spain?")
+    assert "Madrid" in third.stdout

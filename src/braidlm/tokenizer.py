@@ -149,10 +149,10 @@ class Tokenizer:
         given |= {"add_generation_prompt": add_generation_prompt} | variables
         return chat_template.render(self._settings.chat_template, messages, **given)
 
-    def render_marked(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def render_marked(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
         """`render`, with a mark in each control token that is not the template's own; for `encode_marked`."""
         control = [token.content for token in self._backend.get_added_tokens_decoder().values() if token.special]
-        return self.render(chat_guard.marked(messages, control))
+        return self.render(chat_guard.marked(messages, control), **variables)
 
     def encode_marked(self, text: str) -> list[int]:
         """Token ids of what `render_marked` gave, or of a part of it; marked control tokens are plain text."""

@@ -3,13 +3,16 @@
 import contextlib
 import importlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..conversation import Conversation
+from ..engine import Limits
 from ..errors import BraidError, InputError
+from ..sampling import Sampling
+from ..sessions import Chats, Conversation, SessionStore
 from .common import (
     AllowPickle,
     Deterministic,
@@ -25,11 +28,13 @@ from .common import (
     size,
 )
 from .generate import MaxTokens, MinP, Penalty, Seed, Temperature, TopK, TopP
+from .session import Sessions, print_sessions, store_at
 
 EXAMPLE = "Example: braid chat smollm2-135m"
 
 HELP = """\
-/save FILE   write the conversation and its state     /load FILE   go on with a saved one
+/save NAME   keep the conversation and its state      /load NAME   go on with a saved one
+/fork NAME   go on in a copy of it, saved             /sessions    what is saved
 /reset       start again                              /stats       tokens, speed, bytes of state
 /help        this text                                /quit        leave (or Ctrl-D)
 A line that ends with \\ goes on in the next line; a line of three quotation marks begins and ends a block of lines."""
@@ -38,6 +43,10 @@ A line that ends with \\ goes on in the next line; a line of three quotation mar
 def command(
     model: ModelArgument,
     system: Annotated[str | None, typer.Option(help="System message.", show_default=False)] = None,
+    session: Annotated[
+        str | None, typer.Option(help="Go on with this session, or begin it; each turn is saved.", show_default=False)
+    ] = None,
+    sessions: Sessions = None,
     max_tokens: MaxTokens = 512,
     temperature: Temperature = 0.2,
     top_p: TopP = 0.9,
@@ -54,7 +63,7 @@ def command(
     deterministic: Deterministic = False,
     allow_pickle: AllowPickle = False,
 ) -> None:
-    """Talk with MODEL. Earlier turns are not read again. Commands: /save /load /reset /stats /help /quit."""
+    """Talk with MODEL. Earlier turns are not read again. Commands: /save /load /fork /reset /stats /help /quit."""
     language = load_model(
         model,
         dtype=dtype,
@@ -65,24 +74,28 @@ def command(
         quantize=quantize,
         deterministic=deterministic,
     )
-    options = {
-        "max_new_tokens": max_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
-        "top_k": top_k,
-        "min_p": min_p,
-        "repetition_penalty": repetition_penalty,
-        "seed": seed,
-    }
-    Session(Conversation(language, system, kv_dtype), options).run()
+    sampling = Sampling(
+        max_new_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+    )
+    with language.engine(kv_dtype, Limits(slots=1)) as engine:
+        store = store_at(sessions)
+        chats = Chats(language, engine, store, Path(model).name)
+        Terminal(Conversation(chats, system, session), store, sampling).run()
 
 
-class Session:
+class Terminal:
     """Reads lines, answers, and keeps the figures of the last answer."""
 
-    def __init__(self, conversation: Conversation, options: Mapping[str, object]) -> None:
+    def __init__(self, conversation: Conversation, store: SessionStore, sampling: Sampling) -> None:
         self._conversation = conversation
-        self._options = options
+        self._store = store
+        self._sampling = sampling
         self._seconds = 0.0
         self._first = 0.0
 
@@ -107,14 +120,16 @@ class Session:
         argument = argument.strip()
         if name in ("/quit", "/exit"):
             return True
-        if name in ("/save", "/load") and not argument:
-            err.print(f"{name} needs a file name", markup=False)
-        elif name == "/save":
-            self._conversation.save(argument)
-            err.print(f"saved to {argument}", markup=False)
+        if name in ("/save", "/load", "/fork") and not argument:
+            err.print(f"{name} needs a name", markup=False)
+        elif name in ("/save", "/fork"):
+            (self._conversation.save if name == "/save" else self._conversation.fork)(argument)
+            err.print(f"saved as {argument}", markup=False)
         elif name == "/load":
             self._conversation.load(argument)
             err.print(f"{len(self._conversation.messages)} messages, {self._conversation.tokens} tokens")
+        elif name == "/sessions":
+            print_sessions(self._store.all(), err)
         elif name == "/reset":
             self._conversation.reset()
         elif name == "/stats":
@@ -128,7 +143,7 @@ class Session:
     def _answer(self, text: str) -> None:
         begun, self._first = time.perf_counter(), 0.0
         try:
-            for token in self._conversation.reply(text, **self._options):
+            for token in self._conversation.reply(text, self._sampling):
                 self._first = self._first or time.perf_counter() - begun
                 typer.echo(token.text, nl=False)
         except KeyboardInterrupt:
@@ -137,12 +152,14 @@ class Session:
         typer.echo()
 
     def _stats(self) -> str:
-        turn, conversation = self._conversation.turn, self._conversation
-        speed = (turn.made - 1) / (self._seconds - self._first) if turn.made > 1 else 0.0
+        conversation, usage = self._conversation, self._conversation.usage
+        if usage is None:
+            return f"conversation: {conversation.tokens} tokens"
+        speed = (conversation.made - 1) / (self._seconds - self._first) if conversation.made > 1 else 0.0
         return (
-            f"conversation: {conversation.tokens} tokens, state {size(conversation.state.nbytes)}; "
-            f"last turn: {turn.prompt} prompt tokens run ({turn.repeated} of them again) in {self._first:.2f} s, "
-            f"{turn.made} made at {speed:.1f} tokens/s"
+            f"conversation: {conversation.tokens} tokens, state {size(conversation.nbytes)}; last turn: {usage.cached} "
+            f"prompt tokens known, {usage.replayed} read again, {usage.computed} new ({usage.why}) in "
+            f"{self._first:.2f} s, {conversation.made} made at {speed:.1f} tokens/s"
         )
 
 

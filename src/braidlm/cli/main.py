@@ -8,7 +8,7 @@ import typer
 
 from .. import __version__
 from ..errors import BraidError
-from . import bench, chat, convert, doctor, generate, info, quantize, verify
+from . import bench, chat, convert, doctor, generate, info, quantize, session, verify
 
 app = typer.Typer(
     name="braid",
@@ -38,6 +38,7 @@ def _options(
 for module in (info, generate, chat, convert, quantize, verify, doctor, bench):
     name = module.__name__.rpartition(".")[2]
     app.command(name=name, epilog=module.EXAMPLE)(module.command)
+app.add_typer(session.app)
 
 
 def main() -> None:

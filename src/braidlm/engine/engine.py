@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..generate import Run, check_ids, check_length
 from ..model import Model
 from ..ops import dispatch
+from ..row_file import Owner
 from ..rows import Row
 from ..spec import is_whole
 from ..state import State
@@ -160,12 +161,30 @@ class Engine:
             self._changed.notify()
         return errand.result()
 
+    @property
+    def owner(self) -> Owner:
+        """Whose states the engine takes and gives."""
+        return self._runner.owner
+
+    def learn(self, states: Sequence[Kept]) -> None:
+        """Keeps states, as far as memory allows."""
+        if self._keeps:
+            self.run(lambda: self._learn(states))
+
+    def knows(self, ids: Sequence[int]) -> bool:
+        """Whether the state after `ids` is kept."""
+        return self.run(lambda: self.cache.match((*ids, 0)).cached) == len(ids)
+
     def close(self) -> None:
         """Ends what runs and waits, each with an error, and the thread."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._thread.join()
+
+    def _learn(self, states: Sequence[Kept]) -> None:
+        for ids, row in states:
+            self.cache.add(ids, row)
 
     def _bytes_of(self, request: Request) -> int:
         return request.copies * self._state_bytes(len(request.ids) + request.sampling.max_new_tokens)
@@ -239,11 +258,12 @@ class Engine:
         if not request.states:
             return found
         given = PrefixCache(sys.maxsize, self.limits.replay, cut if self._cuttable else None)
-        for cache in (given, *([self.cache] if self._keeps else [])):
-            for ids, row in request.states:
-                cache.add(ids, row)
+        for ids, row in request.states:
+            given.add(ids, row)
+        if self._keeps:
+            self._learn(request.states)
         better = given.match(request.ids)
-        return better if better.cached > found.cached else found
+        return max(better, found, key=lambda match: (match.cached, match.known))
 
     def _step(self) -> None:
         for job in [job for job in (*self._reading, *self._writing) if job.ticket.cancelled]:

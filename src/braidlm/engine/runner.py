@@ -11,6 +11,7 @@ from torch import Tensor
 from ..generate import Run
 from ..model import Model
 from ..ops import Segments
+from ..row_file import Owner
 from ..rows import LayerRow, Row
 from ..runtime.slots import slots_of
 from ..slots import Growing, Shared
@@ -42,6 +43,11 @@ class Runner:
     def empty(self) -> Row:
         """A row that has seen nothing."""
         return self._empty.rows[0]
+
+    @property
+    def owner(self) -> Owner:
+        """Whose rows these are."""
+        return self._empty.owner
 
     def read(self, row: Row, ids: Sequence[int], marks: Sequence[int]) -> tuple[Row, tuple[Row, ...], Tensor]:
         """`row` after `ids`, its states after each number of them in `marks`, and the last one's logits [V]."""

@@ -1,0 +1,92 @@
+"""One conversation of one person, at a terminal or in a program."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+from ..continuation import Token
+from ..engine import Kept, Usage
+from ..sampling import Sampling
+from .chats import Chats, Turn
+from .session import Session
+from .transcripts import Message
+
+
+class Conversation:
+    """Says and hears, one turn at a time. With a name, each turn is on disk before its last token is given."""
+
+    def __init__(self, chats: Chats, system: str | None = None, name: str | None = None) -> None:
+        """`name` of a session: one that exists goes on, else it begins."""
+        self._chats = chats
+        self._system = system
+        self.name: str | None = None
+        self.reset()
+        if name is not None and chats.store is not None and name in chats.store:
+            self.load(name)
+        self.name = name
+
+    def reset(self) -> None:
+        """Forgets everything but the system message; what was saved stays."""
+        self.session = Session([{"role": "system", "content": self._system}] if self._system else [])
+        self.usage: Usage | None = None
+        self.made = 0
+        self._states: tuple[Kept, ...] = ()
+        self.name = None
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """What was said so far."""
+        return self.session.messages
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the conversation so far."""
+        return len(self.session.ids)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the state that holds all of it."""
+        return sum(layer.nbytes for layer in self._states[-1].row.layers) if self._states else 0
+
+    def reply(self, text: str, sampling: Sampling) -> Iterator[Token]:
+        """Streams the answer to `text`; when the caller stops early, what was written by then is the answer."""
+        turn = self._begin([*self.messages, {"role": "user", "content": text}], sampling)
+        made: list[Token] = []
+        pieces = (piece.token for piece in turn.ticket)
+        try:
+            for token in pieces:
+                made.append(token)
+                if token.finish is None:
+                    yield token
+        finally:
+            turn.ticket.cancel()
+            with closing(pieces):
+                made += pieces  # what the model wrote before it heard
+            self._finish(turn, made)
+        yield made[-1]
+
+    def _begin(self, messages: list[Message], sampling: Sampling) -> Turn:
+        return self._chats.begin_in(self.session, messages, sampling, states=self._states)
+
+    def _finish(self, turn: Turn, made: list[Token]) -> None:
+        if not made:  # refused, or stopped while the prompt was read: as if nothing had been said
+            return
+        self.session = self._chats.finish(self.session, turn, made)
+        self.usage, self.made, self._states = turn.ticket.usage, len(made), turn.ticket.states
+        if self.name is not None:
+            self.save(self.name)
+
+    def save(self, name: str) -> None:
+        """Writes the conversation and its states to the store."""
+        self._chats.save(name, self.session, self._states)
+
+    def load(self, name: str) -> None:
+        """Takes up what was saved; on an error this conversation stays as it is."""
+        stored = self._chats.open(name)
+        self.reset()
+        self.session, self._states = stored.session, stored.states
+
+    def fork(self, name: str) -> None:
+        """Saves a copy under another name, in which the conversation goes on."""
+        self.save(name)
+        self.name = name

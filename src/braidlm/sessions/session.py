@@ -1,0 +1,99 @@
+"""One conversation: what was said, as messages and as the model saw it. And its file, which holds states as well."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from .. import row_file
+from ..engine import Kept
+from ..errors import StateError
+from ..row_file import Owner
+from ..sampling import Sampling
+from .transcripts import Place
+
+FORMAT = "braidlm-session-1"
+# States that a file holds beside that of the end: in a session of Granite-4.0-H-Tiny, 54 MiB each.
+RUNGS = 4
+
+
+@dataclass
+class Session:
+    """`messages` as a client sees them; `text` and `ids` as the model saw them, its last answer included.
+
+    `places` are where messages end in `text`. `sampling` is how the last answer was written. `created` and
+    `updated` are seconds since 1970.
+    """
+
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    text: str = ""
+    ids: tuple[int, ...] = ()
+    places: tuple[Place, ...] = ()
+    sampling: Sampling | None = None
+    created: float = 0.0
+    updated: float = 0.0
+
+
+class Stored(NamedTuple):
+    """What a file holds: a session, and states of its text, shortest first."""
+
+    session: Session
+    states: tuple[Kept, ...]
+
+
+def write(path: Path, session: Session, states: Sequence[Kept], owner: Owner, model: str) -> None:
+    """Writes a session whole or not at all; `model` is a name for people."""
+    kept = thinned(states)
+    about = {
+        "model": model,
+        "tokens": str(len(session.ids)),
+        "messages": json.dumps(session.messages),
+        "text": json.dumps(session.text),
+        "places": json.dumps(session.places),
+        "sampling": json.dumps(session.sampling and asdict(session.sampling)),
+        "created": repr(session.created),
+        "updated": repr(session.updated),
+    }
+    ids = torch.tensor(session.ids, dtype=torch.int32)
+    row_file.write(path, FORMAT, owner, [state.row for state in kept], about=about, more={"ids": ids}, one_text=True)
+
+
+def read(path: Path, owner: Owner) -> Stored:
+    """What `write` wrote; `StateError` if it is damaged or belongs to another model or precision."""
+    about, rows, beside = row_file.read(path, FORMAT, owner, beside=("ids",), one_text=True)
+    session, ids = session_of(about, path), tuple(beside["ids"].tolist())
+    if any(row.length > len(ids) for row in rows):
+        raise StateError(f"{path} is damaged: it holds states of more tokens than its text has")
+    session.ids = ids
+    return Stored(session, tuple(Kept(ids[: row.length], row) for row in rows))
+
+
+def session_of(about: dict[str, str], path: Path) -> Session:
+    """The session that a file's header describes, but for its ids."""
+    try:
+        sampling = json.loads(about["sampling"])
+        if sampling is not None:
+            sampling = Sampling(**{**sampling, "stop": tuple(sampling["stop"])})
+        messages, text = json.loads(about["messages"]), json.loads(about["text"])
+        places = tuple(Place(int(characters), int(ids)) for characters, ids in json.loads(about["places"]))
+        if not isinstance(messages, list) or not isinstance(text, str):
+            raise ValueError("a part of it is of another kind")
+        return Session(messages, text, (), places, sampling, float(about["created"]), float(about["updated"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise StateError(f"{path} is damaged: {error}") from None
+
+
+def thinned(states: Sequence[Kept]) -> list[Kept]:
+    """The last of `states`, and at most `RUNGS` of those before: ever farther apart towards the beginning."""
+    if not states:
+        return []
+    *before, last = states
+    while len(before) > RUNGS:
+        # The one goes whose neighbours are closest, measured by how far they are from the end.
+        ends = [0, *(len(state.ids) for state in before), len(last.ids)]
+        worth = [(ends[i + 1] - ends[i - 1]) / (ends[-1] - ends[i] + 1) for i in range(1, len(ends) - 1)]
+        del before[worth.index(min(worth))]
+    return [*before, last]

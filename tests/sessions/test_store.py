@@ -1,0 +1,133 @@
+"""Files of sessions: whole at every moment, listed, forked, deleted, refused."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from braidlm.engine import Kept
+from braidlm.errors import InputError, StateError
+from braidlm.sessions import Chats, Session, SessionStore
+from braidlm.sessions.session import RUNGS, thinned
+from tests.engine.test_prefix_cache import row
+from tests.sessions.test_turns import LIMITS, answered, chat_model
+
+KILLS = 25
+
+SAVING = """
+import sys
+from pathlib import Path
+from braidlm.sessions import Chats, Session, SessionStore
+from tests.sessions.test_turns import LIMITS, answered, chat_model
+model = chat_model("granitemoehybrid")
+with model.engine(limits=LIMITS) as engine:
+    chats = Chats(model, engine, SessionStore(Path(sys.argv[1])))
+    session = Session()
+    while True:
+        session, turn = answered(chats, session, "again")
+        if len(session.messages) > 12:
+            session = Session()
+        chats.save("talk", session, turn.ticket.states if session.messages else ())
+        print(len(session.messages), flush=True)
+"""
+
+
+def test_killed_at_any_moment(tmp_path: Path) -> None:
+    """Oracle: after each kill the file is whole, and holds the last turn that was said to be saved, or the next."""
+    rng = random.Random(0)
+    store, model = SessionStore(tmp_path), chat_model("granitemoehybrid")
+    with model.engine(limits=LIMITS) as engine:
+        chats = Chats(model, engine, store)
+        command = [sys.executable, "-c", SAVING, str(tmp_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
+            assert process.stdout is not None
+            said = int(process.stdout.readline())
+            for _ in range(KILLS):  # stopped, looked at, and let go on: what a kill at this moment would leave behind
+                time.sleep(rng.random() * 0.02)
+                os.kill(process.pid, signal.SIGSTOP)
+                assert len(chats.open("talk").session.messages) % 2 == 0
+                os.kill(process.pid, signal.SIGCONT)
+            process.kill()
+            said = [said, *map(int, process.stdout.read().split())][-1]
+        found = len(chats.open("talk").session.messages)
+        assert found in (said, said + 2, 0)
+        assert store.names() == ["talk"]  # what was being written has no name of a session
+        session, _ = answered(chats, chats.open("talk").session, "go on", name="talk")
+        assert len(session.messages) == found + 2
+
+
+def test_listing_forking_deleting(tmp_path: Path) -> None:
+    """Oracle: by hand, what each step leaves."""
+    store, model = SessionStore(tmp_path / "deep" / "sessions"), chat_model("mamba")
+    assert store.all() == []
+    with model.engine(limits=LIMITS) as engine:
+        chats = Chats(model, engine, store, "tiny")
+        session, turn = answered(chats, Session(), "what is  a\nriver?")
+        chats.save("one", session, turn.ticket.states)
+        owner = engine.owner
+    about = store.about("one")
+    assert (about.name, about.model, about.title) == ("one", "tiny", "what is a river?")
+    assert (about.messages, about.tokens) == (session.messages, len(session.ids))
+    store.fork("one", "two")
+    with pytest.raises(InputError, match="already"):
+        store.fork("one", "two")
+    store.delete("one")
+    assert [about.name for about in store.all()] == ["two"]
+    assert store.load("two", owner).session == session
+    (store.directory / "broken.session").write_bytes(b"nothing")
+    (store.directory / "note.txt").write_text("not ours")
+    assert [about.name for about in store.all()] == ["two"]
+    for name in ("one", "broken"):
+        with pytest.raises(StateError):
+            store.load(name, owner)
+    for name in ("", ".hidden", "a/b", "x" * 101, "ü"):
+        with pytest.raises(InputError, match="session name"):
+            store.path(name)
+
+
+def test_another_model_is_refused(tmp_path: Path) -> None:
+    """Oracle: one sentence that says why."""
+    store = SessionStore(tmp_path)
+    with chat_model("mamba").engine(limits=LIMITS) as engine:
+        chats = Chats(chat_model("mamba"), engine, store)
+        session, turn = answered(chats, Session(), "hello")
+        chats.save("talk", session, turn.ticket.states)
+    with chat_model("mamba2").engine(limits=LIMITS) as other, pytest.raises(StateError, match="another model"):
+        store.load("talk", other.owner)
+
+
+def test_a_full_disk_keeps_the_session_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the session that was saved before; the error names the file."""
+    store, model = SessionStore(tmp_path), chat_model("mamba")
+    with model.engine(limits=LIMITS) as engine:
+        chats = Chats(model, engine, store)
+        session, turn = answered(chats, Session(), "hello")
+        chats.save("talk", session, turn.ticket.states)
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("braidlm.row_file.save_file", full)
+        more, turn = answered(chats, session, "more")
+        with pytest.raises(InputError, match="No space left"):
+            chats.save("talk", more, turn.ticket.states)
+        assert chats.open("talk").session == session
+    assert [path.name for path in tmp_path.iterdir()] == ["talk.session"]
+
+
+def test_what_is_saved_is_bounded() -> None:
+    """Oracle: the number of states; the end stays, and the others are farther apart towards the beginning."""
+    states = [Kept(tuple(range(n)), row(n)) for n in range(1, 4000, 37)]
+    kept = [len(state.ids) for state in thinned(states)]
+    assert len(kept) == RUNGS + 1
+    assert kept[-1] == len(states[-1].ids)
+    apart = [b - a for a, b in pairwise(kept)]
+    assert apart == sorted(apart, reverse=True)
+    assert thinned(states[:3]) == states[:3]
+    assert thinned([]) == []
