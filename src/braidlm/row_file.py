@@ -4,8 +4,9 @@ Several rows may be states along one text, the last one of its end. What grows w
 the others hold the first part of it.
 """
 
+import contextlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,18 +80,13 @@ def read(
 
     `beside` are the names of the tensors that stand beside the rows.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = _checked(file.metadata() or {}, path, form)
-            _require_owner(about, path, owner)
-            names = file.keys()
-            tensors = {name: file.get_tensor(name) for name in names}
-        if about.get("digest") != digest_of(about, tensors):
-            raise StateError(f"{path} is damaged: its contents are not those that were saved")
-    except FileNotFoundError:
-        raise StateError(f"there is no state file {path}") from None
-    except (OSError, SafetensorError) as error:
-        raise StateError(f"{path} is damaged or no state file: {error}") from None
+    with _opened(path) as file:
+        about = _checked(file.metadata() or {}, path, form)
+        _require_owner(about, path, owner)
+        names = file.keys()
+        tensors = {name: file.get_tensor(name) for name in names}
+    if about.get("digest") != digest_of(about, tensors):
+        raise StateError(f"{path} is damaged: its contents are not those that were saved")
     try:
         more = {name: tensors.pop(name) for name in beside}
         return Contents(about, _rows_of(owner, _lengths(about["lengths"]), tensors, one_text), more)
@@ -100,19 +96,26 @@ def read(
 
 def header(path: str | Path, form: str) -> dict[str, str]:
     """The header's texts alone, without reading what they describe."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return _checked(file.metadata() or {}, path, form)
-    except FileNotFoundError:
-        raise StateError(f"there is no state file {path}") from None
-    except (OSError, SafetensorError) as error:
-        raise StateError(f"{path} is damaged or no state file: {error}") from None
+    with _opened(path) as file:
+        return _checked(file.metadata() or {}, path, form)
 
 
 def digest_of(about: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     """Digest of a file's header, whatever digest it names, and of all of its tensors."""
     text = json.dumps({key: value for key, value in about.items() if key != "digest"}, sort_keys=True)
     return digest(text, sorted(tensors.items()))
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    """The file, open; what goes wrong with it meanwhile ends in one sentence."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except FileNotFoundError:
+        raise StateError(f"there is no state file {path}") from None
+    except (OSError, SafetensorError) as error:
+        raise StateError(f"{path} is damaged or no state file: {error}") from None
 
 
 def _checked(about: dict[str, str], path: str | Path, form: str) -> dict[str, str]:

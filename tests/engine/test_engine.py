@@ -1,5 +1,6 @@
 """Requests alone, together, repeated, cancelled and failing; the plain loop is the oracle of every token."""
 
+import asyncio
 import threading
 from collections.abc import Sequence
 
@@ -8,7 +9,7 @@ import torch
 
 import braidlm
 from braidlm import LanguageModel
-from braidlm.engine import Engine, Limits, QueueFullError, Request, Ticket
+from braidlm.engine import Engine, Limits, Piece, QueueFullError, Request, Ticket
 from braidlm.errors import ContextLengthError, InputError
 from braidlm.sampling import Sampling
 from tests.families.tiny import TINY, tiny
@@ -156,6 +157,27 @@ def test_deterministic_bits() -> None:
         assert warm.usage.cached == 39
         for ticket in others:
             made(ticket)
+
+
+def test_listening_in_an_event_loop() -> None:
+    """Oracle: the plain loop; every piece arrives, then the end, and nothing waits for the engine's thread."""
+    model = model_of("mamba2")
+    request = asked(prompt(model, 20))
+
+    async def heard(ticket: Ticket) -> list[int]:
+        loop, more, found = asyncio.get_running_loop(), asyncio.Event(), []
+        ticket.listen(lambda: loop.call_soon_threadsafe(more.set))
+        while True:
+            await more.wait()
+            more.clear()
+            for piece in ticket.arrived():
+                if not isinstance(piece, Piece):
+                    assert piece is None
+                    return found
+                found.append(piece.token.id)
+
+    with model.engine(limits=SMALL) as engine:
+        assert [asyncio.run(heard(engine.submit(request)))] == alone(model, request)
 
 
 def test_cancelling() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 import braidlm
 from braidlm.api import LanguageModel
-from braidlm.engine import Engine, Limits
+from braidlm.engine import Engine, Limits, Ticket
 from braidlm.errors import ContextLengthError, InputError, StateError
 from braidlm.sampling import Sampling
 from braidlm.sessions import Chats, Conversation, SessionStore
@@ -78,6 +78,29 @@ def test_stopping_early_keeps_what_was_written(model: LanguageModel, chats: Chat
     assert conversation.messages[-1]["content"].startswith("".join(pieces))
     messages = [*conversation.messages, {"role": "user", "content": QUESTIONS[1]}]
     assert say(conversation, QUESTIONS[1]) == model.generate(messages, **COLD)
+
+
+def test_an_interruption_while_waiting_leaves_a_whole_session(chats: Chats, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the text's own ids; what the model wrote unseen is part of the answer, and the saved file is whole."""
+    conversation = Conversation(chats)
+
+    def interrupted(ticket: Ticket) -> Iterator[object]:
+        for _ in range(3):
+            yield ticket._pieces.get()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ticket, "__iter__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            say(conversation, QUESTIONS[0])
+    conversation.save("talk")
+    stored = chats.open("talk")
+    assert stored.session == conversation.session
+    assert stored.states[-1].ids == stored.session.ids[:-1]
+    before = conversation.tokens
+    say(conversation, QUESTIONS[1])
+    assert conversation.usage is not None
+    assert conversation.usage[:2] == (before - 1, 0)
 
 
 def test_a_refused_message_changes_nothing(model: LanguageModel, chats: Chats) -> None:

@@ -166,11 +166,6 @@ class Engine:
         """Whose states the engine takes and gives."""
         return self._runner.owner
 
-    def learn(self, states: Sequence[Kept]) -> None:
-        """Keeps states, as far as memory allows."""
-        if self._keeps:
-            self.run(lambda: self._learn(states))
-
     def knows(self, ids: Sequence[int]) -> bool:
         """Whether the state after `ids` is kept."""
         return self.run(lambda: self.cache.match((*ids, 0)).cached) == len(ids)
@@ -181,10 +176,6 @@ class Engine:
             self._closing = True
             self._changed.notify()
         self._thread.join()
-
-    def _learn(self, states: Sequence[Kept]) -> None:
-        for ids, row in states:
-            self.cache.add(ids, row)
 
     def _bytes_of(self, request: Request) -> int:
         return request.copies * self._state_bytes(len(request.ids) + request.sampling.max_new_tokens)
@@ -260,8 +251,8 @@ class Engine:
         given = PrefixCache(sys.maxsize, self.limits.replay, cut if self._cuttable else None)
         for ids, row in request.states:
             given.add(ids, row)
-        if self._keeps:
-            self._learn(request.states)
+            if self._keeps:
+                self.cache.add(ids, row)
         better = given.match(request.ids)
         return max(better, found, key=lambda match: (match.cached, match.known))
 

@@ -57,11 +57,6 @@ class Chats:
         )  # fmt: skip
         return Turn(self.engine.submit(request), tuple(messages), prompt)
 
-    def remember(self, turn: Turn, answer: Sequence[Token]) -> None:
-        """Keeps the ids of an answer, for the chat to go on from."""
-        ids = [token.id for token in answer]
-        self.transcripts.remember(turn.prompt.text + self.transcripts.text_of(ids), (*turn.prompt.ids, *ids))
-
     def begin_in(
         self,
         session: Session,
@@ -73,7 +68,8 @@ class Chats:
         **more: Any,
     ) -> Turn:
         """Asks for an answer to all `messages` of a session, with its `states`, or those stored under `name`."""
-        self.transcripts.remember_places(session.text, session.ids, session.places)
+        if session.text not in self.transcripts:  # taken up from disk, or long unused
+            self.transcripts.remember_places(session.text, session.ids, session.places)
         if states is None:
             states = self._stored_states(session, name) if name is not None else ()
         return self.begin(messages, sampling, states=states, wants_states=True, **more)

@@ -1,15 +1,13 @@
 """One conversation of one person, at a terminal or in a program."""
 
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 from ..continuation import Token
-from ..engine import Kept, Usage
+from ..engine import Kept, Piece, Usage
 from ..sampling import Sampling
 from .chats import Chats, Turn
 from .session import Session
-from .transcripts import Message
 
 
 class Conversation:
@@ -19,7 +17,7 @@ class Conversation:
         """`name` of a session: one that exists goes on, else it begins."""
         self._chats = chats
         self._system = system
-        self.name: str | None = None
+        self.name: str | None
         self.reset()
         if name is not None and chats.store is not None and name in chats.store:
             self.load(name)
@@ -50,23 +48,21 @@ class Conversation:
 
     def reply(self, text: str, sampling: Sampling) -> Iterator[Token]:
         """Streams the answer to `text`; when the caller stops early, what was written by then is the answer."""
-        turn = self._begin([*self.messages, {"role": "user", "content": text}], sampling)
+        messages = [*self.messages, {"role": "user", "content": text}]
+        turn = self._chats.begin_in(self.session, messages, sampling, states=self._states)
         made: list[Token] = []
-        pieces = (piece.token for piece in turn.ticket)
         try:
-            for token in pieces:
+            for _, token in turn.ticket:
                 made.append(token)
                 if token.finish is None:
                     yield token
         finally:
             turn.ticket.cancel()
-            with closing(pieces):
-                made += pieces  # what the model wrote before it heard
+            turn.ticket.wait()
+            # What the model wrote before it heard belongs to the answer: the states that it left have seen it.
+            made += [item.token for item in turn.ticket.arrived() if isinstance(item, Piece)]
             self._finish(turn, made)
         yield made[-1]
-
-    def _begin(self, messages: list[Message], sampling: Sampling) -> Turn:
-        return self._chats.begin_in(self.session, messages, sampling, states=self._states)
 
     def _finish(self, turn: Turn, made: list[Token]) -> None:
         if not made:  # refused, or stopped while the prompt was read: as if nothing had been said

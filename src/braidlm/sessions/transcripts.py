@@ -52,6 +52,11 @@ class Transcripts:
         self._length_of: dict[bytes, int] = {}
         self._lock = threading.Lock()
 
+    def __contains__(self, text: str) -> bool:
+        """Whether the ids of exactly this text are remembered."""
+        with self._lock:
+            return _digest(text) in self._ids
+
     def prompt(self, messages: Sequence[Message], **variables: Any) -> Prompt:
         """The prompt for an answer to `messages`; `variables` are for the model's template."""
         text = self._tokenizer.render_marked(messages, **variables)
@@ -81,7 +86,7 @@ class Transcripts:
 
     def remember(self, text: str, ids: Sequence[int]) -> None:
         """From now on, texts that begin with `text` begin with `ids`."""
-        key = hashlib.blake2b(_bytes(text)).digest()
+        key = _digest(text)
         with self._lock:
             self._forget(key)
             self._ids[key] = array("q", ids)
@@ -128,6 +133,10 @@ class Transcripts:
             if text.startswith(begun) and len(begun) < len(text):
                 places.append(len(begun))
         return sorted(set(places))
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(_bytes(text)).digest()
 
 
 def _digests(text: str, sizes: Sequence[int]) -> Iterator[tuple[int, bytes]]:
