@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text()
 def test_python_example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """Oracle: the example runs from beginning to end, and France's capital is in what it prints."""
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (code,) = re.findall(r"## In Python\n\n```python\n(.*?)```", README, re.DOTALL)
     exec(code, {})  # our own text
     assert "Paris" in capsys.readouterr().out
 

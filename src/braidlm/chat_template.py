@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -61,3 +61,11 @@ def render(template: str, messages: Sequence[Mapping[str, Any]], **variables: An
         raise InputError(f"the chat template refused these messages: {' '.join(str(error).split())}") from None
     except Exception as error:  # a template is somebody else's program and may fail in any way
         raise InputError(f"the chat template failed on these messages: {' '.join(str(error).split())}") from None
+
+
+def variables(template: str) -> frozenset[str]:
+    """Names that `template` is to be given; none of a template that is no valid one."""
+    try:
+        return frozenset(meta.find_undeclared_variables(_environment().parse(template)))
+    except jinja2.TemplateError:
+        return frozenset()

@@ -9,6 +9,7 @@ from torch import Tensor
 from .errors import SpecError
 from .model import Model
 from .ops.linear.packed import packed_bytes
+from .slots import ITEM_BYTES
 from .spec import Attention, Block, Hyena, Mamba, Mamba2, Mixer, ModelSpec, Moe, Parallel
 
 
@@ -45,6 +46,19 @@ def _idle(block: Block, width: int) -> int:
     if not isinstance(block.ffn, Moe):
         return 0
     return (block.ffn.experts - block.ffn.top_k) * 3 * width * block.ffn.hidden
+
+
+def transformer_bytes_per_token(spec: ModelSpec, kv_dtype: str) -> float:
+    """Bytes of keys and values that a transformer of this width and depth would hold of each token.
+
+    A layer of it is a mixer and a feed-forward; two mixers without one count as a layer, as in Mamba (Gu and Dao
+    2023, section 3.4). Its keys and values are as wide as those of the model's own attention, or else as the model.
+    """
+    mixers = (block.mixer for block in spec.blocks)
+    own = [mixer.attention if isinstance(mixer, Parallel) else mixer for mixer in mixers]
+    widths = [part.kv_heads * (part.head_dim + part.v_dim) for part in own if isinstance(part, Attention)]
+    layers = sum(1.0 if block.ffn is not None else 0.5 for block in spec.blocks)
+    return layers * (max(widths) if widths else 2 * spec.width) * ITEM_BYTES[kv_dtype]
 
 
 def mixer_flops(spec: ModelSpec, length: int) -> float:

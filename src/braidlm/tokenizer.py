@@ -79,6 +79,11 @@ class Tokenizer:
         """The model's own chat template."""
         return self._settings.chat_template
 
+    @cached_property
+    def template_variables(self) -> frozenset[str]:
+        """What the chat template asks for beside the messages: `tools`, say, if it has a place for them."""
+        return chat_template.variables(self._settings.chat_template or "")
+
     @property
     def special_ids(self) -> frozenset[int]:
         """Ids of control tokens."""

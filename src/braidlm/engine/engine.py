@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from ..continuation import Continuation, Detokenizer
-from ..errors import InputError
+from ..errors import ContextLengthError, InputError
 from ..generate import Run, check_ids, check_length
 from ..model import Model
 from ..ops import dispatch
@@ -39,7 +39,7 @@ class Limits:
 
     slots: texts written at once. waiting: requests in the queue. memory: bytes of the states of running requests.
     cache_memory: bytes of states kept for later. replay: tokens between two of them, at most, while that
-    memory lasts. chunk: tokens of a prompt that are read at a time.
+    memory lasts. chunk: tokens of a prompt that are read at a time. prompt: tokens of a prompt, at most.
     """
 
     slots: int = 16
@@ -48,12 +48,24 @@ class Limits:
     cache_memory: int = 1 << 30
     replay: int = 256
     chunk: int = 256
+    prompt: int = 1 << 20
 
     def __post_init__(self) -> None:
-        for name, least in {"slots": 1, "waiting": 1, "memory": 1, "cache_memory": 0, "replay": 1, "chunk": 1}.items():
-            value = getattr(self, name)
+        for name, value in vars(self).items():
+            least = 0 if name == "cache_memory" else 1
             if not is_whole(value) or value < least:
                 raise InputError(f"{name} is {value!r}, but must be a whole number from {least}")
+
+
+class Load(NamedTuple):
+    """What the engine has to do: requests by where they are, and bytes of states, of running requests and kept."""
+
+    waiting: int
+    reading: int
+    writing: int
+    state_bytes: int
+    cache_bytes: int
+    cache_states: int
 
 
 class _Writer(NamedTuple):
@@ -119,6 +131,7 @@ class Engine:
         self._errand_is_next = False
         self._changed = threading.Condition()
         self._closing = False
+        self.failure: Exception | None = None  # what ended the thread against its will
         self._thread = threading.Thread(target=self._serve, name="braidlm-engine", daemon=True)
         self._thread.start()
 
@@ -131,6 +144,8 @@ class Engine:
     def submit(self, request: Request) -> Ticket:
         """Puts a request into the queue; `QueueFullError` if too many wait, `InputError` if it can never run."""
         check_length(len(request.ids), self._model.spec.max_positions)
+        if len(request.ids) > self.limits.prompt:
+            raise ContextLengthError(f"the prompt has {len(request.ids)} tokens, but may have {self.limits.prompt}")
         check_ids(request.ids, self._model.spec.vocab)
         if request.copies > self.limits.slots:
             raise InputError(f"copies is {request.copies}, but only {self.limits.slots} texts are written at once")
@@ -170,6 +185,17 @@ class Engine:
         """Whether the state after `ids` is kept."""
         return self.run(lambda: self.cache.match((*ids, 0)).cached) == len(ids)
 
+    @property
+    def load(self) -> Load:
+        """How much there is to do."""
+        with self._changed:
+            waiting = len(self._waiting)
+        running = [*self._reading, *self._writing]
+        return Load(
+            waiting, len(self._reading), len(self._writing), sum(job.bytes for job in running),
+            self.cache.nbytes, self.cache.states,
+        )  # fmt: skip
+
     def close(self) -> None:
         """Ends what runs and waits, each with an error, and the thread."""
         with self._changed:
@@ -178,7 +204,8 @@ class Engine:
         self._thread.join()
 
     def _bytes_of(self, request: Request) -> int:
-        return request.copies * self._state_bytes(len(request.ids) + request.sampling.max_new_tokens)
+        longest = len(request.ids) + request.sampling.max_new_tokens
+        return request.copies * self._state_bytes(min(longest, self._model.spec.max_positions or longest))
 
     def _serve(self) -> None:
         failure: Exception = InputError("the engine was closed")
@@ -189,7 +216,7 @@ class Engine:
                         self._attempt(ticket)
                     self._step()
         except Exception as error:  # nobody may wait for ever, whatever has happened
-            failure = error
+            failure = self.failure = error
         with self._changed:
             self._closing = True
             left = self._waiting.remove(lambda _: True)

@@ -2,8 +2,20 @@
 
 from .chats import Chats, Turn
 from .conversation import Conversation
-from .session import Session
-from .store import About, SessionStore
+from .session import Session, Stored
+from .store import About, NoSessionError, SessionExistsError, SessionStore
 from .transcripts import Prompt, Transcripts
 
-__all__ = ["About", "Chats", "Conversation", "Prompt", "Session", "SessionStore", "Transcripts", "Turn"]
+__all__ = [
+    "About",
+    "Chats",
+    "Conversation",
+    "NoSessionError",
+    "Prompt",
+    "Session",
+    "SessionExistsError",
+    "SessionStore",
+    "Stored",
+    "Transcripts",
+    "Turn",
+]

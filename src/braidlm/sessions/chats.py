@@ -11,7 +11,7 @@ from ..engine import Engine, Grammar, Kept, Request, Ticket
 from ..errors import InputError
 from ..sampling import Sampling
 from .session import Session, Stored
-from .store import SessionStore
+from .store import SessionExistsError, SessionStore
 from .transcripts import Message, Place, Prompt, Transcripts
 
 
@@ -33,6 +33,7 @@ class Chats:
         if model.tokenizer is None or model.tokenizer.chat_template is None:
             raise InputError("this model has no chat template; use generate instead of chat")
         self.engine = engine
+        self.tokenizer = model.tokenizer
         self.store = store
         self.transcripts = Transcripts(model.tokenizer)
         self._model_name = model_name
@@ -102,7 +103,7 @@ class Chats:
             store.fork(name, new)
             return
         if new in store:
-            raise InputError(f"there is a session {new} already")
+            raise SessionExistsError(f"there is a session {new} already")
         session, states = store.load(name, self.engine.owner)
         if not 0 <= keep <= len(session.messages):
             raise InputError(f"keep is {keep}, but the session has {len(session.messages)} messages")

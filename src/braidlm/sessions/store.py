@@ -20,6 +20,14 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _SUFFIX = ".session"
 
 
+class NoSessionError(StateError):
+    """A session that does not exist."""
+
+
+class SessionExistsError(InputError):
+    """A new session whose name is taken."""
+
+
 class About(NamedTuple):
     """What is said of a session without loading its model: sizes in bytes, times in seconds since 1970."""
 
@@ -108,7 +116,7 @@ class SessionStore:
         source, target = self._existing(name), self.path(new)
         with self._lock:
             if target.exists():
-                raise InputError(f"there is a session {new} already")
+                raise SessionExistsError(f"there is a session {new} already")
             try:
                 os.link(source, target)  # files are replaced, never changed: a second name is a copy
             except OSError:
@@ -125,7 +133,7 @@ class SessionStore:
     def _existing(self, name: str) -> Path:
         path = self.path(name)
         if not path.is_file():
-            raise StateError(f"there is no session {name} in {self.directory}")
+            raise NoSessionError(f"there is no session {name} in {self.directory}")
         return path
 
     def _make_directory(self) -> None:

@@ -1,0 +1,121 @@
+"""`braid serve`: the OpenAI API and a page to talk on, for many at once."""
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..engine import Limits
+from ..errors import InputError, UnavailableError
+from .common import (
+    AllowPickle,
+    Deterministic,
+    Device,
+    Dtype,
+    KvDtype,
+    ModelArgument,
+    Ops,
+    Quantize,
+    Threads,
+    err,
+    load_model,
+)
+from .session import Sessions, store_at
+
+EXAMPLE = "Example: braid serve smollm2-135m"
+
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def bytes_of(text: str) -> int:
+    """`4GiB`, `512M` or a plain number as bytes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise InputError(f"{text!r} is no amount of memory; write 4GiB, 512MiB or a number of bytes")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def command(
+    model: ModelArgument,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    name: Annotated[str | None, typer.Option(help="What the model is called (else MODEL's own name).")] = None,
+    api_key: Annotated[
+        list[str] | None, typer.Option(help="Who may use it; may be repeated, also in $BRAIDLM_API_KEYS (commas).")
+    ] = None,
+    sessions: Sessions = None,
+    slots: Annotated[int, typer.Option(min=1, help="Texts written at once.")] = 16,
+    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait.")] = 256,
+    memory: Annotated[str, typer.Option(help="For states of running requests.")] = "4GiB",
+    cache_memory: Annotated[str, typer.Option(help="For states of texts that may come again.")] = "1GiB",
+    replay: Annotated[int, typer.Option(min=1, help="Tokens between two kept states, at most.")] = 256,
+    max_prompt: Annotated[int, typer.Option(min=1, help="Tokens of a prompt, at most.")] = 1 << 17,
+    max_answer: Annotated[int, typer.Option(min=1, help="Tokens of an answer that asks for no number.")] = 2048,
+    max_body: Annotated[str, typer.Option(help="Bytes of a request, at most.")] = "8MiB",
+    rate: Annotated[int, typer.Option(min=0, help="Requests a minute for each client; 0: any.")] = 0,
+    origin: Annotated[list[str] | None, typer.Option(help="Web pages from elsewhere that may ask (CORS).")] = None,
+    drain: Annotated[int, typer.Option(min=0, help="Seconds that answers have to end after SIGTERM.")] = 30,
+    log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Have the log tell what is asked.")] = False,
+    dtype: Dtype = "auto",
+    quantize: Quantize = None,
+    kv_dtype: KvDtype = None,
+    device: Device = "cpu",
+    ops: Ops = "auto",
+    threads: Threads = None,
+    deterministic: Deterministic = False,
+    allow_pickle: AllowPickle = False,
+) -> None:
+    """Serve MODEL: the OpenAI API under /v1, a page to talk on at /, figures at /metrics."""
+    serving = _serving()
+    keys = (*(api_key or ()), *filter(None, os.environ.get("BRAIDLM_API_KEYS", "").split(",")))
+    settings = serving.Settings(
+        name=name or Path(model).name,
+        keys=keys,
+        body=bytes_of(max_body),
+        answer=max_answer,
+        rate=rate,
+        origins=tuple(origin or ()),
+        # A page from elsewhere could have its own name point here; it would ask by that name.
+        hosts=(*_LOCAL, "[::1]") if host in _LOCAL else (),
+        log_prompts=log_prompts,
+    )
+    limits = Limits(
+        slots=slots, waiting=queue, memory=bytes_of(memory), cache_memory=bytes_of(cache_memory), replay=replay,
+        prompt=max_prompt,
+    )  # fmt: skip
+    if not keys and host not in _LOCAL:
+        err.print(
+            f"braid: whoever reaches {host} may use this server and read its sessions; see --api-key", markup=False
+        )
+
+    def load() -> Any:
+        return load_model(
+            model,
+            dtype=dtype,
+            device=device,
+            ops=ops,
+            allow_pickle=allow_pickle,
+            threads=threads,
+            quantize=quantize,
+            deterministic=deterministic,
+        )
+
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    serving.serve(
+        serving.Host(load, settings, store=store_at(sessions), limits=limits, kv_dtype=kv_dtype), host, port, drain
+    )
+
+
+def _serving() -> Any:
+    """The server, which needs more packages than the library."""
+    try:
+        from .. import server  # noqa: PLC0415 - optional
+    except ModuleNotFoundError as error:
+        if error.name not in ("fastapi", "uvicorn", "prometheus_client"):
+            raise
+        raise UnavailableError(f"braid serve needs {error.name}; pip install 'braidlm[serve]'") from None
+    return server

@@ -1,0 +1,108 @@
+"""What is served, whether it is well, and texts as token ids."""
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from ..describe import transformer_bytes_per_token
+from .errors import RefusedError
+from .host import Here, Host
+from .replies import (
+    DetokenizeReply,
+    InfoReply,
+    ModelList,
+    ModelReply,
+    StateInfo,
+    StatusReply,
+    TokenizeReply,
+)
+from .requests import DetokenizeRequest, TokenizeRequest
+from .tools import for_template
+
+router = APIRouter()
+
+
+@router.get("/health", tags=["Server"])
+async def health(request: Request) -> StatusReply:
+    """Whether the server can go on; a supervisor should restart it otherwise."""
+    host: Host = request.app.state.host
+    host.require_health()
+    return StatusReply(status="ok")
+
+
+@router.get("/ready", tags=["Server"])
+async def ready(_: Here) -> StatusReply:
+    """Whether the model is loaded."""
+    return StatusReply(status="ready")
+
+
+@router.get("/metrics", tags=["Server"], response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Figures for Prometheus."""
+    host: Host = request.app.state.host
+    return Response(host.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/info", tags=["Server"])
+async def info(here: Here) -> InfoReply:
+    """What is served, and what a conversation of so many tokens takes."""
+    return InfoReply(
+        model=here.settings.name,
+        chat=here.can_chat,
+        sessions=here.keeps_sessions,
+        max_positions=here.model.spec.max_positions,
+        state=state_info(here),
+    )
+
+
+def state_info(here: Any) -> StateInfo:
+    """Bytes of a state by its two parts, measured between two lengths at which nothing is full or empty."""
+    spec, precision, many = here.model.spec, here.engine.owner.precision, 1 << 20
+    short, long = (spec.state_bytes(n, dtype=precision.name, kv_dtype=precision.kv) for n in (many, 2 * many))
+    each = (long - short) / many
+    return StateInfo(
+        fixed_bytes=round(short - each * many),
+        bytes_per_token=each,
+        transformer_bytes_per_token=transformer_bytes_per_token(spec, precision.kv),
+    )
+
+
+@router.get("/v1/models", tags=["OpenAI API"])
+async def models(request: Request) -> ModelList:
+    """The one model that is served."""
+    return ModelList(data=[_model(request.app.state.host)])
+
+
+@router.get("/v1/models/{model:path}", tags=["OpenAI API"])
+async def model(model: str, request: Request) -> ModelReply:
+    """The model that is served, by its name."""
+    host: Host = request.app.state.host
+    if model != host.settings.name:
+        raise RefusedError(404, f"there is no model {model!r} here", code="model_not_found", param="model")
+    return _model(host)
+
+
+def _model(host: Host) -> ModelReply:
+    return ModelReply(id=host.settings.name, created=host.begun, owned_by="braidlm")
+
+
+@router.post("/tokenize", tags=["Server"])
+async def tokenize(body: TokenizeRequest, here: Here) -> TokenizeReply:
+    """Token ids of a text, or of a chat ready for its answer."""
+    here.require_name(body.model)
+    if (body.text is None) == (body.messages is None):
+        raise RefusedError(400, "give either a text or messages")
+    if body.text is not None:
+        ids = await asyncio.to_thread(here.tokenizer.encode, body.text, add_bos=body.add_special_tokens)
+    else:
+        plain = for_template(body.messages or [])
+        ids = list((await asyncio.to_thread(here.chats.transcripts.prompt, plain)).ids)
+    return TokenizeReply(ids=ids, count=len(ids))
+
+
+@router.post("/detokenize", tags=["Server"])
+async def detokenize(body: DetokenizeRequest, here: Here) -> DetokenizeReply:
+    """The text of token ids, control tokens included."""
+    here.require_name(body.model)
+    return DetokenizeReply(text=await asyncio.to_thread(here.tokenizer.decode, body.ids, skip_special=False))

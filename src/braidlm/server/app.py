@@ -1,0 +1,89 @@
+"""The server as an ASGI application: routes, limits, the page."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .. import __version__
+from . import about, chat, completions, embeddings, errors, stored
+from .host import Host
+from .middleware import Access, BodyLimit, RequestLog
+from .replies import ErrorReply
+
+_PAGE = Path(__file__).parent / "page"
+_REFUSALS = (400, 401, 404, 409, 413, 429, 503, 507)
+_ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorReply} for status in _REFUSALS}
+# The page needs nothing from elsewhere, and nothing that it shows shall be able to fetch anything.
+_POLICY = "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_THREADS = 32  # that wait: for the tokenizer, for the disk, for the engine
+
+
+def create_app(host: Host) -> FastAPI:
+    """The application that serves what `host` loads; it begins to load when the application starts."""
+
+    @contextlib.asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        with ThreadPoolExecutor(_THREADS, "braidlm-work") as workers:
+            asyncio.get_running_loop().set_default_executor(workers)
+            host.start()
+            yield
+            await host.close()
+
+    app = FastAPI(title="braidlm", version=__version__, lifespan=life, responses=_ERRORS, redoc_url=None)
+    app.state.host = host
+    errors.install(app)
+    for part in (chat, completions, embeddings, stored, about):
+        app.include_router(part.router)
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(_PAGE / "index.html")
+
+    app.mount("/page", StaticFiles(directory=_PAGE), name="page")
+    _guard(app, host)
+    return app
+
+
+def _guard(app: FastAPI, host: Host) -> None:
+    """Puts around the routes what every request passes; the last one is the outermost."""
+    settings = host.settings
+    app.add_middleware(BodyLimit, most=settings.body)
+    app.add_middleware(Access, keys=settings.keys, rate=settings.rate)
+    if settings.hosts:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.hosts))
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(settings.origins), allow_methods=["*"], allow_headers=["*"]
+        )
+    app.add_middleware(_Headers)
+    app.add_middleware(RequestLog, observe=host.metrics.request)
+
+
+class _Headers:
+    """Tells browsers to believe the types that they are told, and on the page to load nothing from elsewhere."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        own = scope["type"] == "http" and (scope["path"] == "/" or scope["path"].startswith("/page/"))
+
+        async def answered(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                added = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
+                if own:
+                    added += [(b"content-security-policy", _POLICY.encode()), (b"cache-control", b"no-cache")]
+                message["headers"] = [*message["headers"], *added]
+            await send(message)
+
+        await self._app(scope, receive, answered)

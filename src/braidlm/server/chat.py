@@ -1,0 +1,192 @@
+"""`POST /v1/chat/completions`: answers to messages, in sessions or without."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from ..continuation import Token
+from ..engine import Grammar
+from ..sampling import Sampling
+from ..sessions import Session, Turn
+from . import tools
+from .errors import RefusedError
+from .host import Here, Served
+from .pieces import Answer, Made
+from .replies import ChatChoice, ChatLogprobs, ChatReply, MessageReply
+from .requests import ChatRequest, GrammarFormat, PlainFormat, RegexFormat, Tool
+from .writing import DONE, event, logprob_of, now, streamed, told, usage_of, whole
+
+router = APIRouter(tags=["OpenAI API"])
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request that was understood."""
+
+    body: ChatRequest
+    messages: list[dict[str, Any]]
+    sampling: Sampling
+    tools: Sequence[Tool]
+    grammar: Grammar | None
+    client: str
+
+    def options(self) -> dict[str, Any]:
+        """For `Chats.begin`; what the template is told of tools included."""
+        listed = [tool.model_dump(exclude_none=True) for tool in self.tools]
+        told = {"tools": listed} if listed else {}
+        return {"grammar": self.grammar, "client": self.client, **told}
+
+    def read(self, tokens: Sequence[Token]) -> tuple[str, list[Any]]:
+        """An answer's text, and the calls in it."""
+        reader = tools.CallReader(self.tools, self.body.parallel_tool_calls)
+        shown = "".join(reader.push(token.text) for token in tokens)
+        rest, calls = reader.finish()
+        return shown + rest, calls
+
+
+@router.post("/v1/chat/completions", response_model=ChatReply)
+async def chat(body: ChatRequest, request: Request, here: Here) -> ChatReply | Response:
+    """An answer to messages. With `stream`, server-sent events."""
+    here.require_name(body.model)
+    asked = _understood(body, here, f"{request.state.client} {body.user or ''}")
+    if body.session is None:
+        answer = await _alone(asked, here)
+    else:
+        answer = await _in_session(asked, here, here.name_of(request, body.session))
+    told(request, answer.tickets, asked.messages if here.settings.log_prompts else None)
+    name = f"chatcmpl-{secrets.token_hex(12)}"
+    if body.stream:
+        return streamed(request, answer, _events(asked, here, answer, name))
+    made = await whole(request, answer)
+    choices = [_choice(index, asked, here, tokens) for index, tokens in enumerate(made)]
+    return ChatReply(id=name, created=now(), model=here.settings.name, choices=choices, usage=usage_of(answer))
+
+
+def _understood(body: ChatRequest, here: Served, client: str) -> _Asked:
+    """What is asked, or why it cannot be answered."""
+    if body.top_logprobs and not body.logprobs:
+        raise RefusedError(400, "top_logprobs needs logprobs", param="top_logprobs")
+    if body.max_tokens is not None and body.max_completion_tokens is not None:
+        raise RefusedError(400, "max_tokens and max_completion_tokens mean the same; give one", param="max_tokens")
+    if body.session_keep is not None and body.session is None:
+        raise RefusedError(400, "session_keep needs a session", param="session_keep")
+    if body.session is not None and body.n > 1:
+        raise RefusedError(400, "a session has one answer; n must be 1", param="n")
+    if not body.messages and body.session is None:
+        raise RefusedError(400, "there are no messages", param="messages")
+    tokenizer = here.chats.tokenizer
+    chosen = tools.tools_of(body, tokenizer)
+    call, rule = tools.rule_of(body, chosen, tokenizer), _rule(body)
+    if rule is not None and chosen:
+        raise RefusedError(400, "an answer in a response_format cannot call tools", param="response_format")
+    most = body.max_tokens or body.max_completion_tokens or here.settings.answer
+    sampling = body.sampling(most, body.top_logprobs)
+    return _Asked(body, tools.for_template(body.messages), sampling, chosen, call or rule, client)
+
+
+def _rule(body: ChatRequest) -> Grammar | None:
+    match body.response_format:
+        case PlainFormat(type="text"):
+            return None
+        case PlainFormat():
+            return Grammar.of_schema({"type": "object"})
+        case RegexFormat(regex=text):
+            return Grammar("regex", text)
+        case GrammarFormat(grammar=text):
+            return Grammar("lark", text)
+        case schema:
+            return Grammar.of_schema(schema.json_schema.schema_)
+
+
+async def _alone(asked: _Asked, here: Served) -> Answer:
+    """The answer to messages of which nothing is kept but what the engine remembers."""
+
+    def begin() -> Turn:
+        return here.chats.begin(asked.messages, asked.sampling, copies=asked.body.n, **asked.options())
+
+    def finish(made: Made) -> None:
+        for tokens in made:
+            here.chats.finish(Session(), turn, tokens)
+
+    turn = await asyncio.to_thread(begin)
+    return here.answer([turn.ticket], finish)
+
+
+async def _in_session(asked: _Asked, here: Served, name: str) -> Answer:
+    """The answer in a stored session, which is stored again before the answer's end is told."""
+    keep = asked.body.session_keep
+
+    def begin() -> tuple[Session, Turn]:
+        session = here.desk.open(here.sessions, name, here.chats.open)
+        if keep is not None and keep > len(session.messages):
+            raise RefusedError(
+                400, f"session_keep is {keep}, but there are {len(session.messages)} messages", param="session_keep"
+            )
+        messages = [*session.messages[:keep], *asked.messages]
+        if not messages:
+            raise RefusedError(400, "there are no messages", param="messages")
+        return session, here.chats.begin_in(session, messages, asked.sampling, name=name, **asked.options())
+
+    def finish(made: Made) -> None:
+        if not made[0]:  # stopped before anything was written: as if nothing had been said
+            return
+        message = tools.stored(*asked.read(made[0]))
+        after = here.chats.finish(session, turn, made[0], message)
+        here.save(name, after, turn.ticket.states)
+
+    here.desk.claim(name)
+    try:
+        session, turn = await asyncio.to_thread(begin)
+    except BaseException:
+        here.desk.release(name)
+        raise
+    return here.answer([turn.ticket], finish, lambda: here.desk.release(name))
+
+
+def _choice(index: int, asked: _Asked, here: Served, tokens: Sequence[Token]) -> ChatChoice:
+    text, calls = asked.read(tokens)
+    logprobs = None
+    if asked.body.logprobs:
+        logprobs = ChatLogprobs(content=[logprob_of(here.tokenizer, token) for token in tokens])
+    message = MessageReply(content=text if text or not calls else None, tool_calls=calls or None)
+    reason: Any = "tool_calls" if calls else _reason(tokens)
+    return ChatChoice(index=index, message=message, logprobs=logprobs, finish_reason=reason)
+
+
+def _reason(tokens: Sequence[Token]) -> Any:
+    """Why an answer ended; one that was cut off by a closing server was as long as it could be."""
+    return (tokens[-1].finish if tokens else None) or "length"
+
+
+async def _events(asked: _Asked, here: Served, answer: Answer, name: str) -> AsyncIterator[str]:
+    """An answer as server-sent events. That it has ended is told once it is stored."""
+    usage = {"usage": None} if asked.body.wants_usage else {}
+    head = {"id": name, "object": "chat.completion.chunk", "created": now(), "model": here.settings.name}
+
+    def chunk(index: int, delta: dict[str, Any], logprobs: Any = None, reason: str | None = None) -> str:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        return event({**head, "choices": [choice], **usage})
+
+    readers = [tools.CallReader(asked.tools, asked.body.parallel_tool_calls) for _ in answer.made]
+    for index in range(len(readers)):
+        yield chunk(index, {"role": "assistant", "content": ""})
+    async for index, token in answer:
+        text, logprobs = readers[index].push(token.text), None
+        if asked.body.logprobs:
+            logprobs = {"content": [logprob_of(here.tokenizer, token).model_dump()]}
+        if text or logprobs:
+            yield chunk(index, {"content": text}, logprobs)
+    for index, reader in enumerate(readers):
+        rest, calls = reader.finish()
+        if rest:
+            yield chunk(index, {"content": rest})
+        if calls:
+            yield chunk(index, {"tool_calls": [{"index": i, **call.model_dump()} for i, call in enumerate(calls)]})
+        yield chunk(index, {}, reason="tool_calls" if calls else _reason(answer.made[index]))
+    if asked.body.wants_usage:
+        yield event({**head, "choices": [], "usage": usage_of(answer).model_dump()})
+    yield DONE

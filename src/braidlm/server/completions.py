@@ -1,0 +1,110 @@
+"""`POST /v1/completions`: texts that go on from prompts."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from ..continuation import Token
+from ..engine import Request as Prompt
+from ..engine import Ticket
+from .errors import RefusedError
+from .host import Here, Served
+from .pieces import Answer, Made
+from .replies import CompletionChoice, CompletionLogprobs, CompletionReply
+from .requests import MOST_COPIES, CompletionRequest
+from .writing import DONE, event, logprob_of, now, streamed, told, usage_of, whole
+
+router = APIRouter(tags=["OpenAI API"])
+
+_USUAL = 16
+
+
+@router.post("/v1/completions", response_model=CompletionReply)
+async def completions(body: CompletionRequest, request: Request, here: Here) -> CompletionReply | Response:
+    """Goes on from a text or token ids, or from several of them. With `stream`, server-sent events."""
+    here.require_name(body.model)
+    client = f"{request.state.client} {body.user or ''}"
+    tickets = await asyncio.to_thread(_submitted, body, here, client)
+    answer = here.answer(tickets, _nothing)
+    told(request, tickets, body.prompt if here.settings.log_prompts else None)
+    name = f"cmpl-{secrets.token_hex(12)}"
+    if body.stream:
+        return streamed(request, answer, _events(body, here, answer, name))
+    made = await whole(request, answer)
+    choices = [
+        CompletionChoice(
+            index=index,
+            text="".join(token.text for token in tokens),
+            logprobs=_logprobs(here, tokens, 0) if body.logprobs is not None else None,
+            finish_reason=_reason(tokens),
+        )
+        for index, tokens in enumerate(made)
+    ]
+    return CompletionReply(id=name, created=now(), model=here.settings.name, choices=choices, usage=usage_of(answer))
+
+
+def _submitted(body: CompletionRequest, here: Served, client: str) -> list[Ticket]:
+    """The prompts' tickets, of all of them or of none."""
+    prompts = here.ids_of(body.prompt)
+    if len(prompts) * body.n > MOST_COPIES:
+        raise RefusedError(400, f"{len(prompts)} prompts and n {body.n} are more than {MOST_COPIES} texts", param="n")
+    sampling = body.sampling(body.max_tokens or _USUAL, body.logprobs or 0)
+    tickets: list[Ticket] = []
+    try:
+        for ids in prompts:
+            tickets.append(here.engine.submit(Prompt(ids=ids, sampling=sampling, copies=body.n, client=client)))
+    except Exception:
+        for ticket in tickets:
+            ticket.cancel()
+        raise
+    return tickets
+
+
+def _nothing(_: Made) -> None:
+    """Nothing is kept of a completion but what the engine remembers."""
+
+
+def _reason(tokens: Sequence[Token]) -> Any:
+    return (tokens[-1].finish if tokens else None) or "length"
+
+
+def _logprobs(here: Served, tokens: Sequence[Token], offset: int) -> CompletionLogprobs:
+    """Log probabilities of tokens whose text begins at `offset`."""
+    found = [logprob_of(here.tokenizer, token) for token in tokens]
+    offsets = []
+    for token in tokens:
+        offsets.append(offset)
+        offset += len(token.text)
+    return CompletionLogprobs(
+        tokens=[item.token for item in found],
+        token_logprobs=[item.logprob for item in found],
+        top_logprobs=[{top.token: top.logprob for top in item.top_logprobs} for item in found],
+        text_offset=offsets,
+    )
+
+
+async def _events(body: CompletionRequest, here: Served, answer: Answer, name: str) -> AsyncIterator[str]:
+    """Completions as server-sent events."""
+    usage = {"usage": None} if body.wants_usage else {}
+    head = {"id": name, "object": "text_completion", "created": now(), "model": here.settings.name}
+
+    def chunk(index: int, text: str, logprobs: Any = None, reason: str | None = None) -> str:
+        choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
+        return event({**head, "choices": [choice], **usage})
+
+    written = [0] * len(answer.made)
+    async for index, token in answer:
+        logprobs = None
+        if body.logprobs is not None:
+            logprobs = _logprobs(here, [token], written[index]).model_dump()
+        written[index] += len(token.text)
+        if token.text or logprobs:
+            yield chunk(index, token.text, logprobs)
+    for index, tokens in enumerate(answer.made):
+        yield chunk(index, "", reason=_reason(tokens))
+    if body.wants_usage:
+        yield event({**head, "choices": [], "usage": usage_of(answer).model_dump()})
+    yield DONE

@@ -1,0 +1,46 @@
+"""`POST /v1/embeddings`: vectors of texts."""
+
+import asyncio
+import base64
+
+from fastapi import APIRouter, Request
+from torch import Tensor
+
+from ..embedding import embed
+from .errors import RefusedError
+from .host import Here, Served
+from .replies import EmbeddingList, EmbeddingReply, EmbeddingUsage
+from .requests import EmbeddingRequest
+
+router = APIRouter(tags=["OpenAI API"])
+
+
+@router.post("/v1/embeddings")
+async def embeddings(body: EmbeddingRequest, request: Request, here: Here) -> EmbeddingList:
+    """The mean of the last hidden states over a text's tokens, of length 1; for each of the texts."""
+    here.require_name(body.model)
+    width = here.model.spec.width
+    if body.dimensions not in (None, width):
+        raise RefusedError(400, f"this model's vectors have {width} dimensions", param="dimensions")
+    prompts = await asyncio.to_thread(here.ids_of, body.input)
+    total = sum(map(len, prompts))
+    request.state.told["prompt_tokens"] = total
+    data = []
+    async with here.embedding:
+        for index, ids in enumerate(prompts):
+            if await request.is_disconnected():
+                raise RefusedError(499, "the client has left")
+            vector = await asyncio.to_thread(_vector, here, ids)
+            data.append(EmbeddingReply(index=index, embedding=_written(vector, body.encoding_format)))
+    usage = EmbeddingUsage(prompt_tokens=total, total_tokens=total)
+    return EmbeddingList(data=data, model=here.settings.name, usage=usage)
+
+
+def _vector(here: Served, ids: tuple[int, ...]) -> Tensor:
+    return embed(here.model, ids, part=here.engine.limits.chunk, run=here.engine.run)
+
+
+def _written(vector_D: Tensor, form: str) -> list[float] | str:
+    if form == "float":
+        return vector_D.tolist()
+    return base64.b64encode(vector_D.numpy().astype("<f4").tobytes()).decode()

@@ -1,0 +1,107 @@
+"""What goes wrong, as clients of the OpenAI API expect it: a status, and one sentence with a kind and a code."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from ..engine import QueueFullError
+from ..errors import BraidError, ContextLengthError, UnavailableError
+from ..sessions import NoSessionError, SessionExistsError
+
+log = logging.getLogger("braidlm.server")
+
+_KINDS = {401: "authentication_error", 404: "not_found_error", 409: "conflict_error", 429: "rate_limit_error"}
+
+
+class RefusedError(BraidError):
+    """A request that is answered with a status of its own; `wait` is after how many seconds to try again."""
+
+    def __init__(
+        self, status: int, message: str, *, code: str | None = None, param: str | None = None, wait: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.wait = wait
+
+
+def install(app: FastAPI) -> None:
+    """Has every error of an app answered in this form."""
+
+    async def answer(_: Request, error: Exception) -> Response:
+        return reply(error)
+
+    for kind in (RequestValidationError, HTTPException, BraidError, Exception):
+        app.add_exception_handler(kind, answer)
+
+
+def reply(error: Exception) -> Response:
+    """The answer to a request that ended in `error`."""
+    refused = refusal(error)
+    headers = {"Retry-After": str(refused.wait)} if refused.wait is not None else {}
+    if refused.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, HTTPException) and error.headers:
+        headers |= error.headers
+    # ASCII, since a message may quote what is no valid Unicode.
+    content = json.dumps(body(error), ensure_ascii=True)
+    return Response(content, refused.status, headers, media_type="application/json")
+
+
+def body(error: Exception) -> dict[str, Any]:
+    """The JSON that tells of `error`, alone or within a stream."""
+    refused = refusal(error)
+    kind = _KINDS.get(refused.status, "invalid_request_error" if refused.status < 500 else "server_error")
+    told = {"message": str(refused), "type": kind, "param": refused.param, "code": refused.code}
+    return {"error": told}
+
+
+def refusal(error: Exception) -> RefusedError:
+    """Which status and words an error comes to."""
+    match error:
+        case RefusedError():
+            return error
+        case RequestValidationError():
+            return _of_fields(error.errors())
+        case HTTPException():
+            return RefusedError(error.status_code, str(error.detail))
+        case QueueFullError():
+            return RefusedError(429, str(error), code="queue_full", wait=1)
+        case ContextLengthError():
+            return RefusedError(400, str(error), code="context_length_exceeded")
+        case UnavailableError():
+            return RefusedError(501, str(error), code="unavailable")
+        case NoSessionError():
+            return RefusedError(404, str(error), code="session_not_found")
+        case SessionExistsError():
+            return RefusedError(409, str(error), code="session_exists")
+        case BraidError():
+            return RefusedError(400, str(error))
+        case _:
+            return RefusedError(500, f"the request failed: {type(error).__name__}: {error}", code="internal_error")
+
+
+def log_failure(error: Exception) -> None:
+    """Tells the log of an error that is nobody's fault but ours."""
+    if refusal(error).status == 500:
+        log.error("a request failed", exc_info=error)
+
+
+def _of_fields(errors: Sequence[Mapping[str, Any]]) -> RefusedError:
+    """The first of a body's faults in one sentence."""
+    first = errors[0]
+    place = [str(part) for part in first["loc"][1:]]
+    name = ".".join(place) or None
+    if first["type"] == "json_invalid":
+        reason = first.get("ctx", {}).get("error", first["msg"])
+        return RefusedError(400, f"the body is no valid JSON: {reason}", code="invalid_json")
+    if first["type"] == "extra_forbidden":
+        return RefusedError(400, f"the field {name} is not supported here", code="unknown_parameter", param=name)
+    said = str(first["msg"]).removeprefix("Value error, ")
+    return RefusedError(400, f"{name or 'the body'}: {said}", code="invalid_value", param=name)

@@ -1,0 +1,231 @@
+"""The model that is served: not there yet, there, or gone."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from ..api import LanguageModel
+from ..engine import Engine, Kept, Limits, Ticket
+from ..errors import BraidError
+from ..sessions import Chats, Session, SessionExistsError, SessionStore
+from ..tokenizer import Tokenizer
+from .desk import Desk
+from .errors import RefusedError
+from .metrics import Metrics
+from .pieces import Answer, Made
+from .settings import Settings
+
+log = logging.getLogger("braidlm.server")
+
+# Requests whose vectors are made in turns; each holds a state.
+_EMBEDDINGS = 4
+
+
+class Served:
+    """A loaded model, its engine, and the answers on their way."""
+
+    def __init__(
+        self, model: LanguageModel, engine: Engine, store: SessionStore | None, settings: Settings, metrics: Metrics
+    ) -> None:
+        """`store` None: no sessions are kept."""
+        self.model = model
+        self.engine = engine
+        self._store = store
+        self.settings = settings
+        self.metrics = metrics
+        self.desk = Desk()
+        self.embedding = asyncio.Semaphore(_EMBEDDINGS)
+        self._answers: set[Answer] = set()
+        has_template = model.tokenizer is not None and model.tokenizer.chat_template is not None
+        self._chats = Chats(model, engine, store, settings.name) if has_template else None
+        metrics.watch(engine)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's; refuses if it has none."""
+        if self.model.tokenizer is None:
+            raise RefusedError(400, "this model has no tokenizer; give and take token ids")
+        return self.model.tokenizer
+
+    @property
+    def sessions(self) -> SessionStore:
+        """Where sessions are stored; refuses if they are not."""
+        if self._store is None:
+            raise RefusedError(400, "no sessions are kept here")
+        return self._store
+
+    @property
+    def keeps_sessions(self) -> bool:
+        """Whether there are sessions."""
+        return self._store is not None and self._chats is not None
+
+    @property
+    def chats(self) -> Chats:
+        """The model's chats; refuses if it has no template for them."""
+        if self._chats is None:
+            raise RefusedError(400, "this model has no chat template; use /v1/completions")
+        return self._chats
+
+    @property
+    def can_chat(self) -> bool:
+        """Whether the model has a chat template."""
+        return self._chats is not None
+
+    def require_name(self, name: str | None) -> None:
+        """Refuses requests for another model."""
+        if name is not None and name != self.settings.name:
+            raise RefusedError(
+                404,
+                f"there is no model {name!r} here, but {self.settings.name!r}",
+                code="model_not_found",
+                param="model",
+            )
+
+    def ids_of(self, prompt: str | list[str] | list[int] | list[list[int]]) -> list[tuple[int, ...]]:
+        """Token ids of one prompt or several."""
+        single = isinstance(prompt, str) or (bool(prompt) and isinstance(prompt[0], int))
+        several: Any = [prompt] if single else prompt
+        if not several:
+            raise RefusedError(400, "there is no prompt")
+        return [tuple(self.model.encode(item)) for item in several]
+
+    def prefix_of(self, request: Request) -> str:
+        """What the names of a client's sessions begin with: who has another key sees none of them."""
+        return f"{request.state.client}." if self.settings.keys else ""
+
+    def name_of(self, request: Request, id: str) -> str:
+        """The name under which a client's session is stored."""
+        name = self.prefix_of(request) + id
+        self.sessions.path(name)  # refuses what is no name
+        return name
+
+    def create(self, name: str, session: Session) -> None:
+        """Stores a new session."""
+        if name in self.sessions:
+            raise SessionExistsError(f"there is a session {name} already")
+        self.save(name, session, ())
+
+    def save(self, name: str, session: Session, states: Sequence[Kept]) -> None:
+        """Stores a session; that there is no room for it is the server's fault."""
+        try:
+            self.chats.save(name, session, states)
+        except BraidError as error:
+            raise RefusedError(507, f"the session could not be stored: {error}", code="not_stored") from None
+        self.desk.keep(self.sessions, name, session)
+
+    def answer(
+        self, tickets: Sequence[Ticket], finish: Callable[[Made], None], release: Callable[[], None] = lambda: None
+    ) -> Answer:
+        """Follows tickets to their end; then `finish` is called in a thread, if there was no error, and `release`."""
+
+        async def done(made: Made) -> None:
+            await asyncio.to_thread(finish, made)
+
+        def over() -> None:
+            self.metrics.read([ticket.usage for ticket in tickets if ticket.usage is not None])
+            self.metrics.wrote(answer)
+            self._answers.discard(answer)
+            release()
+
+        answer = Answer(tickets, done, over)
+        self._answers.add(answer)
+        return answer
+
+    def cut(self) -> None:
+        """Ends all answers where they are."""
+        for answer in self._answers:
+            answer.cancel()
+
+    async def close(self) -> None:
+        """Ends all answers, has what they wrote stored, and closes the engine."""
+        self.cut()
+        await asyncio.gather(*(answer.task for answer in self._answers), return_exceptions=True)
+        await asyncio.to_thread(self.engine.close)
+
+
+class Host:
+    """Loads a model in the background."""
+
+    def __init__(
+        self,
+        load: Callable[[], LanguageModel],
+        settings: Settings,
+        *,
+        store: SessionStore | None = None,
+        limits: Limits | None = None,
+        kv_dtype: str | None = None,
+    ) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self._load = load
+        self._store = store
+        self._limits = limits
+        self._kv_dtype = kv_dtype
+        self._served: Served | None = None
+        self._failure: Exception | None = None
+        self._closed = False
+        self.on_failure: Callable[[], None] = lambda: None
+        self.begun = int(time.time())
+
+    def start(self) -> None:
+        """Begins to load."""
+
+        def run() -> None:
+            try:
+                model = self._load()
+                engine = model.engine(self._kv_dtype, self._limits)
+                self._served = Served(model, engine, self._store, self.settings, self.metrics)
+                log.info("ready")
+            except Exception as error:
+                self._failure = error
+                self.on_failure()
+
+        # A daemon: whoever stops the server while it loads shall not wait for that.
+        threading.Thread(target=run, name="braidlm-load", daemon=True).start()
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why the model could not be loaded."""
+        return self._failure
+
+    def require_health(self) -> None:
+        """Refuses if there is no hope: the model could not be loaded, or its engine has stopped."""
+        if self._failure is not None:
+            raise RefusedError(503, f"the model could not be loaded: {self._failure}", code="load_failed")
+        if self._served is not None and self._served.engine.failure is not None:
+            raise RefusedError(503, f"the engine has stopped: {self._served.engine.failure}", code="engine_stopped")
+
+    @property
+    def served(self) -> Served:
+        """The model; refuses while there is none."""
+        self.require_health()
+        if self._closed:
+            raise RefusedError(503, "the server is shutting down", code="closing")
+        if self._served is None:
+            raise RefusedError(503, "the model is being loaded; try again soon", code="loading", wait=2)
+        return self._served
+
+    def cut(self) -> None:
+        """Ends all answers where they are."""
+        if self._served is not None:
+            self._served.cut()
+
+    async def close(self) -> None:
+        """Ends everything; answers that are being written are stored as far as they are."""
+        self._closed = True
+        if self._served is not None:
+            await self._served.close()
+
+
+def served(request: Request) -> Served:
+    """The model that is served."""
+    host: Host = request.app.state.host
+    return host.served
+
+
+Here = Annotated[Served, Depends(served)]

@@ -1,0 +1,98 @@
+"""From the engine's thread to the event loop: the tokens of tickets, and answers that end whether read or not."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+from ..continuation import Token
+from ..engine import Piece, Ticket
+
+Made = list[list[Token]]
+
+
+async def pieces(tickets: Sequence[Ticket]) -> AsyncIterator[tuple[int, Piece]]:
+    """What the engine gives to each of `tickets` (by number), as it comes; the first error is raised."""
+    loop, fresh = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            loop.call_soon_threadsafe(fresh.set)
+
+    for ticket in tickets:
+        ticket.listen(tell)
+    going = list(range(len(tickets)))
+    while going:
+        await fresh.wait()
+        fresh.clear()
+        for number in list(going):
+            for item in tickets[number].arrived():
+                if isinstance(item, Exception):
+                    raise item
+                if item is None:
+                    going.remove(number)
+                else:
+                    yield number, item
+
+
+class Answer:
+    """The texts of one request. It goes on by itself, so that a client who reads slowly or leaves holds nothing up.
+
+    Texts are numbered: the copies of the first ticket, of the second, and so on. Iterate to get (number, token).
+    Once that has ended, `done` has seen all of them.
+    """
+
+    def __init__(
+        self, tickets: Sequence[Ticket], done: Callable[[Made], Awaitable[None]], over: Callable[[], None]
+    ) -> None:
+        """`done` gets each text's tokens when the last one has come, also of an answer that was cancelled.
+
+        `over` is called after that, whatever has happened, and before the end is told.
+        """
+        self.tickets = tickets
+        self.made: Made = [[] for ticket in tickets for _ in range(ticket.request.copies)]
+        self.begun = time.perf_counter()
+        self.first: float | None = None  # seconds until the first token
+        self.seconds = 0.0  # and until the last one
+        self._done = done
+        self._over = over
+        self._items: asyncio.Queue[tuple[int, Token] | Exception | None] = asyncio.Queue()
+        self.task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        error: Exception | None = None
+        try:
+            await self._follow()
+            await self._done(self.made)
+        except Exception as raised:
+            error = raised
+        finally:
+            self.cancel()
+            self._over()
+        self._items.put_nowait(error)
+
+    async def _follow(self) -> None:
+        starts = [sum(ticket.request.copies for ticket in self.tickets[:n]) for n in range(len(self.tickets))]
+        async for number, (copy, token) in pieces(self.tickets):
+            self.seconds = time.perf_counter() - self.begun
+            self.first = self.first or self.seconds
+            text = starts[number] + copy
+            self.made[text].append(token)
+            self._items.put_nowait((text, token))
+
+    def cancel(self) -> None:
+        """Stops writing; what was written is kept."""
+        for ticket in self.tickets:
+            ticket.cancel()
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, Token]]:
+        while (item := await self._items.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+    async def whole(self) -> Made:
+        """All texts, once they are written."""
+        async for _ in self:
+            pass
+        return self.made

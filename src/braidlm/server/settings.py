@@ -1,0 +1,33 @@
+"""What the server allows."""
+
+from dataclasses import dataclass
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Limits of a server, and whom it serves.
+
+    name: what the model is called. keys: who may use it; without any, everybody who can reach it may. body: bytes of
+    a request. answer: tokens of an answer that asks for no
+    number. rate: requests a minute and client; 0 allows any. origins: web pages of other servers that may ask.
+    hosts: names by which it may be called; without any, every name will do. log_prompts: whether the log tells what
+    is asked.
+    """
+
+    name: str
+    keys: tuple[str, ...] = ()
+    body: int = 8 << 20
+    answer: int = 2048
+    rate: int = 0
+    origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    log_prompts: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in {"body": 1, "answer": 1, "rate": 0}.items():
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}, but must be at least {least}")
+        if not all(key.isascii() and key.isprintable() and " " not in key and key for key in self.keys):
+            raise InputError("an API key must be of printable ASCII characters without spaces")

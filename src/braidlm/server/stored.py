@@ -1,0 +1,75 @@
+"""`/v1/sessions`: stored conversations."""
+
+import asyncio
+import secrets
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from ..sessions import About, Session
+from .host import Here
+from .replies import SessionDeleted, SessionList, SessionReply, SessionWhole
+from .requests import ForkRequest, NewSession
+from .tools import for_client, for_template
+
+router = APIRouter(prefix="/v1/sessions", tags=["Sessions"])
+
+
+@router.get("")
+async def list_sessions(request: Request, here: Here) -> SessionList:
+    """All of them, those changed last first."""
+    prefix = here.prefix_of(request)
+    found = await asyncio.to_thread(here.sessions.all)
+    return SessionList(data=[_reply(about, prefix) for about in found if about.name.startswith(prefix)])
+
+
+@router.post("", status_code=201)
+async def create(body: NewSession, request: Request, here: Here) -> SessionReply:
+    """A new session; its messages may be of anybody's making."""
+    name = here.name_of(request, body.id or _new())
+    moment = time.time()
+    session = Session(for_template(body.messages), created=moment, updated=moment)
+    await asyncio.to_thread(here.create, name, session)
+    return await _about(request, here, name)
+
+
+@router.get("/{id}")
+async def get(id: str, request: Request, here: Here) -> SessionWhole:
+    """One session with its messages."""
+    name = here.name_of(request, id)
+    here.desk.require_free(name)
+    about = await asyncio.to_thread(here.sessions.about, name)
+    shown = _reply(about, here.prefix_of(request)).model_dump()
+    return SessionWhole(**{**shown, "messages": [for_client(message) for message in about.messages]})
+
+
+@router.delete("/{id}")
+async def delete(id: str, request: Request, here: Here) -> SessionDeleted:
+    """Removes a session for good."""
+    name = here.name_of(request, id)
+    here.desk.require_free(name)
+    await asyncio.to_thread(here.sessions.delete, name)
+    return SessionDeleted(id=id)
+
+
+@router.post("/{id}/fork", status_code=201)
+async def fork(id: str, body: ForkRequest, request: Request, here: Here) -> SessionReply:
+    """A new session that begins as this one does."""
+    name, new = here.name_of(request, id), here.name_of(request, body.id or _new())
+    here.desk.require_free(name)
+    await asyncio.to_thread(here.chats.fork, name, new, body.keep)
+    return await _about(request, here, new)
+
+
+async def _about(request: Request, here: Here, name: str) -> SessionReply:
+    return _reply(await asyncio.to_thread(here.sessions.about, name), here.prefix_of(request))
+
+
+def _reply(about: About, prefix: str) -> SessionReply:
+    shown: dict[str, Any] = {**about._asdict(), "messages": len(about.messages)}
+    return SessionReply(id=shown.pop("name").removeprefix(prefix), **shown)
+
+
+def _new() -> str:
+    return f"s-{secrets.token_hex(8)}"

@@ -1,0 +1,118 @@
+"""How answers are written down: usage, log probabilities, events, and clients that leave."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from ..continuation import Token
+from ..engine import Ticket
+from ..tokenizer import Tokenizer
+from .errors import RefusedError, body, log_failure
+from .pieces import Answer, Made
+from .replies import PromptDetails, TokenLogprob, TopLogprob, UsageReply
+
+DONE = "data: [DONE]\n\n"
+
+
+def usage_of(answer: Answer) -> UsageReply:
+    """What an answer cost."""
+    usages = [ticket.usage for ticket in answer.tickets if ticket.usage is not None]
+    read = sum(len(ticket.request.ids) for ticket in answer.tickets)
+    written = sum(map(len, answer.made))
+    details = PromptDetails(
+        cached_tokens=sum(usage.cached for usage in usages),
+        replayed_tokens=sum(usage.replayed for usage in usages),
+        computed_tokens=sum(usage.computed for usage in usages),
+        why="; ".join(dict.fromkeys(usage.why for usage in usages)),
+    )
+    return UsageReply(
+        prompt_tokens=read, completion_tokens=written, total_tokens=read + written, prompt_tokens_details=details
+    )
+
+
+def told(request: Request, tickets: Sequence[Ticket], prompts: Any = None) -> None:
+    """Has the log line of `request` tell what `tickets` ask; the prompts only if they are given."""
+    line = request.state.told
+    line["prompt_tokens"] = sum(len(ticket.request.ids) for ticket in tickets)
+    if prompts is not None:
+        line["prompts"] = prompts
+
+
+def answered(request: Request, answer: Answer) -> None:
+    """Has the log line of `request` tell what came of it."""
+    usage = usage_of(answer)
+    details = usage.prompt_tokens_details
+    request.state.told.update(
+        cached=details.cached_tokens, replayed=details.replayed_tokens, computed=details.computed_tokens,
+        generated_tokens=usage.completion_tokens, first_token_seconds=round(answer.first or 0.0, 4),
+    )  # fmt: skip
+
+
+def logprob_of(tokenizer: Tokenizer, token: Token) -> TokenLogprob:
+    """The log probability of a token, among the most likely ones."""
+    top = [_top(tokenizer, other, logprob) for other, logprob in token.top]
+    chosen = _top(tokenizer, token.id, token.logprob)
+    return TokenLogprob(token=chosen.token, logprob=chosen.logprob, bytes=chosen.bytes, top_logprobs=top)
+
+
+def _top(tokenizer: Tokenizer, token: int, logprob: float) -> TopLogprob:
+    text = tokenizer.decode([token], skip_special=False)
+    spelled = None if "\ufffd" in text else list(text.encode())
+    # JSON has no infinity: what a rule made impossible is told as very unlikely.
+    return TopLogprob(token=text, logprob=max(logprob, -9999.0), bytes=spelled)
+
+
+def event(data: BaseModel | dict[str, Any]) -> str:
+    """One server-sent event."""
+    plain = data.model_dump(mode="json") if isinstance(data, BaseModel) else data
+    return f"data: {json.dumps(plain, ensure_ascii=True)}\n\n"
+
+
+def streamed(request: Request, answer: Answer, events: AsyncIterator[str]) -> StreamingResponse:
+    """`events` as a response; what goes wrong on the way is its last event, and a client that leaves stops `answer`."""
+
+    async def guarded() -> AsyncIterator[str]:
+        try:
+            async for text in events:
+                yield text
+        except Exception as error:
+            log_failure(error)
+            yield event(body(error))
+        finally:
+            answer.cancel()
+            answered(request, answer)
+
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(guarded(), media_type="text/event-stream", headers=headers)
+
+
+async def whole(request: Request, answer: Answer) -> Made:
+    """All texts of an answer; it is stopped if the client leaves before."""
+    reading = asyncio.create_task(answer.whole())
+    leaving = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait((reading, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not reading.done():
+            raise RefusedError(499, "the client has left")
+        return await reading
+    finally:
+        answer.cancel()
+        reading.cancel()
+        leaving.cancel()
+        answered(request, answer)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def now() -> int:
+    """Seconds since 1970."""
+    return int(time.time())
