@@ -17,7 +17,8 @@ from .local import NAME, Local, model, serving, until
 
 HELLO = [{"role": "user", "content": "hello"}]
 ANSWER = {"messages": HELLO, "max_tokens": 20, "seed": 1}
-LONG = {"messages": HELLO, "max_tokens": 50_000, "seed": 1, "response_format": {"type": "regex", "regex": "[a-z]+"}}
+# Longer than any test waits for, and of letters, which read back as they were written.
+LONG = {**ANSWER, "max_tokens": 50_000, "response_format": {"type": "regex", "regex": "[a-z]{90000}"}}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,6 @@ def test_a_client_that_reads_slowly(local: Local) -> None:
     body = json.dumps({**LONG, "max_tokens": 3000, "stream": True, "session": "slow"}).encode()
     connection = raw(local, post("/v1/chat/completions", body), body)
     assert chatted(local)
-    local.idle()
     until(lambda: local.get("/v1/sessions/slow").status_code == 200)
     written = local.get("/v1/sessions/slow").json()["messages"][1]["content"]
     with connection, connection.makefile("rb") as file:

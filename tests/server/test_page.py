@@ -145,6 +145,9 @@ def test_sessions(page: Page) -> None:
     expect(page.get_by_role("button", name="Open Second of two talks")).to_have_count(1)
 
 
+SEEN = "(e => e === document.body || getComputedStyle(e).outlineStyle !== 'none')(document.activeElement)"
+
+
 def test_by_keyboard_alone(page: Page) -> None:
     """Oracle: the focus that is seen: every control is reached by Tab."""
     say(page, "Hi")
@@ -152,9 +155,7 @@ def test_by_keyboard_alone(page: Page) -> None:
     for _ in range(60):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("(e => e.id || e.className || e.textContent)(document.activeElement)"))
-        assert page.evaluate(
-            "e => { e = document.activeElement; return e === document.body || getComputedStyle(e).outlineStyle !== 'none' }"
-        )
+        assert page.evaluate(SEEN)
     assert {"new", "name", "delete", "temperature", "max-tokens", "system", "text", "send", "Edit", "Branch"} <= reached
 
 

@@ -80,8 +80,13 @@ class Chats:
         made = [token.id for token in answer]
         text, ids = turn.prompt.text + self.transcripts.text_of(made), (*turn.prompt.ids, *made)
         before = {place for place in session.places if session.text[: place.characters] == text[: place.characters]}
-        places = sorted({*before, *turn.prompt.places, Place(len(text), len(ids))})
-        self.transcripts.remember(text, ids)
+        # A model may end with another token than the template writes: what comes before it is known all the same.
+        unended = turn.prompt.text + self.transcripts.text_of(made[:-1])
+        ends = {Place(len(text), len(ids))} | (
+            {Place(len(unended), len(ids) - 1)} if text.startswith(unended) else set()
+        )
+        places = sorted({*before, *turn.prompt.places, *ends})
+        self.transcripts.remember_places(text, ids, sorted(ends))
         said = message or {"role": "assistant", "content": "".join(token.text for token in answer)}
         return Session(
             [*map(dict, turn.messages), dict(said)], text, ids, tuple(places), turn.ticket.request.sampling,
