@@ -1,6 +1,5 @@
 """Real servers: `braid serve` as a process of its own, on real weights; and in-process ones on tiny models."""
 
-import os
 import re
 import signal
 import subprocess
@@ -56,7 +55,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
         command = [sys.executable, "-c", _BRAID, "serve", MODEL, "--port", "0", "--threads", "1"]
         command += ["--sessions", str(sessions or directory / "sessions"), *options]
         with log.open("w") as file:
-            process = subprocess.Popen(command, stderr=file, stdout=file, text=True, env=os.environ)
+            process = subprocess.Popen(command, stderr=file, stdout=file, text=True)
         while not (found := re.search(r"listening on (http://\S+)", log.read_text())):
             assert process.poll() is None, log.read_text()
             time.sleep(0.05)

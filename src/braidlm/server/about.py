@@ -1,13 +1,12 @@
 """What is served, whether it is well, and texts as token ids."""
 
 import asyncio
-from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
 from ..describe import transformer_bytes_per_token
 from .errors import RefusedError
-from .host import Here, Host
+from .host import Here, Host, Served, TheHost
 from .replies import (
     DetokenizeReply,
     InfoReply,
@@ -24,9 +23,8 @@ router = APIRouter()
 
 
 @router.get("/health", tags=["Server"])
-async def health(request: Request) -> StatusReply:
+async def health(host: TheHost) -> StatusReply:
     """Whether the server can go on; a supervisor should restart it otherwise."""
-    host: Host = request.app.state.host
     host.require_health()
     return StatusReply(status="ok")
 
@@ -38,9 +36,8 @@ async def ready(_: Here) -> StatusReply:
 
 
 @router.get("/metrics", tags=["Server"], response_class=Response)
-async def metrics(request: Request) -> Response:
+async def metrics(host: TheHost) -> Response:
     """Figures for Prometheus."""
-    host: Host = request.app.state.host
     return Response(host.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -52,11 +49,11 @@ async def info(here: Here) -> InfoReply:
         chat=here.can_chat,
         sessions=here.keeps_sessions,
         max_positions=here.model.spec.max_positions,
-        state=state_info(here),
+        state=_state_info(here),
     )
 
 
-def state_info(here: Any) -> StateInfo:
+def _state_info(here: Served) -> StateInfo:
     """Bytes of a state by its two parts, measured between two lengths at which nothing is full or empty."""
     spec, precision, many = here.model.spec, here.engine.owner.precision, 1 << 20
     short, long = (spec.state_bytes(n, dtype=precision.name, kv_dtype=precision.kv) for n in (many, 2 * many))
@@ -69,15 +66,14 @@ def state_info(here: Any) -> StateInfo:
 
 
 @router.get("/v1/models", tags=["OpenAI API"])
-async def models(request: Request) -> ModelList:
+async def models(host: TheHost) -> ModelList:
     """The one model that is served."""
-    return ModelList(data=[_model(request.app.state.host)])
+    return ModelList(data=[_model(host)])
 
 
 @router.get("/v1/models/{model:path}", tags=["OpenAI API"])
-async def model(model: str, request: Request) -> ModelReply:
+async def model(model: str, host: TheHost) -> ModelReply:
     """The model that is served, by its name."""
-    host: Host = request.app.state.host
     if model != host.settings.name:
         raise RefusedError(404, f"there is no model {model!r} here", code="model_not_found", param="model")
     return _model(host)

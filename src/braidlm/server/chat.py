@@ -18,7 +18,8 @@ from .host import Here, Served
 from .pieces import Answer, Made
 from .replies import ChatChoice, ChatLogprobs, ChatReply, MessageReply
 from .requests import ChatRequest, GrammarFormat, PlainFormat, RegexFormat, Tool
-from .writing import DONE, event, logprob_of, now, streamed, told, usage_of, whole
+from .tools import CallReader
+from .writing import Events, logprob_of, now, reason_of, streamed, told, usage_of, whole
 
 router = APIRouter(tags=["OpenAI API"])
 
@@ -40,9 +41,13 @@ class _Asked:
         told = {"tools": listed} if listed else {}
         return {"grammar": self.grammar, "client": self.client, **told}
 
+    def reader(self) -> CallReader:
+        """What takes the calls out of one answer."""
+        return CallReader(self.tools, self.body.parallel_tool_calls)
+
     def read(self, tokens: Sequence[Token]) -> tuple[str, list[Any]]:
         """An answer's text, and the calls in it."""
-        reader = tools.CallReader(self.tools, self.body.parallel_tool_calls)
+        reader = self.reader()
         shown = "".join(reader.push(token.text) for token in tokens)
         rest, calls = reader.finish()
         return shown + rest, calls
@@ -153,25 +158,18 @@ def _choice(index: int, asked: _Asked, here: Served, tokens: Sequence[Token]) ->
     if asked.body.logprobs:
         logprobs = ChatLogprobs(content=[logprob_of(here.tokenizer, token) for token in tokens])
     message = MessageReply(content=text if text or not calls else None, tool_calls=calls or None)
-    reason: Any = "tool_calls" if calls else _reason(tokens)
+    reason: Any = "tool_calls" if calls else reason_of(tokens)
     return ChatChoice(index=index, message=message, logprobs=logprobs, finish_reason=reason)
-
-
-def _reason(tokens: Sequence[Token]) -> Any:
-    """Why an answer ended; one that was cut off by a closing server was as long as it could be."""
-    return (tokens[-1].finish if tokens else None) or "length"
 
 
 async def _events(asked: _Asked, here: Served, answer: Answer, name: str) -> AsyncIterator[str]:
     """An answer as server-sent events. That it has ended is told once it is stored."""
-    usage = {"usage": None} if asked.body.wants_usage else {}
-    head = {"id": name, "object": "chat.completion.chunk", "created": now(), "model": here.settings.name}
+    events = Events("chat.completion.chunk", name, here.settings.name, answer, asked.body.wants_usage)
 
     def chunk(index: int, delta: dict[str, Any], logprobs: Any = None, reason: str | None = None) -> str:
-        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
-        return event({**head, "choices": [choice], **usage})
+        return events.chunk(index, {"delta": delta}, logprobs, reason)
 
-    readers = [tools.CallReader(asked.tools, asked.body.parallel_tool_calls) for _ in answer.made]
+    readers = [asked.reader() for _ in answer.made]
     for index in range(len(readers)):
         yield chunk(index, {"role": "assistant", "content": ""})
     async for index, token in answer:
@@ -186,7 +184,6 @@ async def _events(asked: _Asked, here: Served, answer: Answer, name: str) -> Asy
             yield chunk(index, {"content": rest})
         if calls:
             yield chunk(index, {"tool_calls": [{"index": i, **call.model_dump()} for i, call in enumerate(calls)]})
-        yield chunk(index, {}, reason="tool_calls" if calls else _reason(answer.made[index]))
-    if asked.body.wants_usage:
-        yield event({**head, "choices": [], "usage": usage_of(answer).model_dump()})
-    yield DONE
+        yield chunk(index, {}, reason="tool_calls" if calls else reason_of(answer.made[index]))
+    for text in events.end():
+        yield text

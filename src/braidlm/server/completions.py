@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
@@ -15,7 +14,7 @@ from .host import Here, Served
 from .pieces import Answer, Made
 from .replies import CompletionChoice, CompletionLogprobs, CompletionReply
 from .requests import MOST_COPIES, CompletionRequest
-from .writing import DONE, event, logprob_of, now, streamed, told, usage_of, whole
+from .writing import Events, logprob_of, now, reason_of, streamed, told, usage_of, whole
 
 router = APIRouter(tags=["OpenAI API"])
 
@@ -39,7 +38,7 @@ async def completions(body: CompletionRequest, request: Request, here: Here) -> 
             index=index,
             text="".join(token.text for token in tokens),
             logprobs=_logprobs(here, tokens, 0) if body.logprobs is not None else None,
-            finish_reason=_reason(tokens),
+            finish_reason=reason_of(tokens),
         )
         for index, tokens in enumerate(made)
     ]
@@ -67,10 +66,6 @@ def _nothing(_: Made) -> None:
     """Nothing is kept of a completion but what the engine remembers."""
 
 
-def _reason(tokens: Sequence[Token]) -> Any:
-    return (tokens[-1].finish if tokens else None) or "length"
-
-
 def _logprobs(here: Served, tokens: Sequence[Token], offset: int) -> CompletionLogprobs:
     """Log probabilities of tokens whose text begins at `offset`."""
     found = [logprob_of(here.tokenizer, token) for token in tokens]
@@ -88,13 +83,7 @@ def _logprobs(here: Served, tokens: Sequence[Token], offset: int) -> CompletionL
 
 async def _events(body: CompletionRequest, here: Served, answer: Answer, name: str) -> AsyncIterator[str]:
     """Completions as server-sent events."""
-    usage = {"usage": None} if body.wants_usage else {}
-    head = {"id": name, "object": "text_completion", "created": now(), "model": here.settings.name}
-
-    def chunk(index: int, text: str, logprobs: Any = None, reason: str | None = None) -> str:
-        choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
-        return event({**head, "choices": [choice], **usage})
-
+    events = Events("text_completion", name, here.settings.name, answer, body.wants_usage)
     written = [0] * len(answer.made)
     async for index, token in answer:
         logprobs = None
@@ -102,9 +91,8 @@ async def _events(body: CompletionRequest, here: Served, answer: Answer, name: s
             logprobs = _logprobs(here, [token], written[index]).model_dump()
         written[index] += len(token.text)
         if token.text or logprobs:
-            yield chunk(index, token.text, logprobs)
+            yield events.chunk(index, {"text": token.text}, logprobs)
     for index, tokens in enumerate(answer.made):
-        yield chunk(index, "", reason=_reason(tokens))
-    if body.wants_usage:
-        yield event({**head, "choices": [], "usage": usage_of(answer).model_dump()})
-    yield DONE
+        yield events.chunk(index, {"text": ""}, reason=reason_of(tokens))
+    for text in events.end():
+        yield text

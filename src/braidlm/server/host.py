@@ -12,7 +12,7 @@ from fastapi import Depends, Request
 from ..api import LanguageModel
 from ..engine import Engine, Kept, Limits, Ticket
 from ..errors import BraidError
-from ..sessions import Chats, Session, SessionExistsError, SessionStore
+from ..sessions import Chats, Session, SessionStore
 from ..tokenizer import Tokenizer
 from .desk import Desk
 from .errors import RefusedError
@@ -106,8 +106,7 @@ class Served:
 
     def create(self, name: str, session: Session) -> None:
         """Stores a new session."""
-        if name in self.sessions:
-            raise SessionExistsError(f"there is a session {name} already")
+        self.sessions.require_new(name)
         self.save(name, session, ())
 
     def save(self, name: str, session: Session, states: Sequence[Kept]) -> None:
@@ -222,9 +221,17 @@ class Host:
             await self._served.close()
 
 
-def served(request: Request) -> Served:
-    """The model that is served."""
+def host_of(request: Request) -> Host:
+    """The application's host."""
     host: Host = request.app.state.host
+    return host
+
+
+TheHost = Annotated[Host, Depends(host_of)]
+
+
+def served(host: TheHost) -> Served:
+    """The model that is served."""
     return host.served
 
 

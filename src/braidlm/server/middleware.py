@@ -106,7 +106,7 @@ class Access:
             raise RefusedError(
                 401, "a valid API key is needed, as the header Authorization: Bearer KEY", code="invalid_api_key"
             )
-        return key_name(known[0])
+        return _key_name(known[0])
 
     def _count(self, client: str) -> None:
         if not self._rate:
@@ -155,7 +155,7 @@ class BodyLimit:
         await self._app(scope, counted, send)
 
 
-def key_name(key: str) -> str:
+def _key_name(key: str) -> str:
     """What a key is called where it must not be told."""
     return hashlib.blake2b(key.encode(), digest_size=4).hexdigest()
 

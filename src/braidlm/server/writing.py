@@ -3,12 +3,11 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
 
 from ..continuation import Token
 from ..engine import Ticket
@@ -16,8 +15,6 @@ from ..tokenizer import Tokenizer
 from .errors import RefusedError, body, log_failure
 from .pieces import Answer, Made
 from .replies import PromptDetails, TokenLogprob, TopLogprob, UsageReply
-
-DONE = "data: [DONE]\n\n"
 
 
 def usage_of(answer: Answer) -> UsageReply:
@@ -68,10 +65,34 @@ def _top(tokenizer: Tokenizer, token: int, logprob: float) -> TopLogprob:
     return TopLogprob(token=text, logprob=max(logprob, -9999.0), bytes=spelled)
 
 
-def event(data: BaseModel | dict[str, Any]) -> str:
-    """One server-sent event."""
-    plain = data.model_dump(mode="json") if isinstance(data, BaseModel) else data
-    return f"data: {json.dumps(plain, ensure_ascii=True)}\n\n"
+def reason_of(tokens: Sequence[Token]) -> Any:
+    """Why a text ended; one that was cut off by a closing server was as long as it could be."""
+    return (tokens[-1].finish if tokens else None) or "length"
+
+
+class Events:
+    """The server-sent events of one answer: its pieces, and its end."""
+
+    def __init__(self, kind: str, name: str, model: str, answer: Answer, wants_usage: bool) -> None:
+        """`kind` and `name` are the chunks' object and id."""
+        self._head = {"id": name, "object": kind, "created": now(), "model": model}
+        self._answer = answer
+        self._wants_usage = wants_usage
+
+    def chunk(self, index: int, content: dict[str, Any], logprobs: Any = None, reason: str | None = None) -> str:
+        """A piece of text number `index`."""
+        choice = {"index": index, **content, "logprobs": logprobs, "finish_reason": reason}
+        return _event({**self._head, "choices": [choice], **({"usage": None} if self._wants_usage else {})})
+
+    def end(self) -> Iterator[str]:
+        """What follows the last piece."""
+        if self._wants_usage:
+            yield _event({**self._head, "choices": [], "usage": usage_of(self._answer).model_dump()})
+        yield "data: [DONE]\n\n"
+
+
+def _event(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data, ensure_ascii=True)}\n\n"
 
 
 def streamed(request: Request, answer: Answer, events: AsyncIterator[str]) -> StreamingResponse:
@@ -83,7 +104,7 @@ def streamed(request: Request, answer: Answer, events: AsyncIterator[str]) -> St
                 yield text
         except Exception as error:
             log_failure(error)
-            yield event(body(error))
+            yield _event(body(error))
         finally:
             answer.cancel()
             answered(request, answer)

@@ -11,7 +11,7 @@ from ..engine import Engine, Grammar, Kept, Request, Ticket
 from ..errors import InputError
 from ..sampling import Sampling
 from .session import Session, Stored
-from .store import SessionExistsError, SessionStore
+from .store import SessionStore
 from .transcripts import Message, Place, Prompt, Transcripts
 
 
@@ -82,11 +82,11 @@ class Chats:
         before = {place for place in session.places if session.text[: place.characters] == text[: place.characters]}
         # A model may end with another token than the template writes: what comes before it is known all the same.
         unended = turn.prompt.text + self.transcripts.text_of(made[:-1])
-        ends = {Place(len(text), len(ids))} | (
-            {Place(len(unended), len(ids) - 1)} if text.startswith(unended) else set()
-        )
+        ends = [Place(len(text), len(ids))]
+        if len(unended) < len(text) and text.startswith(unended):
+            ends.append(Place(len(unended), len(ids) - 1))
         places = sorted({*before, *turn.prompt.places, *ends})
-        self.transcripts.remember_places(text, ids, sorted(ends))
+        self.transcripts.remember_places(text, ids, ends)
         said = message or {"role": "assistant", "content": "".join(token.text for token in answer)}
         return Session(
             [*map(dict, turn.messages), dict(said)], text, ids, tuple(places), turn.ticket.request.sampling,
@@ -107,8 +107,7 @@ class Chats:
         if keep is None:
             store.fork(name, new)
             return
-        if new in store:
-            raise SessionExistsError(f"there is a session {new} already")
+        store.require_new(new)
         session, states = store.load(name, self.engine.owner)
         if not 0 <= keep <= len(session.messages):
             raise InputError(f"keep is {keep}, but the session has {len(session.messages)} messages")

@@ -65,6 +65,11 @@ class SessionStore:
     def __contains__(self, name: str) -> bool:
         return self.path(name).exists()
 
+    def require_new(self, name: str) -> None:
+        """`SessionExistsError` if there is a session of this name."""
+        if name in self:
+            raise SessionExistsError(f"there is a session {name} already")
+
     def names(self) -> list[str]:
         """All names, those changed last first."""
         found = []
@@ -115,8 +120,7 @@ class SessionStore:
         """A copy under another name."""
         source, target = self._existing(name), self.path(new)
         with self._lock:
-            if target.exists():
-                raise SessionExistsError(f"there is a session {new} already")
+            self.require_new(new)
             try:
                 os.link(source, target)  # files are replaced, never changed: a second name is a copy
             except OSError:
