@@ -120,6 +120,11 @@ class Continuation:
         self._stops = StopTexts(sampling.stop)
         self._made = 0
 
+    @property
+    def left(self) -> int:
+        """How many tokens may still be made."""
+        return self.sampling.max_new_tokens - self._made
+
     def step(self, logits_V: Tensor, ends: Collection[int], room: int) -> Token:
         """The next token; `room` is how many more the context holds after those that were seen."""
         allowed = None if self._constraint is None else self._constraint.allowed()

@@ -1,5 +1,6 @@
 """Decode plans: one native call a token, against the model's own forward pass."""
 
+from collections.abc import Sequence
 from itertools import count
 
 import pytest
@@ -128,14 +129,67 @@ def test_what_was_taken_stays(kind: str) -> None:
         assert difference(found, expected) <= RELATIVE_LOGITS[torch.float32]
 
 
+def several(model: LanguageModel, lengths: Sequence[int]) -> tuple[State, list[decode.Decoder]]:
+    """Rows of these lengths, each in a decoder of its own."""
+    state = model.new_state(len(lengths))
+    with torch.no_grad():
+        model.forward([tokens(n, seed=n) for n in lengths], state=state)
+    return state, [decoder_of(model, state.fork(row), 1, [0]) for row in range(len(lengths))]
+
+
+def one_by_one(decoder: decode.Decoder, ids: Tensor) -> Tensor:
+    return torch.cat([decoder.step(token[None], [0]) for token in ids])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_several_tokens_a_step(kind: str, level: str) -> None:
+    """Oracle: one token a step, bit for bit; rows with 9, 1 and 4 tokens at once, past the ends of pages."""
+    model, counts, slots = build(kind, "float32"), (9, 1, 4), (2, 0, 1)
+    with at_level(level):
+        state, alone = several(model, [124, 20, 1])
+        together = decoder_of(model, state, 3, list(slots))
+        for turn in range(3):
+            ids = [tokens(n, seed=turn) for n in counts]
+            found = together.step(torch.cat(ids), [slot for slot, n in zip(slots, counts) for _ in range(n)])
+            expected = torch.cat([one_by_one(decoder, row) for decoder, row in zip(alone, ids)])
+            assert torch.equal(found, expected)
+        for row, decoder in enumerate(alone):
+            assert difference(taken(together, [slots[row]], state.fork(row)), taken(decoder, [0], state.fork(row))) == 0
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokens_are_taken_back(kind: str, level: str) -> None:
+    """Oracle: decoders that never saw those tokens, bit for bit: states, and logits of what comes instead."""
+    model = build(kind, "float32")
+    with at_level(level):
+        state, alone = several(model, [120, 5, 250])
+        together = decoder_of(model, state, 3, [0, 1, 2])
+        for turn, unused in enumerate([(0, 3, 7), (7, 1, 2), (5, 0, 1), (3, 3, 3)] * 2):
+            ids = [tokens(n, seed=turn) for n in (8, 4, 8)]
+            together.step(torch.cat(ids), [0] * 8 + [1] * 4 + [2] * 8, keep=True)
+            together.undo({slot: n for slot, n in enumerate(unused) if n})
+            for decoder, row, n in zip(alone, ids, unused):
+                one_by_one(decoder, row[: len(row) - n])
+            for row, decoder in enumerate(alone):
+                kept, wanted = taken(together, [row], state.fork(row)), taken(decoder, [0], state.fork(row))
+                assert kept.lengths == wanted.lengths
+                assert kept.nbytes == wanted.nbytes
+                assert difference(kept, wanted) == 0
+            ids_ = tokens(3, seed=turn + 50)
+            expected = torch.cat([decoder.step(ids_[i : i + 1], [0]) for i, decoder in enumerate(alone)])
+            assert torch.equal(together.step(ids_, [0, 1, 2]), expected)
+
+
 def test_wrong_steps_are_refused() -> None:
-    """Oracle: the rule of what a step takes: known slots, once each, and ids of the vocabulary."""
+    """Oracle: the rule of what a step takes: known slots, the tokens of each in a row, and ids of the vocabulary."""
     model = build("everything", "float32")
     decoder = decoder_of(model, model.new_state(2), 3, [0, 1])
     for ids, slots, message in [
         ([VOCAB], [0], "out of range"),
         ([-1], [0], "out of range"),
-        ([1, 1], [0, 0], "one token a step"),
+        ([1, 1, 1], [0, 1, 0], "come in a row"),
         ([1, 1], [0], "shape"),
     ]:
         with pytest.raises(ValueError, match=message):

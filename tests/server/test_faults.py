@@ -102,7 +102,7 @@ HOSTILE = {
     "a picture": b'{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}',
     "no messages": b'{"messages": []}',
     "a session beyond": b'{"messages": [{"role": "user", "content": "a"}], "session": "../../etc/passwd"}',
-    "too many tokens": b'{"messages": [{"role": "user", "content": "a"}], "max_tokens": 2147483648}',
+    "too many tokens": b'{"messages": [{"role": "user", "content": "a"}], "max_tokens": 2147483648, "stop": ["e"]}',
 }
 
 

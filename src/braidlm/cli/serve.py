@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..engine import Limits
+from ..engine import MOST_GUESSES, Limits
 from ..errors import InputError, UnavailableError
 from .common import (
     AllowPickle,
@@ -53,6 +53,9 @@ def command(
     memory: Annotated[str, typer.Option(help="For states of running requests.")] = "4GiB",
     cache_memory: Annotated[str, typer.Option(help="For states of texts that may come again.")] = "1GiB",
     replay: Annotated[int, typer.Option(min=1, help="Tokens between two kept states, at most.")] = 256,
+    guesses: Annotated[
+        int, typer.Option(min=0, help="Tokens guessed from what a text repeats, at most; as many as pay are.")
+    ] = MOST_GUESSES,
     max_prompt: Annotated[int, typer.Option(min=1, help="Tokens of a prompt, at most.")] = 1 << 17,
     max_answer: Annotated[int, typer.Option(min=1, help="Tokens of an answer that asks for no number.")] = 2048,
     max_body: Annotated[str, typer.Option(help="Bytes of a request, at most.")] = "8MiB",
@@ -85,7 +88,7 @@ def command(
     )
     limits = Limits(
         slots=slots, waiting=queue, memory=bytes_of(memory), cache_memory=bytes_of(cache_memory), replay=replay,
-        prompt=max_prompt,
+        prompt=max_prompt, guesses=guesses,
     )  # fmt: skip
     if not keys and host not in _LOCAL:
         err.print(

@@ -3,5 +3,18 @@
 from .engine import Engine, Limits, Load
 from .grammar import Grammar
 from .request import Kept, Piece, QueueFullError, Request, Ticket, Usage
+from .speculation import MOST as MOST_GUESSES
 
-__all__ = ["Engine", "Grammar", "Kept", "Limits", "Load", "Piece", "QueueFullError", "Request", "Ticket", "Usage"]
+__all__ = [
+    "MOST_GUESSES",
+    "Engine",
+    "Grammar",
+    "Kept",
+    "Limits",
+    "Load",
+    "Piece",
+    "QueueFullError",
+    "Request",
+    "Ticket",
+    "Usage",
+]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from ..continuation import Continuation, Detokenizer
+from ..continuation import Continuation, Detokenizer, Token
 from ..errors import ContextLengthError, InputError
 from ..generate import Run, check_ids, check_length
 from ..model import Model
@@ -29,6 +29,8 @@ from .prefix_cache import Match, PrefixCache
 from .request import Kept, Piece, Request, Ticket, Usage
 from .runner import Runner, can_be_cut, cut
 from .scheduler import Pace, Waiting
+from .speculation import MOST, Speculation
+from .writer import Writer
 
 Result = TypeVar("Result")
 
@@ -40,6 +42,7 @@ class Limits:
     slots: texts written at once. waiting: requests in the queue. memory: bytes of the states of running requests.
     cache_memory: bytes of states kept for later. replay: tokens between two of them, at most, while that
     memory lasts. chunk: tokens of a prompt that are read at a time. prompt: tokens of a prompt, at most.
+    guesses: tokens of a text that are guessed from what it repeats, at most; as many as pay are.
     """
 
     slots: int = 16
@@ -49,12 +52,15 @@ class Limits:
     replay: int = 256
     chunk: int = 256
     prompt: int = 1 << 20
+    guesses: int = MOST
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            least = 0 if name == "cache_memory" else 1
+            least = 0 if name in ("cache_memory", "guesses") else 1
             if not is_whole(value) or value < least:
                 raise InputError(f"{name} is {value!r}, but must be a whole number from {least}")
+        if self.guesses > MOST:
+            raise InputError(f"guesses is {self.guesses}, but may be {MOST}")
 
 
 class Load(NamedTuple):
@@ -66,13 +72,8 @@ class Load(NamedTuple):
     state_bytes: int
     cache_bytes: int
     cache_states: int
-
-
-class _Writer(NamedTuple):
-    """The text of copy number `copy`."""
-
-    copy: int
-    text: Continuation
+    guessed: int  # tokens, so far
+    guessed_right: int
 
 
 @dataclass(eq=False)
@@ -83,7 +84,7 @@ class _Job:
     row: Row
     bytes: int
     slots: list[int]  # of the texts that go on, one a copy
-    writers: dict[int, _Writer] = field(default_factory=dict)  # by slot, once the prompt is read
+    writers: dict[int, Writer] = field(default_factory=dict)  # by slot, once the prompt is read
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -127,6 +128,8 @@ class Engine:
         self._writing: list[_Job] = []
         self._free = list(range(self.limits.slots))
         self._pace = Pace()
+        self._speculation = Speculation(self.limits.guesses if self._runner.rewinding else 0)
+        self._guessed = self._guessed_right = 0
         self._errands: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._errand_is_next = False
         self._changed = threading.Condition()
@@ -193,7 +196,7 @@ class Engine:
         running = [*self._reading, *self._writing]
         return Load(
             waiting, len(self._reading), len(self._writing), sum(job.bytes for job in running),
-            self.cache.nbytes, self.cache.states,
+            self.cache.nbytes, self.cache.states, self._guessed, self._guessed_right,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -319,10 +322,11 @@ class Engine:
             return
         self._writing.append(job)
         for copy, slot in enumerate(job.slots):
-            job.writers[slot] = _Writer(copy, self._continuation(job.ticket, copy))
+            text = self._continuation(job.ticket, copy)
+            job.writers[slot] = Writer(copy, text, self._ends, self._model.spec.max_positions)
             self._runner.slots.put(slot, job.row)
         for slot in list(job.writers):
-            self._give(job, slot, logits)
+            self._give(job, slot, job.writers[slot].follow([logits]))
 
     def _continuation(self, ticket: Ticket, copy: int) -> Continuation:
         text = self._texts() if self._texts else None
@@ -341,43 +345,77 @@ class Engine:
         return sorted(mark for mark in wanted if begin < mark <= end)
 
     def _write(self) -> None:
-        """One token for every text."""
+        """One token for every text, and more of those whose next ones were guessed."""
         pairs = [(job, slot) for job in self._writing for slot in job.writers]
-        ids = torch.tensor([job.writers[slot].text.seen[-1] for job, slot in pairs])
+        writers = [job.writers[slot] for job, slot in pairs]
+        guesses = self._guesses(writers)
+        begun = time.perf_counter()
         try:
-            logits = self._runner.slots.step(ids, [slot for _, slot in pairs])
+            logits = self._runner.write([(slot, writer.next(guesses)) for (_, slot), writer in zip(pairs, writers)])
         except Exception as error:
             for job in list(self._writing):
                 self._end(job, error)
             return
-        for (job, slot), row in zip(pairs, logits, strict=True):
-            if slot not in job.writers:  # its request has failed for another of its texts
-                continue
-            try:
-                self._remember(job.writers[slot].text, slot)
-                self._give(job, slot, row)
-            except Exception as error:
-                self._end(job, error)
+        seconds = time.perf_counter() - begun
+        found = [self._follow(job, slot, rows) for (job, slot), rows in zip(pairs, logits, strict=True)]
+        begun = time.perf_counter()
+        unused = {slot: len(rows) - len(tokens) for (_, slot), rows, tokens in zip(pairs, logits, found) if tokens}
+        self._runner.take_back({slot: count for slot, count in unused.items() if count})
+        self._speculation.measured(sum(map(len, logits)), seconds + time.perf_counter() - begun)
+        for (job, slot), tokens in zip(pairs, found):
+            if tokens and slot in job.writers:
+                self._give_some(job, slot, tokens)
 
-    def _remember(self, writer: Continuation, slot: int) -> None:
+    def _guesses(self, writers: Sequence[Writer]) -> int:
+        """Has the texts guess how they go on, and says how many guesses of each are to be tried."""
+        most = self._speculation.most
+        if not most:
+            return 0
+        for writer in writers:
+            # None behind the next place where a state is kept.
+            writer.guess(min(most, -len(writer.text.seen) % self.limits.replay))
+        return self._speculation.length([(writer.lookup.hits, len(writer.guessed)) for writer in writers])
+
+    def _follow(self, job: _Job, slot: int, logits: torch.Tensor) -> list[Token]:
+        """The tokens that the text in a slot goes on with; none if its request has failed, which then ends."""
+        if slot not in job.writers:
+            return []
+        try:
+            tokens = job.writers[slot].follow(logits)
+        except Exception as error:
+            self._end(job, error)
+            return []
+        self._guessed += len(logits) - 1
+        self._guessed_right += len(tokens) - 1
+        return tokens
+
+    def _give_some(self, job: _Job, slot: int, tokens: Sequence[Token]) -> None:
+        try:
+            self._remember(job.writers[slot].text, slot)
+            self._give(job, slot, tokens)
+        except Exception as error:
+            self._end(job, error)
+
+    def _remember(self, text: Continuation, slot: int) -> None:
         """Keeps the state inside a long answer."""
-        if self._keeps and not self._cuttable and len(writer.seen) % self.limits.replay == 0:
-            self.cache.add(writer.seen, self._runner.slots.take(slot))
+        ids = text.seen[:-1]
+        if self._keeps and not self._cuttable and len(ids) % self.limits.replay == 0:
+            self.cache.add(ids, self._runner.slots.take(slot))
 
-    def _give(self, job: _Job, slot: int, logits: torch.Tensor) -> None:
-        """One more token of the text in a slot, and its end if this was the last."""
-        (copy, text), limit = job.writers[slot], self._model.spec.max_positions
-        room = 1 if limit is None else limit - len(text.seen)
-        token = text.step(logits, self._ends, room)
-        if token.finish is not None:
+    def _give(self, job: _Job, slot: int, tokens: Sequence[Token]) -> None:
+        """More tokens of the text in a slot, and its end if these were the last."""
+        copy = job.writers[slot].copy
+        if tokens[-1].finish is not None:
             self._keep(job, slot)
-        job.ticket.give(Piece(copy, token))
+        for token in tokens:
+            job.ticket.give(Piece(copy, token))
         if not job.writers:
             self._end(job)
 
     def _keep(self, job: _Job, slot: int) -> None:
         """Frees a slot; its state stays known, for a text that goes on from here."""
-        copy, text = job.writers.pop(slot)
+        writer = job.writers.pop(slot)
+        copy, text = writer.copy, writer.text
         wanted = copy == 0 and job.ticket.request.wants_states
         if self._keeps or wanted:
             row, ids = self._runner.slots.take(slot), text.seen[:-1]

@@ -3,7 +3,7 @@
 Everything here takes and gives rows, which are immutable: nothing that is kept elsewhere can change.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from ..model import Model
 from ..ops import Segments
 from ..row_file import Owner
 from ..rows import LayerRow, Row
+from ..runtime.decode import Decoder
 from ..runtime.slots import slots_of
 from ..slots import Growing, Shared
 from ..spec import ModelSpec
@@ -57,6 +58,27 @@ class Runner:
         out = self._run(torch.tensor(ids, device=self._model.device), segments, state, logits="last")
         assert out.logits is not None
         return out.state.rows[0], out.marked[0].rows, out.logits[0]
+
+    @property
+    def rewinding(self) -> bool:
+        """Whether `write` takes several tokens a row, as if one came after the other, and they can be taken back."""
+        return isinstance(self.slots, Decoder)
+
+    def write(self, rows: Sequence[tuple[int, Sequence[int]]]) -> tuple[Tensor, ...]:
+        """Moves each slot along by its tokens; the logits after each of them, [tokens, V] for every slot."""
+        ids = torch.tensor([token for _, tokens in rows for token in tokens])
+        slots = [slot for slot, tokens in rows for _ in tokens]
+        if isinstance(self.slots, Decoder):
+            logits = self.slots.step(ids, slots, keep=len(slots) > len(rows))
+        else:
+            logits = self.slots.step(ids, slots)
+        return logits.split([len(tokens) for _, tokens in rows])
+
+    def take_back(self, counts: Mapping[int, int]) -> None:
+        """Takes back so many of the last tokens of each slot."""
+        if counts:
+            assert isinstance(self.slots, Decoder)
+            self.slots.undo(counts)
 
 
 def can_be_cut(spec: ModelSpec) -> bool:

@@ -1,9 +1,16 @@
-"""Sequences in a decode plan: taken in from a state, moved along token by token, given back.
+"""Sequences in a decode plan: taken in from a state, moved along by a token or a few, given back.
 
 A slot's recurrent states are updated in place, in one slab for all slots. Full pages of keys and
 values are the state's own, shared and never written to; only each sequence's last page is a
 private copy with room to the page's end.
+
+A sequence that took several tokens in one step can be taken back to any of them. Keys and values are
+forgotten; recurrences begin at their states before the step and are moved on again by what moved them.
 """
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,6 +54,13 @@ class _Tail:
         self.last = self._held.empty_page(start)
         return self.last
 
+    def back(self, length: int) -> Page | None:
+        """Takes out the last page if it begins at or behind `length`; the one before was last when it came."""
+        if self.last is None or self.last.start < length:
+            return None
+        gone, self.last = self.last, self.full.pop()
+        return gone
+
     def leave(self, length: int) -> list[Page]:
         """Takes out the pages that no query from `length` on can see."""
         rule = self._held.slot
@@ -64,6 +78,13 @@ class _Tail:
         return self._held.with_pages(length, pages)
 
 
+class _Step(NamedTuple):
+    """The last step that can be taken back: its slots, and the states of those with several tokens before it."""
+
+    slots: list[int]
+    before: dict[int, list[Tensor]]
+
+
 class Decoder:
     """Up to `capacity` sequences of one model at one precision, each in a slot of its own."""
 
@@ -77,6 +98,7 @@ class Decoder:
             self._slots.bind_state(index, slab)
         self._tails: list[dict[int, _Tail]] = [{} for _ in range(capacity)]
         self._lengths = [0] * capacity
+        self._last = _Step([], {})
 
     def put(self, slot: int, row: Row) -> None:
         """Takes a sequence in; `row` itself is left as it is."""
@@ -105,25 +127,54 @@ class Decoder:
         )
         return Row(length, tuple(layers))
 
-    def step(self, ids: Tensor, slots: list[int]) -> Tensor:
-        """Moves the sequences in `slots` along by one token each; logits [len(slots), V] in float32."""
-        positions = [self._lengths[slot] + self._prefix for slot in slots]
-        for slot, position in zip(slots, positions, strict=True):
-            if position % PAGE_TOKENS == 0:
-                self._turn_pages(slot, position)
-        logits = torch.empty(len(slots), self._draft.plan.logits)
-        self._slots.step(ids, torch.tensor(slots), torch.tensor(positions), logits, count())
+    def step(self, ids: Tensor, slots: list[int], *, keep: bool = False) -> Tensor:
+        """Moves the sequences in `slots` along by one token each; logits [len(slots), V] in float32.
+
+        A slot that comes several times in a row gets as many tokens, of which `undo` takes some back if `keep`.
+        """
+        if keep:
+            several = {slot for slot, following in pairwise(slots) if slot == following}
+            self._last = _Step(slots, {slot: [slab[slot].clone() for slab in self._states] for slot in several})
+        positions, lengths = [], {slot: self._lengths[slot] for slot in slots}
         for slot in slots:
-            self._lengths[slot] += 1
+            positions.append(lengths[slot] + self._prefix)
+            if positions[-1] % PAGE_TOKENS == 0:
+                self._turn_pages(slot, positions[-1])
+            lengths[slot] += 1
+        logits = torch.empty(len(slots), self._draft.plan.logits)
+        self._slots.step(ids, torch.tensor(slots), torch.tensor(positions), logits, keep, count())
+        for slot, length in lengths.items():
+            self._lengths[slot] = length
         return logits
 
+    def undo(self, counts: Mapping[int, int]) -> None:
+        """Takes back the last tokens of slots that got more of them in the last step, which was kept."""
+        slots = self._last.slots
+        rows: list[int] = []
+        for slot, count_ in counts.items():
+            self._lengths[slot] -= count_
+            self._turn_back(slot)
+            for slab, before in zip(self._states, self._last.before[slot], strict=True):
+                slab[slot] = before
+            first = slots.index(slot)
+            rows += range(first, first + slots.count(slot) - count_)
+        if self._states:
+            self._slots.replay(torch.tensor(sorted(rows)), count())
+
     def _turn_pages(self, slot: int, position: int) -> None:
+        # What earlier tokens of the step see stays: a step is far shorter than a page.
         for block, kv in self._draft.kv_of_block.items():
             tail = self._tails[slot][block]
             page = tail.turn(position)
-            for gone in tail.leave(position):
+            for gone in tail.leave(self._lengths[slot] + self._prefix):
                 self._slots.release_page(kv, slot, gone.start)
             self._add_page(kv, slot, page)
+
+    def _turn_back(self, slot: int) -> None:
+        for block, kv in self._draft.kv_of_block.items():
+            gone = self._tails[slot][block].back(self._lengths[slot] + self._prefix)
+            if gone is not None:
+                self._slots.release_page(kv, slot, gone.start)
 
     def _add_page(self, kv: int, slot: int, page: Page) -> None:
         self._slots.add_page(kv, slot, page.start, _raw(page.k), _raw(page.v), page.k.scale, page.v.scale)

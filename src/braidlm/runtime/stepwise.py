@@ -1,9 +1,9 @@
-"""Runs a model token by token through its decode plan, whatever the number of tokens.
+"""Runs a model through its decode plan, a few tokens at a time, whatever the number of tokens.
 
-A decode step computes each sequence's numbers in the same way whoever else is in the step and however
+A decode step computes each token's numbers in the same way whoever else is in the step and however
 many threads there are. So logits and states come out bit for bit the same for every way of cutting a
 text into calls, for every batch and every number of threads. The cost: a prompt is read at the speed
-of decoding.
+of decoding many rows.
 """
 
 from collections.abc import Collection
@@ -17,6 +17,9 @@ from ..ops import Segments
 from ..state import State
 from .decode import Decoder, available
 from .slots import put_all, take_all
+
+# Tokens of a step, in all.
+_TOGETHER = 32
 
 
 class Stepwise:
@@ -47,15 +50,23 @@ class Stepwise:
         marks = [segments.marks_of(slot) for slot in range(len(state))]
         marked = [state.take([slot] * len(wanted)) for slot, wanted in enumerate(marks)]
         made = torch.empty(segments.total if logits else 0, self._model.spec.vocab)
-        for offset in range(max(segments.lengths, default=0)):
-            slots = [slot for slot, length in enumerate(segments.lengths) if offset < length]
-            places = [segments.starts[slot] + offset for slot in slots]
+        done = [0] * len(state)
+        while going := [slot for slot, length in enumerate(segments.lengths) if done[slot] < length]:
+            slots: list[int] = []
+            places: list[int] = []
+            for slot in going:
+                # The next mark ends a step, since states are taken behind it.
+                end = min((mark for mark in marks[slot] if mark > done[slot]), default=segments.lengths[slot])
+                end = min(end, done[slot] + max(1, _TOGETHER // len(going)))
+                places += range(segments.starts[slot] + done[slot], segments.starts[slot] + end)
+                slots += [slot] * (end - done[slot])
+                done[slot] = end
             found = decoder.step(ids_T[places], slots)
             if logits:
                 made[places] = found
-            for slot in slots:
-                if offset + 1 in marks[slot]:
-                    marked[slot].put(marks[slot].index(offset + 1), decoder.take(slot))
+            for slot in going:
+                if done[slot] in marks[slot]:
+                    marked[slot].put(marks[slot].index(done[slot]), decoder.take(slot))
         after = state.fork()
         take_all(decoder, after)
         if logits == "last":

@@ -44,6 +44,8 @@ class Metrics:
             "state_bytes": "Bytes promised to the states of running requests.",
             "cache_bytes": "Bytes of states kept for later.",
             "cache_states": "States kept for later.",
+            "guessed": "Tokens that were guessed from what a text repeats.",
+            "guessed_right": "Guessed tokens that came true.",
         }
         for name, text in gauges.items():
             gauge = Gauge(f"braidlm_engine_{name}", text, registry=self.registry)

@@ -127,7 +127,8 @@ void conv(Plan& plan, Place x, Array weight, MaybeArray bias, int state, bool si
   plan.check_place(x, channels, "x");
   plan.check_place(y, channels, "y");
   plan.check_state(state, Dtype::kBFloat16, {taps - 1, channels}, "conv");
-  plan.add(Op::Kind::kConv, Conv{x, y, data, plan.floats(bias, "bias", {channels}), channels, taps, state, silu});
+  plan.add(Op::Kind::kConv, Conv{x, y, data, plan.floats(bias, "bias", {channels}), channels, taps, state, silu},
+           {{x, channels}});
 }
 
 void mamba(Plan& plan, Place x, Place dt, Place b, Place c, Place z, Array a, Array d, Array dt_bias,
@@ -141,7 +142,8 @@ void mamba(Plan& plan, Place x, Place dt, Place b, Place c, Place z, Array a, Ar
   plan.add(Op::Kind::kMamba,
            MambaStep{x, dt, b, c, z, y, decay, plan.floats(d, "d", {channels}),
                      plan.floats(dt_bias, "dt_bias", {channels}), plan.floats(b_norm, "b_norm", {states}),
-                     plan.floats(c_norm, "c_norm", {states}), float(eps), eps_outside_root, channels, states, state});
+                     plan.floats(c_norm, "c_norm", {states}), float(eps), eps_outside_root, channels, states, state},
+           {{x, channels}, {dt, channels}, {b, states}});
 }
 
 void ssd(Plan& plan, Place x, Place b, Place c, Place dt, Array a, Array d, Array dt_bias, double dt_min,
@@ -155,7 +157,8 @@ void ssd(Plan& plan, Place x, Place b, Place c, Place dt, Array a, Array d, Arra
   plan.check_state(state, Dtype::kFloat, {heads, head_dim, states}, "ssd");
   plan.add(Op::Kind::kSsd,
            SsdStep{x, b, c, dt, y, decay, plan.floats(d, "d", {heads}), plan.floats(dt_bias, "dt_bias", {heads}),
-                   float(dt_min), float(dt_max), heads, head_dim, groups, states, state});
+                   float(dt_min), float(dt_max), heads, head_dim, groups, states, state},
+           {{x, heads * head_dim}, {b, groups * states}, {dt, heads}});
 }
 
 void hyena(Plan& plan, Place x, Array poles, Array residues, Array d, int64_t parts, int state, Place y) {
@@ -166,7 +169,8 @@ void hyena(Plan& plan, Place x, Array poles, Array residues, Array d, int64_t pa
   plan.check_place(y, channels, "y");
   plan.check_state(state, Dtype::kFloat, {2, modes, channels}, "hyena");
   plan.add(Op::Kind::kHyena, HyenaStep{x, y, values, plan.floats(residues, "residues", {2, modes, channels}),
-                                       plan.floats(d, "d", {channels}), channels, parts, modes, state});
+                                       plan.floats(d, "d", {channels}), channels, parts, modes, state},
+           {{x, 3 * channels}});
 }
 
 void angles(Plan& plan, Array frequencies, Place cosines, Place sines) {
@@ -243,7 +247,8 @@ void bind_plan(nb::module_& module) {
       .def("release_page", &Slots::release_page, "kv"_a, "slot"_a, "start"_a)
       .def("clear", &Slots::clear, "slot"_a)
       .def("step", &Slots::step, "ids"_a.noconvert(), "slots"_a.noconvert(), "positions"_a.noconvert(),
-           "logits"_a.noconvert(), "threads"_a);
+           "logits"_a.noconvert(), "record"_a, "threads"_a)
+      .def("replay", &Slots::replay, "rows"_a.noconvert(), "threads"_a);
 }
 
 }  // namespace braidlm

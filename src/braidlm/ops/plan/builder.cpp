@@ -11,6 +11,16 @@ Place Plan::place(int64_t width) {
   return at;
 }
 
+const Moving* Plan::moved_by(std::initializer_list<Room> rooms) {
+  require(rooms.size() <= Moving::kMost, "a recurrence moves by too many things");
+  Moving moving = {{}, 0, record_};
+  for (const Room& room : rooms) {
+    moving.rooms[moving.count++] = room;
+    record_ += room.width;
+  }
+  return keep(std::vector<Moving>{moving});
+}
+
 int Plan::state(const std::string& dtype, std::vector<int64_t> shape) {
   require(dtype == "float32" || dtype == "bfloat16", "states are float32 or bfloat16");
   states_.push_back({dtype == "float32" ? Dtype::kFloat : Dtype::kBFloat16, std::move(shape)});

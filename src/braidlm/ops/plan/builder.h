@@ -35,10 +35,11 @@ class Plan {
   void check_state(int state, Dtype dtype, const std::vector<int64_t>& shape, const char* name) const;
   const KvShape& kv_shape(int kv) const;
 
+  // `moving`: what an operation's recurrent state moves on by; empty where it has none.
   template <class T>
-  void add(Op::Kind kind, T args) {
+  void add(Op::Kind kind, T args, std::initializer_list<Room> moving = {}) {
     auto held = std::make_shared<T>(std::move(args));
-    ops_.push_back({kind, held.get()});
+    ops_.push_back({kind, held.get(), moving.size() ? moved_by(moving) : nullptr});
     args_.push_back(std::move(held));
   }
   template <class T>
@@ -58,12 +59,14 @@ class Plan {
 
  private:
   friend class Slots;
+  const Moving* moved_by(std::initializer_list<Room> rooms);
+
   std::vector<Op> ops_;
   std::vector<std::shared_ptr<void>> args_;
   std::vector<Array> held_;
   std::vector<StateShape> states_;
   std::vector<KvShape> kv_;
-  int64_t row_ = 0, scratch_a_row_ = 0, partials_ = 0;
+  int64_t row_ = 0, scratch_a_row_ = 0, partials_ = 0, record_ = 0;
 };
 
 // The states and keys/values of up to `capacity` sequences.
@@ -75,7 +78,13 @@ class Slots {
                 std::optional<Array> v_scale);
   void release_page(int kv, int64_t slot, int64_t start);
   void clear(int64_t slot);
-  void step(Array ids, Array slots, Array positions, Array logits, int threads);
+
+  // One token for each of `slots`; a slot that comes several times in a row gets as many tokens. With `record`, what
+  // moved the recurrences is kept for `replay`.
+  void step(Array ids, Array slots, Array positions, Array logits, bool record, int threads);
+
+  // Moves the recurrent states of the sequences on by rows of the last step that was recorded.
+  void replay(Array rows, int threads);
 
  private:
   struct Page {
@@ -84,6 +93,7 @@ class Slots {
   };
   void check_slot(int kv, int64_t slot) const;
   void check_rows(const Pass& pass) const;
+  void run(Pass& pass, int threads);
 
   std::shared_ptr<Plan> plan_;
   int64_t capacity_;
@@ -92,7 +102,10 @@ class Slots {
   std::vector<std::vector<std::vector<Page>>> pages_;  // [kv][slot]
   std::vector<std::vector<std::vector<KvPage>>> views_;
   std::vector<std::vector<KvRow>> rows_;
-  std::vector<float> activations_, partials_;
+  std::vector<int> first_rows_;
+  std::vector<int64_t> recorded_slots_;  // of the rows whose records are kept
+  std::vector<float> activations_, partials_, record_;
+  std::vector<float*> records_;
   std::vector<char> scratch_;
 };
 

@@ -1,7 +1,7 @@
 // A decode plan: every operation of one token through a whole model, as data.
 //
-// A pass takes B rows (sequences), each with one new token. A row's activations live in one float
-// array; a Place is an offset into it. Operations run one after the other, each by all threads of a
+// A pass takes B rows, each one new token of a sequence; a few rows in a row may be the next tokens of
+// one sequence. A row's activations live in one float array; a Place is an offset into it. Operations run one after the other, each by all threads of a
 // team on its share of the outputs, with a barrier behind it. No result depends on how many rows
 // or threads there are: every sum has an order of its own.
 #pragma once
@@ -153,11 +153,27 @@ struct Attend {
   int64_t window, pinned;  // window 0: no limit
 };
 
+// Room in a row's activations.
+struct Room {
+  Place at;
+  int64_t width;
+};
+
+// What moves a recurrence on: with it and an earlier state, a later one can be made again without the layers between.
+// A record of it holds all operations' rooms back to back; this operation's begin at `offset`.
+struct Moving {
+  static constexpr int kMost = 3;
+  Room rooms[kMost];
+  int count;
+  int64_t offset;
+};
+
 struct Op {
   enum class Kind : uint8_t {
     kEmbed, kEvaluate, kLinear, kGatedLinear, kExperts, kConv, kMamba, kSsd, kHyena, kAngles, kRemember, kAttend
   } kind;
   const void* args;
+  const Moving* moving;  // null for operations that keep no recurrent state
 };
 
 // One page of keys and values: positions start .. start + kPagePositions - 1, of which the last are perhaps unused.
@@ -180,11 +196,18 @@ struct StateTensor {
 
 // One pass.
 struct Pass {
+  enum class Kind : uint8_t {
+    kPlain,
+    kRecord,  // `record` gets what moves the recurrences
+    kReplay,  // only the recurrences move, by what `record` holds
+  } kind;
   const Op* ops;
   int op_count;
   const KvShape* kv_shapes;
-  int rows;
+  int rows, sequences;
+  const int* first_rows;   // [sequences + 1]: of each sequence
   const int64_t *ids, *slots, *positions;  // [rows]; positions count a learned prefix
+  float* const* record;    // [rows]
   float* activations;
   int64_t row_stride;
   const StateTensor* states;

@@ -102,13 +102,15 @@ void run(const MambaStep& op, const Member& me) {
 }
 
 void run(const SsdStep& op, const Member& me) {
-  const Range items = me.share_of(me.pass.rows * op.heads, 1);
+  const Range items = me.share_of(me.pass.sequences * op.heads, 1);
   for (int64_t item = items.begin; item < items.end; ++item) {
-    const int r = int(item / op.heads);
+    const int sequence = int(item / op.heads);
     const int64_t head = item % op.heads;
-    float* row = me.pass.row(r);
-    float* state = state_of<float>(me.pass, op.state, r) + head * op.head_dim * op.states;
-    head_step(op, row, head, state, row + op.y + head * op.head_dim);
+    for (int r = me.pass.first_rows[sequence]; r < me.pass.first_rows[sequence + 1]; ++r) {
+      float* row = me.pass.row(r);
+      float* state = state_of<float>(me.pass, op.state, r) + head * op.head_dim * op.states;
+      head_step(op, row, head, state, row + op.y + head * op.head_dim);
+    }
   }
 }
 

@@ -60,9 +60,12 @@ void write(KvFormat format, const float* x, int64_t width, int64_t begin, void* 
   }
 }
 
+// The page of a row's position; if it is not the last one, the sequence has later tokens in this pass.
 const KvPage& page_of(const Pass& pass, int kv, int b) {
   const KvRow& row = pass.kv[kv][pass.slots[b]];
-  return row.pages[row.count - 1];
+  const KvPage* page = row.pages + row.count - 1;
+  while (page->start > pass.positions[b]) --page;
+  return *page;
 }
 
 }  // namespace

@@ -92,25 +92,26 @@ void Slots::check_rows(const Pass& pass) const {
   for (int b = 0; b < pass.rows; ++b) {
     const int64_t slot = pass.slots[b], position = pass.positions[b];
     require(slot >= 0 && slot < capacity_, "there is no such slot");
-    require(std::find(pass.slots, pass.slots + b, slot) == pass.slots + b, "a slot may have one token a step");
+    if (b > 0 && pass.slots[b - 1] == slot)
+      require(position == pass.positions[b - 1] + 1, "a slot's tokens have positions one after the other");
+    else
+      require(std::find(pass.slots, pass.slots + b, slot) == pass.slots + b, "a slot's tokens come in a row");
     require(pass.ids[b] >= 0 && pass.ids[b] < plan_->vocab, "a token id is out of range");
     require(position >= 0 && position < (int64_t{1} << 40), "a position is out of range");
     for (const auto& views : views_) {
-      const bool held = !views[slot].empty() && views[slot].back().start == position / kPagePositions * kPagePositions;
+      const int64_t start = position / kPagePositions * kPagePositions;
+      const bool held = std::any_of(views[slot].rbegin(), views[slot].rend(),
+                                    [&](const KvPage& page) { return page.start == start; });
       require(held, "a slot has no page for its next position");
     }
   }
 }
 
-void Slots::step(Array ids, Array slots, Array positions, Array logits, int threads) {
+void Slots::step(Array ids, Array slots, Array positions, Array logits, bool record, int threads) {
   const int rows = ids.ndim() == 1 ? int(ids.shape(0)) : 0;
   require(rows > 0, "a step needs at least one row");
-  require(threads > 0 && threads <= 1024, "a step needs 1 to 1024 threads");
-  for (const StateTensor& state : states_) require(state.base != nullptr, "a state is not bound");
   Pass pass = {};
-  pass.ops = plan_->ops_.data();
-  pass.op_count = int(plan_->ops_.size());
-  pass.kv_shapes = plan_->kv_.data();
+  pass.kind = record ? Pass::Kind::kRecord : Pass::Kind::kPlain;
   pass.rows = rows;
   pass.ids = checked<int64_t>(ids, "ids", {rows});
   pass.slots = checked<int64_t>(slots, "slots", {rows});
@@ -118,29 +119,71 @@ void Slots::step(Array ids, Array slots, Array positions, Array logits, int thre
   pass.logits = checked<float>(logits, "logits", {rows, plan_->logits});
   pass.vocab = plan_->logits;
   check_rows(pass);
+  const int64_t last = *std::max_element(pass.positions, pass.positions + rows);
+  pass.spans = last / (kSpanPages * kPagePositions) + 1;
+  if (record) {
+    recorded_slots_.assign(pass.slots, pass.slots + rows);
+    record_.resize(rows * plan_->record_);
+    records_.clear();
+    for (int b = 0; b < rows; ++b) records_.push_back(record_.data() + b * plan_->record_);
+    pass.record = records_.data();
+  }
+  run(pass, threads);
+}
 
+void Slots::replay(Array rows, int threads) {
+  const int count = rows.ndim() == 1 ? int(rows.shape(0)) : 0;
+  require(count > 0, "there is nothing to replay");
+  const int64_t* chosen = checked<int64_t>(rows, "rows", {count});
+  std::vector<int64_t> slots;
+  records_.clear();
+  for (int i = 0; i < count; ++i) {
+    require(chosen[i] >= 0 && chosen[i] < int64_t(recorded_slots_.size()), "no such row was recorded");
+    require(i == 0 || chosen[i - 1] < chosen[i], "rows are replayed in their order");
+    slots.push_back(recorded_slots_[chosen[i]]);
+    records_.push_back(record_.data() + chosen[i] * plan_->record_);
+  }
+  Pass pass = {};
+  pass.kind = Pass::Kind::kReplay;
+  pass.rows = count;
+  pass.slots = slots.data();
+  pass.record = records_.data();
+  run(pass, threads);
+}
+
+// The rest of a pass, which is the same for all kinds; and the pass itself.
+void Slots::run(Pass& pass, int threads) {
+  require(threads > 0 && threads <= 1024, "a step needs 1 to 1024 threads");
+  for (const StateTensor& state : states_) require(state.base != nullptr, "a state is not bound");
+  first_rows_.clear();
+  for (int b = 0; b < pass.rows; ++b)
+    if (b == 0 || pass.slots[b] != pass.slots[b - 1]) first_rows_.push_back(b);
+  pass.sequences = int(first_rows_.size());
+  first_rows_.push_back(pass.rows);
   std::vector<const KvRow*> kv;
   for (size_t i = 0; i < views_.size(); ++i) {
     for (int64_t slot = 0; slot < capacity_; ++slot)
       rows_[i][slot] = {views_[i][slot].data(), int64_t(views_[i][slot].size())};
     kv.push_back(rows_[i].data());
   }
-  const int64_t last = *std::max_element(pass.positions, pass.positions + rows);
+  pass.ops = plan_->ops_.data();
+  pass.op_count = int(plan_->ops_.size());
+  pass.kv_shapes = plan_->kv_.data();
+  pass.first_rows = first_rows_.data();
   pass.kv = kv.data();
   pass.states = states_.data();
-  pass.spans = last / (kSpanPages * kPagePositions) + 1;
   pass.row_stride = plan_->row_;
-  pass.scratch_stride = (plan_->scratch_a_row_ * rows + 8192) / 64 * 64;
-  activations_.resize(rows * pass.row_stride);
-  partials_.resize(plan_->kv_.empty() ? 0 : rows * pass.spans * plan_->partials_);
+  pass.scratch_stride = (plan_->scratch_a_row_ * pass.rows + 8192) / 64 * 64;
+  activations_.resize(pass.rows * pass.row_stride);
+  partials_.resize(plan_->kv_.empty() ? 0 : pass.rows * pass.spans * plan_->partials_);
   scratch_.resize(threads * pass.scratch_stride + 64);
   pass.activations = activations_.data();
   pass.partials = partials_.data();
   pass.scratch = scratch_.data() + (64 - reinterpret_cast<uintptr_t>(scratch_.data()) % 64) % 64;
 
-  const auto run = kernels().plan->run;
+  const auto walk = kernels().plan->run;
   nb::gil_scoped_release released;
-  run_team(threads, [&](Team& team, int member) { run(pass, team, member); });
+  run_team(threads, [&](Team& team, int member) { walk(pass, team, member); });
 }
 
 }  // namespace braidlm

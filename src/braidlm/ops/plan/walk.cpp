@@ -21,10 +21,30 @@ void run_op(const Op& op, const Member& me) {
   }
 }
 
+// Copies what moves a recurrence between the rows' activations and their records.
+void exchange(const Moving& moving, const Member& me) {
+  const Range rows = me.share_of(me.pass.rows, 1);
+  for (int64_t b = rows.begin; b < rows.end; ++b) {
+    float* kept = me.pass.record[b] + moving.offset;
+    for (int i = 0; i < moving.count; ++i) {
+      float* place = me.pass.row(int(b)) + moving.rooms[i].at;
+      const bool replay = me.pass.kind == Pass::Kind::kReplay;
+      std::memcpy(replay ? place : kept, replay ? kept : place, moving.rooms[i].width * sizeof(float));
+      kept += moving.rooms[i].width;
+    }
+  }
+}
+
 void walk(const Pass& pass, Team& team, int member) {
   const Member me = {pass, team, member};
   for (int i = 0; i < pass.op_count; ++i) {
-    run_op(pass.ops[i], me);
+    const Op& op = pass.ops[i];
+    if (pass.kind == Pass::Kind::kReplay && !op.moving) continue;
+    if (pass.kind != Pass::Kind::kPlain && op.moving) {
+      exchange(*op.moving, me);
+      team.sync();  // an operation may write where it reads
+    }
+    run_op(op, me);
     team.sync();
   }
 }

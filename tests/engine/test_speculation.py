@@ -1,0 +1,181 @@
+"""Guessed tokens: they change when tokens come, and never which."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import braidlm
+from braidlm import LanguageModel
+from braidlm.engine import Limits
+from braidlm.engine.speculation import MOST, Lookup, Speculation
+from braidlm.errors import InputError
+from braidlm.ops import native_loader
+from tests.engine.test_engine import SMALL, alone, asked, made, prompt
+from tests.families.tiny import TINY, tiny
+
+native = pytest.mark.skipif(native_loader.why_not() is not None, reason="the extension is not built")
+LOOPS = 40  # tokens after which a small random model repeats itself
+
+
+def searched(seen: list[int], most: int) -> list[int]:
+    """What followed the latest earlier appearance of the last three tokens, or else of the last two."""
+    for size in (3, 2):
+        for after in range(len(seen) - 1, size - 1, -1):
+            if len(seen) >= size and seen[after - size : after] == seen[-size:]:
+                return seen[after : after + most]
+    return []
+
+
+@given(st.lists(st.lists(st.integers(0, 2), max_size=8), max_size=8), st.integers(0, 5))
+def test_lookup(parts: list[list[int]], most: int) -> None:
+    """Oracle: a search through the whole text, each time that it has grown by a part."""
+    seen: list[int] = []
+    lookup = Lookup(seen)
+    for part in parts:
+        seen += part
+        assert lookup.guess(most) == searched(seen, most)
+
+
+def test_hits_are_learnt() -> None:
+    """Oracle: by hand: guesses count until the first wrong one; the measure stays a likelihood."""
+    lookup = Lookup([])
+    before = lookup.hits
+    lookup.learn([1, 2, 3], [1])
+    assert before < lookup.hits <= 1
+    better = lookup.hits
+    lookup.learn([1, 2, 3], [4, 2, 3])
+    assert lookup.hits < better
+    for _ in range(100):
+        lookup.learn([1, 2], [5, 6])
+    assert 0 <= lookup.hits < 0.01
+
+
+@pytest.mark.parametrize(("cost", "pays"), [(0.05, True), (1.0, False)])
+def test_it_is_used_where_it_pays(cost: float, pays: bool) -> None:
+    """Oracle: by hand: half of the guesses come true, and a row more costs 5% of a pass, or as much as the first."""
+    speculation, lengths = Speculation(MOST), []
+    for _ in range(60):
+        lengths.append(speculation.length([(0.5, MOST)]))
+        rows = 1 + lengths[-1]
+        speculation.measured(rows, 1 + cost * (rows - 1))
+    assert all(lengths[20:]) if pays else not any(lengths[20:])
+
+
+def test_times_are_measured_again() -> None:
+    """Oracle: by hand: what was slow once, while something else ran, is tried again after a while."""
+    speculation = Speculation(MOST)
+    for rows, seconds in ((1, 1.0), *((1 + n, 100.0) for n in range(1, MOST + 1))):
+        speculation.measured(rows, seconds)
+    found = []
+    for _ in range(600):
+        found.append(speculation.length([(0.9, MOST)]))
+        speculation.measured(1 + found[-1], 1.0)
+    assert not any(found[:100])
+    assert any(found)
+
+
+@pytest.fixture(params=["as it pays", "always", "mostly wrong"])
+def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Guesses that are tried when the engine thinks so, or always; or always, and they are the text's beginning."""
+    if request.param != "as it pays":
+        monkeypatch.setattr(Speculation, "length", lambda self, _: self.most)
+    if request.param == "mostly wrong":
+        monkeypatch.setattr(Lookup, "guess", lambda self, most: list(self._seen[: max(0, most)]))
+    return request.param
+
+
+def repeating(family: str) -> LanguageModel:
+    return braidlm.build(tiny(family, 1), seed=1)
+
+
+@native
+@pytest.mark.parametrize("family", TINY)
+def test_the_same_tokens(family: str, mode: str) -> None:
+    """Oracle: the plain loop, which guesses nothing; greedy and sampled, texts that repeat and texts that do not."""
+    model = repeating(family)
+    text = prompt(model, 9) * 4
+    requests = [
+        asked(text, 60),
+        asked(text, 60, temperature=0.3, seed=3, copies=2),
+        asked(prompt(model, 33), 25, temperature=1.0, seed=5),
+        asked(text, 1),
+    ]
+    with model.engine(limits=SMALL) as engine:
+        for ticket, request in [(engine.submit(request), request) for request in requests]:
+            assert made(ticket) == alone(model, request)
+        load = engine.load
+    assert 0 <= load.guessed_right <= load.guessed
+    if mode == "mostly wrong":
+        assert load.guessed > 2 * load.guessed_right
+
+
+@native
+@pytest.mark.parametrize("family", TINY)
+def test_what_is_kept(family: str, mode: str) -> None:
+    """Oracle: the plain loop on the longer text; by hand, that only new tokens are read in each turn."""
+    model = repeating(family)
+    text = prompt(model, 9) * 3
+    with model.engine(limits=SMALL) as engine:
+        for turn in range(3):
+            request = asked(text, LOOPS)
+            ticket = engine.submit(request)
+            (written,) = made(ticket)
+            assert written == alone(model, request)[0]
+            assert ticket.usage is not None
+            assert ticket.usage[:2] == (0 if turn == 0 else len(text) - 4, 0)
+            text = (*text, *written, *prompt(model, 3, turn))
+
+
+@native
+def test_guesses_come_true() -> None:
+    """Oracle: a model whose text runs in a circle: nearly all guesses are right, and passes fewer than tokens."""
+    model = repeating("llama")
+    with model.engine(limits=Limits(slots=2)) as engine:
+        engine._speculation.length = lambda texts: MOST  # type: ignore[method-assign]
+        (written,) = made(engine.submit(asked(prompt(model, 9), 400)))
+        load = engine.load
+    assert len(written) == 400
+    assert load.guessed_right > max(100, 0.8 * load.guessed)
+
+
+def test_none_without_a_plan() -> None:
+    """Oracle: the rule: only where several tokens give the bits of one after the other."""
+    model = braidlm.build(tiny("mamba", 1), dtype="float64")
+    request = asked(prompt(model, 9) * 4, 30)
+    with model.engine(limits=SMALL) as engine:
+        assert made(engine.submit(request)) == alone(model, request)
+        assert engine.load.guessed == 0
+
+
+def test_limits() -> None:
+    """Oracle: the rule: 0 to 15 guesses."""
+    assert Limits(guesses=0).guesses == 0
+    with pytest.raises(InputError, match="guesses"):
+        Limits(guesses=MOST + 1)
+
+
+@native
+def test_switched_off() -> None:
+    """Oracle: nothing is guessed."""
+    model = repeating("mamba2")
+    with model.engine(limits=Limits(slots=2, guesses=0)) as engine:
+        made(engine.submit(asked(prompt(model, 9) * 4, 60)))
+        assert engine.load.guessed == 0
+
+
+@native
+def test_ends_inside_guesses(mode: str) -> None:
+    """Oracle: the plain loop; a stop text, an end token and the last token come in the midst of guessed ones."""
+    model = repeating("granitemoehybrid")
+    text = prompt(model, 9) * 4
+    (written,) = alone(model, asked(text, LOOPS))
+    with model.engine(limits=SMALL) as engine:
+        engine._ends = (written[-3],)
+        ticket = engine.submit(asked(text, LOOPS))
+        (found,) = made(ticket)
+        assert found == written[: written.index(written[-3]) + 1]
+        next_ = asked((*text, *found, 1), 5)
+        ticket = engine.submit(next_)
+        made(ticket)
+        assert ticket.usage is not None
+        assert ticket.usage.cached == len(text) + len(found) - 1
