@@ -154,6 +154,27 @@ def test_texts_go_to_who_read_their_beginning(two: Server) -> None:
     assert readers == {"0", "1"}
 
 
+@needs_ray
+def test_many_at_once(two: Server) -> None:
+    """Oracle: the rule: whoever has fewer requests gets the next one, so that each replica writes its half."""
+    before = figures(two, "braidlm_generated_tokens_total")
+    body = {"temperature": 0, "max_tokens": 4, "response_format": LONG["response_format"]}
+    replies: list[httpx2.Response] = []
+
+    def ask(number: int) -> None:
+        replies.append(two.post("/v1/chat/completions", {**body, "messages": said(f"{number} is a number.")}))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [reply.status_code for reply in replies] == [200] * 16
+    after = figures(two, "braidlm_generated_tokens_total")
+    assert sum(after.values()) - sum(before.values()) == 64
+    assert all(after[name] - before[name] >= 16 for name in after)
+
+
 def streaming(server: Server, session: str) -> tuple[threading.Thread, list[str]]:
     """A turn in the background that takes long, and the lines of it; returns once it has begun."""
     lines: list[str] = []
@@ -245,13 +266,21 @@ def test_asked_to_stop(two: Server) -> None:
 
 
 @needs_ray
-def test_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        ("no-such-model", [], "no-such-model"),
+        (MODEL, ["--ray-address", "127.0.0.1:9"], "cannot join the Ray cluster at 127.0.0.1:9: "),
+    ],
+)
+def test_what_cannot_be_served(tmp_path: Path, name: str, options: list[str], told: str) -> None:
     """Oracle: one sentence and exit code 2, as without replicas."""
-    command = [sys.executable, "-c", _BRAID, "serve", "no-such-model", "--port", "0", "--replicas", "2"]
+    command = [sys.executable, "-c", _BRAID, "serve", name, "--port", "0", "--replicas", "2", *options]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=100)
-    plain = subprocess.run(command[:-2], capture_output=True, text=True, cwd=tmp_path, timeout=100)
-    assert (done.returncode, plain.returncode) == (2, 2)
-    assert done.stderr.splitlines()[-1] == plain.stderr.splitlines()[-1]
+    assert done.returncode == 2, done.stderr
+    *before, last = done.stderr.splitlines()
+    assert last.startswith("braid: ") and told in last
+    assert all(line.startswith("listening on ") for line in before)
 
 
 @pytest.mark.parametrize(

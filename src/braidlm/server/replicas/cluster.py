@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import re
+import socket
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -53,8 +54,11 @@ def connect(address: str | None) -> None:
         ray.init("local", include_dashboard=False, object_store_memory=_OBJECTS, **quiet)
         return
     try:
+        host, _, port = address.rpartition(":")
+        if host and port.isdigit():  # Ray alone would try for minutes
+            socket.create_connection((host.strip("[]"), int(port)), _PATIENCE_S).close()
         ray.init(address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         raise InputError(f"cannot join the Ray cluster at {address}: {' '.join(str(error).split())}") from None
 
 
