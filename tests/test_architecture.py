@@ -147,7 +147,7 @@ OPTIONS = {
     "--repetition-penalty --seed --session --sessions --system --temperature --threads --top-k --top-p",
     "serve": "--allow-pickle --api-key --cache-memory --deterministic --device --drain --dtype --guesses --host "
     "--kv-dtype --log-prompts --max-answer --max-body --max-prompt --memory --name --ops --origin --port --quantize "
-    "--queue --rate --replay --sessions --slots --threads",
+    "--queue --rate --ray-address --replay --replicas --sessions --slots --threads",
     "convert": "--allow-pickle --dtype --format --json",
     "quantize": "--allow-pickle --bits --calibration --dtype --json --report --threads --tokens",
     "verify": "--allow-pickle --deterministic --device --dtype --json --kv-dtype --length --ops --quantize --seed "

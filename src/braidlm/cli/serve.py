@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import socket
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 
 from ..engine import MOST_GUESSES, Limits
 from ..errors import InputError, UnavailableError
+from ..ops.threads import processors
 from .common import (
     AllowPickle,
     Deterministic,
@@ -63,6 +65,10 @@ def command(
     origin: Annotated[list[str] | None, typer.Option(help="Web pages from elsewhere that may ask (CORS).")] = None,
     drain: Annotated[int, typer.Option(min=0, help="Seconds that answers have to end after SIGTERM.")] = 30,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Have the log tell what is asked.")] = False,
+    replicas: Annotated[int, typer.Option(min=1, help="Copies of the model, kept by Ray; limits are each one's.")] = 1,
+    ray_address: Annotated[
+        str | None, typer.Option(help="A Ray cluster to join (else $RAY_ADDRESS, else this machine alone).")
+    ] = None,
     dtype: Dtype = "auto",
     quantize: Quantize = None,
     kv_dtype: KvDtype = None,
@@ -74,6 +80,8 @@ def command(
 ) -> None:
     """Serve MODEL: the OpenAI API under /v1, a page to talk on at /, figures at /metrics."""
     serving = _serving()
+    if ray_address is not None and replicas == 1:
+        raise InputError("--ray-address is where replicas run; say how many with --replicas")
     keys = (*(api_key or ()), *filter(None, os.environ.get("BRAIDLM_API_KEYS", "").split(",")))
     settings = serving.Settings(
         name=name or Path(model).name,
@@ -85,6 +93,7 @@ def command(
         # A page from elsewhere could have its own name point here; it would ask by that name.
         hosts=(*_LOCAL, "[::1]") if host in _LOCAL else (),
         log_prompts=log_prompts,
+        replicas=replicas,
     )
     limits = Limits(
         slots=slots, waiting=queue, memory=bytes_of(memory), cache_memory=bytes_of(cache_memory), replay=replay,
@@ -94,23 +103,44 @@ def command(
         err.print(
             f"braid: whoever reaches {host} may use this server and read its sessions; see --api-key", markup=False
         )
+    # Replicas have working directories of their own.
+    directory = store_at(sessions).directory.absolute()
+    place = str(Path(model).absolute()) if Path(model).exists() else model
 
-    def load() -> Any:
-        return load_model(
-            model,
-            dtype=dtype,
-            device=device,
-            ops=ops,
-            allow_pickle=allow_pickle,
-            threads=threads,
-            quantize=quantize,
-            deterministic=deterministic,
-        )
+    def make(share: int | None = None) -> Any:
+        """What serves the model, on a machine that has `share` copies of it."""
+
+        def load() -> Any:
+            return load_model(
+                place,
+                dtype=dtype,
+                device=device,
+                ops=ops,
+                allow_pickle=allow_pickle,
+                threads=threads if share is None else max(1, (threads or processors()) // share),
+                quantize=quantize,
+                deterministic=deterministic,
+            )
+
+        return serving.Host(load, settings, store=store_at(directory), limits=limits, kv_dtype=kv_dtype)
 
     logging.basicConfig(format="%(message)s", level=logging.INFO)
-    serving.serve(
-        serving.Host(load, settings, store=store_at(sessions), limits=limits, kv_dtype=kv_dtype), host, port, drain
-    )
+    app = serving.create_app(make()) if replicas == 1 else _replicated(make, settings, ray_address, device, host, port)
+    serving.serve(app, host, port, drain)
+
+
+def _replicated(make: Any, settings: Any, address: str | None, device: str, host: str, port: int) -> Any:
+    """The server whose model has several copies; it needs yet another package."""
+    address = address or os.environ.get("RAY_ADDRESS")
+    gpus = int(device.startswith("cuda"))
+    # Only one server can listen there: it takes the place of one that was killed.
+    name = f"braidlm-{socket.gethostname()}-{host}-{port}"
+    try:
+        from ..server.replicas import create_replicated  # noqa: PLC0415 - optional
+
+        return create_replicated(make, settings, address=None if address == "local" else address, gpus=gpus, name=name)
+    except ModuleNotFoundError as error:
+        raise UnavailableError(f"braid serve --replicas needs {error.name}; pip install 'braidlm[ray]'") from None
 
 
 def _serving() -> Any:

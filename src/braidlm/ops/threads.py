@@ -40,6 +40,11 @@ def limit_to_share(cpu_max: Path = _CPU_MAX) -> None:
         torch.set_num_threads(share)
 
 
+def processors(cpu_max: Path = _CPU_MAX) -> int:
+    """Processors whose time this process may have."""
+    return min(len(os.sched_getaffinity(0)), _share(cpu_max) or os.cpu_count() or 1)
+
+
 def _share(cpu_max: Path) -> int | None:
     try:
         quota, period = cpu_max.read_text().split()[:2]

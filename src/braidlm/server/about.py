@@ -49,6 +49,7 @@ async def info(here: Here) -> InfoReply:
         chat=here.can_chat,
         sessions=here.keeps_sessions,
         max_positions=here.model.spec.max_positions,
+        replicas=here.settings.replicas,
         state=_state_info(here),
     )
 

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from . import about, chat, completions, embeddings, errors, stored
-from .host import Host
+from .host import BaseHost
 from .middleware import Access, BodyLimit, RequestLog
 from .replies import ErrorReply
 
@@ -28,8 +28,15 @@ _POLICY = "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-actio
 _THREADS = 32  # that wait: for the tokenizer, for the disk, for the engine
 
 
-def create_app(host: Host) -> FastAPI:
+def create_app(host: BaseHost) -> FastAPI:
     """The application that serves what `host` loads; it begins to load when the application starts."""
+    app = unguarded(host)
+    _guard(app, host)
+    return app
+
+
+def unguarded(host: BaseHost) -> FastAPI:
+    """The same without its middleware: for who has checked keys and limits before."""
 
     @contextlib.asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
@@ -50,11 +57,10 @@ def create_app(host: Host) -> FastAPI:
         return FileResponse(_PAGE / "index.html")
 
     app.mount("/page", StaticFiles(directory=_PAGE), name="page")
-    _guard(app, host)
     return app
 
 
-def _guard(app: FastAPI, host: Host) -> None:
+def _guard(app: FastAPI, host: BaseHost) -> None:
     """Puts around the routes what every request passes; the last one is the outermost."""
     settings = host.settings
     app.add_middleware(BodyLimit, most=settings.body)

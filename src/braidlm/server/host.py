@@ -1,11 +1,12 @@
-"""The model that is served: not there yet, there, or gone."""
+"""What is served: not there yet, there, or gone."""
 
 import asyncio
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
@@ -24,6 +25,8 @@ log = logging.getLogger("braidlm.server")
 
 # Requests whose vectors are made in turns; each holds a state.
 _EMBEDDINGS = 4
+
+Opened = TypeVar("Opened")
 
 
 class Served:
@@ -96,7 +99,7 @@ class Served:
 
     def prefix_of(self, request: Request) -> str:
         """What the names of a client's sessions begin with: who has another key sees none of them."""
-        return f"{request.state.client}." if self.settings.keys else ""
+        return self.settings.owner(request.state.client)
 
     def name_of(self, request: Request, id: str) -> str:
         """The name under which a client's session is stored."""
@@ -147,8 +150,69 @@ class Served:
         await asyncio.to_thread(self.engine.close)
 
 
-class Host:
-    """Loads a model in the background."""
+class BaseHost(ABC):
+    """What answers requests, made ready in the background."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.begun = int(time.time())
+        self.on_failure: Callable[[], None] = lambda: None
+        self._failure: Exception | None = None
+        self._closed = False
+        # A daemon: whoever stops the server while it loads shall not wait for that.
+        self._loading = threading.Thread(target=self._run, name="braidlm-load", daemon=True)
+
+    def start(self) -> None:
+        """Begins to load."""
+        self._loading.start()
+
+    def wait(self) -> None:
+        """Until it has been loaded, or could not be."""
+        self._loading.join()
+
+    def _run(self) -> None:
+        try:
+            self._open()
+            log.info("ready")
+        except Exception as error:
+            self._failure = error
+            self.on_failure()
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Makes ready what answers; called in a thread of its own."""
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why the model could not be loaded."""
+        return self._failure
+
+    def require_health(self) -> None:
+        """Refuses if there is no hope: the model could not be loaded."""
+        if self._failure is not None:
+            raise RefusedError(503, f"the model could not be loaded: {self._failure}", code="load_failed")
+
+    def ready(self, opened: Opened | None) -> Opened:
+        """What answers; refuses while there is none."""
+        self.require_health()
+        if self._closed:
+            raise RefusedError(503, "the server is shutting down", code="closing")
+        if opened is None:
+            raise RefusedError(503, "the model is being loaded; try again soon", code="loading", wait=2)
+        return opened
+
+    @abstractmethod
+    async def cut(self) -> None:
+        """Ends all answers where they are."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Ends everything; answers that are being written are stored as far as they are."""
+
+
+class Host(BaseHost):
+    """Serves a model in this process."""
 
     def __init__(
         self,
@@ -159,57 +223,30 @@ class Host:
         limits: Limits | None = None,
         kv_dtype: str | None = None,
     ) -> None:
-        self.settings = settings
-        self.metrics = Metrics()
+        super().__init__(settings)
         self._load = load
         self._store = store
         self._limits = limits
         self._kv_dtype = kv_dtype
         self._served: Served | None = None
-        self._failure: Exception | None = None
-        self._closed = False
-        self.on_failure: Callable[[], None] = lambda: None
-        self.begun = int(time.time())
 
-    def start(self) -> None:
-        """Begins to load."""
-
-        def run() -> None:
-            try:
-                model = self._load()
-                engine = model.engine(self._kv_dtype, self._limits)
-                self._served = Served(model, engine, self._store, self.settings, self.metrics)
-                log.info("ready")
-            except Exception as error:
-                self._failure = error
-                self.on_failure()
-
-        # A daemon: whoever stops the server while it loads shall not wait for that.
-        threading.Thread(target=run, name="braidlm-load", daemon=True).start()
-
-    @property
-    def failure(self) -> Exception | None:
-        """Why the model could not be loaded."""
-        return self._failure
+    def _open(self) -> None:
+        model = self._load()
+        engine = model.engine(self._kv_dtype, self._limits)
+        self._served = Served(model, engine, self._store, self.settings, self.metrics)
 
     def require_health(self) -> None:
         """Refuses if there is no hope: the model could not be loaded, or its engine has stopped."""
-        if self._failure is not None:
-            raise RefusedError(503, f"the model could not be loaded: {self._failure}", code="load_failed")
+        super().require_health()
         if self._served is not None and self._served.engine.failure is not None:
             raise RefusedError(503, f"the engine has stopped: {self._served.engine.failure}", code="engine_stopped")
 
     @property
     def served(self) -> Served:
         """The model; refuses while there is none."""
-        self.require_health()
-        if self._closed:
-            raise RefusedError(503, "the server is shutting down", code="closing")
-        if self._served is None:
-            raise RefusedError(503, "the model is being loaded; try again soon", code="loading", wait=2)
-        return self._served
+        return self.ready(self._served)
 
-    def cut(self) -> None:
+    async def cut(self) -> None:
         """Ends all answers where they are."""
         if self._served is not None:
             self._served.cut()

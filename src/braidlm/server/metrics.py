@@ -1,9 +1,10 @@
 """Figures for Prometheus."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector, generate_latest
+from prometheus_client.registry import Collector
 
 from ..engine import Engine, Usage
 from .pieces import Answer
@@ -69,6 +70,10 @@ class Metrics:
             if longest > 1:
                 self._each.observe((answer.seconds - answer.first) / (longest - 1))
 
+    def collect(self) -> list[Metric]:
+        """All figures, as they are now."""
+        return list(self.registry.collect())
+
     def text(self) -> bytes:
         """All figures in Prometheus' format."""
         return generate_latest(self.registry)
@@ -76,3 +81,27 @@ class Metrics:
 
 def _load(engine: Engine, name: str) -> float:
     return float(getattr(engine.load, name))
+
+
+class _Collected(Collector):
+    """Figures that were collected before."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def merged(own: Iterable[Metric], replicas: Mapping[str, Iterable[Metric]]) -> bytes:
+    """Figures of several processes in Prometheus' format: each replica's have its name as a label."""
+    families: dict[str, Metric] = {}
+    for name, found in [("", own), *replicas.items()]:
+        for family in found:
+            whole = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+            for sample in family.samples:
+                labels = {**sample.labels, **({"replica": name} if name else {})}
+                whole.samples.append(sample._replace(labels=labels))
+    registry = CollectorRegistry()
+    registry.register(_Collected(families.values()))
+    return generate_latest(registry)

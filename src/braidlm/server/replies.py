@@ -213,12 +213,13 @@ class StateInfo(BaseModel):
 
 
 class InfoReply(BaseModel):
-    """`GET /info`: what is served."""
+    """`GET /info`: what is served; `replicas` is how many copies of the model answer."""
 
     model: str
     chat: bool
     sessions: bool
     max_positions: int | None
+    replicas: int
     state: StateInfo
 
 

@@ -7,10 +7,10 @@ import socket
 
 import prometheus_client
 import uvicorn
+from fastapi import FastAPI
 
 from ..errors import InputError
-from .app import create_app
-from .host import Host
+from .host import BaseHost
 
 log = logging.getLogger("braidlm.server")
 
@@ -21,7 +21,7 @@ _PATIENCE_S = 10
 class _Server(uvicorn.Server):
     """Ends in two steps: first answers may come to their end, then they are cut, while their clients are there."""
 
-    def __init__(self, config: uvicorn.Config, host: Host, drain: int) -> None:
+    def __init__(self, config: uvicorn.Config, host: BaseHost, drain: int) -> None:
         super().__init__(config)
         self._host = host
         self._drain = drain
@@ -34,18 +34,19 @@ class _Server(uvicorn.Server):
 
     async def _cut(self) -> None:
         await asyncio.sleep(self._drain)
-        self._host.cut()
+        await self._host.cut()
 
 
-def serve(host: Host, address: str, port: int, drain: int) -> None:
-    """Serves until SIGTERM or SIGINT; then answers have `drain` seconds to end, and what they wrote is stored.
+def serve(app: FastAPI, address: str, port: int, drain: int) -> None:
+    """Serves what `create_app` made, until SIGTERM or SIGINT.
 
-    Raises what kept the model from being loaded.
+    Then answers have `drain` seconds to end, and what they wrote is stored. Raises what kept the model from loading.
     """
     listening = _listen(address, port)
+    host: BaseHost = app.state.host
     prometheus_client.disable_created_metrics()  # when each counter began: a line for every line
     config = uvicorn.Config(
-        create_app(host),
+        app,
         timeout_graceful_shutdown=drain + _PATIENCE_S,
         access_log=False,
         log_level="warning",

@@ -13,7 +13,7 @@ class Settings:
     a request. answer: tokens of an answer that asks for no
     number. rate: requests a minute and client; 0 allows any. origins: web pages of other servers that may ask.
     hosts: names by which it may be called; without any, every name will do. log_prompts: whether the log tells what
-    is asked.
+    is asked. replicas: copies of the model.
     """
 
     name: str
@@ -24,10 +24,15 @@ class Settings:
     origins: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     log_prompts: bool = False
+    replicas: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in {"body": 1, "answer": 1, "rate": 0}.items():
+        for name, least in {"body": 1, "answer": 1, "rate": 0, "replicas": 1}.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}, but must be at least {least}")
         if not all(key.isascii() and key.isprintable() and " " not in key and key for key in self.keys):
             raise InputError("an API key must be of printable ASCII characters without spaces")
+
+    def owner(self, client: str) -> str:
+        """What the names of a client's sessions begin with: who has another key sees none of them."""
+        return f"{client}." if self.keys else ""

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive
 
 from ..continuation import Token
 from ..engine import Ticket
@@ -82,16 +83,17 @@ class Events:
     def chunk(self, index: int, content: dict[str, Any], logprobs: Any = None, reason: str | None = None) -> str:
         """A piece of text number `index`."""
         choice = {"index": index, **content, "logprobs": logprobs, "finish_reason": reason}
-        return _event({**self._head, "choices": [choice], **({"usage": None} if self._wants_usage else {})})
+        return event({**self._head, "choices": [choice], **({"usage": None} if self._wants_usage else {})})
 
     def end(self) -> Iterator[str]:
         """What follows the last piece."""
         if self._wants_usage:
-            yield _event({**self._head, "choices": [], "usage": usage_of(self._answer).model_dump()})
+            yield event({**self._head, "choices": [], "usage": usage_of(self._answer).model_dump()})
         yield "data: [DONE]\n\n"
 
 
-def _event(data: dict[str, Any]) -> str:
+def event(data: dict[str, Any]) -> str:
+    """A server-sent event."""
     return f"data: {json.dumps(data, ensure_ascii=True)}\n\n"
 
 
@@ -104,7 +106,7 @@ def streamed(request: Request, answer: Answer, events: AsyncIterator[str]) -> St
                 yield text
         except Exception as error:
             log_failure(error)
-            yield _event(body(error))
+            yield event(body(error))
         finally:
             answer.cancel()
             answered(request, answer)
@@ -116,7 +118,7 @@ def streamed(request: Request, answer: Answer, events: AsyncIterator[str]) -> St
 async def whole(request: Request, answer: Answer) -> Made:
     """All texts of an answer; it is stopped if the client leaves before."""
     reading = asyncio.create_task(answer.whole())
-    leaving = asyncio.create_task(_gone(request))
+    leaving = asyncio.create_task(gone(request.receive))
     try:
         await asyncio.wait((reading, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not reading.done():
@@ -129,8 +131,9 @@ async def whole(request: Request, answer: Answer) -> Made:
         answered(request, answer)
 
 
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def gone(receive: Receive) -> None:
+    """Until the client has left."""
+    while (await receive())["type"] != "http.disconnect":
         pass
 
 

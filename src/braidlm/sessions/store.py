@@ -123,6 +123,8 @@ class SessionStore:
             self.require_new(new)
             try:
                 os.link(source, target)  # files are replaced, never changed: a second name is a copy
+            except FileExistsError:  # another server was quicker
+                raise SessionExistsError(f"there is a session {new} already") from None
             except OSError:
                 with whole_file(target) as temporary:
                     shutil.copyfile(source, temporary)

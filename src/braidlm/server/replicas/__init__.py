@@ -1,0 +1,34 @@
+"""Several copies of a model behind one server, on one machine or more, kept by Ray Serve.
+
+`front` is what clients talk to, `replica` what answers them, `routing` says which replica answers what, and `cluster`
+and `router` are all that has to do with Ray.
+"""
+
+import os
+import secrets
+
+from fastapi import FastAPI
+
+from ..settings import Settings
+from .front import Front, create_front
+from .replica import Make
+
+
+def create_replicated(make: Make, settings: Settings, *, address: str | None, gpus: int, name: str) -> FastAPI:
+    """The application that serves `settings.replicas` copies of what `make` makes.
+
+    `address` is a Ray cluster's; without one a cluster of this machine alone is started. `gpus` is how many each copy
+    needs, `name` what Ray calls all of them together. To be called by the main thread.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address is None:  # nobody else can reach it: loopback only (Ray has it for systems without clusters), and a key
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    from . import cluster  # noqa: PLC0415 - optional, and reads the environment when it is imported
+
+    cluster.connect(address)
+    remain = address is not None
+    return create_front(Front(lambda: cluster.Replicas(make, settings.replicas, gpus, name, remain=remain), settings))
+
+
+__all__ = ["create_replicated"]
