@@ -42,8 +42,8 @@ def serve(side: Side) -> None:
         print(json.dumps(answer), file=answers)
 
 
-def memory() -> dict[str, int]:
-    """Bytes of this process in memory: now, and at most so far. Pages of mapped files count where they were touched."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+def memory(process: int | str = "self") -> dict[str, int]:
+    """Bytes of a process in memory: now, and at most so far. Pages of mapped files count where they were touched."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
     found = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("VmRSS", "VmHWM"))}
     return {"now": int(found["VmRSS"]) * 1024, "peak": int(found["VmHWM"]) * 1024}
