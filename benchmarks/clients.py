@@ -11,7 +11,8 @@ through the server's resident sizes rises by less than 4 MiB a minute, and the m
 whole time is at most 3% above that of the second quarter. `--cache-memory` is small, so that the cache is full by
 then. Alone, a stream is asked for from a second server that keeps nothing; equal means the same tokens and the same
 bits of their log probabilities. The bars: streams at half their pace at worst while a long prompt is read, and 16
-clients at 5 times the tokens of one. SmolLM2-135M has its own weights, other presets random ones.
+clients at 5 times the tokens of one. Weights are in bfloat16: SmolLM2-135M has its own,
+other presets random ones.
 """
 
 import argparse
@@ -108,8 +109,8 @@ def under_load(given: argparse.Namespace, report: Report) -> None:
     """64 clients for some minutes."""
     name = given.model or "smollm2-135m"
     asking = Asking(read_spec(name).vocab, given.longest, given.seed)
-    options = [] if given.threads is None else ["--threads", str(given.threads)]
-    options += ["--deterministic"] if given.deterministic else []
+    options = ["--dtype", "bfloat16", *(["--deterministic"] if given.deterministic else [])]
+    options += [] if given.threads is None else ["--threads", str(given.threads)]
     with tempfile.TemporaryDirectory(prefix="braidlm-clients-") as place:
         model = servable(name, Path(place))
         with serving(model, "--cache-memory", given.cache_memory, *options) as server:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
+import openai
 import tokenizers
 
 import braidlm
@@ -33,6 +34,11 @@ class Server:
     process: subprocess.Popen[str]
     url: str
     log: Path
+
+    @property
+    def client(self) -> openai.OpenAI:
+        """Somebody who asks through OpenAI's own package."""
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=_TIMEOUT_S)
 
     def get(self, path: str) -> httpx2.Response:
         """An answer to a question."""
