@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 from benchmarks.serving import Server, braid_serve
 
 MODEL = "smollm2-135m"
