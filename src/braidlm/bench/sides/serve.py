@@ -26,8 +26,8 @@ class Side(Protocol):
         ...
 
 
-def serve(side: Side) -> None:
-    """Answers commands until standard input ends."""
+def serve(side: object) -> None:
+    """Answers commands, methods of `side` (a `Side`, or one that can do other things), until standard input ends."""
     # Libraries print what they like to standard output, in C too: only answers may go there.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
