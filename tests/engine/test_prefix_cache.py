@@ -75,6 +75,18 @@ def test_an_old_text_goes_before_a_new_one() -> None:
     assert [cache.match((first,) * 31).cached for first in (1, 2, 3)] == [30, 0, 30]
 
 
+def test_the_end_of_a_text_stays() -> None:
+    """Oracle: by hand: the end of a chat, two tokens behind another state, outlives what another chat keeps inside."""
+    cache = PrefixCache(4 * BYTES, 4)
+    chat, other = (1,) * 42, (2,) * 60
+    for length in (40, 42):
+        cache.add(chat[:length], row(length))
+    for length in (15, 30, 45, 60):
+        cache.add(other[:length], row(length))
+    assert cache.match((*chat, 9)).cached == 42
+    assert cache.match((*other, 9)).cached == 60
+
+
 def test_states_that_can_be_cut() -> None:
     """Oracle: the caller's own cut; one state serves every place before it."""
     cache = PrefixCache(1 << 30, 4, cut=lambda held, length: row(length))

@@ -1,15 +1,10 @@
 """Files of sessions: whole at every moment, listed, forked, deleted, refused."""
 
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from benchmarks.kill_points import killed
 
 from braidlm.engine import Kept
 from braidlm.errors import InputError, StateError
@@ -18,48 +13,14 @@ from braidlm.sessions.session import RUNGS, thinned
 from tests.engine.test_prefix_cache import row
 from tests.sessions.test_turns import LIMITS, answered, chat_model
 
-KILLS = 25
-
-SAVING = """
-import sys
-from pathlib import Path
-from braidlm.sessions import Chats, Session, SessionStore
-from tests.sessions.test_turns import LIMITS, answered, chat_model
-model = chat_model("granitemoehybrid")
-with model.engine(limits=LIMITS) as engine:
-    chats = Chats(model, engine, SessionStore(Path(sys.argv[1])))
-    session = Session()
-    while True:
-        session, turn = answered(chats, session, "again")
-        if len(session.messages) > 12:
-            session = Session()
-        chats.save("talk", session, turn.ticket.states if session.messages else ())
-        print(len(session.messages), flush=True)
-"""
+KILLS = 8  # benchmarks.kill_points takes as many as one likes
 
 
 def test_killed_at_any_moment(tmp_path: Path) -> None:
-    """Oracle: after each kill the file is whole, and holds the last turn that was said to be saved, or the next."""
-    rng = random.Random(0)
-    store, model = SessionStore(tmp_path), chat_model("granitemoehybrid")
-    with model.engine(limits=LIMITS) as engine:
-        chats = Chats(model, engine, store)
-        command = [sys.executable, "-c", SAVING, str(tmp_path)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
-            assert process.stdout is not None
-            said = int(process.stdout.readline())
-            for _ in range(KILLS):  # stopped, looked at, and let go on: what a kill at this moment would leave behind
-                time.sleep(rng.random() * 0.02)
-                os.kill(process.pid, signal.SIGSTOP)
-                assert len(chats.open("talk").session.messages) % 2 == 0
-                os.kill(process.pid, signal.SIGCONT)
-            process.kill()
-            said = [said, *map(int, process.stdout.read().split())][-1]
-        found = len(chats.open("talk").session.messages)
-        assert found in (said, said + 2, 0)
-        assert store.names() == ["talk"]  # what was being written has no name of a session
-        session, _ = answered(chats, chats.open("talk").session, "go on", name="talk")
-        assert len(session.messages) == found + 2
+    """Oracle: what the killed process said to be saved; and cold runs, to the bit, of every state in every file."""
+    found = killed(tmp_path, KILLS, seed=0)
+    assert found.wrong == []
+    assert found.states > KILLS
 
 
 def test_listing_forking_deleting(tmp_path: Path) -> None:

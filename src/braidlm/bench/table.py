@@ -37,7 +37,7 @@ def _speeds(comparisons: Sequence[Comparison], peers: Sequence[str]) -> str:
     heads = ["model", "weights", "task", "braidlm tok/s", "of floor"]
     heads += [head for peer in peers for head in (f"{peer} tok/s", "braidlm is")]
     rows = [_row(item, measured, peers) for item in comparisons for measured in item.measured]
-    return _table(heads, rows)
+    return grid(heads, rows)
 
 
 def _row(item: Comparison, measured: Measured, peers: Sequence[str]) -> list[str]:
@@ -65,7 +65,7 @@ def _sides(comparisons: Sequence[Comparison]) -> str:
         for item in comparisons
         for side, about in item.about.items()
     ]
-    return _table(heads, rows)
+    return grid(heads, rows)
 
 
 def _memory(item: Comparison, side: str) -> list[str]:
@@ -78,6 +78,7 @@ def _absent(comparisons: Sequence[Comparison]) -> str:
     )
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -4,7 +4,8 @@ A state cannot be taken back to an earlier token, so states are kept where texts
 where the caller says. Between two of them a text is read again from the nearer one before. Rows are immutable
 and share their pages of keys and values, so that a kept state costs its recurrent part and the pages that nothing
 else holds. When the memory for them is used up, the state goes whose loss costs the fewest tokens read again for
-each byte that it frees, those longest unused and farthest from the ends of texts first.
+each byte that it frees, those longest unused and farthest from the ends of texts first. Where a text ends it is most
+likely to go on: ends count for more, however near the state before is.
 
 What models without recurrence have seen can be cut anywhere: one state serves every place before it.
 """
@@ -19,6 +20,10 @@ Cut = Callable[[Row, int], Row]
 
 # Tokens of texts that are remembered, with or without states: what a miss is told from.
 _MOST_TOKENS = 1 << 20
+
+# What the state of a text's end counts for beside the tokens that its loss costs, in distances between kept states.
+# Without it a chat's end, a short answer away from the prompt's, goes before all that other chats keep.
+_END = 4
 
 
 class Match(NamedTuple):
@@ -177,7 +182,7 @@ class PrefixCache:
         before = node.parent
         while before is not None and before.row is None:
             before = before.parent
-        lost = node.depth - (before.depth if before else 0)
+        lost = node.depth - (before.depth if before else 0) + (0 if node.children else _END * self._replay)
         unused = 1 + self._clock - node.used
         from_end = 1 + (node.farthest - node.depth) / self._replay
         return lost / (unused * from_end * max(1, self._ledger.alone(node.row)))

@@ -26,8 +26,8 @@ class Side(Protocol):
         ...
 
 
-def serve(side: Side) -> None:
-    """Answers commands until standard input ends."""
+def serve(side: object) -> None:
+    """Answers commands, methods of `side` (a `Side`, or one that can do other things), until standard input ends."""
     # Libraries print what they like to standard output, in C too: only answers may go there.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -42,8 +42,8 @@ def serve(side: Side) -> None:
         print(json.dumps(answer), file=answers)
 
 
-def memory() -> dict[str, int]:
-    """Bytes of this process in memory: now, and at most so far. Pages of mapped files count where they were touched."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+def memory(process: int | str = "self") -> dict[str, int]:
+    """Bytes of a process in memory: now, and at most so far. Pages of mapped files count where they were touched."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
     found = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("VmRSS", "VmHWM"))}
     return {"now": int(found["VmRSS"]) * 1024, "peak": int(found["VmHWM"]) * 1024}

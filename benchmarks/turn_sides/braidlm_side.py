@@ -1,0 +1,64 @@
+"""braidlm: its engine, with a session's file for what is kept on disk."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import braidlm
+from braidlm.bench.sides.serve import serve
+from braidlm.engine import Engine, Kept, Request
+from braidlm.sampling import Sampling
+from braidlm.sessions import Session
+from braidlm.sessions.session import read, write
+
+
+class Braidlm:
+    """See `benchmarks.turn_sides`."""
+
+    _engine: Engine
+    _states: tuple[Kept, ...] = ()
+
+    def load(self, path: str, precision: str, threads: int) -> dict[str, Any]:
+        """Opens a directory."""
+        torch.set_num_threads(threads)
+        self._engine = braidlm.load(path, dtype=precision).engine()
+        return {"library": f"braidlm {braidlm.__version__}", "setting": "engine with its usual gibibyte of states"}
+
+    def begin(self) -> None:
+        """What other chats left stays in the cache."""
+        self._states = ()
+
+    def turn(self, ids: list[int], ends: list[int], tokens: int, states: tuple[Kept, ...] = ()) -> dict[str, Any]:
+        """States are kept where messages end."""
+        begun, first, made = time.perf_counter(), 0.0, []
+        ticket = self._engine.submit(
+            Request(
+                ids=tuple(ids), sampling=Sampling(max_new_tokens=tokens), breaks=tuple(ends),
+                states=states, wants_states=True,
+            )
+        )  # fmt: skip
+        for _, token in ticket:
+            first = first or time.perf_counter() - begun
+            made.append(token.id)
+        assert ticket.usage is not None
+        self._states = ticket.states
+        return {"first": first, "ids": made, "run": ticket.usage.replayed + ticket.usage.computed}
+
+    def keep(self, path: str) -> None:
+        """A session's file."""
+        seen = self._states[-1].ids
+        write(Path(path), Session(ids=seen), self._states, self._engine.owner, "")
+
+    def resume(self, path: str, ids: list[int], ends: list[int], tokens: int) -> dict[str, Any]:
+        """In an engine that has never seen the chat."""
+        begun = time.perf_counter()
+        states = read(Path(path), self._engine.owner).states
+        taken = time.perf_counter() - begun
+        done = self.turn(ids, ends, tokens, states)
+        return done | {"first": done["first"] + taken}
+
+
+if __name__ == "__main__":
+    serve(Braidlm())
