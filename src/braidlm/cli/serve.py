@@ -133,8 +133,8 @@ def _replicated(make: Any, settings: Any, address: str | None, device: str, host
     """The server whose model has several copies; it needs yet another package."""
     address = address or os.environ.get("RAY_ADDRESS")
     gpus = int(device.startswith("cuda"))
-    # Only one server can listen there: it takes the place of one that was killed.
-    name = f"braidlm-{socket.gethostname()}-{host}-{port}"
+    # Only one server can listen at a given port: it takes the place of one that was killed.
+    name = f"braidlm-{socket.gethostname()}-{host}-{port or f'process-{os.getpid()}'}"
     try:
         from ..server.replicas import create_replicated  # noqa: PLC0415 - optional
 

@@ -68,9 +68,7 @@ class Replicas:
     def __init__(self, make: Make, count: int, gpus: int, name: str, *, remain: bool) -> None:
         """`gpus` is how many each needs; `name` is what Ray calls all of them together.
 
-        `remain` says whether the cluster stays when this process ends.
-
-        Raises `InputError` if they cannot load their model.
+        `remain` says whether the cluster stays when this process ends. Raises `InputError` if no model can be loaded.
         """
         needs = {"CPU": 0.01, **({"GPU": gpus} if gpus else {})}  # any machine that may work at all
         machines = sum(

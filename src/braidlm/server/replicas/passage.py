@@ -17,18 +17,7 @@ if TYPE_CHECKING:
     from .cluster import Replicas
 
 # What a replica is told of a request; the rest of a scope is of this process.
-_SCOPE = (
-    "type",
-    "asgi",
-    "http_version",
-    "method",
-    "scheme",
-    "path",
-    "raw_path",
-    "query_string",
-    "root_path",
-    "headers",
-)
+_SCOPE = "type asgi http_version method scheme path raw_path query_string root_path headers".split()
 
 
 class Passage:
@@ -54,11 +43,14 @@ class Passage:
         slim = {key: scope[key] for key in _SCOPE if key in scope} | {"state": {"client": state["client"], "told": {}}}
         passing = asyncio.create_task(answer.take(replicas, wish, slim, whole))
         leaving = asyncio.create_task(gone(receive))
-        await asyncio.wait((passing, leaving), return_when=asyncio.FIRST_COMPLETED)
-        leaving.cancel()
-        if not passing.done() and not answer.ended:
+        try:
+            await asyncio.wait((passing, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not answer.ended:  # else only the log's figures are still to come
+                passing.cancel()
+            await asyncio.wait((passing,))
+        finally:
+            leaving.cancel()
             passing.cancel()
-        await asyncio.wait((passing,))
         if not passing.cancelled():
             passing.result()
 
