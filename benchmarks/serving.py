@@ -21,7 +21,7 @@ from braidlm.errors import UnavailableError
 from braidlm.presets import PRESETS, preset
 from braidlm.tokenizer import Settings, Tokenizer
 
-_BRAID = "from braidlm.cli.main import main; main()"
+BRAID = "from braidlm.cli.main import main; main()"
 _LISTENING = re.compile(r"(?:listening|running) on (http://[^\s/]+)")
 _TIMEOUT_S = 120
 _GLANCE_S = 0.05
@@ -80,7 +80,7 @@ def require_alive(process: subprocess.Popen[str], log: Path) -> None:
 
 def braid_serve(model: str | Path, *options: str, directory: Path) -> Server:
     """`braid serve` on a free port; its log, and its sessions unless told otherwise, are in `directory`."""
-    command = [sys.executable, "-c", _BRAID, "serve", str(model), "--port", "0"]
+    command = [sys.executable, "-c", BRAID, "serve", str(model), "--port", "0"]
     return started([*command, "--sessions", str(directory / "sessions"), *options], directory / "log")
 
 

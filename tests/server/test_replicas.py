@@ -14,10 +14,11 @@ from pathlib import Path
 import httpx2
 import openai
 import pytest
+from benchmarks.serving import BRAID, Server
 
 from braidlm.server import Host, Settings, create_app
 
-from .conftest import _BRAID, MODEL, Server, Start
+from .conftest import MODEL, Start
 from .local import model
 from .test_sessions import GREEDY, content, cost, said, turn
 
@@ -275,7 +276,7 @@ def test_asked_to_stop(two: Server) -> None:
 )
 def test_what_cannot_be_served(tmp_path: Path, name: str, options: list[str], told: str) -> None:
     """Oracle: one sentence and exit code 2, as without replicas."""
-    command = [sys.executable, "-c", _BRAID, "serve", name, "--port", "0", "--replicas", "2", *options]
+    command = [sys.executable, "-c", BRAID, "serve", name, "--port", "0", "--replicas", "2", *options]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=100)
     assert done.returncode == 2, done.stderr
     *before, last = done.stderr.splitlines()
@@ -293,7 +294,7 @@ def test_what_cannot_be_served(tmp_path: Path, name: str, options: list[str], to
 )
 def test_wrong_input(code: str, options: list[str], told: str) -> None:
     """Oracle: one sentence that says what would be right, and exit code 2."""
-    command = [sys.executable, "-c", code + _BRAID, "serve", MODEL, *options]
+    command = [sys.executable, "-c", code + BRAID, "serve", MODEL, *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 2, done.stderr
     assert re.search(told, done.stderr)
