@@ -104,7 +104,7 @@ def choose(
         token = int(narrowed.argmax())
     else:
         kept, ids = _narrowed(narrowed / sampling.temperature, sampling)
-        drawn = int(torch.multinomial(kept.softmax(-1).cpu(), 1, generator=generator))
+        drawn = _drawn(kept.softmax(-1).cpu(), generator)
         token = drawn if ids is None else int(ids[drawn])
     whole = float(logits_V.logsumexp(-1))
     top: tuple[tuple[int, float], ...] = ()
@@ -112,6 +112,14 @@ def choose(
         values, places = logits_V.topk(min(sampling.top_logprobs, len(logits_V)))
         top = tuple((place, value - whole) for place, value in zip(places.tolist(), values.tolist()))
     return Choice(token, float(logits_V[token]) - whole, top)
+
+
+def _drawn(probabilities: Tensor, generator: torch.Generator) -> int:
+    """Where a random number falls among the sums: one of them a token, where `multinomial` takes one a word."""
+    sums = probabilities.cumsum(-1, dtype=torch.float64)
+    at = torch.rand((), dtype=torch.float64, generator=generator) * sums[-1]
+    # A sum must lie above the number: words of no probability are never drawn, the last one included.
+    return min(int(torch.searchsorted(sums, at, right=True)), int(torch.searchsorted(sums, sums[-1])))
 
 
 def _penalised(logits_V: Tensor, penalty: float, seen: Iterable[int]) -> Tensor:

@@ -1,6 +1,7 @@
 """Requests alone, together, repeated, cancelled and failing; the plain loop is the oracle of every token."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ import braidlm
 from braidlm import LanguageModel
 from braidlm.engine import Engine, Limits, Piece, QueueFullError, Request, Ticket
 from braidlm.errors import ContextLengthError, InputError
+from braidlm.kv import Page
 from braidlm.sampling import Sampling
 from tests.families.tiny import TINY, tiny
 from tests.test_quantize import model_of
@@ -277,3 +279,20 @@ def test_many_threads_and_closing() -> None:
         made(running)
     with pytest.raises(InputError, match="closed"):
         engine.submit(asked([1]))
+
+
+def test_ended_texts_hold_no_pages() -> None:
+    """Oracle: by hand: with nothing kept for later, pages of keys and values live as long as their texts."""
+    model = model_of("llama")
+
+    def pages() -> int:
+        gc.collect()
+        return sum(type(found) is Page for found in gc.get_objects())
+
+    with model.engine(limits=Limits(slots=3, cache_memory=0)) as engine:
+        before = engine.run(pages)
+        tickets = [engine.submit(asked(prompt(model, 40, seed), 5, copies=seed)) for seed in (1, 2)]
+        for ticket in tickets:
+            made(ticket)
+            ticket.wait()
+        assert engine.run(pages) == before

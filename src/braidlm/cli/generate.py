@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
+from ..engine import Limits, Request
 from ..errors import InputError
+from ..generate import PREFILL_CHUNK
+from ..sampling import Sampling
 from .common import (
     AllowPickle,
     Deterministic,
@@ -31,6 +34,9 @@ TopK = Annotated[int, typer.Option(help="Only the k most likely tokens (0: all).
 MinP = Annotated[float, typer.Option(help="Only tokens with this share of the most likely one's probability.")]
 Penalty = Annotated[float, typer.Option(help="Above 1 makes tokens that were seen less likely.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same text.", show_default=False)]
+
+# One text has the machine to itself, and nothing comes after it.
+_ALONE = Limits(slots=1, memory=sys.maxsize, cache_memory=0, chunk=PREFILL_CHUNK, prompt=sys.maxsize)
 
 
 def command(
@@ -75,25 +81,26 @@ def command(
     wanted: str | list[int] | list[dict[str, str]] = _ids(text) if ids else text
     if chat:
         wanted = [{"role": "user", "content": text}]
-    begun = time.perf_counter()
-    tokens, first = [], 0.0
-    for token in language.stream(
-        wanted,
-        kv_dtype=kv_dtype,
+    sampling = Sampling(
         max_new_tokens=max_tokens,
         temperature=temperature,
         top_p=top_p,
         top_k=top_k,
         min_p=min_p,
         repetition_penalty=repetition_penalty,
-        stop=stop or (),
+        stop=tuple(stop or ()),
         seed=seed,
-    ):
-        first = first or time.perf_counter() - begun
-        tokens.append(token)
-        if not json:
-            typer.echo(token.text if language.tokenizer else f"{token.id} ", nl=False)
-            sys.stdout.flush()
+    )
+    begun = time.perf_counter()
+    tokens, first = [], 0.0
+    request = Request(ids=tuple(language.encode(wanted)), sampling=sampling)
+    with language.engine(kv_dtype, _ALONE) as engine:
+        for _, token in engine.submit(request):
+            first = first or time.perf_counter() - begun
+            tokens.append(token)
+            if not json:
+                typer.echo(token.text if language.tokenizer else f"{token.id} ", nl=False)
+                sys.stdout.flush()
     if not json:
         typer.echo()
         return

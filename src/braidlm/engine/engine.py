@@ -424,6 +424,11 @@ class Engine:
             if wanted:
                 job.ticket.states = self._states(ids, row)
         job.slots.remove(slot)
+        self._release(slot)
+
+    def _release(self, slot: int) -> None:
+        """Makes a slot free for another text; its pages are not held until then."""
+        self._runner.slots.free(slot)
         self._free.append(slot)
 
     def _states(self, ids: Sequence[int], row: Row) -> tuple[Kept, ...]:
@@ -440,7 +445,8 @@ class Engine:
         self._end(job)
 
     def _end(self, job: _Job, error: Exception | None = None) -> None:
-        self._free.extend(job.slots)
+        for slot in job.slots:
+            self._release(slot)
         job.slots.clear()
         job.writers.clear()
         for jobs in (self._reading, self._writing):

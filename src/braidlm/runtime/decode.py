@@ -127,6 +127,11 @@ class Decoder:
         )
         return Row(length, tuple(layers))
 
+    def free(self, slot: int) -> None:
+        """Lets go of what the sequence held; the slot is good for another one."""
+        self._slots.clear(slot)
+        self._tails[slot] = {}
+
     def step(self, ids: Tensor, slots: list[int], *, keep: bool = False) -> Tensor:
         """Moves the sequences in `slots` along by one token each; logits [len(slots), V] in float32.
 

@@ -22,6 +22,10 @@ class Slots(Protocol):
         """The row as it is now, independent of what happens here later."""
         ...
 
+    def free(self, slot: int) -> None:
+        """Lets go of what a row held; the slot is good for another one."""
+        ...
+
     def step(self, ids: Tensor, slots: list[int]) -> Tensor:
         """One token for each of `slots`; logits [len(slots), V]."""
         ...
@@ -32,6 +36,7 @@ class PlainSlots:
 
     def __init__(self, model: Model, like: State, capacity: int) -> None:
         self._model = model
+        self._unused = like.rows[0]
         self._state = like.take([0] * capacity)
 
     def put(self, slot: int, row: Row) -> None:
@@ -41,6 +46,10 @@ class PlainSlots:
     def take(self, slot: int) -> Row:
         """See `Slots`."""
         return self._state.rows[slot]
+
+    def free(self, slot: int) -> None:
+        """See `Slots`."""
+        self._state.put(slot, self._unused)
 
     def step(self, ids: Tensor, slots: list[int]) -> Tensor:
         """See `Slots`."""
