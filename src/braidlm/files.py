@@ -4,10 +4,14 @@ import contextlib
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .errors import InputError
+
+# A temporary file as old as this belongs to a process that was killed: writing one takes seconds.
+_ABANDONED = 3600.0
 
 
 @contextlib.contextmanager
@@ -57,6 +61,14 @@ def whole_directory(path: Path) -> Iterator[Path]:
         _flush(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep(directory: Path, suffix: str) -> None:
+    """Removes temporary files for names that end with `suffix` which killed processes have left."""
+    for path in directory.glob(f".*{suffix}.*"):
+        with contextlib.suppress(OSError):  # somebody else was quicker, or it is not ours to remove
+            if path.is_file() and time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
 
 
 def check_free(path: Path) -> None:

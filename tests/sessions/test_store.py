@@ -1,5 +1,6 @@
 """Files of sessions: whole at every moment, listed, forked, deleted, refused."""
 
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -80,6 +81,21 @@ def test_a_full_disk_keeps_the_session_before(tmp_path: Path, monkeypatch: pytes
             chats.save("talk", more, turn.ticket.states)
         assert chats.open("talk").session == session
     assert [path.name for path in tmp_path.iterdir()] == ["talk.session"]
+
+
+def test_leftovers_of_killed_processes_go(tmp_path: Path) -> None:
+    """Oracle: by hand: temporary files of an hour ago go with the first saving; fresh ones, and all others, stay."""
+    model = chat_model("mamba")
+    with model.engine(limits=LIMITS) as engine:
+        chats = Chats(model, engine, SessionStore(tmp_path), "tiny")
+        names = [".a.session.0123456789ab", ".b.session.0123456789ab", "notes", ".hidden"]
+        for name in names:
+            (tmp_path / name).touch()
+            if name != names[1]:
+                os.utime(tmp_path / name, (1, 1))
+        session, turn = answered(chats, Session(), "one")
+        chats.save("kept", session, turn.ticket.states)
+    assert {path.name for path in tmp_path.iterdir()} == {*names[1:], "kept.session"}
 
 
 def test_what_is_saved_is_bounded() -> None:

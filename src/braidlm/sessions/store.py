@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from .. import row_file
 from ..engine import Kept
 from ..errors import InputError, StateError
-from ..files import whole_file
+from ..files import sweep, whole_file
 from ..row_file import Owner
 from . import session as files
 from .session import Session, Stored
@@ -46,6 +46,7 @@ class SessionStore:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._swept = False
         self._lock = threading.Lock()  # that two do not take the same new name
 
     @classmethod
@@ -145,6 +146,9 @@ class SessionStore:
     def _make_directory(self) -> None:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
+            if not self._swept:
+                sweep(self.directory, _SUFFIX)
+                self._swept = True
         except OSError as error:
             raise InputError(f"cannot write {self.directory}: {error.strerror or error}") from None
 
