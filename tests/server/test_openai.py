@@ -164,6 +164,17 @@ def test_what_is_not_supported_is_refused(server: Server) -> None:
     assert caught.value.code == "context_length_exceeded"
 
 
+def test_documentation_needs_no_network(server: Server) -> None:
+    """Oracle: the rule: whatever the page of the API loads comes from the server itself."""
+    page = server.get("/docs").text
+    loaded = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
+    assert len(loaded) >= 2
+    for place in loaded:
+        assert place.startswith(server.url)
+        assert server.get(place.removeprefix(server.url)).status_code == 200
+    assert "url: '/openapi.json'" in page
+
+
 def test_keys(start: Start, tmp_path: Path) -> None:
     """Oracle: the statuses of the API; each key sees its own sessions."""
     server = start("--api-key", "first", "--api-key", "second", "--rate", "9", sessions=tmp_path)

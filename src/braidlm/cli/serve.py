@@ -148,7 +148,7 @@ def _serving() -> Any:
     try:
         from .. import server  # noqa: PLC0415 - optional
     except ModuleNotFoundError as error:
-        if error.name not in ("fastapi", "uvicorn", "prometheus_client"):
+        if error.name not in ("fastapi", "fastapi_swagger", "uvicorn", "prometheus_client"):
             raise
         raise UnavailableError(f"braid serve needs {error.name}; pip install 'braidlm[serve]'") from None
     return server

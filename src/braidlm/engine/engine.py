@@ -1,6 +1,6 @@
 """The engine: admits requests, reads their prompts in parts, and writes all texts together, in one thread of its own.
 
-Prompts are cut at fixed places, whoever else is there, and decoding gives each row what it gives alone: so a
+Prompts are cut at places that they alone decide, whoever else is there, and decoding gives each row what it gives alone: so a
 request's tokens depend on what was kept of its text before, but not on what runs beside it.
 """
 
@@ -312,7 +312,9 @@ class Engine:
     def _read(self, job: _Job) -> None:
         """The prompt's next part; after the last one the texts begin."""
         begin = job.row.length
-        end = min(len(job.ids), (begin // self.limits.chunk + 1) * self.limits.chunk)
+        end, chunk = len(job.ids), self.limits.chunk
+        if end - begin > chunk:
+            end = (begin // chunk + 1) * chunk
         marks = self._marks(job, begin, end)
         job.row, marked, logits = self._runner.read(job.row, job.ids[begin:end], [mark - begin for mark in marks])
         for mark, row in zip(marks, marked, strict=True):

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
+from fastapi_swagger import patch_fastapi
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
@@ -46,7 +47,10 @@ def unguarded(host: BaseHost) -> FastAPI:
             yield
             await host.close()
 
-    app = FastAPI(title="braidlm", version=__version__, lifespan=life, responses=_ERRORS, redoc_url=None)
+    app = FastAPI(
+        title="braidlm", version=__version__, lifespan=life, responses=_ERRORS,
+        docs_url=None, redoc_url=None, swagger_ui_oauth2_redirect_url=None,
+    )  # fmt: skip
     app.state.host = host
     errors.install(app)
     for part in (chat, completions, embeddings, stored, about):
@@ -56,6 +60,16 @@ def unguarded(host: BaseHost) -> FastAPI:
     async def page() -> FileResponse:
         return FileResponse(_PAGE / "index.html")
 
+    # FastAPI's own /docs would have a browser fetch its scripts from elsewhere.
+    patch_fastapi(
+        app,
+        "/docs",
+        redirect_from_root_to_docs=False,
+        swagger_js_url="/docs/swagger-ui-bundle.js",
+        swagger_css_url="/docs/swagger-ui.css",
+        swagger_favicon_url="/docs/favicon.png",
+        swagger_ui_parameters={"filter": True},
+    )
     app.mount("/page", StaticFiles(directory=_PAGE), name="page")
     return app
 
