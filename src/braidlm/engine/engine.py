@@ -1,7 +1,7 @@
 """The engine: admits requests, reads their prompts in parts, and writes all texts together, in one thread of its own.
 
-Prompts are cut at places that they alone decide, whoever else is there, and decoding gives each row what it gives alone: so a
-request's tokens depend on what was kept of its text before, but not on what runs beside it.
+Prompts are cut at places that they alone decide, whoever else is there, and decoding gives each row what it gives
+alone: so a request's tokens depend on what was kept of its text before, but not on what runs beside it.
 """
 
 import sys
