@@ -1,13 +1,16 @@
 """Guessed tokens: they change when tokens come, and never which."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import braidlm
 from braidlm import LanguageModel
+from braidlm.continuation import Token
 from braidlm.engine import Limits
 from braidlm.engine.speculation import MOST, Lookup, Speculation
+from braidlm.engine.writer import Writer
 from braidlm.errors import InputError
 from braidlm.ops import native_loader
 from tests.engine.test_engine import SMALL, alone, asked, made, prompt
@@ -179,3 +182,26 @@ def test_ends_inside_guesses(mode: str) -> None:
         made(ticket)
         assert ticket.usage is not None
         assert ticket.usage.cached == len(text) + len(found) - 1
+
+
+@native
+def test_a_failing_copy_ends_its_request_alone(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the plain loop for the request beside it; the second of three copies fails when others were guessed."""
+    model, follow, calls = repeating("granitemoehybrid"), Writer.follow, []
+
+    def failing(self: Writer, logits: torch.Tensor) -> list[Token]:
+        calls.append(self.copy)
+        if self.copy == 1 and calls.count(1) == 9:
+            raise RuntimeError("broken")
+        return follow(self, logits)
+
+    monkeypatch.setattr(Writer, "follow", failing)
+    text = prompt(model, 9) * 4
+    beside = asked(text, 60)
+    with model.engine(limits=SMALL) as engine:
+        ticket, other = engine.submit(asked(text, 60, copies=3)), engine.submit(beside)
+        with pytest.raises(RuntimeError, match="broken"):
+            made(ticket)
+        assert made(other) == alone(model, beside)
+        assert made(engine.submit(beside)) == alone(model, beside)
+        assert engine.load.writing == 0

@@ -361,8 +361,10 @@ class Engine:
         seconds = time.perf_counter() - begun
         found = [self._follow(job, slot, rows) for (job, slot), rows in zip(pairs, logits, strict=True)]
         begun = time.perf_counter()
-        unused = {slot: len(rows) - len(tokens) for (_, slot), rows, tokens in zip(pairs, logits, found) if tokens}
-        self._runner.take_back({slot: count for slot, count in unused.items() if count})
+        unused = {slot: len(rows) - len(tokens) for (_, slot), rows, tokens in zip(pairs, logits, found)}
+        # A request that failed for one of its texts has given all of its slots back.
+        going = {slot for job in self._writing for slot in job.writers}
+        self._runner.take_back({slot: count for slot, count in unused.items() if count and slot in going})
         self._speculation.measured(sum(map(len, logits)), seconds + time.perf_counter() - begun)
         for (job, slot), tokens in zip(pairs, found):
             if tokens and slot in job.writers:
