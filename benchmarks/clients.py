@@ -11,8 +11,7 @@ through the server's resident sizes rises by less than 4 MiB a minute, and the m
 whole time is at most 3% above that of the second quarter. `--cache-memory` is small, so that the cache is full by
 then. Alone, a stream is asked for from a second server that keeps nothing; equal means the same tokens and the same
 bits of their log probabilities. The bars: streams at half their pace at worst while a long prompt is read, and 16
-clients at 5 times the tokens of one. Weights are in bfloat16: SmolLM2-135M has its own,
-other presets random ones.
+clients at 5 times the tokens of one. Weights are in bfloat16: SmolLM2-135M has its own, other presets random ones.
 """
 
 import argparse

@@ -137,9 +137,9 @@ class Decoder:
 
         A slot that comes several times in a row gets as many tokens, of which `undo` takes some back if `keep`.
         """
-        if keep:
-            several = {slot for slot, following in pairwise(slots) if slot == following}
-            self._last = _Step(slots, {slot: [slab[slot].clone() for slab in self._states] for slot in several})
+        # Made anew in any case: copies of states live no longer than they are good for.
+        several = {slot for slot, following in pairwise(slots) if keep and slot == following}
+        self._last = _Step(slots, {slot: [slab[slot].clone() for slab in self._states] for slot in several})
         positions, lengths = [], {slot: self._lengths[slot] for slot in slots}
         for slot in slots:
             positions.append(lengths[slot] + self._prefix)

@@ -1,9 +1,10 @@
 // A decode plan: every operation of one token through a whole model, as data.
 //
-// A pass takes B rows, each one new token of a sequence; a few rows in a row may be the next tokens of
-// one sequence. A row's activations live in one float array; a Place is an offset into it. Operations run one after the other, each by all threads of a
-// team on its share of the outputs, with a barrier behind it. No result depends on how many rows
-// or threads there are: every sum has an order of its own.
+// A pass takes B rows, each one new token of a sequence; rows one after the other may be the next
+// tokens of one sequence. A row's activations live in one float array; a Place is an offset into it.
+// Operations run one after the other, each by all threads of a team on its share of the outputs, with
+// a barrier behind it. No result depends on how many rows or threads there are: every sum has an order
+// of its own.
 #pragma once
 
 #include <cstdint>
