@@ -27,3 +27,7 @@ class StateError(BraidError, ValueError):
 
 class UnavailableError(BraidError, RuntimeError):
     """Something optional that is not present here: a kernel, a package, the network."""
+
+
+class TrainingError(BraidError, RuntimeError):
+    """A run that cannot go on: losses or gradients that are not finite."""

@@ -29,9 +29,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise InputError(f"cannot write {path}: {error}") from None
     try:
         yield temporary
-        _flush(temporary)
+        flush(temporary)
         os.replace(temporary, path)
-        _flush(path.parent)
+        flush(path.parent)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
@@ -54,11 +54,11 @@ def whole_directory(path: Path) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
-                _flush(file)
+                flush(file)
         if path.exists():
             path.rmdir()
         os.replace(temporary, path)
-        _flush(path.parent)
+        flush(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -90,7 +90,8 @@ def _beside(path: Path) -> Path:
     return path.absolute().with_name(f".{path.absolute().name}.{secrets.token_hex(6)}")
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Waits until a file, or a directory's list of files, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -7,7 +7,7 @@ Legend: T = packed tokens of all rows, R = rows, D = width, V = vocabulary.
 """
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
@@ -69,6 +69,16 @@ class Block(nn.Module):
             self.ffn.draft(draft, draft.normed(draft.x, self.ffn_norm), self.scale)
 
 
+RunBlock = Callable[[nn.Module, Tensor, LayerState, Batch, torch.dtype], tuple[Tensor, LayerState]]
+
+
+def run_block(
+    block: nn.Module, x_TD: Tensor, state: LayerState, batch: Batch, dtype: torch.dtype
+) -> tuple[Tensor, LayerState]:
+    """The plain way to run a block."""
+    return block(x_TD, state, batch, dtype)
+
+
 class Model(nn.Module):
     """A language model over token ids. Parameters are empty until `init.randomise` or a checkpoint fills them."""
 
@@ -80,13 +90,18 @@ class Model(nn.Module):
         self.blocks = nn.ModuleList(Block(spec, index) for index in range(len(spec.blocks)))
         self.norm = RmsNorm(spec.width, spec.norm)
         self.head = None if spec.tied else Linear(spec.width, spec.vocab)
+        self.computing: torch.dtype | None = None
         self._fingerprint: tuple[int, str] | None = None
         self._prefix_rows: dict[Precision, tuple[int, Row]] = {}
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the activations and of plain weights (some parameters stay in float32, see `precise_names`)."""
-        return self.embed.weight.dtype
+        """Dtype of the activations and of plain weights (some parameters stay in float32, see `precise_names`).
+
+        `computing` sets that of the activations apart: weights in float32 are then rounded to it where they are used,
+        as in training, where small steps would be lost in a narrow weight (Micikevicius et al. 2018).
+        """
+        return self.computing or self.embed.weight.dtype
 
     @property
     def device(self) -> torch.device:
@@ -150,24 +165,29 @@ class Model(nn.Module):
         initial = self._initial_row(precision)
         return State(self.spec, precision, [initial] * rows, initial, self.fingerprint(), self.device)
 
+    def passing_state(self, rows: int) -> State:
+        """As `new_state`, but for weights that change at every step: of a state that is never stored nor compared."""
+        precision = Precision.of(self.dtype)
+        initial = self._initial_row(precision)
+        return State(self.spec, precision, [initial] * rows, initial, "", self.device)
+
     def _initial_row(self, precision: Precision) -> Row:
         if self.prefix is None:
             return empty_row(self.spec, precision, self.device)
         recorded = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
+        if recorded:
+            return self.run_prefix(precision).state.rows[0]
         version = self.weights_version()
         known = self._prefix_rows.get(precision)
-        if known is not None and known[0] == version and not recorded:
-            return known[1]
-        row = self.run_prefix(precision).state.rows[0]
-        if not recorded:
-            self._prefix_rows[precision] = (version, row)
-        return row
+        if known is None or known[0] != version:
+            known = self._prefix_rows[precision] = (version, self.run_prefix(precision).state.rows[0])
+        return known[1]
 
     def run_prefix(self, precision: Precision, taps: Collection[str] = ()) -> Output:
         """One row that has seen the learned prefix and nothing else."""
         assert self.prefix is not None
         empty = empty_row(self.spec, precision, self.device)
-        state = State(self.spec, precision, [empty], empty, self.fingerprint(), self.device)
+        state = State(self.spec, precision, [empty], empty, "", self.device)
         return self._run(self.prefix, Segments((len(self.prefix),)), state, None, taps)
 
     def forward(
@@ -180,16 +200,33 @@ class Model(nn.Module):
         """
         return self._run(self.embed(ids_T), segments, state, logits, taps)
 
-    def _run(self, x_TD: Tensor, segments: Segments, state: State, logits: Logits, taps: Collection[str]) -> Output:
+    def hidden(
+        self, ids_T: Tensor, segments: Segments, state: State, run: RunBlock = run_block
+    ) -> tuple[Tensor, list[LayerState]]:
+        """What the head takes, [T, D] in `dtype`, and each block's slots after the new tokens: a pass for training.
+
+        `run` runs one block; a way of its own may keep less for the gradient.
+        """
+        x_TD, layers, _ = self._through_blocks(self.embed(ids_T), segments, state, (), run)
+        return self.norm(x_TD, self.dtype), layers
+
+    def _through_blocks(
+        self, x_TD: Tensor, segments: Segments, state: State, taps: Collection[str], run: RunBlock = run_block
+    ) -> tuple[Tensor, list[LayerState], dict[str, Tensor]]:
+        """The residual stream after the last block, the blocks' slots, and what `taps` names of the way there."""
         x_TD = x_TD.to(torch.float64 if self.dtype == torch.float64 else torch.float32) * self.spec.embed_scale
         batch = Batch(segments, tuple(n + self.spec.prefix_tokens for n in state.lengths), self.device)
         tapped = {"embed": x_TD} if "embed" in taps else {}
         layers: list[LayerState] = []
         for index, block in enumerate(self.blocks):
-            x_TD, layer = block(x_TD, self.layer_state(index, state, layers), batch, self.dtype)
+            x_TD, layer = run(block, x_TD, self.layer_state(index, state, layers), batch, self.dtype)
             layers.append(layer)
             if f"blocks.{index}" in taps:
                 tapped[f"blocks.{index}"] = x_TD
+        return x_TD, layers, tapped
+
+    def _run(self, x_TD: Tensor, segments: Segments, state: State, logits: Logits, taps: Collection[str]) -> Output:
+        x_TD, layers, tapped = self._through_blocks(x_TD, segments, state, taps)
         after, marked = state.advanced(layers, segments)
         if "norm" in taps:
             tapped["norm"] = self.norm(x_TD, self.dtype)

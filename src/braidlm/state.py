@@ -41,10 +41,13 @@ class LayerState:
     def rows(self, index: int, segments: Segments, *, owns_kv: bool) -> list[LayerRow]:
         """One sequence at each of its marks and, last, after all of its new tokens."""
         alone = len(segments.lengths) == 1
-        marks = range(len(segments.marks_of(index)))
-        fixed = [{name: at[index][mark].clone() for name, at in self.marked.items()} for mark in marks]
         # A row of a batch is copied out, so that it does not keep the whole batch's memory.
-        fixed.append({name: t[0] if alone else t[index].clone() for name, t in self.fixed.items()})
+        final = {name: t[0] if alone else t[index].clone() for name, t in self.fixed.items()}
+        fixed = [
+            final if offset == segments.lengths[index] else {name: at[index][k].clone() for name, at in self.marked.items()}
+            for k, offset in enumerate(segments.marks_of(index))
+        ]
+        fixed.append(final)
         if not owns_kv:
             return [LayerRow(slots, None) for slots in fixed]
         assert self.kv is not None
@@ -158,18 +161,16 @@ class State:
 
     def advanced(self, layers: Sequence[LayerState], segments: Segments) -> tuple["State", tuple["State", ...]]:
         """The rows after a pass that returned `layers`, and for each row its states at its marks."""
-        finals: list[Row] = []
-        marked: list[State] = []
-        for index, old in enumerate(self._rows):
-            pairs = zip(layers, old.layers, strict=True)
-            stages = zip(
-                *(layer.rows(index, segments, owns_kv=was.kv is not None) for layer, was in pairs), strict=True
-            )
-            offsets = (*segments.marks_of(index), segments.lengths[index])
-            rows = [Row(old.length + n, stage) for n, stage in zip(offsets, stages, strict=True)]
-            finals.append(rows[-1])
-            marked.append(self._with(rows[:-1]))
-        return self._with(finals), tuple(marked)
+        rows = [self.stages(index, layers, segments) for index in range(len(self._rows))]
+        return self._with(of_row[-1] for of_row in rows), tuple(self._with(of_row[:-1]) for of_row in rows)
+
+    def stages(self, index: int, layers: Sequence[LayerState], segments: Segments) -> list[Row]:
+        """Row `index` at each of its marks and, last, after all of its new tokens, from a pass that gave `layers`."""
+        old = self._rows[index]
+        pairs = zip(layers, old.layers, strict=True)
+        stages = zip(*(layer.rows(index, segments, owns_kv=was.kv is not None) for layer, was in pairs), strict=True)
+        offsets = (*segments.marks_of(index), segments.lengths[index])
+        return [Row(old.length + n, stage) for n, stage in zip(offsets, stages, strict=True)]
 
     @property
     def owner(self) -> Owner:

@@ -35,10 +35,25 @@ class Match(NamedTuple):
     dropped: bool  # whether a state in between had to go
 
 
+class _Held(NamedTuple):
+    """A row that is kept, the bytes of its recurrent part, and its pages of keys and values with theirs."""
+
+    row: Row
+    fixed: int
+    pages: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, row: Row) -> "_Held":
+        fixed = sum(tensor.nbytes for layer in row.layers for tensor in layer.fixed.values())
+        # Counted once: what is dropped next is sought among all rows at every new one.
+        pages = (page for layer in row.layers if layer.kv for page in layer.kv.pages)
+        return cls(row, fixed, tuple((id(page), page.k.nbytes() + page.v.nbytes()) for page in pages))
+
+
 class _Node:
     """The end of a run of tokens that follow `parent`'s."""
 
-    __slots__ = ("children", "depth", "dropped", "edge", "farthest", "parent", "row", "used")
+    __slots__ = ("children", "depth", "dropped", "edge", "farthest", "held", "parent", "used")
 
     def __init__(self, parent: "_Node | None", edge: tuple[int, ...], clock: int) -> None:
         self.parent = parent
@@ -46,7 +61,7 @@ class _Node:
         self.children: dict[int, _Node] = {}
         self.depth: int = (parent.depth if parent else 0) + len(edge)
         self.farthest = self.depth  # the depth of the longest text that passes here
-        self.row: Row | None = None
+        self.held: _Held | None = None
         self.dropped = False
         self.used = clock
 
@@ -58,32 +73,22 @@ class _Ledger:
         self.total = 0
         self._holders: Counter[int] = Counter()
 
-    def add(self, row: Row) -> None:
-        self.total += _fixed_bytes(row)
-        for page, size in _pages(row):
+    def add(self, held: _Held) -> None:
+        self.total += held.fixed
+        for page, size in held.pages:
             self.total += 0 if self._holders[page] else size
             self._holders[page] += 1
 
-    def remove(self, row: Row) -> None:
-        self.total -= self.alone(row)
-        for page, _ in _pages(row):
+    def remove(self, held: _Held) -> None:
+        self.total -= self.alone(held)
+        for page, _ in held.pages:
             self._holders[page] -= 1
             if not self._holders[page]:
                 del self._holders[page]
 
-    def alone(self, row: Row) -> int:
+    def alone(self, held: _Held) -> int:
         """What nothing else holds of a row."""
-        return _fixed_bytes(row) + sum(size for page, size in _pages(row) if self._holders[page] == 1)
-
-
-def _fixed_bytes(row: Row) -> int:
-    return sum(tensor.nbytes for layer in row.layers for tensor in layer.fixed.values())
-
-
-def _pages(row: Row) -> Iterator[tuple[int, int]]:
-    for layer in row.layers:
-        for page in layer.kv.pages if layer.kv else ():
-            yield id(page), page.k.nbytes() + page.v.nbytes()
+        return held.fixed + sum(size for page, size in held.pages if self._holders[page] == 1)
 
 
 class PrefixCache:
@@ -126,20 +131,21 @@ class PrefixCache:
                 break
             node = below = child
             if child.depth < len(ids):
-                found, dropped = (child, False) if child.row else (found, dropped or child.dropped)
+                found, dropped = (child, False) if child.held else (found, dropped or child.dropped)
         if self._cut is not None and below is not None and (held := _any_row(below)) is not None:
             length = min(known, len(ids) - 1)
             if length > found.depth:
                 return Match(self._cut(held, length), length, known, False)
-        return Match(found.row, found.depth if found.row else 0, known, dropped)
+        row = found.held.row if found.held else None
+        return Match(row, found.depth if row else 0, known, dropped)
 
     def add(self, ids: Sequence[int], row: Row) -> None:
         """Keeps `row`, which has seen exactly `ids`, as far as memory allows."""
         node = self._place(tuple(ids))
-        if node.row is not None:
-            self._ledger.remove(node.row)
-        node.row, node.dropped = row, False
-        self._ledger.add(row)
+        if node.held is not None:
+            self._ledger.remove(node.held)
+        node.held, node.dropped = _Held.of(row), False
+        self._ledger.add(node.held)
         self._kept.add(node)
         while self._ledger.total > self._budget and self._kept:
             self._drop(min(self._kept, key=self._worth))
@@ -152,8 +158,8 @@ class PrefixCache:
             if _common(child.edge, ids, node.depth) < len(child.edge):
                 break
             node = child
-            if node.row is not None:
-                found.append((node.depth, node.row))
+            if node.held is not None:
+                found.append((node.depth, node.held.row))
         return found
 
     def clear(self) -> None:
@@ -178,25 +184,25 @@ class PrefixCache:
 
     def _worth(self, node: _Node) -> float:
         """Tokens that would have to be read again without the node's state, by chance of use and byte."""
-        assert node.row is not None
+        assert node.held is not None
         before = node.parent
-        while before is not None and before.row is None:
+        while before is not None and before.held is None:
             before = before.parent
         lost = node.depth - (before.depth if before else 0) + (0 if node.children else _END * self._replay)
         unused = 1 + self._clock - node.used
         from_end = 1 + (node.farthest - node.depth) / self._replay
-        return lost / (unused * from_end * max(1, self._ledger.alone(node.row)))
+        return lost / (unused * from_end * max(1, self._ledger.alone(node.held)))
 
     def _drop(self, node: _Node) -> None:
-        assert node.row is not None
-        self._ledger.remove(node.row)
+        assert node.held is not None
+        self._ledger.remove(node.held)
         self._kept.remove(node)
-        node.row, node.dropped = None, True
+        node.held, node.dropped = None, True
 
     def _forget(self) -> None:
         """Lets go of the texts longest unused that have no state."""
         while self._tokens > _MOST_TOKENS:
-            leaves = [node for node in _nodes(self._root) if not node.children and node.row is None and node.parent]
+            leaves = [node for node in _nodes(self._root) if not node.children and node.held is None and node.parent]
             if not leaves:
                 return
             oldest = min(leaves, key=lambda node: node.used)
@@ -231,7 +237,7 @@ def _common(edge: tuple[int, ...], ids: tuple[int, ...], at: int) -> int:
 
 
 def _any_row(node: _Node) -> Row | None:
-    return next((found.row for found in _nodes(node) if found.row is not None), None)
+    return next((found.held.row for found in _nodes(node) if found.held is not None), None)
 
 
 def _nodes(node: _Node) -> Iterator[_Node]:

@@ -33,6 +33,7 @@ def available(model: Model) -> bool:
     return (
         model.device.type == "cpu"
         and model.dtype in _DTYPES
+        and model.computing is None  # a plan multiplies by weights as they are
         and why_not() is None
         and dispatch.choice() in ("native", "auto")
     )

@@ -15,5 +15,8 @@ dispatch.register("linear", "native", native.linear, why_not)
 
 
 def linear(x_I: Tensor, weight_OI: Tensor | PackedWeight, bias_O: Tensor | None = None) -> Tensor:
-    """x W^T + bias, in x's dtype; a packed weight counts as the numbers that it stands for, rounded to that dtype."""
+    """x W^T + bias, in x's dtype; a weight counts as the numbers that it stands for, rounded to that dtype."""
+    if isinstance(weight_OI, Tensor):
+        weight_OI = weight_OI.to(x_I.dtype)
+    bias_O = None if bias_O is None else bias_O.to(x_I.dtype)
     return dispatch.select("linear", x_I.device.type)(x_I, weight_OI, bias_O)

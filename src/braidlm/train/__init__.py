@@ -1,0 +1,1 @@
+"""Training: from nothing, further, or of a part; on one process or several."""

@@ -1,0 +1,123 @@
+"""Checkpoints of a run: directories that appear whole or not at all, readable by any number of processes.
+
+Weights and moments lie there as torch.distributed.checkpoint writes them, the states that lanes carry as files of
+rows, and the rest in `progress.json`. Random numbers need none: each step's follow from the seed and its number.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.optim import Optimizer
+
+from .. import row_file
+from ..errors import CheckpointError, InputError
+from ..files import flush
+from ..model import Model
+from ..row_file import Owner
+from ..rows import Precision, Row
+from .world import World
+
+_LANES = "braidlm-lanes-1"
+_PROGRESS = "progress.json"
+
+
+class Progress(NamedTuple):
+    """Where a run stands: steps done, the states of lanes in the middle of a document, and what it was told."""
+
+    step: int
+    lanes: dict[int, Row]
+    config: dict[str, Any]
+
+
+def save(directory: Path, model: Model, optimizer: Optimizer, progress: Progress, world: World, keep: int) -> Path:
+    """Writes the checkpoint of a step, then lets go of all but the last `keep`; every process calls it."""
+    place = _name(directory, progress.step)
+    temporary = directory / f".{place.name}.part"
+    try:
+        if world.rank == 0:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        world.wait()
+        weights, moments = get_state_dict(model, optimizer)
+        dcp.save({"model": weights, "optimizer": moments}, checkpoint_id=temporary)
+        for lane, row in progress.lanes.items():
+            row_file.write(temporary / f"lane-{lane}.safetensors", _LANES, _owner(model, row), [row])
+        world.wait()
+        if world.rank == 0:
+            about = {"step": progress.step, "config": progress.config}
+            (temporary / _PROGRESS).write_text(json.dumps(about, indent=1))
+            _settle(temporary, place)
+            for old in _all(directory)[:-keep]:
+                shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"cannot write the checkpoint {place}: {error.strerror or error}") from None
+    except dcp.api.CheckpointException as error:
+        reason = next(iter(error.failures.values()))[0]
+        raise InputError(f"cannot write the checkpoint {place}: {reason}") from None
+    world.wait()
+    return place
+
+
+def latest(directory: Path) -> Path | None:
+    """The last checkpoint that was written whole."""
+    found = _all(directory)
+    return found[-1] if found else None
+
+
+def load(place: Path, model: Model, optimizer: Optimizer | None, lanes: range) -> Progress:
+    """Fills the model and the optimizer as they were; the carried states of `lanes`."""
+    try:
+        about = json.loads((place / _PROGRESS).read_text())
+        weights, moments = get_state_dict(model, optimizer or ())
+        state = {"model": weights} | ({"optimizer": moments} if optimizer else {})
+        dcp.load(state, checkpoint_id=place)
+        set_state_dict(
+            model, optimizer or (), model_state_dict=weights, optim_state_dict=moments if optimizer else {}
+        )
+    except (OSError, ValueError, KeyError, dcp.api.CheckpointException) as error:
+        raise CheckpointError(f"{place} is damaged or belongs to another model: {_short(error)}") from None
+    rows = {}
+    for lane in lanes:
+        file = place / f"lane-{lane}.safetensors"
+        if file.exists():
+            with torch.no_grad():
+                owner = _owner(model, model.passing_state(1).rows[0])
+            rows[lane] = row_file.read(file, _LANES, owner).rows[0]
+    return Progress(about["step"], rows, about["config"])
+
+
+def _owner(model: Model, initial: Row) -> Owner:
+    # Weights change at every step, so that the directory and not a digest says whose states these are.
+    return Owner("", Precision.of(model.dtype), initial, model.device)
+
+
+def _name(directory: Path, step: int) -> Path:
+    return directory / f"step-{step:08d}"
+
+
+def _all(directory: Path) -> list[Path]:
+    """Those written whole, the first one first."""
+    return sorted(place for place in directory.glob("step-*") if (place / _PROGRESS).exists())
+
+
+def _settle(temporary: Path, place: Path) -> None:
+    """Flushes a directory to disk and gives it its name."""
+    for file in temporary.iterdir():
+        flush(file)
+    flush(temporary)
+    if place.exists():  # of a run that went back behind it
+        shutil.rmtree(place)
+    temporary.rename(place)
+    flush(place.parent)
+
+
+def _short(error: Exception) -> str:
+    if isinstance(error, dcp.api.CheckpointException):
+        error = next(iter(error.failures.values()))[0]  # type: ignore[assignment]
+    return str(error).partition("\n")[0]

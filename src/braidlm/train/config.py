@@ -1,0 +1,231 @@
+"""What a training run is told: one TOML file, every field of it known and checked before anything is loaded."""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import InputError, SpecError
+from ..spec import ModelSpec
+from ..spec.json import decode, encode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the model comes from: a description, a preset's shape with random weights, or a checkpoint.
+
+    tokenizer: a directory or model whose tokenizer goes with new weights.
+    """
+
+    spec: ModelSpec | None = None
+    preset: str | None = None
+    checkpoint: str | None = None
+    tokenizer: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("spec", "preset", "checkpoint") if getattr(self, name) is not None]
+        _require(len(given) == 1, "model", given or "nothing", "one of spec, preset or checkpoint")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What is learned from: a directory of shards.
+
+    order: "stream" cuts documents where a pack is full, "whole" never cuts one. held_out: tokens of the held-out
+    part that an evaluation reads.
+    """
+
+    shards: str
+    order: Literal["stream", "whole"] = "stream"
+    seed: int = 0
+    too_long: Literal["error", "skip", "truncate"] = "error"
+    held_out: int = 65_536
+
+    def __post_init__(self) -> None:
+        _from(self, 1, "held_out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A part of the run: `steps` steps of `lanes` packs of `tokens` tokens."""
+
+    steps: int
+    lanes: int
+    tokens: int
+
+    def __post_init__(self) -> None:
+        _from(self, 1, "steps", "lanes", "tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """AdamW (Loshchilov and Hutter 2019); gradients are clipped to a norm of `clip`, 0 for not at all."""
+
+    lr: float
+    betas: tuple[float, ...] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(self.lr > 0, "optimizer.lr", self.lr, "above 0")
+        fits = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
+        _require(fits, "optimizer.betas", list(self.betas), "two numbers from 0 to below 1")
+        for name in ("eps", "weight_decay", "clip"):
+            _require(getattr(self, name) >= 0, f"optimizer.{name}", getattr(self, name), "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How the learning rate goes: up over `warmup` steps, then down to `final` of its height.
+
+    "cosine" falls from there to the end; "wsd" (warm-up, stable, decay: Hu et al. 2024) stays until the last `decay`
+    of the steps and then falls in a straight line.
+    """
+
+    form: Literal["cosine", "wsd"] = "cosine"
+    warmup: int = 100
+    final: float = 0.1
+    decay: float = 0.2
+
+    def __post_init__(self) -> None:
+        _from(self, 0, "warmup")
+        for name in ("final", "decay"):
+            _require(0 <= getattr(self, name) <= 1, f"schedule.{name}", getattr(self, name), "from 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """What is added to the cross-entropy.
+
+    z: weight of the squared logarithm of the softmax's sum (Chowdhery et al. 2022, section 5). balance: weight of the
+    experts' balance (Fedus et al. 2021, eq. 4). chunk: tokens whose logits exist at a time.
+    """
+
+    z: float = 0.0
+    balance: float = 0.01
+    chunk: int = 1024
+
+    def __post_init__(self) -> None:
+        _from(self, 1, "chunk")
+        for name in ("z", "balance"):
+            _require(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """How a run is carried out, and what it writes to the directory `out`.
+
+    dtype: of the activations; weights, gradients and moments are float32. recompute: activations of a block are
+    computed again for its gradient instead of kept. spread: weights of several processes, see `world`. carry_state: the next piece of a document begins with the state
+    of the one before. checkpoint, evaluate, sample: every so many steps, 0 for never. keep: checkpoints that stay.
+    skips: steps in a row that may be left out because their loss or gradient is not finite.
+    """
+
+    out: str
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    seed: int = 0
+    recompute: bool = False
+    spread: Literal["sharded", "replicated"] = "sharded"
+    carry_state: bool = False
+    checkpoint: int = 100
+    keep: int = 2
+    evaluate: int = 100
+    sample: int = 0
+    prompt: str = "\n"
+    sample_tokens: int = 64
+    skips: int = 0
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        _from(self, 0, "checkpoint", "evaluate", "sample", "skips")
+        _from(self, 1, "keep", "sample_tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A whole run."""
+
+    model: Source
+    data: Data
+    stages: tuple[Stage, ...]
+    optimizer: Optimizer
+    run: Run
+    schedule: Schedule = field(default_factory=Schedule)
+    loss: Loss = field(default_factory=Loss)
+
+    def __post_init__(self) -> None:
+        _require(bool(self.stages), "stages", [], "at least one stage")
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, for logs and checkpoints."""
+        return encode(self)
+
+
+def read(path: Path, changes: Sequence[str] = ()) -> Config:
+    """The file's configuration with `changes` ("optimizer.lr=1e-3") made; paths in it are relative to the file."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path} is no TOML: {error}") from None
+    for change in changes:
+        _set(data, change)
+    _resolve(data, path.parent)
+    try:
+        return decode(Config, data, path.name)
+    except SpecError as error:
+        raise InputError(str(error)) from None
+
+
+def _set(data: dict[str, Any], change: str) -> None:
+    name, equals, text = change.partition("=")
+    *way, last = name.strip().split(".")
+    if not (equals and last):
+        raise InputError(f"--set {change!r} is not of the form key=value, such as optimizer.lr=1e-3")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a word without quotation marks
+    place: Any = data
+    for part in way:
+        place = place.setdefault(part, {}) if isinstance(place, dict) else _item(place, part, name)
+    if isinstance(place, list):
+        raise InputError(f"--set {name!r} names a list; name one of its fields, such as stages.0.steps")
+    place[last] = value
+
+
+def _item(place: Any, part: str, name: str) -> Any:
+    if isinstance(place, list) and part.isdigit() and int(part) < len(place):
+        return place[int(part)]
+    raise InputError(f"--set {name!r} names no field: there is no {part!r} in it")
+
+
+def _resolve(data: dict[str, Any], here: Path) -> None:
+    """Makes paths whole; what is no path here may be a preset's name or a hub id."""
+    for table, key, must in (
+        ("run", "out", True), ("data", "shards", True), ("model", "checkpoint", False), ("model", "tokenizer", False),
+    ):  # fmt: skip
+        value = data.get(table, {}).get(key) if isinstance(data.get(table), dict) else None
+        if isinstance(value, str) and (must or (here / value).exists()):
+            data[table][key] = str(here / value)
+
+
+def _require(ok: bool, name: str, value: Any, right: str) -> None:
+    if not ok:
+        raise InputError(f"{name} is {value!r}, but must be {right}")
+
+
+def _from(holder: Any, least: int, *names: str) -> None:
+    table = type(holder).__name__.lower()
+    for name in names:
+        value = getattr(holder, name)
+        _require(value >= least, f"{table}.{name}", value, f"{least} or more")

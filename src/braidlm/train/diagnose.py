@@ -1,0 +1,44 @@
+"""Where numbers stopped being finite: the first block forwards, the last one backwards."""
+
+import torch
+from torch import Tensor, nn
+
+from .data.pack import Pack
+from .objective import Objective
+
+
+def of_loss(objective: Objective, packs: list[Pack]) -> str:
+    """The first part of the model whose output is not finite, for the first pack that shows it."""
+    model = objective.model
+    parts: list[tuple[str, nn.Module]] = [("embed", model.embed)]
+    parts += [(f"blocks.{index}", block) for index, block in enumerate(model.blocks)]
+    parts.append(("norm", model.norm))
+    found: list[str] = []
+
+    def watch(name: str) -> object:
+        def look(_: nn.Module, __: object, output: object) -> None:
+            first = output[0] if isinstance(output, tuple) else output
+            if isinstance(first, Tensor) and not bool(first.isfinite().all()):
+                found.append(name)
+
+        return look
+
+    hooks = [part.register_forward_hook(watch(name)) for name, part in parts]  # type: ignore[arg-type]
+    try:
+        with torch.no_grad():
+            for pack in packs:
+                objective(pack)
+                if found:
+                    return f"the output of {found[0]} is the first that is not finite"
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return "every block's output is finite, the head's is not"
+
+
+def of_gradients(model: nn.Module) -> str:
+    """The parameter nearest to the loss whose gradient is not finite."""
+    names = [
+        name for name, p in model.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())
+    ]
+    return f"the gradients of {len(names)} parameters are not, {names[-1]} nearest to the loss" if names else ""

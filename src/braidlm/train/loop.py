@@ -1,0 +1,250 @@
+"""The loop: packs to gradients to steps, with checkpoints, evaluations and samples on the way.
+
+Everything about a step follows from its number: its packs, its learning rate and its random numbers. A run that is
+killed goes on from its last checkpoint with the same losses, bit for bit on a CPU.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError, TrainingError
+from ..model import Model
+from ..rows import Row
+from . import checkpoints, diagnose, optim
+from .config import Config
+from .data.pack import Pack
+from .objective import Objective
+from .record import Record
+from .world import World, exchange, loss_scale, spread
+
+
+class Packs(Protocol):
+    """The packs of one stage."""
+
+    def pack(self, step: int, lane: int) -> Pack:
+        """Those of a lane follow each other from step to step."""
+        ...
+
+
+class Order(Protocol):
+    """In which order documents come."""
+
+    def stage(self, begin: int, lanes: int, tokens: int, steps: int) -> Packs:
+        """`steps` steps of `lanes` packs of `tokens` tokens, from token `begin` on."""
+        ...
+
+
+class Step(NamedTuple):
+    """What a step tells: its number from 1, cross-entropy a token in nats, norm of the gradients, tokens a second."""
+
+    number: int
+    loss: float
+    norm: float
+    rate: float
+    tokens: int
+    seconds: float
+    balance: float | None
+    skipped: str | None
+
+
+class Hooks(NamedTuple):
+    """What is called on the way: after each step, and for a text that shows what the model writes."""
+
+    stepped: Callable[[Step], None] = lambda _: None
+    sample: Callable[[Model], str] | None = None
+
+
+class Trainer:
+    """One run: a model, its data and where it stands."""
+
+    def __init__(
+        self, config: Config, model: Model, order: Order, held_out: Sequence[Pack], world: World | None = None
+    ) -> None:
+        """Goes on from the last checkpoint in `config.run.out` if there is one."""
+        self.config = config
+        self.world = world or World()
+        self.step = 0
+        self._order = order
+        self._held_out = held_out
+        self._carried: dict[int, Row] = {}
+        self._skipped = 0
+        self._directory = Path(config.run.out) / "checkpoints"
+        _widen(model, config.run.dtype)
+        self.objective = Objective(model, config.loss, recompute=config.run.recompute)
+        spread(self.objective, self.world, config.run.spread)
+        self._optimizer = optim.optimizer(model, config.optimizer)
+        for stage in config.stages:
+            self.world.lanes(stage.lanes)  # refuses what cannot be shared evenly
+        self._resume()
+
+    @property
+    def model(self) -> Model:
+        """What is trained, in float32."""
+        return self.objective.model
+
+    def _resume(self) -> None:
+        place = checkpoints.latest(self._directory)
+        if place is None:
+            return
+        lanes = self.world.lanes(max(stage.lanes for stage in self.config.stages))
+        found = checkpoints.load(place, self.model, self._optimizer, lanes)
+        ours = self.config.to_json()
+        for table in ("model", "data", "stages", "optimizer", "schedule", "loss"):
+            if found.config[table] != ours[table]:
+                raise InputError(
+                    f"{place} was made with another [{table}]; go on with the same, or choose another run.out"
+                )
+        self.step, self._carried = found.step, found.lanes
+
+    def run(self, hooks: Hooks | None = None) -> None:
+        """All steps that are left."""
+        hooks = hooks or Hooks()
+        first = self.world.rank == 0
+        Path(self.config.run.out).mkdir(parents=True, exist_ok=True)
+        record = Record(Path(self.config.run.out), self.step, tensorboard=self.config.run.tensorboard) if first else None
+        for packs, local, tokens in self._positions():
+            made = self._advance(packs, local, tokens)
+            if record is not None:
+                record.add(**_facts(made))
+                hooks.stepped(made)
+            self._pause(record, hooks)
+
+    def _pause(self, record: Record | None, hooks: Hooks) -> None:
+        """What is due after the step that was just made."""
+        run, last = self.config.run, self.step == self.config.steps
+        if self._held_out and _due(self.step, run.evaluate, last):
+            found = self.evaluate()
+            if record is not None:
+                record.add(self.step, held_out=found)
+        if hooks.sample is not None and self.world.size == 1 and _due(self.step, run.sample, last):
+            text = hooks.sample(self.model)
+            if record is not None:
+                record.add(self.step, sample=text)
+        if _due(self.step, run.checkpoint, last):
+            progress = checkpoints.Progress(self.step, self._carried, self.config.to_json())
+            checkpoints.save(self._directory, self.model, self._optimizer, progress, self.world, run.keep)
+
+    def _positions(self) -> Iterator[tuple[Packs, int, int]]:
+        """The stage's packs, the step in it and its tokens a pack, for each step that is left."""
+        begin = done = 0
+        for stage in self.config.stages:
+            packs = self._order.stage(begin, stage.lanes, stage.tokens, stage.steps)
+            if self.step == done and done:  # lanes of another stage go through other documents
+                self._carried = {}
+            for local in range(max(0, self.step - done), stage.steps):
+                self._mine = self.world.lanes(stage.lanes)
+                yield packs, local, stage.tokens
+            begin += stage.lanes * stage.tokens * stage.steps
+            done += stage.steps
+
+    def _advance(self, packs: Packs, local: int, tokens: int) -> Step:
+        begun = time.perf_counter()
+        torch.manual_seed(hash((self.config.run.seed, self.step, self.world.rank)))
+        rate = optim.rate(self.step, self.config.steps, self.config.schedule)
+        mine = {lane: packs.pack(local, lane) for lane in self._mine}
+        counts = torch.tensor([sum(int((p.targets_T >= 0).sum()) for p in mine.values()), sum(map(_size, mine.values()))])
+        targets, read = self.world.sum(counts).tolist()
+        sums = self._gradients(mine, max(1, targets))
+        plain, balance = self.world.sum(sums).tolist()
+        why, norm = self._finite(plain, list(mine.values())), math.nan
+        if why is None:
+            exchange(self.model.parameters(), self.world, self.config.run.spread)
+            norm = float(optim.clipped(self.model.parameters(), self.config.optimizer.clip))
+            why = None if math.isfinite(norm) else f"gradients are not finite: {diagnose.of_gradients(self.model)}"
+        if why is None:
+            for group in self._optimizer.param_groups:
+                group["lr"] = self.config.optimizer.lr * rate
+            self._optimizer.step()
+            self._skipped = 0
+        else:
+            self._skip(why, list(mine.values()))
+        self._optimizer.zero_grad()
+        self.step += 1
+        seconds = time.perf_counter() - begun
+        mean = balance / self.world.size / len(mine) if self.objective.has_experts else None
+        return Step(
+            self.step, plain / max(1, targets), norm, self.config.optimizer.lr * rate, read, seconds, mean, why
+        )
+
+    def _gradients(self, packs: dict[int, Pack], targets: int) -> Tensor:
+        """Adds up the gradients of the mean loss over all targets; sums of cross-entropy and of balance."""
+        carry = self.config.run.carry_state
+        scale = loss_scale(self.world, self.config.run.spread) / targets
+        found = torch.zeros(2, dtype=torch.float64)
+        for lane, pack in packs.items():
+            before = self._carried.get(lane) if carry and pack.continues else None
+            self._require_room(pack, before)
+            sums = self.objective(pack, before, carry=carry)
+            (sums.loss * scale).backward()
+            found[0] += sums.plain.double()
+            if sums.balance is not None:
+                found[1] += sums.balance.detach().double()
+            if sums.after is not None:
+                self._carried[lane] = sums.after
+        return found
+
+    def _require_room(self, pack: Pack, before: Row | None) -> None:
+        limit = self.model.spec.max_positions
+        longest = max(pack.lengths[0] + (before.length if before else 0), *pack.lengths)
+        if limit is not None and longest > limit:
+            raise InputError(
+                f"document {pack.documents[0]} has reached {longest} tokens, more than the {limit} positions of the "
+                "model; shorten documents or packs, or set run.carry_state=false"
+            )
+
+    def _finite(self, plain: float, packs: list[Pack]) -> str | None:
+        """Why the loss cannot be used, or None."""
+        return None if math.isfinite(plain) else f"the loss is not finite: {diagnose.of_loss(self.objective, packs)}"
+
+    def _skip(self, why: str, packs: list[Pack]) -> None:
+        """Leaves a step out, if so many in a row may be."""
+        self._skipped += 1
+        self._carried = {}
+        if self._skipped > self.config.run.skips:
+            documents = ", ".join(str(number) for pack in packs for number in pack.documents)
+            raise TrainingError(f"at step {self.step + 1} {why}; the step's documents are {documents}")
+
+    @torch.no_grad()
+    def evaluate(self) -> float:
+        """Cross-entropy a token on held-out text, in nats."""
+        share = self._held_out[self.world.rank :: self.world.size]
+        sums = torch.zeros(2, dtype=torch.float64)
+        for number in range(-(-len(self._held_out) // self.world.size)):
+            # All processes make as many passes: a pass gathers weights from all.
+            pack = share[min(number, len(share) - 1)]
+            plain = self.objective(pack).plain
+            if number < len(share):
+                sums += torch.stack([plain.double(), (pack.targets_T >= 0).sum().double()])
+        plain, targets = self.world.sum(sums).tolist()
+        return plain / max(1, targets)
+
+
+def _widen(model: Model, dtype: str) -> None:
+    """Weights in float32, activations as asked; every weight is trained."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.float()
+        parameter.requires_grad_()
+    model.computing = getattr(torch, dtype)
+    model.train()
+
+
+def _due(step: int, every: int, last: bool) -> bool:
+    return last or (every > 0 and step % every == 0)
+
+
+def _size(pack: Pack) -> int:
+    return len(pack.ids_T)
+
+
+def _facts(step: Step) -> dict[str, Any]:
+    facts = {
+        "step": step.number, "loss": step.loss, "norm": step.norm, "lr": step.rate,
+        "tokens": step.tokens, "seconds": step.seconds, "balance": step.balance, "skipped": step.skipped,
+    }  # fmt: skip
+    return {name: value for name, value in facts.items() if value is not None}

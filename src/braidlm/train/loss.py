@@ -1,0 +1,64 @@
+"""Cross-entropy of next tokens without the logits of a long sequence ever existing whole.
+
+Legend: T = tokens, D = width, V = vocabulary, C = tokens of a chunk.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def cross_entropy(
+    hidden_TD: Tensor, head_VD: Tensor, targets_T: Tensor, *, scale: float = 1.0, z: float = 0.0, chunk: int = 1024
+) -> tuple[Tensor, Tensor]:
+    """Sums over the tokens whose target is not negative, in float32 (float64 for float64 hidden states).
+
+    The first is -log p(target) + z log(sum exp logits)^2 with logits = scale * hidden head^T, and has gradients; the
+    second is -log p(target) alone, to be told. The gradient is made in the same pass, chunk by chunk, so that no
+    logits are kept; `head_VD` may be wider than `hidden_TD`, and gets its gradient in its own dtype.
+    """
+    places = (targets_T >= 0).nonzero()[:, 0]
+    if len(places) < len(targets_T):
+        hidden_TD, targets_T = hidden_TD[places], targets_T[places]
+    return _CrossEntropy.apply(hidden_TD, head_VD, targets_T, scale, z, chunk)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_TD: Tensor, head_VD: Tensor, targets_T: Tensor, scale: float, z: float, chunk: int
+    ) -> tuple[Tensor, Tensor]:
+        wide = torch.promote_types(hidden_TD.dtype, torch.float32)
+        head = head_VD.to(hidden_TD.dtype)
+        needed = ctx.needs_input_grad
+        dhidden = torch.empty_like(hidden_TD) if needed[0] else None
+        dhead = torch.zeros_like(head_VD) if needed[1] else None
+        total, plain = hidden_TD.new_zeros((), dtype=wide), hidden_TD.new_zeros((), dtype=wide)
+        for begin in range(0, len(hidden_TD), chunk):
+            part = slice(begin, begin + chunk)
+            hidden_CD, target_C1 = hidden_TD[part], targets_T[part, None]
+            logits_CV = (hidden_CD @ head.t()).to(wide).mul_(scale)
+            sums_C1 = logits_CV.logsumexp(-1, keepdim=True)
+            plain += (sums_C1 - logits_CV.gather(1, target_C1)).sum()
+            total += sums_C1.square().sum() * z
+            if dhidden is None and dhead is None:
+                continue
+            # d/dlogits: p (1 + 2 z log sum) - 1 at the target.
+            dlogits_CV = logits_CV.sub_(sums_C1).exp_().mul_(scale * (1 + 2 * z * sums_C1))
+            dlogits_CV.scatter_add_(1, target_C1, torch.full_like(sums_C1, -scale))
+            narrow_CV = dlogits_CV.to(hidden_TD.dtype)
+            if dhidden is not None:
+                torch.mm(narrow_CV, head, out=dhidden[part])
+            if dhead is not None:
+                dhead += narrow_CV.t() @ hidden_CD
+        ctx.save_for_backward(dhidden, dhead)
+        ctx.mark_non_differentiable(plain)
+        return total + plain, plain
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dtotal: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        dhidden, dhead = (None if t is None else t * dtotal.to(t.dtype) for t in ctx.saved_tensors)
+        return dhidden, dhead, None, None, None, None

@@ -1,0 +1,79 @@
+"""A model with its loss over packs: what one process computes between two exchanges of gradients.
+
+Legend: T = tokens, D = width.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..model import Model, run_block
+from ..mixers import Batch
+from ..ops import Segments
+from ..rows import Row
+from ..state import LayerState
+from .balance import Balance
+from .config import Loss
+from .data.pack import Pack
+from .loss import cross_entropy
+
+
+class Sums(NamedTuple):
+    """Over one pack. loss: to minimise, with its gradient. plain: cross-entropy in nats; balance: of the experts.
+
+    after: the state after the last row, for the document's next piece.
+    """
+
+    loss: Tensor
+    plain: Tensor
+    balance: Tensor | None
+    after: Row | None
+
+
+class Objective(nn.Module):
+    """The loss of a model over packs of documents, none of which sees another."""
+
+    def __init__(self, model: Model, loss: Loss, *, recompute: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self._loss = loss
+        self._run = _recomputed if recompute else run_block
+        self._balance = Balance(model)
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether there is a balance."""
+        return self._balance.present
+
+    def forward(self, pack: Pack, before: Row | None = None, *, carry: bool = False) -> Sums:
+        """Sums over the pack's targets; the balance counts once for each of them.
+
+        `before` is the state that the first row goes on from; `carry` asks for the one after the last row.
+        """
+        model, segments = self.model, Segments(pack.lengths)
+        state = model.passing_state(len(pack.lengths))
+        if before is not None:
+            state.put(0, before)
+        self._balance.begin()
+        hidden_TD, layers = model.hidden(pack.ids_T, segments, state, self._run)
+        head = model.head.weight if model.head is not None else model.embed.weight
+        loss, plain = cross_entropy(
+            hidden_TD, head, pack.targets_T, scale=model.spec.logit_scale, z=self._loss.z, chunk=self._loss.chunk
+        )
+        balance = None
+        if self._balance.present:
+            balance = self._balance.value()
+            loss = loss + self._loss.balance * balance * (pack.targets_T >= 0).sum()
+        after = None
+        if carry:
+            with torch.no_grad():
+                after = state.stages(len(pack.lengths) - 1, layers, segments)[-1]
+        return Sums(loss, plain, balance, after)
+
+
+def _recomputed(
+    block: nn.Module, x_TD: Tensor, state: LayerState, batch: Batch, dtype: torch.dtype
+) -> tuple[Tensor, LayerState]:
+    return checkpoint(block, x_TD, state, batch, dtype, use_reentrant=False)  # type: ignore[no-any-return]

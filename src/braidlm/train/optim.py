@@ -1,0 +1,47 @@
+"""AdamW with the field's groups of parameters, and the learning rate as it goes."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+
+from ..model import Model
+from .config import Optimizer, Schedule
+
+
+def groups(model: Model, weight_decay: float) -> list[dict[str, object]]:
+    """Matrices, which decay, and the rest, which does not: gains, biases, A, D, time steps, poles, residues, prefixes."""
+    precise = set(model.precise_names())
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            plain = parameter.dim() < 2 or name in precise or name == "prefix"
+            (kept if plain else decayed).append(parameter)
+    found = [(decayed, weight_decay), (kept, 0.0)]
+    return [{"params": parameters, "weight_decay": decay} for parameters, decay in found if parameters]
+
+
+def optimizer(model: Model, asked: Optimizer) -> AdamW:
+    """Over the parameters that require gradients; the learning rate is set at each step."""
+    beta1, beta2 = asked.betas
+    return AdamW(groups(model, asked.weight_decay), lr=asked.lr, betas=(beta1, beta2), eps=asked.eps, fused=True)
+
+
+def rate(step: int, steps: int, schedule: Schedule) -> float:
+    """The part of the full learning rate at `step` (from 0) of `steps`."""
+    if step < schedule.warmup:
+        return (step + 1) / schedule.warmup
+    if schedule.form == "cosine":
+        done = (step - schedule.warmup) / max(1, steps - schedule.warmup)
+        return schedule.final + (1 - schedule.final) * (1 + math.cos(math.pi * done)) / 2
+    falling = max(1, round(steps * schedule.decay))
+    left = min(1.0, (steps - step) / falling)
+    return schedule.final + (1 - schedule.final) * left
+
+
+def clipped(parameters: Iterable[nn.Parameter], most: float) -> torch.Tensor:
+    """Scales gradients down to a norm of `most` (0: not at all); their norm before."""
+    return nn.utils.clip_grad_norm_(parameters, most or math.inf)
