@@ -32,6 +32,10 @@ class Stored(NamedTuple):
         """Some positions of it, as a view."""
         return Stored(self.data[part], None if self.scale is None else self.scale[part])
 
+    def detached(self) -> "Stored":
+        """The same numbers without their history."""
+        return Stored(self.data.detach(), None if self.scale is None else self.scale.detach())
+
     def nbytes(self) -> int:
         """Bytes of data and scale."""
         return self.data.nbytes + (0 if self.scale is None else self.scale.nbytes)

@@ -10,7 +10,7 @@ prefix is counted from below zero, so that a row starts at `-prefix_tokens`.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -37,6 +37,13 @@ class LayerState:
     fixed: dict[str, Tensor]
     kv: KvBatch | None = None
     marked: dict[str, tuple[tuple[Tensor, ...], ...]] = field(default_factory=dict)
+
+    def detached(self) -> "LayerState":
+        """The same numbers without their history."""
+        kv = self.kv
+        if kv is not None and kv.new_k is not None and kv.new_v is not None:
+            kv = replace(kv, new_k=kv.new_k.detached(), new_v=kv.new_v.detached())
+        return replace(self, fixed={name: t.detach() for name, t in self.fixed.items()}, kv=kv)
 
     def rows(self, index: int, segments: Segments, *, owns_kv: bool) -> list[LayerRow]:
         """One sequence at each of its marks and, last, after all of its new tokens."""

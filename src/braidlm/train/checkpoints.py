@@ -4,9 +4,11 @@ Weights and moments lie there as torch.distributed.checkpoint writes them, the s
 rows, and the rest in `progress.json`. Random numbers need none: each step's follow from the seed and its number.
 """
 
+import contextlib
 import json
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,7 +47,8 @@ def save(directory: Path, model: Model, optimizer: Optimizer, progress: Progress
             temporary.mkdir(parents=True)
         world.wait()
         weights, moments = get_state_dict(model, optimizer)
-        dcp.save({"model": weights, "optimizer": moments}, checkpoint_id=temporary)
+        with _quiet():
+            dcp.save({"model": weights, "optimizer": moments}, checkpoint_id=temporary, no_dist=world.size == 1)
         for lane, row in progress.lanes.items():
             row_file.write(temporary / f"lane-{lane}.safetensors", _LANES, _owner(model, row), [row])
         world.wait()
@@ -70,16 +73,14 @@ def latest(directory: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def load(place: Path, model: Model, optimizer: Optimizer | None, lanes: range) -> Progress:
+def load(place: Path, model: Model, optimizer: Optimizer, lanes: range, world: World) -> Progress:
     """Fills the model and the optimizer as they were; the carried states of `lanes`."""
     try:
         about = json.loads((place / _PROGRESS).read_text())
-        weights, moments = get_state_dict(model, optimizer or ())
-        state = {"model": weights} | ({"optimizer": moments} if optimizer else {})
-        dcp.load(state, checkpoint_id=place)
-        set_state_dict(
-            model, optimizer or (), model_state_dict=weights, optim_state_dict=moments if optimizer else {}
-        )
+        weights, moments = get_state_dict(model, optimizer)
+        with _quiet():
+            dcp.load({"model": weights, "optimizer": moments}, checkpoint_id=place, no_dist=world.size == 1)
+        set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
     except (OSError, ValueError, KeyError, dcp.api.CheckpointException) as error:
         raise CheckpointError(f"{place} is damaged or belongs to another model: {_short(error)}") from None
     rows = {}
@@ -90,6 +91,14 @@ def load(place: Path, model: Model, optimizer: Optimizer | None, lanes: range) -
                 owner = _owner(model, model.passing_state(1).rows[0])
             rows[lane] = row_file.read(file, _LANES, owner).rows[0]
     return Progress(about["step"], rows, about["config"])
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's warning that there is one process, which is no news."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        yield
 
 
 def _owner(model: Model, initial: Row) -> Owner:

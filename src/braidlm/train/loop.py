@@ -75,12 +75,12 @@ class Trainer:
         self._carried: dict[int, Row] = {}
         self._skipped = 0
         self._directory = Path(config.run.out) / "checkpoints"
+        for stage in config.stages:
+            self.world.lanes(stage.lanes)  # refuses what cannot be shared evenly
         _widen(model, config.run.dtype)
         self.objective = Objective(model, config.loss, recompute=config.run.recompute)
         spread(self.objective, self.world, config.run.spread)
         self._optimizer = optim.optimizer(model, config.optimizer)
-        for stage in config.stages:
-            self.world.lanes(stage.lanes)  # refuses what cannot be shared evenly
         self._resume()
 
     @property
@@ -93,7 +93,7 @@ class Trainer:
         if place is None:
             return
         lanes = self.world.lanes(max(stage.lanes for stage in self.config.stages))
-        found = checkpoints.load(place, self.model, self._optimizer, lanes)
+        found = checkpoints.load(place, self.model, self._optimizer, lanes, self.world)
         ours = self.config.to_json()
         for table in ("model", "data", "stages", "optimizer", "schedule", "loss"):
             if found.config[table] != ours[table]:
@@ -155,9 +155,10 @@ class Trainer:
         why, norm = self._finite(plain, list(mine.values())), math.nan
         if why is None:
             exchange(self.model.parameters(), self.world, self.config.run.spread)
-            norm = float(optim.clipped(self.model.parameters(), self.config.optimizer.clip))
+            norm = optim.norm(self.model.parameters())
             why = None if math.isfinite(norm) else f"gradients are not finite: {diagnose.of_gradients(self.model)}"
         if why is None:
+            optim.clip(self.model.parameters(), self.config.optimizer.clip, norm)
             for group in self._optimizer.param_groups:
                 group["lr"] = self.config.optimizer.lr * rate
             self._optimizer.step()

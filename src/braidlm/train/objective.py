@@ -68,8 +68,7 @@ class Objective(nn.Module):
             loss = loss + self._loss.balance * balance * (pack.targets_T >= 0).sum()
         after = None
         if carry:
-            with torch.no_grad():
-                after = state.stages(len(pack.lengths) - 1, layers, segments)[-1]
+            after = state.stages(len(pack.lengths) - 1, [layer.detached() for layer in layers], segments)[-1]
         return Sums(loss, plain, balance, after)
 
 

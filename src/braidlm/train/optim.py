@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
 from ..model import Model
@@ -42,6 +43,13 @@ def rate(step: int, steps: int, schedule: Schedule) -> float:
     return schedule.final + (1 - schedule.final) * left
 
 
-def clipped(parameters: Iterable[nn.Parameter], most: float) -> torch.Tensor:
-    """Scales gradients down to a norm of `most` (0: not at all); their norm before."""
-    return nn.utils.clip_grad_norm_(parameters, most or math.inf)
+def norm(parameters: Iterable[nn.Parameter]) -> float:
+    """The norm of all gradients together."""
+    total = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    return float(total.full_tensor() if isinstance(total, DTensor) else total)
+
+
+def clip(parameters: Iterable[nn.Parameter], most: float, found: float) -> None:
+    """Scales gradients of norm `found` down to `most`; 0: not at all."""
+    if most:
+        nn.utils.clip_grads_with_norm_(parameters, most, torch.tensor(found))

@@ -1,0 +1,183 @@
+"""Whole runs: what they learn, how they go on, and how they stop."""
+
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import braidlm
+from braidlm.errors import CheckpointError, InputError, TrainingError
+from braidlm.model import Model
+from braidlm.train import record
+from braidlm.train.config import Config, Data, Loss, Optimizer, Run, Schedule, Source, Stage
+from braidlm.train.loop import Hooks, Trainer
+from braidlm.train.world import World
+from tests.families.tiny import TINY, tiny
+from tests.train.orders import OneText, pack_of
+
+TEXT = Path(__file__).read_bytes()[:1000]
+
+
+def model(family: str = "hymba") -> Model:
+    return braidlm.build(tiny(family, 3)).network
+
+
+def config(out: Path, *stages: Stage, **run: object) -> Config:
+    return Config(
+        model=Source(preset="none"),
+        data=Data(shards="none"),
+        stages=stages or (Stage(steps=6, lanes=2, tokens=40),),
+        optimizer=Optimizer(lr=1e-2),
+        schedule=Schedule(warmup=2),
+        loss=Loss(),
+        run=Run(out=str(out), **({"checkpoint": 2, "evaluate": 0, "tensorboard": False} | run)),
+    )
+
+
+def losses(asked: Config, network: Model, ids: list[int]) -> list[float]:
+    found: list[float] = []
+    Trainer(asked, network, OneText(ids), []).run(Hooks(stepped=lambda step: found.append(step.loss)))
+    return found
+
+
+def ids_for(network: Model) -> list[int]:
+    return [byte % network.spec.vocab for byte in TEXT]
+
+
+@pytest.mark.parametrize("carry", [False, True])
+@pytest.mark.parametrize("family", TINY)
+def test_a_stopped_run_goes_on_bit_for_bit(family: str, carry: bool, tmp_path: Path) -> None:
+    """Oracle: the same run without a stop: every loss and every weight, bit for bit."""
+    asked = config(tmp_path / "whole", carry_state=carry)
+    network = model(family)
+    ids = ids_for(network)
+    whole = losses(asked, network, ids)
+
+    class StopError(Exception):
+        pass
+
+    def stop(step: object) -> None:
+        begun.append(step.loss)
+        if step.number == 5:
+            raise StopError
+
+    begun: list[float] = []
+    halved = config(tmp_path / "halved", carry_state=carry)
+    with pytest.raises(StopError):
+        Trainer(halved, model(family), OneText(ids), []).run(Hooks(stepped=stop))
+    again = model(family)
+    rest = losses(halved, again, ids)
+    assert begun[:4] + rest == whole  # the checkpoint of step 4 was the last one
+    for (name, found), wanted in zip(again.named_parameters(), network.parameters(), strict=True):
+        assert torch.equal(found, wanted), name
+    told = [line["loss"] for line in record.read(tmp_path / "halved" / "log.jsonl")]
+    assert told == whole
+
+
+def test_stages_and_evaluations(tmp_path: Path) -> None:
+    """Oracle: by hand: steps of both stages with their tokens, an evaluation every second step, two checkpoints."""
+    network = model("mamba2")
+    ids = ids_for(network)
+    asked = config(tmp_path, Stage(steps=3, lanes=2, tokens=16), Stage(steps=2, lanes=1, tokens=64), evaluate=2)
+    held_out = [pack_of([ids[:50], ids[50:60]])]
+    trainer = Trainer(asked, network, OneText(ids), held_out)
+    before = trainer.evaluate()
+    trainer.run()
+    log = record.read(tmp_path / "log.jsonl")
+    assert [line["tokens"] for line in log if "loss" in line] == [32, 32, 32, 64, 64]
+    assert [line["step"] for line in log if "held_out" in line] == [2, 4, 5]
+    assert log[-1]["held_out"] == trainer.evaluate() < before
+    assert sorted(place.name for place in (tmp_path / "checkpoints").iterdir()) == ["step-00000004", "step-00000005"]
+
+
+def test_wrong_runs(tmp_path: Path) -> None:
+    """Oracle: sentences: lanes that cannot be shared, another configuration, a damaged checkpoint."""
+    network = model("mamba2")
+    order = OneText(ids_for(network))
+    asked = config(tmp_path)
+    with pytest.raises(InputError, match="2 lanes cannot be shared evenly by 3 processes"):
+        Trainer(asked, network, order, [], World(0, 3))
+    Trainer(asked, network, order, []).run()
+    other = config(tmp_path, Stage(steps=7, lanes=2, tokens=40))
+    with pytest.raises(InputError, match=r"was made with another \[stages\]"):
+        Trainer(other, network, order, [])
+    last = tmp_path / "checkpoints" / "step-00000006"
+    with pytest.raises(CheckpointError, match="is damaged or belongs to another model"):
+        Trainer(asked, model("mamba"), order, [])
+    for file in last.glob("*.distcp"):
+        file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="is damaged or belongs to another model"):
+        Trainer(asked, network, order, [])
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_numbers_that_are_not_finite(where: str, tmp_path: Path) -> None:
+    """Oracle: the block that was spoiled, and the document, are named; with a bound steps are left out, then it ends."""
+    network = model("mamba2")
+    order = OneText(ids_for(network))
+    trainer = Trainer(config(tmp_path, skips=2), network, order, [])
+    if where == "forward":
+        with torch.no_grad():
+            network.blocks[1].mixer.norm.weight[0] = math.nan
+        said = r"at step 3 the loss is not finite: the output of blocks.1 is the first .* documents are 0"
+    else:
+        network.blocks[1].mixer.norm.weight.register_hook(lambda grad: grad * math.nan)
+        said = r"at step 3 gradients are not finite: .* blocks.1.mixer.norm.weight nearest .* documents are 0"
+    with pytest.raises(TrainingError, match=said):
+        trainer.run()
+    skipped = [line for line in record.read(tmp_path / "log.jsonl") if "skipped" in line]
+    assert [line["step"] for line in skipped] == [1, 2]
+
+
+def test_a_document_that_outgrows_the_model(tmp_path: Path) -> None:
+    """Oracle: a sentence, at the step where the carried state has come to the last position."""
+    network = model("llama")
+    limit = network.spec.max_positions
+    asked = config(tmp_path, Stage(steps=8, lanes=1, tokens=limit // 4 + 1), carry_state=True, checkpoint=0)
+    with pytest.raises(InputError, match=f"document 0 has reached .* more than the {limit} positions"):
+        losses(asked, network, ids_for(network))
+
+
+_KILLED = """
+import sys
+from pathlib import Path
+from tests.train.test_loop import config, ids_for, losses, model
+from braidlm.train.config import Stage
+network = model("mamba2")
+losses(config(Path(sys.argv[1]), Stage(steps=400, lanes=1, tokens=16), checkpoint=1), network, ids_for(network))
+"""
+
+
+def test_kills_lose_nothing_before_the_last_checkpoint(tmp_path: Path) -> None:
+    """Oracle: an undisturbed run: after kills at random moments, the losses of all steps are the same."""
+    out = tmp_path / "run"
+    seen = 0
+    for patience in (0.0, 0.05, 0.13):
+        process = subprocess.Popen([sys.executable, "-c", _KILLED, str(out)], cwd=Path(__file__).parents[2])
+        while len(record.read(out / "log.jsonl")) < seen + 3 and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(patience)
+        process.kill()
+        process.wait()
+        seen = len(record.read(out / "log.jsonl"))
+    network = model("mamba2")
+    asked = config(out, Stage(steps=400, lanes=1, tokens=16), checkpoint=1)
+    trainer = Trainer(asked, network, OneText(ids_for(network)), [])
+    assert trainer.step >= seen - 1  # one step may have been told and not yet kept
+    found = [line["loss"] for line in record.read(out / "log.jsonl")][: trainer.step]
+    plain = model("mamba2")
+    whole: list[float] = []
+
+    def stop(step: object) -> None:
+        whole.append(step.loss)
+        if step.number == len(found):
+            raise KeyboardInterrupt
+
+    calm = config(tmp_path / "calm", Stage(steps=400, lanes=1, tokens=16), checkpoint=0)
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(calm, plain, OneText(ids_for(plain)), []).run(Hooks(stepped=stop))
+    assert found == whole and len(found) >= 6

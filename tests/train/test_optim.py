@@ -1,0 +1,35 @@
+"""Groups of parameters, and how the learning rate goes."""
+
+import pytest
+
+import braidlm
+from braidlm.train import optim
+from braidlm.train.config import Schedule
+from tests.families.tiny import TINY, tiny
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_what_decays(family: str) -> None:
+    """Oracle: by hand: matrices decay; gains, biases, A, D, time steps, poles, residues and prefixes do not."""
+    model = braidlm.build(tiny(family, 3)).network.requires_grad_()
+    groups = optim.groups(model, 0.1)
+    of = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert len(of) == len(list(model.parameters()))
+    kept = ("bias", "a_log", "d", "dt_bias", "poles", "residues", "prefix")
+    for name, parameter in model.named_parameters():
+        leaf = name.rpartition(".")[2]
+        decays = leaf not in kept and parameter.dim() >= 2
+        assert of[id(parameter)] == (0.1 if decays else 0.0), name
+
+
+def test_rates() -> None:
+    """Oracle: by hand: warm-up in equal steps, the top after it, half-way down in the middle, the final part last."""
+    cosine = Schedule(form="cosine", warmup=10, final=0.1)
+    assert optim.rate(0, 110, cosine) == pytest.approx(0.1)
+    assert optim.rate(9, 110, cosine) == optim.rate(10, 110, cosine) == pytest.approx(1.0)
+    assert optim.rate(60, 110, cosine) == pytest.approx(0.55)
+    assert optim.rate(110, 110, cosine) == pytest.approx(0.1)
+    wsd = Schedule(form="wsd", warmup=10, final=0.0, decay=0.2)
+    assert optim.rate(50, 100, wsd) == optim.rate(79, 100, wsd) == 1.0
+    assert optim.rate(90, 100, wsd) == pytest.approx(0.5)
+    assert optim.rate(99, 100, wsd) == pytest.approx(0.05)
