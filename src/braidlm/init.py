@@ -16,24 +16,28 @@ from .checkpoint import assign
 from .describe import parameter_dtypes
 from .model import Model
 
+Values = Callable[[str, torch.Size, torch.Generator], Tensor]
+
 _TIME_STEPS = (0.001, 0.1)
 _POLE_RADII = (0.3, 0.99)
 
 
-def randomise(model: Model, seed: int, dtype: torch.dtype, device: str) -> None:
+def randomise(model: Model, seed: int, dtype: torch.dtype, device: str, values: Values | None = None) -> None:
     """Fills every parameter of `model` (on any device, meta too); the same seed gives the same values.
 
-    Each parameter has a generator of its own, so that its values depend on its name alone.
+    Each parameter has a generator of its own, so that its values depend on its name alone. `values` makes others than
+    this module's.
     """
+    values = values or behaving
     dtypes = parameter_dtypes(model, dtype)
     for name, parameter in list(model.named_parameters()):
         digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
-        values = _values(name, parameter.shape, generator)
-        assign(model, name, values.to(device, dtypes[name]))
+        assign(model, name, values(name, parameter.shape, generator).to(device, dtypes[name]))
 
 
-def _values(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+def behaving(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Values of one parameter: see the module."""
     leaf = name.rpartition(".")[2]
     special: dict[str, Callable[[], Tensor]] = {
         "a_log": lambda: _decays(shape),
