@@ -62,3 +62,6 @@ RELATIVE_INT8_STEP = 0.5 / 127 + 2**-11
 # Mean Kullback-Leibler divergence of next-token distributions of small random models, weights quantized
 # to nearest: the square of the steps (1/127, 1/8 of a group's largest number, 1/16 of a number) through a few layers.
 DIVERGENCE_QUANTIZED = {"int8": 2e-3, "int4": 0.2, "fp8": 3e-2}
+
+# Losses of a float32 run whose gradients are added up over processes in another order, over a few steps.
+RELATIVE_LOSS_SPREAD = 1e-5

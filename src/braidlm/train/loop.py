@@ -102,8 +102,8 @@ class Trainer:
                 )
         self.step, self._carried = found.step, found.lanes
 
-    def run(self, hooks: Hooks | None = None) -> None:
-        """All steps that are left."""
+    def run(self, hooks: Hooks | None = None, *, until: int | None = None) -> None:
+        """All steps that are left, or those up to step `until`."""
         hooks = hooks or Hooks()
         first = self.world.rank == 0
         Path(self.config.run.out).mkdir(parents=True, exist_ok=True)
@@ -114,6 +114,8 @@ class Trainer:
                 record.add(**_facts(made))
                 hooks.stepped(made)
             self._pause(record, hooks)
+            if self.step == until:
+                return
 
     def _pause(self, record: Record | None, hooks: Hooks) -> None:
         """What is due after the step that was just made."""

@@ -1,6 +1,7 @@
 """The processes of a run: who this one is, and how the model and its gradients are spread over all of them."""
 
 import os
+import warnings
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
@@ -57,6 +58,8 @@ def spread(objective: Objective, world: World, how: Spread) -> None:
     """Shards the weights block by block over all processes (FSDP: Zhao et al. 2023), or leaves a copy on each."""
     if world.size == 1 or how == "replicated":
         return
+    # Blocks return views among their states; nothing is ever added to them in place.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view", UserWarning)
     mesh = init_device_mesh(world.device, (world.size,))
     for block in objective.model.blocks:
         fully_shard(block, mesh=mesh)
