@@ -38,7 +38,7 @@ LEVELS = (
         "quantizing",
     ),
     ("api",),
-    ("loading", "sessions", "embedding", "verify", "fidelity", "own_text"),
+    ("loading", "sessions", "embedding", "verify", "fidelity", "own_text", "train"),
     ("bench", "server"),
     ("cli",),
 )

@@ -1,1 +1,1 @@
-"""Training: from nothing, further, or of a part; on one process or several."""
+"""Training: from texts to packed batches (`data/`), and the loop that learns from them."""
