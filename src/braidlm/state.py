@@ -51,7 +51,9 @@ class LayerState:
         # A row of a batch is copied out, so that it does not keep the whole batch's memory.
         final = {name: t[0] if alone else t[index].clone() for name, t in self.fixed.items()}
         fixed = [
-            final if offset == segments.lengths[index] else {name: at[index][k].clone() for name, at in self.marked.items()}
+            final
+            if offset == segments.lengths[index]
+            else {name: at[index][k].clone() for name, at in self.marked.items()}
             for k, offset in enumerate(segments.marks_of(index))
         ]
         fixed.append(final)

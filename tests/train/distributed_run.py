@@ -1,4 +1,4 @@
-"""One process of a run over several: `torchrun distributed_run.py FAMILY OUT SPREAD STEPS`; tells its losses as JSON."""
+"""One process of a run over several: `torchrun distributed_run.py FAMILY OUT SPREAD STEPS`; writes its losses."""
 
 import json
 import sys

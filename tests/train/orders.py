@@ -23,11 +23,12 @@ class OneText:
         self._ids = torch.tensor(ids)
 
     def stage(self, begin: int, lanes: int, tokens: int, steps: int) -> "OneText._Stage":
-        return self._Stage(self._ids, begin, tokens, steps)
+        return self._Stage(self._ids, begin, lanes, tokens, steps)
 
     class _Stage:
-        def __init__(self, ids: torch.Tensor, begin: int, tokens: int, steps: int) -> None:
+        def __init__(self, ids: torch.Tensor, begin: int, lanes: int, tokens: int, steps: int) -> None:
             self._ids, self._begin, self._tokens, self._steps = ids, begin, tokens, steps
+            self.end = begin + lanes * tokens * steps
 
         def pack(self, step: int, lane: int) -> Pack:
             first = self._begin + (lane * self._steps + step) * self._tokens

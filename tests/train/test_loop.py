@@ -116,7 +116,7 @@ def test_wrong_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", ["forward", "backward"])
 def test_numbers_that_are_not_finite(where: str, tmp_path: Path) -> None:
-    """Oracle: the block that was spoiled, and the document, are named; with a bound steps are left out, then it ends."""
+    """Oracle: the block that was spoiled, and the document, are named, after the steps that may be left out."""
     network = model("mamba2")
     order = OneText(ids_for(network))
     trainer = Trainer(config(tmp_path, skips=2), network, order, [])

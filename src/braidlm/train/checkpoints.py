@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.optim import Optimizer
 
@@ -48,7 +49,9 @@ def save(directory: Path, model: Model, optimizer: Optimizer, progress: Progress
         world.wait()
         weights, moments = get_state_dict(model, optimizer)
         with _quiet():
-            dcp.save({"model": weights, "optimizer": moments}, checkpoint_id=temporary, no_dist=world.size == 1)
+            dcp.save(  # type: ignore[attr-defined]
+                {"model": weights, "optimizer": moments}, checkpoint_id=temporary, no_dist=world.size == 1
+            )
         for lane, row in progress.lanes.items():
             row_file.write(temporary / f"lane-{lane}.safetensors", _LANES, _owner(model, row), [row])
         world.wait()
@@ -60,7 +63,7 @@ def save(directory: Path, model: Model, optimizer: Optimizer, progress: Progress
                 shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise InputError(f"cannot write the checkpoint {place}: {error.strerror or error}") from None
-    except dcp.api.CheckpointException as error:
+    except CheckpointException as error:
         reason = next(iter(error.failures.values()))[0]
         raise InputError(f"cannot write the checkpoint {place}: {reason}") from None
     world.wait()
@@ -79,9 +82,11 @@ def load(place: Path, model: Model, optimizer: Optimizer, lanes: range, world: W
         about = json.loads((place / _PROGRESS).read_text())
         weights, moments = get_state_dict(model, optimizer)
         with _quiet():
-            dcp.load({"model": weights, "optimizer": moments}, checkpoint_id=place, no_dist=world.size == 1)
+            dcp.load(  # type: ignore[attr-defined]
+                {"model": weights, "optimizer": moments}, checkpoint_id=place, no_dist=world.size == 1
+            )
         set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
-    except (OSError, ValueError, KeyError, dcp.api.CheckpointException) as error:
+    except (OSError, ValueError, KeyError, CheckpointException) as error:
         raise CheckpointError(f"{place} is damaged or belongs to another model: {_short(error)}") from None
     rows = {}
     for lane in lanes:
@@ -126,7 +131,7 @@ def _settle(temporary: Path, place: Path) -> None:
     flush(place.parent)
 
 
-def _short(error: Exception) -> str:
-    if isinstance(error, dcp.api.CheckpointException):
+def _short(error: BaseException) -> str:
+    if isinstance(error, CheckpointException):
         error = next(iter(error.failures.values()))[0]  # type: ignore[assignment]
     return str(error).partition("\n")[0]

@@ -119,9 +119,10 @@ class Run:
     """How a run is carried out, and what it writes to the directory `out`.
 
     dtype: of the activations; weights, gradients and moments are float32. recompute: activations of a block are
-    computed again for its gradient instead of kept. spread: weights of several processes, see `world`. carry_state: the next piece of a document begins with the state
-    of the one before. checkpoint, evaluate, sample: every so many steps, 0 for never. keep: checkpoints that stay.
-    skips: steps in a row that may be left out because their loss or gradient is not finite.
+    computed again for its gradient instead of kept. spread: weights of several processes, see `world`. carry_state:
+    the next piece of a document begins with the state of the one before. checkpoint, evaluate, sample: every so many
+    steps, 0 for never. keep: checkpoints that stay. skips: steps in a row that may be left out because their loss or
+    gradient is not finite.
     """
 
     out: str

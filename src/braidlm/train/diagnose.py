@@ -38,7 +38,5 @@ def of_loss(objective: Objective, packs: list[Pack]) -> str:
 
 def of_gradients(model: nn.Module) -> str:
     """The parameter nearest to the loss whose gradient is not finite."""
-    names = [
-        name for name, p in model.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())
-    ]
+    names = [name for name, p in model.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())]
     return f"the gradients of {len(names)} parameters are not, {names[-1]} nearest to the loss" if names else ""

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,26 +18,11 @@ from ..model import Model
 from ..rows import Row
 from . import checkpoints, diagnose, optim
 from .config import Config
-from .data.pack import Pack
+from .data.pack import Order, Pack
+from .data.pack import Stage as Packs
 from .objective import Objective
 from .record import Record
 from .world import World, exchange, loss_scale, spread
-
-
-class Packs(Protocol):
-    """The packs of one stage."""
-
-    def pack(self, step: int, lane: int) -> Pack:
-        """Those of a lane follow each other from step to step."""
-        ...
-
-
-class Order(Protocol):
-    """In which order documents come."""
-
-    def stage(self, begin: int, lanes: int, tokens: int, steps: int) -> Packs:
-        """`steps` steps of `lanes` packs of `tokens` tokens, from token `begin` on."""
-        ...
 
 
 class Step(NamedTuple):
@@ -107,7 +92,9 @@ class Trainer:
         hooks = hooks or Hooks()
         first = self.world.rank == 0
         Path(self.config.run.out).mkdir(parents=True, exist_ok=True)
-        record = Record(Path(self.config.run.out), self.step, tensorboard=self.config.run.tensorboard) if first else None
+        record = (
+            Record(Path(self.config.run.out), self.step, tensorboard=self.config.run.tensorboard) if first else None
+        )
         for packs, local, tokens in self._positions():
             made = self._advance(packs, local, tokens)
             if record is not None:
@@ -137,12 +124,12 @@ class Trainer:
         begin = done = 0
         for stage in self.config.stages:
             packs = self._order.stage(begin, stage.lanes, stage.tokens, stage.steps)
-            if self.step == done and done:  # lanes of another stage go through other documents
+            if self.step == done:  # lanes of another stage go through other documents
                 self._carried = {}
             for local in range(max(0, self.step - done), stage.steps):
                 self._mine = self.world.lanes(stage.lanes)
                 yield packs, local, stage.tokens
-            begin += stage.lanes * stage.tokens * stage.steps
+            begin = packs.end
             done += stage.steps
 
     def _advance(self, packs: Packs, local: int, tokens: int) -> Step:
@@ -150,7 +137,9 @@ class Trainer:
         torch.manual_seed(hash((self.config.run.seed, self.step, self.world.rank)))
         rate = optim.rate(self.step, self.config.steps, self.config.schedule)
         mine = {lane: packs.pack(local, lane) for lane in self._mine}
-        counts = torch.tensor([sum(int((p.targets_T >= 0).sum()) for p in mine.values()), sum(map(_size, mine.values()))])
+        counts = torch.tensor(
+            [sum(int((p.targets_T >= 0).sum()) for p in mine.values()), sum(map(_size, mine.values()))]
+        )
         targets, read = self.world.sum(counts).tolist()
         sums = self._gradients(mine, max(1, targets))
         plain, balance = self.world.sum(sums).tolist()
@@ -171,9 +160,7 @@ class Trainer:
         self.step += 1
         seconds = time.perf_counter() - begun
         mean = balance / self.world.size / len(mine) if self.objective.has_experts else None
-        return Step(
-            self.step, plain / max(1, targets), norm, self.config.optimizer.lr * rate, read, seconds, mean, why
-        )
+        return Step(self.step, plain / max(1, targets), norm, self.config.optimizer.lr * rate, read, seconds, mean, why)
 
     def _gradients(self, packs: dict[int, Pack], targets: int) -> Tensor:
         """Adds up the gradients of the mean loss over all targets; sums of cross-entropy and of balance."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..model import Model, run_block
 from ..mixers import Batch
+from ..model import Model, run_block
 from ..ops import Segments
 from ..rows import Row
 from ..state import LayerState
@@ -59,6 +59,7 @@ class Objective(nn.Module):
         self._balance.begin()
         hidden_TD, layers = model.hidden(pack.ids_T, segments, state, self._run)
         head = model.head.weight if model.head is not None else model.embed.weight
+        assert isinstance(head, Tensor)  # packed weights are not trained
         loss, plain = cross_entropy(
             hidden_TD, head, pack.targets_T, scale=model.spec.logit_scale, z=self._loss.z, chunk=self._loss.chunk
         )
@@ -75,4 +76,4 @@ class Objective(nn.Module):
 def _recomputed(
     block: nn.Module, x_TD: Tensor, state: LayerState, batch: Batch, dtype: torch.dtype
 ) -> tuple[Tensor, LayerState]:
-    return checkpoint(block, x_TD, state, batch, dtype, use_reentrant=False)  # type: ignore[no-any-return]
+    return checkpoint(block, x_TD, state, batch, dtype, use_reentrant=False)

@@ -13,7 +13,7 @@ from .config import Optimizer, Schedule
 
 
 def groups(model: Model, weight_decay: float) -> list[dict[str, object]]:
-    """Matrices, which decay, and the rest, which does not: gains, biases, A, D, time steps, poles, residues, prefixes."""
+    """Matrices, which decay, and the rest, which does not: gains, biases, A, D, time steps, modes, prefixes."""
     precise = set(model.precise_names())
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []

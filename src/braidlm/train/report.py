@@ -73,5 +73,5 @@ def card(config: Config, spec: ModelSpec, log: Sequence[Line], sources: Sequence
     return (
         f"{head}# {Path(config.run.out).name}\n\nTrained with braidlm.\n\n|  |  |\n| --- | --- |\n{rows}\n\n"
         f"![losses](loss.png)\n\n## Learned from\n\n{learned}\n\n## Use\n\n"
-        "```sh\nbraid generate . \"...\"\n```\n"
+        '```sh\nbraid generate . "..."\n```\n'
     )

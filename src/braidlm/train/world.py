@@ -25,7 +25,7 @@ class World(NamedTuple):
     device: str = "cpu"
 
     def lanes(self, count: int) -> range:
-        """This process's lanes among all."""
+        """The lanes of this process among all."""
         if count % self.size:
             raise InputError(f"{count} lanes cannot be shared evenly by {self.size} processes")
         return range(self.rank, count, self.size)
@@ -43,7 +43,7 @@ class World(NamedTuple):
 
 
 def join(device: str) -> World:
-    """This process's place among those that `torchrun` started; alone without it."""
+    """The place of this process among those that `torchrun` started; alone without it."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World(device=device)
