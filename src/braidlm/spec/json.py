@@ -43,6 +43,8 @@ def _decode_union(options: tuple[Any, ...], data: Any, where: str) -> Any:
     classes = [option for option in options if is_dataclass(option)]
     if not classes:
         return decode(next(option for option in options if option is not type(None)), data, where)
+    if len(classes) == 1:  # there is nothing to guess
+        return decode(classes[0], data, where)
     name = data.get("kind") if isinstance(data, dict) else data
     for option in classes:
         if getattr(option, "__name__", None) == name:

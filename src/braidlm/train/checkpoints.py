@@ -133,5 +133,5 @@ def _settle(temporary: Path, place: Path) -> None:
 
 def _short(error: BaseException) -> str:
     if isinstance(error, CheckpointException):
-        error = next(iter(error.failures.values()))[0]  # type: ignore[assignment]
+        error = next(iter(error.failures.values()))[0]
     return str(error).partition("\n")[0]

@@ -2,13 +2,25 @@
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import InputError, SpecError
 from ..spec import ModelSpec
 from ..spec.json import decode, encode
+
+
+def _require(ok: bool, name: str, value: Any, right: str) -> None:
+    if not ok:
+        raise InputError(f"{name} is {value!r}, but must be {right}")
+
+
+def _at_least(holder: Any, least: int, *names: str) -> None:
+    table = type(holder).__name__.lower()
+    for name in names:
+        value = getattr(holder, name)
+        _require(value >= least, f"{table}.{name}", value, f"{least} or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +56,7 @@ class Data:
     held_out: int = 65_536
 
     def __post_init__(self) -> None:
-        _from(self, 1, "held_out")
+        _at_least(self, 1, "held_out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +68,7 @@ class Stage:
     tokens: int
 
     def __post_init__(self) -> None:
-        _from(self, 1, "steps", "lanes", "tokens")
+        _at_least(self, 1, "steps", "lanes", "tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +103,7 @@ class Schedule:
     decay: float = 0.2
 
     def __post_init__(self) -> None:
-        _from(self, 0, "warmup")
+        _at_least(self, 0, "warmup")
         for name in ("final", "decay"):
             _require(0 <= getattr(self, name) <= 1, f"schedule.{name}", getattr(self, name), "from 0 to 1")
 
@@ -109,7 +121,7 @@ class Loss:
     chunk: int = 1024
 
     def __post_init__(self) -> None:
-        _from(self, 1, "chunk")
+        _at_least(self, 1, "chunk")
         for name in ("z", "balance"):
             _require(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), "0 or more")
 
@@ -141,8 +153,8 @@ class Run:
     tensorboard: bool = True
 
     def __post_init__(self) -> None:
-        _from(self, 0, "checkpoint", "evaluate", "sample", "skips")
-        _from(self, 1, "keep", "sample_tokens")
+        _at_least(self, 0, "checkpoint", "evaluate", "sample", "skips")
+        _at_least(self, 1, "keep", "sample_tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,8 +166,8 @@ class Config:
     stages: tuple[Stage, ...]
     optimizer: Optimizer
     run: Run
-    schedule: Schedule = field(default_factory=Schedule)
-    loss: Loss = field(default_factory=Loss)
+    schedule: Schedule = Schedule()
+    loss: Loss = Loss()
 
     def __post_init__(self) -> None:
         _require(bool(self.stages), "stages", [], "at least one stage")
@@ -218,15 +230,3 @@ def _resolve(data: dict[str, Any], here: Path) -> None:
         value = data.get(table, {}).get(key) if isinstance(data.get(table), dict) else None
         if isinstance(value, str) and (must or (here / value).exists()):
             data[table][key] = str(here / value)
-
-
-def _require(ok: bool, name: str, value: Any, right: str) -> None:
-    if not ok:
-        raise InputError(f"{name} is {value!r}, but must be {right}")
-
-
-def _from(holder: Any, least: int, *names: str) -> None:
-    table = type(holder).__name__.lower()
-    for name in names:
-        value = getattr(holder, name)
-        _require(value >= least, f"{table}.{name}", value, f"{least} or more")

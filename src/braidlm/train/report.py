@@ -49,7 +49,7 @@ def _running_mean(values: Sequence[float], share: float = 0.02) -> list[float]:
     return found
 
 
-def card(config: Config, spec: ModelSpec, log: Sequence[Line], sources: Sequence[str], license: str | None) -> str:
+def card(config: Config, spec: ModelSpec, log: Sequence[Line], sources: Sequence[str]) -> str:
     """A model card in Markdown: what the model is, what it has read, how it was made, how good it is."""
     steps = [line for line in log if "loss" in line]
     held_out = [line["held_out"] for line in log if "held_out" in line]
@@ -67,11 +67,10 @@ def card(config: Config, spec: ModelSpec, log: Sequence[Line], sources: Sequence
     if held_out:
         last = held_out[-1]
         facts.append(("held-out text", f"{last:.4f} nats a token (perplexity {math.exp(last):.2f})"))
-    head = f"---\nlicense: {license}\n---\n" if license else ""
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts)
     learned = "\n".join(f"- {source}" for source in sources)
     return (
-        f"{head}# {Path(config.run.out).name}\n\nTrained with braidlm.\n\n|  |  |\n| --- | --- |\n{rows}\n\n"
+        f"# {Path(config.run.out).name}\n\nTrained with braidlm.\n\n|  |  |\n| --- | --- |\n{rows}\n\n"
         f"![losses](loss.png)\n\n## Learned from\n\n{learned}\n\n## Use\n\n"
         '```sh\nbraid generate . "..."\n```\n'
     )

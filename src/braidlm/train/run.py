@@ -1,0 +1,144 @@
+"""A whole run from its configuration: model and data are found, it is trained, and what came of it is written down."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+from .. import families, loading
+from ..api import LanguageModel
+from ..checkpoint import assign
+from ..describe import parameter_dtypes, skeleton
+from ..errors import InputError, SpecError
+from ..generate import generate
+from ..model import Model
+from ..ops import dispatch
+from ..presets import preset
+from ..sampling import Sampling
+from ..saving import Origin, save
+from ..spec import ModelSpec
+from ..tokenizer import Tokenizer
+from . import record, report
+from .config import Config, Source
+from .data.pack import Order, Pack
+from .data.shards import Shards
+from .data.stream import Stream
+from .data.whole import Whole
+from .initial import initialise
+from .loop import Hooks, Step, Trainer
+from .world import World
+
+# Held-out text is read in packs of about this many tokens.
+_PACK = 4096
+
+
+class Prepared(NamedTuple):
+    """What a run works on."""
+
+    config: Config
+    language: LanguageModel
+    shards: Shards
+    trainer: Trainer
+
+
+def prepare(config: Config, world: World) -> Prepared:
+    """Opens the data and makes the model, or finds how far a run has come."""
+    shards = Shards(Path(config.data.shards))
+    language = _language(config.model, shards)
+    network, tokenizer = language.network.to(world.device), language.tokenizer
+    if tokenizer is not None:
+        shards.require(tokenizer)
+    held_out = list(_held_out(shards, config.data.held_out))
+    return Prepared(config, language, shards, Trainer(config, network, _order(config, shards), held_out, world))
+
+
+def train(prepared: Prepared, watch: Callable[[Step], None]) -> None:
+    """All steps that are left."""
+    tokenizer, run = prepared.language.tokenizer, prepared.config.run
+    sample = None
+    if tokenizer is not None and run.sample:
+        prompt = tokenizer.encode(run.prompt)
+
+        def sample(model: Model) -> str:
+            return _continued(model, tokenizer, prompt, run.sample_tokens)
+
+    prepared.trainer.run(Hooks(watch, sample))
+
+
+def finish(prepared: Prepared, world: World) -> Path:
+    """Writes the trained model to `out/model`, in the published layout of its family where there is one, with a card.
+
+    Every process calls it; the first one writes.
+    """
+    config, language, spec = prepared.config, prepared.language, prepared.trainer.model.spec
+    out = Path(config.run.out)
+    place = out / "model"
+    whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    weights = get_model_state_dict(prepared.trainer.model, options=whole)
+    if world.rank > 0:
+        return place
+    model = skeleton(spec)
+    dtypes = parameter_dtypes(model, getattr(torch, config.run.dtype))
+    for name, value in weights.items():
+        assign(model, name, value.to(dtypes[name]))
+    shutil.rmtree(place, ignore_errors=True)  # of the run when it was shorter
+    save(model, language.tokenizer, language.origin, place, _form(spec))
+    log = record.read(out / "log.jsonl")
+    report.draw(log, place / "loss.png")
+    (place / "README.md").write_text(report.card(config, spec, log, prepared.shards.sources), encoding="utf-8")
+    return place
+
+
+def _language(source: Source, shards: Shards) -> LanguageModel:
+    if source.checkpoint is not None:
+        return loading.load(source.checkpoint, dtype="float32")
+    spec = source.spec or preset(source.preset or "").spec
+    tokenizer = None
+    if source.tokenizer is not None:
+        tokenizer = Tokenizer.from_directory(loading.resolve(source.tokenizer))
+        if tokenizer is None:
+            raise InputError(f"model.tokenizer is {source.tokenizer}, but there is no tokenizer in it")
+    if shards.vocab > spec.vocab:
+        raise InputError(f"the model has {spec.vocab} token ids, but the shards have {shards.vocab}")
+    network = skeleton(spec)
+    initialise(network, source.seed)
+    ends = tokenizer.eos_ids if tokenizer is not None else ()
+    return LanguageModel(network, tokenizer, Origin(ends=ends))
+
+
+def _order(config: Config, shards: Shards) -> Order:
+    if config.data.order == "stream":
+        return Stream(shards.training, config.data.seed)
+    return Whole(shards.training, config.data.seed, config.data.too_long)
+
+
+def _held_out(shards: Shards, tokens: int) -> Iterator[Pack]:
+    """The first tokens of the held-out part; none if there is no such part."""
+    if not len(shards.held_out):
+        return
+    tokens = min(tokens, shards.held_out.tokens)
+    steps = max(1, tokens // _PACK)
+    stage = Stream(shards.held_out, 0).stage(0, 1, min(tokens, _PACK), steps)
+    for step in range(steps):
+        yield stage.pack(step, 0)
+
+
+@torch.no_grad()
+def _continued(model: Model, tokenizer: Tokenizer, prompt: list[int], tokens: int) -> str:
+    """What the model writes after a prompt, drawn with seed 0."""
+    sampling = Sampling(max_new_tokens=tokens, temperature=0.8, seed=0)
+    with dispatch.using("auto"):
+        made = generate(model, [prompt], model.passing_state(1), [sampling], ends=tokenizer.eos_ids)
+        return tokenizer.decode([*prompt, *(token.id for _, token in made)])
+
+
+def _form(spec: ModelSpec) -> str:
+    """The published layout that can hold such a model, or ours."""
+    try:
+        families.for_spec(spec, None)
+    except SpecError:
+        return "braidlm"
+    return "hf"
