@@ -27,7 +27,7 @@ def _at_least(holder: Any, least: int, *names: str) -> None:
 class Source:
     """Where the model comes from: a description, a preset's shape with random weights, or a checkpoint.
 
-    tokenizer: a directory or model whose tokenizer goes with new weights.
+    tokenizer: a directory or model whose tokenizer goes with new weights; a checkpoint brings its own.
     """
 
     spec: ModelSpec | None = None

@@ -45,12 +45,12 @@ class Prepared(NamedTuple):
 
 
 def prepare(config: Config, world: World) -> Prepared:
-    """Opens the data and makes the model, or finds how far a run has come."""
-    shards = Shards(Path(config.data.shards))
-    language = _language(config.model, shards)
-    network, tokenizer = language.network.to(world.device), language.tokenizer
-    if tokenizer is not None:
-        shards.require(tokenizer)
+    """Makes the model and opens the data, or finds how far a run has come."""
+    language = _language(config.model)
+    if language.tokenizer is None:
+        raise InputError("the model has no tokenizer; name one in model.tokenizer, the one that made the shards")
+    shards = Shards(Path(config.data.shards), language.tokenizer)
+    network = language.network.to(world.device)
     held_out = list(_held_out(shards, config.data.held_out))
     return Prepared(config, language, shards, Trainer(config, network, _order(config, shards), held_out, world))
 
@@ -87,26 +87,22 @@ def finish(prepared: Prepared, world: World) -> Path:
     shutil.rmtree(place, ignore_errors=True)  # of the run when it was shorter
     save(model, language.tokenizer, language.origin, place, _form(spec))
     log = record.read(out / "log.jsonl")
+    names = [source.name for source in prepared.shards.manifest.sources]
     report.draw(log, place / "loss.png")
-    (place / "README.md").write_text(report.card(config, spec, log, prepared.shards.sources), encoding="utf-8")
+    (place / "README.md").write_text(report.card(config, spec, log, names), encoding="utf-8")
     return place
 
 
-def _language(source: Source, shards: Shards) -> LanguageModel:
+def _language(source: Source) -> LanguageModel:
     if source.checkpoint is not None:
         return loading.load(source.checkpoint, dtype="float32")
     spec = source.spec or preset(source.preset or "").spec
-    tokenizer = None
-    if source.tokenizer is not None:
-        tokenizer = Tokenizer.from_directory(loading.resolve(source.tokenizer))
-        if tokenizer is None:
-            raise InputError(f"model.tokenizer is {source.tokenizer}, but there is no tokenizer in it")
-    if shards.vocab > spec.vocab:
-        raise InputError(f"the model has {spec.vocab} token ids, but the shards have {shards.vocab}")
+    tokenizer = None if source.tokenizer is None else Tokenizer.from_directory(loading.resolve(source.tokenizer))
+    if tokenizer is not None and tokenizer.vocab_size > spec.vocab:
+        raise InputError(f"the tokenizer has {tokenizer.vocab_size} ids, but the model only {spec.vocab}")
     network = skeleton(spec)
     initialise(network, source.seed)
-    ends = tokenizer.eos_ids if tokenizer is not None else ()
-    return LanguageModel(network, tokenizer, Origin(ends=ends))
+    return LanguageModel(network, tokenizer, Origin(ends=tokenizer.eos_ids if tokenizer is not None else ()))
 
 
 def _order(config: Config, shards: Shards) -> Order:

@@ -1,0 +1,21 @@
+"""The least time that a training step can take: its matrix products and its mixers' own operations."""
+
+from ..describe import mixer_flops, size
+from ..spec import ModelSpec
+from .floor import Rates
+
+# A product forwards, and two for its gradients.
+_PASSES = 3
+
+
+def training_floor(spec: ModelSpec, tokens: int, rates: Rates, *, recompute: bool = False) -> float:
+    """Seconds for one row of `tokens` tokens: 6 operations a token and active parameter; 8 if blocks run twice.
+
+    An embedding that is not also the head is only looked up.
+    """
+    counted = size(spec)
+    head = counted.embedding
+    inside = counted.active - head * (1 if spec.tied else 2)
+    passes = _PASSES + (1 if recompute else 0)
+    products = 2 * tokens * (passes * inside + _PASSES * head)
+    return products / rates.products + passes * mixer_flops(spec, tokens) / rates.float32
