@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from braidlm.train.data.documents import ENTRY, Content, Documents, Source
+from braidlm.train.data.documents import Content, Documents
+from braidlm.train.data.entry import ENTRY, Source
 
 properties = settings(max_examples=80, deadline=None, derandomize=True)
 lengths = st.lists(st.integers(1, 12), min_size=1, max_size=14)

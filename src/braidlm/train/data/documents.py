@@ -9,18 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from .entry import Source
 from .pack import IGNORED, Pack
-
-# What is kept of each document: the shard it lies in and where it ends there, the source it came from and its line
-# (or row, from 1; 0 for a whole file), and 64 bits of a hash of its content.
-ENTRY = np.dtype([("end", "<i8"), ("line", "<i8"), ("hash", "<u8"), ("source", "<i4"), ("shard", "<i4")])
-
-
-class Source(NamedTuple):
-    """Where documents came from; `unit` is what its documents are counted in: line, row, or file."""
-
-    name: str
-    unit: str
 
 
 class Content(NamedTuple):
@@ -69,8 +59,7 @@ class Documents:
     def where(self, number: int) -> str:
         """The place that a document came from, for messages: file and line."""
         entry = self._index_N[number]
-        source = self._sources[entry["source"]]
-        return source.name if not entry["line"] else f"{source.name}, {source.unit} {entry['line']}"
+        return self._sources[entry["source"]].place(int(entry["line"]))
 
     def pack(self, pieces: Iterable[Piece], continues: bool) -> Pack:
         """The pieces back to back, each with its targets."""
