@@ -85,6 +85,11 @@ class Tokenizer:
         return chat_template.variables(self._settings.chat_template or "")
 
     @property
+    def largest_id(self) -> int:
+        """The largest id; a vocabulary may have gaps."""
+        return max(self._backend.get_vocab().values())
+
+    @property
     def special_ids(self) -> frozenset[int]:
         """Ids of control tokens."""
         return frozenset(self._special_ids)
@@ -126,13 +131,19 @@ class Tokenizer:
         """
         backend = self._backend if special else self._plain
         try:
-            ids: list[int] = backend.encode(text, add_special_tokens=add_bos).ids
-            if not special and self._special_ids & set(backend.encode(text, add_special_tokens=False).ids):
+            found = backend.encode(text, add_special_tokens=add_bos)
+            if not special and self._forged(found):
                 # A vocabulary that takes whole words first found a control token that is a word.
-                ids = self._by_merges.encode(text, add_special_tokens=add_bos).ids
+                found = self._by_merges.encode(text, add_special_tokens=add_bos)
         except TypeError:
             raise InputError(_HALF) from None
-        return ids
+        return list(found.ids)
+
+    def _forged(self, found: tokenizers.Encoding) -> bool:
+        """Whether there is a control token that the text gave, not what the model wants around every text."""
+        if self._special_ids.isdisjoint(found.ids):
+            return False
+        return any(i in self._special_ids and not own for i, own in zip(found.ids, found.special_tokens_mask))
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """The text of `ids`; ids beyond the vocabulary (padding rows of the model) give nothing."""

@@ -1,0 +1,66 @@
+"""From a document to its tokens, and which of them are trained on.
+
+Legend: T = tokens of a document.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...errors import InputError
+from ...tokenizer import Tokenizer
+from .chat import encode_chat
+from .long_text import encode_long
+from .recipe import Recipe, Record
+
+
+class Encoded(NamedTuple):
+    """ids_T: uint32. trained_T: bool, which tokens are targets; None if all are."""
+
+    ids_T: np.ndarray
+    trained_T: np.ndarray | None
+
+
+def end_of_text(tokenizer: Tokenizer, end: str | None) -> int | None:
+    """The id that ends a document: of the token `end`, else the tokenizer's first one, if it has one."""
+    if end is None:
+        return next(iter(tokenizer.eos_ids), None)
+    found = tokenizer.id_of(end)
+    if found is None or found not in tokenizer.special_ids:
+        raise InputError(f"the tokenizer has no control token {end!r} to end documents with")
+    return found
+
+
+class Encoder:
+    """Made once for each process. `encode` raises `InputError` for a document that cannot be trained on."""
+
+    def __init__(self, tokenizer: Tokenizer, recipe: Recipe) -> None:
+        self._tokenizer, self._kind = tokenizer, recipe.kind
+        self._end = end_of_text(tokenizer, recipe.end)
+        if recipe.kind == "chat" and tokenizer.chat_template is None:
+            raise InputError("this tokenizer has no chat template, so that conversations cannot be rendered")
+        if recipe.kind != "chat" and self._end is None:
+            raise InputError("this tokenizer does not say which token ends a text; name a control token as the end")
+
+    def encode(self, record: Record) -> Encoded:
+        """The tokens of a document."""
+        if isinstance(record.value, str) and self._kind != "chat":
+            return Encoded(np.array(self._text(record.value), np.uint32), None)
+        if isinstance(record.value, list) and self._kind in ("chat", "dataset"):
+            ids, trained = encode_chat(self._tokenizer, record.value, record.tools, self._end)
+            return Encoded(np.array(ids, np.uint32), np.array(trained, bool))
+        wanted = {"chat": "a list of messages", "dataset": "a text or a list of messages"}.get(self._kind, "a text")
+        raise InputError(f"holds {_kind_of(record.value)} where {wanted} must be")
+
+    def _text(self, text: str) -> list[int]:
+        if not text.strip():
+            raise InputError("is empty")
+        ids = encode_long(self._tokenizer, text)
+        if ids[-1] != self._end:
+            assert self._end is not None
+            ids.append(self._end)
+        return ids
+
+
+def _kind_of(value: Any) -> str:
+    return f"{type(value).__name__} {str(value)[:40]!r}"
