@@ -38,9 +38,10 @@ LEVELS = (
         "quantizing",
     ),
     ("api",),
-    ("loading", "sessions", "embedding", "verify", "fidelity", "own_text", "train"),
-    ("bench", "server"),
+    ("loading", "sessions", "embedding", "verify", "fidelity", "own_text"),
+    ("bench", "server", "train"),
     ("cli",),
+    ("__main__",),
 )
 SAME_LEVEL = {
     ("slots", "errors"),
@@ -150,6 +151,7 @@ OPTIONS = {
     "--queue --rate --ray-address --replay --replicas --sessions --slots --threads",
     "convert": "--allow-pickle --dtype --format --json",
     "quantize": "--allow-pickle --bits --calibration --dtype --json --report --threads --tokens",
+    "train": "--device --set --threads",
     "verify": "--allow-pickle --deterministic --device --dtype --json --kv-dtype --length --ops --quantize --seed "
     "--threads",
     "doctor": "--device --json",

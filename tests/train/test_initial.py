@@ -46,7 +46,7 @@ def test_time_steps_and_decays(mixer: object) -> None:
     found = made(mixer)
     bias = next(weight for name, weight in found.items() if name.endswith(("dt_bias", "dt_proj.bias")))
     steps = torch.nn.functional.softplus(bias)
-    assert 0.001 * 0.99 <= steps.min() and steps.max() <= 0.1 * 1.01
+    assert steps.min() >= 0.001 * 0.99 and steps.max() <= 0.1 * 1.01
     a = next(weight for name, weight in found.items() if name.endswith("a_log")).exp()
     assert a.min().item() == pytest.approx(1) and a.max().item() == pytest.approx(16)
 

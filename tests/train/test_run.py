@@ -1,0 +1,122 @@
+"""`braid train` from shards to a model that can be used."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+from typer.testing import CliRunner
+
+import braidlm
+from braidlm.cli.main import app
+from braidlm.errors import InputError
+from braidlm.tokenizer import Tokenizer
+from braidlm.train import record
+from braidlm.train import run as runs
+from braidlm.train.config import read
+from braidlm.train.data.build import build
+from braidlm.train.data.recipe import Recipe
+from braidlm.train.world import World
+
+CONFIG = """
+[model]
+tokenizer = "tokenizer"
+[model.spec]
+vocab = 300
+width = 32
+tied = true
+norm = { eps = 1e-5 }
+[[model.spec.blocks]]
+mixer = { kind = "Mamba2", heads = 4, head_dim = 16, d_state = 16 }
+ffn = { kind = "Mlp", hidden = 48 }
+[[model.spec.blocks]]
+mixer = { kind = "Hyena", d_state = 4, filters = 32 }
+[data]
+shards = "shards"
+[[stages]]
+steps = 30
+lanes = 2
+tokens = 128
+[optimizer]
+lr = 1e-2
+[schedule]
+warmup = 3
+[run]
+out = "out"
+evaluate = 10
+sample = 20
+sample_tokens = 8
+prompt = "The"
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A directory with a tokenizer, shards and a configuration."""
+    texts = [file.read_text() for file in sorted(Path(__file__).parent.glob("test_*.py"))]
+    made = tokenizers.Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    made.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=300, special_tokens=["<e>"], initial_alphabet=alphabet)
+    )
+    tmp_path.joinpath("tokenizer").mkdir()
+    made.save(str(tmp_path / "tokenizer" / "tokenizer.json"))
+    tmp_path.joinpath("tokenizer", "tokenizer_config.json").write_text(json.dumps({"eos_token": "<e>"}))
+    lines = (json.dumps({"text": text}) for text in texts)
+    tmp_path.joinpath("texts.jsonl").write_text("\n".join(lines) + "\n")
+    tokenizer = Tokenizer.from_directory(tmp_path / "tokenizer")
+    build(tmp_path / "shards", [tmp_path / "texts.jsonl"], tokenizer, Recipe(kind="jsonl", holdout=2))
+    tmp_path.joinpath("run.toml").write_text(CONFIG)
+    return tmp_path
+
+
+def test_a_whole_run(place: Path) -> None:
+    """Oracle: held-out loss falls; what is written is there: steps, samples, a model that writes, card and curve."""
+    found = CliRunner().invoke(app, ["train", str(place / "run.toml")], catch_exceptions=False)
+    assert found.exit_code == 0
+    log = record.read(place / "out" / "log.jsonl")
+    held_out = [line["held_out"] for line in log if "held_out" in line]
+    assert len(held_out) == 3 and held_out[-1] < held_out[0] < 6
+    assert [line["step"] for line in log if "sample" in line] == [20, 30]
+    model = braidlm.load(place / "out" / "model")
+    assert model.generate("The", max_new_tokens=4)
+    card = (place / "out" / "model" / "README.md").read_text()
+    assert "texts.jsonl" in card and f"{held_out[-1]:.4f} nats" in card
+    assert (place / "out" / "model" / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert any((place / "out" / "tensorboard").iterdir())
+
+
+def test_a_published_layout_and_further_training(place: Path) -> None:
+    """Oracle: a model of published kind is written as such; training goes on from it where it was."""
+    preset = ("--set", 'model.preset="mamba2-130m"')
+    spec = CONFIG.replace('[[model.spec.blocks]]\nmixer = { kind = "Hyena", d_state = 4, filters = 32 }\n', "")
+    spec = spec.replace('ffn = { kind = "Mlp", hidden = 48 }\n', "")
+    (place / "run.toml").write_text(spec)
+    CliRunner().invoke(app, ["train", str(place / "run.toml")], catch_exceptions=False)
+    model = place / "out" / "model"
+    assert json.loads((model / "config.json").read_text())["model_type"] == "mamba2"
+    further = spec[spec.index("[data]") :].replace('out = "out"', 'out = "further"')
+    (place / "further.toml").write_text(f'[model]\ncheckpoint = "{model}"\n{further}')
+    prepared = runs.prepare(read(place / "further.toml"), World())
+    before = record.read(place / "out" / "log.jsonl")
+    last = next(line["held_out"] for line in reversed(before) if "held_out" in line)
+    assert prepared.trainer.evaluate() == pytest.approx(last, rel=0.01)
+    with pytest.raises(InputError, match=r"model is .* but must be one of"):
+        read(place / "further.toml", [preset[1].replace('"', "")])
+
+
+def test_another_tokenizer_is_refused(place: Path) -> None:
+    """Oracle: the sentence."""
+    file = place / "tokenizer" / "tokenizer.json"
+    data = json.loads(file.read_text())
+    data["model"]["merges"].pop()
+    data["model"]["vocab"] = {k: v for k, v in data["model"]["vocab"].items() if v < 299}
+    file.write_text(json.dumps(data))
+    with pytest.raises(InputError, match="was tokenized with another vocabulary"):
+        runs.prepare(read(place / "run.toml"), World())
+    (place / "empty").mkdir()
+    with pytest.raises(InputError, match="the model has no tokenizer"):
+        runs.prepare(read(place / "run.toml", ["model.tokenizer=empty"]), World())
