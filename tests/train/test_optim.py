@@ -1,6 +1,7 @@
 """Groups of parameters, and how the learning rate goes."""
 
 import pytest
+import torch
 
 import braidlm
 from braidlm.train import optim
@@ -33,3 +34,17 @@ def test_rates() -> None:
     assert optim.rate(50, 100, wsd) == optim.rate(79, 100, wsd) == 1.0
     assert optim.rate(90, 100, wsd) == pytest.approx(0.5)
     assert optim.rate(99, 100, wsd) == pytest.approx(0.05)
+
+
+def test_poles_stay_in_the_unit_circle() -> None:
+    """Oracle: by hand: those outside keep their angle and get radius one; the others, zero among them, stay."""
+    model = braidlm.build(tiny("stripedhyena", 3)).network.requires_grad_()
+    (name, poles), *_ = [(name, p) for name, p in model.named_parameters() if name.endswith("poles")]
+    before = poles.detach().clone()
+    with torch.no_grad():
+        poles[0, 0] = torch.tensor([3.0, 4.0])
+        poles[0, 1] = 0.0
+    optim.settle(model)
+    torch.testing.assert_close(poles[0, 0], torch.tensor([0.6, 0.8]))
+    assert not poles[0, 1].any()
+    assert torch.equal(poles[1:], before[1:]), name

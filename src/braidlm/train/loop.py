@@ -153,6 +153,7 @@ class Trainer:
             for group in self._optimizer.param_groups:
                 group["lr"] = self.config.optimizer.lr * rate
             self._optimizer.step()
+            optim.settle(self.model)
             self._skipped = 0
         else:
             self._skip(why, list(mine.values()))

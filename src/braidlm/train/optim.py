@@ -8,6 +8,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
+from ..mixers.hyena import Hyena
 from ..model import Model
 from .config import Optimizer, Schedule
 
@@ -53,3 +54,16 @@ def clip(parameters: Iterable[nn.Parameter], most: float, found: float) -> None:
     """Scales gradients of norm `found` down to `most`; 0: not at all."""
     if most:
         nn.utils.clip_grads_with_norm_(parameters, most, torch.tensor(found))
+
+
+@torch.no_grad()
+def settle(model: Model) -> None:
+    """Brings poles that a step has moved out of the unit circle back to it: outside, a filter grows without end.
+
+    Shorter rows than later ones would not show it in the loss.
+    """
+    for module in model.modules():
+        if isinstance(module, Hyena) and module.poles.requires_grad:
+            poles_FM2 = module.poles
+            part = poles_FM2.to_local() if isinstance(poles_FM2, DTensor) else poles_FM2
+            part.mul_(part.norm(dim=-1, keepdim=True).reciprocal().clamp(max=1.0))

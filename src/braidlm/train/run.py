@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
@@ -77,7 +77,7 @@ def finish(prepared: Prepared, world: World) -> Path:
     out = Path(config.run.out)
     place = out / "model"
     whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    weights = get_model_state_dict(prepared.trainer.model, options=whole)
+    weights: dict[str, Any] = get_model_state_dict(prepared.trainer.model, options=whole)
     if world.rank > 0:
         return place
     model = skeleton(spec)
