@@ -150,6 +150,8 @@ OPTIONS = {
     "--queue --rate --ray-address --replay --replicas --sessions --slots --threads",
     "convert": "--allow-pickle --dtype --format --json",
     "quantize": "--allow-pickle --bits --calibration --dtype --json --report --threads --tokens",
+    "data": "--end --field --holdout --json --kind --on-bad --part --processes --separator --stream --subset "
+    "--tokenizer",
     "verify": "--allow-pickle --deterministic --device --dtype --json --kv-dtype --length --ops --quantize --seed "
     "--threads",
     "doctor": "--device --json",
