@@ -152,6 +152,8 @@ OPTIONS = {
     "convert": "--allow-pickle --dtype --format --json",
     "quantize": "--allow-pickle --bits --calibration --dtype --json --report --threads --tokens",
     "train": "--device --set --threads",
+    "data": "--end --field --holdout --json --kind --on-bad --part --processes --separator --stream --subset "
+    "--tokenizer",
     "verify": "--allow-pickle --deterministic --device --dtype --json --kv-dtype --length --ops --quantize --seed "
     "--threads",
     "doctor": "--device --json",

@@ -101,6 +101,15 @@ def read_spec(path_or_name: str | Path) -> ModelSpec:
     return families.of_config(config).read(config)
 
 
+def read_tokenizer(path_or_name: str | Path) -> Tokenizer:
+    """The tokenizer alone: of a checkpoint whose weights are not read, or of a directory that holds nothing else."""
+    path = resolve(path_or_name)
+    found = Tokenizer.from_gguf(GgufFile(path).fields) if path.is_file() else Tokenizer.from_directory(path)
+    if found is None:
+        raise InputError(f"{path} has no tokenizer; a directory needs a tokenizer.json")
+    return found
+
+
 def read_kinds(path_or_name: str | Path) -> dict[str, str]:
     """The kinds of the weights that a directory of ours holds quantized, by name; none for all else."""
     path = Path(path_or_name)

@@ -81,7 +81,7 @@ class Trainer:
         found = checkpoints.load(place, self.model, self._optimizer, lanes, self.world)
         ours = self.config.to_json()
         for table in ("model", "data", "stages", "optimizer", "schedule", "loss"):
-            if found.config[table] != ours[table]:
+            if found.config.get(table) != ours.get(table):
                 raise InputError(
                     f"{place} was made with another [{table}]; go on with the same, or choose another run.out"
                 )

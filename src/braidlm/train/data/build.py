@@ -96,6 +96,8 @@ def _finish(planned: Plan, job: Job, made: _Made) -> None:
     skips = [*planned.skips, *(skip for info in infos for skip in info.skips)]
     skipped = len(planned.skips) + sum(info.skipped for info in infos)
     if not any(info.documents for info in infos):
+        for path in directory.glob("[0-9]*.*"):  # nothing to go on with
+            path.unlink()
         raise InputError(f"the sources hold no document{f'; the first of {skipped}: {skips[0]}' if skips else ''}")
     hashes = [np.fromfile(file_of(directory, number, "index"), ENTRY)["hash"] for number in range(len(infos))]
     held_out(np.concatenate(hashes), recipe.holdout)
@@ -114,8 +116,9 @@ def _finish(planned: Plan, job: Job, made: _Made) -> None:
         sources=tuple(_with_rows(number, source, made.tasks) for number, source in enumerate(planned.sources)),
         shards=tuple(ShardSizes(tokens=i.tokens, documents=i.documents, masked=i.masked) for i in infos),
     ).write(directory)
-    for number in range(len(infos)):
-        file_of(directory, number, "json").unlink()
+    for path in directory.glob("[0-9]*.*"):  # beyond the last shard: left by an interrupted run over more rows
+        if path.suffix == ".json" or int(path.stem) >= len(infos):
+            path.unlink()
 
 
 def _with_rows(number: int, source: SourceInfo, tasks: Sequence[Task]) -> SourceInfo:

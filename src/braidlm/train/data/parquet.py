@@ -12,10 +12,10 @@ _ROWS = 1000  # at a time
 
 def ranges(path: Path, field: str, size: int) -> tuple[list[tuple[int, int, int, int]], str]:
     """(first row group, end, first row, bytes) of parts of about `size` bytes; or what is wrong with the file."""
-    pq = _library()
+    pa = _library()
     found: list[tuple[int, int, int, int]] = []
     try:
-        with pq.ParquetFile(path) as file:
+        with pa.parquet.ParquetFile(path) as file:
             if field not in file.schema_arrow.names:
                 return [], f"lacks the column {field!r} (its columns: {', '.join(file.schema_arrow.names[:8])})"
             begin, row, rows, weight = 0, 1, 0, 0
@@ -26,14 +26,14 @@ def ranges(path: Path, field: str, size: int) -> tuple[list[tuple[int, int, int,
                     found.append((begin, group + 1, row, weight))
                     begin, row, rows, weight = group + 1, row + rows, 0, 0
             return found, "" if file.metadata.num_rows else "is empty"
-    except (pq.lib.ArrowException, OSError) as error:
+    except (pa.lib.ArrowException, OSError) as error:
         return [], f"is no readable Parquet file: {_sentence(error)}"
 
 
 def read(path: Path, begin: int, end: int, row: int, field: str) -> Iterator[Record]:
     """The documents in row groups `begin` to `end`, whose first row is number `row`."""
-    pq = _library()
-    with pq.ParquetFile(path) as file:
+    pa = _library()
+    with pa.parquet.ParquetFile(path) as file:
         columns = [name for name in (field, "tools") if name in file.schema_arrow.names]
         for group in range(begin, end):
             last = row + file.metadata.row_group(group).num_rows
@@ -42,7 +42,7 @@ def read(path: Path, begin: int, end: int, row: int, field: str) -> Iterator[Rec
                     for fields in batch.to_pylist():
                         yield record_of(row, fields, field)
                         row += 1
-            except (pq.lib.ArrowException, OSError) as error:
+            except (pa.lib.ArrowException, OSError) as error:
                 yield Record(row, problem=f"cannot be read, nor what follows in its group: {_sentence(error)}")
             row = last
 
@@ -53,7 +53,7 @@ def _sentence(error: Exception) -> str:
 
 def _library() -> ModuleType:
     try:
-        import pyarrow.parquet as pq  # noqa: PLC0415 - optional
+        import pyarrow.parquet  # noqa: PLC0415 - optional
     except ImportError:
         raise UnavailableError("Parquet needs the package pyarrow; pip install 'braidlm[train]' gets it") from None
-    return pq
+    return pyarrow

@@ -53,7 +53,5 @@ def _tasks(files: Sequence[SourceFile], size: int) -> Iterator[Task]:
 
 def _plan_datasets(names: Sequence[str], recipe: Recipe, size: int) -> Plan:
     found = [hub.open_dataset(name, recipe) for name in names]
-    infos = tuple(
-        SourceInfo(name=name, unit="row", size=0, sha256=dataset.version) for name, dataset in zip(names, found)
-    )
+    infos = tuple(SourceInfo(name=dataset.name, unit="row", size=0, sha256=dataset.version) for dataset in found)
     return Plan(infos, hub.tasks(found, recipe, size), sum(dataset.rows for dataset in found), ())

@@ -28,8 +28,8 @@ class Shards:
         self.directory, self.manifest = directory, Manifest.read(directory)
         if self.manifest.tokenizer != tokenizer_hash(tokenizer):
             raise InputError(
-                f"{directory} was tokenized with another vocabulary (of {self.manifest.vocabulary} tokens, this one has "
-                f"{tokenizer.vocab_size}); tokenize the sources again with this one"
+                f"{directory} was tokenized with another vocabulary (of {self.manifest.vocabulary} tokens, this one "
+                f"has {tokenizer.vocab_size}); tokenize the sources again with this one"
             )
         self._dtype = np.dtype(self.manifest.dtype)
         self._check_sizes()
@@ -59,9 +59,7 @@ class Shards:
         index_N = np.fromfile(path, ENTRY)
         ends_N = index_N["end"]
         if len(ends_N) and (np.diff(ends_N, prepend=0).min() < 1 or ends_N[-1] != shard.tokens):
-            raise InputError(
-                f"{path} is damaged: its documents do not add up to its tokens; tokenize the sources again"
-            )
+            raise InputError(f"{path} is damaged: its documents do not make up its tokens; tokenize the sources again")
         return index_N
 
     def _content(self, number: int) -> Content:

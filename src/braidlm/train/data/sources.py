@@ -70,6 +70,8 @@ def _find(source: str | Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
             yield from sorted(file for file in map(Path, glob.glob(str(source), recursive=True)) if file.is_file())
         else:
             raise InputError(f"{source} is no file, directory or pattern of files here")
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         raise InputError(f"{source} cannot be read: {error}") from None
 
