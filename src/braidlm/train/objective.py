@@ -39,7 +39,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self._loss = loss
-        self._run = _recomputed if recompute else run_block
+        self._run = recomputed if recompute else run_block
         self._balance = Balance(model)
 
     @property
@@ -73,7 +73,8 @@ class Objective(nn.Module):
         return Sums(loss, plain, balance, after)
 
 
-def _recomputed(
+def recomputed(
     block: nn.Module, x_TD: Tensor, state: LayerState, batch: Batch, dtype: torch.dtype
 ) -> tuple[Tensor, LayerState]:
+    """Runs a block so that its activations are made again for its gradient, instead of kept (Chen et al. 2016)."""
     return checkpoint(block, x_TD, state, batch, dtype, use_reentrant=False)
