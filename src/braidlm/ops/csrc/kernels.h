@@ -30,6 +30,7 @@ struct Kernels {
   const PlanKernels* plan;
   const PointwiseKernels* pointwise;
   const AttentionKernels* attention;
+  const AttentionBackward* attention_backward;
   const SsdKernels* ssd;
   const SsdBackward* ssd_backward;
   const GatedConvKernels* gated_conv;

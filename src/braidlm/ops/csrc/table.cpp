@@ -11,6 +11,7 @@ extern const LinearKernels linear_kernels;
 extern const PlanKernels plan_kernels;
 extern const PointwiseKernels pointwise_kernels;
 extern const AttentionKernels attention_kernels;
+extern const AttentionBackward attention_backward;
 extern const SsdKernels ssd_kernels;
 extern const SsdBackward ssd_backward;
 extern const GatedConvKernels gated_conv_kernels;
@@ -27,6 +28,7 @@ const Kernels kernels = {
     &plan_kernels,
     &pointwise_kernels,
     &attention_kernels,
+    &attention_backward,
     &ssd_kernels,
     &ssd_backward,
     &gated_conv_kernels,
