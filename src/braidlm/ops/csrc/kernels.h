@@ -34,6 +34,7 @@ struct Kernels {
   const SsdKernels* ssd;
   const SsdBackward* ssd_backward;
   const GatedConvKernels* gated_conv;
+  const GatedConvBackward* gated_conv_backward;
   const SelectiveScanKernels* selective_scan;
   const SelectiveScanBackward* selective_scan_backward;
 };

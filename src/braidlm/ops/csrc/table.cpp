@@ -15,6 +15,7 @@ extern const AttentionBackward attention_backward;
 extern const SsdKernels ssd_kernels;
 extern const SsdBackward ssd_backward;
 extern const GatedConvKernels gated_conv_kernels;
+extern const GatedConvBackward gated_conv_backward;
 extern const SelectiveScanKernels selective_scan_kernels;
 extern const SelectiveScanBackward selective_scan_backward;
 
@@ -32,6 +33,7 @@ const Kernels kernels = {
     &ssd_kernels,
     &ssd_backward,
     &gated_conv_kernels,
+    &gated_conv_backward,
     &selective_scan_kernels,
     &selective_scan_backward,
 };
