@@ -23,9 +23,11 @@ Keys checked_keys(const Strided& k, const Strided& v, const int64_t* positions, 
   return keys;
 }
 
-void attention(Strided q, Strided k, Strided v, std::optional<Strided> past_k, std::optional<Strided> past_v,
-               std::optional<Array> positions, int64_t start, int64_t groups, int64_t key, int64_t value, double scale,
-               std::optional<int64_t> window, int64_t pinned, Strided y, int threads) {
+// Queries, keys and values of one row, and outputs, checked.
+Attention checked_attention(const Strided& q, const Strided& k, const Strided& v, const std::optional<Strided>& past_k,
+                            const std::optional<Strided>& past_v, const std::optional<Array>& positions, int64_t start,
+                            int64_t groups, int64_t key, int64_t value, double scale, std::optional<int64_t> window,
+                            int64_t pinned, const Strided& y, const std::optional<Strided>& lse) {
   const int64_t length = size_of(q, 0), width = size_of(q, 1);
   if (key < 1 || value < 1 || groups < 1 || width % (groups * key))
     throw std::invalid_argument("the queries' width must be a multiple of the keys'");
@@ -33,6 +35,8 @@ void attention(Strided q, Strided k, Strided v, std::optional<Strided> past_k, s
   Attention op = {};
   op.q = checked_table(q, "q", length, width);
   op.y = checked_table(y, "y", length, heads * value);
+  if (lse) op.lse = checked_table(*lse, "lse", heads, length);
+  if (op.lse.data && op.lse.dtype != Dtype::kFloat) throw std::invalid_argument("lse must be float32");
   op.length = length, op.start = start, op.heads = heads, op.groups = groups, op.key = key, op.value = value;
   op.window = std::clamp(window.value_or(kNoWindow), int64_t(1), kNoWindow);
   op.pinned = std::clamp(pinned, int64_t(0), kNoWindow);
@@ -49,13 +53,61 @@ void attention(Strided q, Strided k, Strided v, std::optional<Strided> past_k, s
       if (at[j] < 0 || at[j] > kNoWindow || (j > 0 && at[j] <= at[j - 1]))
         throw std::invalid_argument("earlier positions must increase");
   }
+  return op;
+}
+
+void attention(Strided q, Strided k, Strided v, std::optional<Strided> past_k, std::optional<Strided> past_v,
+               std::optional<Array> positions, int64_t start, int64_t groups, int64_t key, int64_t value, double scale,
+               std::optional<int64_t> window, int64_t pinned, Strided y, std::optional<Strided> lse, int threads) {
+  const Attention op = checked_attention(q, k, v, past_k, past_v, positions, start, groups, key, value, scale, window,
+                                         pinned, y, lse);
   nb::gil_scoped_release released;
   const AttentionKernels& kernel = *kernels().attention;
-  if (length)
+  if (op.length)
     parallel_for(threads, kernel.blocks(op), 1, [&](int64_t begin, int64_t end) {
       const Scratch scratch(kernel.scratch(op));
       kernel.forward(op, begin, end, scratch.data());
     });
+}
+
+// Gradients of keys or values, [parts, count, width] floats.
+Sequence checked_gradient(const Strided& array, const char* name, int64_t parts, int64_t count, int64_t width) {
+  const Sequence gradient = checked_sequence(array, name, parts, count, width);
+  if (gradient.dtype != Dtype::kFloat) throw std::invalid_argument(std::string(name) + " must be float32");
+  return gradient;
+}
+
+void attention_backward(Strided q, Strided k, Strided v, std::optional<Strided> past_k, std::optional<Strided> past_v,
+                        std::optional<Array> positions, int64_t start, int64_t groups, int64_t key, int64_t value,
+                        double scale, std::optional<int64_t> window, int64_t pinned, Strided y, Strided lse,
+                        Strided dy, Strided dq, Strided dk, Strided dv, std::optional<Strided> past_dk,
+                        std::optional<Strided> past_dv, int threads) {
+  const Attention op = checked_attention(q, k, v, past_k, past_v, positions, start, groups, key, value, scale, window,
+                                         pinned, y, lse);
+  const int64_t parts = size_of(dk, 0), of_keys = groups * key, of_values = groups * value;
+  if (parts < 1 || op.heads / groups % parts) throw std::invalid_argument("parts must divide the heads of a key head");
+  AttentionGradients grad = {
+      .dy = checked_table(dy, "dy", op.length, op.heads * value),
+      .dq = checked_table(dq, "dq", op.length, op.heads * key),
+      .dk = checked_gradient(dk, "dk", parts, op.length, of_keys),
+      .dv = checked_gradient(dv, "dv", parts, op.length, of_values),
+      .past_dk = {},
+      .past_dv = {},
+      .parts = parts,
+  };
+  if (op.y.dtype != op.q.dtype || grad.dy.dtype != op.q.dtype || grad.dq.dtype != Dtype::kFloat)
+    throw std::invalid_argument("y and dy must have the queries' dtype, and dq must be float32");
+  if (op.past.count) {
+    if (!past_dk || !past_dv) throw std::invalid_argument("earlier keys and values must have gradients");
+    grad.past_dk = checked_gradient(*past_dk, "past_dk", parts, op.past.count, of_keys);
+    grad.past_dv = checked_gradient(*past_dv, "past_dv", parts, op.past.count, of_values);
+  }
+  nb::gil_scoped_release released;
+  const AttentionBackward& kernel = *kernels().attention_backward;
+  parallel_for(threads, groups * parts, 1, [&](int64_t begin, int64_t end) {
+    const Scratch scratch(kernel.scratch(op));
+    kernel.backward(op, grad, begin, end, scratch.data());
+  });
 }
 
 }  // namespace
@@ -63,7 +115,13 @@ void attention(Strided q, Strided k, Strided v, std::optional<Strided> past_k, s
 void bind_attention(nb::module_& module) {
   module.def("attention", &attention, "q"_a.noconvert(), "k"_a.noconvert(), "v"_a.noconvert(),
              "past_k"_a.noconvert().none(), "past_v"_a.noconvert().none(), "positions"_a.noconvert().none(), "start"_a,
-             "groups"_a, "key"_a, "value"_a, "scale"_a, "window"_a.none(), "pinned"_a, "y"_a.noconvert(), "threads"_a);
+             "groups"_a, "key"_a, "value"_a, "scale"_a, "window"_a.none(), "pinned"_a, "y"_a.noconvert(),
+             "lse"_a.noconvert().none(), "threads"_a);
+  module.def("attention_backward", &attention_backward, "q"_a.noconvert(), "k"_a.noconvert(), "v"_a.noconvert(),
+             "past_k"_a.noconvert().none(), "past_v"_a.noconvert().none(), "positions"_a.noconvert().none(), "start"_a,
+             "groups"_a, "key"_a, "value"_a, "scale"_a, "window"_a.none(), "pinned"_a, "y"_a.noconvert(),
+             "lse"_a.noconvert(), "dy"_a.noconvert(), "dq"_a.noconvert(), "dk"_a.noconvert(), "dv"_a.noconvert(),
+             "past_dk"_a.noconvert().none(), "past_dv"_a.noconvert().none(), "threads"_a);
 }
 
 }  // namespace braidlm

@@ -5,7 +5,7 @@
 
 #include "../csrc/exp2.h"
 #include "../csrc/staging.h"
-#include "operands.h"
+#include "keys.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
 namespace {
@@ -13,7 +13,6 @@ namespace {
 // Queries times heads of a block: enough that laying out the keys costs little beside the products.
 constexpr int64_t kBlockRows = 256;
 constexpr float kNone = -__builtin_inff();
-constexpr int32_t kNowhere = INT32_MAX;  // the position of a key that does not exist: nobody sees it
 
 int64_t tokens_of_block(const Attention& op) {
   const int64_t share = op.heads / op.groups;
@@ -28,12 +27,6 @@ int64_t blocks(const Attention& op) { return op.groups * blocks_of_row(op); }
 struct Queries {
   int64_t group, token, tokens, padded_tokens;
   int64_t first, last;  // positions
-};
-
-// A block of keys and where they stand.
-struct KeyBlock {
-  int64_t count, first, last;  // first and last position
-  alignas(64) int32_t positions[kKeys];
 };
 
 // Working memory; widths are in words of the operands.
@@ -72,40 +65,11 @@ int64_t scratch(const Attention& op) {
   return rows * (op.key + value + 1 + kLanes) + kKeys * (op.key + value + 2 * kTileRows) + 8 * 16;
 }
 
-// The number of positions in [begin, end) of `keys`, and those positions.
-void place(const Keys& keys, int64_t begin, int64_t end, KeyBlock& block) {
-  block.count = end - begin;
-  for (int64_t j = 0; j < kKeys; ++j) {
-    const int64_t i = begin + j;
-    block.positions[j] = i >= end ? kNowhere : int32_t(keys.positions ? keys.positions[i] : keys.first + i);
-  }
-  block.first = block.positions[0];
-  block.last = block.positions[block.count - 1];
-}
-
-// Whether any query of positions [first, last] sees any of the keys, and whether all of them see all.
-bool any_seen(const Attention& op, const KeyBlock& keys, int64_t first, int64_t last) {
-  return keys.first <= last && (keys.last > first - op.window || keys.first < op.pinned);
-}
-bool all_seen(const Attention& op, const KeyBlock& keys, int64_t first, int64_t last) {
-  return keys.last <= first && (keys.first > last - op.window || keys.last < op.pinned);
-}
-
 template <class Operands, class T>
 void lay_out_keys(const Attention& op, const Keys& keys, int64_t begin, int64_t count, int64_t group,
                   const Memory<Operands>& memory) {
-  const T* rows[kKeys];
-  for (int64_t j = 0; j < count; ++j)
-    rows[j] = static_cast<const T*>(keys.k.data) + (begin + j) * keys.k.stride + group * op.key;
-  for (int64_t i = 0; i < memory.key; ++i) {
-    auto* to = memory.k + i * kKeys;
-    for (int64_t j = 0; j < count; ++j) to[j] = Operands::word(rows[j], i, op.key);
-    for (int64_t j = count; j < kKeys; ++j) to[j] = 0;
-  }
-  for (int64_t j = 0; j < count; ++j)
-    rows[j] = static_cast<const T*>(keys.v.data) + (begin + j) * keys.v.stride + group * op.value;
-  for (int64_t j = 0; j * Operands::kNumbers < count; ++j)
-    Operands::values(rows, j, count, op.value, memory.v + j * memory.value);
+  lay_out_turned<Operands, T>({keys.k, begin, count, group * op.key, op.key}, memory.k);
+  lay_out_rows<Operands, T>({keys.v, begin, count, group * op.value, op.value}, memory.v, memory.value);
 }
 
 template <class Operands, class T>
@@ -139,11 +103,7 @@ float weigh(const Attention& op, const KeyBlock& keys, bool masked, int64_t posi
   Floats top = splat(kNone);
   for (int64_t j = 0; j < columns; j += kLanes) {
     Floats s = load(scores + j) * unit;
-    if (masked) {
-      const Ints at = load_as<Ints>(keys.positions + j);
-      const Ints seen = (at <= int32_t(position)) & ((at > int32_t(position - op.window)) | (at < int32_t(op.pinned)));
-      s = seen ? s : splat(kNone);
-    }
+    if (masked) s = seen(op, keys.positions + j, position) ? s : splat(kNone);
     store(scores + j, s);
     top = max(s, top);
   }
@@ -173,7 +133,7 @@ void tile(const Attention& op, const KeyBlock& keys, const Memory<Operands>& mem
   const int64_t columns = padded(near, kTileColumns);
   for (int64_t j = 0; j < columns; j += kTileColumns) {
     Accumulators acc = {};
-    Operands::multiply_add(acc, memory.q + row * memory.key, memory.key, memory.k + j, kKeys, memory.key);
+    Operands::multiply_add(acc, memory.q + row * memory.key, memory.key, 1, memory.k + j, kKeys, memory.key);
     store(memory.scores + j, kKeys, acc);
   }
   const int64_t width = kKeys / Operands::kNumbers;
@@ -186,7 +146,7 @@ void tile(const Attention& op, const KeyBlock& keys, const Memory<Operands>& mem
     Accumulators acc;
     load_scaled(acc, 1, y, memory.value);
     scale_rows(acc, shrink);
-    Operands::multiply_add(acc, memory.p, width, memory.v + i, memory.value,
+    Operands::multiply_add(acc, memory.p, width, 1, memory.v + i, memory.value,
                            (near + Operands::kNumbers - 1) / Operands::kNumbers);
     store(y, memory.value, acc);
   }
@@ -209,7 +169,10 @@ void block(const Attention& op, const Queries& queries, const Memory<Operands>& 
   for (int64_t head = 0; head < share; ++head)
     for (int64_t t = 0; t < queries.tokens; ++t) {
       const int64_t r = head * queries.padded_tokens + t;
-      const float unit = 1 / sum(load(memory.total + r * kLanes));
+      const float total = sum(load(memory.total + r * kLanes)), unit = 1 / total;
+      if (op.lse.data)
+        static_cast<float*>(op.lse.data)[(queries.group * share + head) * op.lse.stride + queries.token + t] =
+            memory.most[r] + __builtin_log2f(total);
       float* y = memory.y + r * memory.value;
       for (int64_t i = 0; i < memory.value; i += kLanes) store(y + i, load(y + i) * unit);
       const Sequence to = {op.y.data, op.y.dtype, 0, op.y.stride};

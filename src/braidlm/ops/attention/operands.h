@@ -29,9 +29,16 @@ struct FloatOperands {
 
   static void weights(float* to, Floats p) { store(to, p); }
 
-  static void multiply_add(Accumulators& acc, const Word* left, int64_t of_row, const Word* right, int64_t of_k,
-                           int64_t count) {
-    braidlm::BRAIDLM_LEVEL::multiply_add(acc, {left, of_row, 1}, right, of_k, count);
+  // Numbers of rows `row` and row + 1, of rows of `of_row` words: a left operand that is summed over rows.
+  static void two_rows(Word* to, int64_t row, int64_t of_row, Floats even, Floats odd) {
+    store(to + row * of_row, even);
+    store(to + (row + 1) * of_row, odd);
+  }
+
+  // acc(row, :) += sum over k < count of left[row * of_row + k * of_left_k] * right[k * of_k + :].
+  static void multiply_add(Accumulators& acc, const Word* left, int64_t of_row, int64_t of_left_k, const Word* right,
+                           int64_t of_k, int64_t count) {
+    braidlm::BRAIDLM_LEVEL::multiply_add(acc, {left, of_row, of_left_k}, right, of_k, count);
   }
 };
 
@@ -61,11 +68,20 @@ struct PairOperands {
     std::memcpy(to, &narrow, sizeof narrow);
   }
 
-  static void multiply_add(Accumulators& acc, const Word* left, int64_t of_row, const Word* right, int64_t of_k,
-                           int64_t count) {
+  // `row` is even: both rows are one row of words.
+  static void two_rows(Word* to, int64_t row, int64_t of_row, Floats even, Floats odd) {
+    constexpr __mmask16 kAll = 0xffff;
+    const __m512i low = _mm512_maskz_cvtepu16_epi32(kAll, (__m256i)_mm512_cvtneps_pbh((__m512)even));
+    const __m512i high = _mm512_maskz_cvtepu16_epi32(kAll, (__m256i)_mm512_cvtneps_pbh((__m512)odd));
+    const Words pair = (Words)low | (Words)high << 16;
+    std::memcpy(to + row / 2 * of_row, &pair, sizeof pair);
+  }
+
+  static void multiply_add(Accumulators& acc, const Word* left, int64_t of_row, int64_t of_left_k, const Word* right,
+                           int64_t of_k, int64_t count) {
     __m512 of[kTileRows][kTileVectors];
     unrolled<kTileRows>([&](auto r) { unrolled<kTileVectors>([&](auto v) { of[r][v] = (__m512)acc.of[r][v]; }); });
-    for (int64_t k = 0; k < count; ++k, ++left, right += of_k) {
+    for (int64_t k = 0; k < count; ++k, left += of_left_k, right += of_k) {
       __m512bh columns[kTileVectors];
       unrolled<kTileVectors>([&](auto v) { columns[v] = (__m512bh)load_as<Words>(right + v * kLanes); });
       unrolled<kTileRows>([&](auto r) {

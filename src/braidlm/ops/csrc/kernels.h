@@ -30,9 +30,11 @@ struct Kernels {
   const PlanKernels* plan;
   const PointwiseKernels* pointwise;
   const AttentionKernels* attention;
+  const AttentionBackward* attention_backward;
   const SsdKernels* ssd;
   const SsdBackward* ssd_backward;
   const GatedConvKernels* gated_conv;
+  const GatedConvBackward* gated_conv_backward;
   const SelectiveScanKernels* selective_scan;
   const SelectiveScanBackward* selective_scan_backward;
 };

@@ -11,9 +11,11 @@ extern const LinearKernels linear_kernels;
 extern const PlanKernels plan_kernels;
 extern const PointwiseKernels pointwise_kernels;
 extern const AttentionKernels attention_kernels;
+extern const AttentionBackward attention_backward;
 extern const SsdKernels ssd_kernels;
 extern const SsdBackward ssd_backward;
 extern const GatedConvKernels gated_conv_kernels;
+extern const GatedConvBackward gated_conv_backward;
 extern const SelectiveScanKernels selective_scan_kernels;
 extern const SelectiveScanBackward selective_scan_backward;
 
@@ -27,9 +29,11 @@ const Kernels kernels = {
     &plan_kernels,
     &pointwise_kernels,
     &attention_kernels,
+    &attention_backward,
     &ssd_kernels,
     &ssd_backward,
     &gated_conv_kernels,
+    &gated_conv_backward,
     &selective_scan_kernels,
     &selective_scan_backward,
 };

@@ -4,18 +4,13 @@
 #include "native.h"
 
 #include "../csrc/staging.h"
+#include "modes.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
 namespace {
 
-constexpr int64_t kTokens = 64, kBlock = kModalChannels;
 // Modes whose recurrences run side by side: as many as their constants leave registers for.
 constexpr int kTogether = 2;
-
-// Real and imaginary parts of one number a mode and channel, each [modes, kBlock].
-struct Planes {
-  float *re, *im;
-};
 
 struct Tiles {
   float *u, *gate, *y;  // [kTokens, kBlock]
@@ -80,33 +75,20 @@ void tokens_of_block(const GatedConv& op, const Tiles& tiles, const Part& part) 
   write(op.y, part, tiles.y, kBlock);
 }
 
-void block(const GatedConv& op, const Tiles& tiles, int64_t row, int64_t channel) {
-  const int64_t channels = op.channels - channel < kBlock ? op.channels - channel : kBlock;
-  const int64_t state = (row * op.channels + channel) * op.modes, share = op.channels / op.filters;
-  for (int64_t m = 0; m < op.modes; ++m)
-    for (int64_t e = 0; e < kBlock; ++e) {
-      const int64_t i = m * kBlock + e, inside = e < channels ? e : channels - 1;  // beyond, harmless copies
-      const int64_t filter = 2 * ((channel + inside) / share * op.modes + m);
-      tiles.poles.re[i] = op.poles[filter], tiles.poles.im[i] = op.poles[filter + 1];
-      tiles.residues.re[i] = op.residues[filter], tiles.residues.im[i] = op.residues[filter + 1];
-      const float* s = op.before + 2 * (state + inside * op.modes + m);
-      tiles.state.re[i] = s[0], tiles.state.im[i] = s[1];
-    }
+void block(const GatedConv& op, const Tiles& tiles, const Channels& channels) {
+  read_filters(op, channels, op.poles, tiles.poles);
+  read_filters(op, channels, op.residues, tiles.residues);
+  read_states(op, channels, op.before, tiles.state);
   for (int64_t t = 0; t < op.length; t += kTokens) {
     const int64_t tokens = op.length - t < kTokens ? op.length - t : kTokens;
-    tokens_of_block(op, tiles, {row, t, tokens, channel, channels});
+    tokens_of_block(op, tiles, {channels.row, t, tokens, channels.first, channels.count});
   }
-  for (int64_t e = 0; e < channels; ++e)
-    for (int64_t m = 0; m < op.modes; ++m) {
-      float* s = op.after + 2 * (state + e * op.modes + m);
-      s[0] = tiles.state.re[m * kBlock + e], s[1] = tiles.state.im[m * kBlock + e];
-    }
+  write_states(op, channels, tiles.state, op.after);
 }
 
 void forward(const GatedConv& op, int64_t begin, int64_t end, float* memory) {
   const Tiles tiles = tiles_in(memory, op);
-  const int64_t in_row = (op.channels + kBlock - 1) / kBlock;
-  for (int64_t i = begin; i < end; ++i) block(op, tiles, i / in_row, i % in_row * kBlock);
+  for (int64_t i = begin; i < end; ++i) block(op, tiles, channels_at(op, i));
 }
 
 }  // namespace

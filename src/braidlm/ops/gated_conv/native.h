@@ -18,11 +18,28 @@ struct GatedConv {
 // Channels that are computed together; a row's blocks of this size are numbered through all rows.
 inline constexpr int64_t kModalChannels = 64;
 
+// Gradients; of complex numbers, of their real and imaginary parts.
+struct GatedConvGradients {
+  Sequence dy;                  // [rows, length, channels]
+  const float* dafter;          // [rows, channels, modes, 2]
+  Sequence du, dgate;           // [rows, length, channels]
+  float *dpoles, *dresidues;    // [rows, channels, modes, 2]: of each row and channel apart
+  float* dd;                    // [rows, channels]
+  float* dbefore;               // [rows, channels, modes, 2]
+};
+
 struct GatedConvKernels {
   // Floats of working memory that `forward` needs.
   int64_t (*scratch)(const GatedConv&);
   // Blocks [begin, end).
   void (*forward)(const GatedConv&, int64_t begin, int64_t end, float* scratch);
+};
+
+struct GatedConvBackward {
+  // Floats of working memory that `backward` needs.
+  int64_t (*scratch)(const GatedConv&);
+  // Blocks [begin, end), as of `forward`; reads no y and no states after.
+  void (*backward)(const GatedConv&, const GatedConvGradients&, int64_t begin, int64_t end, float* scratch);
 };
 
 }  // namespace braidlm
