@@ -33,7 +33,7 @@ Progress = Callable[[int, int], None]
 
 UNFINISHED = "unfinished"
 # Of the sources, for one shard: large enough that files are few, small enough that little is lost at an interruption.
-SHARD_BYTES = 2**25
+SHARD_BYTES = 2**24
 _NAMED = 20
 
 
@@ -174,7 +174,10 @@ def _take_over(directory: Path, file: IO[str], run_hash: str) -> None:
         )
     for path in directory.glob(".*"):  # what a killed process was writing
         path.unlink()
-    file.truncate(0)
-    file.write(run_hash)
-    file.flush()
-    os.fsync(file.fileno())
+    try:
+        file.truncate(0)
+        file.write(run_hash)
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError as error:
+        raise InputError(f"cannot write {directory}: {error.strerror}") from None
