@@ -2,6 +2,7 @@
 
 import json
 import resource
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from tokenizers import Tokenizer as Backend
 from tokenizers import models
 
-from braidlm.errors import InputError
+from braidlm.errors import InputError, UnavailableError
 from braidlm.tokenizer import Settings, Tokenizer
 from braidlm.train.data.build import build
 from braidlm.train.data.documents import Piece
@@ -127,6 +128,18 @@ def test_bad_datasets(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"dataset .*a cannot be read: .*test"):
         build(tmp_path / "out", [tmp_path / "a"], byte_level(), Recipe(**recipe, part="test"))
     check(tmp_path, [tmp_path / "a"], recipe, "a, row 2: lacks the field 'text'", 1)
+
+
+def test_packages_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: sentences by hand."""
+    (tmp_path / "a.parquet").touch()
+    for package, kind, sentence in (
+        ("pyarrow.parquet", "parquet", r"Parquet needs the package pyarrow; pip install 'braidlm\[train\]' gets it"),
+        ("datasets", "dataset", "this needs the package datasets; pip install datasets gets it"),
+    ):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(UnavailableError, match=f"^{sentence}$"):
+            build(tmp_path / "out", [tmp_path / "a.parquet"], byte_level(), Recipe(kind=kind))
 
 
 def test_nothing_at_all(tmp_path: Path) -> None:

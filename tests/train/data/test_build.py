@@ -109,6 +109,13 @@ def test_a_killed_run_goes_on(source: Path, tmp_path: Path) -> None:
     same(tmp_path / "whole", out)
 
 
+def test_workers_are_lean() -> None:
+    """Oracle: the modules that a fresh interpreter holds: a process that tokenizes starts in a moment."""
+    code = "import sys, braidlm.cli.start, braidlm.train.data.worker; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_workers_end_with_their_parent(source: Path, tmp_path: Path) -> None:
     """Oracle: the operating system's list of processes."""
     code = (

@@ -93,7 +93,7 @@ def test_a_file_is_a_document(tmp_path: Path) -> None:
 
 def test_finding_files(tmp_path: Path) -> None:
     """Oracle: by hand: in order of names, and of the sources."""
-    for name in ("b.txt", "a.md", "c.jsonl", "in/d.txt", "in/e.log"):
+    for name in ("b.txt", "a.md", "c.jsonl", "in/d.txt", "in/e.log", ".git/f.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
 

@@ -33,7 +33,7 @@ Progress = Callable[[int, int], None]
 
 UNFINISHED = "unfinished"
 # Of the sources, for one shard: large enough that files are few, small enough that little is lost at an interruption.
-SHARD_BYTES = 2**25
+SHARD_BYTES = 2**24
 _NAMED = 20
 
 
@@ -88,7 +88,8 @@ def _whole(job: Job, task: Task) -> ShardInfo | None:
         return None
     except (OSError, ValueError, TypeError):
         return None  # damaged: it is made again
-    return info if info.key == task.key and (job.recipe.on_bad == "skip" or not info.skipped) else None
+    as_now = info.key == task.key and (job.recipe.on_bad == "skip" or not info.skipped)
+    return info if as_now else None
 
 
 def _finish(planned: Plan, job: Job, made: _Made) -> None:
@@ -159,6 +160,7 @@ def _lock(directory: Path, run_hash: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(f"another process is writing {directory}; wait until it has ended") from None
+        _check_directory(directory)  # again: another process may have finished meanwhile
         _take_over(directory, file, run_hash)
         yield
         marker.unlink()
@@ -167,14 +169,17 @@ def _lock(directory: Path, run_hash: str) -> Iterator[None]:
 def _take_over(directory: Path, file: IO[str], run_hash: str) -> None:
     file.seek(0)
     before = file.read()
-    if before not in ("", run_hash) and any(directory.glob("[0-9]*.json")):
+    if before != run_hash and any(directory.glob("[0-9]*.json")):
         raise InputError(
             f"{directory} holds an unfinished run of other sources, settings or another tokenizer; "
             "remove it or choose another place"
         )
     for path in directory.glob(".*"):  # what a killed process was writing
         path.unlink()
-    file.truncate(0)
-    file.write(run_hash)
-    file.flush()
-    os.fsync(file.fileno())
+    try:
+        file.truncate(0)
+        file.write(run_hash)
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError as error:
+        raise InputError(f"cannot write {directory}: {error.strerror}") from None

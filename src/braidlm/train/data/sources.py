@@ -65,7 +65,7 @@ def _find(source: str | Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
         if path.is_file():
             yield path
         elif path.is_dir():
-            yield from sorted(file for file in path.rglob("*") if file.suffix in suffixes and file.is_file())
+            yield from sorted(_below(path, suffixes))
         elif glob.has_magic(str(source)):
             yield from sorted(file for file in map(Path, glob.glob(str(source), recursive=True)) if file.is_file())
         else:
@@ -74,6 +74,14 @@ def _find(source: str | Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
         raise
     except (OSError, ValueError) as error:
         raise InputError(f"{source} cannot be read: {error}") from None
+
+
+def _below(directory: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    """Files with these suffixes, but for hidden ones."""
+    for file in directory.rglob("*"):
+        hidden = any(part.startswith(".") for part in file.relative_to(directory).parts)
+        if file.suffix in suffixes and not hidden and file.is_file():
+            yield file
 
 
 def is_parquet(path: Path, kind: Kind) -> bool:

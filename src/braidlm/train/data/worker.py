@@ -138,8 +138,8 @@ _workers: list[Worker] = []
 
 
 def start(job: Job) -> None:
-    """Begins a process of its own: it leaves Ctrl-C to the process that started it, and ends when that one is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Begins a process of its own: it ends at once at Ctrl-C, without a word, or when its parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _workers.append(Worker(job))
 
