@@ -1,5 +1,6 @@
 """`python -m braidlm` is `braid`: what `torchrun -m braidlm train ...` starts."""
 
-from .cli.main import main
+from .cli.start import main
 
-main()
+if __name__ == "__main__":  # processes that it starts import this file anew
+    main()
