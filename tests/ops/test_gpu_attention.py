@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.attention import flex_attention
 from torch.nn.attention.flex_attention import create_mask
 
-from braidlm.ops import Past, Segments, Visible, dispatch
+from braidlm.ops import Past, Visible, dispatch
 from braidlm.ops.attention import gpu, reference
 from tests.ops.test_attention_gradients import Packed
 from tests.ops.test_carried import close
@@ -60,13 +60,12 @@ def test_mask(lengths: tuple[int, ...], held: tuple[int, ...], visible: Visible)
     assert torch.equal(blocks.to_dense()[0, 0].bool(), present)
 
 
+@pytest.mark.usefixtures("_backward_on_cpu")
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize("visible", VISIBLE)
 @pytest.mark.parametrize(("lengths", "held"), BATCHES)
-def test_outputs_and_gradients(
-    lengths: tuple[int, ...], held: tuple[int, ...], visible: Visible, _backward_on_cpu: None
-) -> None:
+def test_outputs_and_gradients(lengths: tuple[int, ...], held: tuple[int, ...], visible: Visible) -> None:
     """Oracle: the reference in float64, forward and backward, past keys and values included."""
     packed, results = batch(lengths, held, visible), []
     for twin in (gpu.attend, reference.attention):
@@ -82,7 +81,8 @@ def test_outputs_and_gradients(
 
 def test_what_is_not_trained_goes_to_the_reference() -> None:
     """Oracle: the reference, bit for bit: nothing recorded, heads too small, no tokens."""
-    for lengths, heads, record in (((9,), (4, 2, 16, 24), False), ((9,), (4, 2, 8, 8), True), ((0,), (1, 1, 16, 16), True)):
+    cases = (((9,), (4, 2, 16, 24), False), ((9,), (4, 2, 8, 8), True), ((0,), (1, 1, 16, 16), True))
+    for lengths, heads, record in cases:
         packed = Packed(lengths, (0,), Visible(4, 0), heads)
         tensors = [t.float().requires_grad_(record) for t in packed.tensors]
         assert torch.equal(attend(packed, tensors, gpu.attention), attend(packed, tensors, reference.attention))

@@ -76,9 +76,7 @@ def _tools(compiled: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
     return (torch.compile(tools[0]), torch.compile(tools[1])) if compiled else tools
 
 
-def _keys_values(
-    k_TGK: Tensor, v_TGV: Tensor, past: tuple[Held, ...], segments: Segments
-) -> tuple[Tensor, Tensor]:
+def _keys_values(k_TGK: Tensor, v_TGV: Tensor, past: tuple[Held, ...], segments: Segments) -> tuple[Tensor, Tensor]:
     """Keys and values of all rows, [S, G, .]."""
     if all(earlier is None for earlier in past):
         return k_TGK, v_TGV
