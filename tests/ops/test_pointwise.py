@@ -166,6 +166,18 @@ def test_moe_gradients_of_experts_that_nobody_chose() -> None:
     assert torch.autograd.gradcheck(lambda *t: ops.moe(t[0], router, *t[1:], top_k=1), (x, gate_up, down))
 
 
+def test_moe_gradients_of_weights_wider_than_what_goes_in() -> None:
+    """Oracle: the gradients of the same experts rounded beforehand; they come in the weights' own dtype."""
+    x, router, dy = (randn(*shape).bfloat16() for shape in ((40, 16), (4, 16), (40, 16)))
+    experts, grads = [randn(4, 8, 16).float(), randn(4, 16, 4).float()], []
+    for dtype in (torch.float32, torch.bfloat16):
+        leaves = [t.to(dtype, copy=True).requires_grad_() for t in experts]
+        ops.moe(x, router, *leaves, top_k=2).backward(dy)
+        assert all(leaf.grad.dtype == dtype for leaf in leaves)
+        grads.append([leaf.grad.bfloat16() for leaf in leaves])
+    assert all(torch.equal(*pair) for pair in zip(*grads, strict=True))
+
+
 class Allocated(TorchDispatchMode):
     """Counts the tensors of one shape that operations return, views left out."""
 

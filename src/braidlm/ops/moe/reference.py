@@ -52,7 +52,10 @@ def _by_expert(x_CI: Tensor, weight_XOI: Tensor | PackedWeight, counts: list[int
 
 
 class _Products(torch.autograd.Function):
-    """One gradient of all experts is filled; that of an index is a tensor of all experts for each of them."""
+    """Products in x's dtype, which each expert's matrix is rounded to alone.
+
+    One gradient of all experts is filled; that of an index is a tensor of all experts for each of them.
+    """
 
     @staticmethod
     def forward(ctx: Any, x_CI: Tensor, weight_XOI: Tensor, counts: list[int]) -> Tensor:
@@ -61,7 +64,7 @@ class _Products(torch.autograd.Function):
         y_CO = x_CI.new_empty(len(x_CI), weight_XOI.shape[1])
         for weight_OI, x, y in zip(weight_XOI, x_CI.split(counts), y_CO.split(counts), strict=True):
             if len(x):
-                torch.mm(x, weight_OI.t(), out=y)
+                torch.mm(x, weight_OI.to(x.dtype).t(), out=y)
         return y_CO
 
     @staticmethod
@@ -75,7 +78,7 @@ class _Products(torch.autograd.Function):
             run = slice(begin, begin + count)
             begin += count
             if dx_CI is not None and count:
-                torch.mm(dy_CO[run], weight_XOI[expert], out=dx_CI[run])
+                torch.mm(dy_CO[run], weight_XOI[expert].to(x_CI.dtype), out=dx_CI[run])
             if dweight_XOI is not None:  # of no tokens, zero
-                torch.mm(dy_CO[run].t(), x_CI[run], out=dweight_XOI[expert])
+                dweight_XOI[expert] = dy_CO[run].t() @ x_CI[run]
         return dx_CI, dweight_XOI, None
