@@ -81,6 +81,7 @@ ATTENTION = {
     "window": None,
     "pinned": 0,
     "y": zeros(L, 4 * 5),
+    "lse": zeros(4, L),
     "threads": 1,
 }
 NORM = {
@@ -147,7 +148,30 @@ ENTRIES = {
         dbefore=zeros(R, HEADS, SIZE, N),
     ),
     "gated_conv": MODAL,
+    "gated_conv_backward": backward(
+        MODAL,
+        ("y", "after"),
+        dy=zeros(R, L, E),
+        dafter=zeros(R, E, N, 2),
+        du=zeros(R, L, E),
+        dgate=zeros(R, L, E),
+        dpoles=zeros(R, E, N, 2),
+        dresidues=zeros(R, E, N, 2),
+        dd=zeros(R, E),
+        dbefore=zeros(R, E, N, 2),
+    ),
     "attention": ATTENTION,
+    "attention_backward": backward(
+        ATTENTION,
+        (),
+        dy=zeros(L, 4 * 5),
+        dq=zeros(L, 4 * 3),
+        dk=zeros(2, L, 2 * 3),
+        dv=zeros(2, L, 2 * 5),
+        past_dk=zeros(2, 2, 2 * 3),
+        past_dv=zeros(2, 2, 2 * 5),
+    ),
+    "glu_backward": dict.fromkeys(("gate", "up", "dout", "dgate", "dup"), zeros(L, E)) | {"gelu": False, "threads": 1},
 }
 TENSORS = [(entry, name) for entry, given in ENTRIES.items() for name, value in given.items() if torch.is_tensor(value)]
 
@@ -209,3 +233,8 @@ def test_sentences() -> None:
     assert "positions must increase" in refused("attention", positions=torch.tensor([1, 1]))
     assert "queries' dtype" in refused("attention", k=zeros(L, 6).bfloat16())
     assert "must lie in" in refused("attention", start=2**31)
+    assert "parts must divide" in refused("attention_backward", dk=zeros(3, L, 2 * 3))
+    assert "y and dy must have the queries' dtype" in refused("attention_backward", dy=zeros(L, 4 * 5).bfloat16())
+    assert "must have gradients" in refused("attention_backward", past_dv=None)
+    assert "lse must be float32" in refused("attention", lse=zeros(4, L).bfloat16())
+    assert "must have one dtype" in refused("glu_backward", dup=zeros(L, E).bfloat16())

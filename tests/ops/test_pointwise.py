@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from braidlm import ops
 from braidlm.errors import UnavailableError
@@ -156,6 +157,48 @@ def test_moe_gradients() -> None:
     leaves = [randn(5, 3), randn(4, 3), randn(4, 4, 3), randn(4, 3, 2)]
     leaves = [leaf.requires_grad_() for leaf in leaves]
     assert torch.autograd.gradcheck(lambda *t: ops.moe(*t, top_k=2), leaves)
+
+
+def test_moe_gradients_of_experts_that_nobody_chose() -> None:
+    """Oracle: finite differences in float64; two tokens choose one of five experts each, in a frozen router."""
+    x, gate_up, down = (randn(*shape).requires_grad_() for shape in ((2, 3), (5, 4, 3), (5, 3, 2)))
+    router = randn(5, 3)
+    assert torch.autograd.gradcheck(lambda *t: ops.moe(t[0], router, *t[1:], top_k=1), (x, gate_up, down))
+
+
+def test_moe_gradients_of_weights_wider_than_what_goes_in() -> None:
+    """Oracle: the gradients of the same experts rounded beforehand; they come in the weights' own dtype."""
+    x, router, dy = (randn(*shape).bfloat16() for shape in ((40, 16), (4, 16), (40, 16)))
+    experts, grads = [randn(4, 8, 16).float(), randn(4, 16, 4).float()], []
+    for dtype in (torch.float32, torch.bfloat16):
+        leaves = [t.to(dtype, copy=True).requires_grad_() for t in experts]
+        ops.moe(x, router, *leaves, top_k=2).backward(dy)
+        assert all(leaf.grad.dtype == dtype for leaf in leaves)
+        grads.append([leaf.grad.bfloat16() for leaf in leaves])
+    assert all(torch.equal(*pair) for pair in zip(*grads, strict=True))
+
+
+class Allocated(TorchDispatchMode):
+    """Counts the tensors of one shape that operations return, views left out."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape, self.found = shape, set[int]()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.shape == self.shape:
+            self.found.add(result.untyped_storage().data_ptr())
+        return result
+
+
+def test_moe_gradients_of_experts_are_made_once() -> None:
+    """Oracle: one gradient of the experts' shape, however many experts there are."""
+    x, router, gate_up, down = (randn(*shape) for shape in ((40, 3), (16, 3), (16, 4, 3), (16, 3, 2)))
+    y = ops.moe(x, router, gate_up.requires_grad_(), down, top_k=2)
+    with Allocated((16, 4, 3)) as allocated:
+        y.sum().backward()
+    assert len(allocated.found) == 1
 
 
 def test_segments() -> None:

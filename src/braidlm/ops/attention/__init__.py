@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import dispatch
 from ..native_loader import why_not
 from ..segments import Segments
-from . import native, reference
+from . import gpu, native, reference
 
 
 class Visible(NamedTuple):
@@ -34,6 +34,7 @@ class Past(NamedTuple):
 
 dispatch.register("attention", "reference", reference.attention)
 dispatch.register("attention", "native", native.attention, why_not)
+dispatch.register("attention", "gpu", gpu.attention, gpu.why_not)
 
 
 def attention(

@@ -68,7 +68,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: _Rows, *tensors: Tensor) -> Tensor:
-        q, k, v = tensors[:3]
+        q, _, v = tensors[:3]
         y = torch.empty(*q.shape[:2], v.shape[2], dtype=q.dtype)
         lse = torch.empty(q.shape[1], len(q)) if any(ctx.needs_input_grad) else None
         for row, given in enumerate(_given(rows, tensors)):

@@ -1,12 +1,19 @@
-"""Experts one after the other, in the order of their numbers, each on the tokens that chose it."""
+"""Experts one after the other, in the order of their numbers, each on the tokens that chose it.
+
+Legend: C = choices (tokens times K), sorted by expert; I, O = inputs and outputs of an expert's matrix.
+"""
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ..linear import linear
 from ..linear.packed import PackedWeight
 from ..numerics import widened
+from ..pointwise import glu
 
 
 def moe(
@@ -24,17 +31,54 @@ def moe(
     kept_TK, chosen_TK = logits_TX.topk(top_k, dim=-1)
     weight_TK = kept_TK.softmax(-1)
     # Choices sorted by expert: each expert's tokens are one contiguous run.
-    order = chosen_TK.flatten().argsort(stable=True)
-    token_of = order // top_k
+    order_C = chosen_TK.flatten().argsort(stable=True)
+    token_of_C = order_C // top_k
     counts = chosen_TK.flatten().bincount(minlength=router_XD.shape[0]).tolist()
-    outputs, begin = [], 0
-    for expert, count in enumerate(counts):
-        if not count:
-            continue
-        x = x_TD[token_of[begin : begin + count]]
-        gate, up = linear(x, gate_up_XFD[expert]).chunk(2, -1)
-        outputs.append(linear(F.silu(gate) * up, down_XDF[expert]))
-        begin += count
-    weighted = widened(torch.cat(outputs)) * weight_TK.flatten()[order][:, None]
-    y_TD = torch.zeros(x_TD.shape, dtype=weighted.dtype, device=x_TD.device)
-    return y_TD.index_add(0, token_of, weighted).to(x_TD.dtype)
+    # By index_select: its gradient adds rows, that of indexing adds number by number.
+    gate_CF, up_CF = _by_expert(x_TD.index_select(0, token_of_C), gate_up_XFD, counts).chunk(2, -1)
+    y_CD = _by_expert(glu(gate_CF, up_CF, "silu"), down_XDF, counts)
+    weighted_CD = widened(y_CD) * weight_TK.flatten()[order_C][:, None]
+    y_TD = torch.zeros(x_TD.shape, dtype=weighted_CD.dtype, device=x_TD.device)
+    return y_TD.index_add(0, token_of_C, weighted_CD).to(x_TD.dtype)
+
+
+def _by_expert(x_CI: Tensor, weight_XOI: Tensor | PackedWeight, counts: list[int]) -> Tensor:
+    """Each expert's matrix times its choices, of which it has `counts`: [C, O]."""
+    if isinstance(weight_XOI, Tensor):
+        return _Products.apply(x_CI, weight_XOI, counts)
+    chosen = [expert for expert, count in enumerate(counts) if count]
+    runs = x_CI.split([counts[expert] for expert in chosen])
+    return torch.cat([linear(x, weight_XOI[expert]) for expert, x in zip(chosen, runs, strict=True)])
+
+
+class _Products(torch.autograd.Function):
+    """Products in x's dtype, which each expert's matrix is rounded to alone.
+
+    One gradient of all experts is filled; that of an index is a tensor of all experts for each of them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_CI: Tensor, weight_XOI: Tensor, counts: list[int]) -> Tensor:
+        ctx.save_for_backward(x_CI, weight_XOI)
+        ctx.counts = counts
+        y_CO = x_CI.new_empty(len(x_CI), weight_XOI.shape[1])
+        for weight_OI, x, y in zip(weight_XOI, x_CI.split(counts), y_CO.split(counts), strict=True):
+            if len(x):
+                torch.mm(x, weight_OI.to(x.dtype).t(), out=y)
+        return y_CO
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy_CO: Tensor) -> tuple[Tensor | None, ...]:
+        x_CI, weight_XOI = ctx.saved_tensors
+        dx_CI = torch.empty_like(x_CI) if ctx.needs_input_grad[0] else None
+        dweight_XOI = torch.empty_like(weight_XOI) if ctx.needs_input_grad[1] else None
+        begin = 0
+        for expert, count in enumerate(ctx.counts):
+            run = slice(begin, begin + count)
+            begin += count
+            if dx_CI is not None and count:
+                torch.mm(dy_CO[run], weight_XOI[expert].to(x_CI.dtype), out=dx_CI[run])
+            if dweight_XOI is not None:  # of no tokens, zero
+                dweight_XOI[expert] = dy_CO[run].t() @ x_CI[run]
+        return dx_CI, dweight_XOI, None

@@ -11,6 +11,11 @@ struct Glu {
   bool gelu;
 };
 
+// Gradients, from that of out; all tables are of the gate's dtype.
+struct GluGradients {
+  Table dout, dgate, dup;
+};
+
 struct AddScaled {
   Table x, y, out;
   int64_t width;
@@ -20,6 +25,7 @@ struct AddScaled {
 struct PointwiseKernels {
   // Rows [begin, end).
   void (*glu)(const Glu&, int64_t begin, int64_t end);
+  void (*glu_backward)(const Glu&, const GluGradients&, int64_t begin, int64_t end);
   void (*add_scaled)(const AddScaled&, int64_t begin, int64_t end);
 };
 

@@ -1,7 +1,10 @@
-"""One pass over memory, in C++: no intermediate in another dtype is written."""
+"""One pass over memory, in C++: no intermediate in another dtype is written; backward too."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ..native_loader import extension, takes
 from ..strides import table
@@ -11,17 +14,49 @@ from . import reference
 
 def glu(gate_D: Tensor, up_D: Tensor, activation: str) -> Tensor:
     """See the package."""
-    if not (takes(gate_D, up_D) and gate_D.dtype == up_D.dtype):
+    if not (takes(gate_D, up_D, gradients=True) and gate_D.dtype == up_D.dtype):
         return reference.glu(gate_D, up_D, activation)
-    out = torch.empty(gate_D.shape, dtype=gate_D.dtype)
-    extension().glu(table(gate_D), table(up_D), activation == "gelu", table(out), count())
-    return out
+    return _Glu.apply(gate_D, up_D, activation == "gelu")
 
 
 def add_scaled(x_D: Tensor, y_D: Tensor, scale: float) -> Tensor:
     """See the package."""
-    if not (takes(x_D, y_D) and x_D.dtype == torch.float32):
+    if not (takes(x_D, y_D, gradients=True) and x_D.dtype == torch.float32):
         return reference.add_scaled(x_D, y_D, scale)
-    out = torch.empty(x_D.shape)
-    extension().add_scaled(table(x_D), table(y_D), scale, table(out), count())
-    return out
+    return _AddScaled.apply(x_D, y_D, scale)
+
+
+class _Glu(torch.autograd.Function):
+    """Keeps gate and up only: the activation is computed again."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor, gelu: bool) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        ctx.gelu = gelu
+        out = torch.empty(gate.shape, dtype=gate.dtype)
+        extension().glu(table(gate), table(up), gelu, table(out), count())
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        gate, up = ctx.saved_tensors
+        dgate, dup = (torch.empty(gate.shape, dtype=gate.dtype) for _ in range(2))
+        extension().glu_backward(table(gate), table(up), ctx.gelu, table(dout), table(dgate), table(dup), count())
+        return dgate, dup, None
+
+
+class _AddScaled(torch.autograd.Function):
+    """Keeps nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, scale: float) -> Tensor:
+        ctx.scale, ctx.dtype = scale, y.dtype
+        out = torch.empty(x.shape)
+        extension().add_scaled(table(x), table(y), scale, table(out), count())
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        scaled = dout if ctx.scale == 1 else dout * ctx.scale
+        return dout, scaled.to(ctx.dtype), None
