@@ -1,5 +1,7 @@
 """Experts one after the other, in the order of their numbers, each on the tokens that chose it."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -7,6 +9,9 @@ from torch import Tensor
 from ..linear import linear
 from ..linear.packed import PackedWeight
 from ..numerics import widened
+
+# What changes an expert's product y [t, out] of the tokens x [t, in] that chose it: (x, y, expert) -> [t, out].
+Changed = Callable[[Tensor, Tensor, int], Tensor]
 
 
 def moe(
@@ -16,6 +21,7 @@ def moe(
     down_XDF: Tensor | PackedWeight,
     *,
     top_k: int,
+    adapters: tuple[Changed | None, Changed | None] = (None, None),
 ) -> Tensor:
     """See the package."""
     if not len(x_TD):
@@ -32,9 +38,14 @@ def moe(
         if not count:
             continue
         x = x_TD[token_of[begin : begin + count]]
-        gate, up = linear(x, gate_up_XFD[expert]).chunk(2, -1)
-        outputs.append(linear(F.silu(gate) * up, down_XDF[expert]))
+        gate, up = _product(x, gate_up_XFD, expert, adapters[0]).chunk(2, -1)
+        outputs.append(_product(F.silu(gate) * up, down_XDF, expert, adapters[1]))
         begin += count
     weighted = widened(torch.cat(outputs)) * weight_TK.flatten()[order][:, None]
     y_TD = torch.zeros(x_TD.shape, dtype=weighted.dtype, device=x_TD.device)
     return y_TD.index_add(0, token_of, weighted).to(x_TD.dtype)
+
+
+def _product(x: Tensor, weight: Tensor | PackedWeight, expert: int, adapter: Changed | None) -> Tensor:
+    y = linear(x, weight[expert])
+    return y if adapter is None else adapter(x, y, expert)
