@@ -165,9 +165,15 @@ class Model(nn.Module):
         """A digest of the description and of every weight, whatever adapters are attached."""
         version = self._version_of([weight for _, weight in self.named_weights()])
         if self._base_fingerprint is None or self._base_fingerprint[0] != version:
-            about = json.dumps(self.spec.to_json(), sort_keys=True)
-            self._base_fingerprint = (version, digest(about, self.named_weights()))
+            self._base_fingerprint = (version, digest(self._about(), self.named_weights()))
         return self._base_fingerprint[1]
+
+    def spec_digest(self) -> str:
+        """A digest of the description alone."""
+        return digest(self._about(), ())
+
+    def _about(self) -> str:
+        return json.dumps(self.spec.to_json(), sort_keys=True)
 
     @contextmanager
     def moving_weights(self) -> Iterator[None]:

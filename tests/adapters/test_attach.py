@@ -8,55 +8,18 @@ import torch
 from torch import Tensor
 
 import braidlm
-from braidlm.adapters import Adapters, Lora, attach
+from braidlm.adapters import Lora, attach
 from braidlm.adapters.low_rank import OnLinear
 from braidlm.adapters.places import places
 from braidlm.checkpoint import assign
-from braidlm.describe import skeleton
 from braidlm.errors import InputError
-from braidlm.init import randomise
-from braidlm.model import Model
-from braidlm.ops import Segments
 from braidlm.ops.linear.packed import PackedWeight
 from braidlm.runtime.pack import quantize
+from tests.adapters.models import close, logits, small, stirred
 from tests.families.tiny import TINY, tiny
 from tests.tolerances import RELATIVE_GRADIENT, RELATIVE_LOGITS
 
 FAMILIES = list(TINY)
-SEEDS = {
-    "granitemoehybrid": next(n for n in range(9) if "Moe(" in str(tiny("granitemoehybrid", n))),
-    "llama": next(n for n in range(9) if tiny("llama", n).width == 32 and not tiny("llama", n).tied),
-}
-
-
-def small(family: str, dtype: torch.dtype = torch.float64) -> Model:
-    """A small model with random weights; Granite with experts."""
-    model = skeleton(tiny(family, SEEDS.get(family, 1)))
-    randomise(model, 0, dtype, "cpu")
-    return model.eval()
-
-
-def stirred(adapters: Adapters) -> Adapters:
-    """Adapters as if trained: no part is zero."""
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in adapters.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
-    return adapters
-
-
-def logits(model: Model) -> Tensor:
-    """Logits of two rows of unequal length."""
-    ids_T = torch.arange(24) * 7 % model.spec.vocab
-    out = model(ids_T, Segments((17, 7)), model.passing_state(2)).logits
-    assert isinstance(out, Tensor)
-    return out
-
-
-def close(found: Tensor, wanted: Tensor, tolerance: float) -> None:
-    """Relative to the largest value."""
-    found, wanted = found.detach(), wanted.detach()
-    assert float((found - wanted).abs().max()) <= tolerance * float(wanted.abs().max())
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -2,5 +2,6 @@
 
 from .attach import Adapters, Kind, attach
 from .config import Lora
+from .files import load, save
 
-__all__ = ["Adapters", "Kind", "Lora", "attach"]
+__all__ = ["Adapters", "Kind", "Lora", "attach", "load", "save"]

@@ -18,7 +18,7 @@ from ..model import Model
 from ..ops.linear.packed import PackedWeight
 from .config import Lora
 from .low_rank import LowRank, OnEmbedding, made
-from .places import Place, groups, places, wanted
+from .places import groups, places, wanted
 
 
 class Kind(NamedTuple):
@@ -34,14 +34,19 @@ class Kind(NamedTuple):
 class Adapters:
     """What `attach` or a file has put on a model: one adapter a place."""
 
-    def __init__(self, model: Model, config: Lora, form: str | None, chosen: list[Place]) -> None:
-        """`form` names the published format whose names files get."""
+    def __init__(self, model: Model, config: Lora, form: str | None, sizes: Mapping[str, tuple[int, float]]) -> None:
+        """`sizes` has rank and scale of each place's adapter; `form` names the published format whose names files get.
+
+        The adapters have no values yet, and are not put on the model.
+        """
         self.model = model
         self.config = config
         self.form = form
-        self._places = chosen
+        self._places = [place for place in places(model) if place.name in sizes]
         self._kept: dict[str, Weight] = {}  # weights before they were merged
-        self._adapters = {place.name: made_at(place, config) for place in chosen}
+        self._adapters = {
+            p.name: made(p.kind, p.weight.shape, *sizes[p.name], config.dropout, dora=config.dora) for p in self._places
+        }
 
     @property
     def by_place(self) -> dict[str, LowRank]:
@@ -129,14 +134,14 @@ class Adapters:
         whole = sum(place.weight.numel() for place in alike)
         return Kind(leaf, len(alike), trained, whole, sum(used[place.name] for place in alike) / every)
 
+    def require_apart(self) -> None:
+        """`InputError` while the adapters are merged into the weights."""
+        if self._kept:
+            raise InputError("the adapters are merged into the weights; unmerge them first")
+
     def _require_attached(self) -> None:
         if any(place.adapter is not self._adapters[place.name] for place in self._places):
             raise InputError("these adapters are not attached")
-
-
-def made_at(place: Place, config: Lora) -> LowRank:
-    """An adapter for one place, without values."""
-    return made(place.kind, place.weight.shape, config)
 
 
 def attach(model: Model, config: Lora, seed: int = 0, form: str | None = None) -> Adapters:
@@ -144,7 +149,8 @@ def attach(model: Model, config: Lora, seed: int = 0, form: str | None = None) -
 
     `form` names the published format whose names targets may use. Raises `InputError` for a target that is none.
     """
-    adapters = Adapters(model, config, form, wanted(groups(model, form), config))
+    chosen = wanted(groups(model, form), config)
+    adapters = Adapters(model, config, form, {place.name: (config.rank, config.scale) for place in chosen})
     adapters.begin(seed)
     adapters.put_on()
     return adapters

@@ -14,7 +14,6 @@ from .. import ops
 from ..layers import Adapter, Weight
 from ..ops.linear.packed import PackedWeight
 from ..ops.numerics import widened
-from .config import Lora
 
 
 class LowRank(Adapter):
@@ -88,8 +87,9 @@ class OnLinearDora(OnLinear):
         """As for any; the weight itself is asked for products later."""
         # No submodule: a packed weight stays one of its projection alone.
         self.__dict__["_weight"] = weight
-        self._squares_O = squared_rows(weight)
-        super().fill(weight, {"magnitude": self._squares_O.sqrt(), **parts})
+        lengths_O = row_lengths(weight)
+        self._squares_O = lengths_O.square()
+        super().fill(weight, {"magnitude": lengths_O, **parts})
 
     def forward(self, x: Tensor, y: Tensor, bias_O: Tensor | None) -> Tensor:
         """As for any projection, each output scaled to its row's magnitude."""
@@ -149,10 +149,11 @@ class OnEmbedding(LowRank):
         return (widened(rows_TD) + self.up[ids_T] @ self.down * self.scale).to(rows_TD.dtype)
 
 
-def made(kind: type[LowRank], shape: tuple[int, ...], config: Lora) -> LowRank:
+def made(
+    kind: type[LowRank], shape: tuple[int, ...], rank: int, scale: float, dropout: float, *, dora: bool
+) -> LowRank:
     """An adapter of this kind; with DoRA where it is asked for (only projections can have it)."""
-    kind = OnLinearDora if config.dora and kind is OnLinear else kind
-    return kind(tuple(shape), config.rank, config.scale, config.dropout)
+    return (OnLinearDora if dora and kind is OnLinear else kind)(tuple(shape), rank, scale, dropout)
 
 
 def widest(dtype: torch.dtype) -> torch.dtype:
@@ -161,9 +162,9 @@ def widest(dtype: torch.dtype) -> torch.dtype:
 
 
 @torch.no_grad()
-def squared_rows(weight: Weight) -> Tensor:
-    """The squared length of each row of [O, I], a tile of rows at a time."""
+def row_lengths(weight: Weight) -> Tensor:
+    """The length of each row of [O, I], in float32; a tile of rows at a time."""
     size = max(1, (1 << 22) // weight.shape[1])
     parts = [weight[begin : begin + size] for begin in range(0, weight.shape[0], size)]
     numbers = (p.dequantize(torch.float32) if isinstance(p, PackedWeight) else widened(p) for p in parts)
-    return torch.cat([tile.square().sum(-1) for tile in numbers])
+    return torch.cat([torch.linalg.vector_norm(tile, dim=-1) for tile in numbers])
