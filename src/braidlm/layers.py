@@ -27,7 +27,10 @@ def empty(*shape: int) -> nn.Parameter:
 
 
 class Adapter(nn.Module):
-    """What changes the result of one weight's product. Its parameters are no weights of the model: see `adapters`."""
+    """What changes the result of one weight's product, or the state that sequences begin with (see `adapters`).
+
+    Its parameters are no weights of the model.
+    """
 
 
 class Linear(nn.Module):

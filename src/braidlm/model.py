@@ -91,6 +91,7 @@ class Model(nn.Module):
         self.blocks = nn.ModuleList(Block(spec, index) for index in range(len(spec.blocks)))
         self.norm = RmsNorm(spec.width, spec.norm)
         self.head = None if spec.tied else Linear(spec.width, spec.vocab)
+        self.initial: Adapter | None = None  # changes the row that new sequences begin with
         self.computing: torch.dtype | None = None
         self._fingerprint: tuple[int, str] | None = None
         self._base_fingerprint: tuple[int, str] | None = None
@@ -208,6 +209,11 @@ class Model(nn.Module):
         return State(self.spec, precision, [initial] * rows, initial, "", self.device)
 
     def _initial_row(self, precision: Precision) -> Row:
+        row = self.unlearned_row(precision)
+        return row if self.initial is None else self.initial(row)
+
+    def unlearned_row(self, precision: Precision) -> Row:
+        """A sequence that has seen nothing but the learned prefix, whatever initial state was learned."""
         if self.prefix is None:
             return empty_row(self.spec, precision, self.device)
         recorded = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())

@@ -12,6 +12,7 @@ from tests.families.tiny import tiny
 
 SEEDS = {
     "granitemoehybrid": next(n for n in range(9) if "Moe(" in str(tiny("granitemoehybrid", n))),
+    "hymba": next(n for n in range(9) if tiny("hymba", n).prefix_tokens == 3),
     "llama": next(n for n in range(9) if tiny("llama", n).width == 32 and not tiny("llama", n).tied),
 }
 

@@ -74,8 +74,7 @@ class Adapters:
         for place in self._places:
             if place.adapter is not None:
                 raise InputError(f"{place.name} has an adapter already; detach it first")
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(False)
+        freeze(self.model)
         for place in self._places:
             adapter = self._adapters[place.name]
             place.attach(adapter.train(self.model.training).requires_grad_())
@@ -154,3 +153,9 @@ def attach(model: Model, config: Lora, seed: int = 0, form: str | None = None) -
     adapters.begin(seed)
     adapters.put_on()
     return adapters
+
+
+def freeze(model: Model) -> None:
+    """No weight requires gradients; what adapters and learned states hold is left as it is."""
+    for _, weight in model.named_weights():
+        weight.requires_grad_(False)

@@ -7,7 +7,6 @@ in B where they do not meet. Of experts' weights, A and B of all experts lie in 
 Legend: I = inputs, O = outputs, K = rank, X = experts, V = vocabulary, D = width.
 """
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -21,12 +20,12 @@ from ..files import whole_directory
 from ..model import Model
 from .attach import Adapters
 from .low_rank import LowRank, OnEmbedding, OnExperts, OnLinearDora, OnRouter, row_lengths
+from .origin import origin_of, require_origin
 from .places import Group, groups, module_of
 from .published import Told, read_config, write_config
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 _ROOT = "base_model.model."
-_SPEC, _BASE = "braidlm_description", "braidlm_base"
 
 
 def save(adapters: Adapters, directory: str | Path) -> None:
@@ -43,11 +42,10 @@ def save(adapters: Adapters, directory: str | Path) -> None:
         sizes[name] = (_rank(written, group), first.scale)
         if group.places[0].kind in (OnExperts, OnRouter):
             bare.add(name)
-    metadata = {"format": "pt", _SPEC: model.spec_digest(), _BASE: model.base_fingerprint()}
     with whole_directory(Path(directory)) as place:
         write_config(place, adapters.config, sizes, bare)
         try:
-            save_file(tensors, place / WEIGHTS_FILE, metadata)
+            save_file(tensors, place / WEIGHTS_FILE, {"format": "pt", **origin_of(model)})
         except (OSError, SafetensorError) as error:
             raise InputError(f"cannot write the adapter: {error}") from None
 
@@ -62,7 +60,7 @@ def load(model: Model, directory: str | Path, form: str | None = None) -> Adapte
     directory = Path(directory)
     told = read_config(directory)
     about, tensors = _tensors(directory / WEIGHTS_FILE)
-    _require_same(about, model, directory)
+    require_origin(about, model, f"the adapter {directory}")
     every = groups(model, form)
     sizes, values = _read(every, told, tensors, directory)
     _require_targets(every, told, set(sizes), directory)
@@ -79,17 +77,6 @@ def _tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise CheckpointError(f"{path.parent} is no adapter: it has no {path.name}") from None
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from None
-
-
-def _require_same(about: Mapping[str, str], model: Model, directory: Path) -> None:
-    if about.get(_SPEC, model.spec_digest()) != model.spec_digest():
-        raise CheckpointError(f"the adapter {directory} was made for a model of another description")
-    if _BASE in about and about[_BASE] != model.base_fingerprint():
-        warnings.warn(
-            f"the adapter {directory} was made for other weights of this model, or for the same in another format; "
-            "its results may differ from those in training",
-            stacklevel=4,
-        )
 
 
 def _target(group: Group) -> str:
