@@ -23,6 +23,7 @@ LEVELS = (
     ("mixers", "ffn"),
     ("model", "describe"),
     ("families", "checkpoint", "gguf", "init", "presets", "runtime"),
+    ("adapters",),
     (
         "chat_template",
         "chat_guard",

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from . import ops, spec
-from .layers import Linear, empty
+from .layers import Adapter, Linear, empty
 from .ops.plan import Draft
 
 
@@ -48,11 +48,16 @@ class Moe(nn.Module):
         self.router = empty(form.experts, width)
         self.gate_up = empty(form.experts, 2 * form.hidden, width)
         self.down = empty(form.experts, width, form.hidden)
+        self.router_adapter: Adapter | None = None
+        self.gate_up_adapter: Adapter | None = None
+        self.down_adapter: Adapter | None = None
         self.shared = Mlp(form.shared, width) if form.shared is not None else None
 
     def forward(self, x_TD: Tensor) -> Tensor:
         """[T, D] -> [T, D]: the chosen experts and, with weight 1, the shared one."""
-        y = ops.moe(x_TD, self.router, self.gate_up, self.down, top_k=self.top_k)
+        router = self.router if self.router_adapter is None else self.router_adapter(self.router)
+        adapters = self.gate_up_adapter, self.down_adapter
+        y = ops.moe(x_TD, router, self.gate_up, self.down, top_k=self.top_k, adapters=adapters)
         return y if self.shared is None else y + self.shared(x_TD)
 
     def draft(self, draft: Draft, source: Any, scale: float) -> None:

@@ -26,17 +26,27 @@ def empty(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(*shape))
 
 
+class Adapter(nn.Module):
+    """What changes the result of one weight's product, or the state that sequences begin with (see `adapters`).
+
+    Its parameters are no weights of the model.
+    """
+
+
 class Linear(nn.Module):
-    """x W^T + b with W stored [out, in]."""
+    """x W^T + b with W stored [out, in], as its adapter changes it if it has one."""
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = False) -> None:
         super().__init__()
         self.weight: Weight = empty(outputs, inputs)
         self.bias = empty(outputs) if bias else None
+        self.adapter: Adapter | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
-        return ops.linear(x, self.weight, self.bias)
+        if self.adapter is None:
+            return ops.linear(x, self.weight, self.bias)
+        return self.adapter(x, ops.linear(x, self.weight), self.bias)
 
 
 class Embedding(nn.Module):
@@ -45,10 +55,12 @@ class Embedding(nn.Module):
     def __init__(self, vocab: int, width: int) -> None:
         super().__init__()
         self.weight: Weight = empty(vocab, width)
+        self.adapter: Adapter | None = None
 
     def forward(self, ids_T: Tensor) -> Tensor:
         """[T] int64 -> [T, width]."""
-        return self.weight.rows(ids_T) if isinstance(self.weight, PackedWeight) else self.weight[ids_T]
+        rows = self.weight.rows(ids_T) if isinstance(self.weight, PackedWeight) else self.weight[ids_T]
+        return rows if self.adapter is None else self.adapter(ids_T, rows)
 
 
 class RmsNorm(nn.Module):

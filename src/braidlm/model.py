@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from . import ffn, mixers, ops
 from .digest import digest
-from .layers import Embedding, Linear, RmsNorm, empty
+from .errors import InputError
+from .layers import Adapter, Embedding, Linear, RmsNorm, empty
 from .mixers import Batch
 from .ops import Segments
 from .ops.plan import Draft
@@ -90,8 +91,10 @@ class Model(nn.Module):
         self.blocks = nn.ModuleList(Block(spec, index) for index in range(len(spec.blocks)))
         self.norm = RmsNorm(spec.width, spec.norm)
         self.head = None if spec.tied else Linear(spec.width, spec.vocab)
+        self.initial: Adapter | None = None  # changes the row that new sequences begin with
         self.computing: torch.dtype | None = None
         self._fingerprint: tuple[int, str] | None = None
+        self._base_fingerprint: tuple[int, str] | None = None
         self._prefix_rows: dict[Precision, tuple[int, Row]] = {}
 
     @property
@@ -115,13 +118,27 @@ class Model(nn.Module):
                 yield f"{name}.{parameter}"
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Every parameter, then the parts of packed weights, which are buffers."""
-        yield from self.named_parameters()
-        yield from sorted(self.named_buffers())
+        """Every parameter, then the parts of packed weights, which are buffers; nothing of adapters."""
+        inside = tuple(f"{name}." for name, _ in self.named_adapters())
+        yield from ((name, weight) for name, weight in self.named_parameters() if not name.startswith(inside))
+        yield from sorted((name, part) for name, part in self.named_buffers() if not name.startswith(inside))
+
+    def named_adapters(self) -> Iterator[tuple[str, Adapter]]:
+        """The adapters that are attached, by their modules' names."""
+        yield from ((name, module) for name, module in self.named_modules() if isinstance(module, Adapter))
+
+    def require_no_adapters(self, what: str) -> None:
+        """`InputError` if adapters are attached, for what would leave them out."""
+        if any(True for _ in self.named_adapters()):
+            raise InputError(f"the model has adapters, and cannot be {what} with them; merge or detach them first")
 
     def weights_version(self) -> int:
         """A number that changes when any weight is changed in place or replaced."""
-        return hash(tuple((id(w), w.data_ptr(), w._version) for w in self.held_weights()))
+        return self._version_of(self.held_weights())
+
+    @staticmethod
+    def _version_of(weights: list[Tensor]) -> int:
+        return hash(tuple((id(w), w.data_ptr(), w._version) for w in weights))
 
     def held_weights(self) -> list[Tensor]:
         """Every parameter and buffer, parts of packed weights too."""
@@ -136,19 +153,39 @@ class Model(nn.Module):
         return found
 
     def fingerprint(self) -> str:
-        """A digest of the description and of every weight; states carry it."""
+        """A digest of the description, of every weight and of what adapters are attached; states carry it."""
         version = self.weights_version()
         if self._fingerprint is None or self._fingerprint[0] != version:
-            about = json.dumps(self.spec.to_json(), sort_keys=True)
-            self._fingerprint = (version, digest(about, self.named_weights()))
+            base, adapters = self.base_fingerprint(), list(self.named_adapters())
+            parts = ((f"{name}.{part}", held) for name, a in adapters for part, held in a.state_dict().items())
+            about = " ".join([base, *(repr(adapter) for _, adapter in adapters)])
+            self._fingerprint = (version, digest(about, parts) if adapters else base)
         return self._fingerprint[1]
+
+    def base_fingerprint(self) -> str:
+        """A digest of the description and of every weight, whatever adapters are attached."""
+        version = self._version_of([weight for _, weight in self.named_weights()])
+        if self._base_fingerprint is None or self._base_fingerprint[0] != version:
+            self._base_fingerprint = (version, digest(self._about(), self.named_weights()))
+        return self._base_fingerprint[1]
+
+    def spec_digest(self) -> str:
+        """A digest of the description alone."""
+        return digest(self._about(), ())
+
+    def _about(self) -> str:
+        return json.dumps(self.spec.to_json(), sort_keys=True)
 
     @contextmanager
     def moving_weights(self) -> Iterator[None]:
         """For moving weights in memory: what is known of their values stays known."""
+        plain = self._version_of([weight for _, weight in self.named_weights()])
         before = self.weights_version()
         yield
         after = self.weights_version()
+        if self._base_fingerprint is not None and self._base_fingerprint[0] == plain:
+            moved = self._version_of([weight for _, weight in self.named_weights()])
+            self._base_fingerprint = (moved, self._base_fingerprint[1])
         if self._fingerprint is not None and self._fingerprint[0] == before:
             self._fingerprint = (after, self._fingerprint[1])
         for precision, (version, row) in self._prefix_rows.items():
@@ -172,6 +209,11 @@ class Model(nn.Module):
         return State(self.spec, precision, [initial] * rows, initial, "", self.device)
 
     def _initial_row(self, precision: Precision) -> Row:
+        row = self.unlearned_row(precision)
+        return row if self.initial is None else self.initial(row)
+
+    def unlearned_row(self, precision: Precision) -> Row:
+        """A sequence that has seen nothing but the learned prefix, whatever initial state was learned."""
         if self.prefix is None:
             return empty_row(self.spec, precision, self.device)
         recorded = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
@@ -244,6 +286,6 @@ class Model(nn.Module):
         return LayerState(own.fixed, done[attention.kv_from].kv)
 
     def _logits(self, normed_TD: Tensor) -> Tensor:
-        head = self.head.weight if self.head is not None else self.embed.weight
-        logits_TV = ops.linear(normed_TD, head).to(torch.promote_types(self.dtype, torch.float32))
+        logits_TV = self.head(normed_TD) if self.head is not None else ops.linear(normed_TD, self.embed.weight)
+        logits_TV = logits_TV.to(torch.promote_types(self.dtype, torch.float32))
         return logits_TV if self.spec.logit_scale == 1.0 else logits_TV * self.spec.logit_scale

@@ -37,6 +37,7 @@ def save(
 ) -> None:
     """Writes `directory`: "hf" (transformers' layout where there are several), "braidlm", or a format's name."""
     check_format(form)
+    model.require_no_adapters("saved")
     with whole_directory(Path(directory)) as place:
         try:
             if form == "braidlm":

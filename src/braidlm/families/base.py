@@ -72,7 +72,8 @@ class Family:
     """One published format: config keys and tensor names, to our description and back.
 
     `ignored` are config keys that do not matter here; `matches` recognises configs without a
-    model_type; tensor names may lack `optional_prefix`.
+    model_type; tensor names may lack `optional_prefix`. `renamed` are ends of tensor names that transformers
+    changes in memory.
     """
 
     name: str
@@ -85,12 +86,20 @@ class Family:
     weights_file: str = "model.safetensors"
     optional_prefix: str = ""
     gguf: Gguf | None = field(default=None)
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     def accepts(self, config: Mapping[str, Any]) -> bool:
         """Whether `config` is of this format."""
         if self.matches is not None:
             return self.matches(config)
         return config.get("model_type") in self.model_types
+
+    def in_memory(self, name: str) -> str:
+        """What transformers calls a tensor of the file once it is loaded."""
+        for theirs, other in self.renamed.items():
+            if name.endswith(theirs):
+                return name.removesuffix(theirs) + other
+        return name
 
     def read(self, config: Mapping[str, Any]) -> ModelSpec:
         """The description of a published config, every key of which was understood or is known not to matter."""

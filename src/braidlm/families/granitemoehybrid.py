@@ -18,6 +18,11 @@ IGNORED = frozenset(
     """mamba_chunk_size init_method normalization_function output_router_logits router_aux_loss_coef
     num_experts_per_tok intermediate_size""".split()
 )
+RENAMED = {
+    "block_sparse_moe.router.layer.weight": "block_sparse_moe.router.weight",
+    "block_sparse_moe.input_linear.weight": "block_sparse_moe.experts.gate_up_proj",
+    "block_sparse_moe.output_linear.weight": "block_sparse_moe.experts.down_proj",
+}
 
 
 def spec(config: Config) -> ModelSpec:
@@ -106,7 +111,7 @@ def config(spec: ModelSpec) -> dict[str, Any]:
 
 
 def names(spec: ModelSpec) -> Sequence[NameRule]:
-    """Names on disk (transformers renames the experts in memory)."""
+    """Names on disk (transformers has others for the experts in memory, see `RENAMED`)."""
     block, ffn = "model.layers.{i}", "blocks.{i}.ffn"
     moe = any(isinstance(b.ffn, Moe) for b in spec.blocks)
     shared = f"{ffn}.shared" if moe else ffn
@@ -216,6 +221,7 @@ FAMILIES = (
         config=config,
         names=names,
         ignored=IGNORED,
+        renamed=RENAMED,
         gguf=Gguf(arch="granitehybrid", config=_gguf_config, names=_gguf_names, metadata=_gguf_metadata),
     ),
 )

@@ -93,6 +93,7 @@ def quantize(
     [L] each: int4 and int8 weights of blocks are then rounded so that the blocks' outputs on that text stay
     close (see `calibrate`). `progress(done, total)` is called for each weight.
     """
+    model.require_no_adapters("quantized")
     if packed_names(model):
         raise InputError("the weights of this model are quantized already; start from the original ones")
     policy = policy_of(model, form) if policy is None else policy

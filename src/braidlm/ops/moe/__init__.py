@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import dispatch
 from ..linear.packed import PackedWeight
 from . import reference
+from .reference import Changed
 
 dispatch.register("moe", "reference", reference.moe)
 
@@ -22,11 +23,12 @@ def moe(
     down_XDF: Tensor | PackedWeight,
     *,
     top_k: int,
+    adapters: tuple[Changed | None, Changed | None] = (None, None),
 ) -> Tensor:
     """Routes each token to its `top_k` experts; gate_up [X, 2F, D] holds gate rows, then up rows.
 
     Router logits and weights are in float32 (float64 for float64 inputs); y is in x's dtype. Of
-    packed experts only those that were chosen are dequantized.
+    packed experts only those that were chosen are dequantized. `adapters` change the two products.
     """
     twin = dispatch.select("moe", x_TD.device.type)
-    return twin(x_TD, router_XD, gate_up_XFD, down_XDF, top_k=top_k)
+    return twin(x_TD, router_XD, gate_up_XFD, down_XDF, top_k=top_k, adapters=adapters)

@@ -3,6 +3,7 @@
 Legend: C = choices (tokens times K), sorted by expert; I, O = inputs and outputs of an expert's matrix.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +16,9 @@ from ..linear.packed import PackedWeight
 from ..numerics import widened
 from ..pointwise import glu
 
+# What changes an expert's product y [t, out] of the tokens x [t, in] that chose it: (x, y, expert) -> [t, out].
+Changed = Callable[[Tensor, Tensor, int], Tensor]
+
 
 def moe(
     x_TD: Tensor,
@@ -23,6 +27,7 @@ def moe(
     down_XDF: Tensor | PackedWeight,
     *,
     top_k: int,
+    adapters: tuple[Changed | None, Changed | None] = (None, None),
 ) -> Tensor:
     """See the package."""
     if not len(x_TD):
@@ -35,20 +40,25 @@ def moe(
     token_of_C = order_C // top_k
     counts = chosen_TK.flatten().bincount(minlength=router_XD.shape[0]).tolist()
     # By index_select: its gradient adds rows, that of indexing adds number by number.
-    gate_CF, up_CF = _by_expert(x_TD.index_select(0, token_of_C), gate_up_XFD, counts).chunk(2, -1)
-    y_CD = _by_expert(glu(gate_CF, up_CF, "silu"), down_XDF, counts)
+    gate_CF, up_CF = _by_expert(x_TD.index_select(0, token_of_C), gate_up_XFD, counts, adapters[0]).chunk(2, -1)
+    y_CD = _by_expert(glu(gate_CF, up_CF, "silu"), down_XDF, counts, adapters[1])
     weighted_CD = widened(y_CD) * weight_TK.flatten()[order_C][:, None]
     y_TD = torch.zeros(x_TD.shape, dtype=weighted_CD.dtype, device=x_TD.device)
     return y_TD.index_add(0, token_of_C, weighted_CD).to(x_TD.dtype)
 
 
-def _by_expert(x_CI: Tensor, weight_XOI: Tensor | PackedWeight, counts: list[int]) -> Tensor:
-    """Each expert's matrix times its choices, of which it has `counts`: [C, O]."""
-    if isinstance(weight_XOI, Tensor):
-        return _Products.apply(x_CI, weight_XOI, counts)
+def _by_expert(x_CI: Tensor, weight_XOI: Tensor | PackedWeight, counts: list[int], adapter: Changed | None) -> Tensor:
+    """Each expert's matrix times its choices, of which it has `counts`, and what `adapter` makes of that: [C, O]."""
     chosen = [expert for expert, count in enumerate(counts) if count]
-    runs = x_CI.split([counts[expert] for expert in chosen])
-    return torch.cat([linear(x, weight_XOI[expert]) for expert, x in zip(chosen, runs, strict=True)])
+    sizes = [counts[expert] for expert in chosen]
+    if isinstance(weight_XOI, Tensor):
+        y_CO = _Products.apply(x_CI, weight_XOI, counts)
+    else:
+        y_CO = torch.cat([linear(x, weight_XOI[expert]) for expert, x in zip(chosen, x_CI.split(sizes), strict=True)])
+    if adapter is None:
+        return y_CO
+    runs = zip(x_CI.split(sizes), y_CO.split(sizes), chosen, strict=True)
+    return torch.cat([adapter(x, y, expert) for x, y, expert in runs])
 
 
 class _Products(torch.autograd.Function):

@@ -1,0 +1,22 @@
+"""Small changes of a model that are trained, kept and served apart from it: low-rank adapters, learned states."""
+
+from .attach import Adapters, Kind, attach
+from .config import Lora
+from .files import load, save
+from .initial import InitialState, StateTuning, attach_initial, detach_initial, load_initial, put_on, save_initial
+
+__all__ = [
+    "Adapters",
+    "InitialState",
+    "Kind",
+    "Lora",
+    "StateTuning",
+    "attach",
+    "attach_initial",
+    "detach_initial",
+    "load",
+    "load_initial",
+    "put_on",
+    "save",
+    "save_initial",
+]

@@ -1,0 +1,161 @@
+"""Adapters on a model: attached and taken away, merged into its weights and taken out again.
+
+Adapters are modules beside the weights they change, so that whatever runs the model runs them, and whatever trains
+the parameters that require gradients trains them alone.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoint import assign
+from ..errors import InputError
+from ..layers import Weight
+from ..model import Model
+from ..ops.linear.packed import PackedWeight
+from .config import Lora
+from .low_rank import LowRank, OnEmbedding, made
+from .places import groups, places, wanted
+
+
+class Kind(NamedTuple):
+    """One kind of projection that is adapted. share: of the products of one token through the whole model."""
+
+    name: str
+    layers: int
+    trained: int
+    whole: int
+    share: float
+
+
+class Adapters:
+    """What `attach` or a file has put on a model: one adapter a place."""
+
+    def __init__(self, model: Model, config: Lora, form: str | None, sizes: Mapping[str, tuple[int, float]]) -> None:
+        """`sizes` has rank and scale of each place's adapter; `form` names the published format whose names files get.
+
+        The adapters have no values yet, and are not put on the model.
+        """
+        self.model = model
+        self.config = config
+        self.form = form
+        self._places = [place for place in places(model) if place.name in sizes]
+        self._kept: dict[str, Weight] = {}  # weights before they were merged
+        self._adapters = {
+            p.name: made(p.kind, p.weight.shape, *sizes[p.name], config.dropout, dora=config.dora) for p in self._places
+        }
+
+    @property
+    def by_place(self) -> dict[str, LowRank]:
+        """Each adapter by the name of its place, such as "blocks.0.mixer.in_proj"."""
+        return dict(self._adapters)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What is to be trained."""
+        return [parameter for adapter in self._adapters.values() for parameter in adapter.parameters()]
+
+    def begin(self, seed: int) -> None:
+        """First values, under which the model computes what it did; each adapter's depend on its name and the seed."""
+        for place in self._places:
+            key = hashlib.sha256(f"{seed} {place.name}".encode()).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "little", signed=True))
+            self._adapters[place.name].begin(place.weight, generator)
+
+    def fill(self, values: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """The parameters of every place."""
+        for place in self._places:
+            self._adapters[place.name].fill(place.weight, dict(values[place.name]))
+
+    def put_on(self) -> None:
+        """Makes the model run with its adapters, which alone require gradients from now on."""
+        for place in self._places:
+            if place.adapter is not None:
+                raise InputError(f"{place.name} has an adapter already; detach it first")
+        freeze(self.model)
+        for place in self._places:
+            adapter = self._adapters[place.name]
+            place.attach(adapter.train(self.model.training).requires_grad_())
+
+    def detach(self) -> None:
+        """The model is what it was; the adapters keep their values."""
+        self._require_attached()
+        for place in self._places:
+            place.attach(None)
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Changes the weights themselves, summed in float32 and rounded once, and detaches the adapters.
+
+        `InputError` if a weight is packed: the sum would be rounded to other steps, and the change lost in them.
+        """
+        self._require_attached()
+        for place in self._places:
+            if isinstance(place.weight, PackedWeight):
+                raise InputError(
+                    f"{place.name} is quantized, and a change merged into its steps would be lost; "
+                    "merge into the original weights, or leave the adapter beside them"
+                )
+            if place.kind is OnEmbedding and self.model.head is None:
+                raise InputError(
+                    "an embedding that is the head too cannot be merged: its adapter leaves the head as it is"
+                )
+        for place in self._places:
+            weight = place.weight
+            assert isinstance(weight, Tensor)
+            self._kept[place.name] = weight
+            merged = self._adapters[place.name].merged(weight).to(weight.dtype)
+            assign(self.model, place.full_name, merged)
+            place.attach(None)
+
+    def unmerge(self) -> None:
+        """Puts the weights from before back, bit for bit, and attaches the adapters again."""
+        if not self._kept:
+            raise InputError("nothing was merged that could be taken out again")
+        for place in self._places:
+            setattr(place.holder, place.weight_name, self._kept[place.name])
+            place.attach(self._adapters[place.name])
+        self._kept = {}
+
+    def coverage(self) -> list[Kind]:
+        """What is adapted, by kind of projection, in the model's order."""
+        used = {place.name: place.weight.numel() * place.share for place in places(self.model)}
+        if self.model.head is None:
+            used["head"] = self.model.embed.weight.numel()
+        every, kinds = sum(used.values()), dict.fromkeys(place.leaf for place in self._places)
+        return [self._kind(leaf, used, every) for leaf in kinds]
+
+    def _kind(self, leaf: str, used: Mapping[str, float], every: float) -> Kind:
+        alike = [place for place in self._places if place.leaf == leaf]
+        trained = sum(p.numel() for place in alike for p in self._adapters[place.name].parameters())
+        whole = sum(place.weight.numel() for place in alike)
+        return Kind(leaf, len(alike), trained, whole, sum(used[place.name] for place in alike) / every)
+
+    def require_apart(self) -> None:
+        """`InputError` while the adapters are merged into the weights."""
+        if self._kept:
+            raise InputError("the adapters are merged into the weights; unmerge them first")
+
+    def _require_attached(self) -> None:
+        if any(place.adapter is not self._adapters[place.name] for place in self._places):
+            raise InputError("these adapters are not attached")
+
+
+def attach(model: Model, config: Lora, seed: int = 0, form: str | None = None) -> Adapters:
+    """New adapters on a model, which computes with them what it did before until they are trained.
+
+    `form` names the published format whose names targets may use. Raises `InputError` for a target that is none.
+    """
+    chosen = wanted(groups(model, form), config)
+    adapters = Adapters(model, config, form, {place.name: (config.rank, config.scale) for place in chosen})
+    adapters.begin(seed)
+    adapters.put_on()
+    return adapters
+
+
+def freeze(model: Model) -> None:
+    """No weight requires gradients; what adapters and learned states hold is left as it is."""
+    for _, weight in model.named_weights():
+        weight.requires_grad_(False)

@@ -1,0 +1,154 @@
+"""Learned initial states: what a sequence begins with instead of zeros, trained for a task and a few megabytes large.
+
+The recurrent slots of each block are the only parameters; what a model is told in a prompt about a task can be in them
+from the start (Galim et al. 2024). Keys and values stay as they are: attention begins with nothing, or with the
+model's own learned prefix, after which the state is then the learned one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..errors import CheckpointError, InputError
+from ..files import whole_file
+from ..layers import Adapter
+from ..model import Model
+from ..rows import Precision, Row
+from .attach import freeze
+from .origin import origin_of, require_origin
+
+_FORMAT = "braidlm-initial-state-1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateTuning:
+    """Which slots are learned: "ssm" (Mamba, Mamba-2), "modes" (Hyena) and "conv" (tails of short convolutions)."""
+
+    slots: tuple[str, ...] = ("ssm", "modes", "conv")
+
+    def __post_init__(self) -> None:
+        known = {"ssm", "modes", "conv"}
+        if not self.slots or not set(self.slots) <= known:
+            raise InputError(f"slots are {list(self.slots)}, but must be some of {', '.join(sorted(known))}")
+
+
+class InitialState(Adapter):
+    """The learned slots of one sequence, a float32 parameter each; complex ones have a last dimension of two."""
+
+    def __init__(self, tensors: Mapping[tuple[int, str], Tensor]) -> None:
+        """`tensors` by block and slot."""
+        super().__init__()
+        self._names = {f"{block}_{slot}": (block, slot) for block, slot in tensors}
+        self.slots = nn.ParameterDict({f"{b}_{slot}": nn.Parameter(t) for (b, slot), t in tensors.items()})
+
+    def forward(self, row: Row) -> Row:
+        """`row`, which has seen nothing, with the learned slots in place of its own, in their dtypes."""
+        layers = list(row.layers)
+        for key, (block, slot) in self._names.items():
+            like, learned = layers[block].fixed[slot], self.slots[key]
+            learned = torch.view_as_complex(learned) if like.is_complex() else learned
+            layers[block] = replace(layers[block], fixed=layers[block].fixed | {slot: learned.to(like.dtype)})
+        return Row(row.length, tuple(layers))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of it."""
+        return sum(parameter.nbytes for parameter in self.parameters())
+
+
+def attach_initial(model: Model, config: StateTuning) -> InitialState:
+    """A learned initial state on a model, which computes with it what it did before until it is trained.
+
+    It alone requires gradients from now on, besides what adapters there are. `InputError` if the model has no such
+    slots, or has a learned initial state already.
+    """
+    with torch.no_grad():
+        row = _unlearned(model)
+    found = {
+        (block, slot): (torch.view_as_real(tensor) if tensor.is_complex() else tensor).to(_wide(tensor), copy=True)
+        for block, layer in enumerate(row.layers)
+        for slot, tensor in layer.fixed.items()
+        if slot in config.slots
+    }
+    if not found:
+        there = sorted({slot for layer in row.layers for slot in layer.fixed})
+        raise InputError(
+            f"this model has no state of the kind {', '.join(config.slots)} to learn; it has {', '.join(there)}"
+            if there
+            else "this model has no recurrent state to learn: it only has keys and values"
+        )
+    return put_on(model, InitialState(found))
+
+
+def put_on(model: Model, initial: InitialState) -> InitialState:
+    """Makes new sequences of `model` begin with `initial`."""
+    if model.initial is not None:
+        raise InputError("the model has a learned initial state already; detach it first")
+    freeze(model)
+    model.initial = initial.requires_grad_()
+    return initial
+
+
+def detach_initial(model: Model) -> None:
+    """New sequences begin as they did without a learned state."""
+    if model.initial is None:
+        raise InputError("the model has no learned initial state")
+    model.initial = None
+
+
+def save_initial(model: Model, path: str | Path) -> None:
+    """Writes the learned state of `model` to one safetensors file, whole or not at all."""
+    if not isinstance(model.initial, InitialState):
+        raise InputError("the model has no learned initial state")
+    tensors = {f"blocks.{key.replace('_', '.', 1)}": t.detach() for key, t in model.initial.slots.items()}
+    with whole_file(Path(path)) as temporary:
+        try:
+            save_file(tensors, temporary, {"format": _FORMAT, **origin_of(model)})
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"cannot write the initial state to {path}: {error}") from None
+
+
+def load_initial(model: Model, path: str | Path) -> InitialState:
+    """The learned state in a file, for `model` but not put on it yet.
+
+    `CheckpointError` if the file is damaged or for a model of another description. Warns if it was made for other
+    weights of the same model.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no initial state {path}") from None
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from None
+    if about.get("format") != _FORMAT:
+        raise CheckpointError(f"{path} is no learned initial state of this version (it should say {_FORMAT!r})")
+    require_origin(about, model, f"the initial state {path}")
+    with torch.no_grad():
+        row = _unlearned(model)
+    wanted = {
+        f"blocks.{block}.{slot}": (block, slot, torch.view_as_real(t) if t.is_complex() else t)
+        for block, layer in enumerate(row.layers)
+        for slot, t in layer.fixed.items()
+    }
+    found = {}
+    for name, tensor in tensors.items():
+        if name not in wanted or tensor.shape != wanted[name][2].shape or not tensor.is_floating_point():
+            raise CheckpointError(f"{path} has the tensor {name} {list(tensor.shape)}, which is no slot of this model")
+        block, slot, like = wanted[name]
+        found[block, slot] = tensor.to(like.device, _wide(like))
+    return InitialState(found)
+
+
+def _unlearned(model: Model) -> Row:
+    return model.unlearned_row(Precision.of(model.dtype))
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.float64 if tensor.dtype in (torch.float64, torch.complex128) else torch.float32

@@ -1,0 +1,29 @@
+"""What files say of the model that they were made for."""
+
+import warnings
+from collections.abc import Mapping
+
+from ..errors import CheckpointError
+from ..model import Model
+
+_SPEC, _BASE = "braidlm_description", "braidlm_base"
+
+
+def origin_of(model: Model) -> dict[str, str]:
+    """For a file's metadata."""
+    return {_SPEC: model.spec_digest(), _BASE: model.base_fingerprint()}
+
+
+def require_origin(about: Mapping[str, str], model: Model, what: str) -> None:
+    """`CheckpointError` if a file's metadata tells of another description; a warning if only weights differ.
+
+    Files of others tell of neither.
+    """
+    if about.get(_SPEC, model.spec_digest()) != model.spec_digest():
+        raise CheckpointError(f"{what} was made for a model of another description")
+    if _BASE in about and about[_BASE] != model.base_fingerprint():
+        warnings.warn(
+            f"{what} was made for other weights of this model, or for the same in another format; "
+            "its results may differ from those in training",
+            stacklevel=4,
+        )

@@ -1,0 +1,128 @@
+"""An adapter's config as peft has it (`adapter_config.json`): what of it we know, and what is refused.
+
+Formats: https://huggingface.co/docs/peft, "LoRA", as of peft 0.21.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import CheckpointError, InputError
+from ..spec import is_whole
+from .config import Lora, scale_of
+
+CONFIG_FILE = "adapter_config.json"
+
+# Keys that say nothing of what the adapter computes. Of `init_lora_weights` some values change the base: see below.
+_IGNORED = frozenset(
+    """alpha_pattern auto_mapping base_model_name_or_path corda_config ensure_weight_tying eva_config exclude_modules
+    inference_mode init_lora_weights layers_pattern layers_to_transform loftq_config lora_alpha lora_dropout
+    lora_ga_config megatron_core peft_type peft_version qalora_group_size r rank_pattern revision runtime_config
+    target_modules target_parameters task_type use_dora use_rslora""".split()
+)
+_PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
+
+
+class Told(NamedTuple):
+    """What a config says. ranks and alphas: of modules that have their own, by patterns of their published names."""
+
+    config: Lora
+    ranks: Mapping[str, int]
+    alphas: Mapping[str, float]
+    modules: tuple[str, ...]
+    parameters: tuple[str, ...]
+    every_layer: bool
+
+    def size(self, module: str) -> tuple[int, float]:
+        """Rank and scale of a module or parameter."""
+        rank = self.ranks.get(_pattern(self.ranks, module), self.config.rank)
+        alpha = self.alphas.get(_pattern(self.alphas, module), self.config.alpha)
+        return rank, scale_of(alpha, rank, rslora=self.config.rslora)
+
+
+def _pattern(patterns: Iterable[str], name: str) -> str:
+    """The first pattern that names a module, as peft reads them: a regular expression for the end of its name."""
+    return next((key for key in patterns if re.match(rf"(.*\.)?({key})$", name)), name)
+
+
+def read_config(directory: Path) -> Told:
+    """The config in a directory; `CheckpointError` names what it asks for that is not supported."""
+    path = directory / CONFIG_FILE
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{directory} is no adapter: it has no {CONFIG_FILE}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is no readable JSON: {error}") from None
+    if not isinstance(about, dict):
+        raise CheckpointError(f"{path} does not hold a JSON object")
+    _require_supported(about, path)
+    try:
+        return _told(about)
+    except (InputError, TypeError, KeyError, ValueError, re.error) as error:
+        raise CheckpointError(f"{path} has a value that no adapter has: {error}") from None
+
+
+def _require_supported(about: Mapping[str, Any], path: Path) -> None:
+    if about.get("peft_type") != "LORA":
+        raise CheckpointError(f"{path} is of the type {about.get('peft_type')!r}; only LORA is supported")
+    if about.get("init_lora_weights") not in _PLAIN_STARTS:
+        raise CheckpointError(
+            f"{path} has init_lora_weights={about['init_lora_weights']!r}, which changes the base model too; "
+            "convert the adapter to plain LoRA first"
+        )
+    for key, value in about.items():
+        if key not in _IGNORED and value and not (key == "bias" and value == "none") and key != "megatron_core":
+            raise CheckpointError(f"{path} has {key}={value!r}, which is not supported")
+
+
+def _told(about: Mapping[str, Any]) -> Told:
+    modules = about.get("target_modules") or ()
+    listed = () if isinstance(modules, str) or about.get("exclude_modules") else tuple(modules)
+    parameters = tuple(about.get("target_parameters") or ())
+    config = Lora(
+        rank=about["r"],
+        alpha=float(about["lora_alpha"]),
+        targets=tuple(sorted({*listed, *parameters})) or ("all",),
+        dora=bool(about.get("use_dora")),
+        rslora=bool(about.get("use_rslora")),
+        dropout=float(about.get("lora_dropout") or 0.0),
+    )
+    ranks, alphas = dict(about.get("rank_pattern") or {}), dict(about.get("alpha_pattern") or {})
+    for pattern in (*ranks, *alphas):
+        re.compile(pattern)
+    if not all(is_whole(rank) and rank > 0 for rank in ranks.values()):
+        raise ValueError(f"rank_pattern is {ranks}")
+    alphas = {pattern: float(alpha) for pattern, alpha in alphas.items()}
+    return Told(config, ranks, alphas, listed, parameters, about.get("layers_to_transform") is None)
+
+
+def write_config(directory: Path, config: Lora, sizes: Mapping[str, tuple[int, float]], parameters: set[str]) -> None:
+    """Writes the config of modules with these ranks and scales, of which those in `parameters` are bare ones."""
+    roots = {name: rank**0.5 if config.rslora else float(rank) for name, (rank, _) in sizes.items()}
+    alphas = {name: scale * roots[name] for name, (_, scale) in sizes.items()}
+    about = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": None,
+        "inference_mode": True,
+        "r": config.rank,
+        "lora_alpha": config.alpha,
+        # peft knows no dropout for bare parameters, and refuses the whole adapter; it only matters in training.
+        "lora_dropout": 0.0 if parameters else config.dropout,
+        "use_rslora": config.rslora,
+        "use_dora": config.dora,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "target_modules": [name for name in sizes if name not in parameters],
+        "target_parameters": sorted(parameters) or None,
+        "rank_pattern": {name: rank for name, (rank, _) in sizes.items() if rank != config.rank},
+        "alpha_pattern": {name: alpha for name, alpha in alphas.items() if not _same(alpha, config.alpha)},
+    }
+    (directory / CONFIG_FILE).write_text(json.dumps(about, indent=2))
+
+
+def _same(one: float, other: float) -> bool:
+    return abs(one - other) <= 1e-12 * abs(other)

@@ -1,0 +1,1 @@
+"""Tests of adapters and of learned initial states."""
