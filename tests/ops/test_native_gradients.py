@@ -122,6 +122,26 @@ def test_gradients_where_decays_leave_nothing(name: str, level: str) -> None:
         assert close(ours.double(), theirs, RELATIVE_OP[torch.float32])
 
 
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_memory_is_linear_in_the_length(name: str) -> None:
+    """Oracle: what autograd keeps of a row grows by the same bytes for the same number of tokens."""
+    kept: dict[int, Tensor] = {}
+
+    def keep(t: Tensor) -> Tensor:
+        return kept.setdefault(t.untyped_storage().data_ptr(), t)
+
+    def saved(length: int) -> int:
+        case = CASES[name]()
+        leaves = [cast(t, torch.float32).requires_grad_() for t in tensors_of(case, length, 1)]
+        kept.clear()
+        with dispatch.using("native"), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+            case.call(*arguments(case, leaves), Segments((length,)))
+        return sum(t.untyped_storage().nbytes() for t in kept.values())
+
+    short, middle, long = (saved(length) for length in (200, 400, 600))
+    assert 0 < long - middle == middle - short
+
+
 def long_convolution(length: int, poles: Tensor) -> list[Tensor]:
     """Inputs of a gated convolution of as many channels as there are filters."""
     filters, modes = poles.shape

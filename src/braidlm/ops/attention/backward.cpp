@@ -23,13 +23,13 @@ template <class Operands>
 struct Tiles {
   using Word = typename Operands::Word;
   static constexpr int64_t kNumbers = Operands::kNumbers;
-  int64_t key, value;              // words of a head's numbers
+  int64_t key, value;                  // words of a head's numbers
   int64_t key_columns, value_columns;  // those numbers, padded to whole tiles
   // Of each block of keys: [key, kKeys], [value, kKeys], [kKeys / kNumbers, key_columns].
   Word *k_turned, *v_turned, *k_rows;
-  float *dk, *dv;  // of each block of keys, [kKeys, key_columns] and [kKeys, value_columns]
-  Word *q, *dy;    // [kQueries, key] and [kQueries, value]
-  Word *q_rows, *dy_rows;  // [kQueries / kNumbers, key_columns] and [.., value_columns]
+  float *dk, *dv;              // of each block of keys, [kKeys, key_columns] and [kKeys, value_columns]
+  Word *q, *dy;                // [kQueries, key] and [kQueries, value]
+  Word *q_rows, *dy_rows;      // [kQueries / kNumbers, key_columns] and [.., value_columns]
   Word *p_turned, *ds_turned;  // [kQueries / kNumbers, kKeys]
   Word* ds;                    // [kQueries, kKeys / kNumbers]
   float *scores, *dp;          // [kQueries, kKeys]
@@ -96,7 +96,8 @@ void lay_out_queries(const Attention& op, const AttentionGradients& grad, const 
   for (int64_t t = 0; t < kQueries; ++t) tiles.delta[t] = 0;
   for (int64_t t = 0; t < queries.tokens; ++t) {
     Floats dots = {};
-    by_vectors(0, op.value, [&](int64_t i, int lanes) { dots += at(y.rows[t] + i, lanes) * at(dy.rows[t] + i, lanes); });
+    by_vectors(0, op.value,
+               [&](int64_t i, int lanes) { dots += at(y.rows[t] + i, lanes) * at(dy.rows[t] + i, lanes); });
     tiles.delta[t] = sum(dots);
   }
   std::memset(tiles.dq, 0, kQueries * tiles.key_columns * sizeof(float));
@@ -161,7 +162,7 @@ template <class Operands>
 void pair(const Attention& op, const Queries& queries, const KeyBlock& keys, int64_t b, const Tiles<Operands>& tiles) {
   constexpr int64_t kNumbers = Operands::kNumbers;
   using Word = typename Operands::Word;
-  static_assert(kTileRows % 2 == 0 && kQueries % kTileRows == 0 && kKeys % kTileColumns == 0);
+  static_assert(kTileRows % 2 == 0 && kQueries % kTileRows == 0 && kQueries <= kKeys && kKeys % kTileColumns == 0);
   const int64_t rows = padded(queries.tokens, kTileRows), count = rows / kNumbers;
   scores_of<Operands>(tiles.q, tiles.key, tiles.k_turned + b * tiles.key * kKeys, rows, tiles.scores);
   scores_of<Operands>(tiles.dy, tiles.value, tiles.v_turned + b * tiles.value * kKeys, rows, tiles.dp);
@@ -203,7 +204,8 @@ void add_to(const Table& table, const Queries& queries, int64_t column, int64_t 
             int64_t of_row) {
   for (int64_t t = 0; t < queries.tokens; ++t) {
     float* const to = static_cast<float*>(table.data) + (queries.token + t) * table.stride + column;
-    by_vectors(0, width, [&](int64_t i, int lanes) { put(to + i, lanes, at(to + i, lanes) + load(from + t * of_row + i)); });
+    const float* const more = from + t * of_row;
+    by_vectors(0, width, [&](int64_t i, int lanes) { put(to + i, lanes, at(to + i, lanes) + load(more + i)); });
   }
 }
 

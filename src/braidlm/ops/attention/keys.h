@@ -51,7 +51,8 @@ struct Tokens {
   }
 };
 
-// Word `i` of token j to to[i * kKeys + j], zero beyond the tokens: a right operand that is summed over a head's numbers.
+// Word `i` of token j to to[i * kKeys + j], zero beyond the tokens: a right operand that is summed over
+// a head's numbers.
 template <class Operands, class T>
 void lay_out_turned(const Tokens<T>& tokens, typename Operands::Word* to) {
   for (int64_t i = 0; i * Operands::kNumbers < tokens.width; ++i, to += kKeys) {
@@ -60,7 +61,8 @@ void lay_out_turned(const Tokens<T>& tokens, typename Operands::Word* to) {
   }
 }
 
-// Rows of `stride` words, of which each holds the numbers of kNumbers tokens: a right operand that is summed over tokens.
+// Rows of `stride` words, of which each holds the numbers of kNumbers tokens: a right operand that is
+// summed over tokens.
 template <class Operands, class T>
 void lay_out_rows(const Tokens<T>& tokens, typename Operands::Word* to, int64_t stride) {
   for (int64_t j = 0; j * Operands::kNumbers < tokens.count; ++j)

@@ -25,10 +25,10 @@ struct Attention {
 
 // Gradients. Those of keys and values are sums over heads, which `parts` tasks of each key head compute apart.
 struct AttentionGradients {
-  Table dy;                          // [length, heads * value], of q's dtype
-  Table dq;                          // [length, heads * key] floats, zero at first
+  Table dy;                           // [length, heads * value], of q's dtype
+  Table dq;                           // [length, heads * key] floats, zero at first
   Sequence dk, dv, past_dk, past_dv;  // [parts, count, groups * key] and [parts, count, groups * value] floats
-  int64_t parts;                     // divides heads / groups
+  int64_t parts;                      // divides heads / groups
 };
 
 inline constexpr int64_t kNoWindow = 1 << 30;

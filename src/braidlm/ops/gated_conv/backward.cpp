@@ -16,14 +16,14 @@ namespace {
 constexpr int kTogether = kLanes == 16 ? 2 : 1;
 
 struct Tiles {
-  float *u, *gate, *dy;   // [kTokens, kBlock]
-  float *y, *g, *du;      // likewise: before the gate, with its gradient
+  float *u, *gate, *dy;  // [kTokens, kBlock]
+  float *y, *g, *du;     // likewise: before the gate, its gradient, and that of u
   Planes poles, residues;
-  Planes back;              // conj(pole) l of the token behind
+  Planes back;  // conj(pole) l of the token behind
   Planes dpoles, dresidues;
-  float* dd;                // [kBlock]
-  float* states;            // [kTokens + 1, kTogether, 2, kLanes]: of some modes, before and after each token
-  float* borders;           // [blocks of time, 2, modes, kBlock]: the states before each
+  float* dd;       // [kBlock]
+  float* states;   // [kTokens + 1, kTogether, 2, kLanes]: of some modes, before and after each token
+  float* borders;  // [blocks of time, 2, modes, kBlock]: the states before each
 };
 
 int64_t times_of(const GatedConv& op) { return (op.length + kTokens - 1) / kTokens; }

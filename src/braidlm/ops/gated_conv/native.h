@@ -20,12 +20,12 @@ inline constexpr int64_t kModalChannels = 64;
 
 // Gradients; of complex numbers, of their real and imaginary parts.
 struct GatedConvGradients {
-  Sequence dy;                  // [rows, length, channels]
-  const float* dafter;          // [rows, channels, modes, 2]
-  Sequence du, dgate;           // [rows, length, channels]
-  float *dpoles, *dresidues;    // [rows, channels, modes, 2]: of each row and channel apart
-  float* dd;                    // [rows, channels]
-  float* dbefore;               // [rows, channels, modes, 2]
+  Sequence dy;                // [rows, length, channels]
+  const float* dafter;        // [rows, channels, modes, 2]
+  Sequence du, dgate;         // [rows, length, channels]
+  float *dpoles, *dresidues;  // [rows, channels, modes, 2]: of each row and channel apart
+  float* dd;                  // [rows, channels]
+  float* dbefore;             // [rows, channels, modes, 2]
 };
 
 struct GatedConvKernels {
