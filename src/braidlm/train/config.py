@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..adapters import Lora, StateTuning
 from ..errors import InputError, SpecError
 from ..spec import ModelSpec
 from ..spec.json import decode, encode
@@ -147,7 +148,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A whole run."""
+    """A whole run. With `adapter` or `initial_state` these alone are trained, and the model's weights stay."""
 
     model: Source
     data: Data
@@ -156,6 +157,8 @@ class Config:
     run: Run
     schedule: Schedule = field(default_factory=Schedule)
     loss: Loss = field(default_factory=Loss)
+    adapter: Lora | None = None
+    initial_state: StateTuning | None = None
 
     def __post_init__(self) -> None:
         _require(bool(self.stages), "stages", [], "at least one stage")
