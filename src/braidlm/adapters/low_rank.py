@@ -81,7 +81,7 @@ class OnLinearDora(OnLinear):
     def __init__(self, shape: tuple[int, ...], rank: int, scale: float, dropout: float = 0.0) -> None:
         super().__init__(shape, rank, scale, dropout)
         self.magnitude = nn.Parameter(torch.empty(shape[0]))
-        self._lengths: tuple[tuple[int, ...], Tensor] | None = None
+        self._lengths: tuple[object, Tensor] | None = None
 
     def fill(self, weight: Weight, parts: dict[str, Tensor]) -> None:
         """As for any; the weight itself is asked for products later."""
@@ -100,16 +100,23 @@ class OnLinearDora(OnLinear):
         """The magnitude over the length of each row, [O]; gradients reach the magnitude."""
         return self.magnitude / self._length()
 
-    @torch.no_grad()
     def _length(self) -> Tensor:
-        # |w + s B a|^2 = |w|^2 + 2 s (w A^T) . b + s^2 b (A A^T) b^T, row by row.
-        state = (id(self.down), self.down._version, id(self.up), self.up._version, self.down.data_ptr())
+        # Fused optimizers change parameters without their versions: what is trained is never remembered.
+        if self.training or (torch.is_grad_enabled() and self.down.requires_grad):
+            self._lengths = None
+            return self._computed_length()
+        state = tuple((id(p), p._version, p.data_ptr()) for p in (self.down, self.up))
         if self._lengths is None or self._lengths[0] != state:
-            cross_OK = ops.linear(self.down, self.__dict__["_weight"]).t()
-            twice = 2 * self.scale * (cross_OK * self.up).sum(-1)
-            square = self.scale**2 * ((self.up @ (self.down @ self.down.t())) * self.up).sum(-1)
-            self._lengths = (state, (self._squares_O + twice + square).clamp_min(0).sqrt())
+            self._lengths = (state, self._computed_length())
         return self._lengths[1]
+
+    @torch.no_grad()
+    def _computed_length(self) -> Tensor:
+        # |w + s B a|^2 = |w|^2 + 2 s (w A^T) . b + s^2 b (A A^T) b^T, row by row.
+        cross_OK = ops.linear(self.down, self.__dict__["_weight"]).t()
+        twice = 2 * self.scale * (cross_OK * self.up).sum(-1)
+        square = self.scale**2 * ((self.up @ (self.down @ self.down.t())) * self.up).sum(-1)
+        return (self._squares_O + twice + square).clamp_min(0).sqrt()
 
     def merged(self, weight: Tensor) -> Tensor:
         """The changed weight in float32."""

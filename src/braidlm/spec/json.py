@@ -46,6 +46,8 @@ def _decode_union(options: tuple[Any, ...], data: Any, where: str) -> Any:
     if len(classes) == 1:  # there is nothing to guess
         return decode(classes[0], data, where)
     name = data.get("kind") if isinstance(data, dict) else data
+    if len(classes) == 1 and name is None:
+        return decode(classes[0], data, where)
     for option in classes:
         if getattr(option, "__name__", None) == name:
             return decode(option, data, where)
@@ -63,7 +65,7 @@ def _decode_object(kind: Any, data: Any, where: str) -> Any:
     unknown = sorted(set(data) - known - {"kind"})
     if unknown:
         raise SpecError(f"{where} has the unknown field {unknown[0]!r}; {kind.__name__} has {', '.join(sorted(known))}")
-    required = {item.name for item in fields(kind) if item.init and item.default is MISSING}
+    required = {f.name for f in fields(kind) if f.init and f.default is MISSING and f.default_factory is MISSING}
     missing = sorted(required - set(data))
     if missing:
         raise SpecError(f"{where} lacks the field {missing[0]!r} of {kind.__name__}")

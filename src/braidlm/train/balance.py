@@ -35,7 +35,8 @@ class Balance:
         return torch.stack(self._found).mean()
 
     def _collect(self, mixture: Moe, inputs: tuple[Any, ...]) -> None:
-        logits_TX = F.linear(inputs[0].float(), mixture.router.float())
+        router = mixture.router if mixture.router_adapter is None else mixture.router_adapter(mixture.router)
+        logits_TX = F.linear(inputs[0].float(), router.float())
         experts = logits_TX.shape[1]
         chosen_TK = logits_TX.topk(mixture.top_k, -1).indices
         used_X = chosen_TK.flatten().bincount(minlength=experts) / chosen_TK.numel()

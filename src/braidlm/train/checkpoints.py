@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.optim import Optimizer
 
 from .. import row_file
@@ -47,7 +47,7 @@ def save(directory: Path, model: Model, optimizer: Optimizer, progress: Progress
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
         world.wait()
-        weights, moments = get_state_dict(model, optimizer)
+        weights, moments = _trained(model, optimizer)
         with _quiet():
             dcp.save(  # type: ignore[attr-defined]
                 {"model": weights, "optimizer": moments}, checkpoint_id=temporary, no_dist=world.size == 1
@@ -80,12 +80,13 @@ def load(place: Path, model: Model, optimizer: Optimizer, lanes: range, world: W
     """Fills the model and the optimizer as they were; the carried states of `lanes`."""
     try:
         about = json.loads((place / _PROGRESS).read_text())
-        weights, moments = get_state_dict(model, optimizer)
+        weights, moments = _trained(model, optimizer)
         with _quiet():
             dcp.load(  # type: ignore[attr-defined]
                 {"model": weights, "optimizer": moments}, checkpoint_id=place, no_dist=world.size == 1
             )
-        set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
+        rest = StateDictOptions(strict=False)  # frozen weights are where the run found them
+        set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments, options=rest)
     except (OSError, ValueError, KeyError, CheckpointException) as error:
         raise CheckpointError(f"{place} is damaged or belongs to another model: {_short(error)}") from None
     rows = {}
@@ -96,6 +97,13 @@ def load(place: Path, model: Model, optimizer: Optimizer, lanes: range, world: W
                 owner = _owner(model, model.passing_state(1).rows[0])
             rows[lane] = row_file.read(file, _LANES, owner).rows[0]
     return Progress(about["step"], rows, about["config"])
+
+
+def _trained(model: Model, optimizer: Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The weights that are trained, and their moments."""
+    weights, moments = get_state_dict(model, optimizer)
+    names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {name: weight for name, weight in weights.items() if name in names}, moments
 
 
 @contextlib.contextmanager

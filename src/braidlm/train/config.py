@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..adapters import Lora, StateTuning
 from ..errors import InputError, SpecError
 from ..spec import ModelSpec
 from ..spec.json import decode, encode
@@ -159,7 +160,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A whole run."""
+    """A whole run. With `adapter` or `initial_state` these alone are trained, and the model's weights stay."""
 
     model: Source
     data: Data
@@ -168,6 +169,8 @@ class Config:
     run: Run
     schedule: Schedule = Schedule()
     loss: Loss = Loss()
+    adapter: Lora | None = None
+    initial_state: StateTuning | None = None
 
     def __post_init__(self) -> None:
         _require(bool(self.stages), "stages", [], "at least one stage")

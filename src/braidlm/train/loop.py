@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..adapters import attach, attach_initial
 from ..errors import InputError, TrainingError
 from ..model import Model
 from ..rows import Row
 from . import checkpoints, diagnose, optim
-from .config import Config
+from .config import Config, Run
 from .data.pack import Order, Pack
 from .data.pack import Stage as Packs
 from .objective import Objective
@@ -62,7 +63,10 @@ class Trainer:
         self._directory = Path(config.run.out) / "checkpoints"
         for stage in config.stages:
             self.world.lanes(stage.lanes)  # refuses what cannot be shared evenly
-        _widen(model, config.run.dtype)
+        self.adapters = None if config.adapter is None else attach(model, config.adapter, config.run.seed)
+        if config.initial_state is not None:
+            attach_initial(model, config.initial_state)
+        _prepare(model, config.run, self.world)
         self.objective = Objective(model, config.loss, recompute=config.run.recompute)
         spread(self.objective, self.world, config.run.spread)
         self._optimizer = optim.optimizer(model, config.optimizer)
@@ -70,7 +74,7 @@ class Trainer:
 
     @property
     def model(self) -> Model:
-        """What is trained, in float32."""
+        """What is trained, in float32, or what is trained is attached to."""
         return self.objective.model
 
     def _resume(self) -> None:
@@ -80,7 +84,7 @@ class Trainer:
         lanes = self.world.lanes(max(stage.lanes for stage in self.config.stages))
         found = checkpoints.load(place, self.model, self._optimizer, lanes, self.world)
         ours = self.config.to_json()
-        for table in ("model", "data", "stages", "optimizer", "schedule", "loss"):
+        for table in ("model", "data", "stages", "optimizer", "schedule", "loss", "adapter", "initial_state"):
             if found.config.get(table) != ours.get(table):
                 raise InputError(
                     f"{place} was made with another [{table}]; go on with the same, or choose another run.out"
@@ -154,6 +158,8 @@ class Trainer:
                 group["lr"] = self.config.optimizer.lr * rate
             self._optimizer.step()
             optim.settle(self.model)
+            # Fused steps leave versions as they were, by which fingerprints, prefixes and plans know of changes.
+            torch.autograd.graph.increment_version([p for p in self.model.parameters() if p.requires_grad])
             self._skipped = 0
         else:
             self._skip(why, list(mine.values()))
@@ -216,12 +222,15 @@ class Trainer:
         return plain / max(1, targets)
 
 
-def _widen(model: Model, dtype: str) -> None:
-    """Weights in float32, activations as asked; every weight is trained."""
-    for parameter in model.parameters():
-        parameter.data = parameter.data.float()
-        parameter.requires_grad_()
-    model.computing = getattr(torch, dtype)
+def _prepare(model: Model, run: Run, world: World) -> None:
+    """Activations as asked. What is trained is float32: every weight, or only what is attached to a frozen model."""
+    if next(model.named_adapters(), None) is None:
+        for parameter in model.parameters():
+            parameter.data = parameter.data.float()
+            parameter.requires_grad_()
+    elif world.size > 1 and run.spread == "sharded":
+        raise InputError('a frozen model cannot be sharded; set run.spread="replicated"')
+    model.computing = getattr(torch, run.dtype)
     model.train()
 
 

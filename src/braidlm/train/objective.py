@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..adapters.low_rank import LowRank
 from ..mixers import Batch
 from ..model import Model, run_block
 from ..ops import Segments
+from ..ops.linear.packed import PackedWeight
 from ..rows import Row
 from ..state import LayerState
 from .balance import Balance
@@ -58,10 +60,13 @@ class Objective(nn.Module):
             state.put(0, before)
         self._balance.begin()
         hidden_TD, layers = model.hidden(pack.ids_T, segments, state, self._run)
-        head = model.head.weight if model.head is not None else model.embed.weight
-        assert isinstance(head, Tensor)  # packed weights are not trained
         loss, plain = cross_entropy(
-            hidden_TD, head, pack.targets_T, scale=model.spec.logit_scale, z=self._loss.z, chunk=self._loss.chunk
+            hidden_TD,
+            _head(model),
+            pack.targets_T,
+            scale=model.spec.logit_scale,
+            z=self._loss.z,
+            chunk=self._loss.chunk,
         )
         balance = None
         if self._balance.present:
@@ -71,6 +76,16 @@ class Objective(nn.Module):
         if carry:
             after = state.stages(len(pack.lengths) - 1, [layer.detached() for layer in layers], segments)[-1]
         return Sums(loss, plain, balance, after)
+
+
+def _head(model: Model) -> Tensor:
+    """What hidden states are multiplied with; a packed head is made into numbers for the pass."""
+    weight = model.embed.weight if model.head is None else model.head.weight
+    plain = weight.dequantize() if isinstance(weight, PackedWeight) else weight
+    if model.head is None or model.head.adapter is None:
+        return plain
+    assert isinstance(model.head.adapter, LowRank)
+    return model.head.adapter.merged(plain)
 
 
 def recomputed(
