@@ -152,6 +152,7 @@ OPTIONS = {
     "--queue --rate --ray-address --replay --replicas --sessions --slots --threads",
     "convert": "--allow-pickle --dtype --format --json",
     "quantize": "--allow-pickle --bits --calibration --dtype --json --report --threads --tokens",
+    "finetune": "--alpha --cut --how --lanes --lr --quantize --rank --steps --target --threads --tokens",
     "train": "--device --set --threads",
     "data": "--end --field --holdout --json --kind --on-bad --part --processes --separator --stream --subset "
     "--tokenizer",

@@ -5,18 +5,23 @@ from pathlib import Path
 
 import pytest
 import tokenizers
+import torch
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from typer.testing import CliRunner
 
 import braidlm
+from braidlm import adapters
 from braidlm.cli.main import app
 from braidlm.errors import InputError
 from braidlm.tokenizer import Tokenizer
 from braidlm.train import record
 from braidlm.train import run as runs
-from braidlm.train.config import read
+from braidlm.train.config import Loss, read
 from braidlm.train.data.build import build
 from braidlm.train.data.recipe import Recipe
+from braidlm.train.data.shards import Shards
+from braidlm.train.data.stream import Stream
+from braidlm.train.objective import Objective
 from braidlm.train.world import World
 
 CONFIG = """
@@ -106,6 +111,37 @@ def test_a_published_layout_and_further_training(place: Path) -> None:
     assert prepared.trainer.evaluate() == pytest.approx(last, rel=0.01)
     with pytest.raises(InputError, match=r"model is .* but must be one of"):
         read(place / "further.toml", [preset[1].replace('"', "")])
+
+
+@pytest.mark.parametrize("how", ["lora", "dora", "state", "full"])
+def test_fine_tuning(how: str, place: Path) -> None:
+    """Oracle: held-out loss is lower after it; what was written gives that loss on the model as it was."""
+    CliRunner().invoke(app, ["train", str(place / "run.toml")], catch_exceptions=False)
+    base, shards, out = (str(place / name) for name in ("out/model", "shards", "tuned"))
+    options = ["--how", how, "--lr", "1e-2", "--steps", "20", "--tokens", "256", "--cut"]
+    found = CliRunner().invoke(app, ["finetune", base, shards, out, *options], catch_exceptions=False)
+    assert found.exit_code == 0
+    losses = [line["held_out"] for line in record.read(place / "tuned" / "log.jsonl") if "held_out" in line]
+    before = [line["held_out"] for line in record.read(place / "out" / "log.jsonl") if "held_out" in line]
+    assert losses[-1] < before[-1]
+    if how in ("lora", "dora"):
+        assert "in_proj" in found.output and "share of compute" in found.output
+        model = braidlm.load(base).network
+        adapters.load(model, place / "tuned" / "adapter").put_on()
+    elif how == "state":
+        model = braidlm.load(base).network
+        adapters.put_on(model, adapters.load_initial(model, place / "tuned" / "initial.safetensors"))
+    else:
+        model = braidlm.load(place / "tuned" / "model").network
+    tokenizer = Tokenizer.from_directory(place / "tokenizer")
+    texts = Shards(place / "shards", tokenizer).held_out
+    objective = Objective(model, Loss())
+    packs = [Stream(texts, 0).stage(0, 1, min(texts.tokens, 4096), 1).pack(0, 0)]
+    with torch.no_grad():
+        found_loss = sum(float(objective(pack).plain) for pack in packs) / sum(
+            int((p.targets_T >= 0).sum()) for p in packs
+        )
+    assert found_loss == pytest.approx(losses[-1], rel=0.02)  # of weights rounded to bfloat16
 
 
 def test_another_tokenizer_is_refused(place: Path) -> None:

@@ -8,7 +8,22 @@ import typer
 
 from .. import __version__
 from ..errors import BraidError
-from . import bench, chat, convert, data, doctor, generate, info, quantize, serve, session, tokenizer, train, verify
+from . import (
+    bench,
+    chat,
+    convert,
+    data,
+    doctor,
+    finetune,
+    generate,
+    info,
+    quantize,
+    serve,
+    session,
+    tokenizer,
+    train,
+    verify,
+)
 
 app = typer.Typer(
     name="braid",
@@ -35,7 +50,7 @@ def _options(
     pass
 
 
-for module in (info, generate, chat, serve, convert, quantize, data, train, verify, doctor, bench):
+for module in (info, generate, chat, serve, convert, quantize, data, train, finetune, verify, doctor, bench):
     name = module.__name__.rpartition(".")[2]
     app.command(name=name, epilog=module.EXAMPLE)(module.command)
 app.add_typer(session.app)

@@ -1,18 +1,21 @@
 """`braid train`: a model from nothing, or further."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
+from ..adapters import Kind
 from ..ops.threads import limit_to_share
 from ..train import run as runs
-from ..train.config import read
+from ..train.config import Config, read
 from ..train.loop import Step, Trainer
-from ..train.world import join
+from ..train.world import World, join
 from .common import Threads, err, out
 
 EXAMPLE = "Example: braid train small.toml --set optimizer.lr=1e-3 --set run.out=runs/small"
@@ -35,15 +38,31 @@ def command(
         torch.set_num_threads(threads)
     asked = read(config, changes or [])
     world = join(device)
+    carry_out(asked, world)
+
+
+def carry_out(asked: Config, world: World) -> None:
+    """A whole run, or the rest of one, with its progress."""
     prepared = runs.prepare(asked, world)
-    trainer = prepared.trainer
-    if trainer.step and world.rank == 0:
+    trainer, first = prepared.trainer, world.rank == 0
+    if trainer.step and first:
         out.print(f"going on after step {trainer.step} of {asked.steps}", highlight=False)
+    if trainer.adapters is not None and first:
+        out.print(_table(trainer.adapters.coverage()))
     with _Watch(trainer) as watch:
         runs.train(prepared, watch)
-    place = runs.finish(prepared, world)
-    if world.rank == 0:
-        out.print(f"{place}: the model, its card and its curve", markup=False, highlight=False)
+    for place in runs.finish(prepared, world):
+        if first:
+            out.print(str(place), markup=False, highlight=False)
+
+
+def _table(coverage: Sequence[Kind]) -> Table:
+    table = Table("adapted", "layers", "trained", "of", "share of compute", box=None, padding=(0, 2, 0, 0))
+    for kind in coverage:
+        table.add_row(kind.name, str(kind.layers), f"{kind.trained:,}", f"{kind.whole:,}", f"{kind.share:.1%}")
+    trained, share = sum(kind.trained for kind in coverage), sum(kind.share for kind in coverage)
+    table.add_row("all", "", f"{trained:,}", "", f"{share:.1%}")
+    return table
 
 
 class _Watch:

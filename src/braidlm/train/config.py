@@ -28,13 +28,15 @@ def _at_least(holder: Any, least: int, *names: str) -> None:
 class Source:
     """Where the model comes from: a description, a preset's shape with random weights, or a checkpoint.
 
-    tokenizer: a directory or model whose tokenizer goes with new weights; a checkpoint brings its own.
+    tokenizer: a directory or model whose tokenizer goes with new weights; a checkpoint brings its own. quantize: a
+    checkpoint's weights in few bits ("int8", "int4", "fp8"), for adapters and initial states, which leave them as they are.
     """
 
     spec: ModelSpec | None = None
     preset: str | None = None
     checkpoint: str | None = None
     tokenizer: str | None = None
+    quantize: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -174,6 +176,10 @@ class Config:
 
     def __post_init__(self) -> None:
         _require(bool(self.stages), "stages", [], "at least one stage")
+        beside = self.adapter is not None or self.initial_state is not None
+        _require(
+            beside or self.model.quantize is None, "model.quantize", self.model.quantize, "left out of full training"
+        )
 
     @property
     def steps(self) -> int:

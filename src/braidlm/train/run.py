@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-from .. import families, loading
+from .. import adapters, families, loading
 from ..api import LanguageModel
 from ..checkpoint import assign
 from ..describe import parameter_dtypes, skeleton
@@ -22,7 +22,7 @@ from ..saving import Origin, save
 from ..spec import ModelSpec
 from ..tokenizer import Tokenizer
 from . import record, report
-from .config import Config, Source
+from .config import Config
 from .data.pack import Order, Pack
 from .data.shards import Shards
 from .data.stream import Stream
@@ -46,7 +46,7 @@ class Prepared(NamedTuple):
 
 def prepare(config: Config, world: World) -> Prepared:
     """Makes the model and opens the data, or finds how far a run has come."""
-    language = _language(config.model)
+    language = _language(config)
     if language.tokenizer is None:
         raise InputError("the model has no tokenizer; name one in model.tokenizer, the one that made the shards")
     shards = Shards(Path(config.data.shards), language.tokenizer)
@@ -68,34 +68,55 @@ def train(prepared: Prepared, watch: Callable[[Step], None]) -> None:
     prepared.trainer.run(Hooks(watch, sample))
 
 
-def finish(prepared: Prepared, world: World) -> Path:
-    """Writes the trained model to `out/model`, in the published layout of its family where there is one, with a card.
+def finish(prepared: Prepared, world: World) -> list[Path]:
+    """Writes what was trained, a card and the curve of losses; every process calls it, the first one writes.
 
-    Every process calls it; the first one writes.
+    A whole model becomes `out/model`, in the published layout of its family where there is one; of a frozen one what is
+    beside it is written, `out/adapter` in peft's layout and `out/initial.safetensors`.
     """
-    config, language, spec = prepared.config, prepared.language, prepared.trainer.model.spec
+    config, trainer = prepared.config, prepared.trainer
     out = Path(config.run.out)
-    place = out / "model"
-    whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    weights: dict[str, Any] = get_model_state_dict(prepared.trainer.model, options=whole)
+    written = [
+        *([out / "adapter"] if config.adapter is not None else []),
+        *([out / "initial.safetensors"] if config.initial_state is not None else []),
+    ] or [out / "model"]
+    weights = _whole_weights(trainer.model) if written == [out / "model"] else {}
     if world.rank > 0:
-        return place
+        return written
+    for place in written:
+        shutil.rmtree(place, ignore_errors=True)  # of the run when it was shorter
+    if weights:
+        _save_whole(prepared, weights, out / "model")
+    if trainer.adapters is not None:
+        adapters.save(trainer.adapters, out / "adapter")
+    if config.initial_state is not None:
+        adapters.save_initial(trainer.model, out / "initial.safetensors")
+    place = written[0] if written[0].is_dir() else out
+    log = record.read(out / "log.jsonl")
+    report.draw(log, place / "loss.png")
+    names = [source.name for source in prepared.shards.manifest.sources]
+    (place / "README.md").write_text(report.card(config, trainer.model.spec, log, names), encoding="utf-8")
+    return written
+
+
+def _whole_weights(model: Model) -> dict[str, Any]:
+    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+
+
+def _save_whole(prepared: Prepared, weights: dict[str, Any], place: Path) -> None:
+    language, spec = prepared.language, prepared.trainer.model.spec
     model = skeleton(spec)
-    dtypes = parameter_dtypes(model, getattr(torch, config.run.dtype))
+    dtypes = parameter_dtypes(model, getattr(torch, prepared.config.run.dtype))
     for name, value in weights.items():
         assign(model, name, value.to(dtypes[name]))
-    shutil.rmtree(place, ignore_errors=True)  # of the run when it was shorter
     save(model, language.tokenizer, language.origin, place, _form(spec))
-    log = record.read(out / "log.jsonl")
-    names = [source.name for source in prepared.shards.manifest.sources]
-    report.draw(log, place / "loss.png")
-    (place / "README.md").write_text(report.card(config, spec, log, names), encoding="utf-8")
-    return place
 
 
-def _language(source: Source) -> LanguageModel:
+def _language(config: Config) -> LanguageModel:
+    source = config.model
     if source.checkpoint is not None:
-        return loading.load(source.checkpoint, dtype="float32")
+        frozen = config.adapter is not None or config.initial_state is not None
+        return loading.load(source.checkpoint, dtype="auto" if frozen else "float32", quantize=source.quantize)
     spec = source.spec or preset(source.preset or "").spec
     tokenizer = None if source.tokenizer is None else Tokenizer.from_directory(loading.resolve(source.tokenizer))
     if tokenizer is not None and tokenizer.vocab_size > spec.vocab:
