@@ -29,7 +29,7 @@ class Source:
     """Where the model comes from: a description, a preset's shape with random weights, or a checkpoint.
 
     tokenizer: a directory or model whose tokenizer goes with new weights; a checkpoint brings its own. quantize: a
-    checkpoint's weights in few bits ("int8", "int4", "fp8"), for adapters and initial states, which leave them as they are.
+    checkpoint's weights in few bits ("int8", "int4", "fp8"), for adapters and initial states, which leave them alone.
     """
 
     spec: ModelSpec | None = None
