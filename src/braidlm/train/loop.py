@@ -50,9 +50,18 @@ class Trainer:
     """One run: a model, its data and where it stands."""
 
     def __init__(
-        self, config: Config, model: Model, order: Order, held_out: Sequence[Pack], world: World | None = None
+        self,
+        config: Config,
+        model: Model,
+        order: Order,
+        held_out: Sequence[Pack],
+        world: World | None = None,
+        form: str | None = None,
     ) -> None:
-        """Goes on from the last checkpoint in `config.run.out` if there is one."""
+        """Goes on from the last checkpoint in `config.run.out` if there is one.
+
+        `form` names the model's published format, whose names adapters get.
+        """
         self.config = config
         self.world = world or World()
         self.step = 0
@@ -63,7 +72,7 @@ class Trainer:
         self._directory = Path(config.run.out) / "checkpoints"
         for stage in config.stages:
             self.world.lanes(stage.lanes)  # refuses what cannot be shared evenly
-        self.adapters = None if config.adapter is None else attach(model, config.adapter, config.run.seed)
+        self.adapters = None if config.adapter is None else attach(model, config.adapter, config.run.seed, form)
         if config.initial_state is not None:
             attach_initial(model, config.initial_state)
         _prepare(model, config.run, self.world)

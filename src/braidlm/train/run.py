@@ -52,7 +52,8 @@ def prepare(config: Config, world: World) -> Prepared:
     shards = Shards(Path(config.data.shards), language.tokenizer)
     network = language.network.to(world.device)
     held_out = list(_held_out(shards, config.data.held_out))
-    return Prepared(config, language, shards, Trainer(config, network, _order(config, shards), held_out, world))
+    order, form = _order(config, shards), language.origin.format
+    return Prepared(config, language, shards, Trainer(config, network, order, held_out, world, form))
 
 
 def train(prepared: Prepared, watch: Callable[[Step], None]) -> None:
