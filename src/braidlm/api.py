@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from . import saving
+from .adapters import Variants
 from .continuation import Token
 from .engine import Engine, Limits
 from .engine.grammar import compiler
@@ -82,8 +83,22 @@ class LanguageModel:
         self.tokenizer = tokenizer
         self.origin = origin
         self.ops = dispatch.checked(ops)
+        self.variants = Variants(network, origin.format)
         with dispatch.using(self.ops):
             self._run = Stepwise(network) if deterministic else network
+
+    def load_adapter(self, name: str, directory: str | Path) -> None:
+        """Makes a low-rank adapter in peft's format known as `name`, for `using` and for the engine's requests."""
+        self.variants.load_adapter(name, directory)
+
+    def load_initial_state(self, name: str, path: str | Path) -> None:
+        """Makes a learned initial state known as `name`, for `using` and for the engine's requests."""
+        self.variants.load_initial(name, path)
+
+    def using(self, adapter: str | None = None, initial: str | None = None) -> "LanguageModel":
+        """The model with an adapter and a learned initial state, over the same weights; this one is left as it is."""
+        network = self.variants.of(adapter, initial)
+        return LanguageModel(network, self.tokenizer, self.origin, ops=self.ops, deterministic=self.deterministic)
 
     @property
     def spec(self) -> ModelSpec:
@@ -305,6 +320,7 @@ class LanguageModel:
             grammars=compiler(self.tokenizer.to_json, self.spec.vocab, self.origin.ends) if self.tokenizer else None,
             limits=limits,
             ops=self.ops,
+            variants=self.variants,
         )
 
     def quantize(

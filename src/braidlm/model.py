@@ -127,6 +127,12 @@ class Model(nn.Module):
         """The adapters that are attached, by their modules' names."""
         yield from ((name, module) for name, module in self.named_modules() if isinstance(module, Adapter))
 
+    def twin(self) -> "Model":
+        """A model over the very same weights, whose modules can be given adapters of their own."""
+        made = _twin(self)
+        made._fingerprint, made._prefix_rows = None, {}
+        return made
+
     def require_no_adapters(self, what: str) -> None:
         """`InputError` if adapters are attached, for what would leave them out."""
         if any(True for _ in self.named_adapters()):
@@ -289,3 +295,10 @@ class Model(nn.Module):
         logits_TV = self.head(normed_TD) if self.head is not None else ops.linear(normed_TD, self.embed.weight)
         logits_TV = logits_TV.to(torch.promote_types(self.dtype, torch.float32))
         return logits_TV if self.spec.logit_scale == 1.0 else logits_TV * self.spec.logit_scale
+
+
+def _twin(module: Any) -> Any:
+    made = module.__class__.__new__(module.__class__)
+    made.__dict__ = {**module.__dict__, "_parameters": dict(module._parameters), "_buffers": dict(module._buffers)}
+    made.__dict__["_modules"] = {name: child and _twin(child) for name, child in module._modules.items()}
+    return made

@@ -4,6 +4,7 @@ from .attach import Adapters, Kind, attach
 from .config import Lora
 from .files import load, save
 from .initial import InitialState, StateTuning, attach_initial, detach_initial, load_initial, put_on, save_initial
+from .variants import Variants
 
 __all__ = [
     "Adapters",
@@ -11,6 +12,7 @@ __all__ = [
     "Kind",
     "Lora",
     "StateTuning",
+    "Variants",
     "attach",
     "attach_initial",
     "detach_initial",

@@ -79,6 +79,13 @@ class Adapters:
             adapter = self._adapters[place.name]
             place.attach(adapter.train(self.model.training).requires_grad_())
 
+    def onto(self, model: Model) -> None:
+        """Puts adapters with the same values on another model over the same weights, for use alone."""
+        other = Adapters(model, self.config, self.form, {n: (a.rank, a.scale) for n, a in self._adapters.items()})
+        other.fill({name: adapter.state_dict() for name, adapter in self._adapters.items()})
+        for place in other._places:
+            place.attach(other._adapters[place.name].eval().requires_grad_(False))
+
     def detach(self) -> None:
         """The model is what it was; the adapters keep their values."""
         self._require_attached()

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from ..adapters import Variants
 from ..continuation import Continuation, Detokenizer, Token
 from ..errors import ContextLengthError, InputError
 from ..generate import Run, check_ids, check_length
@@ -25,9 +26,10 @@ from ..rows import Row
 from ..spec import is_whole
 from ..state import State
 from .grammar import Compile
+from .lanes import BASE, Lanes, Variant, variant_of
 from .prefix_cache import Match, PrefixCache
 from .request import Kept, Piece, Request, Ticket, Usage
-from .runner import Runner, can_be_cut, cut
+from .runner import can_be_cut, cut
 from .scheduler import Pace, Waiting
 from .speculation import MOST, Speculation
 from .writer import Writer
@@ -90,6 +92,10 @@ class _Job:
     def ids(self) -> tuple[int, ...]:
         return self.ticket.request.ids
 
+    @property
+    def variant(self) -> Variant:
+        return variant_of(self.ticket.request)
+
 
 class Engine:
     """Runs requests on one model. Close it, or use it in a `with` statement: it has a thread of its own."""
@@ -105,10 +111,11 @@ class Engine:
         grammars: Compile | None = None,
         limits: Limits | None = None,
         ops: str = "auto",
+        variants: Variants | None = None,
     ) -> None:
         """`new_state` gives one row of the precision to run at; `run`, `ends` and `texts` are those of `generate`.
 
-        `grammars` compiles requests' grammars; without it they are refused.
+        `grammars` compiles requests' grammars; without it they are refused. `variants` are what requests may name.
         """
         self.limits = limits or Limits()
         self._model = model
@@ -117,7 +124,7 @@ class Engine:
         self._grammars = grammars
         self._ops = ops
         with dispatch.using(ops), torch.no_grad():
-            self._runner = Runner(model, run or model, new_state, self.limits.slots)
+            self._lanes = Lanes(model, run or model, new_state, self.limits.slots, variants)
         spec, precision = model.spec, new_state().precision
         self._state_bytes = lambda length: spec.state_bytes(length, dtype=precision.name, kv_dtype=precision.kv)
         self._cuttable = can_be_cut(spec)
@@ -128,7 +135,7 @@ class Engine:
         self._writing: list[_Job] = []
         self._free = list(range(self.limits.slots))
         self._pace = Pace()
-        self._speculation = Speculation(self.limits.guesses if self._runner.rewinding else 0)
+        self._speculation = Speculation(self.limits.guesses if self._lanes.base.rewinding else 0)
         self._guessed = self._guessed_right = 0
         self._errands: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._errand_is_next = False
@@ -161,6 +168,7 @@ class Engine:
             if self._grammars is None:
                 raise InputError("the model has no tokenizer, so that no grammar can be followed")
             constraint = self._grammars(request.grammar)
+        self._lanes.require(variant_of(request))
         ticket = Ticket(request, constraint)
         with self._changed:
             if self._closing:
@@ -181,8 +189,8 @@ class Engine:
 
     @property
     def owner(self) -> Owner:
-        """Whose states the engine takes and gives."""
-        return self._runner.owner
+        """Whose states the engine takes and gives for requests without an adapter or an initial state."""
+        return self._lanes.owner(BASE)
 
     def knows(self, ids: Sequence[int]) -> bool:
         """Whether the state after `ids` is kept."""
@@ -263,7 +271,7 @@ class Engine:
 
     def _begin(self, ticket: Ticket) -> None:
         """Finds what is known of the prompt, and gives the request its slots."""
-        if not (self._reading or self._writing) and self._runner.refresh():
+        if not (self._reading or self._writing) and self._lanes.refresh():
             self.cache.clear()
         request = ticket.request
         found = self._match(request)
@@ -271,18 +279,20 @@ class Engine:
         new = len(request.ids) - found.cached - replayed
         ticket.usage = Usage(found.cached, replayed, new, _why(found.known, replayed, found.dropped))
         slots = [self._free.pop() for _ in range(request.copies)]
-        self._reading.append(_Job(ticket, found.row or self._runner.empty, self._bytes_of(request), slots))
+        self._reading.append(
+            _Job(ticket, found.row or self._lanes.of(variant_of(request)).empty, self._bytes_of(request), slots)
+        )
 
     def _match(self, request: Request) -> Match:
         """What is known of the prompt, to the engine or to the caller, whose states become known to the engine."""
-        found = self.cache.match(request.ids)
+        found = self.cache.match(request.ids, variant_of(request))
         if not request.states:
             return found
         given = PrefixCache(sys.maxsize, self.limits.replay, cut if self._cuttable else None)
         for ids, row in request.states:
             given.add(ids, row)
             if self._keeps:
-                self.cache.add(ids, row)
+                self.cache.add(ids, row, variant_of(request))
         better = given.match(request.ids)
         return max(better, found, key=lambda match: (match.cached, match.known))
 
@@ -316,9 +326,10 @@ class Engine:
         if end - begin > chunk:
             end = (begin // chunk + 1) * chunk
         marks = self._marks(job, begin, end)
-        job.row, marked, logits = self._runner.read(job.row, job.ids[begin:end], [mark - begin for mark in marks])
+        runner = self._lanes.of(job.variant)
+        job.row, marked, logits = runner.read(job.row, job.ids[begin:end], [mark - begin for mark in marks])
         for mark, row in zip(marks, marked, strict=True):
-            self.cache.add(job.ids[:mark], row)
+            self.cache.add(job.ids[:mark], row, job.variant)
         if end < len(job.ids):
             self._reading.append(job)
             return
@@ -326,7 +337,7 @@ class Engine:
         for copy, slot in enumerate(job.slots):
             text = self._continuation(job.ticket, copy)
             job.writers[slot] = Writer(copy, text, self._ends, self._model.spec.max_positions)
-            self._runner.slots.put(slot, job.row)
+            runner.slots.put(slot, job.row)
         for slot in list(job.writers):
             self._give(job, slot, job.writers[slot].follow([logits]))
 
@@ -349,11 +360,16 @@ class Engine:
     def _write(self) -> None:
         """One token for every text, and more of those whose next ones were guessed."""
         pairs = [(job, slot) for job in self._writing for slot in job.writers]
-        writers = [job.writers[slot] for job, slot in pairs]
-        guesses = self._guesses(writers)
+        rewinding = [self._lanes.of(job.variant).rewinding for job, _ in pairs]
+        guesses = self._guesses([job.writers[slot] for (job, slot), can in zip(pairs, rewinding) if can])
         begun = time.perf_counter()
         try:
-            logits = self._runner.write([(slot, writer.next(guesses)) for (_, slot), writer in zip(pairs, writers)])
+            logits = self._lanes.write(
+                [
+                    (job.variant, slot, job.writers[slot].next(guesses if can else 0))
+                    for (job, slot), can in zip(pairs, rewinding)
+                ]
+            )
         except Exception as error:
             for job in list(self._writing):
                 self._end(job, error)
@@ -361,10 +377,10 @@ class Engine:
         seconds = time.perf_counter() - begun
         found = [self._follow(job, slot, rows) for (job, slot), rows in zip(pairs, logits, strict=True)]
         begun = time.perf_counter()
-        unused = {slot: len(rows) - len(tokens) for (_, slot), rows, tokens in zip(pairs, logits, found)}
+        unused = {(job.variant, slot): len(rows) - len(t) for (job, slot), rows, t in zip(pairs, logits, found)}
         # A request that failed for one of its texts has given all of its slots back.
         going = {slot for job in self._writing for slot in job.writers}
-        self._runner.take_back({slot: count for slot, count in unused.items() if count and slot in going})
+        self._lanes.take_back({place: count for place, count in unused.items() if count and place[1] in going})
         self._speculation.measured(sum(map(len, logits)), seconds + time.perf_counter() - begun)
         for (job, slot), tokens in zip(pairs, found):
             if tokens and slot in job.writers:
@@ -395,16 +411,16 @@ class Engine:
 
     def _give_some(self, job: _Job, slot: int, tokens: Sequence[Token]) -> None:
         try:
-            self._remember(job.writers[slot].text, slot)
+            self._remember(job, slot)
             self._give(job, slot, tokens)
         except Exception as error:
             self._end(job, error)
 
-    def _remember(self, text: Continuation, slot: int) -> None:
+    def _remember(self, job: _Job, slot: int) -> None:
         """Keeps the state inside a long answer."""
-        ids = text.seen[:-1]
+        ids = job.writers[slot].text.seen[:-1]
         if self._keeps and not self._cuttable and len(ids) % self.limits.replay == 0:
-            self.cache.add(ids, self._runner.slots.take(slot))
+            self.cache.add(ids, self._lanes.of(job.variant).slots.take(slot), job.variant)
 
     def _give(self, job: _Job, slot: int, tokens: Sequence[Token]) -> None:
         """More tokens of the text in a slot, and its end if these were the last."""
@@ -422,35 +438,35 @@ class Engine:
         copy, text = writer.copy, writer.text
         wanted = copy == 0 and job.ticket.request.wants_states
         if self._keeps or wanted:
-            row, ids = self._runner.slots.take(slot), text.seen[:-1]
+            row, ids = self._lanes.of(job.variant).slots.take(slot), text.seen[:-1]
             if self._keeps:
-                self.cache.add(ids, row)
+                self.cache.add(ids, row, job.variant)
             if wanted:
-                job.ticket.states = self._states(ids, row)
+                job.ticket.states = self._states(ids, row, job.variant)
         job.slots.remove(slot)
-        self._release(slot)
+        self._release(slot, job.variant)
 
-    def _release(self, slot: int) -> None:
+    def _release(self, slot: int, variant: Variant) -> None:
         """Makes a slot free for another text; its pages are not held until then."""
-        self._runner.slots.free(slot)
+        self._lanes.of(variant).slots.free(slot)
         self._free.append(slot)
 
-    def _states(self, ids: Sequence[int], row: Row) -> tuple[Kept, ...]:
+    def _states(self, ids: Sequence[int], row: Row, variant: Variant) -> tuple[Kept, ...]:
         """All that is kept along a text whose end is `row`; of what can be cut, the end is enough."""
-        before = [] if self._cuttable else self.cache.along(ids[:-1])
+        before = [] if self._cuttable else self.cache.along(ids[:-1], variant)
         return (*(Kept(tuple(ids[:length]), kept) for length, kept in before), Kept(tuple(ids), row))
 
     def _drop(self, job: _Job) -> None:
         """Ends a cancelled request; what it has read and written stays known."""
         if not job.writers and self._keeps and job.row.length:
-            self.cache.add(job.ids[: job.row.length], job.row)
+            self.cache.add(job.ids[: job.row.length], job.row, job.variant)
         for slot in list(job.writers):
             self._keep(job, slot)
         self._end(job)
 
     def _end(self, job: _Job, error: Exception | None = None) -> None:
         for slot in job.slots:
-            self._release(slot)
+            self._release(slot, job.variant)
         job.slots.clear()
         job.writers.clear()
         for jobs in (self._reading, self._writing):

@@ -11,7 +11,7 @@ What models without recurrence have seen can be cut anywhere: one state serves e
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..rows import Row
@@ -92,7 +92,10 @@ class _Ledger:
 
 
 class PrefixCache:
-    """States of one model at one precision. `replay` is how many tokens are readily read again."""
+    """States of one model and its variants at one precision. `replay` is how many tokens are readily read again.
+
+    `of` says which variant's texts are meant: a tree for each, one memory for all.
+    """
 
     def __init__(self, budget: int, replay: int, cut: Cut | None = None) -> None:
         """`budget` in bytes; `cut(row, length)` shortens a row, where the model's states can be cut."""
@@ -101,7 +104,7 @@ class PrefixCache:
         self._cut = cut
         self._ledger = _Ledger()
         self._clock = 0
-        self._root = _Node(None, (), 0)
+        self._roots: dict[Hashable, _Node] = {}
         self._kept: set[_Node] = set()
         self._tokens = 0
 
@@ -115,11 +118,12 @@ class PrefixCache:
         """Number of states kept."""
         return len(self._kept)
 
-    def match(self, ids: Sequence[int]) -> Match:
+    def match(self, ids: Sequence[int], of: Hashable = None) -> Match:
         """The longest state of a beginning of `ids` that leaves at least one token to run."""
         self._clock += 1
         ids = tuple(ids)
-        node, found, dropped = self._root, self._root, False
+        node = found = self._root(of)
+        dropped = False
         below: _Node | None = None  # the node whose edge the text leaves within, or where it ends
         known = 0
         while (child := node.children.get(ids[known]) if known < len(ids) else None) is not None:
@@ -139,9 +143,9 @@ class PrefixCache:
         row = found.held.row if found.held else None
         return Match(row, found.depth if row else 0, known, dropped)
 
-    def add(self, ids: Sequence[int], row: Row) -> None:
+    def add(self, ids: Sequence[int], row: Row, of: Hashable = None) -> None:
         """Keeps `row`, which has seen exactly `ids`, as far as memory allows."""
-        node = self._place(tuple(ids))
+        node = self._place(tuple(ids), of)
         if node.held is not None:
             self._ledger.remove(node.held)
         node.held, node.dropped = _Held.of(row), False
@@ -151,9 +155,9 @@ class PrefixCache:
             self._drop(min(self._kept, key=self._worth))
         self._forget()
 
-    def along(self, ids: Sequence[int]) -> list[tuple[int, Row]]:
+    def along(self, ids: Sequence[int], of: Hashable = None) -> list[tuple[int, Row]]:
         """The states kept of beginnings of `ids`, shortest first."""
-        ids, node, found = tuple(ids), self._root, []
+        ids, node, found = tuple(ids), self._root(of), []
         while (child := node.children.get(ids[node.depth]) if node.depth < len(ids) else None) is not None:
             if _common(child.edge, ids, node.depth) < len(child.edge):
                 break
@@ -164,12 +168,15 @@ class PrefixCache:
 
     def clear(self) -> None:
         """Forgets everything."""
-        self._root = _Node(None, (), self._clock)
+        self._roots = {}
         self._ledger, self._kept, self._tokens = _Ledger(), set(), 0
 
-    def _place(self, ids: tuple[int, ...]) -> _Node:
+    def _root(self, of: Hashable) -> _Node:
+        return self._roots.setdefault(of, _Node(None, (), self._clock))
+
+    def _place(self, ids: tuple[int, ...], of: Hashable) -> _Node:
         """The node at the end of `ids`, made where there is none."""
-        node, at = self._root, 0
+        node, at = self._root(of), 0
         while at < len(ids):
             node.farthest = max(node.farthest, len(ids))
             child = node.children.get(ids[at])
@@ -202,7 +209,8 @@ class PrefixCache:
     def _forget(self) -> None:
         """Lets go of the texts longest unused that have no state."""
         while self._tokens > _MOST_TOKENS:
-            leaves = [node for node in _nodes(self._root) if not node.children and node.held is None and node.parent]
+            nodes = (node for root in self._roots.values() for node in _nodes(root))
+            leaves = [node for node in nodes if not node.children and node.held is None and node.parent]
             if not leaves:
                 return
             oldest = min(leaves, key=lambda node: node.used)

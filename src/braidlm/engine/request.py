@@ -32,7 +32,8 @@ class Request:
     `copies` texts are written, each by its own seed: that of `sampling`, the next, and so on. `breaks` are lengths
     of the prompt at which a message ends: states are kept there, since edits begin there. `grammar` is a rule that
     every text follows. Clients get equal shares of the engine. `states` are what the caller holds of this text or of
-    one that begins like it; with `wants_states` the ticket has those of the first text when it ends.
+    one that begins like it; with `wants_states` the ticket has those of the first text when it ends. `adapter` and
+    `initial` name what is loaded beside the model (see `adapters.Variants`); states are of this variant alone.
     """
 
     ids: tuple[int, ...]
@@ -43,6 +44,8 @@ class Request:
     client: str = ""
     states: tuple[Kept, ...] = ()
     wants_states: bool = False
+    adapter: str | None = None
+    initial: str | None = None
 
     def __post_init__(self) -> None:
         if not self.ids:

@@ -14,7 +14,7 @@ from ..ops import Segments
 from ..row_file import Owner
 from ..rows import LayerRow, Row
 from ..runtime.decode import Decoder
-from ..runtime.slots import slots_of
+from ..runtime.slots import Slots, slots_of
 from ..slots import Growing, Shared
 from ..spec import ModelSpec
 from ..state import State
@@ -23,14 +23,16 @@ from ..state import State
 class Runner:
     """One model at one precision, and `slots` rows that decode together."""
 
-    def __init__(self, model: Model, run: Run, new_state: Callable[[], State], slots: int) -> None:
-        """`new_state` gives one row that has seen nothing."""
+    def __init__(
+        self, model: Model, run: Run, new_state: Callable[[], State], slots: int, shared: Slots | None = None
+    ) -> None:
+        """`new_state` gives one row that has seen nothing; `shared` are slots of another runner of these weights."""
         self._model = model
         self._run = run
         self._new_state = new_state
         self._count = slots
         self._empty = new_state()
-        self.slots = slots_of(model, self._empty, slots)
+        self.slots = shared or slots_of(model, self._empty, slots)
 
     def refresh(self) -> bool:
         """Begins anew if the weights have changed; whether they have."""

@@ -34,7 +34,7 @@ def available(model: Model) -> bool:
         model.device.type == "cpu"
         and model.dtype in _DTYPES
         and model.computing is None  # a plan multiplies by weights as they are
-        and next(model.named_adapters(), None) is None
+        and all(adapter is model.initial for _, adapter in model.named_adapters())
         and why_not() is None
         and dispatch.choice() in ("native", "auto")
     )

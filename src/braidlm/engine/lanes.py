@@ -1,0 +1,90 @@
+"""The variants of a model that the engine runs side by side: a runner for each, over slots of the same numbers.
+
+A step is one call for each adapter that is in it; the model's own rows and those that only begin otherwise are one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor
+
+from ..adapters import Variants
+from ..errors import InputError
+from ..generate import Run
+from ..model import Model
+from ..row_file import Owner
+from ..state import State
+from .request import Request
+from .runner import Runner
+
+# An adapter and a learned initial state by name.
+Variant = tuple[str | None, str | None]
+BASE: Variant = (None, None)
+
+
+def variant_of(request: Request) -> Variant:
+    """What a request wants."""
+    return request.adapter, request.initial
+
+
+class Lanes:
+    """Runners by variant; each is made when it is first needed."""
+
+    def __init__(
+        self, model: Model, run: Run, new_state: Callable[[], State], slots: int, variants: Variants | None
+    ) -> None:
+        """`run`, `new_state` and `slots` are as for `Runner`."""
+        self._model = model
+        self._run = run
+        self._new_state = new_state
+        self._slots = slots
+        self._variants = variants or Variants(model)
+        self._runners = {BASE: Runner(model, run, new_state, slots)}
+        self._precision = new_state().precision
+
+    @property
+    def base(self) -> Runner:
+        """Of the model itself."""
+        return self._runners[BASE]
+
+    def require(self, variant: Variant) -> None:
+        """`InputError` for a variant that there is not."""
+        self._variants.require(*variant)
+        if variant[0] is not None and self._run is not self._model:
+            raise InputError("deterministic runs have no adapters; merge the adapter into the weights")
+
+    def of(self, variant: Variant) -> Runner:
+        """The runner of a variant."""
+        if variant not in self._runners:
+            model = self._variants.of(*variant)
+            adapter, initial = variant
+            # What begins otherwise goes on as ever: only adapters change how tokens are run.
+            run = self._run if adapter is None else model
+            shared = None if initial is None else self.of((adapter, None)).slots
+            kv = self._precision.kv
+            self._runners[variant] = Runner(model, run, lambda: model.new_state(1, kv), self._slots, shared)
+        return self._runners[variant]
+
+    def owner(self, variant: Variant) -> Owner:
+        """Whose rows a variant's are."""
+        return self.of(variant).owner
+
+    def refresh(self) -> bool:
+        """Begins anew if the weights have changed; whether they have."""
+        if not self.base.refresh():
+            return False
+        self._runners = {BASE: self.base}
+        return True
+
+    def write(self, rows: Sequence[tuple[Variant, int, Sequence[int]]]) -> list[Tensor]:
+        """Moves each slot along by its tokens; the logits after each of them, [tokens, V] for every slot."""
+        found: dict[int, Tensor] = {}
+        for adapter in dict.fromkeys(adapter for (adapter, _), _, _ in rows):
+            own = [(slot, tokens) for (of, _), slot, tokens in rows if of == adapter]
+            for (slot, _), logits in zip(own, self.of((adapter, None)).write(own), strict=True):
+                found[slot] = logits
+        return [found[slot] for _, slot, _ in rows]
+
+    def take_back(self, counts: Mapping[tuple[Variant, int], int]) -> None:
+        """Takes back so many of the last tokens of each slot."""
+        for adapter in dict.fromkeys(adapter for (adapter, _), _ in counts):
+            self.of((adapter, None)).take_back({slot: n for ((of, _), slot), n in counts.items() if of == adapter})
