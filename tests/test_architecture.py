@@ -143,13 +143,16 @@ def test_no_loop_over_time() -> None:
 
 OPTIONS = {
     "info": "--dtype --json --kv-dtype --lengths --quantize",
-    "generate": "--allow-pickle --chat --deterministic --device --dtype --ids --json --kv-dtype --max-tokens --min-p "
-    "--ops --quantize --repetition-penalty --seed --stop --temperature --threads --top-k --top-p",
-    "chat": "--allow-pickle --deterministic --device --dtype --kv-dtype --max-tokens --min-p --ops --quantize "
-    "--repetition-penalty --seed --session --sessions --system --temperature --threads --top-k --top-p",
-    "serve": "--allow-pickle --api-key --cache-memory --deterministic --device --drain --dtype --guesses --host "
-    "--kv-dtype --log-prompts --max-answer --max-body --max-prompt --memory --name --ops --origin --port --quantize "
-    "--queue --rate --ray-address --replay --replicas --sessions --slots --threads",
+    "generate": "--adapter --allow-pickle --chat --deterministic --device --dtype --ids --json --kv-dtype --max-tokens "
+    "--min-p --ops --quantize --repetition-penalty --seed --state --stop --temperature --threads --top-k "
+    "--top-p",
+    "chat": "--adapter --allow-pickle --deterministic --device --dtype --kv-dtype --max-tokens --min-p --ops "
+    "--quantize --repetition-penalty --seed --session --sessions --state --system --temperature --threads "
+    "--top-k --top-p",
+    "serve": "--adapter --allow-pickle --api-key --cache-memory --deterministic --device --drain --dtype --guesses "
+    "--host --initial-state --kv-dtype --log-prompts --max-answer --max-body --max-prompt --memory --name "
+    "--ops --origin --port --quantize --queue --rate --ray-address --replay --replicas --sessions --slots "
+    "--threads",
     "convert": "--allow-pickle --dtype --format --json",
     "quantize": "--allow-pickle --bits --calibration --dtype --json --report --threads --tokens",
     "finetune": "--alpha --cut --how --lanes --lr --quantize --rank --steps --target --threads --tokens",
@@ -159,8 +162,8 @@ OPTIONS = {
     "verify": "--allow-pickle --deterministic --device --dtype --json --kv-dtype --length --ops --quantize --seed "
     "--threads",
     "doctor": "--device --json",
-    "bench": "--against --batch --context --decode --json --layers --list --llama-python --precision --prompt "
-    "--rounds --threads",
+    "bench": "--against --batch --context --decode --json --layers --list --llama-python --precision --prompt --rounds "
+    "--threads",
 }
 
 

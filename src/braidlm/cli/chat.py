@@ -14,10 +14,12 @@ from ..errors import BraidError, InputError
 from ..sampling import Sampling
 from ..sessions import Chats, Conversation, SessionStore
 from .common import (
+    Adapter,
     AllowPickle,
     Deterministic,
     Device,
     Dtype,
+    InitialState,
     KvDtype,
     ModelArgument,
     Ops,
@@ -26,6 +28,7 @@ from .common import (
     err,
     load_model,
     size,
+    with_beside,
 )
 from .generate import MaxTokens, MinP, Penalty, Seed, Temperature, TopK, TopP
 from .session import Sessions, print_sessions, store_at
@@ -54,6 +57,8 @@ def command(
     min_p: MinP = 0.0,
     repetition_penalty: Penalty = 1.0,
     seed: Seed = None,
+    adapter: Adapter = None,
+    state: InitialState = None,
     dtype: Dtype = "auto",
     quantize: Quantize = None,
     kv_dtype: KvDtype = None,
@@ -74,6 +79,7 @@ def command(
         quantize=quantize,
         deterministic=deterministic,
     )
+    language = with_beside(language, adapter, state)
     sampling = Sampling(
         max_new_tokens=max_tokens,
         temperature=temperature,

@@ -3,7 +3,8 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TextIO
@@ -49,6 +50,12 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (all by de
 Deterministic = Annotated[
     bool,
     typer.Option("--deterministic", help="Bit-equal results in every batch, cut and thread count; prompts run slower."),
+]
+Adapter = Annotated[
+    Path | None, typer.Option(help="A low-rank adapter: a directory in peft's format.", show_default=False)
+]
+InitialState = Annotated[
+    Path | None, typer.Option(help="A learned initial state: a file of braidlm's.", show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
@@ -97,6 +104,24 @@ def load_model(
         return load(
             name, dtype, device, ops, allow_pickle, quantize=quantize, deterministic=deterministic, progress=step
         )
+
+
+def beside(language: LanguageModel, adapters: Mapping[str, Path], initials: Mapping[str, Path]) -> None:
+    """Loads adapters and learned initial states by name; what their files warn of is told on standard error."""
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always")
+        for name, directory in adapters.items():
+            language.load_adapter(name, directory)
+        for name, file in initials.items():
+            language.load_initial_state(name, file)
+    for note in noted:
+        err.print(f"braid: {note.message}", markup=False)
+
+
+def with_beside(language: LanguageModel, adapter: Path | None, state: Path | None) -> LanguageModel:
+    """The model with an adapter and a learned initial state, if they are given."""
+    beside(language, {"it": adapter} if adapter else {}, {"it": state} if state else {})
+    return language.using("it" if adapter else None, "it" if state else None) if adapter or state else language
 
 
 def print_json(data: Any) -> None:

@@ -11,10 +11,12 @@ from ..errors import InputError
 from ..generate import PREFILL_CHUNK
 from ..sampling import Sampling
 from .common import (
+    Adapter,
     AllowPickle,
     Deterministic,
     Device,
     Dtype,
+    InitialState,
     Json,
     KvDtype,
     ModelArgument,
@@ -23,6 +25,7 @@ from .common import (
     Threads,
     load_model,
     print_json,
+    with_beside,
 )
 
 EXAMPLE = 'Example: braid generate smollm2-135m "The capital of France is" --max-tokens 20'
@@ -54,6 +57,8 @@ def command(
         list[str] | None, typer.Option(help="End before this text (may be repeated).", show_default=False)
     ] = None,
     seed: Seed = None,
+    adapter: Adapter = None,
+    state: InitialState = None,
     dtype: Dtype = "auto",
     quantize: Quantize = None,
     kv_dtype: KvDtype = None,
@@ -78,6 +83,7 @@ def command(
         quantize=quantize,
         deterministic=deterministic,
     )
+    language = with_beside(language, adapter, state)
     wanted: str | list[int] | list[dict[str, str]] = _ids(text) if ids else text
     if chat:
         wanted = [{"role": "user", "content": text}]

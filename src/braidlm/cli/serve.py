@@ -22,6 +22,7 @@ from .common import (
     Ops,
     Quantize,
     Threads,
+    beside,
     err,
     load_model,
 )
@@ -64,6 +65,12 @@ def command(
     rate: Annotated[int, typer.Option(min=0, help="Requests a minute for each client; 0: any.")] = 0,
     origin: Annotated[list[str] | None, typer.Option(help="Web pages from elsewhere that may ask (CORS).")] = None,
     drain: Annotated[int, typer.Option(min=0, help="Seconds that answers have to end after SIGTERM.")] = 30,
+    adapter: Annotated[
+        list[str] | None, typer.Option(help="NAME=DIR: an adapter, asked for as model:NAME; may be repeated.")
+    ] = None,
+    initial_state: Annotated[
+        list[str] | None, typer.Option(help="NAME=FILE: a learned initial state, as model:NAME; may be repeated.")
+    ] = None,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Have the log tell what is asked.")] = False,
     replicas: Annotated[int, typer.Option(min=1, help="Copies of the model, kept by Ray; limits are each one's.")] = 1,
     ray_address: Annotated[
@@ -82,6 +89,7 @@ def command(
     serving = _serving()
     if ray_address is not None and replicas == 1:
         raise InputError("--ray-address is where replicas run; say how many with --replicas")
+    adapters, initials = _named(adapter, "--adapter"), _named(initial_state, "--initial-state")
     keys = (*(api_key or ()), *filter(None, os.environ.get("BRAIDLM_API_KEYS", "").split(",")))
     settings = serving.Settings(
         name=name or Path(model).name,
@@ -94,6 +102,8 @@ def command(
         hosts=(*_LOCAL, "[::1]") if host in _LOCAL else (),
         log_prompts=log_prompts,
         replicas=replicas,
+        adapters=tuple(adapters),
+        initials=tuple(initials),
     )
     limits = Limits(
         slots=slots, waiting=queue, memory=bytes_of(memory), cache_memory=bytes_of(cache_memory), replay=replay,
@@ -111,7 +121,7 @@ def command(
         """What serves the model, on a machine that has `share` copies of it."""
 
         def load() -> Any:
-            return load_model(
+            language = load_model(
                 place,
                 dtype=dtype,
                 device=device,
@@ -121,12 +131,25 @@ def command(
                 quantize=quantize,
                 deterministic=deterministic,
             )
+            beside(language, adapters, initials)
+            return language
 
         return serving.Host(load, settings, store=store_at(directory), limits=limits, kv_dtype=kv_dtype)
 
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     app = serving.create_app(make()) if replicas == 1 else _replicated(make, settings, ray_address, device, host, port)
     serving.serve(app, host, port, drain)
+
+
+def _named(given: list[str] | None, option: str) -> dict[str, Path]:
+    """NAME=PLACE options; places are made whole, since replicas have working directories of their own."""
+    found: dict[str, Path] = {}
+    for text in given or ():
+        name, equals, place = text.partition("=")
+        if not (name and equals and place) or name in found:
+            raise InputError(f"{option} {text!r} is not of the form NAME=PLACE with a name of its own")
+        found[name] = Path(place).absolute()
+    return found
 
 
 def _replicated(make: Any, settings: Any, address: str | None, device: str, host: str, port: int) -> Any:

@@ -2,10 +2,12 @@
 
 from .engine import Engine, Limits, Load
 from .grammar import Grammar
+from .lanes import BASE, Variant
 from .request import Kept, Piece, QueueFullError, Request, Ticket, Usage
 from .speculation import MOST as MOST_GUESSES
 
 __all__ = [
+    "BASE",
     "MOST_GUESSES",
     "Engine",
     "Grammar",
@@ -17,4 +19,5 @@ __all__ = [
     "Request",
     "Ticket",
     "Usage",
+    "Variant",
 ]

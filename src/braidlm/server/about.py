@@ -68,26 +68,26 @@ def _state_info(here: Served) -> StateInfo:
 
 @router.get("/v1/models", tags=["OpenAI API"])
 async def models(host: TheHost) -> ModelList:
-    """The one model that is served."""
-    return ModelList(data=[_model(host)])
+    """The model that is served, by itself and with each adapter and initial state."""
+    return ModelList(data=[_model(host, name) for name in host.settings.models])
 
 
 @router.get("/v1/models/{model:path}", tags=["OpenAI API"])
 async def model(model: str, host: TheHost) -> ModelReply:
-    """The model that is served, by its name."""
-    if model != host.settings.name:
+    """A model that is served, by its name."""
+    if model not in host.settings.models:
         raise RefusedError(404, f"there is no model {model!r} here", code="model_not_found", param="model")
-    return _model(host)
+    return _model(host, model)
 
 
-def _model(host: Host) -> ModelReply:
-    return ModelReply(id=host.settings.name, created=host.begun, owned_by="braidlm")
+def _model(host: Host, name: str) -> ModelReply:
+    return ModelReply(id=name, created=host.begun, owned_by="braidlm")
 
 
 @router.post("/tokenize", tags=["Server"])
 async def tokenize(body: TokenizeRequest, here: Here) -> TokenizeReply:
     """Token ids of a text, or of a chat ready for its answer."""
-    here.require_name(body.model)
+    here.variant_of(body.model)
     if (body.text is None) == (body.messages is None):
         raise RefusedError(400, "give either a text or messages")
     if body.text is not None:
@@ -101,5 +101,5 @@ async def tokenize(body: TokenizeRequest, here: Here) -> TokenizeReply:
 @router.post("/detokenize", tags=["Server"])
 async def detokenize(body: DetokenizeRequest, here: Here) -> DetokenizeReply:
     """The text of token ids, control tokens included."""
-    here.require_name(body.model)
+    here.variant_of(body.model)
     return DetokenizeReply(text=await asyncio.to_thread(here.tokenizer.decode, body.ids, skip_special=False))

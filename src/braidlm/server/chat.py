@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from ..continuation import Token
-from ..engine import Grammar
+from ..engine import BASE, Grammar, Variant
 from ..sampling import Sampling
 from ..sessions import Session, Turn
 from . import tools
@@ -34,12 +34,16 @@ class _Asked:
     tools: Sequence[Tool]
     grammar: Grammar | None
     client: str
+    model: str
+    variant: Variant
 
     def options(self) -> dict[str, Any]:
         """For `Chats.begin`; what the template is told of tools included."""
         listed = [tool.model_dump(exclude_none=True) for tool in self.tools]
         told = {"tools": listed} if listed else {}
-        return {"grammar": self.grammar, "client": self.client, **told}
+        adapter, initial = self.variant
+        beside = {"adapter": adapter, "initial": initial}
+        return {"grammar": self.grammar, "client": self.client, **beside, **told}
 
     def reader(self) -> CallReader:
         """What takes the calls out of one answer."""
@@ -56,7 +60,6 @@ class _Asked:
 @router.post("/v1/chat/completions", response_model=ChatReply)
 async def chat(body: ChatRequest, request: Request, here: Here) -> ChatReply | Response:
     """An answer to messages. With `stream`, server-sent events."""
-    here.require_name(body.model)
     asked = _understood(body, here, f"{request.state.client} {body.user or ''}")
     if body.session is None:
         answer = await _alone(asked, here)
@@ -68,11 +71,14 @@ async def chat(body: ChatRequest, request: Request, here: Here) -> ChatReply | R
         return streamed(request, answer, _events(asked, here, answer, name))
     made = await whole(request, answer)
     choices = [_choice(index, asked, here, tokens) for index, tokens in enumerate(made)]
-    return ChatReply(id=name, created=now(), model=here.settings.name, choices=choices, usage=usage_of(answer))
+    return ChatReply(id=name, created=now(), model=asked.model, choices=choices, usage=usage_of(answer))
 
 
 def _understood(body: ChatRequest, here: Served, client: str) -> _Asked:
     """What is asked, or why it cannot be answered."""
+    variant = here.variant_of(body.model)
+    if body.session is not None and variant != BASE:
+        raise RefusedError(400, f"sessions are of the model itself; ask for {here.settings.name!r}", param="model")
     if body.top_logprobs and not body.logprobs:
         raise RefusedError(400, "top_logprobs needs logprobs", param="top_logprobs")
     if body.max_tokens is not None and body.max_completion_tokens is not None:
@@ -90,7 +96,10 @@ def _understood(body: ChatRequest, here: Served, client: str) -> _Asked:
         raise RefusedError(400, "an answer in a response_format cannot call tools", param="response_format")
     most = body.max_tokens or body.max_completion_tokens or here.settings.answer
     sampling = body.sampling(most, body.top_logprobs)
-    return _Asked(body, tools.for_template(body.messages), sampling, chosen, call or rule, client)
+    return _Asked(
+        body, tools.for_template(body.messages), sampling, chosen, call or rule, client,
+        body.model or here.settings.name, variant,
+    )  # fmt: skip
 
 
 def _rule(body: ChatRequest) -> Grammar | None:
@@ -164,7 +173,7 @@ def _choice(index: int, asked: _Asked, here: Served, tokens: Sequence[Token]) ->
 
 async def _events(asked: _Asked, here: Served, answer: Answer, name: str) -> AsyncIterator[str]:
     """An answer as server-sent events. That it has ended is told once it is stored."""
-    events = Events("chat.completion.chunk", name, here.settings.name, answer, asked.body.wants_usage)
+    events = Events("chat.completion.chunk", name, asked.model, answer, asked.body.wants_usage)
 
     def chunk(index: int, delta: dict[str, Any], logprobs: Any = None, reason: str | None = None) -> str:
         return events.chunk(index, {"delta": delta}, logprobs, reason)

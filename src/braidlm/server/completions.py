@@ -24,7 +24,7 @@ _USUAL = 16
 @router.post("/v1/completions", response_model=CompletionReply)
 async def completions(body: CompletionRequest, request: Request, here: Here) -> CompletionReply | Response:
     """Goes on from a text or token ids, or from several of them. With `stream`, server-sent events."""
-    here.require_name(body.model)
+    here.variant_of(body.model)
     client = f"{request.state.client} {body.user or ''}"
     tickets = await asyncio.to_thread(_submitted, body, here, client)
     answer = here.answer(tickets, _nothing)
@@ -42,19 +42,22 @@ async def completions(body: CompletionRequest, request: Request, here: Here) -> 
         )
         for index, tokens in enumerate(made)
     ]
-    return CompletionReply(id=name, created=now(), model=here.settings.name, choices=choices, usage=usage_of(answer))
+    return CompletionReply(
+        id=name, created=now(), model=body.model or here.settings.name, choices=choices, usage=usage_of(answer)
+    )
 
 
 def _submitted(body: CompletionRequest, here: Served, client: str) -> list[Ticket]:
     """The prompts' tickets, of all of them or of none."""
-    prompts = here.ids_of(body.prompt)
+    prompts, (adapter, initial) = here.ids_of(body.prompt), here.variant_of(body.model)
     if len(prompts) * body.n > MOST_COPIES:
         raise RefusedError(400, f"{len(prompts)} prompts and n {body.n} are more than {MOST_COPIES} texts", param="n")
     sampling = body.sampling(body.max_tokens or _USUAL, body.logprobs or 0)
     tickets: list[Ticket] = []
     try:
         for ids in prompts:
-            tickets.append(here.engine.submit(Prompt(ids=ids, sampling=sampling, copies=body.n, client=client)))
+            prompt = Prompt(ids=ids, sampling=sampling, copies=body.n, client=client, adapter=adapter, initial=initial)
+            tickets.append(here.engine.submit(prompt))
     except Exception:
         for ticket in tickets:
             ticket.cancel()
@@ -83,7 +86,7 @@ def _logprobs(here: Served, tokens: Sequence[Token], offset: int) -> CompletionL
 
 async def _events(body: CompletionRequest, here: Served, answer: Answer, name: str) -> AsyncIterator[str]:
     """Completions as server-sent events."""
-    events = Events("text_completion", name, here.settings.name, answer, body.wants_usage)
+    events = Events("text_completion", name, body.model or here.settings.name, answer, body.wants_usage)
     written = [0] * len(answer.made)
     async for index, token in answer:
         logprobs = None

@@ -18,7 +18,7 @@ router = APIRouter(tags=["OpenAI API"])
 @router.post("/v1/embeddings")
 async def embeddings(body: EmbeddingRequest, request: Request, here: Here) -> EmbeddingList:
     """The mean of the last hidden states over a text's tokens, of length 1; for each of the texts."""
-    here.require_name(body.model)
+    here.require_base(body.model)
     width = here.model.spec.width
     if body.dimensions not in (None, width):
         raise RefusedError(400, f"this model's vectors have {width} dimensions", param="dimensions")

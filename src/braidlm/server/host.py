@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, Request
 
 from ..api import LanguageModel
-from ..engine import Engine, Kept, Limits, Ticket
+from ..engine import BASE, Engine, Kept, Limits, Ticket, Variant
 from ..errors import BraidError
 from ..sessions import Chats, Session, SessionStore
 from ..tokenizer import Tokenizer
@@ -79,15 +79,22 @@ class Served:
         """Whether the model has a chat template."""
         return self._chats is not None
 
-    def require_name(self, name: str | None) -> None:
-        """Refuses requests for another model."""
-        if name is not None and name != self.settings.name:
+    def variant_of(self, name: str | None) -> Variant:
+        """The adapter and the initial state that a model's name asks for; refuses names that are not served."""
+        known = self.settings.models
+        if name is not None and name not in known:
             raise RefusedError(
                 404,
-                f"there is no model {name!r} here, but {self.settings.name!r}",
+                f"there is no model {name!r} here, but {', '.join(map(repr, known))}",
                 code="model_not_found",
                 param="model",
             )
+        return known[name or self.settings.name]
+
+    def require_base(self, name: str | None) -> None:
+        """Refuses requests for another model, or for one with an adapter or an initial state."""
+        if self.variant_of(name) != BASE:
+            raise RefusedError(400, f"this is of the model itself; ask for {self.settings.name!r}", param="model")
 
     def ids_of(self, prompt: str | list[str] | list[int] | list[list[int]]) -> list[tuple[int, ...]]:
         """Token ids of one prompt or several."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..engine import Variant
 from ..errors import InputError
 
 
@@ -13,7 +14,7 @@ class Settings:
     a request. answer: tokens of an answer that asks for no
     number. rate: requests a minute and client; 0 allows any. origins: web pages of other servers that may ask.
     hosts: names by which it may be called; without any, every name will do. log_prompts: whether the log tells what
-    is asked. replicas: copies of the model.
+    is asked. replicas: copies of the model. adapters, initials: names of what is loaded beside the model.
     """
 
     name: str
@@ -25,6 +26,8 @@ class Settings:
     hosts: tuple[str, ...] = ()
     log_prompts: bool = False
     replicas: int = 1
+    adapters: tuple[str, ...] = ()
+    initials: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least in {"body": 1, "answer": 1, "rate": 0, "replicas": 1}.items():
@@ -32,6 +35,22 @@ class Settings:
                 raise InputError(f"{name} is {getattr(self, name)}, but must be at least {least}")
         if not all(key.isascii() and key.isprintable() and " " not in key and key for key in self.keys):
             raise InputError("an API key must be of printable ASCII characters without spaces")
+        beside = [*self.adapters, *self.initials]
+        for name in beside:
+            if not name or ":" in name or beside.count(name) > 1:
+                raise InputError(
+                    f"{name!r} cannot be the name of an adapter or initial state: it must be the only one of its name, "
+                    "and have no colon"
+                )
+
+    @property
+    def models(self) -> dict[str, Variant]:
+        """What clients may name: the model, "model:adapter", "model:state" and "model:adapter:state"."""
+        found: dict[str, Variant] = {}
+        for adapter in (None, *self.adapters):
+            for initial in (None, *self.initials):
+                found[":".join(filter(None, (self.name, adapter, initial)))] = (adapter, initial)
+        return found
 
     def owner(self, client: str) -> str:
         """What the names of a client's sessions begin with: who has another key sees none of them."""

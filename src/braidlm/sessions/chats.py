@@ -48,13 +48,15 @@ class Chats:
         client: str = "",
         states: Sequence[Kept] = (),
         wants_states: bool = False,
+        adapter: str | None = None,
+        initial: str | None = None,
         **variables: Any,
     ) -> Turn:
         """Asks for an answer to `messages`; `variables` are for the model's template, the rest as in `Request`."""
         prompt = self.transcripts.prompt(messages, **variables)
         request = Request(
             ids=prompt.ids, sampling=sampling, copies=copies, breaks=prompt.breaks, grammar=grammar, client=client,
-            states=tuple(states), wants_states=wants_states,
+            states=tuple(states), wants_states=wants_states, adapter=adapter, initial=initial,
         )  # fmt: skip
         return Turn(self.engine.submit(request), tuple(messages), prompt)
 
