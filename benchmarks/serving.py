@@ -50,9 +50,15 @@ class Server:
 
     def await_ready(self) -> None:
         """Until the model is loaded."""
-        while self.get("/ready").status_code != 200:
+        while not self._is_ready():
             require_alive(self.process, self.log)
             time.sleep(2 * _GLANCE_S)
+
+    def _is_ready(self) -> bool:
+        try:
+            return self.get("/ready").status_code == 200
+        except httpx2.ConnectError:  # the log says where it will listen a moment before it does
+            return False
 
     def end(self) -> None:
         """Ends the process at once; what it was doing is lost."""
