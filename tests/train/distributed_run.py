@@ -1,4 +1,4 @@
-"""One process of a run over several: `torchrun distributed_run.py FAMILY OUT SPREAD STEPS`; writes its losses."""
+"""One process of a run over several, `FAMILY OUT SPREAD STEPS SEQUENCE ORDER` under torchrun; writes its losses."""
 
 import json
 import sys
@@ -10,16 +10,21 @@ import torch.distributed as dist
 from braidlm.train.config import Stage
 from braidlm.train.loop import Hooks, Trainer
 from braidlm.train.world import join
-from tests.train.orders import OneText
+from tests.train.orders import OneText, pack_of
 from tests.train.test_loop import config, ids_for, model
 
 
-def main(family: str, out: str, spread: str, steps: str) -> None:
+def main(family: str, out: str, spread: str, steps: str, sequence: str, order: str) -> None:
+    """Documents go on from pack to pack with their state ("carried"), or are cut ("cut")."""
     torch.set_num_threads(1)
-    world, network, losses = join("cpu"), model(family), []
-    asked = config(Path(out), Stage(steps=6, lanes=2, tokens=40), dtype="float32", spread=spread, carry_state=True)
-    trainer = Trainer(asked, network, OneText(ids_for(network)), [], world)
+    network, losses = model(family), []
+    world, carry = join("cpu", int(sequence)), order == "carried"
+    run = {"dtype": "float32", "spread": spread, "sequence": int(sequence), "carry_state": carry}
+    asked = config(Path(out), Stage(steps=6, lanes=2, tokens=40), **run)
+    documents = OneText(ids_for(network), () if carry else (13, 20, 27))
+    trainer = Trainer(asked, network, documents, [pack_of([ids_for(network)[:30]])], world)
     trainer.run(Hooks(stepped=lambda step: losses.append(step.loss)), until=int(steps))
+    losses.append(trainer.evaluate())
     if world.rank == 0:
         Path(out, f"losses-{world.size}.json").write_text(json.dumps(losses))
     if world.size > 1:

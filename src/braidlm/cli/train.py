@@ -37,7 +37,7 @@ def command(
     if threads is not None:
         torch.set_num_threads(threads)
     asked = read(config, changes or [])
-    world = join(device)
+    world = join(device, asked.run.sequence)
     carry_out(asked, world)
 
 

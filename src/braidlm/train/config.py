@@ -134,8 +134,9 @@ class Run:
     """How a run is carried out, and what it writes to the directory `out`.
 
     dtype: of the activations; weights, gradients and moments are float32. recompute: activations of a block are
-    computed again for its gradient instead of kept. spread: weights of several processes, see `world`. carry_state:
-    the next piece of a document begins with the state of the one before. checkpoint, evaluate, sample: every so many
+    computed again for its gradient instead of kept. spread: weights of several processes, see `world`. sequence: so
+    many processes share the tokens of a pack, see `sequence`. carry_state: the next piece of a document begins with
+    the state of the one before. checkpoint, evaluate, sample: every so many
     steps, 0 for never. keep: checkpoints that stay. skips: steps in a row that may be left out because their loss or
     gradient is not finite.
     """
@@ -145,6 +146,7 @@ class Run:
     seed: int = 0
     recompute: bool = False
     spread: Literal["sharded", "replicated"] = "sharded"
+    sequence: int = 1
     carry_state: bool = False
     checkpoint: int = 100
     keep: int = 2
@@ -157,7 +159,9 @@ class Run:
 
     def __post_init__(self) -> None:
         _at_least(self, 0, "checkpoint", "evaluate", "sample", "skips")
-        _at_least(self, 1, "keep", "sample_tokens")
+        _at_least(self, 1, "keep", "sample_tokens", "sequence")
+        alone = self.sequence == 1 or not self.carry_state
+        _require(alone, "run.carry_state", self.carry_state, "false where run.sequence is above 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from .data.pack import Order, Pack
 from .data.pack import Stage as Packs
 from .objective import Objective
 from .record import Record
+from .sequence import Relay
 from .world import World, exchange, loss_scale, spread
 
 
@@ -76,7 +77,7 @@ class Trainer:
         if config.initial_state is not None:
             attach_initial(model, config.initial_state)
         _prepare(model, config.run, self.world)
-        self.objective = Objective(model, config.loss, recompute=config.run.recompute)
+        self.objective = Objective(model, config.loss, recompute=config.run.recompute, relay=_relay(self.world))
         spread(self.objective, self.world, config.run.spread)
         self._optimizer = optim.optimizer(model, config.optimizer)
         self._resume()
@@ -150,9 +151,8 @@ class Trainer:
         torch.manual_seed(hash((self.config.run.seed, self.step, self.world.rank)))
         rate = optim.rate(self.step, self.config.steps, self.config.schedule)
         mine = {lane: packs.pack(local, lane) for lane in self._mine}
-        counts = torch.tensor(
-            [sum(int((p.targets_T >= 0).sum()) for p in mine.values()), sum(map(_size, mine.values()))]
-        )
+        counts = torch.tensor([sum(map(_targets, mine.values())), sum(map(_size, mine.values()))])
+        counts *= self.world.place == 0  # those with other parts of the same packs do not count them again
         targets, read = self.world.sum(counts).tolist()
         sums = self._gradients(mine, max(1, targets))
         plain, balance = self.world.sum(sums).tolist()
@@ -219,14 +219,14 @@ class Trainer:
     @torch.no_grad()
     def evaluate(self) -> float:
         """Cross-entropy a token on held-out text, in nats."""
-        share = self._held_out[self.world.rank :: self.world.size]
+        mine = self.world.share(len(self._held_out))
         sums = torch.zeros(2, dtype=torch.float64)
-        for number in range(-(-len(self._held_out) // self.world.size)):
+        for number in range(-(-len(self._held_out) // mine.step)):
             # All processes make as many passes: a pass gathers weights from all.
-            pack = share[min(number, len(share) - 1)]
-            plain = self.objective(pack).plain
-            if number < len(share):
-                sums += torch.stack([plain.double(), (pack.targets_T >= 0).sum().double()])
+            pack = self._held_out[mine[number] if number < len(mine) else 0]
+            plain = self.objective(pack).plain.double()
+            if number < len(mine):
+                sums += torch.stack([plain, plain.new_tensor(_targets(pack) * (self.world.place == 0))])
         plain, targets = self.world.sum(sums).tolist()
         return plain / max(1, targets)
 
@@ -249,6 +249,14 @@ def _due(step: int, every: int, last: bool) -> bool:
 
 def _size(pack: Pack) -> int:
     return len(pack.ids_T)
+
+
+def _targets(pack: Pack) -> int:
+    return int((pack.targets_T >= 0).sum())
+
+
+def _relay(world: World) -> Relay | None:
+    return Relay(world.rank, world.place, world.sequence) if world.sequence > 1 else None
 
 
 def _facts(step: Step) -> dict[str, Any]:

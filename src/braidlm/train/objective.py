@@ -3,6 +3,7 @@
 Legend: T = tokens, D = width.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from .balance import Balance
 from .config import Loss
 from .data.pack import Pack
 from .loss import cross_entropy
+from .sequence import Part, Relay
 
 
 class Sums(NamedTuple):
@@ -37,10 +39,11 @@ class Sums(NamedTuple):
 class Objective(nn.Module):
     """The loss of a model over packs of documents, none of which sees another."""
 
-    def __init__(self, model: Model, loss: Loss, *, recompute: bool = False) -> None:
+    def __init__(self, model: Model, loss: Loss, *, recompute: bool = False, relay: Relay | None = None) -> None:
         super().__init__()
         self.model = model
         self._loss = loss
+        self._relay = relay
         self._run = recomputed if recompute else run_block
         self._balance = Balance(model)
 
@@ -50,16 +53,20 @@ class Objective(nn.Module):
         return self._balance.present
 
     def forward(self, pack: Pack, before: Row | None = None, *, carry: bool = False) -> Sums:
-        """Sums over the pack's targets; the balance counts once for each of them.
+        """Sums over the pack's targets, those of this process's part; the balance counts once for each of them.
 
         `before` is the state that the first row goes on from; `carry` asks for the one after the last row.
         """
-        model, segments = self.model, Segments(pack.lengths)
+        part = Part(pack) if self._relay is None else self._relay.part(pack)
+        model, pack, segments = self.model, part.pack, Segments(part.pack.lengths)
         state = model.passing_state(len(pack.lengths))
         if before is not None:
             state.put(0, before)
+        if part.seen:
+            state.put(0, replace(state.rows[0], length=part.seen))
         self._balance.begin()
-        hidden_TD, layers = model.hidden(pack.ids_T, segments, state, self._run)
+        run = self._run if self._relay is None else self._relay.over(part, self._run)
+        hidden_TD, layers = model.hidden(pack.ids_T, segments, state, run)
         loss, plain = cross_entropy(
             hidden_TD,
             _head(model),

@@ -1,0 +1,181 @@
+"""One pack over several processes: each has a part of its tokens, and what a block carries goes from one to the next.
+
+A process runs a block once it has the block's state after the part before; the process before is then at the next
+block, so that with L blocks and n processes a pass takes L + n - 1 blocks' time instead of n L. Recurrences pass a
+state of constant size, attention the keys and values that are still seen. Gradients of states come back the same way.
+
+Legend: T = tokens of a part, D = width.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from ..errors import InputError
+from ..mixers import Batch
+from ..model import RunBlock
+from ..ops import Segments
+from ..state import LayerState
+from .data.pack import Pack
+
+
+class Part(NamedTuple):
+    """The tokens of a pack that one process has.
+
+    seen: tokens of its first document in the parts before; goes_on: the next part begins with the document in which
+    this one ends.
+    """
+
+    pack: Pack
+    seen: int = 0
+    goes_on: bool = False
+
+
+def part(pack: Pack, place: int, places: int) -> Part:
+    """Part number `place` of `places`, as equal as can be."""
+    total = len(pack.ids_T)
+    if total < places:
+        raise InputError(f"a pack of {total} tokens cannot be shared by {places} processes; make stages.tokens larger")
+    begin, end = (total * number // places for number in (place, place + 1))
+    pieces = [
+        (max(first, begin), min(last, end), first, number)
+        for first, last, number in _documents(pack)
+        if first < end and last > begin
+    ]
+    own = Pack(
+        pack.ids_T[begin:end],
+        pack.targets_T[begin:end],
+        tuple(last - first for first, last, _, _ in pieces),
+        pack.continues if place == 0 else pieces[0][2] < begin,
+        tuple(number for *_, number in pieces),
+    )
+    return Part(own, begin - min(begin, pieces[0][2]), end not in Segments(pack.lengths).starts)
+
+
+def _documents(pack: Pack) -> Iterator[tuple[int, int, int]]:
+    """First token, end and number of each row."""
+    starts = Segments(pack.lengths).starts
+    return zip(starts, starts[1:], pack.documents)
+
+
+class Relay:
+    """Passes states between this process, which has part `place` of `places`, and its neighbours of rank one below
+    and one above.
+    """
+
+    def __init__(self, rank: int, place: int, places: int) -> None:
+        self._before, self._after = rank - 1, rank + 1
+        self._place, self._places = place, places
+        self._sent: list[tuple[Any, Tensor]] = []
+
+    def part(self, pack: Pack) -> Part:
+        """The part that this process has."""
+        return part(pack, self._place, self._places)
+
+    def over(self, part: Part, run: RunBlock) -> RunBlock:
+        """How a block is run over a part of a pack: as `run` runs it, between the neighbours."""
+        self._wait()
+
+        def run_part(
+            block: nn.Module, x_TD: Tensor, state: LayerState, batch: Batch, dtype: torch.dtype
+        ) -> tuple[Tensor, LayerState]:
+            owns_kv = state.kv is not None and state.kv.new_k is None  # not those of an earlier block
+            if part.seen:
+                x_TD, state = self._received(x_TD, state, batch.starts[0], owns_kv)
+            y_TD, after = run(block, x_TD, state, batch, dtype)
+            if part.goes_on:
+                y_TD = _Send.apply(self, y_TD, *_carried(after, batch.segments, owns_kv))
+            return y_TD, after
+
+        return run_part
+
+    def _received(self, x_TD: Tensor, state: LayerState, length: int, owns_kv: bool) -> tuple[Tensor, LayerState]:
+        """The state with what its first row carries after `length` positions."""
+        if torch.is_grad_enabled() and not x_TD.requires_grad:
+            x_TD = x_TD.detach().requires_grad_()  # below frozen weights too, gradients of states are asked for
+        shapes = [t[0] for t in state.fixed.values()]
+        kv = state.kv if owns_kv else None
+        if kv is not None:
+            kept, form = kv.past[0].slot.kept(length), getattr(torch, kv.past[0].form)
+            sizes = (kv.past[0].slot.k_dim, kv.past[0].slot.v_dim)
+            shapes += [x_TD.new_empty(kept, kv.past[0].slot.heads, size, dtype=form) for size in sizes if kept]
+        x_TD, *found = _Receive.apply(self, x_TD, *shapes)
+        fixed = {name: torch.cat([t[None], state.fixed[name][1:]]) for name, t in zip(state.fixed, found, strict=False)}
+        if kv is not None:
+            tensors = dict(zip(("k", "v"), found[len(fixed) :], strict=False))
+            first = kv.past[0].with_pages(0, ()).from_tensors(tensors, length)
+            state = replace(state, kv=replace(kv, past=(first, *kv.past[1:])))
+        return x_TD, replace(state, fixed=fixed)
+
+    def send(self, tensors: Sequence[Tensor], *, back: bool = False) -> None:
+        """To the next process, or back to the one before; does not wait for it."""
+        for tensor in tensors:
+            plain = _plain(tensor.detach()).contiguous()
+            self._sent.append((dist.isend(plain, self._before if back else self._after), plain))
+
+    def receive(self, shapes: Sequence[Tensor], *, back: bool = False) -> list[Tensor]:
+        """Tensors of these shapes from the process before, or gradients from the one after."""
+        found = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in shapes]
+        for tensor in found:
+            dist.recv(_plain(tensor), self._after if back else self._before)
+        return found
+
+    def _wait(self) -> None:
+        """Until all that was sent has gone."""
+        for work, _ in self._sent:
+            work.wait()
+        self._sent.clear()
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def _carried(after: LayerState, segments: Segments, owns_kv: bool) -> list[Tensor]:
+    """What the last row carries on."""
+    last = len(segments.lengths) - 1
+    held = [t[last] for t in after.fixed.values()]
+    if owns_kv:
+        assert after.kv is not None
+        tensors = after.kv.after(last, segments)[-1].tensors()
+        held += [tensors[name] for name in ("k", "v") if name in tensors]
+    return held
+
+
+class _Receive(torch.autograd.Function):
+    """(x, tensors of the right shapes) -> (x, what the process before has sent).
+
+    x goes through it, and through `_Send`, so that gradients are passed block by block in the same order everywhere.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, relay: Relay, x_TD: Tensor, *shapes: Tensor) -> tuple[Tensor, ...]:
+        ctx.relay = relay
+        return x_TD.view_as(x_TD), *relay.receive(shapes)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dx_TD: Tensor, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        ctx.relay.send(gradients, back=True)
+        return None, dx_TD, *(None for _ in gradients)
+
+
+class _Send(torch.autograd.Function):
+    """(y, tensors that the next process gets) -> y."""
+
+    @staticmethod
+    def forward(ctx: Any, relay: Relay, y_TD: Tensor, *tensors: Tensor) -> Tensor:
+        ctx.relay = relay
+        ctx.save_for_backward(*tensors)  # for their shapes
+        relay.send(tensors)
+        return y_TD.view_as(y_TD)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy_TD: Tensor) -> tuple[Tensor | None, ...]:
+        return None, dy_TD, *ctx.relay.receive(ctx.saved_tensors, back=True)
