@@ -11,6 +11,7 @@ EVERY = [
     "add_scaled",
     "attention",
     "causal_conv1d",
+    "cross_entropy",
     "gated_conv",
     "gated_rms_norm",
     "gated_selective_scan",

@@ -5,6 +5,7 @@ Callers import from here; which twin runs is decided in `dispatch` alone.
 
 from .attention import Past, Visible, attention
 from .causal_conv1d import causal_conv1d
+from .cross_entropy import cross_entropy
 from .gated_conv import gated_conv
 from .linear import linear
 from .moe import moe
@@ -22,6 +23,7 @@ __all__ = [
     "add_scaled",
     "attention",
     "causal_conv1d",
+    "cross_entropy",
     "gated_conv",
     "gated_rms_norm",
     "gated_selective_scan",

@@ -105,11 +105,11 @@ def over_rows(step: Step, inputs_T: Sequence[Tensor], state_R: Tensor, segments:
         state = state_R if whole else torch.stack([finals[r] for r in group.rows])
         y_RL, states = _in_pieces(step, inputs_RL, state, group)
         parts.append(y_RL)
-        if whole and not group.cuts:
-            return Carried(segments.scatter(parts), states[-1], tuple(marked))
         for i, row in enumerate(group.rows):
             finals[row] = states[-1][i]
             marked[row] = tuple(at[i] for at in states[: len(group.cuts)])
+        if whole:  # nothing to put together
+            return Carried(segments.scatter(parts), states[-1], tuple(marked))
     return Carried(segments.scatter(parts), torch.stack(finals), tuple(marked))
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .. import ops
+
 
 def cross_entropy(
     hidden_TD: Tensor, head_VD: Tensor, targets_T: Tensor, *, scale: float = 1.0, z: float = 0.0, chunk: int = 1024
@@ -34,25 +36,23 @@ class _CrossEntropy(torch.autograd.Function):
         head = head_VD.to(hidden_TD.dtype)
         needed = ctx.needs_input_grad
         dhidden = torch.empty_like(hidden_TD) if needed[0] else None
-        dhead = torch.zeros_like(head_VD) if needed[1] else None
+        dhead = None
         total, plain = hidden_TD.new_zeros((), dtype=wide), hidden_TD.new_zeros((), dtype=wide)
         for begin in range(0, len(hidden_TD), chunk):
             part = slice(begin, begin + chunk)
-            hidden_CD, target_C1 = hidden_TD[part], targets_T[part, None]
-            logits_CV = (hidden_CD @ head.t()).to(wide).mul_(scale)
-            sums_C1 = logits_CV.logsumexp(-1, keepdim=True)
-            plain += (sums_C1 - logits_CV.gather(1, target_C1)).sum()
-            total += sums_C1.square().sum() * z
-            if dhidden is None and dhead is None:
+            hidden_CD = hidden_TD[part]
+            made = ops.cross_entropy(hidden_CD @ head.t(), targets_T[part], scale, z, gradient=any(needed[:2]))
+            plain += made.plain_C.sum()
+            total += made.sums_C.square().sum() * z
+            if made.dlogits_CV is None:
                 continue
-            # d/dlogits: p (1 + 2 z log sum) - 1 at the target.
-            dlogits_CV = logits_CV.sub_(sums_C1).exp_().mul_(scale * (1 + 2 * z * sums_C1))
-            dlogits_CV.scatter_add_(1, target_C1, torch.full_like(sums_C1, -scale))
-            narrow_CV = dlogits_CV.to(hidden_TD.dtype)
             if dhidden is not None:
-                torch.mm(narrow_CV, head, out=dhidden[part])
-            if dhead is not None:
-                dhead += narrow_CV.t() @ hidden_CD
+                torch.mm(made.dlogits_CV, head, out=dhidden[part])
+            if needed[1]:
+                more = made.dlogits_CV.t() @ hidden_CD
+                dhead = more.to(head_VD.dtype) if dhead is None else dhead.add_(more)
+        if needed[1] and dhead is None:
+            dhead = torch.zeros_like(head_VD)
         ctx.save_for_backward(dhidden, dhead)
         ctx.mark_non_differentiable(plain)
         return total + plain, plain

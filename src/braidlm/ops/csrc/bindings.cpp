@@ -22,6 +22,7 @@ NB_MODULE(_native, module) {
   braidlm::bind_linear(module);
   braidlm::bind_plan(module);
   braidlm::bind_pointwise(module);
+  braidlm::bind_cross_entropy(module);
   braidlm::bind_attention(module);
   braidlm::bind_ssd(module);
   braidlm::bind_gated_conv(module);

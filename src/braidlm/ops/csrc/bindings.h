@@ -13,6 +13,7 @@ void bind_norm(nb::module_& module);
 void bind_linear(nb::module_& module);
 void bind_plan(nb::module_& module);
 void bind_pointwise(nb::module_& module);
+void bind_cross_entropy(nb::module_& module);
 void bind_attention(nb::module_& module);
 void bind_ssd(nb::module_& module);
 void bind_gated_conv(nb::module_& module);

@@ -14,6 +14,7 @@
 #include "../linear/matrix.h"
 #include "../plan/plan.h"
 #include "../pointwise/native.h"
+#include "../cross_entropy/native.h"
 #include "../attention/native.h"
 #include "../ssd/native.h"
 #include "../gated_conv/native.h"
@@ -29,6 +30,7 @@ struct Kernels {
   const LinearKernels* linear;
   const PlanKernels* plan;
   const PointwiseKernels* pointwise;
+  const CrossEntropyKernels* cross_entropy;
   const AttentionKernels* attention;
   const AttentionBackward* attention_backward;
   const SsdKernels* ssd;

@@ -10,6 +10,7 @@ extern const CausalConv1dBackward causal_conv1d_backward;
 extern const LinearKernels linear_kernels;
 extern const PlanKernels plan_kernels;
 extern const PointwiseKernels pointwise_kernels;
+extern const CrossEntropyKernels cross_entropy_kernels;
 extern const AttentionKernels attention_kernels;
 extern const AttentionBackward attention_backward;
 extern const SsdKernels ssd_kernels;
@@ -28,6 +29,7 @@ const Kernels kernels = {
     &linear_kernels,
     &plan_kernels,
     &pointwise_kernels,
+    &cross_entropy_kernels,
     &attention_kernels,
     &attention_backward,
     &ssd_kernels,

@@ -58,15 +58,25 @@ def _block(u_RLD: Tensor, poles_DM: Tensor, residues_DM: Tensor, s_RDM: Tensor) 
     u_RDL = u_RLD.transpose(1, 2)
 
     filter_DL = torch.einsum("dm,dml->dl", residues_DM, powers_DML[:, :, :length]).real
-    size = _fft_size(2 * length - 1)
-    spectrum = torch.fft.rfft(u_RDL, size) * torch.fft.rfft(filter_DL, size)
-    y_RDL = torch.fft.irfft(spectrum, size)[..., :length]
+    y_RDL = _convolved(u_RDL, filter_DL)
     y_RDL = y_RDL + torch.einsum("rdm,dml->rdl", residues_DM * s_RDM, powers_DML[:, :, 1:]).real
 
     to_end_DML = powers_DML[:, :, :length].flip(-1)
     added_DMR = torch.matmul(to_end_DML, u_RDL.permute(1, 2, 0).to(s_RDM.dtype))
     s_RDM = powers_DML[:, :, length] * s_RDM + added_DMR.permute(2, 0, 1)
     return y_RDL.transpose(1, 2), s_RDM
+
+
+def convolved(u_RLD: Tensor, filter_DL: Tensor) -> Tensor:
+    """sum_{s<=t} h_{t-s} u_s over dense rows, for filters as long as these."""
+    return _convolved(u_RLD.transpose(1, 2), filter_DL).transpose(1, 2)
+
+
+def _convolved(u_RDL: Tensor, filter_DL: Tensor) -> Tensor:
+    length = u_RDL.shape[-1]
+    size = _fft_size(2 * length - 1)
+    spectrum = torch.fft.rfft(u_RDL, size) * torch.fft.rfft(filter_DL, size)
+    return torch.fft.irfft(spectrum, size)[..., :length]
 
 
 def powers(poles_DM: Tensor, count: int) -> Tensor:

@@ -1,0 +1,33 @@
+"""Cross-entropy of logits and its gradient, row by row.
+
+    l = scale * logits,   plain = log sum exp l - l[target],   loss = plain + z (log sum exp l)^2
+    dloss / dlogits = scale * (softmax(l) (1 + 2 z log sum exp l) - [target])
+
+The second term is the z-loss (Chowdhery et al. 2022, section 5).
+
+Legend: C = tokens, V = vocabulary.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from .. import dispatch
+from ..native_loader import why_not
+from . import native, reference
+
+dispatch.register("cross_entropy", "reference", reference.cross_entropy)
+dispatch.register("cross_entropy", "native", native.cross_entropy, why_not)
+
+
+class Losses(NamedTuple):
+    """Of each token, in float32 (float64 for float64 logits): plain and log sum exp; the gradient as the logits are."""
+
+    plain_C: Tensor
+    sums_C: Tensor
+    dlogits_CV: Tensor | None
+
+
+def cross_entropy(logits_CV: Tensor, targets_C: Tensor, scale: float, z: float, *, gradient: bool) -> Losses:
+    """With the `gradient`, which may take the place of the logits: nobody may use them afterwards."""
+    return Losses(*dispatch.select("cross_entropy", logits_CV.device.type)(logits_CV, targets_C, scale, z, gradient))
