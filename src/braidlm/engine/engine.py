@@ -4,7 +4,6 @@ Prompts are cut at places that they alone decide, whoever else is there, and dec
 alone: so a request's tokens depend on what was kept of its text before, but not on what runs beside it.
 """
 
-import sys
 import threading
 import time
 from collections import deque
@@ -26,10 +25,10 @@ from ..rows import Row
 from ..spec import is_whole
 from ..state import State
 from .grammar import Compile
+from .keeping import Keeping
 from .lanes import BASE, Lanes, Variant, variant_of
-from .prefix_cache import Match, PrefixCache
-from .request import Kept, Piece, Request, Ticket, Usage
-from .runner import can_be_cut, cut
+from .prefix_cache import PrefixCache
+from .request import Piece, Request, Ticket
 from .scheduler import Pace, Waiting
 from .speculation import MOST, Speculation
 from .writer import Writer
@@ -127,9 +126,7 @@ class Engine:
             self._lanes = Lanes(model, run or model, new_state, self.limits.slots, variants)
         spec, precision = model.spec, new_state().precision
         self._state_bytes = lambda length: spec.state_bytes(length, dtype=precision.name, kv_dtype=precision.kv)
-        self._cuttable = can_be_cut(spec)
-        self.cache = PrefixCache(self.limits.cache_memory, self.limits.replay, cut if self._cuttable else None)
-        self._keeps = self.limits.cache_memory >= self._state_bytes(0)
+        self._kept = Keeping(spec, self.limits.cache_memory, self.limits.replay, self._state_bytes(0))
         self._waiting: Waiting[Ticket] = Waiting(self.limits.waiting)
         self._reading: deque[_Job] = deque()
         self._writing: list[_Job] = []
@@ -186,6 +183,11 @@ class Engine:
             self._errands.append((errand, work))
             self._changed.notify()
         return errand.result()
+
+    @property
+    def cache(self) -> PrefixCache:
+        """The states that are kept."""
+        return self._kept.cache
 
     @property
     def owner(self) -> Owner:
@@ -274,27 +276,12 @@ class Engine:
         if not (self._reading or self._writing) and self._lanes.refresh():
             self.cache.clear()
         request = ticket.request
-        found = self._match(request)
-        replayed = min(found.known, len(request.ids) - 1) - found.cached
-        new = len(request.ids) - found.cached - replayed
-        ticket.usage = Usage(found.cached, replayed, new, _why(found.known, replayed, found.dropped))
+        found = self._kept.find(request)
+        ticket.usage = found.usage
         slots = [self._free.pop() for _ in range(request.copies)]
         self._reading.append(
             _Job(ticket, found.row or self._lanes.of(variant_of(request)).empty, self._bytes_of(request), slots)
         )
-
-    def _match(self, request: Request) -> Match:
-        """What is known of the prompt, to the engine or to the caller, whose states become known to the engine."""
-        found = self.cache.match(request.ids, variant_of(request))
-        if not request.states:
-            return found
-        given = PrefixCache(sys.maxsize, self.limits.replay, cut if self._cuttable else None)
-        for ids, row in request.states:
-            given.add(ids, row)
-            if self._keeps:
-                self.cache.add(ids, row, variant_of(request))
-        better = given.match(request.ids)
-        return max(better, found, key=lambda match: (match.cached, match.known))
 
     def _step(self) -> None:
         for job in [job for job in (*self._reading, *self._writing) if job.ticket.cancelled]:
@@ -325,11 +312,11 @@ class Engine:
         end, chunk = len(job.ids), self.limits.chunk
         if end - begin > chunk:
             end = (begin // chunk + 1) * chunk
-        marks = self._marks(job, begin, end)
+        marks = self._kept.marks(job.ticket.request, begin, end)
         runner = self._lanes.of(job.variant)
         job.row, marked, logits = runner.read(job.row, job.ids[begin:end], [mark - begin for mark in marks])
         for mark, row in zip(marks, marked, strict=True):
-            self.cache.add(job.ids[:mark], row, job.variant)
+            self._kept.add(job.ids[:mark], row, job.variant)
         if end < len(job.ids):
             self._reading.append(job)
             return
@@ -345,17 +332,6 @@ class Engine:
         text = self._texts() if self._texts else None
         constraint = ticket.constraint() if ticket.constraint else None
         return Continuation(ticket.request.ids, ticket.request.sampling_of(copy), text, constraint)
-
-    def _marks(self, job: _Job, begin: int, end: int) -> list[int]:
-        """Where in (begin, end] states are to be kept."""
-        if not self._keeps:
-            return []
-        if self._cuttable:
-            wanted = {len(job.ids)}
-        else:
-            apart = self.limits.replay
-            wanted = {len(job.ids) - 1, *job.ticket.request.breaks, *range(begin - begin % apart, end + 1, apart)}
-        return sorted(mark for mark in wanted if begin < mark <= end)
 
     def _write(self) -> None:
         """One token for every text, and more of those whose next ones were guessed."""
@@ -419,8 +395,8 @@ class Engine:
     def _remember(self, job: _Job, slot: int) -> None:
         """Keeps the state inside a long answer."""
         ids = job.writers[slot].text.seen[:-1]
-        if self._keeps and not self._cuttable and len(ids) % self.limits.replay == 0:
-            self.cache.add(ids, self._lanes.of(job.variant).slots.take(slot), job.variant)
+        if self._kept.wanted_inside(len(ids)):
+            self._kept.add(ids, self._lanes.of(job.variant).slots.take(slot), job.variant)
 
     def _give(self, job: _Job, slot: int, tokens: Sequence[Token]) -> None:
         """More tokens of the text in a slot, and its end if these were the last."""
@@ -437,12 +413,11 @@ class Engine:
         writer = job.writers.pop(slot)
         copy, text = writer.copy, writer.text
         wanted = copy == 0 and job.ticket.request.wants_states
-        if self._keeps or wanted:
+        if self._kept.keeps or wanted:
             row, ids = self._lanes.of(job.variant).slots.take(slot), text.seen[:-1]
-            if self._keeps:
-                self.cache.add(ids, row, job.variant)
+            self._kept.add(ids, row, job.variant)
             if wanted:
-                job.ticket.states = self._states(ids, row, job.variant)
+                job.ticket.states = self._kept.along(ids, row, job.variant)
         job.slots.remove(slot)
         self._release(slot, job.variant)
 
@@ -451,15 +426,10 @@ class Engine:
         self._lanes.of(variant).slots.free(slot)
         self._free.append(slot)
 
-    def _states(self, ids: Sequence[int], row: Row, variant: Variant) -> tuple[Kept, ...]:
-        """All that is kept along a text whose end is `row`; of what can be cut, the end is enough."""
-        before = [] if self._cuttable else self.cache.along(ids[:-1], variant)
-        return (*(Kept(tuple(ids[:length]), kept) for length, kept in before), Kept(tuple(ids), row))
-
     def _drop(self, job: _Job) -> None:
         """Ends a cancelled request; what it has read and written stays known."""
-        if not job.writers and self._keeps and job.row.length:
-            self.cache.add(job.ids[: job.row.length], job.row, job.variant)
+        if not job.writers and job.row.length:
+            self._kept.add(job.ids[: job.row.length], job.row, job.variant)
         for slot in list(job.writers):
             self._keep(job, slot)
         self._end(job)
@@ -480,12 +450,3 @@ def _do(errand: "Future[Any]", work: Callable[[], Any]) -> None:
         errand.set_result(work())
     except Exception as error:
         errand.set_exception(error)
-
-
-def _why(known: int, replayed: int, dropped: bool) -> str:
-    """What stood in the way of taking more from the cache."""
-    if not known:
-        return "no text seen before begins so"
-    if not replayed:
-        return "what follows was not seen before"
-    return "the states in between were dropped for memory" if dropped else "no state was kept nearer"

@@ -1,0 +1,82 @@
+"""What is kept of the texts that an engine reads and writes: at which places, and what a request finds of it."""
+
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..rows import Row
+from ..spec import ModelSpec
+from .lanes import Variant, variant_of
+from .prefix_cache import PrefixCache
+from .request import Kept, Request, Usage
+from .runner import can_be_cut, cut
+
+
+class Found(NamedTuple):
+    """The nearest state before a prompt's end, if there is one, and what that leaves to do."""
+
+    row: Row | None
+    usage: Usage
+
+
+class Keeping:
+    """The states of one engine. `replay`: tokens between two of them, at most, while `memory`, in bytes, lasts."""
+
+    def __init__(self, spec: ModelSpec, memory: int, replay: int, smallest: int) -> None:
+        """`smallest` are the bytes of a state that has seen nothing: without room for one, nothing is kept."""
+        self._cut = cut if can_be_cut(spec) else None
+        self._replay = replay
+        self._open = memory >= smallest
+        self.cache = PrefixCache(memory, replay, self._cut)
+
+    def find(self, request: Request) -> Found:
+        """What is known of the prompt, to the engine or to the caller, whose states become known to the engine."""
+        found = self.cache.match(request.ids, variant_of(request))
+        if request.states:
+            given = PrefixCache(sys.maxsize, self._replay, self._cut)
+            for ids, row in request.states:
+                given.add(ids, row)
+                self.add(ids, row, variant_of(request))
+            found = max(given.match(request.ids), found, key=lambda match: (match.cached, match.known))
+        replayed = min(found.known, len(request.ids) - 1) - found.cached
+        new = len(request.ids) - found.cached - replayed
+        return Found(found.row, Usage(found.cached, replayed, new, _why(found.known, replayed, found.dropped)))
+
+    def marks(self, request: Request, begin: int, end: int) -> list[int]:
+        """Where in (begin, end] of the prompt states are to be kept."""
+        if not self._open:
+            return []
+        if self._cut is not None:
+            wanted = {len(request.ids)}
+        else:
+            apart = self._replay
+            wanted = {len(request.ids) - 1, *request.breaks, *range(begin - begin % apart, end + 1, apart)}
+        return sorted(mark for mark in wanted if begin < mark <= end)
+
+    def wanted_inside(self, length: int) -> bool:
+        """Whether the state after so many tokens of a text is to be kept while the text goes on."""
+        return self._open and self._cut is None and length % self._replay == 0
+
+    @property
+    def keeps(self) -> bool:
+        """Whether anything is kept."""
+        return self._open
+
+    def add(self, ids: Sequence[int], row: Row, variant: Variant) -> None:
+        """Keeps the state after `ids`, as far as memory allows."""
+        if self._open:
+            self.cache.add(ids, row, variant)
+
+    def along(self, ids: Sequence[int], row: Row, variant: Variant) -> tuple[Kept, ...]:
+        """All that is kept along a text whose end is `row`; of what can be cut, the end is enough."""
+        before = [] if self._cut is not None else self.cache.along(ids[:-1], variant)
+        return (*(Kept(tuple(ids[:length]), kept) for length, kept in before), Kept(tuple(ids), row))
+
+
+def _why(known: int, replayed: int, dropped: bool) -> str:
+    """What stood in the way of taking more."""
+    if not known:
+        return "no text seen before begins so"
+    if not replayed:
+        return "what follows was not seen before"
+    return "the states in between were dropped for memory" if dropped else "no state was kept nearer"
