@@ -113,6 +113,24 @@ def test_a_published_layout_and_further_training(place: Path) -> None:
         read(place / "further.toml", [preset[1].replace('"', "")])
 
 
+def test_implicit_filters_become_modes(place: Path) -> None:
+    """Oracle: the last held-out loss, of the implicit filters: that of the model that was written, with modes."""
+    told = ["--set", "model.filters=implicit", "--set", "run.sample=0", "--set", "run.dtype=float32"]
+    CliRunner().invoke(app, ["train", str(place / "run.toml"), *told], catch_exceptions=False)
+    last = [line["held_out"] for line in record.read(place / "out" / "log.jsonl") if "held_out" in line][-1]
+    texts = Shards(place / "shards", Tokenizer.from_directory(place / "tokenizer")).held_out
+    stage = Stream(texts, 0).stage(0, 1, 128, texts.tokens // 128)
+    packs = [stage.pack(number, 0) for number in range(texts.tokens // 128)]
+    objective = Objective(braidlm.load(place / "out" / "model").network, Loss())
+    with torch.no_grad():
+        total = sum(float(objective(pack).plain) for pack in packs)
+    targets = sum(int((pack.targets_T >= 0).sum()) for pack in packs)
+    assert total / targets == pytest.approx(last, rel=1e-3)
+    assert "modes fitted to implicit filters" in (place / "out" / "model" / "README.md").read_text()
+    with pytest.raises(InputError, match=r'run\.sample is 20, but must be 0 where model\.filters is "implicit"'):
+        read(place / "run.toml", told[:2][1:])
+
+
 @pytest.mark.parametrize("how", ["lora", "dora", "state", "full"])
 def test_fine_tuning(how: str, place: Path) -> None:
     """Oracle: held-out loss is lower after it; what was written gives that loss on the model as it was."""

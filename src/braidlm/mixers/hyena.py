@@ -30,12 +30,16 @@ class Hyena(nn.Module):
         self.residues = empty(form.filters, form.d_state, 2)
         self.d = empty(model.width)
         self.out_proj = Linear(model.width, model.width, bias=True)
+        self.implicit: Any = None  # filters that are trained instead of modes (see `train.implicit`)
 
     def forward(self, x_TD: Tensor, state: LayerState, batch: Batch) -> tuple[Tensor, LayerState]:
         """Convolves, gates, projects, and returns the state after the new tokens."""
         conv = self.conv(self.in_proj(x_TD), state.fixed["conv"], batch.segments, silu=False)
         parts_T = conv.y_T.unflatten(-1, (self.form.heads or 1, 3, -1))  # [T, heads, 3, head size]
         x2, x1, v = (part.flatten(-2) for part in parts_T.unbind(-2))
+        if self.implicit is not None:
+            y = self.implicit(x1 * v, x2, self.d, batch.segments)
+            return self.out_proj(y.to(x_TD.dtype)), state
         poles, residues = torch.view_as_complex(self.poles), torch.view_as_complex(self.residues)
         long = ops.gated_conv(x1 * v, x2, poles, residues, self.d, state.fixed["modes"], batch.segments)
         fixed = {"conv": conv.state_R, "modes": long.state_R}

@@ -30,6 +30,7 @@ class Source:
 
     tokenizer: a directory or model whose tokenizer goes with new weights; a checkpoint brings its own. quantize: a
     checkpoint's weights in few bits ("int8", "int4", "fp8"), for adapters and initial states, which leave them alone.
+    filters: of Hyena blocks, "implicit" trains a network of the position, to which modes are fitted at the end.
     """
 
     spec: ModelSpec | None = None
@@ -37,11 +38,14 @@ class Source:
     checkpoint: str | None = None
     tokenizer: str | None = None
     quantize: str | None = None
+    filters: Literal["modal", "implicit"] = "modal"
     seed: int = 0
 
     def __post_init__(self) -> None:
         given = [name for name in ("spec", "preset", "checkpoint") if getattr(self, name) is not None]
         _require(len(given) == 1, "model", given or "nothing", "one of spec, preset or checkpoint")
+        new = self.checkpoint is None or self.filters == "modal"
+        _require(new, "model.filters", self.filters, '"modal" for a checkpoint, which has its modes')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,10 +189,20 @@ class Config:
             beside or self.model.quantize is None, "model.quantize", self.model.quantize, "left out of full training"
         )
 
+        if self.model.filters == "implicit":  # they leave no state
+            for name, value in (("carry_state", False), ("sequence", 1), ("sample", 0)):
+                found = getattr(self.run, name)
+                _require(found == value, f"run.{name}", found, f'{value} where model.filters is "implicit"')
+
     @property
     def steps(self) -> int:
         """Steps of all stages."""
         return sum(stage.steps for stage in self.stages)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest pack."""
+        return max(stage.tokens for stage in self.stages)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, for logs and checkpoints."""

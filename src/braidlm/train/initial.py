@@ -4,8 +4,9 @@ Embeddings, attention and feed-forwards are normal with deviation 0.02 (Radford 
 and time steps of state-space layers uniform within 1/sqrt(inputs), A from 1 to N for each channel (Mamba: Gu and Dao
 2023, section 3.6) or uniform from 1 to 16 over heads (Mamba-2: Dao and Gu 2024), time steps from 0.001 to 0.1 evenly
 in logarithm. Hyena's modes have radii and angles spread evenly (Massaroli et al. 2023, section 3), and residues such
-that a filter begins with norm one. What a block adds to the residual stream is divided by the square root of how
-often anything is added, so that the stream does not grow with depth (Radford et al. 2019).
+that a filter begins with norm one; `implicit` begins filters that are a network of the position. What a block adds to
+the residual stream is divided by the square root of how often anything is added, so that the stream does not grow with
+depth (Radford et al. 2019).
 """
 
 import math

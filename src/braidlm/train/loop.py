@@ -17,7 +17,7 @@ from ..adapters import attach, attach_initial
 from ..errors import InputError, TrainingError
 from ..model import Model
 from ..rows import Row
-from . import checkpoints, diagnose, optim
+from . import checkpoints, diagnose, implicit, optim
 from .config import Config, Run
 from .data.pack import Order, Pack
 from .data.pack import Stage as Packs
@@ -77,6 +77,8 @@ class Trainer:
         if config.initial_state is not None:
             attach_initial(model, config.initial_state)
         _prepare(model, config.run, self.world)
+        if config.model.filters == "implicit":
+            implicit.attach(model, config.longest, config.model.seed)
         self.objective = Objective(model, config.loss, recompute=config.run.recompute, relay=_relay(self.world))
         spread(self.objective, self.world, config.run.spread)
         self._optimizer = optim.optimizer(model, config.optimizer)

@@ -49,8 +49,13 @@ def _running_mean(values: Sequence[float], share: float = 0.02) -> list[float]:
     return found
 
 
-def card(config: Config, spec: ModelSpec, log: Sequence[Line], sources: Sequence[str]) -> str:
-    """A model card in Markdown: what the model is, what it has read, how it was made, how good it is."""
+def card(
+    config: Config, spec: ModelSpec, log: Sequence[Line], sources: Sequence[str], lost: float | None = None
+) -> str:
+    """A model card in Markdown: what the model is, what it has read, how it was made, how good it is.
+
+    `lost` is the part of implicit filters that their modes do not have.
+    """
     steps = [line for line in log if "loss" in line]
     held_out = [line["held_out"] for line in log if "held_out" in line]
     kinds = ", ".join(f"{count} {kind}" for kind, count in mixer_kinds(spec.blocks).items())
@@ -67,6 +72,8 @@ def card(config: Config, spec: ModelSpec, log: Sequence[Line], sources: Sequence
     if held_out:
         last = held_out[-1]
         facts.append(("held-out text", f"{last:.4f} nats a token (perplexity {math.exp(last):.2f})"))
+    if lost is not None:
+        facts.append(("filters", f"modes fitted to implicit filters, {lost:.1%} of whose norm they leave out"))
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts)
     learned = "\n".join(f"- {source}" for source in sources)
     return (

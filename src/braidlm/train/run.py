@@ -21,7 +21,7 @@ from ..sampling import Sampling
 from ..saving import Origin, save
 from ..spec import ModelSpec
 from ..tokenizer import Tokenizer
-from . import record, report
+from . import implicit, record, report
 from .config import Config
 from .data.pack import Order, Pack
 from .data.shards import Shards
@@ -51,7 +51,7 @@ def prepare(config: Config, world: World) -> Prepared:
         raise InputError("the model has no tokenizer; name one in model.tokenizer, the one that made the shards")
     shards = Shards(Path(config.data.shards), language.tokenizer)
     network = language.network.to(world.device)
-    held_out = list(_held_out(shards, config.data.held_out))
+    held_out = list(_held_out(shards, config))
     order, form = _order(config, shards), language.origin.format
     return Prepared(config, language, shards, Trainer(config, network, order, held_out, world, form))
 
@@ -86,6 +86,7 @@ def finish(prepared: Prepared, world: World) -> list[Path]:
         return written
     for place in written:
         shutil.rmtree(place, ignore_errors=True)  # of the run when it was shorter
+    lost = implicit.settle(trainer.model, weights) if config.model.filters == "implicit" else None
     if weights:
         _save_whole(prepared, weights, out / "model")
     if trainer.adapters is not None:
@@ -96,7 +97,7 @@ def finish(prepared: Prepared, world: World) -> list[Path]:
     log = record.read(out / "log.jsonl")
     report.draw(log, place / "loss.png")
     names = [source.name for source in prepared.shards.manifest.sources]
-    (place / "README.md").write_text(report.card(config, trainer.model.spec, log, names), encoding="utf-8")
+    (place / "README.md").write_text(report.card(config, trainer.model.spec, log, names, lost), encoding="utf-8")
     return written
 
 
@@ -133,13 +134,15 @@ def _order(config: Config, shards: Shards) -> Order:
     return Whole(shards.training, config.data.seed, config.data.too_long)
 
 
-def _held_out(shards: Shards, tokens: int) -> Iterator[Pack]:
+def _held_out(shards: Shards, config: Config) -> Iterator[Pack]:
     """The first tokens of the held-out part; none if there is no such part."""
     if not len(shards.held_out):
         return
-    tokens = min(tokens, shards.held_out.tokens)
-    steps = max(1, tokens // _PACK)
-    stage = Stream(shards.held_out, 0).stage(0, 1, min(tokens, _PACK), steps)
+    tokens, pack = min(config.data.held_out, shards.held_out.tokens), _PACK
+    if config.model.filters == "implicit":  # which are as long as a pack
+        pack = min(pack, config.longest)
+    steps = max(1, tokens // pack)
+    stage = Stream(shards.held_out, 0).stage(0, 1, min(tokens, pack), steps)
     for step in range(steps):
         yield stage.pack(step, 0)
 

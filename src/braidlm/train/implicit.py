@@ -1,0 +1,116 @@
+"""Hyena filters as a small network of the position, for training; at its end modes are fitted to what was learned.
+
+A filter h_t = window(t) MLP(encoding(t)) can take any form, where a sum of few modes cannot, but it has no state: it
+convolves whole documents, and nothing can be written with it token by token (Poli et al. 2023, section 3.3). Modes
+fitted to it can (Massaroli et al. 2023, section 3).
+
+Legend: T = packed tokens, L = tokens of a row, F = filters, D = width, E = numbers in a position's encoding, M = modes.
+"""
+
+import itertools
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..layers import empty
+from ..mixers.hyena import Hyena
+from ..model import Model
+from ..ops import Segments
+from ..ops.gated_conv.reference import convolved
+from ..ops.segments import over_rows
+from .modal import fit
+
+_BANDS, _HIDDEN, _LAYERS = 2, 64, 3
+# The windows of the filters fall to a hundredth after 0.3 to 1.5 of the whole length.
+_FALL, _FASTEST, _SLOWEST = 0.01, 0.3, 1.5
+
+
+class ImplicitFilters(nn.Module):
+    """The filters of one Hyena block, over `length` positions. None of its parameters decays (see `optim.groups`)."""
+
+    PRECISE: ClassVar[tuple[str, ...]] = ("last", *(f"weights.{layer}" for layer in range(_LAYERS)))
+
+    def __init__(self, filters: int, length: int) -> None:
+        super().__init__()
+        self.length = length
+        sizes = [1 + 2 * _BANDS, *[_HIDDEN] * _LAYERS]
+        self.weights = nn.ParameterList(empty(out, into) for into, out in itertools.pairwise(sizes))
+        self.biases = nn.ParameterList(empty(out) for out in sizes[1:])
+        self.frequencies = nn.ParameterList(empty(out) for out in sizes[1:])
+        self.last = empty(filters, _HIDDEN)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Uniform within 1/sqrt(inputs), sines of frequency one."""
+        for weight in (*self.weights, self.last):
+            bound = 1 / math.sqrt(weight.shape[1])
+            weight.data = torch.rand(weight.shape, generator=generator) * (2 * bound) - bound
+        for bias, frequency in zip(self.biases, self.frequencies, strict=True):
+            bias.data, frequency.data = torch.zeros(bias.shape), torch.ones(frequency.shape)
+
+    def filters(self, length: int) -> Tensor:
+        """h of the first `length` positions, [F, L] in float32."""
+        device = self.last.device
+        time_L = torch.arange(length, device=device) / self.length
+        bands_B = torch.linspace(1e-4, _BANDS - 1, _BANDS, device=device)
+        angles_LB = 2 * math.pi * time_L[:, None] * bands_B
+        x = torch.cat([time_L[:, None], angles_LB.cos(), -angles_LB.sin()], 1)
+        for weight, bias, frequency in zip(self.weights, self.biases, self.frequencies, strict=True):
+            x = torch.sin(frequency * (x @ weight.t() + bias))
+        steepness_F = -math.log(_FALL) / torch.linspace(_SLOWEST, _FASTEST, len(self.last), device=device)
+        return (self.last @ x.t()) * (-steepness_F[:, None] * time_L).exp()
+
+    def forward(self, u_TD: Tensor, gate_TD: Tensor, d_D: Tensor, segments: Segments) -> Tensor:
+        """gate (h * u + d u) over each row, in float32."""
+        longest = max(segments.lengths)
+        if longest > self.length:
+            raise InputError(f"a row has {longest} tokens, but the implicit filters only {self.length} positions")
+        filters_FL = self.filters(longest)
+        filters_DL = filters_FL.repeat_interleave(u_TD.shape[1] // len(filters_FL), 0)
+
+        def step(u_RLD: Tensor, gate_RLD: Tensor, nothing_R: Tensor) -> tuple[Tensor, Tensor]:
+            y_RLD = convolved(u_RLD, filters_DL[:, : u_RLD.shape[1]])
+            return gate_RLD * y_RLD.addcmul(d_D, u_RLD), nothing_R
+
+        nothing_R = u_TD.new_empty(len(segments.lengths), 0)
+        return over_rows(step, (u_TD.float(), gate_TD.float()), nothing_R, segments).y_T
+
+
+def attach(model: Model, length: int, seed: int) -> None:
+    """Gives every Hyena block filters over `length` positions, which are trained instead of its modes."""
+    blocks = [module for module in model.modules() if isinstance(module, Hyena)]
+    if not blocks:
+        raise InputError('model.filters="implicit" is for Hyena blocks, of which the model has none')
+    if model.prefix is not None:
+        raise InputError(
+            'a learned prefix leaves a state, which implicit filters cannot use; set model.filters="modal"'
+        )
+    for number, block in enumerate(blocks):
+        block.implicit = ImplicitFilters(block.form.filters, length)
+        block.implicit.initialise(torch.Generator().manual_seed(hash((seed, number))))
+        block.implicit.to(model.device)
+        block.poles.requires_grad_(False)
+        block.residues.requires_grad_(False)
+
+
+def settle(model: Model, weights: dict[str, Any]) -> float:
+    """Puts modes in place of the implicit filters among `weights`, whole and by name; the part of them that is lost.
+
+    That is the norm of what modes leave of the filters over the norm of the filters.
+    """
+    lost = whole = 0.0
+    for name, block in model.named_modules():
+        if not isinstance(block, Hyena) or block.implicit is None:
+            continue
+        inside = f"{name}.implicit."
+        own = {key.removeprefix(inside): weights.pop(key) for key in list(weights) if key.startswith(inside)}
+        made = ImplicitFilters(block.form.filters, block.implicit.length)
+        made.load_state_dict(own)
+        with torch.no_grad():
+            filters_FL = made.filters(made.length)
+            poles_FM, residues_FM, left = fit(filters_FL, block.form.d_state)
+        weights[f"{name}.poles"], weights[f"{name}.residues"] = map(torch.view_as_real, (poles_FM, residues_FM))
+        lost, whole = lost + left**2, whole + float(filters_FL.norm()) ** 2
+    return math.sqrt(lost / whole) if whole else 0.0

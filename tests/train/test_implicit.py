@@ -1,0 +1,123 @@
+"""Hyena filters as a network of the position, and the modes that are fitted to filters."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import braidlm
+from braidlm.errors import InputError
+from braidlm.ops import Segments
+from braidlm.train import implicit
+from braidlm.train.implicit import ImplicitFilters
+from braidlm.train.loop import Hooks, Trainer
+from braidlm.train.modal import fit
+from tests.families.tiny import tiny
+from tests.train.orders import OneText
+from tests.train.test_loop import config, ids_for, losses, model
+
+SEED = torch.Generator().manual_seed(0)
+
+
+def modal(poles: torch.Tensor, residues: torch.Tensor, length: int) -> torch.Tensor:
+    """The definition: sum_m Re(residue_m pole_m^t)."""
+    powers = [torch.ones_like(poles)]  # 0^0 is 1
+    for _ in range(length - 1):
+        powers.append(powers[-1] * poles)
+    return (residues[..., None] * torch.stack(powers, -1)).real.sum(-2)
+
+
+@pytest.mark.parametrize("length", [64, 500])
+def test_modes_are_found_again(length: int) -> None:
+    """Oracle: the filters of known modes; a mode of them is a single tap, as published filters may have."""
+    poles = torch.polar(torch.rand(3, 4, generator=SEED) * 0.5 + 0.45, torch.rand(3, 4, generator=SEED) * 3)
+    poles[2, 3] = 0
+    residues = torch.randn(3, 4, dtype=torch.complex64, generator=SEED)
+    filters = modal(poles.to(torch.complex128), residues, length)
+    found_poles, found_residues, left = fit(filters, 4)
+    found = modal(found_poles.to(torch.complex128), found_residues, length)
+    assert torch.allclose(found, filters, atol=1e-4)
+    assert left == pytest.approx(float((found - filters).norm()), abs=1e-4)
+
+
+def test_few_modes_lose_little_of_a_smooth_filter() -> None:
+    """Oracle: the filters themselves; eight modes of a filter of 1,024 positions leave less than a hundredth."""
+    made = ImplicitFilters(16, 1024)
+    made.initialise(torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        filters = made.filters(1024)
+    poles, residues, left = fit(filters, 8)
+    assert poles.abs().max() < 1
+    assert left < 0.01 * float(filters.norm())
+    assert torch.allclose(modal(poles.to(torch.complex128), residues, 1024).float(), filters, atol=0.02)
+
+
+def test_rows_are_convolved_alone_by_the_definition() -> None:
+    """Oracle: the sum over earlier positions of the same row, in float64."""
+    made = ImplicitFilters(2, 32)
+    made.initialise(torch.Generator().manual_seed(2))
+    u, gate, d = (torch.randn(size, generator=SEED) for size in ((20, 4), (20, 4), (4,)))
+    y = made(u, gate, d, Segments((7, 13)))
+    filters = made.filters(32).double().repeat_interleave(2, 0)
+    for begin, end in ((0, 7), (7, 20)):
+        for t in range(begin, end):
+            wanted = sum(filters[:, t - s] * u[s].double() for s in range(begin, t + 1)) + d * u[t]
+            assert torch.allclose(y[t].double(), gate[t] * wanted, atol=1e-5)
+
+
+def test_windows_fall_as_published() -> None:
+    """Oracle: by hand: beside their windows equal filters differ by nothing, and the windows are 0.01^(t / share)."""
+    made = ImplicitFilters(3, 1000)
+    made.initialise(torch.Generator().manual_seed(3))
+    made.last.data[:] = made.last.data[0]
+    with torch.no_grad():
+        filters = made.filters(1000)
+    shares, time = torch.tensor([1.5, 0.9, 0.3]), torch.arange(1000) / 1000
+    windows = 0.01 ** (time / shares[:, None])
+    assert torch.allclose(filters / windows, (filters / windows)[0].expand(3, -1), rtol=1e-3)
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    """Oracle: the run without a stop; the modes that a model begins with stay as they are."""
+
+    def asked(out: str) -> object:
+        found = config(tmp_path / out)
+        object.__setattr__(found.model, "filters", "implicit")
+        return found
+
+    network = model("stripedhyena")
+    before = network.blocks[0].mixer.poles.clone()
+    whole = losses(asked("whole"), network, ids_for(network))
+    assert torch.equal(network.blocks[0].mixer.poles, before)
+    found: list[float] = []
+    hooks = Hooks(stepped=lambda step: found.append(step.loss))
+    for until in (4, None):
+        again = model("stripedhyena")
+        Trainer(asked("halved"), again, OneText(ids_for(again)), []).run(hooks, until=until)
+    assert found == whole and whole[-1] < whole[0]
+
+
+def test_settled_weights_are_those_of_a_model_with_modes() -> None:
+    """Oracle: the logits of the implicit filters, which those of the modes come near."""
+    network = model("stripedhyena")
+    implicit.attach(network, 64, seed=0)
+    weights = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    lost = implicit.settle(network, weights)
+    settled = braidlm.build(tiny("stripedhyena", 3)).network
+    settled.load_state_dict(weights)
+    assert lost < 0.2
+    ids, segments = torch.arange(40) % network.spec.vocab, Segments((40,))
+    with torch.no_grad():
+        wanted = network(ids, segments, network.passing_state(1)).logits
+        logits = settled(ids, segments, settled.passing_state(1)).logits
+    assert float((logits - wanted).norm() / wanted.norm()) < lost
+
+
+def test_models_that_cannot_have_them() -> None:
+    """Oracle: the message."""
+    with pytest.raises(InputError, match="for Hyena blocks"):
+        implicit.attach(model("mamba2"), 64, 0)
+    network = model("stripedhyena")
+    implicit.attach(network, 8, 0)
+    with pytest.raises(InputError, match="a row has 9 tokens, but the implicit filters only 8"):
+        network(torch.arange(9), Segments((9,)), network.passing_state(1))
