@@ -17,7 +17,7 @@ SOURCE = Path(braidlm.__file__).parent
 
 # A module may import modules of a lower level, and those of its own level that its package holds.
 LEVELS = (
-    ("errors", "slots", "spec", "memory", "files", "digest"),
+    ("errors", "slots", "spec", "memory", "files", "digest", "embedded"),
     ("ops",),
     ("kv", "rows", "row_file", "state", "layers"),
     ("mixers", "ffn"),

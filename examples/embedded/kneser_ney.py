@@ -1,15 +1,11 @@
 """An n-gram of tokens with interpolated modified Kneser-Ney smoothing: what the embedded model has to beat.
 
-    python examples/embedded/kneser_ney.py tokenizer corpus/train.jsonl corpus/held_out.jsonl
-
 Chen and Goodman 1998 (TR-10-98), section 3: p(w | context) = (c - D(c)) / c(context) + gamma(context) p(w | shorter
 context), with three discounts D for counts of one, two and more; below the highest order a count is the number of
 distinct words that stand before the n-gram.
 """
 
-import argparse
 import json
-import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,7 +42,8 @@ def discounts(counts: np.ndarray) -> np.ndarray:
     """D for counts of 0, 1, 2, and 3 or more (equation 26 of the source)."""
     n1, n2, n3, n4 = (max(1, int((counts == n).sum())) for n in (1, 2, 3, 4))
     y = n1 / (n1 + 2 * n2)
-    return np.array([0.0, 1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3])
+    found = np.array([0.0, 1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3])
+    return np.clip(found, 0, [0, 1, 2, 3])  # few counts can ask for more than there is
 
 
 def levels(ids: np.ndarray, real: np.ndarray, order: int, vocab: int) -> list[Level]:
@@ -94,20 +91,3 @@ def nats(model: list[Level], ids: np.ndarray, real: np.ndarray, vocab: int) -> f
         chance = np.where(total > 0, own + level.back[within] * chance, chance)
         context = np.concatenate([[-1], np.where(hit, at, -1)[:-1]])
     return float(-np.log(chance[real]).sum())
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tokenizer", type=Path)
-    parser.add_argument("train", type=Path)
-    parser.add_argument("held_out", type=Path)
-    parser.add_argument("--order", type=int, default=5)
-    asked = parser.parse_args()
-    spoken = Tokenizer.from_directory(asked.tokenizer)
-    start, vocab = spoken.vocab_size, spoken.vocab_size + 1
-    learned, _ = read(asked.train, spoken)
-    counted = levels(*laid_out(learned, asked.order, start), asked.order, vocab)
-    held_out, size = read(asked.held_out, spoken)
-    total = nats(counted, *laid_out(held_out, asked.order, start), vocab)
-    tokens = sum(map(len, held_out))
-    print(f"{asked.order}-gram: {total / math.log(2) / size:.4f} bits a byte, {total / tokens:.4f} nats a token")

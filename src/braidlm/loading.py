@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from . import checkpoint, describe, families
+from . import checkpoint, describe, embedded, families
 from .api import LanguageModel
 from .checkpoint import Progress
 from .errors import CheckpointError, InputError, SpecError, UnavailableError
@@ -49,15 +49,14 @@ def load(
 ) -> LanguageModel:
     """Loads a published or saved checkpoint.
 
-    `path_or_name` is a directory in Hugging Face or braidlm layout, a GGUF file, a preset's name
-    (`presets.PRESETS`), or a hub id such as "state-spaces/mamba-130m-hf". `dtype` "auto" keeps
-    bfloat16 and float32 weights as stored (memory-mapped, not copied) and takes float32 for
-    everything else. `allow_pickle` permits pickled weights, which are then read as tensors only.
-    `quantize` "int8", "int4" or "fp8" quantizes the weights while they are read, tensor by tensor;
-    "keep" leaves the weights of a GGUF file quantized as they are there. What braidlm has saved
-    quantized needs neither. With quantized weights `dtype` is that of the activations, and "auto"
-    is bfloat16. `deterministic` makes logits bit-equal for every way of cutting a text into calls,
-    every batch and number of threads, and after a restored state; prompts are then read token by
+    `path_or_name` is a directory in Hugging Face or braidlm layout, a GGUF file, "braid-6m" (the model that comes
+    with braidlm), a preset's name (`presets.PRESETS`), or a hub id such as "state-spaces/mamba-130m-hf". `dtype`
+    "auto" keeps bfloat16 and float32 weights as stored (memory-mapped, not copied) and takes float32 for everything
+    else. `allow_pickle` permits pickled weights, which are then read as tensors only. `quantize` "int8", "int4" or
+    "fp8" quantizes the weights while they are read, tensor by tensor; "keep" leaves the weights of a GGUF file
+    quantized as they are there. What braidlm has saved quantized needs neither. With quantized weights `dtype` is
+    that of the activations, and "auto" is bfloat16. `deterministic` makes logits bit-equal for every way of cutting a
+    text into calls, every batch and number of threads, and after a restored state; prompts are then read token by
     token, at the speed of decoding. `progress(done, total)` is called for each tensor.
     """
     path = resolve(path_or_name, allow_pickle=allow_pickle)
@@ -73,12 +72,15 @@ def resolve(path_or_name: str | Path, *, allow_pickle: bool = False) -> Path:
     path, name = Path(path_or_name), str(path_or_name)
     if _exists(path):
         return path
+    if name == embedded.NAME:
+        return embedded.DIRECTORY
     if name in PRESETS:
         found = preset(name)
         return _in_package(name, found) if found.package else _download(found.hub, allow_pickle)
     if _looks_like_hub_id(name):
         return _download(name, allow_pickle)
-    raise InputError(f"{name} is neither a file or directory here, nor a preset ({', '.join(PRESETS)}), nor a hub id")
+    known = ", ".join((embedded.NAME, *PRESETS))
+    raise InputError(f"{name} is neither a file or directory here, nor a preset ({known}), nor a hub id")
 
 
 def _exists(path: Path) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from .. import describe
+from .. import describe, embedded
 from ..loading import dtype_of, read_kinds, read_spec
 from ..presets import PRESETS
 from ..rows import Precision
@@ -60,12 +60,14 @@ def _lengths(text: str) -> list[int]:
 def _list_presets(json: bool) -> None:
     found = {name: make() for name, make in PRESETS.items()}
     if json:
-        print_json({"presets": {name: preset.hub for name, preset in found.items()}})
+        print_json({"embedded": embedded.NAME, "presets": {name: preset.hub for name, preset in found.items()}})
         return
     table = Table("preset", "layers", "parameters", "weights", box=None, padding=(0, 2, 0, 0))
-    for name, preset in found.items():
-        kinds = ", ".join(f"{count} {kind}" for kind, count in mixer_kinds(preset.spec.blocks).items())
-        table.add_row(name, kinds, amount(describe.size(preset.spec).total), preset.package or preset.hub)
+    listed = [(embedded.NAME, read_spec(embedded.NAME), "comes with braidlm")]
+    listed += [(name, preset.spec, preset.package or preset.hub) for name, preset in found.items()]
+    for name, spec, place in listed:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in mixer_kinds(spec.blocks).items())
+        table.add_row(name, kinds, amount(describe.size(spec).total), place)
     out.print(table)
 
 

@@ -13,6 +13,7 @@ from . import (
     chat,
     convert,
     data,
+    demo,
     doctor,
     finetune,
     generate,
@@ -50,7 +51,7 @@ def _options(
     pass
 
 
-for module in (info, generate, chat, serve, convert, quantize, data, train, finetune, verify, doctor, bench):
+for module in (demo, info, generate, chat, serve, convert, quantize, data, train, finetune, verify, doctor, bench):
     name = module.__name__.rpartition(".")[2]
     app.command(name=name, epilog=module.EXAMPLE)(module.command)
 app.add_typer(session.app)
