@@ -263,7 +263,7 @@ class Model(nn.Module):
     ) -> tuple[Tensor, list[LayerState], dict[str, Tensor]]:
         """The residual stream after the last block, the blocks' slots, and what `taps` names of the way there."""
         x_TD = x_TD.to(torch.float64 if self.dtype == torch.float64 else torch.float32) * self.spec.embed_scale
-        batch = Batch(segments, tuple(n + self.spec.prefix_tokens for n in state.lengths), self.device)
+        batch = Batch(segments, tuple(row.length + row.ahead for row in state.rows), self.device)
         tapped = {"embed": x_TD} if "embed" in taps else {}
         layers: list[LayerState] = []
         for index, block in enumerate(self.blocks):

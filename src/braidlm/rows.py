@@ -53,6 +53,11 @@ class Row:
     length: int
     layers: tuple[LayerRow, ...]
 
+    @property
+    def ahead(self) -> int:
+        """Positions of keys and values before those of the user's first token, which were learned."""
+        return next((layer.kv.length - self.length for layer in self.layers if layer.kv is not None), 0)
+
 
 def empty_row(spec: ModelSpec, precision: Precision, device: torch.device) -> Row:
     """A sequence before the learned prefix and the first token: the only allocator."""

@@ -15,7 +15,7 @@ from tests.families.tiny import tiny
 from tests.tolerances import RELATIVE_LOGITS
 
 PROMPT = tuple(range(3, 40))
-FAMILIES = ["mamba", "mamba2", "stripedhyena", "hymba", "bamba", "granitemoehybrid"]
+FAMILIES = ["mamba", "mamba2", "stripedhyena", "hymba", "bamba", "granitemoehybrid", "llama"]
 
 
 def loaded(family: str, place: Path) -> braidlm.LanguageModel:

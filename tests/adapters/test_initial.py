@@ -21,6 +21,7 @@ from braidlm.adapters import (
 from braidlm.errors import BraidError
 from braidlm.model import Model
 from braidlm.ops import Segments
+from braidlm.rows import LayerRow, Row
 from braidlm.spec import Block, Mamba2, ModelSpec, Norm
 from braidlm.state import State
 from tests.adapters.models import close, logits, small
@@ -28,6 +29,9 @@ from tests.families.tiny import tiny
 from tests.tolerances import RELATIVE_GRADIENT, RELATIVE_LOGITS
 
 RECURRENT = ["mamba", "mamba2", "stripedhyena", "hymba", "bamba", "granitemoehybrid"]
+# With attention, all of it without a window.
+ATTENDING = ["llama", "bamba", "granitemoehybrid", "stripedhyena"]
+KEYS = StateTuning(positions=5)
 LINE = torch.tensor(list(b"Wood would chuck.")) - 32
 
 
@@ -65,6 +69,60 @@ def test_gradients(family: str) -> None:
             sides.append(float(logits(model).sin().sum()))
     assert slope == pytest.approx((sides[0] - sides[1]) / 2e-6, rel=1e3 * RELATIVE_GRADIENT, abs=1e-6)
     assert not any(weight.requires_grad for _, weight in model.named_weights())
+
+
+@pytest.mark.parametrize("family", ATTENDING)
+def test_learned_keys_and_values(family: str) -> None:
+    """Oracle: at first the model with that many tokens read before, recurrences apart; then central differences."""
+    model = small(family)
+    ids = torch.linspace(0, model.spec.vocab - 1, 5).long()
+    with torch.no_grad():
+        read = model(ids, Segments((5,)), model.passing_state(1)).state.rows[0]
+        begun = model.passing_state(1)
+        layers = zip(read.layers, begun.rows[0].layers, strict=True)
+        begun.put(0, Row(0, tuple(LayerRow(empty.fixed, layer.kv) for layer, empty in layers)))
+        line = torch.arange(9) % model.spec.vocab
+        wanted = model(line, Segments((9,)), begun).logits
+    initial = attach_initial(model, KEYS)
+    close(model(line, Segments((9,)), model.passing_state(1)).logits, wanted, RELATIVE_LOGITS[torch.float64])
+    assert model.passing_state(1).lengths == (0,)
+    stirred(initial)
+    logits(model).sin().sum().backward()
+    keys, values = ([p for name, p in initial.slots.items() if name.endswith(end)] for end in ("_k", "_v"))
+    assert keys and all(p.shape[0] == 5 and bool(p.grad.any()) for p in (*keys, *values))
+    with torch.no_grad():
+        sides = []
+        for step in (1e-6, -2e-6):
+            keys[-1][0] += step
+            sides.append(float(logits(model).sin().sum()))
+    slope = float(keys[-1].grad[0].sum())
+    assert slope == pytest.approx((sides[0] - sides[1]) / 2e-6, rel=1e3 * RELATIVE_GRADIENT, abs=1e-6)
+
+
+@pytest.mark.parametrize("family", ATTENDING)
+def test_learned_keys_token_by_token_and_in_files(family: str, tmp_path: Path) -> None:
+    """Oracle: one pass over the whole text, past a page of keys; states are stored and taken up again."""
+    language = braidlm.build(tiny(family, 3))
+    model = language.network
+    stirred(attach_initial(model, StateTuning(positions=120)))
+    text = [token % model.spec.vocab for token in range(20)]
+    with torch.no_grad():
+        wanted = language.forward([text])[0]
+        save_initial(model, tmp_path / "task.safetensors")
+        detach_initial(model)
+        put_on(model, load_initial(model, tmp_path / "task.safetensors"))
+        assert torch.equal(language.forward([text])[0], wanted)
+        state = language.new_state()
+        for at in range(len(text)):
+            close(language.forward([text[at : at + 1]], state=state)[0][0], wanted[at], RELATIVE_LOGITS[torch.float32])
+            if at == 10:
+                state.save(tmp_path / "there.state")
+                state = language.load_state(tmp_path / "there.state")
+        assert state.lengths == (20,)
+    greedy = language.generate(text[:12], max_new_tokens=4)  # a decode plan
+    for number, token in enumerate(greedy):
+        at = [*text[:12], *greedy[:number]]
+        assert int(language.forward([at])[0][-1].argmax()) == token
 
 
 @pytest.mark.parametrize("family", ["mamba", "mamba2"])
@@ -136,8 +194,12 @@ def test_beside_an_adapter() -> None:
 
 def test_refusals(tmp_path: Path) -> None:
     """Oracle: one sentence each."""
-    with pytest.raises(BraidError, match="it only has keys and values"):
-        attach_initial(small("llama"), StateTuning())
+    with pytest.raises(BraidError, match="no recurrent state to learn; give positions"):
+        attach_initial(small("llama"), StateTuning(positions=0))
+    with pytest.raises(BraidError, match="all of it without a window"):
+        attach_initial(small("hymba"), KEYS)
+    with pytest.raises(BraidError, match="positions is -1"):
+        StateTuning(positions=-1)
     with pytest.raises(BraidError, match="must be some of"):
         StateTuning(slots=("kv",))
     model = small("mamba", torch.float32)

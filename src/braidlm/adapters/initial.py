@@ -1,8 +1,8 @@
 """Learned initial states: what a sequence begins with instead of zeros, trained for a task and a few megabytes large.
 
-The recurrent slots of each block are the only parameters; what a model is told in a prompt about a task can be in them
-from the start (Galim et al. 2024). Keys and values stay as they are: attention begins with nothing, or with the
-model's own learned prefix, after which the state is then the learned one.
+The recurrent slots of each block are the only parameters, and keys and values of a few positions that lie before the
+first token; what a model is told in a prompt about a task can be in them from the start (Galim et al. 2024; Li and
+Liang 2021). A model's own learned prefix comes before them.
 """
 
 from collections.abc import Mapping
@@ -16,43 +16,66 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError, InputError
 from ..files import whole_file
+from ..kv import store
 from ..layers import Adapter
 from ..model import Model
+from ..ops import Segments
 from ..rows import Precision, Row
+from ..slots import Ring
 from .attach import freeze
 from .origin import origin_of, require_origin
 
 _FORMAT = "braidlm-initial-state-1"
+POSITIONS = 16
+_KEYS_VALUES = ("k", "v")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StateTuning:
-    """Which slots are learned: "ssm" (Mamba, Mamba-2), "modes" (Hyena) and "conv" (tails of short convolutions)."""
+    """Which slots are learned: "ssm" (Mamba, Mamba-2), "modes" (Hyena) and "conv" (tails of short convolutions).
+
+    positions: of learned keys and values, for attention without a window. None: as many as `POSITIONS` where there is
+    no other state to learn, else none.
+    """
 
     slots: tuple[str, ...] = ("ssm", "modes", "conv")
+    positions: int | None = None
 
     def __post_init__(self) -> None:
+        if self.positions is not None and self.positions < 0:
+            raise InputError(f"positions is {self.positions}, but must be 0 or more")
         known = {"ssm", "modes", "conv"}
         if not self.slots or not set(self.slots) <= known:
             raise InputError(f"slots are {list(self.slots)}, but must be some of {', '.join(sorted(known))}")
 
 
 class InitialState(Adapter):
-    """The learned slots of one sequence, a float32 parameter each; complex ones have a last dimension of two."""
+    """The learned slots of one sequence, a float32 parameter each; complex ones have a last dimension of two.
+
+    Keys "k" and values "v" are [positions, heads, size]; keys as they are stored, rotated for their position.
+    """
 
     def __init__(self, tensors: Mapping[tuple[int, str], Tensor]) -> None:
         """`tensors` by block and slot."""
         super().__init__()
         self._names = {f"{block}_{slot}": (block, slot) for block, slot in tensors}
         self.slots = nn.ParameterDict({f"{b}_{slot}": nn.Parameter(t) for (b, slot), t in tensors.items()})
+        self._keys_values = {block: (f"{block}_k", f"{block}_v") for block, slot in tensors if slot == "k"}
 
     def forward(self, row: Row) -> Row:
         """`row`, which has seen nothing, with the learned slots in place of its own, in their dtypes."""
         layers = list(row.layers)
         for key, (block, slot) in self._names.items():
+            if slot in _KEYS_VALUES:
+                continue
             like, learned = layers[block].fixed[slot], self.slots[key]
             learned = torch.view_as_complex(learned) if like.is_complex() else learned
             layers[block] = replace(layers[block], fixed=layers[block].fixed | {slot: learned.to(like.dtype)})
+        for block, (k, v) in self._keys_values.items():
+            kv = layers[block].kv
+            assert kv is not None
+            kv = kv.append(store(self.slots[k], kv.form), store(self.slots[v], kv.form))
+            layers[block] = replace(layers[block], kv=kv)
         return Row(row.length, tuple(layers))
 
     @property
@@ -64,8 +87,9 @@ class InitialState(Adapter):
 def attach_initial(model: Model, config: StateTuning) -> InitialState:
     """A learned initial state on a model, which computes with it what it did before until it is trained.
 
-    It alone requires gradients from now on, besides what adapters there are. `InputError` if the model has no such
-    slots, or has a learned initial state already.
+    Learned keys and values begin as those of some tokens (words do better than noise: Li and Liang 2021, section 7.4):
+    with them the model computes from the start as if it had read these. The state alone requires gradients from now
+    on, besides what adapters there are. `InputError` if the model has no such slots, or a learned state already.
     """
     with torch.no_grad():
         row = _unlearned(model)
@@ -75,12 +99,17 @@ def attach_initial(model: Model, config: StateTuning) -> InitialState:
         for slot, tensor in layer.fixed.items()
         if slot in config.slots
     }
+    positions = config.positions
+    if positions is None:
+        positions = 0 if any(layer.fixed for layer in row.layers) else POSITIONS
+    if positions:
+        found |= _keys_values(model, row, positions)
     if not found:
         there = sorted({slot for layer in row.layers for slot in layer.fixed})
         raise InputError(
             f"this model has no state of the kind {', '.join(config.slots)} to learn; it has {', '.join(there)}"
             if there
-            else "this model has no recurrent state to learn: it only has keys and values"
+            else "this model has no recurrent state to learn; give positions for learned keys and values"
         )
     return put_on(model, InitialState(found))
 
@@ -137,6 +166,12 @@ def load_initial(model: Model, path: str | Path) -> InitialState:
         for block, layer in enumerate(row.layers)
         for slot, t in layer.fixed.items()
     }
+    positions = {tensor.shape[0] for name, tensor in tensors.items() if name.endswith((".k", ".v"))}
+    if positions:
+        _require_no_window(row)
+        wanted |= _wanted_keys_values(row, max(positions))
+    if missing := next((name for name in wanted if name.endswith((".k", ".v")) and name not in tensors), None):
+        raise CheckpointError(f"{path} is damaged: it has no {missing}")
     found = {}
     for name, tensor in tensors.items():
         if name not in wanted or tensor.shape != wanted[name][2].shape or not tensor.is_floating_point():
@@ -144,6 +179,40 @@ def load_initial(model: Model, path: str | Path) -> InitialState:
         block, slot, like = wanted[name]
         found[block, slot] = tensor.to(like.device, _wide(like))
     return InitialState(found)
+
+
+def _wanted_keys_values(row: Row, positions: int) -> dict[str, tuple[int, str, Tensor]]:
+    """What a file has of each block's keys and values, by name."""
+    wide = torch.float64 if any(layer.kv and layer.kv.form == "float64" for layer in row.layers) else torch.float32
+    return {
+        f"blocks.{block}.{name}": (block, name, torch.empty(positions, layer.kv.slot.heads, size, dtype=wide))
+        for block, layer in enumerate(row.layers)
+        if layer.kv is not None
+        for name, size in zip(_KEYS_VALUES, (layer.kv.slot.k_dim, layer.kv.slot.v_dim), strict=True)
+    }
+
+
+@torch.no_grad()
+def _keys_values(model: Model, row: Row, positions: int) -> dict[tuple[int, str], Tensor]:
+    """Those of `positions` tokens after `row`, by block and kind; tokens evenly out of the vocabulary."""
+    _require_no_window(row)
+    ids_T = torch.linspace(0, model.spec.vocab - 1, positions, device=model.device).long()
+    state = model.passing_state(1)
+    state.put(0, row)
+    read = model(ids_T, Segments((positions,)), state, logits=None).state.rows[0]
+    found = {}
+    for block, layer in enumerate(read.layers):
+        if layer.kv is not None:
+            held = layer.kv.tensors()
+            for name in _KEYS_VALUES:
+                found[block, name] = held[name][-positions:].to(_wide(held[name]), copy=True)
+    return found
+
+
+def _require_no_window(row: Row) -> None:
+    kinds = [layer.kv.slot for layer in row.layers if layer.kv is not None]
+    if not kinds or any(isinstance(slot, Ring) for slot in kinds):
+        raise InputError("learned keys and values are for models with attention, all of it without a window")
 
 
 def _unlearned(model: Model) -> Row:

@@ -39,6 +39,12 @@ def command(
     target: Annotated[
         list[str] | None, typer.Option(help="Projections to adapt; may be repeated. [default: all]", show_default=False)
     ] = None,
+    positions: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Of learned keys and values in a state. [default: 16 without recurrences]", show_default=False
+        ),
+    ] = None,
     lr: Annotated[
         float | None, typer.Option(help="Learning rate. [default: 1e-5, 2e-4 or 1e-2, by --how]", show_default=False)
     ] = None,
@@ -64,6 +70,6 @@ def command(
         adapter=Lora(rank=rank, alpha=alpha, targets=tuple(target or ["all"]), dora=how is How.dora)
         if adapted
         else None,
-        initial_state=StateTuning() if how is How.state else None,
+        initial_state=StateTuning(positions=positions) if how is How.state else None,
     )
     carry_out(asked, join("cpu"))

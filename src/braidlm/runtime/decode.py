@@ -92,20 +92,20 @@ class Decoder:
 
     def __init__(self, model: Model, precision: Precision, capacity: int) -> None:
         self._draft = plan_of(model, precision.kv)
-        self._prefix = model.spec.prefix_tokens
         self._blocks = len(model.spec.blocks)
         self._slots = extension().Slots(self._draft.plan, capacity)
         self._states = [torch.zeros(capacity, *place.shape, dtype=place.dtype) for place in self._draft.states]
         for index, slab in enumerate(self._states):
             self._slots.bind_state(index, slab)
         self._tails: list[dict[int, _Tail]] = [{} for _ in range(capacity)]
-        self._lengths = [0] * capacity
+        self._positions = [0] * capacity  # taken by each sequence
+        self._ahead = [0] * capacity  # those of them that are no tokens of the user's
         self._last = _Step([], {})
 
     def put(self, slot: int, row: Row) -> None:
         """Takes a sequence in; `row` itself is left as it is."""
         self._slots.clear(slot)
-        self._lengths[slot] = row.length
+        self._positions[slot], self._ahead[slot] = row.length + row.ahead, row.ahead
         for place, slab in zip(self._draft.states, self._states, strict=True):
             slab[slot] = _into_plan(row.layers[place.block].fixed[place.name], place)
         for block, kv in self._draft.kv_of_block.items():
@@ -121,13 +121,12 @@ class Decoder:
         fixed: list[dict[str, Tensor]] = [{} for _ in range(self._blocks)]
         for place, slab in zip(self._draft.states, self._states, strict=True):
             fixed[place.block][place.name] = _from_plan(slab[slot], place)
-        length = self._lengths[slot]
-        tails = self._tails[slot]
+        positions, tails = self._positions[slot], self._tails[slot]
         layers = (
-            LayerRow(slots, tails[block].kept(length + self._prefix) if block in tails else None)
+            LayerRow(slots, tails[block].kept(positions) if block in tails else None)
             for block, slots in enumerate(fixed)
         )
-        return Row(length, tuple(layers))
+        return Row(positions - self._ahead[slot], tuple(layers))
 
     def free(self, slot: int) -> None:
         """Lets go of what the sequence held; the slot is good for another one."""
@@ -142,16 +141,16 @@ class Decoder:
         # Made anew in any case: copies of states live no longer than they are good for.
         several = {slot for slot, following in pairwise(slots) if keep and slot == following}
         self._last = _Step(slots, {slot: [slab[slot].clone() for slab in self._states] for slot in several})
-        positions, lengths = [], {slot: self._lengths[slot] for slot in slots}
+        positions, after = [], {slot: self._positions[slot] for slot in slots}
         for slot in slots:
-            positions.append(lengths[slot] + self._prefix)
+            positions.append(after[slot])
             if positions[-1] % PAGE_TOKENS == 0:
                 self._turn_pages(slot, positions[-1])
-            lengths[slot] += 1
+            after[slot] += 1
         logits = torch.empty(len(slots), self._draft.plan.logits)
         self._slots.step(ids, torch.tensor(slots), torch.tensor(positions), logits, keep, count())
-        for slot, length in lengths.items():
-            self._lengths[slot] = length
+        for slot, position in after.items():
+            self._positions[slot] = position
         return logits
 
     def undo(self, counts: Mapping[int, int]) -> None:
@@ -159,7 +158,7 @@ class Decoder:
         slots = self._last.slots
         rows: list[int] = []
         for slot, count_ in counts.items():
-            self._lengths[slot] -= count_
+            self._positions[slot] -= count_
             self._turn_back(slot)
             for slab, before in zip(self._states, self._last.before[slot], strict=True):
                 slab[slot] = before
@@ -173,13 +172,13 @@ class Decoder:
         for block, kv in self._draft.kv_of_block.items():
             tail = self._tails[slot][block]
             page = tail.turn(position)
-            for gone in tail.leave(self._lengths[slot] + self._prefix):
+            for gone in tail.leave(self._positions[slot]):
                 self._slots.release_page(kv, slot, gone.start)
             self._add_page(kv, slot, page)
 
     def _turn_back(self, slot: int) -> None:
         for block, kv in self._draft.kv_of_block.items():
-            gone = self._tails[slot][block].back(self._lengths[slot] + self._prefix)
+            gone = self._tails[slot][block].back(self._positions[slot])
             if gone is not None:
                 self._slots.release_page(kv, slot, gone.start)
 

@@ -3,7 +3,6 @@
 Legend: T = tokens, D = width.
 """
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -21,7 +20,7 @@ from .balance import Balance
 from .config import Loss
 from .data.pack import Pack
 from .loss import cross_entropy
-from .sequence import Part, Relay
+from .sequence import Part, Relay, gone_on
 
 
 class Sums(NamedTuple):
@@ -63,7 +62,7 @@ class Objective(nn.Module):
         if before is not None:
             state.put(0, before)
         if part.seen:
-            state.put(0, replace(state.rows[0], length=part.seen))
+            state.put(0, gone_on(state.rows[0], part.seen))
         self._balance.begin()
         run = self._run if self._relay is None else self._relay.over(part, self._run)
         hidden_TD, layers = model.hidden(pack.ids_T, segments, state, run)

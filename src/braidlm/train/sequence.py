@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..mixers import Batch
 from ..model import RunBlock
 from ..ops import Segments
+from ..rows import Row
 from ..state import LayerState
 from .data.pack import Pack
 
@@ -55,6 +56,12 @@ def part(pack: Pack, place: int, places: int) -> Part:
         tuple(number for *_, number in pieces),
     )
     return Part(own, begin - min(begin, pieces[0][2]), end not in Segments(pack.lengths).starts)
+
+
+def gone_on(row: Row, seen: int) -> Row:
+    """A row whose `seen` next tokens are in the parts before: in the right place, but still without what they left."""
+    layers = (replace(layer, kv=layer.kv and layer.kv.with_pages(layer.kv.length + seen, ())) for layer in row.layers)
+    return Row(row.length + seen, tuple(layers))
 
 
 def _documents(pack: Pack) -> Iterator[tuple[int, int, int]]:
