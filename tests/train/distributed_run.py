@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 
 from braidlm.train.config import Stage
 from braidlm.train.loop import Hooks, Trainer
@@ -27,8 +26,7 @@ def main(family: str, out: str, spread: str, steps: str, sequence: str, order: s
     losses.append(trainer.evaluate())
     if world.rank == 0:
         Path(out, f"losses-{world.size}.json").write_text(json.dumps(losses))
-    if world.size > 1:
-        dist.destroy_process_group()
+    world.leave()
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ def carry_out(asked: Config, world: World) -> None:
     for place in runs.finish(prepared, world):
         if first:
             out.print(str(place), markup=False, highlight=False)
+    world.leave()
 
 
 def _table(coverage: Sequence[Kind]) -> Table:

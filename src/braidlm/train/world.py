@@ -1,6 +1,7 @@
 """The processes of a run: who this one is, and how the model and its gradients are spread over all of them."""
 
 import os
+import time
 import warnings
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
@@ -14,6 +15,10 @@ from torch.distributed.tensor import DTensor
 
 from ..errors import InputError
 from .objective import Objective
+
+# gloo's threads still hold the last tensors that were exchanged, and let go of them by the interpreter: a process whose
+# interpreter has ended by then aborts (torch 2.13).
+_LET_GO_S = 0.5
 
 Spread = Literal["sharded", "replicated"]
 
@@ -61,6 +66,13 @@ class World(NamedTuple):
         """Until all processes are here."""
         if self.size > 1:
             dist.barrier()
+
+    def leave(self) -> None:
+        """Ends what `join` began, once nothing more is to be exchanged."""
+        if self.size > 1:
+            self.wait()
+            dist.destroy_process_group()
+            time.sleep(_LET_GO_S)
 
 
 def join(device: str, sequence: int = 1) -> World:
