@@ -1,9 +1,6 @@
 """Whole runs: what they learn, how they go on, and how they stop."""
 
 import math
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -140,44 +137,3 @@ def test_a_document_that_outgrows_the_model(tmp_path: Path) -> None:
     asked = config(tmp_path, Stage(steps=8, lanes=1, tokens=limit // 4 + 1), carry_state=True, checkpoint=0)
     with pytest.raises(InputError, match=f"document 0 has reached .* more than the {limit} positions"):
         losses(asked, network, ids_for(network))
-
-
-_KILLED = """
-import sys
-from pathlib import Path
-from tests.train.test_loop import config, ids_for, losses, model
-from braidlm.train.config import Stage
-network = model("mamba2")
-losses(config(Path(sys.argv[1]), Stage(steps=400, lanes=1, tokens=16), checkpoint=1), network, ids_for(network))
-"""
-
-
-def test_kills_lose_nothing_before_the_last_checkpoint(tmp_path: Path) -> None:
-    """Oracle: an undisturbed run: after kills at random moments, the losses of all steps are the same."""
-    out = tmp_path / "run"
-    seen = 0
-    for patience in (0.0, 0.05, 0.13):
-        process = subprocess.Popen([sys.executable, "-c", _KILLED, str(out)], cwd=Path(__file__).parents[2])
-        while len(record.read(out / "log.jsonl")) < seen + 3 and process.poll() is None:
-            time.sleep(0.02)
-        time.sleep(patience)
-        process.kill()
-        process.wait()
-        seen = len(record.read(out / "log.jsonl"))
-    network = model("mamba2")
-    asked = config(out, Stage(steps=400, lanes=1, tokens=16), checkpoint=1)
-    trainer = Trainer(asked, network, OneText(ids_for(network)), [])
-    assert trainer.step >= seen - 1  # one step may have been told and not yet kept
-    found = [line["loss"] for line in record.read(out / "log.jsonl")][: trainer.step]
-    plain = model("mamba2")
-    whole: list[float] = []
-
-    def stop(step: object) -> None:
-        whole.append(step.loss)
-        if step.number == len(found):
-            raise KeyboardInterrupt
-
-    calm = config(tmp_path / "calm", Stage(steps=400, lanes=1, tokens=16), checkpoint=0)
-    with pytest.raises(KeyboardInterrupt):
-        Trainer(calm, plain, OneText(ids_for(plain)), []).run(Hooks(stepped=stop))
-    assert found == whole and len(found) >= 6
