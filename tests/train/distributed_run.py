@@ -2,10 +2,12 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from braidlm.adapters import Lora
 from braidlm.train.config import Stage
 from braidlm.train.loop import Hooks, Trainer
 from braidlm.train.world import join
@@ -14,12 +16,18 @@ from tests.train.test_loop import config, ids_for, model
 
 
 def main(family: str, out: str, spread: str, steps: str, sequence: str, order: str) -> None:
-    """Documents go on from pack to pack with their state ("carried"), or are cut ("cut")."""
+    """Documents go on from pack to pack with their state ("carried"), or are cut ("cut").
+
+    A family may be "bamba+lora": the attention blocks' outputs alone are adapted.
+    """
     torch.set_num_threads(1)
+    family, _, adapted = family.partition("+")
     network, losses = model(family), []
     world, carry = join("cpu", int(sequence)), order == "carried"
     run = {"dtype": "float32", "spread": spread, "sequence": int(sequence), "carry_state": carry}
     asked = config(Path(out), Stage(steps=6, lanes=2, tokens=40), **run)
+    if adapted:
+        asked = replace(asked, adapter=Lora(rank=2, targets=("o_proj",)))
     documents = OneText(ids_for(network), () if carry else (13, 20, 27))
     trainer = Trainer(asked, network, documents, [pack_of([ids_for(network)[:30]])], world)
     trainer.run(Hooks(stepped=lambda step: losses.append(step.loss)), until=int(steps))

@@ -41,7 +41,13 @@ def test_two_processes_go_on_where_one_was_and_back(family: str, spread: str, tm
 
 @pytest.mark.parametrize(
     ("family", "spread", "processes"),
-    [("hymba", "replicated", 2), ("stripedhyena", "sharded", 2), ("mamba", "replicated", 3), ("bamba", "sharded", 4)],
+    [
+        ("hymba", "replicated", 2),
+        ("stripedhyena", "sharded", 2),
+        ("mamba", "replicated", 3),
+        ("bamba", "sharded", 4),
+        ("bamba+lora", "replicated", 2),
+    ],
 )
 def test_processes_that_share_the_tokens_of_a_pack(family: str, spread: str, processes: int, tmp_path: Path) -> None:
     """Oracle: one process, in float32. Documents end within, before and at the end of a part, or fill all parts."""

@@ -96,22 +96,20 @@ class Relay:
                 x_TD, state = self._received(x_TD, state, batch.starts[0], owns_kv)
             y_TD, after = run(block, x_TD, state, batch, dtype)
             if part.goes_on:
-                y_TD = _Send.apply(self, y_TD, *_carried(after, batch.segments, owns_kv))
+                y_TD = _Send.apply(self, _passing(y_TD), *_carried(after, batch.segments, owns_kv))
             return y_TD, after
 
         return run_part
 
     def _received(self, x_TD: Tensor, state: LayerState, length: int, owns_kv: bool) -> tuple[Tensor, LayerState]:
         """The state with what its first row carries after `length` positions."""
-        if torch.is_grad_enabled() and not x_TD.requires_grad:
-            x_TD = x_TD.detach().requires_grad_()  # below frozen weights too, gradients of states are asked for
         shapes = [t[0] for t in state.fixed.values()]
         kv = state.kv if owns_kv else None
         if kv is not None:
             kept, form = kv.past[0].slot.kept(length), getattr(torch, kv.past[0].form)
             sizes = (kv.past[0].slot.k_dim, kv.past[0].slot.v_dim)
             shapes += [x_TD.new_empty(kept, kv.past[0].slot.heads, size, dtype=form) for size in sizes if kept]
-        x_TD, *found = _Receive.apply(self, x_TD, *shapes)
+        x_TD, *found = _Receive.apply(self, _passing(x_TD), *shapes)
         fixed = {name: torch.cat([t[None], state.fixed[name][1:]]) for name, t in zip(state.fixed, found, strict=False)}
         if kv is not None:
             tensors = dict(zip(("k", "v"), found[len(fixed) :], strict=False))
@@ -137,6 +135,11 @@ class Relay:
         for work, _ in self._sent:
             work.wait()
         self._sent.clear()
+
+
+def _passing(x_TD: Tensor) -> Tensor:
+    """x, through which gradients pass: above frozen weights too, neighbours wait for those of states."""
+    return x_TD.detach().requires_grad_() if torch.is_grad_enabled() and not x_TD.requires_grad else x_TD
 
 
 def _plain(tensor: Tensor) -> Tensor:
