@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from braidlm.describe import skeleton
+from braidlm.memory import keep_all_freed_memory
 from braidlm.mixers import Batch
 from braidlm.model import Model, run_block
 from braidlm.ops import Segments
@@ -103,6 +104,7 @@ def flash_rate(attention: Attention, tokens: int) -> tuple[float, float]:
 def measure(given: argparse.Namespace, report: Report) -> None:
     """All lengths, the sides in turn."""
     torch.set_num_threads(given.threads)
+    keep_all_freed_memory()  # as the trainer does; for both sides
     shape = SMALL if given.small else LARGE
     hyena = Hyena(d_state=8, filters=shape.width)
     mixers: dict[str, Mixer] = (

@@ -42,6 +42,7 @@ def shape(name: str, layers: int | None) -> ModelSpec:
 
 
 def ours(spec: ModelSpec, recompute: bool) -> Callable[[int], None]:
+    from braidlm.memory import keep_all_freed_memory
     from braidlm.train.config import Loss
     from braidlm.train.data.pack import Pack
     from braidlm.train.initial import initialise
@@ -52,6 +53,7 @@ def ours(spec: ModelSpec, recompute: bool) -> Callable[[int], None]:
     model.requires_grad_()
     model.computing = torch.bfloat16
     objective = Objective(model, Loss(balance=0.0), recompute=recompute)
+    keep_all_freed_memory()  # as the trainer does
 
     def step(tokens: int) -> None:
         ids = torch.randint(spec.vocab, (tokens + 1,))

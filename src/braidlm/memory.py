@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 # From glibc's malloc.h; the threshold above which a block is mapped cannot be raised further.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _LARGEST_HEAP_BLOCK = 32 << 20
-_KEPT = 512 << 20
+_KEPT, _ALL = 512 << 20, 2**31 - 1
 
 
 @functools.cache
@@ -24,13 +24,24 @@ def keep_freed_memory() -> bool:
     Does nothing where another allocator is used, or where the user has set glibc's own MALLOC_
     variables or BRAIDLM_MALLOC=0.
     """
+    return _set((_MMAP_THRESHOLD, _LARGEST_HEAP_BLOCK), (_TRIM_THRESHOLD, _KEPT))
+
+
+@functools.cache
+def keep_all_freed_memory() -> bool:
+    """Lets glibc keep what a step of training has freed for the next one, blocks of any size; whether it does.
+
+    For the rest of the process, and where `keep_freed_memory` would do something.
+    """
+    return keep_freed_memory() and _set((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _ALL))
+
+
+def _set(*options: tuple[int, int]) -> bool:
     chosen = os.environ.get("BRAIDLM_MALLOC") == "0" or any(name.startswith("MALLOC_") for name in os.environ)
     if sys.platform != "linux" or chosen:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST_HEAP_BLOCK)) and bool(mallopt(_TRIM_THRESHOLD, _KEPT))
+    return mallopt is not None and all(mallopt(option, value) for option, value in options)
 
 
 def available_memory() -> int:

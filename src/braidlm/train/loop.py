@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..adapters import attach, attach_initial
 from ..errors import InputError, TrainingError
+from ..memory import keep_all_freed_memory
 from ..model import Model
 from ..rows import Row
 from . import checkpoints, diagnose, implicit, optim
@@ -77,6 +78,8 @@ class Trainer:
         if config.initial_state is not None:
             attach_initial(model, config.initial_state)
         _prepare(model, config.run, self.world)
+        if self.world.device == "cpu":
+            keep_all_freed_memory()
         if config.model.filters == "implicit":
             implicit.attach(model, config.longest, config.model.seed)
         self.objective = Objective(model, config.loss, recompute=config.run.recompute, relay=_relay(self.world))
