@@ -155,8 +155,9 @@ OPTIONS = {
     "--threads",
     "convert": "--allow-pickle --dtype --format --json",
     "quantize": "--allow-pickle --bits --calibration --dtype --json --report --threads --tokens",
-    "finetune": "--alpha --cut --how --lanes --lr --quantize --rank --steps --target --threads --tokens",
+    "finetune": "--alpha --cut --how --lanes --lr --positions --quantize --rank --steps --target --threads --tokens",
     "train": "--device --set --threads",
+    "demo": "--json --max-tokens --seed --temperature --threads",
     "data": "--end --field --holdout --json --kind --on-bad --part --processes --separator --stream --subset "
     "--tokenizer",
     "verify": "--allow-pickle --deterministic --device --dtype --json --kv-dtype --length --ops --quantize --seed "

@@ -16,7 +16,8 @@ from braidlm.train.world import World
 from tests.families.tiny import TINY, tiny
 from tests.train.orders import OneText, pack_of
 
-TEXT = Path(__file__).read_bytes()[:1000]
+# Over and over, so that the losses of packs anywhere in it can be compared.
+TEXT = b"Sing, o goddess, the wrath of Achilles. " * 25
 
 
 def model(family: str = "hymba") -> Model:
