@@ -58,16 +58,14 @@ class InitialState(Adapter):
     def __init__(self, tensors: Mapping[tuple[int, str], Tensor]) -> None:
         """`tensors` by block and slot."""
         super().__init__()
-        self._names = {f"{block}_{slot}": (block, slot) for block, slot in tensors}
+        self._recurrent = {f"{b}_{slot}": (b, slot) for b, slot in tensors if slot not in _KEYS_VALUES}
         self.slots = nn.ParameterDict({f"{b}_{slot}": nn.Parameter(t) for (b, slot), t in tensors.items()})
         self._keys_values = {block: (f"{block}_k", f"{block}_v") for block, slot in tensors if slot == "k"}
 
     def forward(self, row: Row) -> Row:
         """`row`, which has seen nothing, with the learned slots in place of its own, in their dtypes."""
         layers = list(row.layers)
-        for key, (block, slot) in self._names.items():
-            if slot in _KEYS_VALUES:
-                continue
+        for key, (block, slot) in self._recurrent.items():
             like, learned = layers[block].fixed[slot], self.slots[key]
             learned = torch.view_as_complex(learned) if like.is_complex() else learned
             layers[block] = replace(layers[block], fixed=layers[block].fixed | {slot: learned.to(like.dtype)})
@@ -169,7 +167,7 @@ def load_initial(model: Model, path: str | Path) -> InitialState:
     positions = {tensor.shape[0] for name, tensor in tensors.items() if name.endswith((".k", ".v"))}
     if positions:
         _require_no_window(row)
-        wanted |= _wanted_keys_values(row, max(positions))
+        wanted |= _wanted_keys_values(model, row, max(positions))
     if missing := next((name for name in wanted if name.endswith((".k", ".v")) and name not in tensors), None):
         raise CheckpointError(f"{path} is damaged: it has no {missing}")
     found = {}
@@ -181,11 +179,14 @@ def load_initial(model: Model, path: str | Path) -> InitialState:
     return InitialState(found)
 
 
-def _wanted_keys_values(row: Row, positions: int) -> dict[str, tuple[int, str, Tensor]]:
+def _wanted_keys_values(model: Model, row: Row, positions: int) -> dict[str, tuple[int, str, Tensor]]:
     """What a file has of each block's keys and values, by name."""
-    wide = torch.float64 if any(layer.kv and layer.kv.form == "float64" for layer in row.layers) else torch.float32
+
+    def like(heads: int, size: int) -> Tensor:
+        return torch.empty(positions, heads, size, dtype=model.dtype, device=model.device)
+
     return {
-        f"blocks.{block}.{name}": (block, name, torch.empty(positions, layer.kv.slot.heads, size, dtype=wide))
+        f"blocks.{block}.{name}": (block, name, like(layer.kv.slot.heads, size))
         for block, layer in enumerate(row.layers)
         if layer.kv is not None
         for name, size in zip(_KEYS_VALUES, (layer.kv.slot.k_dim, layer.kv.slot.v_dim), strict=True)

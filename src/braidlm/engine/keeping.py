@@ -26,7 +26,7 @@ class Keeping:
         """`smallest` are the bytes of a state that has seen nothing: without room for one, nothing is kept."""
         self._cut = cut if can_be_cut(spec) else None
         self._replay = replay
-        self._open = memory >= smallest
+        self.keeps = memory >= smallest
         self.cache = PrefixCache(memory, replay, self._cut)
 
     def find(self, request: Request) -> Found:
@@ -44,7 +44,7 @@ class Keeping:
 
     def marks(self, request: Request, begin: int, end: int) -> list[int]:
         """Where in (begin, end] of the prompt states are to be kept."""
-        if not self._open:
+        if not self.keeps:
             return []
         if self._cut is not None:
             wanted = {len(request.ids)}
@@ -55,16 +55,11 @@ class Keeping:
 
     def wanted_inside(self, length: int) -> bool:
         """Whether the state after so many tokens of a text is to be kept while the text goes on."""
-        return self._open and self._cut is None and length % self._replay == 0
-
-    @property
-    def keeps(self) -> bool:
-        """Whether anything is kept."""
-        return self._open
+        return self.keeps and self._cut is None and length % self._replay == 0
 
     def add(self, ids: Sequence[int], row: Row, variant: Variant) -> None:
         """Keeps the state after `ids`, as far as memory allows."""
-        if self._open:
+        if self.keeps:
             self.cache.add(ids, row, variant)
 
     def along(self, ids: Sequence[int], row: Row, variant: Variant) -> tuple[Kept, ...]:

@@ -140,9 +140,8 @@ class Run:
     dtype: of the activations; weights, gradients and moments are float32. recompute: activations of a block are
     computed again for its gradient instead of kept. spread: weights of several processes, see `world`. sequence: so
     many processes share the tokens of a pack, see `sequence`. carry_state: the next piece of a document begins with
-    the state of the one before. checkpoint, evaluate, sample: every so many
-    steps, 0 for never. keep: checkpoints that stay. skips: steps in a row that may be left out because their loss or
-    gradient is not finite.
+    the state of the one before. checkpoint, evaluate, sample: every so many steps, 0 for never. keep: checkpoints that
+    stay. skips: steps in a row that may be left out because their loss or gradient is not finite.
     """
 
     out: str
@@ -188,7 +187,6 @@ class Config:
         _require(
             beside or self.model.quantize is None, "model.quantize", self.model.quantize, "left out of full training"
         )
-
         if self.model.filters == "implicit":  # they leave no state
             for name, value in (("carry_state", False), ("sequence", 1), ("sample", 0)):
                 found = getattr(self.run, name)

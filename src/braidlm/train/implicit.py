@@ -4,7 +4,7 @@ A filter h_t = window(t) MLP(encoding(t)) can take any form, where a sum of few 
 convolves whole documents, and nothing can be written with it token by token (Poli et al. 2023, section 3.3). Modes
 fitted to it can (Massaroli et al. 2023, section 3).
 
-Legend: T = packed tokens, L = tokens of a row, F = filters, D = width, E = numbers in a position's encoding, M = modes.
+Legend: T = packed tokens, L = tokens of a row, F = filters, D = width, M = modes.
 """
 
 import itertools
@@ -71,7 +71,7 @@ class ImplicitFilters(nn.Module):
         filters_DL = filters_FL.repeat_interleave(u_TD.shape[1] // len(filters_FL), 0)
 
         def step(u_RLD: Tensor, gate_RLD: Tensor, nothing_R: Tensor) -> tuple[Tensor, Tensor]:
-            y_RLD = convolved(u_RLD, filters_DL[:, : u_RLD.shape[1]])
+            y_RLD = convolved(u_RLD.transpose(1, 2), filters_DL[:, : u_RLD.shape[1]]).transpose(1, 2)
             return gate_RLD * y_RLD.addcmul(d_D, u_RLD), nothing_R
 
         nothing_R = u_TD.new_empty(len(segments.lengths), 0)

@@ -3,7 +3,7 @@
 Poles are the eigenvalues of the shift between the rows of the filter's Hankel matrix, in its largest singular
 directions (Ho and Kalman 1966; Kung 1978); residues then follow by least squares.
 
-Legend: L = positions, F = filters, M = modes, N = rows of the Hankel matrix, K = its singular directions that are kept.
+Legend: L = positions, F = filters, M = modes, N, C = rows and columns of the Hankel matrix, K = singular directions.
 """
 
 import torch
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..ops.gated_conv.reference import powers
 
-# Larger matrices take long and find no more: a filter is looked at in steps that leave at most so many rows.
-_ROWS = 256
+# Columns of the Hankel matrix, at most: more take long and find no more.
+_COLUMNS = 256
 _RADIUS = 0.9999
 _RIDGE = 1e-9
 
@@ -32,9 +32,9 @@ def fit(filters_FL: Tensor, modes: int) -> tuple[Tensor, Tensor, float]:
 
 def _poles(filter_L: Tensor, modes: int) -> Tensor:
     """One of each conjugate pair, the strongest ones; poles of zero where there are fewer."""
-    rows = max(1, min(_ROWS, len(filter_L) // 2))
-    hankel_NN = filter_L.unfold(0, rows, 1)[: len(filter_L) // 2]
-    u_NK, s_K, _ = torch.linalg.svd(hankel_NN, full_matrices=False)
+    columns = max(1, min(_COLUMNS, len(filter_L) // 2))
+    hankel_NC = filter_L.unfold(0, columns, 1)[: len(filter_L) // 2]
+    u_NK, s_K, _ = torch.linalg.svd(hankel_NC, full_matrices=False)
     rank = min(2 * modes, int((s_K > s_K[0] * 1e-12).sum()), len(u_NK) - 1)
     if rank < 1:
         return torch.zeros(modes, dtype=torch.complex128)

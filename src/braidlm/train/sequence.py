@@ -7,7 +7,7 @@ state of constant size, attention the keys and values that are still seen. Gradi
 Legend: T = tokens of a part, D = width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -43,31 +43,22 @@ def part(pack: Pack, place: int, places: int) -> Part:
     if total < places:
         raise InputError(f"a pack of {total} tokens cannot be shared by {places} processes; make stages.tokens larger")
     begin, end = (total * number // places for number in (place, place + 1))
-    pieces = [
-        (max(first, begin), min(last, end), first, number)
-        for first, last, number in _documents(pack)
-        if first < end and last > begin
-    ]
-    own = Pack(
-        pack.ids_T[begin:end],
-        pack.targets_T[begin:end],
-        tuple(last - first for first, last, _, _ in pieces),
-        pack.continues if place == 0 else pieces[0][2] < begin,
-        tuple(number for *_, number in pieces),
+    starts = Segments(pack.lengths).starts
+    rows = [row for row in zip(starts, starts[1:], pack.documents) if row[0] < end and row[1] > begin]
+    own = pack._replace(
+        ids_T=pack.ids_T[begin:end],
+        targets_T=pack.targets_T[begin:end],
+        lengths=tuple(min(last, end) - max(first, begin) for first, last, _ in rows),
+        continues=pack.continues and place == 0,
+        documents=tuple(number for *_, number in rows),
     )
-    return Part(own, begin - min(begin, pieces[0][2]), end not in Segments(pack.lengths).starts)
+    return Part(own, begin - rows[0][0], rows[-1][1] > end)
 
 
 def gone_on(row: Row, seen: int) -> Row:
     """A row whose `seen` next tokens are in the parts before: in the right place, but still without what they left."""
     layers = (replace(layer, kv=layer.kv and layer.kv.with_pages(layer.kv.length + seen, ())) for layer in row.layers)
     return Row(row.length + seen, tuple(layers))
-
-
-def _documents(pack: Pack) -> Iterator[tuple[int, int, int]]:
-    """First token, end and number of each row."""
-    starts = Segments(pack.lengths).starts
-    return zip(starts, starts[1:], pack.documents)
 
 
 class Relay:

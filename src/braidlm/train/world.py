@@ -49,12 +49,9 @@ class World(NamedTuple):
         """The lanes of this process among all."""
         packs = self.size // self.sequence
         if count % packs:
-            raise InputError(f"{count} lanes cannot be shared evenly by {packs} {self._sharers}")
+            sharers = "processes" if self.sequence == 1 else f"groups of {self.sequence} processes"
+            raise InputError(f"{count} lanes cannot be shared evenly by {packs} {sharers}")
         return self.share(count)
-
-    @property
-    def _sharers(self) -> str:
-        return "processes" if self.sequence == 1 else f"groups of {self.sequence} processes"
 
     def sum(self, numbers: Tensor) -> Tensor:
         """The numbers added up over all processes."""

@@ -52,12 +52,7 @@ void of_row(const CrossEntropy& op, T* row, int64_t r) {
 }
 
 void cross_entropy(const CrossEntropy& op, int64_t begin, int64_t end) {
-  for (int64_t r = begin; r < end; ++r) {
-    if (op.logits.dtype == Dtype::kFloat)
-      of_row(op, static_cast<float*>(op.logits.data) + r * op.logits.stride, r);
-    else
-      of_row(op, static_cast<BFloat16*>(op.logits.data) + r * op.logits.stride, r);
-  }
+  for (int64_t r = begin; r < end; ++r) with_row(op.logits, r, [&](auto* row) { of_row(op, row, r); });
 }
 
 }  // namespace

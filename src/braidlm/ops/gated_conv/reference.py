@@ -58,7 +58,7 @@ def _block(u_RLD: Tensor, poles_DM: Tensor, residues_DM: Tensor, s_RDM: Tensor) 
     u_RDL = u_RLD.transpose(1, 2)
 
     filter_DL = torch.einsum("dm,dml->dl", residues_DM, powers_DML[:, :, :length]).real
-    y_RDL = _convolved(u_RDL, filter_DL)
+    y_RDL = convolved(u_RDL, filter_DL)
     y_RDL = y_RDL + torch.einsum("rdm,dml->rdl", residues_DM * s_RDM, powers_DML[:, :, 1:]).real
 
     to_end_DML = powers_DML[:, :, :length].flip(-1)
@@ -67,12 +67,8 @@ def _block(u_RLD: Tensor, poles_DM: Tensor, residues_DM: Tensor, s_RDM: Tensor) 
     return y_RDL.transpose(1, 2), s_RDM
 
 
-def convolved(u_RLD: Tensor, filter_DL: Tensor) -> Tensor:
+def convolved(u_RDL: Tensor, filter_DL: Tensor) -> Tensor:
     """sum_{s<=t} h_{t-s} u_s over dense rows, for filters as long as these."""
-    return _convolved(u_RLD.transpose(1, 2), filter_DL).transpose(1, 2)
-
-
-def _convolved(u_RDL: Tensor, filter_DL: Tensor) -> Tensor:
     length = u_RDL.shape[-1]
     size = _fft_size(2 * length - 1)
     spectrum = torch.fft.rfft(u_RDL, size) * torch.fft.rfft(filter_DL, size)
