@@ -7,24 +7,29 @@
 StripedHyena's makers say that training it end to end is more than 30%, 50% and 100% faster at 32k, 64k and 128k tokens
 than a transformer with FlashAttention-2 (10%, 20%, 50% at batch 1). Here: two layers at the 7B model's own shape (width
 4096, 32 heads, 8 of keys and values, feed-forward 14336), without embedding and head; with --small twelve layers of
-width 768, one in four attention, for Hyena, Mamba-2 and parallel heads. Attention on both sides is torch's flash kernel
-for the CPU, forwards and backwards; what it reaches is printed, since a slow baseline would prove nothing. The sides
-take turns in one process; a ratio is the transformer's seconds over the hybrid's, minus one.
+width 768, one in four attention, for Hyena, Mamba-2 and parallel heads. Attention is the same on both sides: torch's
+flash kernel for the CPU, or braidlm's own with --attention braidlm (and with a window, which torch's does not have).
+What both reach, forwards and backwards, is printed, since a slow baseline would prove nothing. The sides take turns in
+one process; a ratio is the transformer's seconds over the hybrid's, minus one.
 """
 
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
-import torch.nn.functional as F
+from torch import Tensor
 
 from braidlm.describe import skeleton
 from braidlm.memory import keep_all_freed_memory
 from braidlm.mixers import Batch
 from braidlm.model import Model, run_block
-from braidlm.ops import Segments
+from braidlm.ops import Segments, dispatch
+from braidlm.ops.attention import native, reference
 from braidlm.spec import Attention, Block, Hyena, Mamba2, Mixer, Mlp, ModelSpec, Norm, Parallel, Rope
 from braidlm.train.initial import initialise
 from braidlm.train.objective import recomputed
@@ -32,6 +37,7 @@ from braidlm.train.objective import recomputed
 from . import report
 from .report import Report
 
+KERNELS = {"torch": reference.attention, "braidlm": native.attention}
 LEAST = {32_768: 0.10, 65_536: 0.20}  # at batch 1, as published
 
 
@@ -89,22 +95,31 @@ class Step:
         return seconds
 
 
-def flash_rate(attention: Attention, tokens: int) -> tuple[float, float]:
-    """Operations a second of torch's causal attention at this shape, forwards and backwards."""
-    sizes = ((heads, tokens, attention.head_dim) for heads in (attention.heads, attention.kv_heads, attention.kv_heads))
-    q, k, v = (torch.randn(1, *size, dtype=torch.bfloat16, requires_grad=True) for size in sizes)
+def attended(whole: Callable[..., Tensor], *given: Any, visible: tuple[int | None, int], **more: Any) -> Tensor:
+    """Attention to all tokens by `whole`."""
+    kernel = whole if visible[0] is None else native.attention
+    return kernel(*given, visible=visible, **more)
+
+
+def attention_rates(attention: Attention, tokens: int, kernel: Callable[..., Tensor]) -> str:
+    """Operations a second of causal attention at this shape, forwards and backwards."""
+    sizes = ((heads, attention.head_dim) for heads in (attention.heads, attention.kv_heads, attention.kv_heads))
+    q, k, v = (torch.randn(tokens, *size, dtype=torch.bfloat16, requires_grad=True) for size in sizes)
     flops = 2 * attention.heads * attention.head_dim * tokens**2  # two products, of which causality leaves half
+    segments, scale = Segments((tokens,)), attention.head_dim**-0.5
     begun = time.perf_counter()
-    y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    y = kernel(q, k, v, (None,), (0,), segments, scale=scale, visible=(None, 0))
     forwards = time.perf_counter()
     y.backward(torch.ones_like(y))
-    return flops / (forwards - begun), 2.5 * flops / (time.perf_counter() - forwards)
+    seconds = forwards - begun, time.perf_counter() - forwards
+    return f"{flops / seconds[0] / 1e9:.0f} GFLOP/s, back {2.5 * flops / seconds[1] / 1e9:.0f}"
 
 
 def measure(given: argparse.Namespace, report: Report) -> None:
     """All lengths, the sides in turn."""
     torch.set_num_threads(given.threads)
     keep_all_freed_memory()  # as the trainer does; for both sides
+    dispatch.register("attention", "native", partial(attended, KERNELS[given.attention]))
     shape = SMALL if given.small else LARGE
     hyena = Hyena(d_state=8, filters=shape.width)
     mixers: dict[str, Mixer] = (
@@ -112,8 +127,8 @@ def measure(given: argparse.Namespace, report: Report) -> None:
     )
     rows = []
     for tokens in given.tokens:
-        rates = flash_rate(shape.attention, tokens)
-        report.say(f"{tokens} tokens: torch's attention at {rates[0] / 1e9:.0f} GFLOP/s, back {rates[1] / 1e9:.0f}")
+        rates = {name: attention_rates(shape.attention, tokens, kernel) for name, kernel in KERNELS.items()}
+        report.say(f"{tokens} tokens: attention by " + "; by ".join(" at ".join(rate) for rate in rates.items()))
         plain = Step(shape.model(None), given.recompute)
         for name, mixer in mixers.items():
             hybrid = Step(shape.model(mixer), given.recompute)
@@ -138,5 +153,6 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--recompute", action="store_true", help="blocks run again for their gradients, on both sides")
+    parser.add_argument("--attention", choices=list(KERNELS), default="torch")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     report.run(measure, parser)

@@ -47,6 +47,24 @@ def test_numbers(kind: str, dtype: torch.dtype, level: str) -> None:
         assert out[:, inputs:].isnan().all()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["plain", *FORMS, "int4-low"])
+def test_multiply(kind: str, dtype: torch.dtype, level: str) -> None:
+    """Oracle: float64 of the dequantized weight; and for each row the bits that it has alone, on any threads."""
+    for outputs, inputs, tokens in ((1, 32, 1), (37, 96, 5), (150, 544, 70), (9, 288, 600)):
+        weight = torch.randn(outputs, inputs).bfloat16() if kind == "plain" else packed(kind, outputs, inputs)
+        numbers = weight.double() if isinstance(weight, Tensor) else weight.dequantize(torch.float64)
+        x = torch.randn(tokens, inputs + 3).to(dtype)[:, :inputs]
+        y = torch.full((tokens, outputs + 2), torch.nan, dtype=dtype)
+        native.held(weight).multiply(x, y[:, :outputs], 0, 2)
+        assert y[:, outputs:].isnan().all()
+        assert close(y[:, :outputs].double(), x.double() @ numbers.t(), TOLERANCE[dtype])
+        alone = torch.empty(1, outputs, dtype=dtype)
+        for token in (0, tokens // 2, tokens - 1):
+            native.held(weight).multiply(x[token : token + 1], alone, 0, 1)
+            assert torch.equal(alone[0], y[token, :outputs])
+
+
 @pytest.mark.parametrize("limit", [1 << 10, 1 << 26])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("form", FORMS)
@@ -94,3 +112,14 @@ def test_refusals() -> None:
         for begin, out in calls:
             with pytest.raises(ValueError, match=said):
                 weight.expand(begin, out, 1)
+    x, y = torch.empty(3, 32), torch.empty(3, 8)
+    for said, *call in (
+        ("expert", x, y, 1),
+        ("expert", x, y, -1),
+        ("x must have the shape", x[:, 1:], y, 0),
+        ("y must have the shape", x, y[1:], 0),
+        ("y must be float32", x, y.double(), 0),
+        ("contiguous rows", torch.empty(32, 3).t(), y, 0),
+    ):
+        with pytest.raises(ValueError, match=said):
+            weight.multiply(*call, 1)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .. import ops
+from ..ops.products import mm
 
 
 def cross_entropy(
@@ -41,15 +42,15 @@ class _CrossEntropy(torch.autograd.Function):
         for begin in range(0, len(hidden_TD), chunk):
             part = slice(begin, begin + chunk)
             hidden_CD = hidden_TD[part]
-            made = ops.cross_entropy(hidden_CD @ head.t(), targets_T[part], scale, z, gradient=any(needed[:2]))
+            made = ops.cross_entropy(mm(hidden_CD, head.t()), targets_T[part], scale, z, gradient=any(needed[:2]))
             plain += made.plain_C.sum()
             total += made.sums_C.square().sum() * z
             if made.dlogits_CV is None:
                 continue
             if dhidden is not None:
-                torch.mm(made.dlogits_CV, head, out=dhidden[part])
+                mm(made.dlogits_CV, head, out=dhidden[part])
             if needed[1]:
-                more = made.dlogits_CV.t() @ hidden_CD
+                more = mm(made.dlogits_CV.t(), hidden_CD)
                 dhead = more.to(head_VD.dtype) if dhead is None else dhead.add_(more)
         if needed[1] and dhead is None:
             dhead = torch.zeros_like(head_VD)

@@ -1,5 +1,9 @@
 #include "cpu.h"
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 namespace braidlm {
 
 std::vector<std::string> cpu_features() {
@@ -20,6 +24,10 @@ std::vector<std::string> cpu_features() {
 #undef BRAIDLM_PROBE
 #elif defined(__aarch64__)
   found.emplace_back("neon");  // part of the architecture
+#if defined(__linux__)
+  constexpr unsigned long kBFloat16 = 1ul << 14;  // HWCAP2_BF16 of the kernel's interface
+  if (getauxval(AT_HWCAP2) & kBFloat16) found.emplace_back("bf16");
+#endif
 #endif
   return found;
 }

@@ -1,7 +1,10 @@
 #include <nanobind/nanobind.h>
 
+#include <algorithm>
+
 #include "../csrc/bindings.h"
 #include "../csrc/kernels.h"
+#include "../csrc/scratch.h"
 #include "../csrc/threads.h"
 #include "weight.h"
 
@@ -13,6 +16,9 @@ namespace {
 
 // Rows that one thread takes at least.
 constexpr int64_t kRows = 8;
+
+// Floats of inputs that are laid out at a time, and tokens.
+constexpr int64_t kLaidOut = 4 << 20, kTokens = 512;
 
 Form form_of(const std::string& name) {
   static const char* const names[] = {"float32", "bfloat16", "fp8", "int8", "int4"};
@@ -30,6 +36,12 @@ const void* sized(const Array& array, const char* name, nb::dlpack::dtype dtype,
   return array.data();
 }
 
+Table from_row(Table table, int64_t row) {
+  const int64_t skipped = row * table.stride * (table.dtype == Dtype::kFloat ? 4 : 2);
+  table.data = static_cast<char*>(table.data) + skipped;
+  return table;
+}
+
 // Outputs from `begin` on, as many as `out` has rows.
 void expand(const Weight& weight, int64_t begin, Strided out, int threads) {
   const int64_t rows = size_of(out, 0);
@@ -37,11 +49,31 @@ void expand(const Weight& weight, int64_t begin, Strided out, int threads) {
   Table table = checked_table(out, "out", rows, weight.matrix.inputs);
   nb::gil_scoped_release released;
   parallel_for(threads, rows, kRows, [&](int64_t first, int64_t last) {
-    Table part = table;
-    const int64_t skipped = first * table.stride * (table.dtype == Dtype::kFloat ? 4 : 2);
-    part.data = static_cast<char*>(table.data) + skipped;
-    kernels().linear->expand(weight.matrix, begin + first, begin + last, part);
+    kernels().linear->expand(weight.matrix, begin + first, begin + last, from_row(table, first));
   });
+}
+
+// y = x W^T of one expert's matrix.
+void multiply(const Weight& weight, Strided x, Strided y, int64_t of, int threads) {
+  require(of >= 0 && of < weight.experts, "this expert does not exist");
+  const Matrix matrix = expert(weight.matrix, of);
+  const LinearKernels& linear = *kernels().linear;
+  const int64_t tokens = size_of(x, 0), inputs = matrix.inputs, fitting = kLaidOut / inputs / linear.panel;
+  Table from = checked_table(x, "x", tokens, inputs), to = checked_table(y, "y", tokens, matrix.outputs);
+  nb::gil_scoped_release released;
+  const int64_t most = std::clamp(fitting * linear.panel, linear.panel, kTokens);
+  const auto panels_of = [&](int64_t count) { return (count + linear.panel - 1) / linear.panel; };
+  const Scratch panels(panels_of(std::min(tokens, most)) * linear.panel * inputs);
+  for (int64_t begin = 0; begin < tokens; begin += most) {
+    const int64_t count = std::min(tokens - begin, most);
+    parallel_for(threads, panels_of(count), 1, [&](int64_t first, int64_t last) {
+      linear.lay_out(from_row(from, begin), count, inputs, first, last, panels.data());
+    });
+    parallel_for(threads, matrix.outputs, kRows, [&](int64_t first, int64_t last) {
+      const Scratch scratch(linear.room(count));
+      linear.multiply(matrix, panels.data(), count, first, last, from_row(to, begin), scratch.data());
+    });
+  }
 }
 
 }  // namespace
@@ -72,7 +104,8 @@ void bind_linear(nb::module_& module) {
       .def(nb::init<const std::string&, Array, MaybeArray, MaybeArray, int64_t, int64_t, int64_t>(), "form"_a,
            "data"_a.noconvert(), "scale"_a.noconvert().none(), "low"_a.noconvert().none(), "outputs"_a, "inputs"_a,
            "experts"_a)
-      .def("expand", &expand, "begin"_a, "out"_a.noconvert(), "threads"_a);
+      .def("expand", &expand, "begin"_a, "out"_a.noconvert(), "threads"_a)
+      .def("multiply", &multiply, "x"_a.noconvert(), "y"_a.noconvert(), "expert"_a, "threads"_a);
 }
 
 }  // namespace braidlm

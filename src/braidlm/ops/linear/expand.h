@@ -28,32 +28,38 @@ inline void expand_int4(const Matrix& w, int64_t group, Out* y) {
   }
 }
 
+// Inputs [from, to) of a row; of int8 and int4, whole groups.
 template <class Out>
-inline void expand_row(const Matrix& w, int64_t row, Out* y) {
-  const int64_t width = w.inputs, begin = row * width, groups = width / kGroup;
+inline void expand_part(const Matrix& w, int64_t row, int64_t from, int64_t to, Out* y) {
+  const int64_t begin = row * w.inputs + from, count = to - from;
   switch (w.form) {
     case Form::kFloat: {
-      const float* from = static_cast<const float*>(w.data) + begin;
-      return by_vectors(0, width, [=](int64_t i, int lanes) { put(y + i, lanes, at(from + i, lanes)); });
+      const float* x = static_cast<const float*>(w.data) + begin;
+      return by_vectors(0, count, [=](int64_t i, int lanes) { put(y + i, lanes, at(x + i, lanes)); });
     }
     case Form::kBFloat16: {
-      const BFloat16* from = static_cast<const BFloat16*>(w.data) + begin;
-      return by_vectors(0, width, [=](int64_t i, int lanes) { put(y + i, lanes, at(from + i, lanes)); });
+      const BFloat16* x = static_cast<const BFloat16*>(w.data) + begin;
+      return by_vectors(0, count, [=](int64_t i, int lanes) { put(y + i, lanes, at(x + i, lanes)); });
     }
     case Form::kFp8: {
-      const uint8_t* from = static_cast<const uint8_t*>(w.data) + begin;
+      const uint8_t* x = static_cast<const uint8_t*>(w.data) + begin;
       const float scale = static_cast<const float*>(w.scale)[row];
-      return by_vectors(0, width, [=](int64_t i, int lanes) {
-        put(y + i, lanes, (lanes == kLanes ? load_e4m3(from + i) : load_e4m3_part(from + i, lanes)) * scale);
+      return by_vectors(0, count, [=](int64_t i, int lanes) {
+        put(y + i, lanes, (lanes == kLanes ? load_e4m3(x + i) : load_e4m3_part(x + i, lanes)) * scale);
       });
     }
     case Form::kInt8:
-      for (int64_t g = 0; g < groups; ++g) expand_int8(w, row * groups + g, y + g * kGroup);
+      for (int64_t g = 0; g < count / kGroup; ++g) expand_int8(w, begin / kGroup + g, y + g * kGroup);
       return;
     case Form::kInt4:
-      for (int64_t g = 0; g < groups; ++g) expand_int4(w, row * groups + g, y + g * kGroup);
+      for (int64_t g = 0; g < count / kGroup; ++g) expand_int4(w, begin / kGroup + g, y + g * kGroup);
       return;
   }
+}
+
+template <class Out>
+inline void expand_row(const Matrix& w, int64_t row, Out* y) {
+  expand_part(w, row, 0, w.inputs, y);
 }
 
 }  // namespace braidlm::BRAIDLM_LEVEL

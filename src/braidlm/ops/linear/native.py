@@ -1,4 +1,8 @@
-"""Packed weights made into numbers by C++, a tile of outputs at a time; the product is torch's."""
+"""Packed weights made into numbers by C++, a tile of outputs at a time; the product is torch's.
+
+Where the processor cannot multiply bfloat16 (see `ops.products`), the product is ours too, of plain weights as of
+packed ones.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,11 +13,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..native_loader import extension, takes
+from ..products import mm, widens
 from ..threads import count
 from . import reference
 from .packed import PackedWeight, tile_rows
 
 _TILE_DTYPES = (torch.float32, torch.bfloat16)
+# Up to so many rows torch's products of bfloat16 wait for memory alone, whatever the processor can multiply.
+_FEW = 2
 
 
 def held(weight: Tensor | PackedWeight) -> Any:
@@ -29,12 +36,29 @@ def held(weight: Tensor | PackedWeight) -> Any:
 
 def linear(x_I: Tensor, weight_OI: Tensor | PackedWeight, bias_O: Tensor | None) -> Tensor:
     """See the package."""
-    if isinstance(weight_OI, Tensor):
+    if isinstance(weight_OI, Tensor) and not (widens(x_I) and x_I.numel() > _FEW * x_I.shape[-1]):
         return F.linear(x_I, weight_OI, bias_O)
     if not (takes(x_I, gradients=True) and x_I.dtype in _TILE_DTYPES and weight_OI.device.type == "cpu"):
         return reference.linear(x_I, weight_OI, bias_O)
-    y = _Product.apply(x_I.reshape(-1, x_I.shape[-1]), weight_OI).view(*x_I.shape[:-1], weight_OI.shape[0])
+    product = _Wide if isinstance(weight_OI, Tensor) else _Product
+    y = product.apply(x_I.reshape(-1, x_I.shape[-1]), weight_OI).view(*x_I.shape[:-1], weight_OI.shape[0])
     return y if bias_O is None else y + bias_O
+
+
+class _Wide(torch.autograd.Function):
+    """x [M, I] in bfloat16 times a plain weight, and its gradients, in float32 inside."""
+
+    @staticmethod
+    def forward(ctx: Any, x_MI: Tensor, weight_OI: Tensor) -> Tensor:
+        ctx.save_for_backward(x_MI, weight_OI)
+        return _wide(x_MI, weight_OI)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy_MO: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x_MI, weight_OI = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        return mm(dy_MO, weight_OI) if wanted[0] else None, mm(dy_MO.t(), x_MI) if wanted[1] else None
 
 
 class _Product(torch.autograd.Function):
@@ -43,6 +67,8 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_MI: Tensor, weight: PackedWeight) -> Tensor:
         ctx.weight = weight
+        if widens(x_MI):
+            return _wide(x_MI, weight)
         y_MO = x_MI.new_empty(len(x_MI), weight.shape[0])
         for begin, tile_OI in _tiles(weight, x_MI.dtype):
             torch.mm(x_MI, tile_OI.t(), out=y_MO[:, begin : begin + len(tile_OI)])
@@ -53,8 +79,16 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, dy_MO: Tensor) -> tuple[Tensor, None]:
         dx_MI = torch.zeros(len(dy_MO), ctx.weight.shape[1])
         for begin, tile_OI in _tiles(ctx.weight, dy_MO.dtype):
-            dx_MI += dy_MO[:, begin : begin + len(tile_OI)] @ tile_OI
+            dx_MI += mm(dy_MO[:, begin : begin + len(tile_OI)], tile_OI)
         return dx_MI.to(dy_MO.dtype), None
+
+
+def _wide(x_MI: Tensor, weight: Tensor | PackedWeight) -> Tensor:
+    """The product in float32, each sum rounded once; the weight is widened where it is multiplied."""
+    y_MO = x_MI.new_empty(len(x_MI), weight.shape[0])
+    x_MI = x_MI if x_MI.stride(-1) == 1 else x_MI.contiguous()
+    held(weight).multiply(x_MI, y_MO, 0, count())
+    return y_MO
 
 
 def _tiles(weight: PackedWeight, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:

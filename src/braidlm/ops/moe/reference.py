@@ -15,6 +15,7 @@ from ..linear import linear
 from ..linear.packed import PackedWeight
 from ..numerics import widened
 from ..pointwise import glu
+from ..products import mm
 
 # What changes an expert's product y [t, out] of the tokens x [t, in] that chose it: (x, y, expert) -> [t, out].
 Changed = Callable[[Tensor, Tensor, int], Tensor]
@@ -71,11 +72,8 @@ class _Products(torch.autograd.Function):
     def forward(ctx: Any, x_CI: Tensor, weight_XOI: Tensor, counts: list[int]) -> Tensor:
         ctx.save_for_backward(x_CI, weight_XOI)
         ctx.counts = counts
-        y_CO = x_CI.new_empty(len(x_CI), weight_XOI.shape[1])
-        for weight_OI, x, y in zip(weight_XOI, x_CI.split(counts), y_CO.split(counts), strict=True):
-            if len(x):
-                torch.mm(x, weight_OI.to(x.dtype).t(), out=y)
-        return y_CO
+        runs = zip(x_CI.split(counts), weight_XOI, strict=True)
+        return torch.cat([linear(x, weight_OI) for x, weight_OI in runs if len(x)])
 
     @staticmethod
     @once_differentiable
@@ -88,7 +86,7 @@ class _Products(torch.autograd.Function):
             run = slice(begin, begin + count)
             begin += count
             if dx_CI is not None and count:
-                torch.mm(dy_CO[run], weight_XOI[expert].to(x_CI.dtype), out=dx_CI[run])
+                mm(dy_CO[run], weight_XOI[expert].to(x_CI.dtype), out=dx_CI[run])
             if dweight_XOI is not None:  # of no tokens, zero
-                dweight_XOI[expert] = dy_CO[run].t() @ x_CI[run]
+                dweight_XOI[expert] = mm(dy_CO[run].t(), x_CI[run])
         return dx_CI, dweight_XOI, None

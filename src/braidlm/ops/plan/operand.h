@@ -60,25 +60,6 @@ inline constexpr int kOutputs = 16, kRows = 4;  // of a tile, at most
 // row's kOutputs later.
 void tile(const Matrix& weight, const Operand& x, int64_t o, int outputs, int r, int rows, float* values);
 
-// Bytes of four weights.
-inline int64_t bytes_of_four(Form form) {
-  static constexpr int64_t kBytes[] = {16, 8, 4, 4, 2};
-  return kBytes[int(form)];
-}
-
-// The matrix of one expert.
-inline Matrix expert(const Matrix& all, int64_t e) {
-  Matrix one = all;
-  const int64_t weights = all.outputs * all.inputs, groups = weights / kGroup;
-  one.data = static_cast<const char*>(all.data) + e * weights / 4 * bytes_of_four(all.form);
-  if (all.form == Form::kFp8) one.scale = static_cast<const float*>(all.scale) + e * all.outputs;
-  if (all.form == Form::kInt8 || all.form == Form::kInt4) {
-    one.scale = static_cast<const Half*>(all.scale) + e * groups;
-    if (all.low) one.low = all.low + e * groups;
-  }
-  return one;
-}
-
 // body(first output, lanes, row, values) over vectors of a range of outputs, for every row.
 template <class Body>
 inline void products(const Matrix& weight, const Operand& x, int rows, Range outputs, Body body) {
