@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -296,3 +297,25 @@ def test_ended_texts_hold_no_pages() -> None:
             made(ticket)
             ticket.wait()
         assert engine.run(pages) == before
+
+
+def test_freed_memory_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While there is work, by the engine's own thread; and once, not for ever, when there was none for a while."""
+    given: list[str] = []
+    monkeypatch.setattr("braidlm.engine.engine._GIVE_BACK_S", 0.0)
+    monkeypatch.setattr("braidlm.engine.engine.give_back", lambda: given.append(threading.current_thread().name))
+
+    def settled() -> int:
+        for _ in range(1000):
+            before = len(given)
+            time.sleep(0.05)
+            if before and len(given) == before:
+                break
+        return len(given)
+
+    model = braidlm.build(tiny("mamba2", 3))
+    with model.engine(limits=SMALL) as engine:
+        assert settled() == 1
+        made(engine.submit(asked(prompt(model, 40), tokens=5)))
+        assert settled() > 5
+    assert threading.current_thread().name not in given

@@ -18,6 +18,7 @@ from ..adapters import Variants
 from ..continuation import Continuation, Detokenizer, Token
 from ..errors import ContextLengthError, InputError
 from ..generate import Run, check_ids, check_length
+from ..memory import give_back
 from ..model import Model
 from ..ops import dispatch
 from ..row_file import Owner
@@ -34,6 +35,9 @@ from .speculation import MOST, Speculation
 from .writer import Writer
 
 Result = TypeVar("Result")
+
+# Freed memory goes back to the system once in so many seconds of work, and when there was none for as long.
+_GIVE_BACK_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,10 +228,14 @@ class Engine:
         failure: Exception = InputError("the engine was closed")
         try:
             with dispatch.using(self._ops), torch.no_grad():
+                given_back = time.monotonic()
                 while self._wait():
                     for ticket in self._admitted():
                         self._attempt(ticket)
                     self._step()
+                    if time.monotonic() - given_back > _GIVE_BACK_S:
+                        self._give_back()
+                        given_back = time.monotonic()
         except Exception as error:  # nobody may wait for ever, whatever has happened
             failure = self.failure = error
         with self._changed:
@@ -240,10 +248,17 @@ class Engine:
 
     def _wait(self) -> bool:
         """Until there is something to do; False when the engine closes."""
+        rested = False
         with self._changed:
             while not (self._closing or self._errands or self._reading or self._writing or len(self._waiting)):
-                self._changed.wait()
+                if not self._changed.wait(None if rested else _GIVE_BACK_S):
+                    rested = True
+                    self._give_back()
             return not self._closing
+
+    def _give_back(self) -> None:
+        if self._model.device.type == "cpu":
+            give_back()
 
     def _admitted(self) -> list[Ticket]:
         """The requests that begin now; those that were cancelled in the queue end."""
