@@ -56,12 +56,12 @@ def test_multiply(kind: str, dtype: torch.dtype, level: str) -> None:
         numbers = weight.double() if isinstance(weight, Tensor) else weight.dequantize(torch.float64)
         x = torch.randn(tokens, inputs + 3).to(dtype)[:, :inputs]
         y = torch.full((tokens, outputs + 2), torch.nan, dtype=dtype)
-        native.held(weight).multiply(x, y[:, :outputs], 0, 2)
+        native.held(weight).multiply(x, y[:, :outputs], 2)
         assert y[:, outputs:].isnan().all()
         assert close(y[:, :outputs].double(), x.double() @ numbers.t(), TOLERANCE[dtype])
         alone = torch.empty(1, outputs, dtype=dtype)
         for token in (0, tokens // 2, tokens - 1):
-            native.held(weight).multiply(x[token : token + 1], alone, 0, 1)
+            native.held(weight).multiply(x[token : token + 1], alone, 1)
             assert torch.equal(alone[0], y[token, :outputs])
 
 
@@ -114,12 +114,12 @@ def test_refusals() -> None:
                 weight.expand(begin, out, 1)
     x, y = torch.empty(3, 32), torch.empty(3, 8)
     for said, *call in (
-        ("expert", x, y, 1),
-        ("expert", x, y, -1),
-        ("x must have the shape", x[:, 1:], y, 0),
-        ("y must have the shape", x, y[1:], 0),
-        ("y must be float32", x, y.double(), 0),
-        ("contiguous rows", torch.empty(32, 3).t(), y, 0),
+        ("x must have the shape", x[:, 1:], y),
+        ("y must have the shape", x, y[1:]),
+        ("y must be float32", x, y.double()),
+        ("contiguous rows", torch.empty(32, 3).t(), y),
     ):
         with pytest.raises(ValueError, match=said):
             weight.multiply(*call, 1)
+    with pytest.raises(ValueError, match="one by one"):
+        native.held(torch.randn(2, 8, 32)).multiply(x, y, 1)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .native_loader import native
 
-# A tile of each side and of the product: 4 MiB of rows and columns, 16 MiB of terms.
+# A tile of the product has 4 MiB, those of both sides 16.
 _SIDE, _TERMS = 1024, 4096
 # Below so many rows float32 products are several times faster the other way round.
 _FEW = 64

@@ -53,10 +53,10 @@ void expand(const Weight& weight, int64_t begin, Strided out, int threads) {
   });
 }
 
-// y = x W^T of one expert's matrix.
-void multiply(const Weight& weight, Strided x, Strided y, int64_t of, int threads) {
-  require(of >= 0 && of < weight.experts, "this expert does not exist");
-  const Matrix matrix = expert(weight.matrix, of);
+// y = x W^T.
+void multiply(const Weight& weight, Strided x, Strided y, int threads) {
+  require(weight.experts == 1, "experts' weights are multiplied one by one");
+  const Matrix& matrix = weight.matrix;
   const LinearKernels& linear = *kernels().linear;
   const int64_t tokens = size_of(x, 0), inputs = matrix.inputs, fitting = kLaidOut / inputs / linear.panel;
   Table from = checked_table(x, "x", tokens, inputs), to = checked_table(y, "y", tokens, matrix.outputs);
@@ -105,7 +105,7 @@ void bind_linear(nb::module_& module) {
            "data"_a.noconvert(), "scale"_a.noconvert().none(), "low"_a.noconvert().none(), "outputs"_a, "inputs"_a,
            "experts"_a)
       .def("expand", &expand, "begin"_a, "out"_a.noconvert(), "threads"_a)
-      .def("multiply", &multiply, "x"_a.noconvert(), "y"_a.noconvert(), "expert"_a, "threads"_a);
+      .def("multiply", &multiply, "x"_a.noconvert(), "y"_a.noconvert(), "threads"_a);
 }
 
 }  // namespace braidlm

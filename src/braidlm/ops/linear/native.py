@@ -87,7 +87,7 @@ def _wide(x_MI: Tensor, weight: Tensor | PackedWeight) -> Tensor:
     """The product in float32, each sum rounded once; the weight is widened where it is multiplied."""
     y_MO = x_MI.new_empty(len(x_MI), weight.shape[0])
     x_MI = x_MI if x_MI.stride(-1) == 1 else x_MI.contiguous()
-    held(weight).multiply(x_MI, y_MO, 0, count())
+    held(weight).multiply(x_MI, y_MO, count())
     return y_MO
 
 
