@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from ..native_loader import extension, takes
 from ..products import mm, widens
+from ..strides import table
 from ..threads import count
 from . import reference
 from .packed import PackedWeight, tile_rows
@@ -86,8 +87,7 @@ class _Product(torch.autograd.Function):
 def _wide(x_MI: Tensor, weight: Tensor | PackedWeight) -> Tensor:
     """The product in float32, each sum rounded once; the weight is widened where it is multiplied."""
     y_MO = x_MI.new_empty(len(x_MI), weight.shape[0])
-    x_MI = x_MI if x_MI.stride(-1) == 1 else x_MI.contiguous()
-    held(weight).multiply(x_MI, y_MO, count())
+    held(weight).multiply(table(x_MI), y_MO, count())
     return y_MO
 
 
