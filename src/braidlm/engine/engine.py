@@ -323,16 +323,18 @@ class Engine:
 
     def _read(self, job: _Job) -> None:
         """The prompt's next part; after the last one the texts begin."""
-        begin = job.row.length
-        end, chunk = len(job.ids), self.limits.chunk
-        if end - begin > chunk:
-            end = (begin // chunk + 1) * chunk
-        marks = self._kept.marks(job.ticket.request, begin, end)
-        runner = self._lanes.of(job.variant)
-        job.row, marked, logits = runner.read(job.row, job.ids[begin:end], [mark - begin for mark in marks])
-        for mark, row in zip(marks, marked, strict=True):
-            self._kept.add(job.ids[:mark], row, job.variant)
-        if end < len(job.ids):
+        request, begin = job.ticket.request, job.row.length
+        last, chunk = self._kept.stop(request, begin), self.limits.chunk
+        end = last if last - begin <= chunk else (begin // chunk + 1) * chunk
+        runner, logits = self._lanes.of(job.variant), None
+        if begin < end:
+            marks = self._kept.marks(request, begin, end)
+            job.row, marked, logits = runner.read(
+                job.row, job.ids[begin:end], [mark - begin for mark in marks], logits=end == len(job.ids)
+            )
+            for mark, row in zip(marks, marked, strict=True):
+                self._kept.add(job.ids[:mark], row, job.variant)
+        if end < last:
             self._reading.append(job)
             return
         self._writing.append(job)
@@ -340,8 +342,9 @@ class Engine:
             text = self._continuation(job.ticket, copy)
             job.writers[slot] = Writer(copy, text, self._ends, self._model.spec.max_positions)
             runner.slots.put(slot, job.row)
-        for slot in list(job.writers):
-            self._give(job, slot, job.writers[slot].follow([logits]))
+        if logits is not None:
+            for slot in list(job.writers):
+                self._give(job, slot, job.writers[slot].follow([logits]))
 
     def _continuation(self, ticket: Ticket, copy: int) -> Continuation:
         text = self._texts() if self._texts else None

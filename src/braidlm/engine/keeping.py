@@ -42,6 +42,16 @@ class Keeping:
         new = len(request.ids) - found.cached - replayed
         return Found(found.row, Usage(found.cached, replayed, new, _why(found.known, replayed, found.dropped)))
 
+    def stop(self, request: Request, begin: int) -> int:
+        """How much of the prompt, which is known up to `begin`, is to be read.
+
+        The last token is left to the step that writes the texts where that costs less: where a state is wanted
+        before it (a pass would run every mixer in two pieces), or where there is no other token.
+        """
+        whole = len(request.ids)
+        wanted = self.keeps and self._cut is None and whole not in request.breaks
+        return whole - 1 if wanted or begin == whole - 1 else whole
+
     def marks(self, request: Request, begin: int, end: int) -> list[int]:
         """Where in (begin, end] of the prompt states are to be kept."""
         if not self.keeps:

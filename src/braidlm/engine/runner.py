@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..generate import Run
-from ..model import Model
+from ..model import Logits, Model
 from ..ops import Segments
 from ..row_file import Owner
 from ..rows import LayerRow, Row
@@ -52,14 +52,16 @@ class Runner:
         """Whose rows these are."""
         return self._empty.owner
 
-    def read(self, row: Row, ids: Sequence[int], marks: Sequence[int]) -> tuple[Row, tuple[Row, ...], Tensor]:
-        """`row` after `ids`, its states after each number of them in `marks`, and the last one's logits [V]."""
+    def read(
+        self, row: Row, ids: Sequence[int], marks: Sequence[int], *, logits: bool
+    ) -> tuple[Row, tuple[Row, ...], Tensor | None]:
+        """`row` after `ids`, its states after each number of them in `marks`, and the last one's logits [V], if asked."""
         state = self._empty.fork()
         state.put(0, row)
         segments = Segments((len(ids),), (tuple(marks),))
-        out = self._run(torch.tensor(ids, device=self._model.device), segments, state, logits="last")
-        assert out.logits is not None
-        return out.state.rows[0], out.marked[0].rows, out.logits[0]
+        wanted: Logits = "last" if logits else None
+        out = self._run(torch.tensor(ids, device=self._model.device), segments, state, logits=wanted)
+        return out.state.rows[0], out.marked[0].rows, out.logits[0] if out.logits is not None else None
 
     @property
     def rewinding(self) -> bool:
