@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+import braidlm
 from braidlm.api import LanguageModel
 from braidlm.ops import dispatch
 from braidlm.runtime import decode
+from braidlm.spec import Attention, Block, Mamba2, Mlp, ModelSpec, Moe, Norm
 from braidlm.state import State
 from tests.ops.levels import LEVELS, at_level
 from tests.state.kinds import KINDS, VOCAB, build, difference, error, tokens
@@ -106,6 +108,31 @@ def test_rows_and_slots_do_not_change_a_bit(kind: str) -> None:
         finally:
             torch.set_num_threads(threads)
         assert torch.equal(found, torch.stack(alone))
+
+
+def wide() -> LanguageModel:
+    """Widths that matrix units take beside one that they do not, and outputs that fill no tile of them."""
+    mixers = (Mamba2(heads=4, head_dim=16, d_state=8), Attention(heads=4, kv_heads=2, head_dim=16))
+    blocks = tuple(
+        Block(mixer=mixer, ffn=ffn)
+        for mixer, ffn in zip(mixers, (Moe(experts=3, top_k=2, hidden=32, shared=Mlp(hidden=40)), Mlp(hidden=96)))
+    )
+    return braidlm.build(ModelSpec(vocab=VOCAB, width=64, blocks=blocks, norm=Norm(eps=1e-5)), dtype="bfloat16")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_many_rows_in_bfloat16(level: str) -> None:
+    """Oracles: the reference forward pass, within its rounding; each row alone, bit for bit."""
+    model, lengths = wide(), range(1, 20)
+    prompts = [tokens(n, seed=n) for n in lengths]
+    with at_level(level):
+        logits, _ = follow(model, prompts)
+        assert logits <= RELATIVE_LOGITS_EXPERTS
+        state, alone = several(model, lengths)
+        together = decoder_of(model, state, len(lengths), list(range(len(lengths))))
+        for ids in tokens(STEPS * len(lengths)).view(STEPS, -1):
+            expected = [decoder.step(ids[row : row + 1], [0]) for row, decoder in enumerate(alone)]
+            assert torch.equal(together.step(ids, list(range(len(lengths)))), torch.cat(expected))
 
 
 @pytest.mark.parametrize("kind", ["everything", "window and pinned"])

@@ -23,13 +23,14 @@ template <class Operands>
 struct Tiles {
   using Word = typename Operands::Word;
   static constexpr int64_t kNumbers = Operands::kNumbers;
-  int64_t key, value;                  // words of a head's numbers
+  int64_t key, value;                  // words that sums over a head's numbers take
   int64_t key_columns, value_columns;  // those numbers, padded to whole tiles
   // Of each block of keys: [key, kKeys], [value, kKeys], [kKeys / kNumbers, key_columns].
   Word *k_turned, *v_turned, *k_rows;
-  float *dk, *dv;              // of each block of keys, [kKeys, key_columns] and [kKeys, value_columns]
+  float *dk, *dv;              // of each block of keys, [key_columns, kKeys] and [value_columns, kKeys]
+  float* turned;               // one of them, [kKeys, columns]
   Word *q, *dy;                // [kQueries, key] and [kQueries, value]
-  Word *q_rows, *dy_rows;      // [kQueries / kNumbers, key_columns] and [.., value_columns]
+  Word *q_turned, *dy_turned;  // [key_columns, kQueries / kNumbers] and [value_columns, ..]
   Word *p_turned, *ds_turned;  // [kQueries / kNumbers, kKeys]
   Word* ds;                    // [kQueries, kKeys / kNumbers]
   float *scores, *dp;          // [kQueries, kKeys]
@@ -38,8 +39,8 @@ struct Tiles {
   int64_t size = 0;            // floats of all of them
 
   Tiles(float* memory, const Attention& op)
-      : key((op.key + kNumbers - 1) / kNumbers),
-        value((op.value + kNumbers - 1) / kNumbers),
+      : key(words_of_sum<Operands>(op.key)),
+        value(words_of_sum<Operands>(op.value)),
         key_columns(padded(op.key, kTileColumns)),
         value_columns(padded(op.value, kTileColumns)) {
     const auto take = [this, memory](auto*& to, int64_t count) {
@@ -53,8 +54,9 @@ struct Tiles {
     take(dv, kBlocks * kKeys * value_columns);
     take(q, kQueries * key);
     take(dy, kQueries * value);
-    take(q_rows, kQueries / kNumbers * key_columns);
-    take(dy_rows, kQueries / kNumbers * value_columns);
+    take(turned, kKeys * (key_columns > value_columns ? key_columns : value_columns));
+    take(q_turned, kQueries / kNumbers * key_columns);
+    take(dy_turned, kQueries / kNumbers * value_columns);
     for (Word** square : {&p_turned, &ds_turned, &ds}) take(*square, kQueries * kKeys / kNumbers);
     for (float** square : {&scores, &dp}) take(*square, kQueries * kKeys);
     take(dq, kQueries * key_columns);
@@ -62,7 +64,15 @@ struct Tiles {
   }
 };
 
-int64_t scratch(const Attention& op) { return Tiles<FloatOperands>(nullptr, op).size; }
+int64_t scratch(const Attention& op) {
+#if defined(__AMX_BF16__)
+  const int64_t words = Tiles<UnitOperands>(nullptr, op).size;
+#else
+  const int64_t words = 0;
+#endif
+  const int64_t floats = Tiles<FloatOperands>(nullptr, op).size;
+  return floats > words ? floats : words;
+}
 
 // A block of queries of one head.
 struct Queries {
@@ -70,12 +80,26 @@ struct Queries {
   int64_t first, last;  // positions
 };
 
-// Left operands: rows of words, zero from the last token on.
+// Left operands of sums over a head's numbers: rows of `words`, zero from the last token on.
 template <class Operands, class T>
 void lay_out_left(const Tokens<T>& tokens, typename Operands::Word* to, int64_t words) {
+  std::memset(to, 0, kQueries * words * sizeof *to);
   for (int64_t t = 0; t < tokens.count; ++t, to += words)
-    for (int64_t i = 0; i < words; ++i) to[i] = Operands::word(tokens.rows[t], i, tokens.width);
-  std::memset(to, 0, (kQueries - tokens.count) * words * sizeof *to);
+    for (int64_t i = 0; i * Operands::kNumbers < tokens.width; ++i)
+      to[i] = Operands::word(tokens.rows[t], i, tokens.width);
+}
+
+// Left operands of sums over queries: a row for each of a head's numbers, zero from the last token on. `row` has room
+// for one of `columns` words.
+template <class Operands, class T>
+void lay_out_left_turned(const Tokens<T>& tokens, typename Operands::Word* to, int64_t columns,
+                         typename Operands::Word* row) {
+  constexpr int64_t kWide = kQueries / Operands::kNumbers;
+  std::memset(to, 0, columns * kWide * sizeof *to);
+  for (int64_t j = 0; j * Operands::kNumbers < tokens.count; ++j) {
+    Operands::values(tokens.rows, j, tokens.count, tokens.width, row);
+    for (int64_t i = 0; i < tokens.width; ++i) to[i * kWide + j] = row[i];
+  }
 }
 
 template <class Operands, class T>
@@ -86,11 +110,9 @@ void lay_out_queries(const Attention& op, const AttentionGradients& grad, const 
   const Tokens<T> dy(grad.dy, queries.token, queries.tokens, queries.head * op.value, op.value);
   lay_out_left<Operands>(q, tiles.q, tiles.key);
   lay_out_left<Operands>(dy, tiles.dy, tiles.value);
-  // Rows of a right operand that no token fills are multiplied by weights of queries that do not exist.
-  std::memset(tiles.q_rows, 0, kQueries / Operands::kNumbers * tiles.key_columns * sizeof *tiles.q_rows);
-  std::memset(tiles.dy_rows, 0, kQueries / Operands::kNumbers * tiles.value_columns * sizeof *tiles.dy_rows);
-  lay_out_rows<Operands>(q, tiles.q_rows, tiles.key_columns);
-  lay_out_rows<Operands>(dy, tiles.dy_rows, tiles.value_columns);
+  auto* const row = reinterpret_cast<typename Operands::Word*>(tiles.turned);
+  lay_out_left_turned<Operands>(q, tiles.q_turned, tiles.key_columns, row);
+  lay_out_left_turned<Operands>(dy, tiles.dy_turned, tiles.value_columns, row);
   const float* lse = static_cast<const float*>(op.lse.data) + queries.head * op.lse.stride + queries.token;
   for (int64_t t = 0; t < kQueries; ++t) tiles.lse[t] = t < queries.tokens ? lse[t] : 0;
   for (int64_t t = 0; t < kQueries; ++t) tiles.delta[t] = 0;
@@ -103,35 +125,19 @@ void lay_out_queries(const Attention& op, const AttentionGradients& grad, const 
   std::memset(tiles.dq, 0, kQueries * tiles.key_columns * sizeof(float));
 }
 
-// to [rows, kKeys] = left [rows, words] right [words, kKeys].
-template <class Operands, class Word>
-void scores_of(const Word* left, int64_t words, const Word* right, int64_t rows, float* to) {
-  for (int64_t r = 0; r < rows; r += kTileRows)
-    for (int64_t j = 0; j < kKeys; j += kTileColumns) {
-      Accumulators acc = {};
-      Operands::multiply_add(acc, left + r * words, words, 1, right + j, kKeys, words);
-      store(to + r * kKeys + j, kKeys, acc);
-    }
-}
-
-// A left operand of words: element (row, k) is at[row * of_row + k * of_k].
+// A left operand, [rows, of_row] words, of which sums take `count`.
 template <class Word>
 struct LeftWords {
   const Word* at;
-  int64_t of_row, of_k;
+  int64_t rows, of_row, count;
 };
 
-// to [rows, columns] += left right [count, columns].
+// to [rows, columns] = `from` + left right [count, columns].
 template <class Operands, class Word>
-void add_product(const LeftWords<Word>& left, const Word* right, int64_t columns, int64_t rows, int64_t count,
-                 float* to) {
-  for (int64_t i = 0; i < columns; i += kTileColumns)
-    for (int64_t r = 0; r < rows; r += kTileRows) {
-      Accumulators acc;
-      load_scaled(acc, 1, to + r * columns + i, columns);
-      Operands::multiply_add(acc, left.at + r * left.of_row, left.of_row, left.of_k, right + i, columns, count);
-      store(to + r * columns + i, columns, acc);
-    }
+void product(const LeftWords<Word>& left, const Word* right, int64_t columns, From from, float* to) {
+  for (int64_t r = 0; r < left.rows; r += Operands::kRows)
+    multiply<Operands>({left.at + r * left.of_row, left.of_row, right, columns, left.count}, from, to + r * columns,
+                       columns, columns);
 }
 
 // From scores and products of dY with the values to weights and the gradients of the scores.
@@ -160,20 +166,25 @@ void weigh(const Attention& op, const Queries& queries, const KeyBlock& keys, co
 // A block of queries against block `b` of the keys that are laid out.
 template <class Operands>
 void pair(const Attention& op, const Queries& queries, const KeyBlock& keys, int64_t b, const Tiles<Operands>& tiles) {
-  constexpr int64_t kNumbers = Operands::kNumbers;
   using Word = typename Operands::Word;
-  static_assert(kTileRows % 2 == 0 && kQueries % kTileRows == 0 && kQueries <= kKeys && kKeys % kTileColumns == 0);
-  const int64_t rows = padded(queries.tokens, kTileRows), count = rows / kNumbers;
-  scores_of<Operands>(tiles.q, tiles.key, tiles.k_turned + b * tiles.key * kKeys, rows, tiles.scores);
-  scores_of<Operands>(tiles.dy, tiles.value, tiles.v_turned + b * tiles.value * kKeys, rows, tiles.dp);
+  constexpr int64_t kNumbers = Operands::kNumbers, kQueryWords = kQueries / kNumbers, kKeyWords = kKeys / kNumbers;
+  constexpr int64_t kSummed = kNumbers * Operands::kWords, kStep = kSummed < kTileRows ? kTileRows : kSummed;
+  static_assert(kStep % 2 == 0 && kStep % Operands::kRows == 0 && kQueries % kStep == 0 && kKeys % kSummed == 0);
+  static_assert(kTileColumns % Operands::kRows == 0 && kKeys % kTileColumns == 0 && kQueries <= kKeys);
+  constexpr From kNothing = {.nothing = true}, kThere = {.nothing = false};
+  const int64_t rows = padded(queries.tokens, kStep), key = tiles.key_columns, value = tiles.value_columns;
+  product<Operands>(LeftWords<Word>{tiles.q, rows, tiles.key, tiles.key}, tiles.k_turned + b * tiles.key * kKeys,
+                    kKeys, kNothing, tiles.scores);
+  product<Operands>(LeftWords<Word>{tiles.dy, rows, tiles.value, tiles.value}, tiles.v_turned + b * tiles.value * kKeys,
+                    kKeys, kNothing, tiles.dp);
   weigh(op, queries, keys, tiles, rows);
-  add_product<Operands>(LeftWords<Word>{tiles.p_turned, 1, kKeys}, tiles.dy_rows, tiles.value_columns, kKeys, count,
-                        tiles.dv + b * kKeys * tiles.value_columns);
-  add_product<Operands>(LeftWords<Word>{tiles.ds_turned, 1, kKeys}, tiles.q_rows, tiles.key_columns, kKeys, count,
-                        tiles.dk + b * kKeys * tiles.key_columns);
-  add_product<Operands>(LeftWords<Word>{tiles.ds, kKeys / kNumbers, 1},
-                        tiles.k_rows + b * kKeys / kNumbers * tiles.key_columns, tiles.key_columns, rows,
-                        kKeys / kNumbers, tiles.dq);
+  const int64_t sums = rows / kNumbers;
+  product<Operands>(LeftWords<Word>{tiles.dy_turned, value, kQueryWords, sums}, tiles.p_turned, kKeys, kThere,
+                    tiles.dv + b * kKeys * value);
+  product<Operands>(LeftWords<Word>{tiles.q_turned, key, kQueryWords, sums}, tiles.ds_turned, kKeys, kThere,
+                    tiles.dk + b * kKeys * key);
+  product<Operands>(LeftWords<Word>{tiles.ds, rows, kKeyWords, kKeyWords}, tiles.k_rows + b * kKeyWords * key, key,
+                    kThere, tiles.dq);
 }
 
 // Blocks of keys that are laid out together.
@@ -231,6 +242,13 @@ void queries_of_head(const Attention& op, const AttentionGradients& grad, int64_
   }
 }
 
+// Writes `from` [columns, kKeys] as rows of tokens.
+void write_turned(const Sequence& to, const Part& part, const float* from, int64_t columns, float* turned) {
+  for (int64_t t = 0; t < part.tokens; ++t)
+    for (int64_t i = 0; i < part.channels; ++i) turned[t * columns + i] = from[i * kKeys + t];
+  write(to, part, turned, columns);
+}
+
 struct Task {
   int64_t group, part;
 };
@@ -247,8 +265,13 @@ void keys_of_task(const Attention& op, const AttentionGradients& grad, const Tas
     lay_out_keys<Operands, T>(op, keys, task.group, blocks, tiles);
     for (int64_t head = first; head < first + heads; ++head)
       queries_of_head<Operands, T>(op, grad, head, blocks, tiles);
-    write(dk, {task.part, j, blocks.count, task.group * op.key, op.key}, tiles.dk, tiles.key_columns);
-    write(dv, {task.part, j, blocks.count, task.group * op.value, op.value}, tiles.dv, tiles.value_columns);
+    for (int64_t b = 0; b < blocks.used; ++b) {
+      const int64_t begin = j + b * kKeys, count = blocks.of[b].count;
+      write_turned(dk, {task.part, begin, count, task.group * op.key, op.key}, tiles.dk + b * kKeys * tiles.key_columns,
+                   tiles.key_columns, tiles.turned);
+      write_turned(dv, {task.part, begin, count, task.group * op.value, op.value},
+                   tiles.dv + b * kKeys * tiles.value_columns, tiles.value_columns, tiles.turned);
+    }
   }
 }
 
@@ -264,7 +287,10 @@ void run(const Attention& op, const AttentionGradients& grad, int64_t begin, int
 
 void backward(const Attention& op, const AttentionGradients& grad, int64_t begin, int64_t end, float* memory) {
   if (op.q.dtype == Dtype::kFloat) return run<FloatOperands, float>(op, grad, begin, end, memory);
-#if defined(__AVX512BF16__)
+#if defined(__AMX_BF16__)
+  const MatrixUnit shaped;
+  return run<UnitOperands, BFloat16>(op, grad, begin, end, memory);
+#elif defined(__AVX512BF16__)
   return run<PairOperands, BFloat16>(op, grad, begin, end, memory);
 #else
   return run<FloatOperands, BFloat16>(op, grad, begin, end, memory);

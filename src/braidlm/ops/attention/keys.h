@@ -51,10 +51,18 @@ struct Tokens {
   }
 };
 
+// Zeros where a sum takes more rows of words than those that so many numbers fill.
+template <class Operands, class Word>
+void clear_rest(Word* rows, int64_t of_row, int64_t numbers) {
+  const int64_t used = (numbers + Operands::kNumbers - 1) / Operands::kNumbers;
+  std::memset(rows + used * of_row, 0, (words_of_sum<Operands>(numbers) - used) * of_row * sizeof(Word));
+}
+
 // Word `i` of token j to to[i * kKeys + j], zero beyond the tokens: a right operand that is summed over
 // a head's numbers.
 template <class Operands, class T>
 void lay_out_turned(const Tokens<T>& tokens, typename Operands::Word* to) {
+  clear_rest<Operands>(to, kKeys, tokens.width);
   for (int64_t i = 0; i * Operands::kNumbers < tokens.width; ++i, to += kKeys) {
     for (int64_t j = 0; j < tokens.count; ++j) to[j] = Operands::word(tokens.rows[j], i, tokens.width);
     for (int64_t j = tokens.count; j < kKeys; ++j) to[j] = 0;

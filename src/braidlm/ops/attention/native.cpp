@@ -16,7 +16,7 @@ constexpr float kNone = -__builtin_inff();
 
 int64_t tokens_of_block(const Attention& op) {
   const int64_t share = op.heads / op.groups;
-  return padded((kBlockRows + share - 1) / share, kTileRows);
+  return padded((kBlockRows + share - 1) / share, kMostTileRows);
 }
 
 int64_t blocks_of_row(const Attention& op) { return (op.length + tokens_of_block(op) - 1) / tokens_of_block(op); }
@@ -33,16 +33,15 @@ struct Queries {
 template <class Operands>
 struct Memory {
   using Word = typename Operands::Word;
-  Word *q, *k, *v, *p;  // [rows, key], [key, kKeys], [kKeys, value], [kTileRows, kKeys]
-  float* scores;        // [kTileRows, kKeys]
+  Word *q, *k, *v, *p;  // [rows, key], [key, kKeys], [kKeys, value], [kRows, kKeys]
+  float* scores;        // [kRows, kKeys]
   float* y;             // [rows, value]: weighted values
   float* most;          // [rows]: the greatest score
   float* total;         // [rows, kLanes]: sums of weights
   int64_t key, value;
 
-  static int64_t key_of(const Attention& op) { return (op.key + Operands::kNumbers - 1) / Operands::kNumbers; }
-
-  Memory(float* memory, const Attention& op) : key(key_of(op)), value(padded(op.value, kTileColumns)) {
+  Memory(float* memory, const Attention& op)
+      : key(words_of_sum<Operands>(op.key)), value(padded(op.value, kTileColumns)) {
     const int64_t rows = op.heads / op.groups * tokens_of_block(op);
     const auto take = [&memory](int64_t count) {
       float* const taken = memory;
@@ -52,8 +51,8 @@ struct Memory {
     q = reinterpret_cast<Word*>(take(rows * key));
     k = reinterpret_cast<Word*>(take(kKeys * key));
     v = reinterpret_cast<Word*>(take(kKeys * value));
-    p = reinterpret_cast<Word*>(take(kTileRows * kKeys));
-    scores = take(kTileRows * kKeys);
+    p = reinterpret_cast<Word*>(take(Operands::kRows * kKeys));
+    scores = take(Operands::kRows * kKeys);
     y = take(rows * value);
     most = take(rows);
     total = take(rows * kLanes);
@@ -62,7 +61,8 @@ struct Memory {
 
 int64_t scratch(const Attention& op) {
   const int64_t rows = op.heads / op.groups * tokens_of_block(op), value = padded(op.value, kTileColumns);
-  return rows * (op.key + value + 1 + kLanes) + kKeys * (op.key + value + 2 * kTileRows) + 8 * 16;
+  const int64_t key = padded(op.key, kMostTileRows);  // no form takes more words
+  return rows * (key + value + 1 + kLanes) + kKeys * (key + value + 2 * kMostTileRows) + 8 * 16;
 }
 
 template <class Operands, class T>
@@ -70,6 +70,7 @@ void lay_out_keys(const Attention& op, const Keys& keys, int64_t begin, int64_t 
                   const Memory<Operands>& memory) {
   lay_out_turned<Operands, T>({keys.k, begin, count, group * op.key, op.key}, memory.k);
   lay_out_rows<Operands, T>({keys.v, begin, count, group * op.value, op.value}, memory.v, memory.value);
+  clear_rest<Operands>(memory.v, memory.value, count);
 }
 
 template <class Operands, class T>
@@ -80,7 +81,8 @@ void lay_out_queries(const Attention& op, const Queries& queries, const Memory<O
     auto* to = memory.q + r * memory.key;
     const bool held = t < queries.tokens;
     const T* from = static_cast<const T*>(op.q.data) + (queries.token + (held ? t : 0)) * op.q.stride + head * op.key;
-    for (int64_t i = 0; i < memory.key; ++i) to[i] = held ? Operands::word(from, i, op.key) : 0;
+    for (int64_t i = 0; i < memory.key; ++i)
+      to[i] = held && i * Operands::kNumbers < op.key ? Operands::word(from, i, op.key) : 0;
   }
   std::memset(memory.y, 0, rows * memory.value * sizeof(float));
   std::memset(memory.total, 0, rows * kLanes * sizeof(float));
@@ -121,35 +123,25 @@ float weigh(const Attention& op, const KeyBlock& keys, bool masked, int64_t posi
   return shrink;
 }
 
-// A register tile of queries, from `row` of the block on, against a block of keys.
+// A tile of queries, from `row` of the block on, against a block of keys.
 template <class Operands>
 void tile(const Attention& op, const KeyBlock& keys, const Memory<Operands>& memory, int64_t row, int64_t position) {
-  const int64_t last = position + kTileRows - 1;
+  constexpr int kRows = Operands::kRows;
+  const int64_t last = position + kRows - 1;
   if (!any_seen(op, keys, position, last)) return;
   const bool all = all_seen(op, keys, position, last);
   // Keys behind the last query need no product where they stand in a row.
   const bool adjacent = keys.last - keys.first == keys.count - 1;
   const int64_t near = adjacent && last < keys.last ? last - keys.first + 1 : keys.count;
-  const int64_t columns = padded(near, kTileColumns);
-  for (int64_t j = 0; j < columns; j += kTileColumns) {
-    Accumulators acc = {};
-    Operands::multiply_add(acc, memory.q + row * memory.key, memory.key, 1, memory.k + j, kKeys, memory.key);
-    store(memory.scores + j, kKeys, acc);
-  }
-  const int64_t width = kKeys / Operands::kNumbers;
-  float shrink[kTileRows];
-  for (int r = 0; r < kTileRows; ++r)
+  const int64_t columns = padded(near, kTileColumns), width = kKeys / Operands::kNumbers;
+  multiply<Operands>({memory.q + row * memory.key, memory.key, memory.k, kKeys, memory.key}, {.nothing = true},
+                     memory.scores, kKeys, columns);
+  float shrink[kRows];
+  for (int r = 0; r < kRows; ++r)
     shrink[r] = weigh<Operands>(op, keys, !(all && columns == near), position + r, columns, memory.scores + r * kKeys,
                                 memory.most[row + r], memory.total + (row + r) * kLanes, memory.p + r * width);
-  for (int64_t i = 0; i < memory.value; i += kTileColumns) {
-    float* y = memory.y + row * memory.value + i;
-    Accumulators acc;
-    load_scaled(acc, 1, y, memory.value);
-    scale_rows(acc, shrink);
-    Operands::multiply_add(acc, memory.p, width, 1, memory.v + i, memory.value,
-                           (near + Operands::kNumbers - 1) / Operands::kNumbers);
-    store(y, memory.value, acc);
-  }
+  multiply<Operands>({memory.p, width, memory.v, memory.value, words_of_sum<Operands>(near)},
+                     {.nothing = false, .factors = shrink}, memory.y + row * memory.value, memory.value, memory.value);
 }
 
 template <class Operands, class T>
@@ -163,7 +155,7 @@ void block(const Attention& op, const Queries& queries, const Memory<Operands>& 
       if (!any_seen(op, found, queries.first, queries.last)) continue;
       lay_out_keys<Operands, T>(op, *keys, j, found.count, queries.group, memory);
       for (int64_t head = 0; head < share; ++head)
-        for (int64_t t = 0; t < queries.tokens; t += kTileRows)
+        for (int64_t t = 0; t < queries.tokens; t += Operands::kRows)
           tile(op, found, memory, head * queries.padded_tokens + t, queries.first + t);
     }
   for (int64_t head = 0; head < share; ++head)
@@ -190,13 +182,17 @@ void run(const Attention& op, int64_t begin, int64_t end, float* scratch) {
     const int64_t turn = i % in_row, at = turn % 2 ? in_row - 1 - turn / 2 : turn / 2, token = at * size;
     const int64_t tokens = op.length - token < size ? op.length - token : size;
     const int64_t first = op.start + token;
-    block<Operands, T>(op, {i / in_row, token, tokens, padded(tokens, kTileRows), first, first + tokens - 1}, memory);
+    const int64_t whole = padded(tokens, kMostTileRows);
+    block<Operands, T>(op, {i / in_row, token, tokens, whole, first, first + tokens - 1}, memory);
   }
 }
 
 void forward(const Attention& op, int64_t begin, int64_t end, float* scratch) {
   if (op.q.dtype == Dtype::kFloat) return run<FloatOperands, float>(op, begin, end, scratch);
-#if defined(__AVX512BF16__)
+#if defined(__AMX_BF16__)
+  const MatrixUnit shaped;
+  return run<UnitOperands, BFloat16>(op, begin, end, scratch);
+#elif defined(__AVX512BF16__)
   return run<PairOperands, BFloat16>(op, begin, end, scratch);
 #else
   return run<FloatOperands, BFloat16>(op, begin, end, scratch);

@@ -20,6 +20,9 @@ extern const Kernels kernels;
 namespace avx512_bf16 {
 extern const Kernels kernels;
 }
+namespace avx512_amx {
+extern const Kernels kernels;
+}
 #endif
 
 namespace {
@@ -40,6 +43,10 @@ const std::vector<Level>& usable() {
         {"avx512_bf16",
          &avx512_bf16::kernels,
          {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "avx512bf16"}},
+        {"avx512_amx",
+         &avx512_amx::kernels,
+         {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "avx512bf16",
+          "amxbf16"}},
 #endif
     };
     const std::vector<std::string> features = cpu_features();

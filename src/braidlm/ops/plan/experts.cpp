@@ -1,4 +1,5 @@
 // A mixture of experts: only the experts that some row chose are read, each once for all of its rows.
+#include "dots.h"
 #include "walk.h"
 
 namespace braidlm::BRAIDLM_LEVEL {

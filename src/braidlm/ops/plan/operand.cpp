@@ -93,6 +93,19 @@ void integers(Operand& operand, int b) {
   if (kBytePairs) byte_pairs(shorts, padded, operand.form == Form::kInt4, high, low);
 }
 
+// Pairs of numbers as the matrix unit takes them.
+void pair_up(Operand& operand) {
+  const int64_t count = operand.width / 2;
+  for (int first = 0; first < operand.rows; first += kMostRows) {
+    const int rows = operand.rows - first < kMostRows ? operand.rows - first : kMostRows;
+    BFloat16* panel = operand.pairs + first * operand.width;
+    for (int r = 0; r < rows; ++r) {
+      const BFloat16* row = operand.bfloats + (first + r) * operand.stride;
+      for (int64_t k = 0; k < count; ++k) std::memcpy(panel + 2 * (k * rows + r), row + 2 * k, 2 * sizeof *row);
+    }
+  }
+}
+
 }  // namespace
 
 void evaluate(const Input& input, const float* row, float* y) {
@@ -129,6 +142,7 @@ Operand begin(int rows, int64_t width, Form form, char* scratch) {
   operand.floats = arena.take<float>(all);
   for (int b = 0; b < rows; ++b) std::memset(operand.floats + b * wide + width, 0, (wide - width) * sizeof(float));
   if (form == Form::kBFloat16) operand.bfloats = arena.take<BFloat16>(all);
+  if (by_unit(form, width)) operand.pairs = arena.take<BFloat16>(rows * width);
   if (form == Form::kInt8 || form == Form::kInt4) {
     operand.shorts = arena.take<int16_t>(all);
     operand.high = arena.take<int8_t>(all);
@@ -146,6 +160,7 @@ void finish(Operand& operand, int rows) {
       store(operand.bfloats + i, load(operand.floats + i));
       store(operand.floats + i, load(operand.bfloats + i));
     }
+  if (operand.pairs) pair_up(operand);
   if (operand.shorts)
     for (int b = 0; b < rows; ++b) integers(operand, b);
 }
@@ -173,6 +188,7 @@ Operand gather(const Operand& from, const int* rows, int count, char* scratch) {
   copy(to.low, from.low, 1);
   copy(to.scales, from.scales, 0);
   copy(to.sums, from.sums, kGroup);
+  if (to.pairs) pair_up(to);
   return to;
 }
 

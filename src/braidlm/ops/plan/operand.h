@@ -20,12 +20,24 @@ inline constexpr bool kBytePairs = false;
 // rows into the same few lines of the first-level cache, hence the odd 64.
 inline int64_t row_stride(int64_t width, int rows) { return (width + 127) / 128 * 128 + (rows > 1 ? 64 : 0); }
 
+// Of a tile of dot products: outputs, rows at most, and rows at most where the matrix unit computes it.
+inline constexpr int kOutputs = 16, kRows = 4, kMostRows = 16;
+
+// Whether the processor's matrix unit multiplies by a weight; it takes so many numbers of a row at a time.
+inline constexpr int64_t kUnitPart = 32;
+#if defined(__AMX_BF16__)
+inline bool by_unit(Form form, int64_t inputs) { return form == Form::kBFloat16 && inputs % kUnitPart == 0; }
+#else
+inline bool by_unit(Form, int64_t) { return false; }
+#endif
+
 struct Operand {
   Form form;
   int rows;
   int64_t width, stride;  // a row holds `width` numbers, then zeros
   float* floats;      // [rows, stride]; for bfloat16 weights rounded to it
   BFloat16* bfloats;  // [rows, stride], for bfloat16 weights
+  BFloat16* pairs;    // of each kMostRows rows: [width / 2, rows, 2], for the matrix unit
   int16_t* shorts;    // [rows, stride], for int8 and int4 weights as all that follow
   int8_t *high, *low; // [rows, stride]
   float* scales;      // [rows]
@@ -52,28 +64,6 @@ Operand prepare_rows(Row row, int rows, int64_t width, Form form, char* scratch)
   for (int j = 0; j < rows; ++j) std::memcpy(operand.floats + j * operand.stride, row(j), width * sizeof(float));
   finish(operand, rows);
   return operand;
-}
-
-inline constexpr int kOutputs = 16, kRows = 4;  // of a tile, at most
-
-// Dot products of outputs o .. o + outputs - 1 with rows r .. r + rows - 1; row r's begin at `values`, the next
-// row's kOutputs later.
-void tile(const Matrix& weight, const Operand& x, int64_t o, int outputs, int r, int rows, float* values);
-
-// body(first output, lanes, row, values) over vectors of a range of outputs, for every row.
-template <class Body>
-inline void products(const Matrix& weight, const Operand& x, int rows, Range outputs, Body body) {
-  float values[kRows * kOutputs] = {};
-  for (int64_t o = outputs.begin; o < outputs.end; o += kOutputs) {
-    const int wide = int(outputs.end - o < kOutputs ? outputs.end - o : kOutputs);
-    for (int r = 0; r < rows; r += kRows) {
-      const int high = rows - r < kRows ? rows - r : kRows;
-      tile(weight, x, o, wide, r, high, values);
-      for (int j = 0; j < high; ++j)
-        for (int i = 0; i < wide; i += kLanes)
-          body(o + i, wide - i < kLanes ? wide - i : kLanes, r + j, load(values + j * kOutputs + i));
-    }
-  }
 }
 
 }  // namespace braidlm::BRAIDLM_LEVEL

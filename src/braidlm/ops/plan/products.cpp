@@ -1,5 +1,6 @@
 // Products with weights: embeddings, projections, gated halves.
 #include "../linear/expand.h"
+#include "dots.h"
 #include "walk.h"
 
 namespace braidlm::BRAIDLM_LEVEL {

@@ -1,3 +1,4 @@
+#include "dots.h"
 #include "integer_tile.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
@@ -66,9 +67,7 @@ void ask_ahead(const Matrix& w, const Operand& x, int64_t o, int r) {
   for (int64_t i = all * part / parts; i < all * (part + 1) / parts; i += kLine) __builtin_prefetch(data + i, 0, 2);
 }
 
-}  // namespace
-
-void tile(const Matrix& weight, const Operand& x, int64_t o, int outputs, int r, int rows, float* values) {
+void vector_tile(const Matrix& weight, const Operand& x, int64_t o, int outputs, int r, int rows, float* values) {
   // Up to so many rows, the weights' memory is what takes the time, and one output after the other reads it
   // fastest; with more rows, the inputs are re-used from registers by a few outputs at a time.
   constexpr int kFewRows = 4, kTogether = 4;
@@ -77,6 +76,15 @@ void tile(const Matrix& weight, const Operand& x, int64_t o, int outputs, int r,
   const int64_t together = outputs / kTogether * kTogether;
   high<kTogether>(weight, x, o, {0, together}, r, rows, values);
   high<1>(weight, x, o, {together, outputs}, r, rows, values);
+}
+
+}  // namespace
+
+void tile(const Matrix& weight, const Operand& x, int64_t o, int outputs, int r, int rows, float* values) {
+  // Where rows are few as well: no dot product may depend on how many there are.
+  if (outputs == kOutputs && by_unit(weight.form, weight.inputs)) return unit_tile(weight, x, o, r, rows, values);
+  for (int i = 0; i < rows; i += kRows)
+    vector_tile(weight, x, o, outputs, r + i, rows - i < kRows ? rows - i : kRows, values + i * kOutputs);
 }
 
 }  // namespace braidlm::BRAIDLM_LEVEL
