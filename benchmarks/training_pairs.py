@@ -107,18 +107,23 @@ def attended(whole: Callable[..., Tensor], *given: Any, visible: tuple[int | Non
     return kernel(*given, visible=visible, **more)
 
 
-def attention_rates(attention: Attention, tokens: int, kernel: Callable[..., Tensor]) -> str:
-    """Operations a second of causal attention at this shape, forwards and backwards."""
+def attention_seconds(attention: Attention, tokens: int, kernel: Callable[..., Tensor]) -> tuple[float, float]:
+    """Of causal attention at this shape, forwards and backwards."""
     sizes = ((heads, attention.head_dim) for heads in (attention.heads, attention.kv_heads, attention.kv_heads))
     q, k, v = (torch.randn(tokens, *size, dtype=torch.bfloat16, requires_grad=True) for size in sizes)
-    flops = 2 * attention.heads * attention.head_dim * tokens**2  # two products, of which causality leaves half
     segments, scale = Segments((tokens,)), attention.head_dim**-0.5
     begun = time.perf_counter()
     y = kernel(q, k, v, (None,), (0,), segments, scale=scale, visible=(None, 0))
     forwards = time.perf_counter()
     y.backward(torch.ones_like(y))
-    seconds = forwards - begun, time.perf_counter() - forwards
-    return f"{flops / seconds[0] / 1e9:.0f} GFLOP/s, back {2.5 * flops / seconds[1] / 1e9:.0f}"
+    return forwards - begun, time.perf_counter() - forwards
+
+
+def attention_rates(attention: Attention, tokens: int, kernel: Callable[..., Tensor]) -> str:
+    """Operations a second."""
+    flops = 2 * attention.heads * attention.head_dim * tokens**2  # two products, of which causality leaves half
+    forwards, back = attention_seconds(attention, tokens, kernel)
+    return f"{flops / forwards / 1e9:.0f} GFLOP/s, back {2.5 * flops / back / 1e9:.0f}"
 
 
 def measure(given: argparse.Namespace, report: Report) -> None:

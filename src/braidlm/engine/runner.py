@@ -55,7 +55,7 @@ class Runner:
     def read(
         self, row: Row, ids: Sequence[int], marks: Sequence[int], *, logits: bool
     ) -> tuple[Row, tuple[Row, ...], Tensor | None]:
-        """`row` after `ids`, its states after each number of them in `marks`, and the last one's logits [V], if asked."""
+        """`row` after `ids`, its states after each number of them in `marks`, and if asked the last logits [V]."""
         state = self._empty.fork()
         state.put(0, row)
         segments = Segments((len(ids),), (tuple(marks),))

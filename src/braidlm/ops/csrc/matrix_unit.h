@@ -2,7 +2,7 @@
 //
 //   sums[m, n] += sum over k of left[m, 2k] right[k, 2n] + left[m, 2k + 1] right[k, 2n + 1]
 //
-// A right operand holds pair k of all columns side by side. Terms are added in the order of k, in denormals' absence.
+// A right operand holds pair k of all columns side by side. Terms are added in the order of k; denormals count as zero.
 #pragma once
 
 #include "vec.h"
