@@ -9,6 +9,7 @@ import braidlm
 from braidlm.adapters import Lora, StateTuning, attach, attach_initial, detach_initial, save, save_initial
 from braidlm.engine import Limits, Request
 from braidlm.errors import BraidError
+from braidlm.runtime.slots import PlainSlots
 from braidlm.sampling import Sampling
 from tests.adapters.models import SEEDS, close, logits, stirred
 from tests.families.tiny import tiny
@@ -61,6 +62,26 @@ def test_side_by_side_is_alone(family: str, tmp_path: Path) -> None:
             for way, ticket in tickets.items():
                 assert [token.id for _, token in ticket] == alone[way], way
         assert all(t.usage is not None and t.usage.cached > 0 for t in tickets.values())
+
+
+def test_a_failure_in_one_lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: each text alone; a step of the adapter's rows fails at one of them, when the model's own have moved."""
+    language = loaded("mamba2", tmp_path)
+    expected = [language.using(adapter).generate(list(PROMPT), max_new_tokens=12) for adapter in (None, "one")]
+    broken, step = 2, PlainSlots.step
+
+    def breaks(self: PlainSlots, ids: torch.Tensor, slots: list[int]) -> torch.Tensor:
+        return step(self, ids.masked_fill(ids == broken, 1 << 20), slots)
+
+    assert not any(broken in text for text in expected)
+    monkeypatch.setattr(PlainSlots, "step", breaks)
+    asked = [(PROMPT, None), ((*PROMPT[:4], broken), "one"), (PROMPT, "one")]
+    requests = [Request(ids=ids, sampling=Sampling(max_new_tokens=12), adapter=adapter) for ids, adapter in asked]
+    with language.engine(limits=Limits(slots=8, chunk=64)) as engine:
+        first, bad, last = [engine.submit(request) for request in requests]
+        assert [[token.id for _, token in ticket] for ticket in (first, last)] == expected
+        with pytest.raises(IndexError):
+            list(bad)
 
 
 def test_using_is_merged(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -14,6 +14,8 @@ from braidlm import LanguageModel
 from braidlm.engine import Engine, Limits, Piece, QueueFullError, Request, Ticket
 from braidlm.errors import ContextLengthError, InputError
 from braidlm.kv import Page
+from braidlm.runtime.decode import Decoder
+from braidlm.runtime.slots import PlainSlots
 from braidlm.sampling import Sampling
 from tests.families.tiny import TINY, tiny
 from tests.test_quantize import model_of
@@ -244,6 +246,33 @@ def test_one_failure_leaves_the_others() -> None:
         with pytest.raises(RuntimeError, match="a fault"):
             made(tickets[1])
         assert made(engine.submit(good)) == alone(model, good)
+
+
+@pytest.mark.parametrize("ops", ["reference", "auto"])
+@pytest.mark.parametrize("family", ["mamba2", "llama", "hymba"])
+def test_a_failing_step_ends_those_at_fault(family: str, ops: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the plain loop for the others, whose step one text breaks with an id that the model does not have."""
+    model = model_of(family)
+    model.ops = ops
+    # Long enough that pages are begun, and like enough to themselves that tokens are guessed.
+    good = [asked(prompt(model, 9, seed) * 13, 40, temperature=0.5, seed=seed) for seed in range(2)]
+    expected = [alone(model, request) for request in good]
+    bad = asked(prompt(model, 5), temperature=5.0, seed=5, copies=2)
+    used = {*good[0].ids, *good[1].ids, *expected[0][0], *expected[1][0], *bad.ids}
+    broken = next(token for token in alone(model, bad)[0][:-1] if token not in used)
+
+    def breaking(step: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        return lambda self, ids, *more, **options: step(self, ids.masked_fill(ids == broken, 1 << 20), *more, **options)
+
+    for kind in (Decoder, PlainSlots):
+        monkeypatch.setattr(kind, "step", breaking(kind.step))
+    with model.engine(limits=SMALL) as engine:
+        for _ in range(2):
+            tickets = [engine.submit(request) for request in (good[0], bad, good[1])]
+            assert [made(tickets[0]), made(tickets[2])] == expected
+            with pytest.raises((ValueError, IndexError), match=r"out of (range|bounds)"):
+                made(tickets[1])
+        assert engine.load.writing == 0 and engine.failure is None
 
 
 def test_changed_weights_are_noticed() -> None:

@@ -11,6 +11,7 @@ import braidlm
 from braidlm.api import LanguageModel
 from braidlm.ops import dispatch
 from braidlm.runtime import decode
+from braidlm.slots import PAGE_TOKENS
 from braidlm.spec import Attention, Block, Mamba2, Mlp, ModelSpec, Moe, Norm
 from braidlm.state import State
 from tests.ops.levels import LEVELS, at_level
@@ -221,6 +222,25 @@ def test_wrong_steps_are_refused() -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             decoder.step(torch.tensor(ids), slots)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_failed_step_moves_nothing(kind: str) -> None:
+    """Oracle: decoders in which none failed, bit for bit; the steps would begin pages, and go past the end of one."""
+    model, counts = build(kind, "float32"), (1, 2, 8)
+    state, alone = several(model, [PAGE_TOKENS, 1, 2 * PAGE_TOKENS - 3])
+    together = decoder_of(model, state, 4, [0, 1, 2])
+    together.put(3, model.new_state(1).rows[0])
+    slots = [slot for slot, n in enumerate(counts) for _ in range(n)]
+    ids = torch.cat(given := [tokens(n, seed=n) for n in counts])
+    for _ in range(2):
+        with pytest.raises(ValueError, match="out of range"):
+            together.step(torch.cat([ids, torch.tensor([VOCAB])]), [*slots, 3], keep=True)
+    assert [together.take(slot).length for slot in range(4)] == [*state.lengths, 0]
+    expected = torch.cat([one_by_one(decoder, row) for decoder, row in zip(alone, given)])
+    assert torch.equal(together.step(ids, slots), expected)
+    for row, decoder in enumerate(alone):
+        assert difference(taken(together, [row], state.fork(row)), taken(decoder, [0], state.fork(row))) == 0
 
 
 def test_where_plans_are_not_available() -> None:

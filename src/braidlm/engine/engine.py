@@ -357,28 +357,25 @@ class Engine:
         rewinding = [self._lanes.of(job.variant).rewinding for job, _ in pairs]
         guesses = self._guesses([job.writers[slot] for (job, slot), can in zip(pairs, rewinding) if can])
         begun = time.perf_counter()
-        try:
-            logits = self._lanes.write(
-                [
-                    (job.variant, slot, job.writers[slot].next(guesses if can else 0))
-                    for (job, slot), can in zip(pairs, rewinding)
-                ]
-            )
-        except Exception as error:
-            for job in list(self._writing):
-                self._end(job, error)
-            return
+        logits, failed = self._lanes.write(
+            [
+                (job.variant, slot, job.writers[slot].next(guesses if can else 0))
+                for (job, slot), can in zip(pairs, rewinding)
+            ]
+        )
         seconds = time.perf_counter() - begun
-        found = [self._follow(job, slot, rows) for (job, slot), rows in zip(pairs, logits, strict=True)]
+        found = {slot: self._follow(job, slot, failed.get(slot) or logits[slot]) for job, slot in pairs}
         begun = time.perf_counter()
-        unused = {(job.variant, slot): len(rows) - len(t) for (job, slot), rows, t in zip(pairs, logits, found)}
         # A request that failed for one of its texts has given all of its slots back.
-        going = {slot for job in self._writing for slot in job.writers}
-        self._lanes.take_back({place: count for place, count in unused.items() if count and place[1] in going})
-        self._speculation.measured(sum(map(len, logits)), seconds + time.perf_counter() - begun)
-        for (job, slot), tokens in zip(pairs, found):
-            if tokens and slot in job.writers:
-                self._give_some(job, slot, tokens)
+        unused = {
+            (job.variant, slot): len(logits[slot]) - len(found[slot]) for job, slot in pairs if slot in job.writers
+        }
+        self._lanes.take_back({place: count for place, count in unused.items() if count})
+        if not failed:
+            self._speculation.measured(sum(map(len, logits.values())), seconds + time.perf_counter() - begun)
+        for job, slot in pairs:
+            if slot in job.writers:
+                self._give_some(job, slot, found[slot])
 
     def _guesses(self, writers: Sequence[Writer]) -> int:
         """Has the texts guess how they go on, and says how many guesses of each are to be tried."""
@@ -390,11 +387,13 @@ class Engine:
             writer.guess(min(most, -len(writer.text.seen) % self.limits.replay))
         return self._speculation.length([(writer.lookup.hits, len(writer.guessed)) for writer in writers])
 
-    def _follow(self, job: _Job, slot: int, logits: torch.Tensor) -> list[Token]:
+    def _follow(self, job: _Job, slot: int, logits: torch.Tensor | Exception) -> list[Token]:
         """The tokens that the text in a slot goes on with; none if its request has failed, which then ends."""
         if slot not in job.writers:
             return []
         try:
+            if isinstance(logits, Exception):
+                raise logits
             tokens = job.writers[slot].follow(logits)
         except Exception as error:
             self._end(job, error)

@@ -75,14 +75,27 @@ class Lanes:
         self._runners = {BASE: self.base}
         return True
 
-    def write(self, rows: Sequence[tuple[Variant, int, Sequence[int]]]) -> list[Tensor]:
-        """Moves each slot along by its tokens; the logits after each of them, [tokens, V] for every slot."""
-        found: dict[int, Tensor] = {}
+    def write(
+        self, rows: Sequence[tuple[Variant, int, Sequence[int]]]
+    ) -> tuple[dict[int, Tensor], dict[int, Exception]]:
+        """Moves each slot along by its tokens; by slot, the logits after each of them, [tokens, V], or what failed.
+
+        Where a call fails, its rows go on one by one, by their first token: only those at fault stay where they are.
+        """
+        made: dict[int, Tensor] = {}
+        failed: dict[int, Exception] = {}
         for adapter in dict.fromkeys(adapter for (adapter, _), _, _ in rows):
+            runner = self.of((adapter, None))
             own = [(slot, tokens) for (of, _), slot, tokens in rows if of == adapter]
-            for (slot, _), logits in zip(own, self.of((adapter, None)).write(own), strict=True):
-                found[slot] = logits
-        return [found[slot] for _, slot, _ in rows]
+            try:
+                made |= runner.write(own)
+            except Exception:
+                for slot, tokens in own:
+                    try:
+                        made |= runner.write([(slot, tokens[:1])])
+                    except Exception as error:
+                        failed[slot] = error
+        return made, failed
 
     def take_back(self, counts: Mapping[tuple[Variant, int], int]) -> None:
         """Takes back so many of the last tokens of each slot."""

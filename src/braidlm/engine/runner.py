@@ -68,15 +68,19 @@ class Runner:
         """Whether `write` takes several tokens a row, as if one came after the other, and they can be taken back."""
         return isinstance(self.slots, Decoder)
 
-    def write(self, rows: Sequence[tuple[int, Sequence[int]]]) -> tuple[Tensor, ...]:
-        """Moves each slot along by its tokens; the logits after each of them, [tokens, V] for every slot."""
+    def write(self, rows: Sequence[tuple[int, Sequence[int]]]) -> dict[int, Tensor]:
+        """Moves each slot along by its tokens; by slot, the logits after each of them, [tokens, V].
+
+        If it fails, no slot has moved.
+        """
         ids = torch.tensor([token for _, tokens in rows for token in tokens])
         slots = [slot for slot, tokens in rows for _ in tokens]
         if isinstance(self.slots, Decoder):
             logits = self.slots.step(ids, slots, keep=len(slots) > len(rows))
         else:
             logits = self.slots.step(ids, slots)
-        return logits.split([len(tokens) for _, tokens in rows])
+        parts = logits.split([len(tokens) for _, tokens in rows])
+        return {slot: part for (slot, _), part in zip(rows, parts, strict=True)}
 
     def take_back(self, counts: Mapping[int, int]) -> None:
         """Takes back so many of the last tokens of each slot."""

@@ -51,16 +51,17 @@ class _Tail:
 
     def turn(self, start: int) -> Page:
         """A new last page from position `start` on; the one before is full."""
+        page = self._held.empty_page(start)
         if self.last is not None:
             self.full.append(self.last)
-        self.last = self._held.empty_page(start)
-        return self.last
+        self.last = page
+        return page
 
     def back(self, length: int) -> Page | None:
         """Takes out the last page if it begins at or behind `length`; the one before was last when it came."""
         if self.last is None or self.last.start < length:
             return None
-        gone, self.last = self.last, self.full.pop()
+        gone, self.last = self.last, self.full.pop() if self.full else None
         return gone
 
     def leave(self, length: int) -> list[Page]:
@@ -137,6 +138,7 @@ class Decoder:
         """Moves the sequences in `slots` along by one token each; logits [len(slots), V] in float32.
 
         A slot that comes several times in a row gets as many tokens, of which `undo` takes some back if `keep`.
+        A step that fails has moved none of them.
         """
         # Made anew in any case: copies of states live no longer than they are good for.
         several = {slot for slot, following in pairwise(slots) if keep and slot == following}
@@ -144,11 +146,20 @@ class Decoder:
         positions, after = [], {slot: self._positions[slot] for slot in slots}
         for slot in slots:
             positions.append(after[slot])
-            if positions[-1] % PAGE_TOKENS == 0:
-                self._turn_pages(slot, positions[-1])
             after[slot] += 1
+        # At most one page a slot: a step is far shorter.
+        turned = {slot: at for slot, at in zip(slots, positions) if at % PAGE_TOKENS == 0}
         logits = torch.empty(len(slots), self._draft.plan.logits)
-        self._slots.step(ids, torch.tensor(slots), torch.tensor(positions), logits, keep, count())
+        try:
+            for slot, position in turned.items():
+                self._turn_pages(slot, position)
+            self._slots.step(ids, torch.tensor(slots), torch.tensor(positions), logits, keep, count())
+        except Exception:
+            for slot in turned:
+                self._turn_back(slot)
+            raise
+        for slot in turned:
+            self._leave_pages(slot)
         for slot, position in after.items():
             self._positions[slot] = position
         return logits
@@ -168,18 +179,19 @@ class Decoder:
             self._slots.replay(torch.tensor(sorted(rows)), count())
 
     def _turn_pages(self, slot: int, position: int) -> None:
-        # What earlier tokens of the step see stays: a step is far shorter than a page.
         for block, kv in self._draft.kv_of_block.items():
-            tail = self._tails[slot][block]
-            page = tail.turn(position)
-            for gone in tail.leave(self._positions[slot]):
-                self._slots.release_page(kv, slot, gone.start)
-            self._add_page(kv, slot, page)
+            self._add_page(kv, slot, self._tails[slot][block].turn(position))
 
     def _turn_back(self, slot: int) -> None:
         for block, kv in self._draft.kv_of_block.items():
             gone = self._tails[slot][block].back(self._positions[slot])
             if gone is not None:
+                self._slots.release_page(kv, slot, gone.start)
+
+    def _leave_pages(self, slot: int) -> None:
+        # What the first token of the step saw stays: the others may be taken back.
+        for block, kv in self._draft.kv_of_block.items():
+            for gone in self._tails[slot][block].leave(self._positions[slot]):
                 self._slots.release_page(kv, slot, gone.start)
 
     def _add_page(self, kv: int, slot: int, page: Page) -> None:
