@@ -12,8 +12,11 @@ import torch
 import braidlm
 from braidlm import LanguageModel
 from braidlm.engine import Engine, Limits, Piece, QueueFullError, Request, Ticket
+from braidlm.engine.runner import Runner
 from braidlm.errors import ContextLengthError, InputError
 from braidlm.kv import Page
+from braidlm.ops import native_loader
+from braidlm.rows import Row
 from braidlm.runtime.decode import Decoder
 from braidlm.runtime.slots import PlainSlots
 from braidlm.sampling import Sampling
@@ -164,6 +167,39 @@ def test_deterministic_bits() -> None:
             made(ticket)
 
 
+@pytest.mark.skipif(native_loader.why_not() is not None, reason="the extension is not built")
+@pytest.mark.parametrize("family", TINY)
+def test_short_prompts_need_no_pass(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the plain loop; by hand, that prompts are read by steps, and which states are kept inside them."""
+    model, read = model_of(family), Runner.read
+    passes: list[int] = []
+
+    def counted(self: Runner, row: Row, ids: Sequence[int], *more: object, **options: object) -> object:
+        passes.append(len(ids))
+        return read(self, row, ids, *more, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Runner, "read", counted)
+    text = prompt(model, 8, 1)
+    requests = [
+        asked(text, breaks=(3, 5)),
+        asked((*text[:3], *prompt(model, 4, 2)), temperature=1.0, seed=1),
+        asked((*text[:5], *prompt(model, 2, 3)), 1, breaks=(7,)),
+        asked(prompt(model, 1, 4)),
+        asked(text),
+    ]
+    with model.engine(limits=SMALL) as engine:
+        found = []
+        for request in requests:
+            ticket = engine.submit(request)
+            assert made(ticket) == alone(model, request)
+            assert ticket.usage is not None
+            found.append(ticket.usage.cached)
+        together = [engine.submit(request) for request in requests]
+        assert [made(ticket) for ticket in together] == [alone(model, request) for request in requests]
+    assert found == [0, 3, 5, 0, 7]
+    assert not passes
+
+
 def test_listening_in_an_event_loop() -> None:
     """Oracle: the plain loop; every piece arrives, then the end, and nothing waits for the engine's thread."""
     model = model_of("mamba2")
@@ -241,7 +277,7 @@ def test_one_failure_leaves_the_others() -> None:
 
     good = asked([1, 2, 3])
     with Engine(model.network, lambda: model.new_state(1), run=run, limits=SMALL) as engine:  # type: ignore[arg-type]
-        tickets = [engine.submit(request) for request in (good, asked([7, 1]), good)]
+        tickets = [engine.submit(request) for request in (good, asked([7] * 60), good)]
         assert made(tickets[0]) == made(tickets[2]) == alone(model, good)
         with pytest.raises(RuntimeError, match="a fault"):
             made(tickets[1])

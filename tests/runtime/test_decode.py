@@ -196,7 +196,7 @@ def test_tokens_are_taken_back(kind: str, level: str) -> None:
         together = decoder_of(model, state, 3, [0, 1, 2])
         for turn, unused in enumerate([(0, 3, 7), (7, 1, 2), (5, 0, 1), (3, 3, 3)] * 2):
             ids = [tokens(n, seed=turn) for n in (8, 4, 8)]
-            together.step(torch.cat(ids), [0] * 8 + [1] * 4 + [2] * 8, keep=True)
+            together.step(torch.cat(ids), [0] * 8 + [1] * 4 + [2] * 8, keep=range(3))
             together.undo({slot: n for slot, n in enumerate(unused) if n})
             for decoder, row, n in zip(alone, ids, unused):
                 one_by_one(decoder, row[: len(row) - n])
@@ -235,7 +235,7 @@ def test_a_failed_step_moves_nothing(kind: str) -> None:
     ids = torch.cat(given := [tokens(n, seed=n) for n in counts])
     for _ in range(2):
         with pytest.raises(ValueError, match="out of range"):
-            together.step(torch.cat([ids, torch.tensor([VOCAB])]), [*slots, 3], keep=True)
+            together.step(torch.cat([ids, torch.tensor([VOCAB])]), [*slots, 3], keep=(0, 1, 2))
     assert [together.take(slot).length for slot in range(4)] == [*state.lengths, 0]
     expected = torch.cat([one_by_one(decoder, row) for decoder, row in zip(alone, given)])
     assert torch.equal(together.step(ids, slots), expected)

@@ -152,14 +152,15 @@ def test_a_failure_in_one_request() -> None:
         return run(ids, *more, **options)
 
     poisoned._run = failing  # type: ignore[assignment]
+    long = {"prompt": "a ~ b " * 20}  # short ones need no pass of their own
     with serving(poisoned) as here:
         alone = chatted(here)
         answers: list[str] = []
         threads = [threading.Thread(target=lambda: answers.append(chatted(here))) for _ in range(4)]
         for thread in threads:
             thread.start()
-        reply = here.post("/v1/completions", {"prompt": "a ~ b"})
-        streamed = here.post("/v1/completions", {"prompt": "a ~ b", "stream": True})
+        reply = here.post("/v1/completions", long)
+        streamed = here.post("/v1/completions", {**long, "stream": True})
         for thread in threads:
             thread.join()
         assert reply.status_code == 500

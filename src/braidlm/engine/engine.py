@@ -89,7 +89,8 @@ class _Job:
     row: Row
     bytes: int
     slots: list[int]  # of the texts that go on, one a copy
-    writers: dict[int, Writer] = field(default_factory=dict)  # by slot, once the prompt is read
+    writers: dict[int, Writer] = field(default_factory=dict)  # by slot, once passes have read enough of the prompt
+    marks: Collection[int] = ()  # where in the prompt the writers' states are to be kept
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -301,32 +302,53 @@ class Engine:
     def _step(self) -> None:
         for job in [job for job in (*self._reading, *self._writing) if job.ticket.cancelled]:
             self._drop(job)
-        if (self._reading or self._errands) and self._pace.may_read(bool(self._writing)):
+        busy, rests = bool(self._writing), 0
+        if (self._reading or self._errands) and self._pace.may_read(busy):
             begun = time.perf_counter()
             # Prompts and errands in turn, so that neither waits for all of the other.
             self._errand_is_next = not self._reading or (bool(self._errands) and not self._errand_is_next)
             if self._errand_is_next:
                 _do(*self._errands.popleft())
             else:
-                self._read_some(self._reading.popleft())
-            self._pace.read(time.perf_counter() - begun, bool(self._writing))
+                rests = self._read_some()
+            self._pace.read(time.perf_counter() - begun, busy)
         if self._writing:
             begun = time.perf_counter()
             self._write()
-            self._pace.wrote(time.perf_counter() - begun)
+            seconds = time.perf_counter() - begun
+            if rests:
+                self._pace.read(seconds, busy)
+            else:
+                self._pace.wrote(seconds)
 
-    def _read_some(self, job: _Job) -> None:
-        try:
-            self._read(job)
-        except Exception as error:
-            self._end(job, error)
+    def _read_some(self) -> int:
+        """A part of the next prompt; or short rests of several, whose tokens, so many, the next step runs."""
+        tokens = 0
+        while self._reading:
+            rest = self._rest(job := self._reading[0])
+            if tokens and not 0 < rest <= self._lanes.base.short - tokens:
+                break
+            self._reading.popleft()
+            try:
+                self._read(job)
+            except Exception as error:
+                self._end(job, error)
+            tokens += rest
+            if not rest:
+                break
+        return tokens
+
+    def _rest(self, job: _Job) -> int:
+        """The tokens of a prompt that need no pass; 0 if there are others before them."""
+        begin, short = job.row.length, self._lanes.of(job.variant).short
+        return len(job.ids) - begin if self._kept.stop(job.ticket.request, begin, short) == begin else 0
 
     def _read(self, job: _Job) -> None:
         """The prompt's next part; after the last one the texts begin."""
         request, begin = job.ticket.request, job.row.length
-        last, chunk = self._kept.stop(request, begin), self.limits.chunk
-        end = last if last - begin <= chunk else (begin // chunk + 1) * chunk
         runner, logits = self._lanes.of(job.variant), None
+        last, chunk = self._kept.stop(request, begin, runner.short), self.limits.chunk
+        end = last if last - begin <= chunk else (begin // chunk + 1) * chunk
         if begin < end:
             marks = self._kept.marks(request, begin, end)
             job.row, marked, logits = runner.read(
@@ -338,9 +360,10 @@ class Engine:
             self._reading.append(job)
             return
         self._writing.append(job)
+        rest, job.marks = self._kept.parts(request, end), self._kept.marks(request, end, len(job.ids))
         for copy, slot in enumerate(job.slots):
             text = self._continuation(job.ticket, copy)
-            job.writers[slot] = Writer(copy, text, self._ends, self._model.spec.max_positions)
+            job.writers[slot] = Writer(copy, text, self._ends, self._model.spec.max_positions, rest)
             runner.slots.put(slot, job.row)
         if logits is not None:
             for slot in list(job.writers):
@@ -356,21 +379,21 @@ class Engine:
         pairs = [(job, slot) for job in self._writing for slot in job.writers]
         rewinding = [self._lanes.of(job.variant).rewinding for job, _ in pairs]
         guesses = self._guesses([job.writers[slot] for (job, slot), can in zip(pairs, rewinding) if can])
+        moves = [job.writers[slot].next(slot, guesses if can else 0) for (job, slot), can in zip(pairs, rewinding)]
+        before = {slot: job.writers[slot].position for job, slot in pairs}
         begun = time.perf_counter()
-        logits, failed = self._lanes.write(
-            [
-                (job.variant, slot, job.writers[slot].next(guesses if can else 0))
-                for (job, slot), can in zip(pairs, rewinding)
-            ]
-        )
+        logits, failed = self._lanes.write([(job.variant, move) for (job, _), move in zip(pairs, moves)])
         seconds = time.perf_counter() - begun
         found = {slot: self._follow(job, slot, failed.get(slot) or logits[slot]) for job, slot in pairs}
         begun = time.perf_counter()
-        # A request that failed for one of its texts has given all of its slots back.
-        unused = {
-            (job.variant, slot): len(logits[slot]) - len(found[slot]) for job, slot in pairs if slot in job.writers
-        }
-        self._lanes.take_back({place: count for place, count in unused.items() if count})
+        wrong = {}
+        for (job, slot), move in zip(pairs, moves):
+            # A request that failed for one of its texts has given all of its slots back.
+            if slot in job.writers and len(logits[slot]) == len(move.tokens):
+                wrong[job.variant, slot] = before[slot] + len(move.tokens) - job.writers[slot].position
+                self._guessed += move.guesses
+                self._guessed_right += move.guesses - wrong[job.variant, slot]
+        self._lanes.take_back({place: count for place, count in wrong.items() if count})
         if not failed:
             self._speculation.measured(sum(map(len, logits.values())), seconds + time.perf_counter() - begun)
         for job, slot in pairs:
@@ -388,31 +411,30 @@ class Engine:
         return self._speculation.length([(writer.lookup.hits, len(writer.guessed)) for writer in writers])
 
     def _follow(self, job: _Job, slot: int, logits: torch.Tensor | Exception) -> list[Token]:
-        """The tokens that the text in a slot goes on with; none if its request has failed, which then ends."""
+        """The tokens that the text in a slot goes on with; none if its prompt does, or its request fails and ends."""
         if slot not in job.writers:
             return []
         try:
             if isinstance(logits, Exception):
                 raise logits
-            tokens = job.writers[slot].follow(logits)
+            return job.writers[slot].follow(logits)
         except Exception as error:
             self._end(job, error)
             return []
-        self._guessed += len(logits) - 1
-        self._guessed_right += len(tokens) - 1
-        return tokens
 
     def _give_some(self, job: _Job, slot: int, tokens: Sequence[Token]) -> None:
         try:
             self._remember(job, slot)
-            self._give(job, slot, tokens)
+            if tokens:
+                self._give(job, slot, tokens)
         except Exception as error:
             self._end(job, error)
 
     def _remember(self, job: _Job, slot: int) -> None:
-        """Keeps the state inside a long answer."""
-        ids = job.writers[slot].text.seen[:-1]
-        if self._kept.wanted_inside(len(ids)):
+        """Keeps the state at a mark of the prompt, or inside a long answer."""
+        writer = job.writers[slot]
+        if writer.position in job.marks or self._kept.wanted_inside(writer.position):
+            ids = writer.text.seen[: writer.position]
             self._kept.add(ids, self._lanes.of(job.variant).slots.take(slot), job.variant)
 
     def _give(self, job: _Job, slot: int, tokens: Sequence[Token]) -> None:
@@ -428,10 +450,9 @@ class Engine:
     def _keep(self, job: _Job, slot: int) -> None:
         """Frees a slot; its state stays known, for a text that goes on from here."""
         writer = job.writers.pop(slot)
-        copy, text = writer.copy, writer.text
-        wanted = copy == 0 and job.ticket.request.wants_states
+        wanted = writer.copy == 0 and job.ticket.request.wants_states
         if self._kept.keeps or wanted:
-            row, ids = self._lanes.of(job.variant).slots.take(slot), text.seen[:-1]
+            row, ids = self._lanes.of(job.variant).slots.take(slot), writer.text.seen[: writer.position]
             self._kept.add(ids, row, job.variant)
             if wanted:
                 job.ticket.states = self._kept.along(ids, row, job.variant)

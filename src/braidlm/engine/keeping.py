@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from ..rows import Row
@@ -42,15 +43,18 @@ class Keeping:
         new = len(request.ids) - found.cached - replayed
         return Found(found.row, Usage(found.cached, replayed, new, _why(found.known, replayed, found.dropped)))
 
-    def stop(self, request: Request, begin: int) -> int:
+    def stop(self, request: Request, begin: int, short: int) -> int:
         """How much of the prompt, which is known up to `begin`, is to be read.
 
-        The last token is left to the step that writes the texts where that costs less: where a state is wanted
-        before it (a pass would run every mixer in two pieces), or where there is no other token.
+        The rest is left to the step that writes the texts, where that costs less: up to `short` tokens of one text,
+        of several ones the last token, and so the last one behind others where a state is wanted before it (a pass
+        would run every mixer in two pieces).
         """
         whole = len(request.ids)
+        if whole - begin <= (short if request.copies == 1 else 1):
+            return begin
         wanted = self.keeps and self._cut is None and whole not in request.breaks
-        return whole - 1 if wanted or begin == whole - 1 else whole
+        return whole - 1 if wanted else whole
 
     def marks(self, request: Request, begin: int, end: int) -> list[int]:
         """Where in (begin, end] of the prompt states are to be kept."""
@@ -62,6 +66,12 @@ class Keeping:
             apart = self._replay
             wanted = {len(request.ids) - 1, *request.breaks, *range(begin - begin % apart, end + 1, apart)}
         return sorted(mark for mark in wanted if begin < mark <= end)
+
+    def parts(self, request: Request, begin: int) -> list[tuple[int, ...]]:
+        """The prompt from `begin` on, cut where states are to be kept."""
+        whole = len(request.ids)
+        cuts = [begin, *self.marks(request, begin, whole - 1), whole]
+        return [request.ids[start:end] for start, end in pairwise(cuts) if start < end]
 
     def wanted_inside(self, length: int) -> bool:
         """Whether the state after so many tokens of a text is to be kept while the text goes on."""

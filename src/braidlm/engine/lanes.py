@@ -14,7 +14,7 @@ from ..model import Model
 from ..row_file import Owner
 from ..state import State
 from .request import Request
-from .runner import Runner
+from .runner import Move, Runner
 
 # An adapter and a learned initial state by name.
 Variant = tuple[str | None, str | None]
@@ -75,26 +75,24 @@ class Lanes:
         self._runners = {BASE: self.base}
         return True
 
-    def write(
-        self, rows: Sequence[tuple[Variant, int, Sequence[int]]]
-    ) -> tuple[dict[int, Tensor], dict[int, Exception]]:
-        """Moves each slot along by its tokens; by slot, the logits after each of them, [tokens, V], or what failed.
+    def write(self, moves: Sequence[tuple[Variant, Move]]) -> tuple[dict[int, Tensor], dict[int, Exception]]:
+        """Moves slots along; by slot, the logits after each of its tokens, [tokens, V], or what failed.
 
-        Where a call fails, its rows go on one by one, by their first token: only those at fault stay where they are.
+        Where a call fails, its slots go on one by one, without guesses: only those at fault stay where they are.
         """
         made: dict[int, Tensor] = {}
         failed: dict[int, Exception] = {}
-        for adapter in dict.fromkeys(adapter for (adapter, _), _, _ in rows):
+        for adapter in dict.fromkeys(adapter for (adapter, _), _ in moves):
             runner = self.of((adapter, None))
-            own = [(slot, tokens) for (of, _), slot, tokens in rows if of == adapter]
+            own = [move for (of, _), move in moves if of == adapter]
             try:
                 made |= runner.write(own)
             except Exception:
-                for slot, tokens in own:
+                for move in own:
                     try:
-                        made |= runner.write([(slot, tokens[:1])])
+                        made |= runner.write([move.sure])
                     except Exception as error:
-                        failed[slot] = error
+                        failed[move.slot] = error
         return made, failed
 
     def take_back(self, counts: Mapping[tuple[Variant, int], int]) -> None:

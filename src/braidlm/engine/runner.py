@@ -4,6 +4,7 @@ Everything here takes and gives rows, which are immutable: nothing that is kept 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +19,19 @@ from ..runtime.slots import Slots, slots_of
 from ..slots import Growing, Shared
 from ..spec import ModelSpec
 from ..state import State
+
+
+class Move(NamedTuple):
+    """What a slot is moved along by: tokens, the last `guesses` of which may be taken back."""
+
+    slot: int
+    tokens: Sequence[int]
+    guesses: int = 0
+
+    @property
+    def sure(self) -> "Move":
+        """Without what was guessed."""
+        return Move(self.slot, self.tokens[: len(self.tokens) - self.guesses])
 
 
 class Runner:
@@ -68,19 +82,21 @@ class Runner:
         """Whether `write` takes several tokens a row, as if one came after the other, and they can be taken back."""
         return isinstance(self.slots, Decoder)
 
-    def write(self, rows: Sequence[tuple[int, Sequence[int]]]) -> dict[int, Tensor]:
-        """Moves each slot along by its tokens; by slot, the logits after each of them, [tokens, V].
+    @property
+    def short(self) -> int:
+        """How many tokens of a prompt `write` takes in less time than `read`; at least one."""
+        return self.slots.short if isinstance(self.slots, Decoder) else 1
 
-        If it fails, no slot has moved.
-        """
-        ids = torch.tensor([token for _, tokens in rows for token in tokens])
-        slots = [slot for slot, tokens in rows for _ in tokens]
+    def write(self, moves: Sequence[Move]) -> dict[int, Tensor]:
+        """Moves slots along; by slot, the logits after each of its tokens, [tokens, V]. If it fails, none has moved."""
+        ids = torch.tensor([token for move in moves for token in move.tokens])
+        slots = [move.slot for move in moves for _ in move.tokens]
         if isinstance(self.slots, Decoder):
-            logits = self.slots.step(ids, slots, keep=len(slots) > len(rows))
+            logits = self.slots.step(ids, slots, keep=[move.slot for move in moves if move.guesses])
         else:
             logits = self.slots.step(ids, slots)
-        parts = logits.split([len(tokens) for _, tokens in rows])
-        return {slot: part for (slot, _), part in zip(rows, parts, strict=True)}
+        parts = logits.split([len(move.tokens) for move in moves])
+        return {move.slot: part for move, part in zip(moves, parts, strict=True)}
 
     def take_back(self, counts: Mapping[int, int]) -> None:
         """Takes back so many of the last tokens of each slot."""

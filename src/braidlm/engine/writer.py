@@ -1,11 +1,13 @@
 """One text that is being written: its next tokens from logits, and what they may be before there are any."""
 
 import sys
+from collections import deque
 from collections.abc import Collection, Sequence
 
 from torch import Tensor
 
 from ..continuation import Continuation, Token
+from .runner import Move
 from .speculation import Lookup
 
 # Legend: n = tokens that went through the model in one pass, V = vocabulary.
@@ -14,32 +16,58 @@ from .speculation import Lookup
 class Writer:
     """The text of copy number `copy` of a request."""
 
-    def __init__(self, copy: int, text: Continuation, ends: Collection[int], limit: int | None) -> None:
-        """`ends` are the ids that end a text, `limit` is how many tokens the model takes."""
+    def __init__(
+        self,
+        copy: int,
+        text: Continuation,
+        ends: Collection[int],
+        limit: int | None,
+        rest: Sequence[Sequence[int]] = (),
+    ) -> None:
+        """`ends` are the ids that end a text, `limit` is how many tokens the model takes.
+
+        `rest` is what the model has not been given of the prompt yet, in parts, one a step; if nothing is left,
+        `follow` comes first.
+        """
         self.copy = copy
         self.text = text
         self.guessed: list[int] = []
         self.lookup = Lookup(text.seen)
         self._ends = ends
         self._limit = limit
+        self._due = deque(rest)  # the prompt's parts, and then always the last token
+
+    @property
+    def position(self) -> int:
+        """How many of the text's tokens the model has been given."""
+        return len(self.text.seen) - sum(map(len, self._due))
 
     def guess(self, most: int) -> None:
         """Fills `guessed` with up to `most` tokens, and no more than may still be written."""
         room = (self._limit or sys.maxsize) - len(self.text.seen)
-        self.guessed = self.lookup.guess(min(most, self.text.left - 1, room))
+        reading = self.position < len(self.text.seen) - 1
+        self.guessed = [] if reading else self.lookup.guess(min(most, self.text.left - 1, room))
 
-    def next(self, guesses: int) -> list[int]:
-        """What the model is to be given: the last token and so many of the guessed ones."""
-        return [self.text.seen[-1], *self.guessed[:guesses]]
+    def next(self, slot: int, guesses: int) -> Move:
+        """What the model is to be given: what is due, and so many of the guessed tokens."""
+        guessed = self.guessed[:guesses]
+        return Move(slot, [*self._due[0], *guessed], len(guessed))
 
     def follow(self, logits_nV: Sequence[Tensor] | Tensor) -> list[Token]:
-        """The tokens that come after those of `next`, chosen as ever, up to the first that was not guessed."""
-        tokens = [self._choose(logits_nV[0])]
-        for logits_V, guess in zip(logits_nV[1:], self.guessed):
+        """The tokens that come after those of `next`, chosen as ever, up to the first that was not guessed.
+
+        None if more of the prompt is due.
+        """
+        given = len(self._due.popleft()) if self._due else 1
+        if self._due:
+            return []
+        tokens = [self._choose(logits_nV[given - 1])]
+        for logits_V, guess in zip(logits_nV[given:], self.guessed):
             if tokens[-1].finish is not None or tokens[-1].id != guess:
                 break
             tokens.append(self._choose(logits_V))
         self.lookup.learn(self.guessed, [token.id for token in tokens])
+        self._due.append((tokens[-1].id,))
         return tokens
 
     def _choose(self, logits_V: Tensor) -> Token:

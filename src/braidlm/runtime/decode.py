@@ -8,8 +8,7 @@ A sequence that took several tokens in one step can be taken back to any of them
 forgotten; recurrences begin at their states before the step and are moved on again by what moved them.
 """
 
-from collections.abc import Mapping
-from itertools import pairwise
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import torch
@@ -26,6 +25,10 @@ from ..slots import PAGE_TOKENS
 from .plan import plan_of
 
 _DTYPES = (torch.float32, torch.bfloat16)
+
+# So many tokens of one sequence take a step less time than a pass of the model: the matrix unit has rows to spare.
+_SHORT = {"avx512_amx": 32}
+_SHORT_BY_VECTORS = 8
 
 
 def available(model: Model) -> bool:
@@ -82,7 +85,7 @@ class _Tail:
 
 
 class _Step(NamedTuple):
-    """The last step that can be taken back: its slots, and the states of those with several tokens before it."""
+    """The last step: its slots, and the states before it of those that can be taken back."""
 
     slots: list[int]
     before: dict[int, list[Tensor]]
@@ -92,6 +95,7 @@ class Decoder:
     """Up to `capacity` sequences of one model at one precision, each in a slot of its own."""
 
     def __init__(self, model: Model, precision: Precision, capacity: int) -> None:
+        self.short = _SHORT.get(extension().level(), _SHORT_BY_VECTORS)
         self._draft = plan_of(model, precision.kv)
         self._blocks = len(model.spec.blocks)
         self._slots = extension().Slots(self._draft.plan, capacity)
@@ -134,15 +138,14 @@ class Decoder:
         self._slots.clear(slot)
         self._tails[slot] = {}
 
-    def step(self, ids: Tensor, slots: list[int], *, keep: bool = False) -> Tensor:
+    def step(self, ids: Tensor, slots: list[int], *, keep: Collection[int] = ()) -> Tensor:
         """Moves the sequences in `slots` along by one token each; logits [len(slots), V] in float32.
 
-        A slot that comes several times in a row gets as many tokens, of which `undo` takes some back if `keep`.
-        A step that fails has moved none of them.
+        A slot that comes several times in a row gets as many tokens, of which `undo` takes some back for slots that
+        are in `keep`. A step that fails has moved none of them.
         """
         # Made anew in any case: copies of states live no longer than they are good for.
-        several = {slot for slot, following in pairwise(slots) if keep and slot == following}
-        self._last = _Step(slots, {slot: [slab[slot].clone() for slab in self._states] for slot in several})
+        self._last = _Step(slots, {slot: [slab[slot].clone() for slab in self._states] for slot in keep})
         positions, after = [], {slot: self._positions[slot] for slot in slots}
         for slot in slots:
             positions.append(after[slot])
@@ -153,7 +156,7 @@ class Decoder:
         try:
             for slot, position in turned.items():
                 self._turn_pages(slot, position)
-            self._slots.step(ids, torch.tensor(slots), torch.tensor(positions), logits, keep, count())
+            self._slots.step(ids, torch.tensor(slots), torch.tensor(positions), logits, bool(keep), count())
         except Exception:
             for slot in turned:
                 self._turn_back(slot)
