@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from braidlm.bench.sides.serve import memory
+from braidlm.errors import InputError
 from braidlm.loading import read_spec
 
 from . import growth, pace, report, streams
@@ -37,6 +38,7 @@ from .streams import Stream
 SLOPE = 4.0  # MiB a minute
 WARM_UP = 0.4  # of the time
 _REST_S = 40.0  # an engine gives freed memory back after 30 seconds of rest
+_LEAST_MINUTES = 3.0
 _LOOK_S = 2.0
 _BEGINNINGS, _BEGINNING = 8, 200
 
@@ -101,6 +103,8 @@ async def unlike_alone(server: Server, answers: Sequence[Stream]) -> list[Stream
 
 def under_load(given: argparse.Namespace, report: Report) -> None:
     """64 clients for some minutes."""
+    if given.minutes < _LEAST_MINUTES:
+        raise InputError(f"--minutes is {given.minutes:g}, but a trend of memory needs {_LEAST_MINUTES:g} at least")
     name = given.model or "smollm2-135m"
     asking = Asking(read_spec(name).vocab, given.longest, given.seed)
     options = ["--dtype", "bfloat16", *(["--deterministic"] if given.deterministic else [])]

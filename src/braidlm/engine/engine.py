@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -90,7 +91,7 @@ class _Job:
     bytes: int
     slots: list[int]  # of the texts that go on, one a copy
     writers: dict[int, Writer] = field(default_factory=dict)  # by slot, once passes have read enough of the prompt
-    marks: Collection[int] = ()  # where in the prompt the writers' states are to be kept
+    marks: Sequence[int] = ()  # where in the prompt the writers' states are to be kept
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -360,7 +361,8 @@ class Engine:
             self._reading.append(job)
             return
         self._writing.append(job)
-        rest, job.marks = self._kept.parts(request, end), self._kept.marks(request, end, len(job.ids))
+        job.marks = self._kept.marks(request, end, len(job.ids))
+        rest = [job.ids[start:stop] for start, stop in pairwise((end, *job.marks, len(job.ids))) if start < stop]
         for copy, slot in enumerate(job.slots):
             text = self._continuation(job.ticket, copy)
             job.writers[slot] = Writer(copy, text, self._ends, self._model.spec.max_positions, rest)

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 from ..rows import Row
@@ -66,12 +65,6 @@ class Keeping:
             apart = self._replay
             wanted = {len(request.ids) - 1, *request.breaks, *range(begin - begin % apart, end + 1, apart)}
         return sorted(mark for mark in wanted if begin < mark <= end)
-
-    def parts(self, request: Request, begin: int) -> list[tuple[int, ...]]:
-        """The prompt from `begin` on, cut where states are to be kept."""
-        whole = len(request.ids)
-        cuts = [begin, *self.marks(request, begin, whole - 1), whole]
-        return [request.ids[start:end] for start, end in pairwise(cuts) if start < end]
 
     def wanted_inside(self, length: int) -> bool:
         """Whether the state after so many tokens of a text is to be kept while the text goes on."""
