@@ -40,6 +40,7 @@ SCAN = {
     "before": zeros(R, E, N),
     "y": zeros(R, L, E),
     "after": zeros(R, E, N),
+    "borders": zeros(R, 1, 1, N, 64),
     "threads": 1,
 }
 SSD = {
@@ -121,16 +122,18 @@ ENTRIES = {
     ),
     "selective_scan": SCAN,
     "selective_scan_backward": backward(
-        {name: value for name, value in SCAN.items() if name not in ("dt_bias", "gate")},
+        SCAN,
         ("y", "after"),
         dy=zeros(R, L, E),
         dafter=zeros(R, E, N),
         dx=zeros(R, L, E),
         ddt=zeros(R, L, E),
+        ddt_bias=zeros(R, E),
         da=zeros(R, E, N),
         db=zeros(R, 1, L, N),
         dc=zeros(R, 1, L, N),
         dd=zeros(R, E),
+        dgate=zeros(R, L, E),
         dbefore=zeros(R, E, N),
     ),
     "ssd": SSD,
@@ -236,5 +239,6 @@ def test_sentences() -> None:
     assert "parts must divide" in refused("attention_backward", dk=zeros(3, L, 2 * 3))
     assert "y and dy must have the queries' dtype" in refused("attention_backward", dy=zeros(L, 4 * 5).bfloat16())
     assert "must have gradients" in refused("attention_backward", past_dv=None)
+    assert "bias and a gate must have gradients" in refused("selective_scan_backward", dgate=None)
     assert "lse must be float32" in refused("attention", lse=zeros(4, L).bfloat16())
     assert "must have one dtype" in refused("glu_backward", dup=zeros(L, E).bfloat16())

@@ -13,8 +13,3 @@ def table(x_D: Tensor) -> Tensor:
     """All dimensions but the last as one, each row contiguous; a view where it can be."""
     rows = x_D.detach().reshape(-1, x_D.shape[-1])
     return rows if rows.stride(-1) == 1 else rows.contiguous()
-
-
-def plain(weight: Tensor) -> Tensor:
-    """A weight as contiguous float32; itself where it is that already."""
-    return weight.detach().float().contiguous()

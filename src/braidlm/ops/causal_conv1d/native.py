@@ -51,7 +51,8 @@ class _Conv(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor, dlast: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, tail = ctx.saved_tensors
         length, (taps, channels) = x.shape[1], weight.shape
-        dx, dtail, dweight = torch.empty(x.shape), torch.empty(tail.shape), torch.empty(taps + 1, channels)
+        dx = torch.empty(x.shape, dtype=x.dtype)
+        dtail, dweight = torch.empty(tail.shape), torch.empty(taps + 1, channels)
         shift = bias.detach() if bias is not None else None
         given = (x.detach(), weight.detach(), shift, tail.detach(), ctx.silu, dy.contiguous())
         extension().causal_conv1d_backward(*given, dx, dtail, dweight, count())
@@ -60,4 +61,4 @@ class _Conv(torch.autograd.Function):
         dtail[:, taps - 1 - of_tail :] += dlast_RKC[:, :of_tail]
         dx[:, length - (taps - 1 - of_tail) :] += dlast_RKC[:, of_tail:]
         dbias = dweight[taps] if bias is not None else None
-        return dx.to(x.dtype), dweight[:taps], dbias, dtail.transpose(1, 2).to(tail.dtype), None
+        return dx, dweight[:taps], dbias, dtail.transpose(1, 2).to(tail.dtype), None

@@ -54,4 +54,13 @@ inline void write(const Sequence& to, const Part& part, const float* tile, int64
     write_rows(static_cast<BFloat16*>(to.data) + first, to.token, part, tile, width);
 }
 
+// Asks for a part before it is read or written: its rows lie too far apart for the processor to foresee.
+inline void prefetch(const Sequence& sequence, const Part& part) {
+  const int64_t size = sequence.dtype == Dtype::kFloat ? sizeof(float) : sizeof(BFloat16), line = 64;
+  const int64_t first = part.row * sequence.row + part.token * sequence.token + part.channel;
+  const char* row = static_cast<const char*>(sequence.data) + first * size;
+  for (int64_t t = 0; t < part.tokens; ++t, row += sequence.token * size)
+    for (int64_t i = 0; i < part.channels * size; i += line) __builtin_prefetch(row + i);
+}
+
 }  // namespace braidlm::BRAIDLM_LEVEL

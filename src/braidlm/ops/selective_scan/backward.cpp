@@ -1,5 +1,6 @@
-// Gradients of the selective scan. States are kept at the borders of blocks of time only and
-// recomputed inside, so memory grows with the length divided by a block's. Lanes are channels.
+// Gradients of the selective scan. States are kept at the borders of pieces of time only and
+// recomputed inside, so memory grows with the length divided by a piece's. So are time steps and
+// what the gate multiplies: a pass over memory costs more than they do. Lanes are channels.
 #include "../csrc/exp2.h"
 #include "../csrc/staging.h"
 #include "native.h"
@@ -7,26 +8,28 @@
 namespace braidlm::BRAIDLM_LEVEL {
 namespace {
 
-constexpr int64_t kTokens = 64, kBlock = kScanChannels;
+constexpr int64_t kTokens = kScanTokens, kBlock = kScanChannels;
+// States whose recurrences run side by side: each waits for its own multiplications.
+constexpr int kTogether = 4;
+// One vector of channels for each of those states.
+constexpr int64_t kPlaces = kTogether * kLanes;
 
 struct Tiles {
-  float *x, *dt, *dy;          // [kTokens, kBlock]
-  float *dx, *ddt;             // likewise; dx: first the gradient of dt x
+  float *x, *dt, *dy;          // [kBlock / kLanes, kTokens, kLanes]; dt: after its softplus; dy: before the gate
+  float *y, *dx, *ddt;         // likewise; y: without the skip connection; dx: first the gradient of dt x
+  float *slope, *dgate;        // likewise: of the softplus; dgate: first without the factor y
   float *b, *c;                // [kTokens, width]
-  float *db_lanes, *dc_lanes;  // [kTokens, kLanes]: of one state, still apart
-  float *h, *decay;            // [kTokens + 1, kLanes], [kTokens, kLanes]: one state, one vector of channels
+  float *db_lanes, *dc_lanes;  // [kTokens, kPlaces]: still apart
+  float *h, *decay;            // [kTokens + 1, kPlaces], [kTokens, kPlaces]
   float *a, *da, *dh;          // [states, kBlock]; dh: what later tokens say of the state
-  float* borders;              // [blocks of time, states, kBlock]: the state before each
   int64_t width;
 };
 
 int64_t width_of(const SelectiveScan& op) { return padded(op.states, kLanes); }
 
-int64_t borders_of(const SelectiveScan& op) { return (op.length + kTokens - 1) / kTokens; }
-
 int64_t scratch(const SelectiveScan& op) {
-  const int64_t lanes = 4 * kTokens + 1;
-  return kTokens * (5 * kBlock + 2 * width_of(op)) + lanes * kLanes + (3 + borders_of(op)) * op.states * kBlock;
+  const int64_t places = 4 * kTokens + 1;
+  return kTokens * (8 * kBlock + 2 * width_of(op)) + places * kPlaces + 3 * op.states * kBlock;
 }
 
 Tiles tiles_in(float* memory, const SelectiveScan& op) {
@@ -37,96 +40,179 @@ Tiles tiles_in(float* memory, const SelectiveScan& op) {
   };
   Tiles tiles;
   tiles.width = width_of(op);
-  for (float** tile : {&tiles.x, &tiles.dt, &tiles.dy, &tiles.dx, &tiles.ddt}) *tile = take(kTokens * kBlock);
+  for (float** tile :
+       {&tiles.x, &tiles.dt, &tiles.dy, &tiles.y, &tiles.dx, &tiles.ddt, &tiles.slope, &tiles.dgate})
+    *tile = take(kTokens * kBlock);
   for (float** tile : {&tiles.b, &tiles.c}) *tile = take(kTokens * tiles.width);
-  for (float** tile : {&tiles.db_lanes, &tiles.dc_lanes, &tiles.decay}) *tile = take(kTokens * kLanes);
-  tiles.h = take((kTokens + 1) * kLanes);
+  for (float** tile : {&tiles.db_lanes, &tiles.dc_lanes, &tiles.decay}) *tile = take(kTokens * kPlaces);
+  tiles.h = take((kTokens + 1) * kPlaces);
   for (float** tile : {&tiles.a, &tiles.da, &tiles.dh}) *tile = take(op.states * kBlock);
-  tiles.borders = take(borders_of(op) * op.states * kBlock);
   return tiles;
+}
+
+// A vector of channels lies together along time: it is gone through state after state.
+int64_t place_of(int64_t v, int64_t t) { return v * kTokens + t * kLanes; }
+
+// body(place of the vector in a tile, the part of it)
+template <class Body>
+void by_vectors(const Part& part, Body body) {
+  for (int64_t v = 0; v < part.channels; v += kLanes)
+    body(place_of(v, 0), Part{part.row, part.token, part.tokens, part.channel + v,
+                              part.channels - v < kLanes ? part.channels - v : kLanes});
+}
+
+void read_vectors(const Sequence& from, const Part& part, float* tile) {
+  by_vectors(part, [&](int64_t place, const Part& vector) { read(from, vector, tile + place, kLanes); });
+}
+
+void write_vectors(const Sequence& to, const Part& part, const float* tile) {
+  by_vectors(part, [&](int64_t place, const Part& vector) { write(to, vector, tile + place, kLanes); });
 }
 
 void read_inputs(const SelectiveScan& op, const Tiles& tiles, const Part& part) {
   const Part states = {part.row, part.token, part.tokens, 0, op.states};
-  read(op.x, part, tiles.x, kBlock);
-  read(op.dt, part, tiles.dt, kBlock);
+  read_vectors(op.x, part, tiles.x);
+  read_vectors(op.dt, part, tiles.dt);
   read(op.b, states, tiles.b, tiles.width);
   read(op.c, states, tiles.c, tiles.width);
+  if (op.dt_bias)
+    by_vectors(part, [&](int64_t place, const Part& vector) {
+      const Floats bias = load_part(op.dt_bias + vector.channel, int(vector.channels));
+      for (int64_t i = place; i < place + part.tokens * kLanes; i += kLanes) {
+        const Floats before = load(tiles.dt + i) + bias;
+        store(tiles.slope + i, sigmoid(before));
+        store(tiles.dt + i, softplus(before));
+      }
+    });
 }
 
-// From the state before a block of time, in `border`, to the one after it.
-void advance(const SelectiveScan& op, const Tiles& tiles, const Part& part, const float* border, float* next) {
-  for (int64_t n = 0; n < op.states; ++n)
-    for (int64_t v = 0; v < part.channels; v += kLanes) {
-      const Floats a = load(tiles.a + n * kBlock + v) * kLog2E;
-      Floats h = load(border + n * kBlock + v);
-      for (int64_t t = 0; t < part.tokens; ++t) {
-        const Floats dt = load(tiles.dt + t * kBlock + v), x = load(tiles.x + t * kBlock + v);
-        h = exp2(dt * a) * h + dt * x * tiles.b[t * tiles.width + n];
-      }
-      store(next + n * kBlock + v, h);
+// What comes from later, and through the gate if there is one.
+void read_outputs(const SelectiveScan& op, const SelectiveScanGradients& grad, const Tiles& tiles, const Part& part) {
+  read_vectors(grad.dy, part, tiles.dy);
+  if (!op.gate.data) return;
+  read_vectors(op.gate, part, tiles.dgate);
+  for (int64_t i = 0; i < kTokens * kBlock; i += kLanes) {
+    const Floats gate = load(tiles.dgate + i), dout = load(tiles.dy + i), open = sigmoid(gate);
+    store(tiles.dy + i, dout * (gate * open));
+    store(tiles.dgate + i, dout * (open * (gate * (1.0f - open) + 1.0f)));
+  }
+}
+
+// States n ... n + S - 1 of one vector of channels, through a block of time and back.
+template <int S>
+void there_and_back(const Tiles& tiles, int64_t tokens, const float* border, int64_t n, int64_t v) {
+  Floats h[S], a[S], dh[S], da[S];
+  unrolled<S>([&](auto s) {
+    const int64_t i = (n + s) * kBlock + v;
+    a[s] = load(tiles.a + i), h[s] = load(border + i), dh[s] = load(tiles.dh + i), da[s] = load(tiles.da + i);
+    store(tiles.h + s * kLanes, h[s]);
+  });
+  // Held apart from the tiles: a number that is stored could be one of these for all the compiler knows.
+  const float *const xs = tiles.x + v * kTokens, *const dts = tiles.dt + v * kTokens, *const dys = tiles.dy + v * kTokens;
+  float *const ys = tiles.y + v * kTokens, *const dxs = tiles.dx + v * kTokens, *const ddts = tiles.ddt + v * kTokens;
+  float *const hs = tiles.h, *const decays = tiles.decay, *const dbs = tiles.db_lanes, *const dcs = tiles.dc_lanes;
+  const float *b = tiles.b + n, *c = tiles.c + n;
+  const int64_t width = tiles.width;
+  for (int64_t t = 0; t < tokens; ++t, b += width, c += width) {
+    const int64_t i = t * kLanes;
+    const Floats dt = load(dts + i), units = dt * kLog2E, added = dt * load(xs + i);
+    Floats y = load(ys + i);
+    unrolled<S>([&](auto s) {
+      const int64_t place = t * kPlaces + s * kLanes;
+      const Floats decay = exp2(units * a[s]);
+      h[s] = decay * h[s] + added * b[s];
+      y += h[s] * c[s];
+      store(decays + place, decay);
+      store(hs + place + kPlaces, h[s]);
+    });
+    store(ys + i, y);
+  }
+  for (int64_t t = tokens - 1; t >= 0; --t) {
+    b -= width, c -= width;
+    const int64_t i = t * kLanes;
+    const Floats dy = load(dys + i), dt = load(dts + i), added = dt * load(xs + i);
+    Floats dadded = load(dxs + i), ddt = load(ddts + i);
+    unrolled<S>([&](auto s) {
+      const int64_t place = t * kPlaces + s * kLanes;
+      dh[s] += dy * c[s];
+      store(dcs + place, load(dcs + place) + dy * load(hs + place + kPlaces));
+      store(dbs + place, load(dbs + place) + dh[s] * added);
+      dadded += dh[s] * b[s];
+      dh[s] *= load(decays + place);
+      const Floats decayed = dh[s] * load(hs + place);
+      ddt += decayed * a[s];
+      da[s] += decayed * dt;
+    });
+    store(dxs + i, dadded);
+    store(ddts + i, ddt);
+  }
+  unrolled<S>([&](auto s) {
+    store(tiles.dh + (n + s) * kBlock + v, dh[s]);
+    store(tiles.da + (n + s) * kBlock + v, da[s]);
+  });
+}
+
+// States n ... n + S - 1 of all channels of a block. Tokens of db and dc are numbered from `first`.
+template <int S>
+void states_of_block(const SelectiveScan& op, const SelectiveScanGradients& grad, const Tiles& tiles, const Part& part,
+                     const float* border, int64_t n, int64_t first) {
+  std::memset(tiles.db_lanes, 0, kTokens * kPlaces * sizeof(float));
+  std::memset(tiles.dc_lanes, 0, kTokens * kPlaces * sizeof(float));
+  for (int64_t v = 0; v < part.channels; v += kLanes) there_and_back<S>(tiles, part.tokens, border, n, v);
+  for (int64_t t = 0; t < part.tokens; ++t)
+    for (int64_t s = 0; s < S; ++s) {
+      const int64_t to = (first + t) * op.states + n + s, place = t * kPlaces + s * kLanes;
+      grad.db[to] = sum(load(tiles.db_lanes + place));
+      grad.dc[to] = sum(load(tiles.dc_lanes + place));
     }
 }
 
-// One state of one vector of channels, through a block of time and back.
-void there_and_back(const Tiles& tiles, int64_t tokens, const float* border, int64_t n, int64_t v) {
-  const Floats a = load(tiles.a + n * kBlock + v), unit = a * kLog2E;
-  Floats h = load(border + n * kBlock + v);
-  store(tiles.h, h);
-  for (int64_t t = 0; t < tokens; ++t) {
-    const Floats dt = load(tiles.dt + t * kBlock + v), x = load(tiles.x + t * kBlock + v), decay = exp2(dt * unit);
-    h = decay * h + dt * x * tiles.b[t * tiles.width + n];
-    store(tiles.decay + t * kLanes, decay);
-    store(tiles.h + (t + 1) * kLanes, h);
-  }
-  Floats dh = load(tiles.dh + n * kBlock + v), da = load(tiles.da + n * kBlock + v);
-  for (int64_t t = tokens - 1; t >= 0; --t) {
-    const int64_t i = t * kBlock + v, lanes = t * kLanes;
-    const Floats dy = load(tiles.dy + i), dt = load(tiles.dt + i), decay = load(tiles.decay + lanes);
-    dh += dy * tiles.c[t * tiles.width + n];
-    store(tiles.dc_lanes + lanes, load(tiles.dc_lanes + lanes) + dy * load(tiles.h + lanes + kLanes));
-    store(tiles.db_lanes + lanes, load(tiles.db_lanes + lanes) + dh * (dt * load(tiles.x + i)));
-    store(tiles.dx + i, load(tiles.dx + i) + dh * tiles.b[t * tiles.width + n]);
-    const Floats decayed = dh * load(tiles.h + lanes) * decay;
-    store(tiles.ddt + i, load(tiles.ddt + i) + decayed * a);
-    da += decayed * dt;
-    dh *= decay;
-  }
-  store(tiles.dh + n * kBlock + v, dh);
-  store(tiles.da + n * kBlock + v, da);
+// From what the states gave to gradients of what was given.
+void finish(const SelectiveScan& op, const SelectiveScanGradients& grad, const Tiles& tiles, const Part& part) {
+  by_vectors(part, [&](int64_t place, const Part& vector) {
+    const int lanes = int(vector.channels);
+    const int64_t at = vector.row * op.channels + vector.channel;
+    const Floats d = load_part(op.d + vector.channel, lanes);
+    Floats dd = load_part(grad.dd + at, lanes), dbias = op.dt_bias ? load_part(grad.ddt_bias + at, lanes) : Floats{};
+    for (int64_t i = place; i < place + part.tokens * kLanes; i += kLanes) {
+      const Floats x = load(tiles.x + i), dy = load(tiles.dy + i), dadded = load(tiles.dx + i);
+      dd += dy * x;
+      Floats ddt = load(tiles.ddt + i) + dadded * x;
+      if (op.dt_bias) ddt *= load(tiles.slope + i), dbias += ddt;
+      store(tiles.ddt + i, ddt);
+      store(tiles.dx + i, dadded * load(tiles.dt + i) + d * dy);
+      if (op.gate.data) store(tiles.dgate + i, load(tiles.dgate + i) * (load(tiles.y + i) + d * x));
+    }
+    store_part(grad.dd + at, dd, lanes);
+    if (op.dt_bias) store_part(grad.ddt_bias + at, dbias, lanes);
+  });
+  write_vectors(grad.dx, part, tiles.dx);
+  write_vectors(grad.ddt, part, tiles.ddt);
+  if (op.gate.data) write_vectors(grad.dgate, part, tiles.dgate);
+}
+
+// What will be written after the states, and what will be read then for the piece before.
+void ahead(const SelectiveScan& op, const SelectiveScanGradients& grad, const Part& part) {
+  for (const Sequence* to : {&grad.dx, &grad.ddt, &grad.dgate})
+    if (to->data) prefetch(*to, part);
+  if (part.token < kTokens) return;
+  const Part before = {part.row, part.token - kTokens, kTokens, part.channel, part.channels};
+  for (const Sequence* from : {&op.x, &op.dt, &op.gate, &grad.dy})
+    if (from->data) prefetch(*from, before);
 }
 
 void tokens_of_block(const SelectiveScan& op, const SelectiveScanGradients& grad, const Tiles& tiles, const Part& part,
                      const float* border, int64_t partial) {
   read_inputs(op, tiles, part);
-  read(grad.dy, part, tiles.dy, kBlock);
-  std::memset(tiles.dx, 0, kTokens * kBlock * sizeof(float));
-  std::memset(tiles.ddt, 0, kTokens * kBlock * sizeof(float));
-  for (int64_t n = 0; n < op.states; ++n) {
-    std::memset(tiles.db_lanes, 0, kTokens * kLanes * sizeof(float));
-    std::memset(tiles.dc_lanes, 0, kTokens * kLanes * sizeof(float));
-    for (int64_t v = 0; v < part.channels; v += kLanes) there_and_back(tiles, part.tokens, border, n, v);
-    for (int64_t t = 0; t < part.tokens; ++t) {
-      const int64_t to = (partial + part.token + t) * op.states + n;
-      grad.db[to] = sum(load(tiles.db_lanes + t * kLanes));
-      grad.dc[to] = sum(load(tiles.dc_lanes + t * kLanes));
-    }
-  }
-  for (int64_t v = 0; v < part.channels; v += kLanes) {
-    const int lanes = int(part.channels - v < kLanes ? part.channels - v : kLanes);
-    float* const to = grad.dd + part.row * op.channels + part.channel + v;
-    const Floats d = load_part(op.d + part.channel + v, lanes);
-    Floats dd = load_part(to, lanes);
-    for (int64_t i = v; i < part.tokens * kBlock; i += kBlock) {
-      const Floats x = load(tiles.x + i), dy = load(tiles.dy + i), both = load(tiles.dx + i);
-      dd += dy * x;
-      store(tiles.ddt + i, load(tiles.ddt + i) + both * x);
-      store(tiles.dx + i, both * load(tiles.dt + i) + d * dy);
-    }
-    store_part(to, dd, lanes);
-  }
-  write(grad.dx, part, tiles.dx, kBlock);
-  write(grad.ddt, part, tiles.ddt, kBlock);
+  read_outputs(op, grad, tiles, part);
+  ahead(op, grad, part);
+  for (float* sums : {tiles.y, tiles.dx, tiles.ddt}) std::memset(sums, 0, kTokens * kBlock * sizeof(float));
+  const int64_t first = partial + part.token;
+  int64_t n = 0;
+  for (; n + kTogether <= op.states; n += kTogether)
+    states_of_block<kTogether>(op, grad, tiles, part, border, n, first);
+  for (; n < op.states; ++n) states_of_block<1>(op, grad, tiles, part, border, n, first);
+  finish(op, grad, tiles, part);
 }
 
 void block(const SelectiveScan& op, const SelectiveScanGradients& grad, const Tiles& tiles, int64_t row, int64_t at) {
@@ -136,23 +222,18 @@ void block(const SelectiveScan& op, const SelectiveScanGradients& grad, const Ti
     for (int64_t e = 0; e < kBlock; ++e) {
       const int64_t i = n * kBlock + e, from = e * op.states + n;
       const bool held = e < channels;
-      tiles.borders[i] = held ? op.before[state + from] : 0;
       tiles.dh[i] = held ? grad.dafter[state + from] : 0;
       tiles.a[i] = held ? op.a[channel * op.states + from] : 0;
       tiles.da[i] = 0;
     }
-  for (int64_t e = 0; e < channels; ++e) grad.dd[row * op.channels + channel + e] = 0;
-  const auto part = [&](int64_t k) {
-    const int64_t t = k * kTokens;
-    return Part{row, t, op.length - t < kTokens ? op.length - t : kTokens, channel, channels};
-  };
-  const int64_t count = borders_of(op);
-  for (int64_t k = 0; k + 1 < count; ++k) {
-    read_inputs(op, tiles, part(k));
-    advance(op, tiles, part(k), tiles.borders + k * plane, tiles.borders + (k + 1) * plane);
+  for (float* sums : {grad.dd, grad.ddt_bias})
+    if (sums) std::memset(sums + row * op.channels + channel, 0, channels * sizeof(float));
+  const int64_t pieces = scan_pieces(op), of_row = row * scan_blocks(op) + at;
+  for (int64_t k = pieces - 1; k >= 0; --k) {
+    const int64_t t = k * kTokens, tokens = op.length - t < kTokens ? op.length - t : kTokens;
+    tokens_of_block(op, grad, tiles, {row, t, tokens, channel, channels}, op.borders + (of_row * pieces + k) * plane,
+                    of_row * op.length);
   }
-  const int64_t blocks = (op.channels + kBlock - 1) / kBlock, partial = (row * blocks + at) * op.length;
-  for (int64_t k = count - 1; k >= 0; --k) tokens_of_block(op, grad, tiles, part(k), tiles.borders + k * plane, partial);
   for (int64_t e = 0; e < channels; ++e)
     for (int64_t n = 0; n < op.states; ++n) {
       grad.dbefore[state + e * op.states + n] = tiles.dh[n * kBlock + e];
@@ -162,8 +243,7 @@ void block(const SelectiveScan& op, const SelectiveScanGradients& grad, const Ti
 
 void backward(const SelectiveScan& op, const SelectiveScanGradients& grad, int64_t begin, int64_t end, float* memory) {
   const Tiles tiles = tiles_in(memory, op);
-  const int64_t in_row = (op.channels + kBlock - 1) / kBlock;
-  for (int64_t i = begin; i < end; ++i) block(op, grad, tiles, i / in_row, i % in_row);
+  for (int64_t i = begin; i < end; ++i) block(op, grad, tiles, i / scan_blocks(op), i % scan_blocks(op));
 }
 
 }  // namespace

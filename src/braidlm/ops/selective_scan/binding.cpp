@@ -14,8 +14,9 @@ namespace braidlm {
 namespace {
 
 // What goes into the scan, checked.
-SelectiveScan checked_scan(const Strided& x, const Strided& dt, const Array& a, const Strided& b, const Strided& c,
-                           const Array& d, const Array& before) {
+SelectiveScan checked_scan(const Strided& x, const Strided& dt, const std::optional<Array>& dt_bias, const Array& a,
+                           const Strided& b, const Strided& c, const Array& d, const std::optional<Strided>& gate,
+                           const Array& before) {
   const int64_t rows = size_of(x, 0), length = size_of(x, 1), channels = size_of(x, 2), states = size_of(b, 2);
   SelectiveScan op = {};
   op.x = checked_sequence(x, "x", rows, length, channels);
@@ -24,43 +25,52 @@ SelectiveScan checked_scan(const Strided& x, const Strided& dt, const Array& a, 
   op.c = checked_sequence(c, "c", rows, length, states);
   op.a = checked<float>(a, "a", {channels, states});
   op.d = checked<float>(d, "d", {channels});
+  if (dt_bias) op.dt_bias = checked<float>(*dt_bias, "dt_bias", {channels});
+  if (gate) op.gate = checked_sequence(*gate, "gate", rows, length, channels);
   op.before = checked<float>(before, "before", {rows, channels, states});
   op.rows = rows, op.length = length, op.channels = channels, op.states = states;
   return op;
 }
 
-int64_t blocks_of(const SelectiveScan& op) { return (op.channels + kScanChannels - 1) / kScanChannels; }
+float* checked_borders(const SelectiveScan& op, const Array& borders) {
+  return checked<float>(borders, "borders", {op.rows, scan_blocks(op), scan_pieces(op), op.states, kScanChannels});
+}
 
 void selective_scan(Strided x, Strided dt, std::optional<Array> dt_bias, Array a, Strided b, Strided c, Array d,
-                    std::optional<Strided> gate, Array before, Strided y, Array after, int threads) {
-  SelectiveScan op = checked_scan(x, dt, a, b, c, d, before);
-  if (dt_bias) op.dt_bias = checked<float>(*dt_bias, "dt_bias", {op.channels});
-  if (gate) op.gate = checked_sequence(*gate, "gate", op.rows, op.length, op.channels);
+                    std::optional<Strided> gate, Array before, Strided y, Array after, std::optional<Array> borders,
+                    int threads) {
+  SelectiveScan op = checked_scan(x, dt, dt_bias, a, b, c, d, gate, before);
   op.y = checked_sequence(y, "y", op.rows, op.length, op.channels);
   op.after = checked<float>(after, "after", {op.rows, op.channels, op.states});
+  if (borders) op.borders = checked_borders(op, *borders);
   nb::gil_scoped_release released;
   const SelectiveScanKernels& kernel = *kernels().selective_scan;
-  parallel_for(threads, op.rows * blocks_of(op), 1, [&](int64_t begin, int64_t end) {
+  parallel_for(threads, op.rows * scan_blocks(op), 1, [&](int64_t begin, int64_t end) {
     const Scratch scratch(kernel.scratch(op));
     kernel.forward(op, begin, end, scratch.data());
   });
 }
 
-void selective_scan_backward(Strided x, Strided dt, Array a, Strided b, Strided c, Array d, Array before, Strided dy,
-                             Array dafter, Strided dx, Strided ddt, Array da, Array db, Array dc, Array dd,
-                             Array dbefore, int threads) {
-  const SelectiveScan op = checked_scan(x, dt, a, b, c, d, before);
-  const int64_t blocks = blocks_of(op);
+void selective_scan_backward(Strided x, Strided dt, std::optional<Array> dt_bias, Array a, Strided b, Strided c,
+                             Array d, std::optional<Strided> gate, Array before, Array borders, Strided dy, Array dafter, Strided dx,
+                             Strided ddt, std::optional<Array> ddt_bias, Array da, Array db, Array dc, Array dd,
+                             std::optional<Strided> dgate, Array dbefore, int threads) {
+  SelectiveScan op = checked_scan(x, dt, dt_bias, a, b, c, d, gate, before);
+  op.borders = checked_borders(op, borders);
+  const int64_t blocks = scan_blocks(op);
+  require(!dt_bias == !ddt_bias && !gate == !dgate, "a bias and a gate must have gradients, and only what is there");
   const SelectiveScanGradients grad = {
       .dy = checked_sequence(dy, "dy", op.rows, op.length, op.channels),
       .dafter = checked<float>(dafter, "dafter", {op.rows, op.channels, op.states}),
       .dx = checked_sequence(dx, "dx", op.rows, op.length, op.channels),
       .ddt = checked_sequence(ddt, "ddt", op.rows, op.length, op.channels),
+      .dgate = dgate ? checked_sequence(*dgate, "dgate", op.rows, op.length, op.channels) : Sequence{},
       .db = checked<float>(db, "db", {op.rows, blocks, op.length, op.states}),
       .dc = checked<float>(dc, "dc", {op.rows, blocks, op.length, op.states}),
       .da = checked<float>(da, "da", {op.rows, op.channels, op.states}),
       .dbefore = checked<float>(dbefore, "dbefore", {op.rows, op.channels, op.states}),
       .dd = checked<float>(dd, "dd", {op.rows, op.channels}),
+      .ddt_bias = ddt_bias ? checked<float>(*ddt_bias, "ddt_bias", {op.rows, op.channels}) : nullptr,
   };
   nb::gil_scoped_release released;
   const SelectiveScanBackward& kernel = *kernels().selective_scan_backward;
@@ -76,12 +86,15 @@ void bind_selective_scan(nb::module_& module) {
   module.def("selective_scan", &selective_scan, "x"_a.noconvert(), "dt"_a.noconvert(),
              "dt_bias"_a.noconvert().none(), "a"_a.noconvert(), "b"_a.noconvert(), "c"_a.noconvert(),
              "d"_a.noconvert(), "gate"_a.noconvert().none(), "before"_a.noconvert(), "y"_a.noconvert(),
-             "after"_a.noconvert(), "threads"_a);
+             "after"_a.noconvert(), "borders"_a.noconvert().none(), "threads"_a);
   module.def("selective_scan_backward", &selective_scan_backward, "x"_a.noconvert(), "dt"_a.noconvert(),
-             "a"_a.noconvert(), "b"_a.noconvert(), "c"_a.noconvert(), "d"_a.noconvert(), "before"_a.noconvert(),
-             "dy"_a.noconvert(), "dafter"_a.noconvert(), "dx"_a.noconvert(), "ddt"_a.noconvert(), "da"_a.noconvert(),
-             "db"_a.noconvert(), "dc"_a.noconvert(), "dd"_a.noconvert(), "dbefore"_a.noconvert(), "threads"_a);
+             "dt_bias"_a.noconvert().none(), "a"_a.noconvert(), "b"_a.noconvert(), "c"_a.noconvert(),
+             "d"_a.noconvert(), "gate"_a.noconvert().none(), "before"_a.noconvert(),
+             "borders"_a.noconvert(), "dy"_a.noconvert(), "dafter"_a.noconvert(), "dx"_a.noconvert(), "ddt"_a.noconvert(), "ddt_bias"_a.noconvert().none(),
+             "da"_a.noconvert(), "db"_a.noconvert(), "dc"_a.noconvert(), "dd"_a.noconvert(),
+             "dgate"_a.noconvert().none(), "dbefore"_a.noconvert(), "threads"_a);
   module.attr("SCAN_CHANNELS") = kScanChannels;
+  module.attr("SCAN_TOKENS") = kScanTokens;
 }
 
 }  // namespace braidlm

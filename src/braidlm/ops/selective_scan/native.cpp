@@ -8,7 +8,7 @@
 namespace braidlm::BRAIDLM_LEVEL {
 namespace {
 
-constexpr int64_t kTokens = 64, kBlock = kScanChannels;
+constexpr int64_t kTokens = kScanTokens, kBlock = kScanChannels;
 // States whose recurrences run side by side: enough of them to hide the latency of an exponential.
 constexpr int kTogether = 4;
 
@@ -72,6 +72,10 @@ void tokens_of_block(const SelectiveScan& op, const Tiles& tiles, const Part& pa
   read(op.x, part, tiles.x, kBlock);
   read(op.dt, part, tiles.dt, kBlock);
   if (op.dt_bias) to_time_steps(op.dt_bias, tiles.dt, part);
+  const int64_t next = part.token + kTokens, left = op.length - next;
+  if (left > 0)
+    for (const Sequence* from : {&op.x, &op.dt, &op.gate})
+      if (from->data) prefetch(*from, {part.row, next, left < kTokens ? left : kTokens, part.channel, part.channels});
   const Part states = {part.row, part.token, part.tokens, 0, op.states};
   read(op.b, states, tiles.b, tiles.width);
   read(op.c, states, tiles.c, tiles.width);
@@ -106,8 +110,11 @@ void block(const SelectiveScan& op, const Tiles& tiles, int64_t row, int64_t cha
       tiles.h[n * kBlock + e] = held ? op.before[state + e * op.states + n] : 0;
       tiles.a[n * kBlock + e] = held ? op.a[(channel + e) * op.states + n] * kLog2E : 0;
     }
+  const int64_t plane = op.states * kBlock;
+  float* border = op.borders ? op.borders + (row * scan_blocks(op) + channel / kBlock) * scan_pieces(op) * plane : nullptr;
   for (int64_t t = 0; t < op.length; t += kTokens) {
     const int64_t tokens = op.length - t < kTokens ? op.length - t : kTokens;
+    if (border) std::memcpy(border, tiles.h, plane * sizeof(float)), border += plane;
     tokens_of_block(op, tiles, {row, t, tokens, channel, channels});
   }
   for (int64_t e = 0; e < channels; ++e)
@@ -116,7 +123,7 @@ void block(const SelectiveScan& op, const Tiles& tiles, int64_t row, int64_t cha
 
 void forward(const SelectiveScan& op, int64_t begin, int64_t end, float* memory) {
   const Tiles tiles = tiles_in(memory, op);
-  const int64_t in_row = (op.channels + kBlock - 1) / kBlock;
+  const int64_t in_row = scan_blocks(op);
   for (int64_t i = begin; i < end; ++i) block(op, tiles, i / in_row, i % in_row * kBlock);
 }
 

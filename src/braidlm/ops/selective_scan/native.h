@@ -14,11 +14,17 @@ struct SelectiveScan {
   const float* d;       // [channels]
   const float* before;  // [rows, channels, states]
   float* after;         // likewise
+  float* borders;       // [rows, blocks, pieces, states, kScanChannels] or null: the states before every piece of time
   int64_t rows, length, channels, states;
 };
 
 // Channels that are computed together; a row's blocks of this size are numbered through all rows.
 inline constexpr int64_t kScanChannels = 64;
+// Tokens of a piece of time.
+inline constexpr int64_t kScanTokens = 32;
+
+inline int64_t scan_blocks(const SelectiveScan& op) { return (op.channels + kScanChannels - 1) / kScanChannels; }
+inline int64_t scan_pieces(const SelectiveScan& op) { return (op.length + kScanTokens - 1) / kScanTokens; }
 
 struct SelectiveScanKernels {
   // Floats of working memory that `forward` needs.
@@ -30,17 +36,18 @@ struct SelectiveScanKernels {
 // Gradients: of what the scan gave, and of what it was given. Sums over rows, and for b and c over
 // blocks of channels, are left to the caller, so that they have one order.
 struct SelectiveScanGradients {
-  Sequence dy;          // [rows, length, channels]
-  const float* dafter;  // [rows, channels, states]
-  Sequence dx, ddt;     // [rows, length, channels]
-  float *db, *dc;       // [rows, blocks, length, states]
-  float *da, *dbefore;  // [rows, channels, states]
-  float* dd;            // [rows, channels]
+  Sequence dy;           // [rows, length, channels]
+  const float* dafter;   // [rows, channels, states]
+  Sequence dx, ddt;      // [rows, length, channels]
+  Sequence dgate;        // likewise, where there is a gate
+  float *db, *dc;        // [rows, blocks, length, states]
+  float *da, *dbefore;   // [rows, channels, states]
+  float *dd, *ddt_bias;  // [rows, channels]; the second where there is a bias
 };
 
 struct SelectiveScanBackward {
   int64_t (*scratch)(const SelectiveScan&);
-  // Blocks [begin, end); `y` and `after` of the scan are not read.
+  // Blocks [begin, end); `y`, `before` and `after` of the scan are not read, `borders` are.
   void (*backward)(const SelectiveScan&, const SelectiveScanGradients&, int64_t begin, int64_t end, float* scratch);
 };
 

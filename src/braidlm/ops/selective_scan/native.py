@@ -1,4 +1,8 @@
-"""The selective scan token by token, its states in registers, in C++; backward too."""
+"""The selective scan token by token, its states in registers, in C++; backward too.
+
+Time steps and what the gate multiplies are made where they are used, and made again for the gradient. For it, states
+are kept at the borders of pieces of time.
+"""
 
 from typing import Any
 
@@ -8,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from ..native_loader import extension, takes
 from ..segments import Carried, Segments, over_rows
-from ..strides import channels_together, plain
+from ..strides import channels_together
 from ..threads import count
 from . import reference
 
@@ -27,13 +31,7 @@ def selective_scan(
     tensors = (x_TE, dt_TE, a_EN, b_TN, c_TN, d_E, state_REN)
     if not (takes(*tensors, gradients=True) and state_REN.dtype == torch.float32):
         return reference.selective_scan(*tensors, segments)
-    a, d = a_EN.float().contiguous(), d_E.float().contiguous()
-
-    def step(x: Tensor, dt: Tensor, b: Tensor, c: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        return _Scan.apply(x, dt, a, b, c, d, before.contiguous())
-
-    inputs = [channels_together(t) for t in (x_TE, dt_TE, b_TN, c_TN)]
-    return over_rows(step, inputs, state_REN, segments)
+    return _over_rows(x_TE, dt_TE, None, a_EN, b_TN, c_TN, d_E, None, state_REN, segments)
 
 
 def gated_selective_scan(
@@ -48,44 +46,73 @@ def gated_selective_scan(
     state_REN: Tensor,
     segments: Segments,
 ) -> Carried:
-    """See the package; under autograd the parts one after the other."""
+    """See the package."""
     tensors = (x_TE, dt_TE, dt_bias_E, a_EN, b_TN, c_TN, d_E, gate_TE, state_REN)
-    if not (takes(*tensors) and state_REN.dtype == torch.float32):
-        return reference.gated_selective_scan(*tensors, segments, selective_scan)
-    dt_bias, a, d = (plain(t) for t in (dt_bias_E, a_EN, d_E))
+    if not (takes(*tensors, gradients=True) and state_REN.dtype == torch.float32):
+        return reference.gated_selective_scan(*tensors, segments)
+    return _over_rows(*tensors, segments)
 
-    def step(x: Tensor, dt: Tensor, b: Tensor, c: Tensor, gate: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        y, after = torch.empty(x.shape, dtype=x.dtype), torch.empty(before.shape)
-        extension().selective_scan(x, dt, dt_bias, a, b, c, d, gate, before.contiguous(), y, after, count())
-        return y, after
 
-    inputs = [channels_together(t.detach()) for t in (x_TE, dt_TE, b_TN, c_TN, gate_TE)]
-    return over_rows(step, inputs, state_REN.detach(), segments)
+def _over_rows(
+    x_TE: Tensor,
+    dt_TE: Tensor,
+    dt_bias_E: Tensor | None,
+    a_EN: Tensor,
+    b_TN: Tensor,
+    c_TN: Tensor,
+    d_E: Tensor,
+    gate_TE: Tensor | None,
+    state_REN: Tensor,
+    segments: Segments,
+) -> Carried:
+    """One of the two: with a bias and a gate, or with neither."""
+    bias, a, d = (None if t is None else t.float().contiguous() for t in (dt_bias_E, a_EN, d_E))
+    inputs = [channels_together(t) for t in (x_TE, dt_TE, b_TN, c_TN, gate_TE) if t is not None]
+
+    def step(x: Tensor, dt: Tensor, b: Tensor, c: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+        *gate, before = rest
+        return _Scan.apply(x, dt, bias, a, b, c, d, gate[0] if gate else None, before.contiguous())
+
+    return over_rows(step, inputs, state_REN, segments)
 
 
 class _Scan(torch.autograd.Function):
-    """Dense rows [R, L, ...]: outputs and the states after them."""
+    """Dense rows [R, L, ...]: outputs, in x's dtype if they are gated, and the states after them."""
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(*inputs)
-        y, after = torch.empty(inputs[0].shape), torch.empty(inputs[-1].shape)
-        x, dt, a, b, c, d, before = (t.detach() for t in inputs)
-        extension().selective_scan(x, dt, None, a, b, c, d, None, before, y, after, count())
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        x, gate, before = inputs[0], inputs[7], inputs[8]
+        y = torch.empty(x.shape, dtype=torch.float32 if gate is None else x.dtype)
+        after = torch.empty(before.shape)
+        borders = torch.empty(_borders(x, before)) if any(ctx.needs_input_grad) else None
+        extension().selective_scan(*map(_held, inputs), y, after, borders, count())
+        ctx.save_for_backward(*inputs, borders)
         return y, after
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor, dafter: Tensor) -> tuple[Tensor, ...]:
-        inputs = ctx.saved_tensors
-        x, dt, _, b, c, _, before = inputs
+    def backward(ctx: Any, dy: Tensor, dafter: Tensor) -> tuple[Tensor | None, ...]:
+        x, dt, bias, _, b, c, _, gate, before, borders = ctx.saved_tensors
         (rows, length, channels), states = x.shape, b.shape[2]
-        blocks = -(-channels // extension().SCAN_CHANNELS)
-        dx, ddt, da, dd = (torch.empty(t) for t in (x.shape, x.shape, before.shape, (rows, channels)))
-        db, dc = (torch.empty(rows, blocks, length, states) for _ in range(2))
-        dbefore = torch.empty(before.shape)
-        given = (dy.contiguous(), dafter.contiguous())
-        made = (dx, ddt, da, db, dc, dd, dbefore)
-        extension().selective_scan_backward(*(t.detach() for t in inputs), *given, *made, count())
-        db, dc = db.sum(1), dc.sum(1)
-        return dx.to(x.dtype), ddt.to(dt.dtype), da.sum(0), db.to(b.dtype), dc.to(c.dtype), dd.sum(0), dbefore
+        dx, ddt = (torch.empty(t.shape, dtype=t.dtype) for t in (x, dt))
+        dgate = None if gate is None else torch.empty(gate.shape, dtype=gate.dtype)
+        da, dbefore = (torch.empty(before.shape) for _ in range(2))
+        dd = torch.empty(rows, channels)
+        dbias = None if bias is None else torch.empty(rows, channels)
+        db, dc = (torch.empty(rows, borders.shape[1], length, states) for _ in range(2))
+        given = (*map(_held, ctx.saved_tensors), dy.contiguous(), dafter.contiguous())
+        extension().selective_scan_backward(*given, dx, ddt, dbias, da, db, dc, dd, dgate, dbefore, count())
+        dbias = None if dbias is None else dbias.sum(0)
+        db, dc = db.sum(1).to(b.dtype), dc.sum(1).to(c.dtype)
+        return dx, ddt, dbias, da.sum(0), db, dc, dd.sum(0), dgate, dbefore
+
+
+def _borders(x: Tensor, before: Tensor) -> tuple[int, ...]:
+    """Shape of the states before every piece of time of every block of channels."""
+    (rows, length, channels), (pieces, block) = x.shape, (extension().SCAN_TOKENS, extension().SCAN_CHANNELS)
+    return rows, -(-channels // block), -(-length // pieces), before.shape[2], block
+
+
+def _held(tensor: Tensor | None) -> Tensor | None:
+    """What the extension reads of an input."""
+    return None if tensor is None else tensor.detach()

@@ -6,8 +6,6 @@ filled in: about three multiply-adds an element, and only products of decays, wh
 harmlessly to zero where a ratio of cumulative products would be 0/0.
 """
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -59,11 +57,10 @@ def gated_selective_scan(
     gate_TE: Tensor,
     state_REN: Tensor,
     segments: Segments,
-    scan: Callable[..., Carried] = selective_scan,
 ) -> Carried:
     """See the package."""
     dt = F.softplus(widened(dt_TE) + dt_bias_E)
-    y, after, marked = scan(x_TE, dt, a_EN, b_TN, c_TN, d_E, state_REN, segments)
+    y, after, marked = selective_scan(x_TE, dt, a_EN, b_TN, c_TN, d_E, state_REN, segments)
     return Carried((y * F.silu(widened(gate_TE))).to(x_TE.dtype), after, marked)
 
 

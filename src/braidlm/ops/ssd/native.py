@@ -54,9 +54,9 @@ class _Scan(torch.autograd.Function):
         inputs = ctx.saved_tensors
         x, dt, a, b, c, d, before = inputs
         by_group = (len(x), ctx.groups, x.shape[1], before.shape[3])
-        dx, ddt, dbefore = (torch.empty(t.shape) for t in (x, dt, before))
+        dx, ddt, dbefore = (torch.empty(t.shape, dtype=t.dtype) for t in (x, dt, before))
         da, dd, db, dc = torch.empty(a.shape), torch.empty(d.shape), torch.empty(by_group), torch.empty(by_group)
         given = (*(t.detach() for t in inputs), dy.contiguous(), dafter.contiguous())
         extension().ssd_backward(*given, dx, ddt, da, db, dc, dd, dbefore, ctx.groups, count())
         db, dc = (t.transpose(1, 2).flatten(2) for t in (db, dc))
-        return None, dx.to(x.dtype), ddt.to(dt.dtype), da, db.to(b.dtype), dc.to(c.dtype), dd, dbefore
+        return None, dx, ddt, da, db.to(b.dtype), dc.to(c.dtype), dd, dbefore
