@@ -2,6 +2,13 @@
 
     pip install 'llama-cpp-python[server]' && python -m benchmarks.server_turns
 
+`--peer PYTHON` takes llama-cpp-python from another environment. One that is built without AMX is needed where
+llama.cpp's code for it ends with an illegal instruction, as it does on this file; the stream then breaks off:
+
+    AMX_LEFT_OUT='-DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VBMI=ON -DGGML_AVX512_VNNI=ON'
+    CMAKE_ARGS="$AMX_LEFT_OUT" peer/bin/pip install --no-cache-dir 'llama-cpp-python[server]'
+    python -m benchmarks.server_turns --peer peer/bin/python
+
 Both serve the same GGUF file with its weights as they are stored (Q4_1), both are asked through
 `/v1/chat/completions` with all messages so far, as a browser would, and answer greedily. llama-cpp-python's server
 runs twice: as it comes, when it goes on from what its context holds, and with its cache of states in memory
@@ -38,9 +45,9 @@ WORDS = "river stone winter harbour letter garden engine paper market island vio
 Messages = list[dict[str, str]]
 
 
-def servers(place: Path, running: ExitStack) -> dict[str, Server]:
+def servers(peer: str, place: Path, running: ExitStack) -> dict[str, Server]:
     """All three, each asked once so that none of them pays for its start later."""
-    llama = [sys.executable, "-m", "llama_cpp.server", "--model", str(resolve(MODEL)), "--n_ctx", "8192", "--port", "0"]
+    llama = [peer, "-m", "llama_cpp.server", "--model", str(resolve(MODEL)), "--n_ctx", "8192", "--port", "0"]
     (place / BRAIDLM).mkdir()
     found = {
         BRAIDLM: braid_serve(MODEL, "--quantize", "keep", directory=place / BRAIDLM),
@@ -101,7 +108,7 @@ def measure(given: argparse.Namespace, report: Report) -> None:
     """All rounds."""
     rng, found = random.Random(given.seed), Found()
     with tempfile.TemporaryDirectory(prefix="braidlm-turns-") as place, ExitStack() as running:
-        served = servers(Path(place), running)
+        served = servers(given.peer, Path(place), running)
         for number in range(given.rounds):
             one_chat(served, given, rng, found)
             report.say(f"round {number + 1} of {given.rounds}")
@@ -128,6 +135,7 @@ def ratios(sides: dict[str, list[tuple[float, int | None]]], peer: str) -> list[
 def main() -> None:
     """Reads the command line."""
     parser = report.parser(__doc__)
+    parser.add_argument("--peer", default=sys.executable, metavar="PYTHON", help="that has llama-cpp-python")
     parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--words", type=int, default=60, help="of each message")
     parser.add_argument("--tokens", type=int, default=40, help="of each answer, at most")
