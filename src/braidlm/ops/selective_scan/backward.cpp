@@ -98,7 +98,7 @@ void read_outputs(const SelectiveScan& op, const SelectiveScanGradients& grad, c
   }
 }
 
-// States n ... n + S - 1 of one vector of channels, through a block of time and back.
+// States n ... n + S - 1 of one vector of channels, through a piece of time and back.
 template <int S>
 void there_and_back(const Tiles& tiles, int64_t tokens, const float* border, int64_t n, int64_t v) {
   Floats h[S], a[S], dh[S], da[S];
@@ -108,11 +108,11 @@ void there_and_back(const Tiles& tiles, int64_t tokens, const float* border, int
     store(tiles.h + s * kLanes, h[s]);
   });
   // Held apart from the tiles: a number that is stored could be one of these for all the compiler knows.
-  const float *const xs = tiles.x + v * kTokens, *const dts = tiles.dt + v * kTokens, *const dys = tiles.dy + v * kTokens;
-  float *const ys = tiles.y + v * kTokens, *const dxs = tiles.dx + v * kTokens, *const ddts = tiles.ddt + v * kTokens;
+  const int64_t first = place_of(v, 0), width = tiles.width;
+  const float *const xs = tiles.x + first, *const dts = tiles.dt + first, *const dys = tiles.dy + first;
+  float *const ys = tiles.y + first, *const dxs = tiles.dx + first, *const ddts = tiles.ddt + first;
   float *const hs = tiles.h, *const decays = tiles.decay, *const dbs = tiles.db_lanes, *const dcs = tiles.dc_lanes;
   const float *b = tiles.b + n, *c = tiles.c + n;
-  const int64_t width = tiles.width;
   for (int64_t t = 0; t < tokens; ++t, b += width, c += width) {
     const int64_t i = t * kLanes;
     const Floats dt = load(dts + i), units = dt * kLog2E, added = dt * load(xs + i);

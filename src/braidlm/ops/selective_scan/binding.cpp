@@ -52,9 +52,9 @@ void selective_scan(Strided x, Strided dt, std::optional<Array> dt_bias, Array a
 }
 
 void selective_scan_backward(Strided x, Strided dt, std::optional<Array> dt_bias, Array a, Strided b, Strided c,
-                             Array d, std::optional<Strided> gate, Array before, Array borders, Strided dy, Array dafter, Strided dx,
-                             Strided ddt, std::optional<Array> ddt_bias, Array da, Array db, Array dc, Array dd,
-                             std::optional<Strided> dgate, Array dbefore, int threads) {
+                             Array d, std::optional<Strided> gate, Array before, Array borders, Strided dy,
+                             Array dafter, Strided dx, Strided ddt, std::optional<Array> ddt_bias, Array da, Array db,
+                             Array dc, Array dd, std::optional<Strided> dgate, Array dbefore, int threads) {
   SelectiveScan op = checked_scan(x, dt, dt_bias, a, b, c, d, gate, before);
   op.borders = checked_borders(op, borders);
   const int64_t blocks = scan_blocks(op);
@@ -89,10 +89,10 @@ void bind_selective_scan(nb::module_& module) {
              "after"_a.noconvert(), "borders"_a.noconvert().none(), "threads"_a);
   module.def("selective_scan_backward", &selective_scan_backward, "x"_a.noconvert(), "dt"_a.noconvert(),
              "dt_bias"_a.noconvert().none(), "a"_a.noconvert(), "b"_a.noconvert(), "c"_a.noconvert(),
-             "d"_a.noconvert(), "gate"_a.noconvert().none(), "before"_a.noconvert(),
-             "borders"_a.noconvert(), "dy"_a.noconvert(), "dafter"_a.noconvert(), "dx"_a.noconvert(), "ddt"_a.noconvert(), "ddt_bias"_a.noconvert().none(),
-             "da"_a.noconvert(), "db"_a.noconvert(), "dc"_a.noconvert(), "dd"_a.noconvert(),
-             "dgate"_a.noconvert().none(), "dbefore"_a.noconvert(), "threads"_a);
+             "d"_a.noconvert(), "gate"_a.noconvert().none(), "before"_a.noconvert(), "borders"_a.noconvert(),
+             "dy"_a.noconvert(), "dafter"_a.noconvert(), "dx"_a.noconvert(), "ddt"_a.noconvert(),
+             "ddt_bias"_a.noconvert().none(), "da"_a.noconvert(), "db"_a.noconvert(), "dc"_a.noconvert(),
+             "dd"_a.noconvert(), "dgate"_a.noconvert().none(), "dbefore"_a.noconvert(), "threads"_a);
   module.attr("SCAN_CHANNELS") = kScanChannels;
   module.attr("SCAN_TOKENS") = kScanTokens;
 }

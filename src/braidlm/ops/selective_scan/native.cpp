@@ -63,7 +63,8 @@ void march(const Tiles& tiles, int64_t tokens, int64_t channel, int64_t n) {
 // tile = softplus(tile + bias)
 void to_time_steps(const float* bias, float* tile, const Part& part) {
   for (int64_t v = 0; v < part.channels; v += kLanes) {
-    const Floats shift = load_part(bias + part.channel + v, int(part.channels - v < kLanes ? part.channels - v : kLanes));
+    const int lanes = int(part.channels - v < kLanes ? part.channels - v : kLanes);
+    const Floats shift = load_part(bias + part.channel + v, lanes);
     for (int64_t i = v; i < part.tokens * kBlock; i += kBlock) store(tile + i, softplus(load(tile + i) + shift));
   }
 }
@@ -111,7 +112,8 @@ void block(const SelectiveScan& op, const Tiles& tiles, int64_t row, int64_t cha
       tiles.a[n * kBlock + e] = held ? op.a[(channel + e) * op.states + n] * kLog2E : 0;
     }
   const int64_t plane = op.states * kBlock;
-  float* border = op.borders ? op.borders + (row * scan_blocks(op) + channel / kBlock) * scan_pieces(op) * plane : nullptr;
+  const int64_t at = row * scan_blocks(op) + channel / kBlock;
+  float* border = op.borders ? op.borders + at * scan_pieces(op) * plane : nullptr;
   for (int64_t t = 0; t < op.length; t += kTokens) {
     const int64_t tokens = op.length - t < kTokens ? op.length - t : kTokens;
     if (border) std::memcpy(border, tiles.h, plane * sizeof(float)), border += plane;

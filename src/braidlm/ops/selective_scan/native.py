@@ -81,7 +81,7 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        x, gate, before = inputs[0], inputs[7], inputs[8]
+        x, *_, gate, before = inputs
         y = torch.empty(x.shape, dtype=torch.float32 if gate is None else x.dtype)
         after = torch.empty(before.shape)
         borders = torch.empty(_borders(x, before)) if any(ctx.needs_input_grad) else None
