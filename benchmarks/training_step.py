@@ -4,8 +4,10 @@
 
 A step is one row forwards and backwards with the loss over the whole vocabulary, activations in bfloat16 and weights
 in float32 (transformers under autocast, as people train with it); the optimizer is left out on both sides. Random
-weights. Each side is a process of its own; they take turns. The floor is that of `braidlm.bench.training_floor`; a
-ratio is the median of the rounds with the smallest and the largest. Memory is the process's at its peak.
+weights. Each side is a process of its own; they take turns. The floor is that of `braidlm.bench.training_floor`, at the
+higher of the rates measured right before and right after the step, anew in every round: a machine that is shared is not
+as fast in one minute as in the next. A share or ratio is the median of the rounds with the smallest and the largest.
+Memory is the process's at its peak.
 """
 
 import argparse
@@ -15,9 +17,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -123,6 +125,34 @@ class Side:
         self._process.wait()
 
 
+class Round(NamedTuple):
+    """A step of each side in turn, and the floor of the first."""
+
+    floor: float
+    seconds: list[float]
+    memory: int
+
+    @property
+    def share(self) -> float:
+        return self.floor / self.seconds[0]
+
+    @property
+    def ratio(self) -> float:
+        return self.seconds[-1] / self.seconds[0]
+
+    @classmethod
+    def of(cls, sides: Sequence[Side], spec: ModelSpec, tokens: int, recompute: bool) -> "Round":
+        before = rates()
+        seconds, memory = sides[0].step(tokens)
+        floor = training_floor(spec, tokens, before.best(rates()), recompute=recompute)
+        return cls(floor, [seconds, *(side.step(tokens)[0] for side in sides[1:])], memory)
+
+
+def rates() -> Rates:
+    """What the machine multiplies now."""
+    return Rates(1.0, "bfloat16", probe.matrix_rate(torch.bfloat16), probe.matrix_rate(torch.float32))
+
+
 def measure(given: argparse.Namespace, report: Report) -> None:
     """All models and lengths."""
     if given.side:
@@ -137,20 +167,20 @@ def measure(given: argparse.Namespace, report: Report) -> None:
             sides = [Side(given, name, side) for side in ("braidlm", *(["transformers"] if given.against else []))]
             for side in sides:
                 side.step(tokens)  # warms up
-            rates = Rates(1.0, "bfloat16", probe.matrix_rate(torch.bfloat16), probe.matrix_rate(torch.float32))
-            rounds = [[side.step(tokens) for side in sides] for _ in range(given.rounds)]
-            again = Rates(1.0, "bfloat16", probe.matrix_rate(torch.bfloat16), probe.matrix_rate(torch.float32))
+            rounds = [Round.of(sides, spec, tokens, given.recompute) for _ in range(given.rounds)]
             for side in sides:
                 side.close()
-            floor = training_floor(spec, tokens, rates.best(again), recompute=given.recompute)
-            seconds = statistics.median(of_round[0][0] for of_round in rounds)
-            ratios = [of_round[-1][0] / of_round[0][0] for of_round in rounds]
+            seconds = [statistics.median(side) for side in zip(*(each.seconds for each in rounds), strict=True)]
+            shares = [each.share for each in rounds]
+            share = statistics.median(shares)
             rows.append([
-                name, tokens, f"{seconds:.2f} s", f"{floor / seconds:.0%}", f"{rounds[-1][0][1] / 2**30:.1f} GiB",
-                *([f"{statistics.median(r[1][0] for r in rounds):.2f} s", spread(ratios)] if given.against else []),
+                name, tokens, f"{seconds[0]:.2f} s", f"{share:.0%} ({min(shares):.0%}-{max(shares):.0%})",
+                f"{rounds[-1].memory / 2**30:.1f} GiB",
+                *([f"{seconds[1]:.2f} s", spread([each.ratio for each in rounds])] if given.against else []),
             ])  # fmt: skip
-            report.found["steps"].append({"model": name, "tokens": tokens, "floor": floor, "rounds": rounds})
-            report.check(f"{name}, {tokens} tokens: {floor / seconds:.0%} of the floor", floor / seconds >= SHARE)
+            found = [each._asdict() for each in rounds]
+            report.found["steps"].append({"model": name, "tokens": tokens, "rounds": found})
+            report.check(f"{name}, {tokens} tokens: {share:.0%} of the floor", share >= SHARE)
     heads = ["model", "tokens", "a step", "of floor", "memory"]
     report.table([*heads, *(["transformers", "braidlm is"] if given.against else [])], rows)
 
