@@ -62,3 +62,8 @@ def test_writing_gets_somewhat_more_time_than_it_waited() -> None:
     assert not pace.may_read(True)
     pace.wrote(0.2)
     assert pace.may_read(True)
+    pace.did_both(0.9, True)
+    pace.wrote(0.8)
+    assert not pace.may_read(True)
+    pace.wrote(0.2)
+    assert pace.may_read(True)

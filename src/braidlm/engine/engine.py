@@ -318,7 +318,7 @@ class Engine:
             self._write()
             seconds = time.perf_counter() - begun
             if rests:
-                self._pace.read(seconds, busy)
+                self._pace.did_both(seconds, busy)
             else:
                 self._pace.wrote(seconds)
 

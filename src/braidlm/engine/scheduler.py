@@ -74,6 +74,10 @@ class Pace:
         """So much time went into reading."""
         self._owed = self._owed + _WRITING * seconds if writing else 0.0
 
+    def did_both(self, seconds: float, writing: bool) -> None:
+        """So much time went into a step that read for some texts and moved the others along, which waited for less."""
+        self._owed = self._owed + seconds if writing else 0.0
+
     def wrote(self, seconds: float) -> None:
         """So much time went into writing."""
         self._owed = max(0.0, self._owed - seconds)
