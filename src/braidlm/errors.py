@@ -1,5 +1,7 @@
 """The exceptions a caller may catch. Every message is one sentence: what was wrong, where, what would be right."""
 
+from collections.abc import Sequence
+
 
 class BraidError(Exception):
     """Base of every error that braidlm raises on purpose."""
@@ -31,3 +33,16 @@ class UnavailableError(BraidError, RuntimeError):
 
 class TrainingError(BraidError, RuntimeError):
     """A run that cannot go on: losses or gradients that are not finite."""
+
+
+class LoadingWarning(UserWarning):
+    """What loading a model left out: config keys without effect, tensors that belong to no part of the text model.
+
+    One sentence a kind of thing, with the names (see `named`).
+    """
+
+
+def named(names: Sequence[str], most: int = 6) -> str:
+    """Names for a sentence, "a, b, c and 12 more": at most `most` of them, each cut at 80 characters."""
+    shown = ", ".join(name if len(name) <= 80 else f"{name[:77]}..." for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
