@@ -1,6 +1,7 @@
 """The exceptions a caller may catch. Every message is one sentence: what was wrong, where, what would be right."""
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class BraidError(Exception):
@@ -46,3 +47,9 @@ def named(names: Sequence[str], most: int = 6) -> str:
     """Names for a sentence, "a, b, c and 12 more": at most `most` of them, each cut at 80 characters."""
     shown = ", ".join(name if len(name) <= 80 else f"{name[:77]}..." for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def quoted(value: Any, most: int = 200) -> str:
+    """A wrong value for a sentence: as Python writes it, cut at `most` characters."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -1,15 +1,20 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and JSON files of others, read within bounds."""
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from .errors import InputError
+from .errors import BraidError, InputError
 
+# Far above what any config or index takes (that of a model of 100,000 tensors is 10 MB).
+_MOST_JSON = 64 << 20
 # A temporary file as old as this belongs to a process that was killed: writing one takes seconds.
 _ABANDONED = 3600.0
 
@@ -75,6 +80,46 @@ def check_free(path: Path) -> None:
     """`InputError` unless a directory can appear at `path`: before long work, and before it is written."""
     if _check(path, Path.exists) and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path} exists already and is not empty; choose another place or remove it first")
+
+
+def read_object(path: Path, failure: type[BraidError], *, missing: str = "", most: int = _MOST_JSON) -> dict[str, Any]:
+    """The JSON object that a file holds, with or without a byte-order mark.
+
+    `failure` with one sentence if there is none: `missing` says what a file that does not exist means. Only regular
+    files of at most `most` bytes are read, so that a link to a device or a pipe costs nothing.
+    """
+    try:
+        found = parse_json(_bounded(path, most).decode("utf-8-sig"))
+    except FileNotFoundError:
+        raise failure(missing or f"{path} does not exist") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise failure(f"{path} is no readable JSON: {reason}") from None
+    if not isinstance(found, dict):
+        raise failure(f"{path} does not hold a JSON object")
+    return found
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text; `ValueError` for everything that is wrong with it, depth too."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def _bounded(path: Path, most: int) -> bytes:
+    """A regular file's bytes; `ValueError` for any other kind, and for one of more than `most` bytes."""
+    about = path.stat()  # before opening, which waits for a writer if this is a pipe
+    if stat.S_ISDIR(about.st_mode):
+        raise ValueError("it is a directory")
+    if not stat.S_ISREG(about.st_mode):
+        raise ValueError("it is no regular file")
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"it has more than {most >> 20} MiB")
+    return data
 
 
 def _check(path: Path, question: Callable[[Path], bool]) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .digest import digest
 from .errors import InputError, StateError
-from .files import whole_file
+from .files import parse_json, whole_file
 from .kv import KeyValues
 from .rows import LayerRow, Precision, Row
 from .slots import Growing
@@ -177,7 +177,7 @@ def _grows(kv: KeyValues | None) -> bool:
 
 
 def _lengths(text: str) -> list[int]:
-    lengths = json.loads(text)
+    lengths = parse_json(text)
     if not isinstance(lengths, list) or not all(type(n) is int and 0 <= n < 2**40 for n in lengths):
         raise ValueError(f"lengths are {text[:80]}")
     return lengths

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import CheckpointError, InputError
+from ..errors import CheckpointError, quoted
+from ..files import read_object
 from ..spec import is_whole
 from .config import Lora, scale_of
 
@@ -50,32 +51,25 @@ def _pattern(patterns: Iterable[str], name: str) -> str:
 def read_config(directory: Path) -> Told:
     """The config in a directory; `CheckpointError` names what it asks for that is not supported."""
     path = directory / CONFIG_FILE
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{directory} is no adapter: it has no {CONFIG_FILE}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is no readable JSON: {error}") from None
-    if not isinstance(about, dict):
-        raise CheckpointError(f"{path} does not hold a JSON object")
+    about = read_object(path, CheckpointError, missing=f"{directory} is no adapter: it has no {CONFIG_FILE}")
     _require_supported(about, path)
     try:
         return _told(about)
-    except (InputError, TypeError, KeyError, ValueError, re.error) as error:
+    except (TypeError, LookupError, ValueError, ArithmeticError, AttributeError, RecursionError, re.error) as error:
         raise CheckpointError(f"{path} has a value that no adapter has: {error}") from None
 
 
 def _require_supported(about: Mapping[str, Any], path: Path) -> None:
     if about.get("peft_type") != "LORA":
-        raise CheckpointError(f"{path} is of the type {about.get('peft_type')!r}; only LORA is supported")
+        raise CheckpointError(f"{path} is of the type {quoted(about.get('peft_type'))}; only LORA is supported")
     if about.get("init_lora_weights") not in _PLAIN_STARTS:
         raise CheckpointError(
-            f"{path} has init_lora_weights={about['init_lora_weights']!r}, which changes the base model too; "
+            f"{path} has init_lora_weights={quoted(about['init_lora_weights'])}, which changes the base model too; "
             "convert the adapter to plain LoRA first"
         )
     for key, value in about.items():
         if key not in _IGNORED and value and not (key == "bias" and value == "none") and key != "megatron_core":
-            raise CheckpointError(f"{path} has {key}={value!r}, which is not supported")
+            raise CheckpointError(f"{path} has {key}={quoted(value)}, which is not supported")
 
 
 def _told(about: Mapping[str, Any]) -> Told:

@@ -10,7 +10,8 @@ import torch
 
 from .. import row_file
 from ..engine import Kept
-from ..errors import StateError
+from ..errors import StateError, quoted
+from ..files import parse_json
 from ..row_file import Owner
 from ..sampling import Sampling
 from .transcripts import Place
@@ -74,16 +75,37 @@ def read(path: Path, owner: Owner) -> Stored:
 def session_of(about: dict[str, str], path: Path) -> Session:
     """The session that a file's header describes, but for its ids."""
     try:
-        sampling = json.loads(about["sampling"])
+        sampling = parse_json(about["sampling"])
         if sampling is not None:
             sampling = Sampling(**{**sampling, "stop": tuple(sampling["stop"])})
-        messages, text = json.loads(about["messages"]), json.loads(about["text"])
-        places = tuple(Place(int(characters), int(ids)) for characters, ids in json.loads(about["places"]))
-        if not isinstance(messages, list) or not isinstance(text, str):
+        messages, text = parse_json(about["messages"]), parse_json(about["text"])
+        if not _are_messages(messages) or not isinstance(text, str):
             raise ValueError("a part of it is of another kind")
-        return Session(messages, text, (), places, sampling, float(about["created"]), float(about["updated"]))
+        places = tuple(Place(_whole(characters), _whole(ids)) for characters, ids in parse_json(about["places"]))
+        return Session(messages, text, (), places, sampling, _time(about["created"]), _time(about["updated"]))
     except (KeyError, TypeError, ValueError) as error:
         raise StateError(f"{path} is damaged: {error}") from None
+
+
+def _are_messages(value: Any) -> bool:
+    """Whether every message has a role, and text that can be written as UTF-8; `ValueError` if it cannot."""
+    json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    return isinstance(value, list) and all(
+        isinstance(message, dict) and isinstance(message.get("role"), str) for message in value
+    )
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**40:
+        raise ValueError(f"a place is {quoted(value)}")
+    return value
+
+
+def _time(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < 2**37:  # before the year 6325: what a date can show
+        raise ValueError(f"a time is {quoted(text)}")
+    return seconds
 
 
 def thinned(states: Sequence[Kept]) -> list[Kept]:

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from .. import row_file
 from ..errors import CheckpointError, InputError
-from ..files import flush
+from ..files import flush, read_object
 from ..model import Model
 from ..row_file import Owner
 from ..rows import Precision, Row
@@ -79,7 +79,10 @@ def latest(directory: Path) -> Path | None:
 def load(place: Path, model: Model, optimizer: Optimizer, lanes: range, world: World) -> Progress:
     """Fills the model and the optimizer as they were; the carried states of `lanes`."""
     try:
-        about = json.loads((place / _PROGRESS).read_text())
+        about = read_object(place / _PROGRESS, CheckpointError)
+        step, config = about["step"], about["config"]
+        if type(step) is not int or not isinstance(config, dict):
+            raise ValueError(f"{_PROGRESS} has a step or a config of another kind")
         weights, moments = _trained(model, optimizer)
         with _quiet():
             dcp.load(  # type: ignore[attr-defined]
@@ -87,6 +90,8 @@ def load(place: Path, model: Model, optimizer: Optimizer, lanes: range, world: W
             )
         rest = StateDictOptions(strict=False)  # frozen weights are where the run found them
         set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments, options=rest)
+    except CheckpointError:
+        raise
     except (OSError, ValueError, KeyError, CheckpointException) as error:
         raise CheckpointError(f"{place} is damaged or belongs to another model: {_short(error)}") from None
     rows = {}
@@ -96,7 +101,7 @@ def load(place: Path, model: Model, optimizer: Optimizer, lanes: range, world: W
             with torch.no_grad():
                 owner = _owner(model, model.passing_state(1).rows[0])
             rows[lane] = row_file.read(file, _LANES, owner).rows[0]
-    return Progress(about["step"], rows, about["config"])
+    return Progress(step, rows, config)
 
 
 def _trained(model: Model, optimizer: Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import InputError, UnavailableError
+from ..files import parse_json
 
 
 class _Writer(Protocol):
@@ -50,7 +51,7 @@ def read(file: Path) -> list[dict[str, Any]]:
     found = []
     for line in file.read_text().splitlines():
         try:
-            found.append(json.loads(line))
+            found.append(parse_json(line))
         except ValueError:
             continue
     return found

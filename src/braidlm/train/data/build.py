@@ -17,7 +17,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from ...errors import InputError
-from ...files import check_free
+from ...files import check_free, read_object
 from ...tokenizer import Tokenizer
 from . import manifest as manifests
 from .encoding import Encoder
@@ -83,11 +83,9 @@ def _make(planned: Plan, job: Job, processes: int, progress: Progress | None) ->
 def _whole(job: Job, task: Task) -> ShardInfo | None:
     """What an interrupted run has left of a task's shard, if that is whole and as this run would make it."""
     try:
-        info = ShardInfo(**json.loads(file_of(job.directory, task.number, "json").read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError):
-        return None  # damaged: it is made again
+        info = ShardInfo(**read_object(file_of(job.directory, task.number, "json"), InputError))
+    except (InputError, TypeError):
+        return None  # not there, or damaged: it is made again
     as_now = info.key == task.key and (job.recipe.on_bad == "skip" or not info.skipped)
     return info if as_now else None
 

@@ -2,16 +2,17 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
-from ...errors import InputError
-from ...files import whole_file
+from ...errors import InputError, quoted
+from ...files import read_object, whole_file
 from ...tokenizer import Tokenizer
 
 FILE = "manifest.json"
 VERSION = 1
+DTYPES = ("<u2", "<u4")  # of token files
+_MOST = 2**62
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,21 +64,36 @@ class Manifest:
     def read(cls, directory: Path) -> "Manifest":
         """Reads the file; `InputError` if it is not there, damaged or of another version."""
         path = directory / FILE
-        try:
-            found: Any = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise InputError(f"{directory} holds no finished data: it has no {FILE}; braid data makes one") from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"{path} is no readable JSON: {error}") from None
-        version = found.get("version") if isinstance(found, dict) else None
+        missing = f"{directory} holds no finished data: it has no {FILE}; braid data makes one"
+        found = read_object(path, InputError, missing=missing)
+        version = found.get("version")
         if version != VERSION:
-            raise InputError(f"{path} is of version {version!r}; this version reads {VERSION}")
+            raise InputError(f"{path} is of version {quoted(version)}; this version reads {VERSION}")
         try:
             sources = tuple(SourceInfo(**source) for source in found.pop("sources"))
             shards = tuple(ShardSizes(**shard) for shard in found.pop("shards"))
-            return cls(sources=sources, shards=shards, skips=tuple(found.pop("skips")), **found)
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{path} is damaged: {error}") from None
+            manifest = cls(sources=sources, shards=shards, skips=tuple(found.pop("skips")), **found)
+            _check(manifest)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} is damaged: {error}; braid data makes it anew") from None
+        return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    """`ValueError` names the first value that `Manifest.write` never writes."""
+    if manifest.dtype not in DTYPES:
+        raise ValueError(f"its dtype is {quoted(manifest.dtype)}, but must be one of {', '.join(DTYPES)}")
+    if not manifest.shards:
+        raise ValueError("it lists no shards")
+    for part in (manifest, *manifest.sources, *manifest.shards):
+        for field in fields(part):
+            value = getattr(part, field.name)
+            if field.type is int and not (type(value) is int and 0 <= value <= _MOST):
+                raise ValueError(f"its {field.name!r} is {quoted(value)}, but must be a whole number up to 2^62")
+            if field.type in (str, bool) and type(value) is not field.type:
+                raise ValueError(f"its {field.name!r} is {quoted(value)}, which is of another kind")
+    if not isinstance(manifest.holdout, int | float) or not 0 <= manifest.holdout <= _MOST:
+        raise ValueError(f"its 'holdout' is {quoted(manifest.holdout)}, but must be a share or a number of documents")
 
 
 def tokenizer_hash(tokenizer: Tokenizer) -> str:
