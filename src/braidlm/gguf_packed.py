@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .checkpoints.rows import row_places, stack_rows, take_rows
 from .families import Rule
 from .gguf import GgufFile
 from .ops.linear.nearest import pack
@@ -33,53 +34,14 @@ def keep(
     """The weights of these `shapes` that `rule` makes of quantized tensors; None if it does more than move rows."""
     if not all(name in file.names() and is_quantized(file, name) for name in theirs):
         return None
-    places = _places(rule, [torch.Size(file.shapes[name]) for name in theirs], shapes)
+    places = row_places(rule, [torch.Size(file.shapes[name]) for name in theirs], shapes)
     if places is None:
         return None
     parts = [_packed(file, name, dtype) for name in theirs]
     if len({part.kind for part in parts}) > 1:
         parts = [pack(file.get(name).flatten(0, -2), "int8", dtype=dtype) for name in theirs]
-    whole = parts[0] if len(parts) == 1 else _stacked(parts)
-    return [_rows(whole, rows_N, shape) for rows_N, shape in zip(places, shapes, strict=True)]
-
-
-def _places(rule: Rule, theirs: Sequence[torch.Size], ours: Sequence[torch.Size]) -> list[Tensor] | None:
-    """For each of ours the rows of theirs, stacked, that it consists of; None if rows are not kept whole.
-
-    The rule itself tells: it is applied to tensors of two columns, numbered throughout.
-    """
-    begin, numbered = 0, []
-    for shape in theirs:
-        rows = shape[:-1].numel()
-        numbered.append(torch.arange(2 * begin, 2 * (begin + rows)).view(*shape[:-1], 2))
-        begin += rows
-    if any(shape[-1] != theirs[0][-1] for shape in (*theirs, *ours)):
-        return None
-    narrow = [torch.Size([*shape[:-1], 2]) for shape in ours]
-    found = rule.read(numbered, narrow)
-    whole = all(
-        part.shape == shape and bool((part[..., 0] % 2 == 0).all()) and torch.equal(part[..., 1], part[..., 0] + 1)
-        for part, shape in zip(found, narrow, strict=True)
-    )
-    return [part[..., 0].flatten() // 2 for part in found] if whole else None
-
-
-def _rows(whole: PackedWeight, rows_N: Tensor, shape: torch.Size) -> PackedWeight:
-    """Chosen rows in a shape; the same memory if they are all rows in order."""
-    in_order = torch.equal(rows_N, torch.arange(whole.shape[0]))
-
-    def taken(part: Tensor | None) -> Tensor | None:
-        return None if part is None else (part if in_order else part[rows_N]).unflatten(0, shape[:-1])
-
-    data, scale = taken(whole.data), taken(whole.scale)
-    assert data is not None and scale is not None
-    return PackedWeight(whole.form, data, scale, taken(whole.low), dtype=whole.dtype)
-
-
-def _stacked(parts: Sequence[PackedWeight]) -> PackedWeight:
-    lows = [part.low for part in parts if part.low is not None]
-    data, scale = (torch.cat([getattr(part, name) for part in parts]) for name in ("data", "scale"))
-    return PackedWeight(parts[0].form, data, scale, torch.cat(lows) if lows else None, dtype=parts[0].dtype)
+    whole = stack_rows(parts)
+    return [take_rows(whole, rows_N, shape) for rows_N, shape in zip(places, shapes, strict=True)]
 
 
 def _packed(file: GgufFile, name: str, dtype: torch.dtype) -> PackedWeight:

@@ -1,0 +1,1 @@
+"""Checkpoints of others as they are found on disk: files, names, quantized weights, nested configs."""
