@@ -1,0 +1,148 @@
+"""GGUF files of other tools: towers, blocks that predict ahead, other spellings, files in parts."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gguf import GGUFValueType
+
+import braidlm
+from braidlm.errors import CheckpointError, LoadingWarning
+from tests.gguf_files import numbers, parts, path_of, refused, write
+
+IDS = torch.arange(12)[None]
+UINT32, ARRAY = GGUFValueType.UINT32, GGUFValueType.ARRAY
+
+
+def expected(name: str) -> torch.Tensor:
+    return braidlm.load(path_of(name)).forward(IDS)
+
+
+def test_towers_are_left_out(tmp_path: Path) -> None:
+    """Oracle: the file without them; one warning names them."""
+    arch, metadata, tensors = parts("llama")
+    more = {"v.patch_embd.weight": numbers(3, 4), "v.blk.0.attn_q.weight": numbers(4, 4), "mm.0.weight": numbers(4, 4)}
+    file = write(tmp_path / "file.gguf", arch, metadata, tensors | more)
+    with pytest.warns(LoadingWarning, match="of other towers are left out: v.patch_embd.weight, v.blk.0") as caught:
+        found = braidlm.load(file)
+    assert torch.equal(found.forward(IDS), expected("llama"))
+    assert len(caught) == 1 and "mm.0.weight" in str(caught[0].message)
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["counted", "not counted"])
+@pytest.mark.parametrize("said", [True, False], ids=["said", "not said"])
+@pytest.mark.parametrize("name", ["llama", "granitehybrid"])
+def test_blocks_that_predict_ahead(name: str, said: bool, counted: bool, tmp_path: Path) -> None:
+    """Oracle: the file without them: they are no blocks of the model, whether the count has them or not."""
+    arch, metadata, tensors = parts(name)
+    blocks = metadata[f"{arch}.block_count"][0]
+    more = {f"blk.{blocks}.nextn.eh_proj.weight": numbers(8, 4), f"blk.{blocks}.attn_norm.weight": numbers(64)}
+    if said:
+        metadata[f"{arch}.nextn_predict_layers"] = (1, UINT32)
+    if counted:
+        metadata[f"{arch}.block_count"] = (blocks + 1, UINT32)
+        if name == "granitehybrid":
+            metadata[f"{arch}.attention.head_count_kv"] = ([0, 0, 2, 0, 2, 0, 2], ARRAY)
+    file = write(tmp_path / "file.gguf", arch, metadata, tensors | more)
+    with pytest.warns(LoadingWarning, match=rf"predict tokens further ahead are left out: blk.{blocks}.nextn"):
+        found = braidlm.load(file)
+    assert len(found.spec.blocks) == blocks
+    assert torch.equal(found.forward(IDS), expected(name))
+
+
+def test_blocks_that_predict_ahead_in_the_middle(tmp_path: Path) -> None:
+    """Oracle: the sentence: such blocks are the last ones, or it is not known what they are."""
+    arch, metadata, tensors = parts("llama")
+    file = write(tmp_path / "file.gguf", arch, metadata, tensors | {"blk.1.nextn.eh_proj.weight": numbers(8, 4)})
+    refused(lambda: braidlm.load(file), CheckpointError, "file.gguf: blocks [1] predict", "must be the last 1 of 4")
+
+
+def test_a_block_too_many(tmp_path: Path) -> None:
+    """Oracle: the sentence: a block of the usual kind is never left out."""
+    arch, metadata, tensors = parts("llama")
+    file = write(tmp_path / "file.gguf", arch, metadata, tensors | {"blk.4.attn_norm.weight": numbers(64)})
+    refused(lambda: braidlm.load(file), CheckpointError, "block_count is 4, but there are tensors of 5 blocks")
+
+
+@pytest.mark.parametrize("name", ["mamba2", "granitehybrid", "mamba"])
+def test_time_steps_without_bias_in_their_name(name: str, tmp_path: Path) -> None:
+    """Oracle: the file as llama.cpp writes it; Ollama calls the bias of Mamba's time steps "ssm_dt"."""
+    arch, metadata, tensors = parts(name)
+    other = {key.removesuffix(".bias") if "ssm_dt" in key else key: tensor for key, tensor in tensors.items()}
+    assert other.keys() != tensors.keys()
+    found = braidlm.load(write(tmp_path / "file.gguf", arch, metadata, other))
+    assert torch.equal(found.forward(IDS), expected(name))
+
+
+OLLAMA: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "no length": ({}, {"context_length"}),
+    "sizes in general": ({"general.parameter_count": (186_000, GGUFValueType.UINT64)}, set()),
+    "heads of each block": (
+        {"attention.head_count": ([4] * 4, ARRAY), "attention.head_count_kv": ([2] * 4, ARRAY)},
+        set(),
+    ),
+    "wide numbers": ({"block_count": (4, GGUFValueType.UINT64), "embedding_length": (64, GGUFValueType.INT32)}, set()),
+}
+
+
+@pytest.mark.parametrize("case", OLLAMA)
+def test_metadata_as_others_write_it(case: str, tmp_path: Path) -> None:
+    """Oracle: the same file with llama.cpp's metadata."""
+    arch, metadata, tensors = parts("llama")
+    more, less = OLLAMA[case]
+    metadata = {key: given for key, given in metadata.items() if key.removeprefix("llama.") not in less}
+    metadata |= {key if key.startswith("general.") else f"llama.{key}": given for key, given in more.items()}
+    found = braidlm.load(write(tmp_path / "file.gguf", arch, metadata, tensors))
+    assert torch.equal(found.forward(IDS), expected("llama"))
+    assert (found.spec.max_positions is None) == (case == "no length")
+
+
+def test_tables_of_angles_are_left_out(tmp_path: Path) -> None:
+    """Oracle: the file without them, and no warning: what is left out can be computed."""
+    arch, metadata, tensors = parts("llama")
+    file = write(tmp_path / "file.gguf", arch, metadata, tensors | {"blk.0.attn_rot_embd.weight": numbers(8)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = braidlm.load(file)
+    assert torch.equal(found.forward(IDS), expected("llama"))
+
+
+def split(place: Path, count: int = 3, **changed: Any) -> list[Path]:
+    """A model in parts as llama.cpp cuts them: metadata in the first, tensors in all."""
+    arch, metadata, tensors = parts("mamba2")
+    names, files = list(tensors), []
+    for number in range(count):
+        own = {name: tensors[name] for name in names[number::count]}
+        numbers_of_parts = {
+            "split.no": (number, GGUFValueType.UINT16),
+            "split.count": (count, GGUFValueType.UINT16),
+            "split.tensors.count": (changed.get("tensors", len(names)), GGUFValueType.INT32),
+        }
+        path = place / f"model-{number + 1:05d}-of-{count:05d}.gguf"
+        files.append(write(path, arch, (metadata if number == 0 else {}) | numbers_of_parts, own))
+    return files
+
+
+def test_files_in_parts(tmp_path: Path) -> None:
+    """Oracle: the same model in one file."""
+    first, *_ = split(tmp_path)
+    assert torch.equal(braidlm.load(first).forward(IDS), expected("mamba2"))
+
+
+def test_parts_that_are_wrong(tmp_path: Path) -> None:
+    """Oracle: a sentence each: a later part, a part that is missing, a strange name, another model's part."""
+    first, second, third = split(tmp_path)
+    refused(lambda: braidlm.load(second), CheckpointError, "is part 2 of 3; load the first part")
+    whole = third.read_bytes()
+    third.write_bytes(second.read_bytes())
+    refused(lambda: braidlm.load(first), CheckpointError, "00003-of-00003.gguf does not say that it is part 3 of 3")
+    third.write_bytes(whole[:-1])
+    refused(lambda: braidlm.load(first), CheckpointError, "00003-of-00003.gguf is truncated")
+    third.unlink()
+    refused(lambda: braidlm.load(first), CheckpointError, "model-00003-of-00003.gguf is not beside it")
+    lone = first.rename(tmp_path / "lone.gguf")
+    refused(lambda: braidlm.load(lone), CheckpointError, "its name does not end in -00001-of-00003.gguf")
+    again, *_ = split(tmp_path, tensors=99)
+    refused(lambda: braidlm.load(again), CheckpointError, "tensors, but must have 99")
