@@ -179,7 +179,7 @@ def test_damaged_manifest(change: dict[str, Any], words: str, tmp_path: Path) ->
 def test_quotes_are_cut() -> None:
     """Oracle: by hand."""
     assert quoted("a" * 10) == "'aaaaaaaaaa'"
-    assert quoted("a" * 100_000) == "'" + "a" * 199 + "..."
+    assert quoted("a" * 100_000) == "'" + "a" * 199 + "...'"
     assert named(["a", "b"]) == "a, b"
     assert named(list("abcdefgh"), 3) == "a, b, c and 5 more"
     assert named(["x" * 1000]) == "x" * 77 + "..."

@@ -1,11 +1,40 @@
-"""The exceptions a caller may catch. Every message is one sentence: what was wrong, where, what would be right."""
+"""The exceptions a caller may catch. Every message is one sentence: what was wrong, where, what would be right.
 
+Messages quote what was given. However long that is, they stay short (see `shortened`).
+"""
+
+import re
 from collections.abc import Sequence
 from typing import Any
+
+# A quotation, as `repr` and `json.dumps` write one: it does not begin within a word (as the s of "model's" would), and
+# it ends at the same mark, if that is not behind a backslash.
+_QUOTED = re.compile(r"""(?<!\w)(["'])((?:(?!\1)[^\\]|\\.)*+)\1""", re.DOTALL)
+_WORD = re.compile(r"\S{301,}")
+_QUOTE, _SLACK = 200, 10
+# Lists of many short things: what was wrong comes first, and what would be right last.
+_HEAD, _TAIL = 1200, 400
+
+
+def shortened(message: str) -> str:
+    """`message` with quotations and long words cut at 200 characters, and its middle left out beyond 1,600 in all."""
+    message = _WORD.sub(lambda word: _cut(word[0]), _QUOTED.sub(_shortened_quote, message))
+    return message if len(message) <= _HEAD + _TAIL else f"{message[:_HEAD]} ... {message[-_TAIL:]}"
+
+
+def _shortened_quote(found: re.Match[str]) -> str:
+    return found[1] + _cut(found[2]) + found[1]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _QUOTE + _SLACK else f"{text[:_QUOTE]}..."
 
 
 class BraidError(Exception):
     """Base of every error that braidlm raises on purpose."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shortened(message))
 
 
 class SpecError(BraidError, ValueError):
@@ -50,6 +79,6 @@ def named(names: Sequence[str], most: int = 6) -> str:
 
 
 def quoted(value: Any, most: int = 200) -> str:
-    """A wrong value for a sentence: as Python writes it, cut at `most` characters."""
+    """A wrong value for a sentence: as Python writes it, cut at `most` characters; what closes it stays."""
     text = repr(value)
-    return text if len(text) <= most else f"{text[:most]}..."
+    return text if len(text) <= most else f"{text[:most]}...{text[-1]}"
