@@ -25,6 +25,7 @@ LEVELS = (
     ("families", "checkpoint", "gguf", "init", "presets", "runtime"),
     ("adapters", "checkpoints"),
     (
+        "text",
         "chat_template",
         "chat_guard",
         "gguf_tokenizer",

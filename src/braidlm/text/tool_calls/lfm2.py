@@ -1,0 +1,32 @@
+"""Calls of LFM2: `<|tool_call_start|>[get_weather(city="Rome")]<|tool_call_end|>`, in Python's notation or in JSON."""
+
+from collections.abc import Sequence
+
+from .call import Function
+from .cursor import Cursor, Reads
+from .format import Format, Spell
+from .json_text import read_calls
+from .pythonic import list_rule, read_bare, read_tagged
+
+_BEGIN, _END = "<|tool_call_start|>", "<|tool_call_end|>"
+
+
+def _read_json(cursor: Cursor, functions: Sequence[Function]) -> Reads[None]:
+    yield from cursor.expect(_BEGIN)
+    yield from read_calls(cursor)
+    yield from cursor.close(_END)
+
+
+def _rule(functions: Sequence[Function], spell: Spell, template: str) -> str:
+    return f"start: {spell(_BEGIN)} list {spell(_END)}\n{list_rule(functions)}"
+
+
+LFM2 = Format(
+    name="lfm2",
+    signs=(_BEGIN, "<|tool_list_start|>"),
+    markers=(_BEGIN,),
+    tokens=(_END,),
+    readers=(_read_json, read_tagged),
+    bare_readers=(read_bare,),
+    rule=_rule,
+)
