@@ -1,27 +1,26 @@
-"""Tensors between files and models: reading, a table of names both ways, a strict account of coverage.
+"""Tensors between sources and models: a table of names both ways, a strict account of coverage, writing.
 
-Safetensors files are memory-mapped and a tensor whose dtype is wanted as it is becomes a parameter
-without being copied. Every tensor of a checkpoint must be used exactly once and every parameter
-filled exactly once, else the load is refused with the tensor's name. Pickles are read only when
-asked for, and then with `weights_only=True`.
+A tensor whose dtype is wanted as it is becomes a parameter without being copied. Every tensor of a source
+must be used exactly once and every parameter filled exactly once, else the load is refused with the tensor's name.
+Where tensors come from (`checkpoints`, `gguf`) is not known here.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
-from zipfile import is_zipfile
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .describe import parameter_dtypes
 from .errors import CheckpointError, InputError
-from .families import Alias, Drop, NameRule, Rule
+from .families import Alias, NameRule, Rule
+from .families.names import rename
 from .model import Model
 from .ops.linear.packed import PackedWeight
 
@@ -43,103 +42,6 @@ class Source(Protocol):
     def get(self, name: str) -> Tensor:
         """One tensor, in its stored dtype."""
         ...
-
-
-class SafetensorsSource:
-    """One or several memory-mapped safetensors files."""
-
-    def __init__(self, files: Sequence[Path]) -> None:
-        self._handles: dict[str, Any] = {}
-        for file in files:
-            try:
-                handle = safe_open(file, framework="pt")
-            except FileNotFoundError:
-                raise CheckpointError(f"the weights file {file} does not exist") from None
-            except (OSError, SafetensorError) as error:
-                raise CheckpointError(f"{file} is damaged or no safetensors file: {error}") from None
-            for name in handle.keys():  # noqa: SIM118 (a safetensors file is no dictionary)
-                if name in self._handles:
-                    raise CheckpointError(f"tensor {name} is in more than one file of {file.parent}")
-                self._handles[name] = handle
-
-    def names(self) -> set[str]:
-        """See `Source`."""
-        return set(self._handles)
-
-    def get(self, name: str) -> Tensor:
-        """A view into the mapped file."""
-        return self._handles[name].get_tensor(name)
-
-
-class PickleSource:
-    """A pickled state dict, read without running code that it may contain."""
-
-    def __init__(self, file: Path) -> None:
-        try:
-            # Before torch 1.6 a checkpoint was no zip file, which cannot be mapped.
-            loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file))
-        except Exception as error:  # a damaged pickle may end in any exception
-            reason = str(error).split("\n")[0]
-            raise CheckpointError(f"{file} is damaged or holds more than tensors: {reason}") from None
-        if not isinstance(loaded, dict):
-            raise CheckpointError(f"{file} holds a {type(loaded).__name__}, but must hold a dictionary of tensors")
-        for name, tensor in loaded.items():
-            if not isinstance(name, str):
-                raise CheckpointError(f"{file} calls a tensor {name!r}, but names must be texts")
-            if not isinstance(tensor, Tensor):
-                raise CheckpointError(
-                    f"{file} holds a {type(tensor).__name__} called {name}, but must hold only tensors"
-                )
-            if tensor.layout != torch.strided:
-                raise CheckpointError(f"tensor {name} is sparse in {file}, but must be dense")
-        self._tensors: dict[str, Tensor] = loaded
-
-    def names(self) -> set[str]:
-        """See `Source`."""
-        return set(self._tensors)
-
-    def get(self, name: str) -> Tensor:
-        """See `Source`."""
-        return self._tensors[name]
-
-
-def open_directory(path: Path, *, allow_pickle: bool) -> Source:
-    """The weights of a Hugging Face or braidlm directory."""
-    index, single = path / INDEX_FILE, path / "model.safetensors"
-    if index.exists():
-        return SafetensorsSource([path / file for file in _indexed_files(index)])
-    if single.exists():
-        return SafetensorsSource([single])
-    pickles = sorted([*path.glob("*.bin"), *path.glob("*.pt"), *path.glob("*.pth")])
-    if not pickles:
-        raise CheckpointError(f"{path} holds no weights: neither model.safetensors nor {INDEX_FILE}")
-    if not allow_pickle:
-        raise CheckpointError(
-            f"{path} holds only pickled weights ({pickles[0].name}); allow_pickle=True (--allow-pickle) loads them, "
-            "without running code from them"
-        )
-    if len(pickles) > 1:
-        raise CheckpointError(
-            f"{path} holds several pickles ({', '.join(p.name for p in pickles)}); convert them first"
-        )
-    return PickleSource(pickles[0])
-
-
-def _indexed_files(index: Path) -> list[str]:
-    """The files that an index names, all of them in its own directory."""
-    try:
-        named = list(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise CheckpointError(f"{index} is damaged: it should hold a 'weight_map' of tensor names to files") from None
-    for file in named:
-        if not isinstance(file, str) or not _is_inside(file) or (index.parent / file).is_dir():
-            raise CheckpointError(f"{index} is damaged: it names {file!r}, which is no file of its directory")
-    return sorted(set(named))
-
-
-def _is_inside(file: str) -> bool:
-    # By its name alone: files in a cache are links to elsewhere.
-    return "\0" not in file and not PurePosixPath(file).is_absolute() and ".." not in PurePosixPath(file).parts
 
 
 @dataclass(frozen=True)
@@ -178,7 +80,7 @@ def bind(rules: Sequence[NameRule], ours: Mapping[str, torch.Size], blocks: int)
 class Packing(Protocol):
     """How weights are quantized while they are read."""
 
-    def kept(self, entry: Bound, theirs: Sequence[str], shapes: Sequence[torch.Size]) -> list[PackedWeight] | None:
+    def kept(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[PackedWeight] | None:
         """The weights of an entry as the file has them packed; None if it has not, or they must not be."""
         ...
 
@@ -202,7 +104,6 @@ def fill(
     dtype: torch.dtype,
     *,
     device: str | torch.device = "cpu",
-    optional_prefix: str = "",
     progress: Progress | None = None,
     packing: Packing | None = None,
 ) -> None:
@@ -212,39 +113,40 @@ def fill(
     """
     shapes = {name: weight.shape for name, weight in model.named_weights()}
     bound = bind(rules, shapes, len(model.spec.blocks))
-    resolve = _resolver(source.names(), optional_prefix)
+    present = source.names()
     dtypes = parameter_dtypes(model, dtype)
     used: set[str] = set()
     for done, entry in enumerate(bound):
-        theirs = [resolve(name) for name in entry.theirs]
-        used.update(theirs)
+        for name in entry.theirs:
+            if name not in present:
+                raise CheckpointError(f"tensor {name} is missing from the checkpoint")
+        used.update(entry.theirs)
         wanted = {name: (dtypes[name], shapes[name]) for name in entry.ours}
-        for name, weight in _read(entry, theirs, source, wanted, packing):
+        for name, weight in _read(entry, source, wanted, packing):
             assign(model, name, weight.to(device))
         if progress is not None:
             progress(done + 1, len(bound))
-    used |= _check_others(model, source, rules, resolve, packing)
-    extra = sorted(source.names() - used)
+    used |= _check_others(model, source, rules, packing)
+    extra = sorted(present - used)
     if extra:
         raise CheckpointError(f"tensor {extra[0]} belongs to no parameter of this model ({len(extra)} such tensors)")
 
 
 def _read(
     entry: Bound,
-    theirs: Sequence[str],
     source: Source,
     wanted: Mapping[str, tuple[torch.dtype, torch.Size]],
     packing: Packing | None,
 ) -> Iterator[tuple[str, Any]]:
     """An entry's weights by name, tensors of the wanted dtype or packed."""
     shapes = [shape for _, shape in wanted.values()]
-    kept = packing.kept(entry, theirs, shapes) if packing is not None else None
+    kept = packing.kept(entry, shapes) if packing is not None else None
     if kept is not None:
         yield from zip(entry.ours, kept, strict=True)
         return
-    parts = entry.rule.read([source.get(name) for name in theirs], shapes)
+    parts = entry.rule.read([source.get(name) for name in entry.theirs], shapes)
     for name, part in zip(entry.ours, parts, strict=True):
-        _check_tensor(theirs[0], part, *wanted[name])
+        _check_tensor(entry.theirs[0], part, *wanted[name])
         packed = packing.packed(name, part) if packing is not None else None
         yield name, part.to(wanted[name][0]).contiguous() if packed is None else packed
 
@@ -257,48 +159,35 @@ def _check_tensor(name: str, tensor: Tensor, dtype: torch.dtype, shape: torch.Si
         raise CheckpointError(f"tensor {name} has the shape {list(tensor.shape)}, but the config needs {list(shape)}")
 
 
-def _resolver(present: set[str], optional_prefix: str) -> Callable[[str], str]:
-    def resolve(name: str) -> str:
-        for candidate in (name, name.removeprefix(optional_prefix)):
-            if candidate in present:
-                return candidate
-        raise CheckpointError(f"tensor {name} is missing from the checkpoint")
-
-    return resolve
-
-
-def _check_others(
-    model: Model,
-    source: Source,
-    rules: Sequence[NameRule],
-    resolve: Callable[[str], str],
-    packing: Packing | None,
-) -> set[str]:
+def _check_others(model: Model, source: Source, rules: Sequence[NameRule], packing: Packing | None) -> set[str]:
     """Tensors that fill nothing but are known: dropped buffers, and repetitions, which must repeat."""
     known: set[str] = set()
-    weights = dict(model.named_weights())
+    present = source.names()
     for rule in rules:
         if isinstance(rule, Rule):
             continue
         for i in _numbers(rule.theirs, len(model.spec.blocks)):
-            try:
-                name = resolve(*_at((rule.theirs,), i))
-            except CheckpointError:
+            (name,) = _at((rule.theirs,), i)
+            if name not in present:
                 continue
             known.add(name)
-            if isinstance(rule, Alias):
-                ours, theirs = weights.get(rule.ours), source.get(name)
-                if ours is None:  # packed: so must its repetition be
-                    packed = packing.packed(rule.ours, theirs) if packing is not None else None
-                    ours = weights[f"{rule.ours}.data"]
-                    theirs = theirs if packed is None else packed.data
-                if theirs.shape != ours.shape or not torch.equal(theirs.to(ours.device, ours.dtype), ours):
-                    raise CheckpointError(
-                        f"the config says that {name} is tied to the embedding, but its values differ"
-                    )
-            else:
-                assert isinstance(rule, Drop)
+            if isinstance(rule, Alias) and not _repeats(model, source, name, rule.ours, packing):
+                raise CheckpointError(f"the config says that {name} is tied to the embedding, but its values differ")
     return known
+
+
+def _repeats(model: Model, source: Source, name: str, ours: str, packing: Packing | None) -> bool:
+    """Whether a tensor has the values of our weight `ours`; where that is packed, packed in the same way."""
+    path, _, leaf = ours.rpartition(".")
+    weight: Any = getattr(model.get_submodule(path), leaf)
+    kept = packing.kept(Bound(rename(name, ours), (name,), (ours,)), [weight.shape]) if packing is not None else None
+    tensor: Any = source.get(name) if kept is None else kept[0]
+    if isinstance(weight, PackedWeight):
+        packed = packing.packed(ours, tensor) if packing is not None and kept is None else None
+        tensor, weight = tensor if packed is None else packed, weight.dequantize(torch.float32)
+    if isinstance(tensor, PackedWeight):
+        tensor = tensor.dequantize(torch.float32)
+    return tensor.shape == weight.shape and torch.equal(tensor.to(weight.device, weight.dtype), weight)
 
 
 def assign(model: nn.Module, name: str, value: Tensor | PackedWeight) -> None:

@@ -4,6 +4,8 @@ Messages quote what was given. However long that is, they stay short (see `short
 """
 
 import re
+import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,6 +72,14 @@ class LoadingWarning(UserWarning):
 
     One sentence a kind of thing, with the names (see `named`).
     """
+
+
+def warn_loading(sentence: str) -> None:
+    """A `LoadingWarning` at the line that called braidlm, however deep in it the reason was found."""
+    frame, depth = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __package__:
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(shortened(sentence), LoadingWarning, stacklevel=depth - 1)
 
 
 def named(names: Sequence[str], most: int = 6) -> str:

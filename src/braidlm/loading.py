@@ -4,7 +4,7 @@ Never runs code that comes with a checkpoint. Messages of what goes wrong are on
 """
 
 import importlib.util
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,12 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from . import checkpoint, describe, embedded, families
 from .api import LanguageModel
 from .checkpoint import Progress
-from .errors import CheckpointError, InputError, SpecError, UnavailableError
+from .checkpoints.directory import open_directory
+from .checkpoints.fp8 import Fp8Tensors, KeepingFp8
+from .checkpoints.names import TextTensors
+from .checkpoints.published import read_published
+from .errors import CheckpointError, InputError, SpecError, UnavailableError, quoted
+from .files import read_object
 from .gguf import GgufFile
 from .init import randomise
 from .model import Model
@@ -98,9 +103,9 @@ def read_spec(path_or_name: str | Path) -> ModelSpec:
     if path.is_file():
         return _read_gguf(GgufFile(path))[1]
     if (path / OWN_FILE).exists():
-        return _read_own(_read_json(path / OWN_FILE), path)[0]
-    config = _read_json(path / "config.json")
-    return families.of_config(config).read(config)
+        return _read_own(_read_own_file(path), path)[0]
+    published = read_published(path)
+    return published.family.read(published.config)
 
 
 def read_tokenizer(path_or_name: str | Path) -> Tokenizer:
@@ -117,7 +122,7 @@ def read_kinds(path_or_name: str | Path) -> dict[str, str]:
     path = Path(path_or_name)
     if not _exists(path / OWN_FILE):
         return {}
-    about = _read_json(path / OWN_FILE)
+    about = _read_own_file(path)
     packed = about.get("quantization")
     if packed is None:
         return {}
@@ -166,75 +171,84 @@ class _How(NamedTuple):
 
 
 def _load_directory(path: Path, how: _How) -> Loaded:
-    own = (path / OWN_FILE).exists()
-    config = _read_json(path / (OWN_FILE if own else "config.json"))
-    source = checkpoint.open_directory(path, allow_pickle=how.allow_pickle)
-    packed = config.get("quantization") if own else None
-    _check_directory(path, how.quantize, packed is not None)
-    if own:
-        spec, origin = _read_own(config, path)
-        network = describe.skeleton(spec)
-        kinds = {} if packed is None else read_packed(packed, network, str(path / OWN_FILE))
-        dtype = _dtype_of_directory(source, how, None if packed is None else packed["dtype"])
-        prepare(network, kinds, dtype)
-        rules, prefix = own_names(network), ""
-    else:
-        family = families.of_config(config)
-        spec = family.read(config)
-        network = describe.skeleton(spec)
-        dtype = _dtype_of_directory(source, how, None)
-        rules, prefix = list(family.names(spec)), family.optional_prefix
-        origin = Origin(family.name, dict(config), ())
-    packing = None if packed is not None or how.quantize is None else Rounding(network, how.quantize, dtype)
-    places = {"device": how.device, "optional_prefix": prefix}
-    checkpoint.fill(network, source, rules, dtype, **places, progress=how.progress, packing=packing)
-    tokenizer = Tokenizer.from_directory(path)
-    return network, tokenizer, Origin(origin.format, origin.config, origin.ends or _ends(path, config, tokenizer))
+    return _load_own(path, how) if (path / OWN_FILE).exists() else _load_published(path, how)
 
 
-def _check_directory(path: Path, quantize: str | None, packed: bool) -> None:
-    if packed and quantize not in (None, KEEP):
-        raise InputError(f"{path} is quantized already; load it as it is, or quantize the original to {quantize}")
-    if not packed and quantize == KEEP:
+def _load_own(path: Path, how: _How) -> Loaded:
+    about = _read_own_file(path)
+    spec, origin = _read_own(about, path)
+    packed = about.get("quantization")
+    if packed is not None and how.quantize not in (None, KEEP):
+        raise InputError(f"{path} is quantized already; load it as it is, or quantize the original to {how.quantize}")
+    source = open_directory(path, allow_pickle=how.allow_pickle)
+    network = describe.skeleton(spec)
+    kinds = {} if packed is None else read_packed(packed, network, str(path / OWN_FILE))
+    dtype = _dtype_of_own(source, how, None if packed is None else packed["dtype"])
+    prepare(network, kinds, dtype)
+    packing = None if packed is not None else _packing(path, network, how, dtype)
+    checkpoint.fill(
+        network, source, own_names(network), dtype, device=how.device, progress=how.progress, packing=packing
+    )
+    return _with_tokenizer(path, about, network, origin)
+
+
+def _load_published(path: Path, how: _How) -> Loaded:
+    published = read_published(path)
+    spec = published.family.read(published.config)
+    network = describe.skeleton(spec)
+    stored = Fp8Tensors(open_directory(path, allow_pickle=how.allow_pickle), published.fp8)
+    rules = list(published.family.names(spec))
+    text = TextTensors(stored, rules, len(spec.blocks), ahead=published.ahead, nested=published.nested)
+    dtype = _dtype_of(how, stored.dtype())
+    keeping = None
+    if stored.any_fp8() and how.quantize in (KEEP, "fp8"):
+        keeping = KeepingFp8(network, text, stored, dtype, pack_rest=how.quantize == "fp8")
+    packing = keeping or _packing(path, network, how, dtype)
+    checkpoint.fill(network, text, rules, dtype, device=how.device, progress=how.progress, packing=packing)
+    if keeping is not None:
+        keeping.tell()
+    origin = Origin(published.family.name, published.config, ())
+    return _with_tokenizer(path, published.config, network, origin)
+
+
+def _packing(path: Path, network: Model, how: _How, dtype: torch.dtype) -> checkpoint.Packing | None:
+    """How plain weights are packed while they are read; None if they stay as they are."""
+    if how.quantize == KEEP:
         raise InputError(f"{path} has no quantized weights to keep; quantize can be {', '.join(FORMS)}")
+    return None if how.quantize is None else Rounding(network, how.quantize, dtype)
 
 
-def _dtype_of_directory(source: checkpoint.Source, how: _How, packed: str | None) -> torch.dtype:
+def _with_tokenizer(path: Path, config: Mapping[str, Any], network: Model, origin: Origin) -> Loaded:
+    tokenizer = Tokenizer.from_directory(path)
+    ends = origin.ends or _ends(path, config, tokenizer)
+    return network, tokenizer, Origin(origin.format, origin.config, ends)
+
+
+def _dtype_of_own(source: checkpoint.Source, how: _How, packed: str | None) -> torch.dtype:
     """The dtype of activations and plain weights; `packed` is the one with which packed weights were saved."""
-    if how.dtype != "auto":
-        return dtype_of(how.dtype)
     if packed is not None:
-        return dtype_of(packed)
-    return torch.bfloat16 if how.quantize is not None else _resolve_dtype("auto", _stored_dtype(source))
+        return dtype_of(packed if how.dtype == "auto" else how.dtype)
+    return _dtype_of(how, Fp8Tensors(source, None).dtype())
 
 
-def _stored_dtype(source: checkpoint.Source) -> torch.dtype:
-    """The dtype of the largest tensor: vectors may be stored wider than matrices."""
-    if not source.names():
-        raise CheckpointError("the checkpoint holds no tensor")
-    return max((source.get(name) for name in sorted(source.names())), key=lambda t: t.numel()).dtype
+def _dtype_of(how: _How, stored: torch.dtype) -> torch.dtype:
+    if how.dtype == "auto" and how.quantize is not None:
+        return torch.bfloat16
+    return _resolve_dtype(how.dtype, stored)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist; a checkpoint directory needs it") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is no readable JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} does not hold a JSON object")
-    return data
+def _read_own_file(path: Path) -> dict[str, Any]:
+    return read_object(path / OWN_FILE, CheckpointError)
 
 
 def _read_own(about: dict[str, Any], path: Path) -> tuple[ModelSpec, Origin]:
     if about.get("format") != OWN_VERSION:
         raise CheckpointError(
-            f"{path / OWN_FILE} is of format {about.get('format')!r}; this version reads {OWN_VERSION}"
+            f"{path / OWN_FILE} is of format {quoted(about.get('format'))}; this version reads {OWN_VERSION}"
         )
     origin = about.get("origin") or {}
     if not isinstance(origin, dict):
-        raise CheckpointError(f"{path / OWN_FILE} has the origin {origin!r}, but it must be an object")
+        raise CheckpointError(f"{path / OWN_FILE} has the origin {quoted(origin)}, but it must be an object")
     form, config = origin.get("format"), origin.get("config") or {}
     if not isinstance(form, str | None) or not isinstance(config, dict):
         raise CheckpointError(f"{path / OWN_FILE} has an origin whose format is no name or whose config is no object")
@@ -242,10 +256,11 @@ def _read_own(about: dict[str, Any], path: Path) -> tuple[ModelSpec, Origin]:
     return ModelSpec.from_json(about.get("spec")), Origin(form, config, ends)
 
 
-def _ends(path: Path, config: dict[str, Any], tokenizer: Tokenizer | None) -> tuple[int, ...]:
+def _ends(path: Path, config: Mapping[str, Any], tokenizer: Tokenizer | None) -> tuple[int, ...]:
     """Ids that end a text: the generation config's, else the config's, else the tokenizer's."""
     generation = path / "generation_config.json"
-    for file, found in ((generation, _read_json(generation) if generation.exists() else {}), (path, config)):
+    told = read_object(generation, CheckpointError) if generation.exists() else {}
+    for file, found in ((generation, told), (path, config)):
         value = found.get("eos_token_id")
         if value is not None:
             return _checked_ends(value, file)
@@ -255,7 +270,7 @@ def _ends(path: Path, config: dict[str, Any], tokenizer: Tokenizer | None) -> tu
 def _checked_ends(value: Any, where: Path) -> tuple[int, ...]:
     ends = value if isinstance(value, list) else [value]
     if not all(is_whole(end) for end in ends):
-        raise CheckpointError(f"{where} has the end tokens {value!r}, but they must be token ids")
+        raise CheckpointError(f"{where} has the end tokens {quoted(value)}, but they must be token ids")
     return tuple(ends)
 
 
@@ -276,7 +291,7 @@ def _load_gguf(path: Path, how: _How) -> Loaded:
 
 
 def _read_gguf(file: GgufFile) -> tuple[families.Family, ModelSpec, dict[str, Any]]:
-    family = families.of_gguf(file.arch)
+    family = families.of_gguf(file.arch, file.model_fields())
     assert family.gguf is not None
     try:
         config = family.gguf.config(file.model_fields(), file)

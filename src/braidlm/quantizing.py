@@ -38,7 +38,7 @@ class Rounding:
         self._policy = policy_of(model, form)
         self._dtype = dtype
 
-    def kept(self, entry: Bound, theirs: Sequence[str], shapes: Sequence[torch.Size]) -> list[PackedWeight] | None:
+    def kept(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[PackedWeight] | None:
         """Nothing is kept: what a file has packed is packed anew."""
         return None
 
@@ -57,11 +57,11 @@ class Keeping:
         self._dtype = dtype
         self._names = set(policy_of(model, "int8"))
 
-    def kept(self, entry: Bound, theirs: Sequence[str], shapes: Sequence[torch.Size]) -> list[PackedWeight] | None:
+    def kept(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[PackedWeight] | None:
         """The file's own numbers, if all of an entry's weights can be packed."""
         if not self._names.issuperset(entry.ours):
             return None
-        return keep(self._file, entry.rule, theirs, shapes, self._dtype)
+        return keep(self._file, entry.rule, entry.theirs, shapes, self._dtype)
 
     def packed(self, name: str, tensor: Tensor) -> PackedWeight | None:
         """What a file has plain stays plain."""

@@ -85,7 +85,8 @@ def _check(manifest: Manifest) -> None:
         raise ValueError(f"its dtype is {quoted(manifest.dtype)}, but must be one of {', '.join(DTYPES)}")
     if not manifest.shards:
         raise ValueError("it lists no shards")
-    for part in (manifest, *manifest.sources, *manifest.shards):
+    parts: list[Manifest | SourceInfo | ShardSizes] = [manifest, *manifest.sources, *manifest.shards]
+    for part in parts:
         for field in fields(part):
             value = getattr(part, field.name)
             if field.type is int and not (type(value) is int and 0 <= value <= _MOST):
