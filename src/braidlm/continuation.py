@@ -8,10 +8,14 @@ Legend: V = vocabulary.
 from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from .sampling import Sampling, choose
+from .choice import choose
+from .penalties import Penalties
+from .sampling import Sampling
 
 
 class Token(NamedTuple):
@@ -44,8 +48,12 @@ class Detokenizer(Protocol):
 class Constraint(Protocol):
     """A rule that the text must follow, and how far it is fulfilled."""
 
-    def allowed(self) -> Tensor:
-        """Which tokens may come next, [V] bool; always at least one."""
+    def allowed(self) -> NDArray[np.bool_] | None:
+        """Which tokens may come next, [V]; always at least one. None: every token."""
+        ...
+
+    def forced(self) -> list[int]:
+        """The tokens that most likely come next, where the rule leaves the text no choice; none if it does."""
         ...
 
     def push(self, token: int) -> None:
@@ -110,6 +118,7 @@ class Continuation:
         """`text` None: no text is made of the tokens. `constraint` narrows the choice of each token."""
         self.seen = list(prompt)
         self.sampling = sampling
+        self._penalties = Penalties(sampling, prompt)
         self.generator = torch.Generator()
         if sampling.seed is None:
             self.generator.seed()
@@ -125,11 +134,16 @@ class Continuation:
         """How many tokens may still be made."""
         return self.sampling.max_new_tokens - self._made
 
+    def forced(self) -> list[int]:
+        """The tokens that the rule for the text leaves no choice about, if there is one and it does."""
+        return [] if self._constraint is None else self._constraint.forced()
+
     def step(self, logits_V: Tensor, ends: Collection[int], room: int) -> Token:
         """The next token; `room` is how many more the context holds after those that were seen."""
         allowed = None if self._constraint is None else self._constraint.allowed()
-        token, logprob, top = choose(logits_V, self.sampling, self.seen, self.generator, allowed)
+        token, logprob, top = choose(logits_V, self.sampling, self._penalties, self.generator, allowed)
         self.seen.append(token)
+        self._penalties.push(token)
         self._made += 1
         if self._constraint is not None and token not in ends:
             self._constraint.push(token)

@@ -16,7 +16,7 @@ from .model import Model, Output
 from .ops import Segments
 from .runtime import decode
 from .runtime.slots import Slots, put_all, slots_of, take_all
-from .sampling import Sampling
+from .sampling import Sampling, check_sampling
 from .state import State
 
 PREFILL_CHUNK = 2048
@@ -48,6 +48,8 @@ def generate(
     limit = model.spec.max_positions
     for prompt, length in zip(prompts, state.lengths, strict=True):
         check_length(length + len(prompt), limit)
+    for sampling in samplings:
+        check_sampling(sampling, model.spec.vocab)
     rows = [
         Continuation(prompt, sampling, texts[i] if texts else None)
         for i, (prompt, sampling) in enumerate(zip(prompts, samplings, strict=True))

@@ -1,5 +1,7 @@
 """Guessed tokens: they change when tokens come, and never which."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,12 +9,13 @@ from hypothesis import strategies as st
 
 import braidlm
 from braidlm import LanguageModel
-from braidlm.continuation import Token
+from braidlm.continuation import Continuation, Token
 from braidlm.engine import Limits
 from braidlm.engine.speculation import MOST, Lookup, Speculation
 from braidlm.engine.writer import Writer
 from braidlm.errors import InputError
 from braidlm.ops import native_loader
+from braidlm.sampling import Sampling
 from tests.engine.test_engine import SMALL, alone, asked, made, prompt
 from tests.families.tiny import TINY, tiny
 
@@ -37,6 +40,44 @@ def test_lookup(parts: list[list[int]], most: int) -> None:
     for part in parts:
         seen += part
         assert lookup.guess(most) == searched(seen, most)
+
+
+def test_what_a_rule_forces_is_guessed_first() -> None:
+    """Oracle: by hand: forced tokens go before those looked up, each source learns for itself, none beyond the end."""
+
+    class Forcing:
+        forced_now: ClassVar[list[int]] = [7, 8, 9]
+
+        def allowed(self) -> None:
+            return None
+
+        def push(self, token: int) -> None:
+            pass
+
+        def forced(self) -> list[int]:
+            return list(self.forced_now)
+
+        def finished(self) -> bool:
+            return False
+
+    rule = Forcing()
+    text = Continuation([1, 2, 3, 1, 2, 3], Sampling(max_new_tokens=9), None, rule)
+    writer = Writer(0, text, (), None)
+    writer.guess(2)
+    assert writer.guessed == [7, 8]
+    forced = writer.source
+    assert forced.hits > 0.9
+    writer.source.learn([7, 8], [7, 5])
+    rule.forced_now = []  # type: ignore[misc]
+    writer.guess(15)
+    assert writer.guessed == [1, 2, 3]
+    assert writer.source is not forced
+    assert writer.source.hits == 0.5
+    for _ in range(8):
+        text.step(torch.zeros(10), (), 100)
+    rule.forced_now = [4]  # type: ignore[misc]
+    writer.guess(15)
+    assert writer.guessed == []
 
 
 def test_hits_are_learnt() -> None:
@@ -102,6 +143,8 @@ def test_the_same_tokens(family: str, mode: str) -> None:
         asked(text, 60, temperature=0.3, seed=3, copies=2),
         asked(prompt(model, 33), 25, temperature=1.0, seed=5),
         asked(text, 1),
+        asked(text, 40, presence_penalty=0.4, frequency_penalty=0.02, logit_bias={text[0]: 1.5, text[1]: -100}),
+        asked(text, 40, temperature=0.5, seed=9, frequency_penalty=-0.2, repetition_penalty=1.1),
     ]
     with model.engine(limits=SMALL) as engine:
         for ticket, request in [(engine.submit(request), request) for request in requests]:

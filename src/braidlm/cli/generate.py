@@ -36,6 +36,12 @@ TopP = Annotated[float, typer.Option(help="Smallest set of tokens with this prob
 TopK = Annotated[int, typer.Option(help="Only the k most likely tokens (0: all).")]
 MinP = Annotated[float, typer.Option(help="Only tokens with this share of the most likely one's probability.")]
 Penalty = Annotated[float, typer.Option(help="Above 1 makes tokens that were seen less likely.")]
+PresencePenalty = Annotated[
+    float, typer.Option(help="Taken off the logit of each token that was generated, once; -2 to 2.")
+]
+FrequencyPenalty = Annotated[
+    float, typer.Option(help="Taken off the logit of a token each time that it was generated; -2 to 2.")
+]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same text.", show_default=False)]
 
 # One text has the machine to itself, and nothing comes after it.
@@ -53,6 +59,8 @@ def command(
     top_k: TopK = 0,
     min_p: MinP = 0.0,
     repetition_penalty: Penalty = 1.0,
+    presence_penalty: PresencePenalty = 0.0,
+    frequency_penalty: FrequencyPenalty = 0.0,
     stop: Annotated[
         list[str] | None, typer.Option(help="End before this text (may be repeated).", show_default=False)
     ] = None,
@@ -94,6 +102,8 @@ def command(
         top_k=top_k,
         min_p=min_p,
         repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
         stop=tuple(stop or ()),
         seed=seed,
     )

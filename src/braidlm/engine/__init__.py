@@ -1,5 +1,6 @@
 """Many texts with one model at once: a queue, slots that decode together, and states kept for what comes again."""
 
+from .after_reasoning import ReasoningFirst
 from .engine import Engine, Limits, Load
 from .grammar import Grammar
 from .lanes import BASE, Variant
@@ -16,6 +17,7 @@ __all__ = [
     "Load",
     "Piece",
     "QueueFullError",
+    "ReasoningFirst",
     "Request",
     "Ticket",
     "Usage",

@@ -16,16 +16,20 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from ..adapters import Variants
-from ..continuation import Continuation, Detokenizer, Token
+from ..choice import scores
+from ..continuation import Constraint, Continuation, Detokenizer, Token
 from ..errors import ContextLengthError, InputError
 from ..generate import Run, check_ids, check_length
 from ..memory import give_back
-from ..model import Model
+from ..model import Logits, Model
 from ..ops import dispatch
 from ..row_file import Owner
 from ..rows import Row
+from ..sampling import check_sampling
 from ..spec import is_whole
 from ..state import State
+from ..text.marked_stream import MarkedStream
+from .after_reasoning import AfterReasoning
 from .grammar import Compile
 from .keeping import Keeping
 from .lanes import BASE, Lanes, Variant, variant_of
@@ -39,6 +43,9 @@ Result = TypeVar("Result")
 
 # Freed memory goes back to the system once in so many seconds of work, and when there was none for as long.
 _GIVE_BACK_S = 30.0
+
+# Logits that are held at once where those of every token of a prompt are looked at: 64 MiB of them.
+_LOGITS = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +167,7 @@ class Engine:
         if len(request.ids) > self.limits.prompt:
             raise ContextLengthError(f"the prompt has {len(request.ids)} tokens, but may have {self.limits.prompt}")
         check_ids(request.ids, self._model.spec.vocab)
+        check_sampling(request.sampling, self._model.spec.vocab)
         if request.copies > self.limits.slots:
             raise InputError(f"copies is {request.copies}, but only {self.limits.slots} texts are written at once")
         if self._bytes_of(request) > self.limits.memory:
@@ -170,7 +178,7 @@ class Engine:
         if request.grammar is not None:
             if self._grammars is None:
                 raise InputError("the model has no tokenizer, so that no grammar can be followed")
-            constraint = self._grammars(request.grammar)
+            constraint = self._after_reasoning(request, self._grammars(request.grammar))
         self._lanes.require(variant_of(request))
         ticket = Ticket(request, constraint)
         with self._changed:
@@ -348,17 +356,15 @@ class Engine:
         """The prompt's next part; after the last one the texts begin."""
         request, begin = job.ticket.request, job.row.length
         runner, logits = self._lanes.of(job.variant), None
-        last, chunk = self._kept.stop(request, begin, runner.short), self.limits.chunk
+        last, chunk = self._kept.stop(request, begin, runner.short), self._chunk(request)
         end = last if last - begin <= chunk else (begin // chunk + 1) * chunk
         if begin < end:
-            marks = self._kept.marks(request, begin, end)
-            job.row, marked, logits = runner.read(
-                job.row, job.ids[begin:end], [mark - begin for mark in marks], logits=end == len(job.ids)
-            )
-            for mark, row in zip(marks, marked, strict=True):
-                self._kept.add(job.ids[:mark], row, job.variant)
+            logits = self._pass(job, end)
         if end < last:
             self._reading.append(job)
+            return
+        if not request.generates:
+            self._end(job)
             return
         self._writing.append(job)
         job.marks = self._kept.marks(request, end, len(job.ids))
@@ -369,12 +375,48 @@ class Engine:
             runner.slots.put(slot, job.row)
         if logits is not None:
             for slot in list(job.writers):
-                self._give(job, slot, job.writers[slot].follow([logits]))
+                self._give(job, slot, job.writers[slot].follow(logits[-1:]))
+
+    def _chunk(self, request: Request) -> int:
+        """How many tokens of a prompt are read at a time; fewer where the logits of all of them are looked at."""
+        chunk, most = self.limits.chunk, max(1, _LOGITS // self._model.spec.vocab)
+        return chunk if request.prompt_logprobs is None else min(chunk, most)
+
+    def _pass(self, job: _Job, end: int) -> torch.Tensor | None:
+        """Runs the prompt up to `end` and keeps the states inside; the last logits if they are needed, [n, V]."""
+        request, begin = job.ticket.request, job.row.length
+        marks = self._kept.marks(request, begin, end)
+        wanted: Logits = "last" if end == len(job.ids) else None
+        if request.prompt_logprobs is not None:
+            wanted = "all"
+        job.row, marked, logits = self._lanes.of(job.variant).read(
+            job.row, job.ids[begin:end], [mark - begin for mark in marks], logits=wanted
+        )
+        for mark, row in zip(marks, marked, strict=True):
+            self._kept.add(job.ids[:mark], row, job.variant)
+        if request.prompt_logprobs is not None and logits is not None:
+            after = job.ids[begin + 1 : end + 1]
+            job.ticket.prompt_logprobs += scores(logits[: len(after)], after, request.prompt_logprobs)
+        return logits
 
     def _continuation(self, ticket: Ticket, copy: int) -> Continuation:
-        text = self._texts() if self._texts else None
         constraint = ticket.constraint() if ticket.constraint else None
+        text = self._text_of(ticket.request)
         return Continuation(ticket.request.ids, ticket.request.sampling_of(copy), text, constraint)
+
+    def _text_of(self, request: Request) -> Detokenizer | None:
+        """What decodes an answer to a request, with the marks that it asks for."""
+        if self._texts is None or not request.marks:
+            return self._texts and self._texts()
+        return MarkedStream(self._texts(), request.marks)
+
+    def _after_reasoning(self, request: Request, rule: Callable[[], Constraint]) -> Callable[[], Constraint]:
+        """A request's rule, from the end of the reasoning on where there may be any."""
+        reasoning, texts = request.reasoning, self._texts
+        if reasoning is None or texts is None:
+            return rule
+        vocab, marks = self._model.spec.vocab, request.marks
+        return lambda: AfterReasoning(reasoning, rule, MarkedStream(texts(), marks), vocab, self._ends)
 
     def _write(self) -> None:
         """One token for every text, and more of those whose next ones were guessed."""
@@ -410,7 +452,7 @@ class Engine:
         for writer in writers:
             # None behind the next place where a state is kept.
             writer.guess(min(most, -len(writer.text.seen) % self.limits.replay))
-        return self._speculation.length([(writer.lookup.hits, len(writer.guessed)) for writer in writers])
+        return self._speculation.length([(writer.source.hits, len(writer.guessed)) for writer in writers])
 
     def _follow(self, job: _Job, slot: int, logits: torch.Tensor | Exception) -> list[Token]:
         """The tokens that the text in a slot goes on with; none if its prompt does, or its request fails and ends."""

@@ -10,13 +10,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from ..continuation import Constraint
 from ..errors import InputError, UnavailableError
 
 Kind = Literal["json_schema", "regex", "lark"]
+
+# Between the parts of JSON: nothing, one blank, or a line break with its indentation. Without a bound a model that
+# likes blanks writes them for ever. A schema's own "x-guidance" goes before.
+_JSON = {"whitespace_pattern": r" |\n([ ]{0,40}|\t{0,10})"}
+
+# Compiled rules that are kept: clients send the same one again and again.
+_COMPILED = 16
 Compile = Callable[["Grammar"], Callable[[], Constraint]]
 
 
@@ -34,17 +40,21 @@ class Grammar:
 
 
 class Matcher:
-    """One text on its way through a rule."""
+    """The state of one text within a rule."""
 
     def __init__(self, matcher: Any, vocab: int) -> None:
         """`matcher` is llguidance's."""
         self._matcher = matcher
         self._vocab = vocab
 
-    def allowed(self) -> Tensor:
+    def allowed(self) -> NDArray[np.bool_]:
         """See `continuation.Constraint`."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
-        return torch.from_numpy(np.unpackbits(bits, bitorder="little", count=self._vocab)).bool()
+        return np.unpackbits(bits, bitorder="little", count=self._vocab).view(np.bool_)
+
+    def forced(self) -> list[int]:
+        """See `continuation.Constraint`."""
+        return list(self._matcher.compute_ff_tokens())
 
     def push(self, token: int) -> None:
         """See `continuation.Constraint`."""
@@ -69,10 +79,11 @@ def compiler(tokenizer_json: Callable[[], str], vocab: int, ends: Collection[int
     def tokens() -> Any:
         return _llguidance().LLTokenizer(tokenizer_json(), n_vocab=vocab, eos_token=sorted(ends) or None)
 
+    @functools.lru_cache(_COMPILED)
     def compiled(grammar: Grammar) -> Callable[[], Constraint]:
         kinds = _llguidance().LLMatcher
         written = {
-            "json_schema": kinds.grammar_from_json_schema,
+            "json_schema": lambda schema: kinds.grammar_from_json_schema(schema, defaults=_JSON),
             "regex": kinds.grammar_from_regex,
             "lark": kinds.grammar_from_lark,
         }

@@ -31,6 +31,8 @@ class Keeping:
 
     def find(self, request: Request) -> Found:
         """What is known of the prompt, to the engine or to the caller, whose states become known to the engine."""
+        if request.prompt_logprobs is not None:
+            return Found(None, Usage(0, 0, len(request.ids), "log probabilities of the prompt need all of it run"))
         found = self.cache.match(request.ids, variant_of(request))
         if request.states:
             given = PrefixCache(sys.maxsize, self._replay, self._cut)
@@ -50,6 +52,8 @@ class Keeping:
         would run every mixer in two pieces).
         """
         whole = len(request.ids)
+        if request.prompt_logprobs is not None or not request.generates:
+            return whole
         if whole - begin <= (short if request.copies == 1 else 1):
             return begin
         wanted = self.keeps and self._cut is None and whole not in request.breaks

@@ -1,16 +1,18 @@
 """What is asked of the engine, and what it gives: requests, tickets, pieces of text, and what they cost."""
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Event
 from typing import NamedTuple
 
+from ..choice import Choice
 from ..continuation import Constraint, Token
 from ..errors import BraidError, InputError
 from ..rows import Row
 from ..sampling import Sampling
+from .after_reasoning import ReasoningFirst
 from .grammar import Grammar
 
 
@@ -34,6 +36,13 @@ class Request:
     every text follows. Clients get equal shares of the engine. `states` are what the caller holds of this text or of
     one that begins like it; with `wants_states` the ticket has those of the first text when it ends. `adapter` and
     `initial` name what is loaded beside the model (see `adapters.Variants`); states are of this variant alone.
+
+    `reasoning` says how the model may reason first: a grammar then describes what follows. `marks` are control tokens
+    that are shown in the text, by id.
+
+    With `prompt_logprobs` the handle has the log probability of each of the prompt's tokens and of so many of the
+    most likely ones in its place; every token of the prompt is then run, whatever is known of it. With `generates`
+    False nothing is written after the prompt.
     """
 
     ids: tuple[int, ...]
@@ -46,12 +55,18 @@ class Request:
     wants_states: bool = False
     adapter: str | None = None
     initial: str | None = None
+    prompt_logprobs: int | None = None
+    generates: bool = True
+    reasoning: ReasoningFirst | None = None
+    marks: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.ids:
             raise InputError("the prompt is empty; give at least one token")
         if not 1 <= self.copies <= 128:
             raise InputError(f"copies is {self.copies}, but must be from 1 to 128")
+        if self.prompt_logprobs is not None and not 0 <= self.prompt_logprobs <= 1000:
+            raise InputError(f"prompt_logprobs is {self.prompt_logprobs}, but must be from 0 to 1000")
         if any(len(state.ids) != state.row.length for state in self.states):
             raise InputError("a state that was given has not seen the tokens that it is said to have seen")
 
@@ -90,6 +105,7 @@ class Ticket:
         self.constraint = constraint
         self.usage: Usage | None = None
         self.states: tuple[Kept, ...] = ()  # shortest first, once the ticket has ended
+        self.prompt_logprobs: list[Choice] = []  # of the prompt's second token and of all after it, before any piece
         self.cancelled = False
         self._done = Event()
         self._listener: Callable[[], None] = _nobody

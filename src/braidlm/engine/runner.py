@@ -67,15 +67,17 @@ class Runner:
         return self._empty.owner
 
     def read(
-        self, row: Row, ids: Sequence[int], marks: Sequence[int], *, logits: bool
+        self, row: Row, ids: Sequence[int], marks: Sequence[int], *, logits: Logits
     ) -> tuple[Row, tuple[Row, ...], Tensor | None]:
-        """`row` after `ids`, its states after each number of them in `marks`, and if asked the last logits [V]."""
+        """`row` after `ids`, its states after each number of them in `marks`, and the logits [n, V] that are asked for.
+
+        n is the number of `ids` for "all" and 1 for "last".
+        """
         state = self._empty.fork()
         state.put(0, row)
         segments = Segments((len(ids),), (tuple(marks),))
-        wanted: Logits = "last" if logits else None
-        out = self._run(torch.tensor(ids, device=self._model.device), segments, state, logits=wanted)
-        return out.state.rows[0], out.marked[0].rows, out.logits[0] if out.logits is not None else None
+        out = self._run(torch.tensor(ids, device=self._model.device), segments, state, logits=logits)
+        return out.state.rows[0], out.marked[0].rows, out.logits
 
     @property
     def rewinding(self) -> bool:

@@ -8,9 +8,12 @@ from torch import Tensor
 
 from ..continuation import Continuation, Token
 from .runner import Move
-from .speculation import Lookup
+from .speculation import Lookup, Source
 
 # Legend: n = tokens that went through the model in one pass, V = vocabulary.
+
+# How likely a token comes that the rule for a text leaves no choice about: only its cut into tokens may differ.
+_FORCED = 0.95
 
 
 class Writer:
@@ -32,7 +35,9 @@ class Writer:
         self.copy = copy
         self.text = text
         self.guessed: list[int] = []
-        self.lookup = Lookup(text.seen)
+        self.source: Source  # of what is guessed
+        self.source = self._lookup = Lookup(text.seen)
+        self._rule = Source(_FORCED)
         self._ends = ends
         self._limit = limit
         self._due = deque(rest)  # the prompt's parts, and then always the last token
@@ -45,8 +50,11 @@ class Writer:
     def guess(self, most: int) -> None:
         """Fills `guessed` with up to `most` tokens, and no more than may still be written."""
         room = (self._limit or sys.maxsize) - len(self.text.seen)
+        most = max(0, min(most, self.text.left - 1, room))
         reading = self.position < len(self.text.seen) - 1
-        self.guessed = [] if reading else self.lookup.guess(min(most, self.text.left - 1, room))
+        forced = [] if reading else self.text.forced()
+        self.source = self._rule if forced else self._lookup
+        self.guessed = [] if reading else forced[:most] or self._lookup.guess(most)
 
     def next(self, slot: int, guesses: int) -> Move:
         """What the model is to be given: what is due, and so many of the guessed tokens."""
@@ -66,7 +74,7 @@ class Writer:
             if tokens[-1].finish is not None or tokens[-1].id != guess:
                 break
             tokens.append(self._choose(logits_V))
-        self.lookup.learn(self.guessed, [token.id for token in tokens])
+        self.source.learn(self.guessed, [token.id for token in tokens])
         self._due.append((tokens[-1].id,))
         return tokens
 
