@@ -74,6 +74,7 @@ SAME_LEVEL = {
     ("engine", "continuation"),
     ("engine", "generate"),
     ("engine", "sampling"),
+    ("engine", "text"),
     ("saving", "tokenizer"),
     ("saving", "quantizing"),
     ("gguf_export", "quantizing"),
@@ -82,6 +83,10 @@ SAME_LEVEL = {
     ("tokenizer", "chat_template"),
     ("tokenizer", "chat_guard"),
     ("tokenizer", "gguf_tokenizer"),
+    ("tokenizer", "text"),
+    ("gguf_tokenizer", "text"),
+    ("chat_guard", "text"),
+    ("chat_template", "text"),
 }
 
 
@@ -175,7 +180,7 @@ OPTIONS = {
     "serve": "--adapter --allow-pickle --api-key --cache-memory --deterministic --device --drain --dtype --guesses "
     "--host --initial-state --kv-dtype --log-prompts --max-answer --max-body --max-prompt --memory --name "
     "--ops --origin --port --quantize --queue --rate --ray-address --replay --replicas --sessions --slots "
-    "--threads",
+    "--threads --tool-format",
     "convert": "--allow-pickle --dtype --format --json",
     "quantize": "--allow-pickle --bits --calibration --dtype --json --report --threads --tokens",
     "finetune": "--alpha --cut --how --lanes --lr --positions --quantize --rank --steps --target --threads --tokens",

@@ -16,9 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, models
+from tokenizers import AddedToken, Tokenizer
 
 from .errors import InputError
+from .text.library import by_parts
 
 MARK, _QUOTE = "\ufdd0", "\ufdd1"
 
@@ -94,11 +95,8 @@ class MarkedReader:
             text = self._written.sub(lambda match: self._name_of[match[0]], text)
         text = text.replace(MARK, "")
         ids = self._ids(self._backend, text)
-        if ids is None and isinstance(self._backend.model, models.BPE):
-            # A vocabulary that takes whole words first found a control token that is a word.
-            by_merges = copy.deepcopy(self._backend)
-            by_merges.model.ignore_merges = False
-            ids = self._ids(by_merges, text)
+        if ids is None:  # a vocabulary that takes whole words first found a control token that is a word
+            ids = self._ids(by_parts(self._backend, self._control), text)
         if ids is None:
             raise InputError("a message holds a control token, which this vocabulary cannot read as plain text")
         return ids

@@ -1,151 +1,144 @@
 """Tokenizers from the tables inside GGUF files.
 
-"gpt2" is byte-level BPE with merges; which regular expression cuts a text into words is named in
-the metadata. "llama" is SentencePiece BPE: pieces with scores, spaces as U+2581, unknown characters as bytes.
+"gpt2" is byte-level BPE with merges; which regular expressions cut a text into words is named in the metadata. "llama"
+is SentencePiece BPE: pieces with scores, spaces as U+2581, unknown characters as bytes; "t5" is SentencePiece Unigram.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 
-from .errors import InputError
+from .errors import InputError, quoted
+from .text import pieces as sentencepiece
+from .text.backend import byte_level, merge_of, put_around
+from .text.chat_templates import ChatTemplates, read_gguf_templates
+from .text.pieces import CONTROL, NORMAL, UNKNOWN, USER_DEFINED, Piece, check_table
+from .text.words import BY_NAME, Words
 
 _PREFIX = "tokenizer.ggml."
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 1, 2, 3, 4, 6
-
-# The word patterns of Llama 3 and of Qwen 2, which differ in how many digits make a word.
-_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}DIGITS"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_THREE_DIGITS, _ONE_DIGIT = _WORDS.replace("DIGITS", "{1,3}"), _WORDS.replace("DIGITS", "")
-_PATTERNS = dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "dbrx", "smaug-bpe"), _THREE_DIGITS)
-_PATTERNS |= dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2"), _ONE_DIGIT)
-_GPT2 = ("default", "gpt-2", "phi-2", "mpt", "olmo", "jais", "gpt-neox", "roberta-bpe", "modern-bert")
-_GPT2_WITH_DIGITS = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b")
+_KINDS = ("gpt2", "llama", "t5", "gemma4")
+_WITHOUT = ("none", "no_vocab")
 
 
 class Found(NamedTuple):
-    """A tokenizer, its named special tokens, its chat template, and further ids that end a text."""
+    """A tokenizer, its named special tokens, its chat templates, and further ids that end a text."""
 
     backend: Tokenizer
     special: dict[str, str]
-    chat_template: str | None
+    templates: ChatTemplates
     ends: tuple[int, ...]
 
 
 def read(fields: Mapping[str, Any]) -> Found | None:
-    """The tokenizer in a GGUF file's metadata, or None if it has no tables."""
-    if f"{_PREFIX}tokens" not in fields:
-        return None
+    """The tokenizer in a GGUF file's metadata, or None if it has no tables.
+
+    `ValueError` and its like for tables that are damaged; `InputError` for a kind that is not supported.
+    """
     kind = fields.get(f"{_PREFIX}model")
-    tokens, types = fields[f"{_PREFIX}tokens"], fields.get(f"{_PREFIX}token_type")
-    types = types or [_NORMAL] * len(tokens)
-    scores = fields.get(f"{_PREFIX}scores") or [0.0] * len(tokens)
-    if not len(tokens) == len(types) == len(scores):
-        raise ValueError(f"{len(tokens)} tokens, but {len(types)} types and {len(scores)} scores")
-    if kind == "gpt2":
-        backend = _byte_level(tokens, fields)
-    elif kind == "llama":
-        backend = _sentencepiece(tokens, types, fields)
-    else:
-        raise InputError(f"this GGUF file's tokenizer is of kind {kind!r}; supported are 'gpt2' and 'llama'")
-    added = {_CONTROL: True, _UNKNOWN: True, _USER_DEFINED: False}
-    special_first = [
-        AddedToken(token, special=added[of], normalized=False) for token, of in zip(tokens, types) if of in added
-    ]
-    backend.add_tokens(special_first)
-    special = _special(tokens, fields)
-    _add_ends(backend, special, fields)
-    ends = [fields.get(f"{_PREFIX}{name}_token_id") for name in ("eos", "eot", "eom")]
-    template = fields.get("tokenizer.chat_template")
-    return Found(backend, special, template, tuple(int(end) for end in ends if end is not None))
-
-
-def _special(tokens: list[str], fields: Mapping[str, Any]) -> dict[str, str]:
-    theirs = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
-    ids = {name: fields.get(f"{_PREFIX}{their}_token_id") for their, name in theirs.items()}
-    return {f"{name}_token": tokens[i] for name, i in ids.items() if i is not None and i < len(tokens)}
-
-
-def _byte_level(tokens: list[str], fields: Mapping[str, Any]) -> Tokenizer:
-    # A token may stand in the table twice (padding); the first counts.
-    vocab = {token: i for i, token in reversed(list(enumerate(tokens)))}
-    merges = [_pair(merge, vocab) for merge in fields.get(f"{_PREFIX}merges") or []]
-    pattern = fields.get(f"{_PREFIX}pre", "default")
-    backend = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=pattern in _PATTERNS))
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern not in _PATTERNS)
-    if pattern in _PATTERNS:
-        words = pre_tokenizers.Split(Regex(_PATTERNS[pattern]), "isolated")
-        backend.pre_tokenizer = pre_tokenizers.Sequence([words, byte_level])
-    elif pattern in _GPT2_WITH_DIGITS:
-        digits = pre_tokenizers.Digits(individual_digits=True)
-        backend.pre_tokenizer = pre_tokenizers.Sequence([digits, byte_level])
-    elif pattern in _GPT2:
-        backend.pre_tokenizer = byte_level
-    else:
-        known = ", ".join(sorted({*_PATTERNS, *_GPT2, *_GPT2_WITH_DIGITS}))
-        raise InputError(f"this GGUF file's tokenizer cuts words by {pattern!r}, which is not known; known are {known}")
-    backend.decoder = decoders.ByteLevel()
-    return backend
-
-
-def _pair(merge: str, vocab: Mapping[str, int]) -> tuple[str, str]:
-    """The two tokens of a merge. The library would panic where they, or what they make, are no tokens."""
-    first, space, second = merge.partition(" ")
-    if not space or not {first, second, first + second} <= vocab.keys():
-        raise ValueError(f"the merge {merge!r} does not make a token of the vocabulary out of two others")
-    return first, second
-
-
-def _sentencepiece(tokens: list[str], types: list[int], fields: Mapping[str, Any]) -> Tokenizer:
-    scores = fields[f"{_PREFIX}scores"]
-    vocab = {token: i for i, token in reversed(list(enumerate(tokens)))}
-    unknown = next((token for token, of in zip(tokens, types) if of == _UNKNOWN), None)
-    mergeable = {token for token, of in zip(tokens, types) if of == _NORMAL}
-    backend = Tokenizer(
-        models.BPE(
-            vocab=vocab,
-            merges=_merges(tokens, scores, mergeable, vocab),
-            unk_token=unknown,
-            fuse_unk=True,
-            byte_fallback=any(of == _BYTE for of in types),
+    if kind in _WITHOUT or f"{_PREFIX}tokens" not in fields:
+        return None
+    if kind not in _KINDS:
+        raise InputError(
+            f"this GGUF file's tokenizer is of kind {quoted(kind, 80)}; supported are {', '.join(map(repr, _KINDS))}"
         )
-    )
-    # A space is put before every text, also one that begins with a space, and taken off again.
+    table = _table(fields)
+    backend = _byte_level(table, fields) if kind == "gpt2" else _sentencepiece(str(kind), table, fields)
+    added = {CONTROL: True, UNKNOWN: True, USER_DEFINED: False}
+    if kind == "t5":  # pieces of the user's are pieces like others there
+        del added[USER_DEFINED]
+    named = [(token, added[of]) for token, of in zip(table.tokens, table.kinds) if of in added]
+    backend.add_tokens([AddedToken(token, special=control, normalized=False) for token, control in named])
+    special = {f"{name}_token": table.tokens[i] for name, i in _named_ids(fields, len(table.tokens))}
+    _add_ends(backend, special, fields)
+    ends = [_id(fields, name, len(table.tokens)) for name in ("eos", "eot", "eom")]
+    return Found(backend, special, read_gguf_templates(fields), tuple(end for end in ends if end is not None))
+
+
+class _Table(NamedTuple):
+    """One entry a token: its text, its score, and what kind it is (`text.pieces`)."""
+
+    tokens: list[str]
+    scores: list[float]
+    kinds: list[int]
+
+
+def _table(fields: Mapping[str, Any]) -> _Table:
+    tokens = fields[f"{_PREFIX}tokens"]
+    kinds = fields.get(f"{_PREFIX}token_type") or [NORMAL] * len(tokens)
+    scores = fields.get(f"{_PREFIX}scores") or [0.0] * len(tokens)
+    # Some tools write 0 ("undefined") for ordinary tokens.
+    kinds = [NORMAL if kind == 0 else kind for kind in kinds]
+    check_table(tokens, scores, kinds)
+    return _Table(tokens, scores, kinds)
+
+
+def _named_ids(fields: Mapping[str, Any], size: int) -> Iterator[tuple[str, int]]:
+    for their, name in (("bos", "bos"), ("eos", "eos"), ("unknown", "unk"), ("padding", "pad")):
+        found = _id(fields, their, size)
+        if found is not None:
+            yield name, found
+
+
+def _id(fields: Mapping[str, Any], name: str, size: int) -> int | None:
+    """The id of a named token; None if there is none, or (2^32-1 is written for none) it is none of the table."""
+    found = fields.get(f"{_PREFIX}{name}_token_id")
+    if found is None:
+        return None
+    if isinstance(found, bool) or int(found) != found:
+        raise ValueError(f"the {name} token's id is {quoted(found, 40)}, but must be a whole number")
+    return int(found) if 0 <= found < size else None
+
+
+def _words(fields: Mapping[str, Any]) -> Words:
+    name = fields.get(f"{_PREFIX}pre", "default")
+    if name not in BY_NAME:
+        raise InputError(
+            f"this GGUF file's tokenizer cuts words by {quoted(name, 80)}, which is not known; known are "
+            f"{', '.join(sorted(BY_NAME))}"
+        )
+    return BY_NAME[name]
+
+
+def _byte_level(table: _Table, fields: Mapping[str, Any]) -> Tokenizer:
+    # A token may stand in the table twice (padding); the first counts.
+    vocab = {token: i for i, token in reversed(list(enumerate(table.tokens)))}
+    return byte_level(vocab, _merges(fields, vocab), _words(fields))
+
+
+def _merges(fields: Mapping[str, Any], vocab: Mapping[str, int]) -> list[tuple[str, str]]:
+    lines = fields.get(f"{_PREFIX}merges") or []
+    return [merge_of(line, vocab) for line in lines]
+
+
+def _sentencepiece(kind: str, table: _Table, fields: Mapping[str, Any]) -> Tokenizer:
+    pieces = [Piece(*entry) for entry in zip(*table)]
+    if kind == "gemma4":
+        return _merged_pieces(pieces, fields)
+    backend = sentencepiece.unigram(pieces) if kind == "t5" else sentencepiece.bpe(pieces)
+    before: list[normalizers.Normalizer] = []
+    charsmap = fields.get(f"{_PREFIX}precompiled_charsmap")
+    if kind == "t5" and charsmap:
+        before.append(normalizers.Precompiled(bytes(bytearray(int(byte) & 255 for byte in charsmap))))
+    if fields.get(f"{_PREFIX}remove_extra_whitespaces", False):
+        before += [normalizers.Replace(Regex(r"\A +|[ ▁]+\z"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
     prefixed = fields.get(f"{_PREFIX}add_space_prefix", True)
-    spaces = normalizers.Replace(" ", "▁")
-    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), spaces]) if prefixed else spaces
-    strip = [decoders.Strip(" ", 1, 0)] if prefixed else []
-    parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
-    backend.decoder = decoders.Sequence(parts)
+    sentencepiece.escape_spaces(backend, "each" if prefixed else "never", before)
     return backend
 
 
-def _merges(
-    tokens: list[str], scores: list[float], mergeable: set[str], vocab: Mapping[str, int]
-) -> list[tuple[str, str]]:
-    """Every way to make a piece out of two pieces, best piece first: SentencePiece has no list of its own."""
-    found = []
-    for piece, score in zip(tokens, scores):
-        if piece in mergeable:
-            pairs = ((piece[:cut], piece[cut:]) for cut in range(1, len(piece)))
-            ways = [pair for pair in pairs if pair[0] in vocab and pair[1] in vocab]
-            ways.sort(key=lambda pair: (vocab[pair[0]], vocab[pair[1]]))
-            found += [(-score, vocab[piece], pair) for pair in ways]
-    return [pair for _, _, pair in sorted(found, key=lambda item: item[:2])]
+def _merged_pieces(pieces: Sequence[Piece], fields: Mapping[str, Any]) -> Tokenizer:
+    """Pieces with a list of merges: Gemma's from the fourth on."""
+    backend = sentencepiece.bpe(pieces, _merges(fields, {piece.text: i for i, piece in enumerate(pieces)}))
+    sentencepiece.escape_spaces(backend, "never")
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n+"), "isolated")
+    return backend
 
 
 def _add_ends(backend: Tokenizer, special: Mapping[str, str], fields: Mapping[str, Any]) -> None:
     """The start and end tokens that the model wants around every text."""
-    sentencepiece = fields.get(f"{_PREFIX}model") == "llama"
-    three_digits = _PATTERNS.get(fields.get(f"{_PREFIX}pre", "")) is _THREE_DIGITS
-    begins = fields.get(f"{_PREFIX}add_bos_token", sentencepiece or three_digits) and "bos_token" in special
-    ends = fields.get(f"{_PREFIX}add_eos_token", False) and "eos_token" in special
-    around = [special["bos_token"]] if begins else []
-    after = [special["eos_token"]] if ends else []
-    if around or after:
-        ids = [(token, backend.token_to_id(token)) for token in dict.fromkeys(around + after)]
-        single = [*around, "$A", *after]
-        backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=ids)
+    kind = fields.get(f"{_PREFIX}model")
+    wanted = kind in ("llama", "gemma4") or (kind == "gpt2" and _words(fields).bos)
+    begins = fields.get(f"{_PREFIX}add_bos_token", wanted) and "bos_token" in special
+    ends = fields.get(f"{_PREFIX}add_eos_token", kind == "t5") and "eos_token" in special
+    put_around(backend, [special["bos_token"]] if begins else [], [special["eos_token"]] if ends else [])

@@ -1,13 +1,13 @@
 """Text to token ids and back, and chat messages to text.
 
 A thin layer over the `tokenizers` library. It does not know models: which ids end a text is
-only what the tokenizer's own files say.
+only what the tokenizer's own files say. Padding and truncation that a file asks for are not done.
 """
 
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,31 @@ import tokenizers
 
 from . import chat_guard, chat_template, gguf_tokenizer
 from .errors import BraidError, CheckpointError, InputError
+from .files import read_object
+from .text.chat_templates import ChatTemplates, read_templates, write_templates
+from .text.directory import read_vocabulary
+from .text.gguf_vocabulary import Special, gguf_tables, gguf_templates
+from .text.library import by_parts, checked, guarded
 
-_NAMED = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 _HALF = "the text is no valid Unicode: it holds half of a surrogate pair"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What stands beside a vocabulary: named special tokens, the chat template, more ids that end a text."""
+    """What stands beside a vocabulary: named special tokens, chat templates, more ids that end a text.
+
+    `chat_template` is for chats; `other_templates` are those by name, "tool_use" for chats with tools among them.
+    """
 
     special: Mapping[str, str]
     chat_template: str | None = None
     ends: tuple[int, ...] = ()
+    other_templates: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def templates(self) -> ChatTemplates:
+        """All chat templates."""
+        return ChatTemplates(self.chat_template, self.other_templates)
 
 
 class Tokenizer:
@@ -40,34 +53,25 @@ class Tokenizer:
 
     @classmethod
     def from_directory(cls, path: Path) -> "Tokenizer | None":
-        """The tokenizer in a Hugging Face directory, or None if there is none."""
-        file = path / "tokenizer.json"
-        if not file.exists():
-            if (path / "tokenizer.model").exists():
-                raise InputError(f"{path} has only a tokenizer.model; a tokenizer.json is needed")
+        """The tokenizer in a directory, or None if there is none; which files count is said in `text.directory`."""
+        file = path / "tokenizer_config.json"
+        config = read_object(file, CheckpointError) if file.exists() else {}
+        found = read_vocabulary(path, config)
+        if found is None:
             return None
-        try:
-            backend = tokenizers.Tokenizer.from_file(str(file))
-        except Exception as error:  # the library raises nothing narrower
-            raise CheckpointError(f"{file} is damaged or no tokenizer: {error}") from None
-        config = _read_json(path / "tokenizer_config.json")
-        named = _read_json(path / "special_tokens_map.json") | config
-        special = {name: _content(named[name]) for name in _NAMED if _content(named.get(name))}
-        return cls(backend, Settings(special, _template(path, config)))
+        templates = read_templates(path, config)
+        return cls(found.backend, Settings(found.special, templates.default, (), templates.others))
 
     @classmethod
     def from_gguf(cls, fields: Mapping[str, Any]) -> "Tokenizer | None":
         """The tokenizer in a GGUF file's metadata, or None if there is none."""
-        try:
+        with guarded(lambda reason: CheckpointError(f"the tokenizer's tables in this GGUF file are damaged: {reason}")):
             found = gguf_tokenizer.read(fields)
-        except BraidError:
-            raise
-        except Exception as error:  # the library raises nothing narrower
-            reason = str(error).split("\n")[0]
-            raise CheckpointError(f"the tokenizer's tables in this GGUF file are damaged: {reason}") from None
         if found is None:
             return None
-        return cls(found.backend, Settings(found.special, found.chat_template, found.ends))
+        backend = checked(found.backend, "the tokenizer in this GGUF file")
+        templates = found.templates
+        return cls(backend, Settings(found.special, templates.default, found.ends, templates.others))
 
     @property
     def vocab_size(self) -> int:
@@ -76,15 +80,21 @@ class Tokenizer:
 
     @property
     def chat_template(self) -> str | None:
-        """The model's own chat template."""
-        return self._settings.chat_template
+        """The model's own chat template, the one for chats without tools."""
+        return self._settings.templates.default
+
+    @property
+    def tool_template(self) -> str | None:
+        """The chat template that is taken where tools are given; often the same."""
+        return self._settings.templates.choose(tools=True)
 
     @cached_property
     def template_variables(self) -> frozenset[str]:
         """What the chat template asks for beside the messages: `tools`, say, if it has a place for them."""
-        return chat_template.variables(self._settings.chat_template or "")
+        templates = {self.chat_template, self.tool_template} - {None}
+        return frozenset().union(*(chat_template.variables(template or "") for template in templates))
 
-    @property
+    @cached_property
     def largest_id(self) -> int:
         """The largest id; a vocabulary may have gaps."""
         return max(self._backend.get_vocab().values())
@@ -117,11 +127,9 @@ class Tokenizer:
         return plain
 
     @cached_property
-    def _by_merges(self) -> tokenizers.Tokenizer:
-        """`_plain` with words made by merges alone."""
-        backend = copy.deepcopy(self._plain)
-        backend.model.ignore_merges = False
-        return backend
+    def _by_parts(self) -> tokenizers.Tokenizer:
+        """`_plain` with words made of their parts alone."""
+        return by_parts(self._plain, self._special_ids)
 
     def encode(self, text: str, *, special: bool = True, add_bos: bool = True) -> list[int]:
         """Token ids of `text`.
@@ -130,13 +138,11 @@ class Tokenizer:
         cannot forge them. `add_bos` adds what the model wants around every text (start token).
         """
         backend = self._backend if special else self._plain
-        try:
+        with guarded(_unreadable):
             found = backend.encode(text, add_special_tokens=add_bos)
             if not special and self._forged(found):
                 # A vocabulary that takes whole words first found a control token that is a word.
-                found = self._by_merges.encode(text, add_special_tokens=add_bos)
-        except TypeError:
-            raise InputError(_HALF) from None
+                found = self._by_parts.encode(text, add_special_tokens=add_bos)
         return list(found.ids)
 
     def _forged(self, found: tokenizers.Encoding) -> bool:
@@ -149,7 +155,8 @@ class Tokenizer:
         """The text of `ids`; ids beyond the vocabulary (padding rows of the model) give nothing."""
         if any(token < 0 for token in ids):
             raise InputError(f"token id {min(ids)} is out of range: ids begin at 0")
-        return str(self._backend.decode(list(ids), skip_special_tokens=skip_special))
+        with guarded(_unwritable):
+            return str(self._backend.decode(list(ids), skip_special_tokens=skip_special))
 
     def stream(self) -> "Stream":
         """A decoder for ids that come one by one."""
@@ -159,25 +166,25 @@ class Tokenizer:
         self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True, **variables: Any
     ) -> str:
         """The text of chat `messages` by the model's template, ready for the assistant's answer."""
-        if self._settings.chat_template is None:
+        template = self._settings.templates.choose(tools=bool(variables.get("tools")))
+        if template is None:
             raise InputError("this model has no chat template; give the prompt as text")
         given: dict[str, Any] = {"tools": None, "documents": None} | dict(self._settings.special)
         given |= {"add_generation_prompt": add_generation_prompt} | variables
-        return chat_template.render(self._settings.chat_template, messages, **given)
+        return chat_template.render(template, messages, **given)
 
     def render_marked(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
         """`render`, with a mark in each control token that is not the template's own; for `encode_marked`."""
         control = [token.content for token in self._backend.get_added_tokens_decoder().values() if token.special]
-        return self.render(chat_guard.marked(messages, control), **variables)
+        (told,) = chat_guard.marked([variables], control)
+        return self.render(chat_guard.marked(messages, control), **told)
 
     def encode_marked(self, text: str) -> list[int]:
         """Token ids of what `render_marked` gave, or of a part of it; marked control tokens are plain text."""
         if chat_guard.MARK not in text:
             return self.encode(text, add_bos=False)
-        try:
+        with guarded(_unreadable):
             return self._marked_reader.encode(text)
-        except TypeError:
-            raise InputError(_HALF) from None
 
     @cached_property
     def _marked_reader(self) -> chat_guard.MarkedReader:
@@ -187,14 +194,21 @@ class Tokenizer:
         """The vocabulary and its rules as the tokenizers library writes them."""
         return str(self._backend.to_str())
 
+    def gguf_metadata(self, size: int, ends: Sequence[int] = (), pre: str | None = None) -> dict[str, Any]:
+        """The metadata that describes this tokenizer in GGUF files, for a model with `size` rows of tokens.
+
+        `ends` are further ids that end a text; `pre` is explained at `gguf_tables`. `InputError` if it cannot be said.
+        """
+        special = Special(self._settings.special, [*self.eos_ids, *ends])
+        return gguf_tables(self._backend, special, size, pre) | gguf_templates(self._settings.templates)
+
     def save(self, directory: Path) -> None:
         """Writes the files that `from_directory` and transformers read."""
         self._backend.save(str(directory / "tokenizer.json"))
         config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", **self._settings.special}
         config["clean_up_tokenization_spaces"] = False
-        if self._settings.chat_template is not None:
-            config["chat_template"] = self._settings.chat_template
-        (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
+        config |= write_templates(self._settings.templates)
+        (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 class Stream:
@@ -236,31 +250,10 @@ class Stream:
         return rest
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is no readable JSON: {error}") from None
-    return data if isinstance(data, dict) else {}
+def _unreadable(reason: str) -> BraidError:
+    # The library's own words for a text that is none are about its arguments.
+    return InputError(_HALF if "TextInputSequence" in reason else f"the tokenizer cannot read this text: {reason}")
 
 
-def _content(token: Any) -> str:
-    """A special token's text: written plainly, or as an object with its properties."""
-    text = token.get("content") if isinstance(token, Mapping) else token
-    return text if isinstance(text, str) else ""
-
-
-def _template(path: Path, config: Mapping[str, Any]) -> str | None:
-    file = path / "chat_template.jinja"
-    if file.exists():
-        try:
-            return file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise CheckpointError(f"{file} is no readable text: {error}") from None
-    found = config.get("chat_template")
-    if isinstance(found, list):  # several by name
-        named = {item.get("name"): item.get("template") for item in found if isinstance(item, Mapping)}
-        found = named.get("default") or next(iter(named.values()), None)
-    return found if isinstance(found, str) else None
+def _unwritable(reason: str) -> BraidError:
+    return InputError(f"the tokenizer cannot write these ids as text: {reason}")

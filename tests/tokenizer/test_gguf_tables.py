@@ -111,13 +111,13 @@ def test_byte_level_round_trip(pre: str) -> None:
 
 def test_unknown_kinds_are_refused() -> None:
     """Oracle: one sentence that names what the file says and what is known."""
-    with pytest.raises(InputError, match=r"'bert'; supported are 'gpt2' and 'llama'") as caught:
+    with pytest.raises(InputError, match=r"'bert'; supported are 'gpt2', 'llama', 't5', 'gemma4'") as caught:
         gpt2(model="bert")
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=r"of kind None; supported are"):
         gpt2(model=...)
-    with pytest.raises(InputError, match=r"'tekken', which is not known; known are .*llama-bpe.*qwen2") as caught:
-        gpt2(pre="tekken")
+    with pytest.raises(InputError, match=r"'rwkv', which is not known; known are .*llama-bpe.*qwen2") as caught:
+        gpt2(pre="rwkv")
     assert "\n" not in str(caught.value)
 
 

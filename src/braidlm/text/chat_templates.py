@@ -1,0 +1,83 @@
+"""The chat templates that come with a model: one, or several by name, in every place where files keep them.
+
+In a directory, as transformers has it: chat_template.jinja and additional_chat_templates/NAME.jinja count before
+tokenizer_config.json's `chat_template` (a text, or a list of names and templates), and that before chat_template.json.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+from ..files import read_object
+
+_DEFAULT, _TOOLS = "default", "tool_use"
+# The longest published one has 30 KB; what is rendered is bounded apart from this.
+_MOST_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class ChatTemplates:
+    """Templates by name. `default` is for chats, "tool_use" among the `others` for chats with tools."""
+
+    default: str | None = None
+    others: Mapping[str, str] = field(default_factory=dict)
+
+    def choose(self, *, tools: bool) -> str | None:
+        """The template for a chat in which `tools` are given or not, or None if there is none."""
+        return self.others.get(_TOOLS, self.default) if tools else self.default
+
+
+def of_names(named: Mapping[str, str]) -> ChatTemplates:
+    """Templates by their names; without a "default" the first one is it."""
+    if not named:
+        return ChatTemplates()
+    default = named.get(_DEFAULT) or next(iter(named.values()))
+    return ChatTemplates(default, {name: text for name, text in named.items() if name != _DEFAULT})
+
+
+def read_templates(path: Path, config: Mapping[str, Any]) -> ChatTemplates:
+    """The templates in a directory; `config` is its tokenizer_config.json. `CheckpointError` if a file is no text."""
+    main, more = path / "chat_template.jinja", sorted((path / "additional_chat_templates").glob("*.jinja"))
+    files = ({_DEFAULT: main} if main.exists() else {}) | {file.stem: file for file in more}
+    if files:
+        return of_names({name: _text(file) for name, file in files.items()})
+    found = config.get("chat_template")
+    if found is None and (path / "chat_template.json").exists():
+        found = read_object(path / "chat_template.json", CheckpointError).get("chat_template")
+    if isinstance(found, list):
+        return of_names(_listed(found))
+    return ChatTemplates(found) if isinstance(found, str) else ChatTemplates()
+
+
+def _listed(items: Iterable[Any]) -> dict[str, str]:
+    pairs = [(item.get("name"), item.get("template")) for item in items if isinstance(item, Mapping)]
+    return {name: text for name, text in pairs if isinstance(name, str) and isinstance(text, str)}
+
+
+def _text(file: Path) -> str:
+    try:
+        if not file.is_file() or file.stat().st_size > _MOST_BYTES:
+            raise CheckpointError(f"{file} is no readable text: it is no file of at most {_MOST_BYTES >> 20} MiB")
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{file} is no readable text: {error}") from None
+
+
+def read_gguf_templates(fields: Mapping[str, Any]) -> ChatTemplates:
+    """The templates in a GGUF file's metadata: `tokenizer.chat_template`, and `tokenizer.chat_template.NAME`."""
+    prefix = "tokenizer.chat_template"
+    named = {key.removeprefix(prefix).removeprefix("."): fields[key] for key in fields if key.startswith(prefix)}
+    found = {name or _DEFAULT: text for name, text in named.items() if isinstance(text, str)}
+    return of_names(dict(sorted(found.items(), key=lambda item: item[0] != _DEFAULT)))
+
+
+def write_templates(templates: ChatTemplates) -> dict[str, Any]:
+    """What tokenizer_config.json says of the templates."""
+    if templates.default is None:
+        return {}
+    if not templates.others:
+        return {"chat_template": templates.default}
+    named = {_DEFAULT: templates.default} | dict(templates.others)
+    return {"chat_template": [{"name": name, "template": text} for name, text in named.items()]}
