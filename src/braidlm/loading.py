@@ -38,7 +38,8 @@ _DTYPES = {
     "bf16": torch.bfloat16,
     "float64": torch.float64,
 }
-_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer*"]
+_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model", "*.model.v*", "*.tiktoken"]
+_HUB_FILES += ["merges.txt", "*vocab*.txt"]
 
 
 def load(
