@@ -19,7 +19,7 @@ SOURCE = Path(braidlm.__file__).parent
 LEVELS = (
     ("errors", "slots", "spec", "memory", "files", "digest", "embedded"),
     ("ops",),
-    ("kv", "rows", "row_file", "state", "layers"),
+    ("kv", "rows", "row_file", "state", "layers", "rotary"),
     ("mixers", "ffn"),
     ("model", "describe"),
     ("families", "checkpoint", "gguf", "init", "presets", "runtime"),

@@ -3,10 +3,9 @@
 Parameters are created empty; `init.randomise` or a checkpoint fills them. A module names in
 `PRECISE` the parameters that stay in float32 whatever the dtype of the weights.
 
-Legend: T = packed tokens, H = heads, K = head size.
+Legend: T = packed tokens, C = channels, R = rows, K = taps.
 """
 
-import math
 from typing import ClassVar
 
 import torch
@@ -14,9 +13,8 @@ from torch import Tensor, nn
 
 from . import ops
 from .ops.linear.packed import PackedWeight
-from .ops.numerics import widened
 from .ops.plan import Draft
-from .spec import FactorScaling, LinearScaling, Llama3Scaling, Norm, NtkScaling, Rope
+from .spec import Norm
 
 Weight = nn.Parameter | PackedWeight  # the second once a model has been quantized
 
@@ -64,18 +62,25 @@ class Embedding(nn.Module):
 
 
 class RmsNorm(nn.Module):
-    """Root-mean-square norm in one of its two published forms."""
+    """Root-mean-square norm in one of its two published forms; with `learned` False its weights are all one."""
 
     PRECISE: ClassVar[tuple[str, ...]] = ("weight",)
 
-    def __init__(self, size: int, norm: Norm) -> None:
+    def __init__(self, size: int, norm: Norm, *, learned: bool = True) -> None:
         super().__init__()
-        self.weight = empty(size)
+        self.size = size
         self.norm = norm
+        self.weight = empty(size) if learned else None
+
+    def gains(self, device: torch.device | str) -> Tensor:
+        """The factor of each channel, [size]."""
+        return torch.ones(self.size, device=device) if self.weight is None else self.weight
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Norm over the last dimension, computed in float32 and returned as `dtype`."""
-        return ops.rms_norm(x, self.weight, self.norm.eps, eps_outside_root=self.norm.eps_outside_root, dtype=dtype)
+        return ops.rms_norm(
+            x, self.gains(x.device), self.norm.eps, eps_outside_root=self.norm.eps_outside_root, dtype=dtype
+        )
 
 
 class Conv(nn.Module):
@@ -94,53 +99,3 @@ class Conv(nn.Module):
         """One token's step from place `x` to place `y`, with the block's slot "conv"."""
         weight = draft.vector(self.weight[:, 0].t())
         draft.plan.conv(x, weight, draft.vector(self.bias), draft.state("conv", "exchanged"), silu, y)
-
-
-def rope_frequencies(rope: Rope) -> Tensor:
-    """Angle per position of each rotated pair, [dims / 2] float32.
-
-    In float32 throughout, as the models were trained: at long positions the rounding of the
-    frequencies is part of what a checkpoint has learned.
-    """
-    base = rope.base
-    if isinstance(rope.scaling, NtkScaling):
-        base = base * rope.scaling.factor ** (rope.dims / (rope.dims - 2))
-    frequency = 1.0 / base ** (torch.arange(0, rope.dims, 2, dtype=torch.float32, device="cpu") / rope.dims)
-    if isinstance(rope.scaling, LinearScaling):
-        return frequency / rope.scaling.factor
-    if isinstance(rope.scaling, FactorScaling):
-        return frequency / torch.tensor(rope.scaling.factors)
-    if isinstance(rope.scaling, Llama3Scaling):
-        return _llama3(frequency, rope.scaling)
-    return frequency
-
-
-def _llama3(frequency: Tensor, scaling: Llama3Scaling) -> Tensor:
-    turns = scaling.original_positions * frequency / (2 * math.pi)
-    keep = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
-    keep = keep.clamp(0, 1)
-    return frequency * (keep + (1 - keep) / scaling.factor)
-
-
-class Rotation:
-    """Cosines and sines of one packed batch, computed once for each kind of `Rope` in the model."""
-
-    def __init__(self, positions_T: Tensor) -> None:
-        self._positions_T = positions_T
-        self._tables: dict[Rope, tuple[Tensor, Tensor]] = {}
-
-    def rotate(self, x_THK: Tensor, rope: Rope) -> Tensor:
-        """x with pair (i, i + dims/2) of each head turned by its position's angle; float32 inside."""
-        cos, sin = self._table(rope)
-        x = widened(x_THK[..., : rope.dims])
-        # The partner of each dimension lies half a head away; the sign is in the table.
-        turned = torch.addcmul(x * cos, x.roll(rope.dims // 2, -1), sin).to(x_THK.dtype)
-        return turned if rope.dims == x_THK.shape[-1] else torch.cat([turned, x_THK[..., rope.dims :]], -1)
-
-    def _table(self, rope: Rope) -> tuple[Tensor, Tensor]:
-        """Cosines, and sines that are negative in the first half: both [T, 1, dims]."""
-        if rope not in self._tables:
-            angles = self._positions_T[:, None, None] * rope_frequencies(rope).to(self._positions_T.device)
-            cos, sin = angles.cos(), angles.sin()
-            self._tables[rope] = (torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))
-        return self._tables[rope]

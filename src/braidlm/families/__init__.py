@@ -44,12 +44,15 @@ def by_name(name: str) -> Family:
     raise SpecError(f"format {name!r} is not known; known are {', '.join(family.name for family in families())}")
 
 
-def of_gguf(arch: str) -> Family:
-    """The format whose GGUF files have this architecture."""
-    known = {family.gguf.arch: family for family in families() if family.gguf is not None}
-    if arch not in known:
-        raise SpecError(f"GGUF architecture {arch!r} is not supported; supported are {', '.join(sorted(known))}")
-    return known[arch]
+def of_gguf(arch: str, fields: Mapping[str, Any]) -> Family:
+    """The format whose GGUF files have this architecture, and its metadata (without the architecture's prefix)."""
+    known: set[str] = set()
+    for family in families():
+        if family.gguf is not None:
+            known.add(family.gguf.arch)
+            if family.gguf.arch == arch and family.gguf.matches(fields):
+                return family
+    raise SpecError(f"GGUF architecture {arch!r} is not supported; supported are {', '.join(sorted(known))}")
 
 
 def for_spec(spec: ModelSpec, preferred: str | None = None) -> tuple[Family, dict[str, Any]]:

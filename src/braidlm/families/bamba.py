@@ -1,29 +1,33 @@
 """Bamba (model_type "bamba"): Mamba-2 with a few rotary attention blocks, a gated MLP in each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..spec import Attention, Block, Mamba2, Mlp, ModelSpec, Norm, require
-from .base import Family, first_mixer, first_mlp
-from .config import Config, attending_blocks, read_rope, write_rope
+from ..errors import SpecError
+from ..spec import Attention, Block, Mamba2, Mlp, ModelSpec, Norm, Rope, require
+from .base import Family, Gguf, TensorTable, first_mixer, first_mlp
+from .config import Config, attending_blocks
+from .gguf_hybrid import attending_gguf_blocks, gguf_hybrid_config, gguf_hybrid_names, has_positions, has_scales
 from .mamba_common import mamba2_mixer_names, read_mamba2, write_mamba2
 from .names import NameRule, attention_names, gated_mlp_names, outer_names, rename
+from .rope import read_positions, read_rope, rope_settings, write_positions, write_rope
 
+# Where the config is silent.
+_SHARE, _KV_HEADS = 0.5, 8
 IGNORED = frozenset(["mamba_chunk_size", "num_logits_to_keep", "use_mamba_kernels", "z_loss_coefficient"])
 
 
 def spec(config: Config) -> ModelSpec:
-    """Reads a published config. `attn_rotary_emb` absent means half of each head, as transformers computes."""
+    """Reads a published config."""
     width, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
     require(width % heads == 0, "config 'num_attention_heads'", heads, f"a divisor of hidden_size ({width})")
     config.fixed("hidden_act", "silu", "the feed-forward and the convolution use silu")
-    head_dim, bias = width // heads, config.flag("attention_bias", False)
-    partial = (config.raw("rope_parameters") or {}).get("partial_rotary_factor", 0.5)
+    bias = config.flag("attention_bias", False)
     attention = Attention(
         heads=heads,
-        kv_heads=config.integer("num_key_value_heads", heads),
-        head_dim=head_dim,
-        rope=read_rope(config, config.integer("attn_rotary_emb", int(head_dim * partial))),
+        kv_heads=config.integer("num_key_value_heads", heads if "num_key_value_heads" in config else _KV_HEADS),
+        head_dim=width // heads,
+        rope=_rope(config, width // heads),
         qkv_bias=bias,
         out_bias=bias,
     )
@@ -37,17 +41,29 @@ def spec(config: Config) -> ModelSpec:
         blocks=tuple(Block(mixer=attention if i in attending else mamba, ffn=mlp) for i in range(layers)),
         norm=Norm(eps=config.number("rms_norm_eps", 1e-5)),
         tied=config.flag("tie_word_embeddings", False),
-        max_positions=config.integer("max_position_embeddings", None),
+        max_positions=read_positions(config, attention.rope),
     )
+
+
+def _rope(config: Config, head_dim: int) -> Rope:
+    """Half of each head rotates, unless `rope_parameters` says another part: the only key that transformers heeds."""
+    share = rope_settings(config).number("partial_rotary_factor", _SHARE)
+    dims = int(head_dim * share)
+    config.overruled("attn_rotary_emb", "partial_rotary_factor", dims)
+    return read_rope(config, dims, share=share)
 
 
 def _attending(config: Config, layers: int) -> set[int]:
     """Which blocks attend, in the older spelling (a list of numbers) or the newer (a list of kinds)."""
     kinds = config.raw("layer_types")
     listed = config.raw("attn_layer_indices")
-    if kinds is not None and listed is None:
-        return attending_blocks(kinds, layers)
-    return set(config.integers("attn_layer_indices", (), most=layers - 1))
+    found = set(config.integers("attn_layer_indices", (), most=layers - 1))
+    if kinds is None:
+        return found
+    attending = attending_blocks(kinds, layers)
+    if listed is not None and found != attending:
+        raise SpecError(f"config 'layer_types' has attention in {sorted(attending)}, 'attn_layer_indices' {listed}")
+    return attending
 
 
 def config(spec: ModelSpec) -> dict[str, Any]:
@@ -68,9 +84,9 @@ def config(spec: ModelSpec) -> dict[str, Any]:
         "mlp_bias": mlp.bias,
         "hidden_act": "silu",
         "rms_norm_eps": spec.norm.eps,
-        "max_position_embeddings": spec.max_positions,
+        "max_position_embeddings": write_positions(spec.max_positions, attention.rope),
         "tie_word_embeddings": spec.tied,
-        **write_rope(attention.rope),
+        **_write_rope(attention),
         **write_mamba2(first_mixer(spec, Mamba2), spec.width),
     }
 
@@ -88,4 +104,50 @@ def names(spec: ModelSpec) -> Sequence[NameRule]:
     ]
 
 
-FAMILIES = (Family(name="bamba", model_types=("bamba",), spec=spec, config=config, names=names, ignored=IGNORED),)
+def _write_rope(attention: Attention) -> dict[str, Any]:
+    """Rotary keys, in the newer spelling where another part than half of each head rotates."""
+    keys = write_rope(attention.rope)
+    if attention.rope is None or attention.rope.dims == int(attention.head_dim * _SHARE):
+        return keys
+    share = attention.rope.dims / attention.head_dim
+    scaling = keys.pop("rope_scaling") or {"rope_type": "default"}
+    return keys | {"rope_parameters": {"rope_theta": attention.rope.base, "partial_rotary_factor": share, **scaling}}
+
+
+def _gguf_config(fields: Mapping[str, Any], file: TensorTable) -> dict[str, Any]:
+    if not has_positions(fields):
+        raise SpecError("this GGUF file holds a Bamba whose attention does not rotate, which no Bamba does")
+    found = gguf_hybrid_config(fields, file)
+    attending = attending_gguf_blocks(fields)
+    head_dim = found["hidden_size"] // found["num_attention_heads"]
+    share = fields.get("rope.dimension_count", head_dim * _SHARE) / head_dim
+    rope = {"rope_type": "default", "rope_theta": found.pop("rope_theta"), "partial_rotary_factor": share}
+    return {
+        "model_type": "bamba",
+        **found,
+        "attn_layer_indices": [i for i, attends in enumerate(attending) if attends],
+        "rope_parameters": rope,
+    }
+
+
+def _gguf_metadata(spec: ModelSpec) -> dict[str, Any]:
+    raise SpecError("readers of GGUF files rotate other pairs of a head than Bamba does")
+
+
+FAMILIES = (
+    Family(
+        name="bamba",
+        model_types=("bamba",),
+        spec=spec,
+        config=config,
+        names=names,
+        ignored=IGNORED,
+        gguf=Gguf(
+            arch="granitehybrid",
+            matches=lambda fields: not has_scales(fields),
+            config=_gguf_config,
+            names=gguf_hybrid_names,
+            metadata=_gguf_metadata,
+        ),
+    ),
+)

@@ -1,12 +1,13 @@
 """What a family is: a published format, its config and tensor names to our description and back."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
-from ..errors import SpecError
+from ..errors import LoadingWarning, SpecError
 from ..spec import Attention, Hyena, Mamba, Mamba2, Mlp, ModelSpec, Parallel
 from .config import Config
 from .names import NameRule
@@ -55,9 +56,9 @@ class TensorTable(Protocol):
 class Gguf:
     """How a family is stored in GGUF files of one architecture.
 
-    `config` turns the file's metadata (its keys without the architecture's prefix) and what its
-    tensors tell into the published config; `names` are rules for GGUF tensor names. `metadata` is the
-    way back: the keys for a description; `tensors` are those that hold a part of it.
+    `matches` tells families apart that share an architecture, by the metadata without the architecture's prefix.
+    `config` turns that metadata and what the tensors tell into the published config; `names` are rules for GGUF
+    tensor names. `metadata` is the way back: the keys for a description; `tensors` are those that hold a part of it.
     """
 
     arch: str
@@ -65,6 +66,7 @@ class Gguf:
     names: Callable[[ModelSpec], Sequence[NameRule]]
     metadata: Callable[[ModelSpec], dict[str, Any]]
     tensors: Callable[[ModelSpec], dict[str, Tensor]] = lambda spec: {}
+    matches: Callable[[Mapping[str, Any]], bool] = lambda fields: True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +104,16 @@ class Family:
         return name
 
     def read(self, config: Mapping[str, Any]) -> ModelSpec:
-        """The description of a published config, every key of which was understood or is known not to matter."""
+        """The description of a published config, every key of which was understood or is known not to matter.
+
+        Unusual keys without effect are named in a `LoadingWarning`.
+        """
+        spec, warning = self._read(config)
+        if warning is not None:
+            warnings.warn(warning, LoadingWarning, stacklevel=2)
+        return spec
+
+    def _read(self, config: Mapping[str, Any]) -> tuple[ModelSpec, str | None]:
         view = Config(config, self.name)
         try:
             spec = self.spec(view)
@@ -111,14 +122,13 @@ class Family:
         except (TypeError, ValueError, KeyError, ArithmeticError, AttributeError, IndexError) as error:
             # A value of a kind that no published config has: a list where a table belongs, say.
             raise SpecError(f"the config of this {self.name} model has a value of the wrong kind: {error}") from None
-        view.finish(self.ignored)
-        return spec
+        return spec, view.finish(self.ignored)
 
     def write(self, spec: ModelSpec) -> dict[str, Any]:
         """The published config of `spec`; `SpecError` if this format cannot express it."""
         try:
             config = self.config(spec)
-            again = self.read(config)
+            again, _ = self._read(config)
         except SpecError as error:
             raise SpecError(f"this model cannot be written as {self.name}: {error}; save it as braidlm") from None
         if again != spec:

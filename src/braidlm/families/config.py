@@ -1,41 +1,44 @@
-"""A checked view of a published config, and settings that families spell alike."""
+"""A checked view of a published config: typed values, and an account of every key.
 
-from collections.abc import Mapping
+Each key is read by its family, known to have no effect, or unknown. Keys of transformers' own housekeeping pass in
+silence. Other keys without effect (labels, settings of training and generation, keys of a layer kind that the model
+does not have, keys that the reference implementation ignores) are named in one warning. A key that a family does not
+know is refused if its name is of the kind that settings of arithmetic have, and named in the warning if not.
+"""
+
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from ..errors import SpecError
-from ..spec import FactorScaling, LinearScaling, Llama3Scaling, Rope, RopeScaling, is_finite
+from ..errors import SpecError, named, quoted
+from ..spec import is_finite
+from .config_keys import SILENT, is_neutral, may_be_arithmetic
 
 MAX_LAYERS = 10_000
-
-# Keys that transformers writes into every config and that say nothing about the computation.
-COMMON_IGNORED = frozenset(
-    """_name_or_path architectures auto_map model_type torch_dtype dtype transformers_version use_cache
-    bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id unk_token_id
-    attn_implementation _attn_implementation _attn_implementation_autoset
-    _attn_implementation_internal attention_dropout hidden_dropout initializer_range
-    output_attentions output_hidden_states return_dict chunk_size_feed_forward id2label label2id
-    problem_type is_encoder_decoder task_specific_params pretraining_tp""".split()
-)
+_NAMED = 12  # keys that a warning lists, at most
 
 
 class Config:
     """A checkpoint's config.json: typed access that names key, value and what would be right."""
 
-    def __init__(self, data: Mapping[str, Any], family: str) -> None:
+    def __init__(self, data: Mapping[str, Any], family: str, place: str = "") -> None:
+        """`place` is what messages put before a key of a nested object."""
         self._data = data
         self._family = family
+        self._place = place
+        self._nested: dict[str, Config] = {}
         self._read: set[str] = set()
+        self._unused: list[str] = []
+        self._notes: list[str] = []
 
     def _value(self, key: str, default: Any) -> Any:
         self._read.add(key)
         value = self._data.get(key)
         if value is None and default is ...:
-            raise SpecError(f"the config of this {self._family} model lacks {key!r}")
+            raise SpecError(f"the config of this {self._family} model lacks {self._place + key!r}")
         return default if value is None else value
 
     def _fail(self, key: str, value: Any, right: str) -> SpecError:
-        return SpecError(f"config {key!r} is {value!r}, but must be {right}")
+        return SpecError(f"config {self._place + key!r} is {quoted(value)}, but must be {right}")
 
     def __contains__(self, key: str) -> bool:
         return key in self._data
@@ -101,17 +104,60 @@ class Config:
         """Refuses any value but `allowed` (or none): `why` says what braidlm does not compute."""
         value = self._value(key, allowed)
         if value != allowed:
-            raise SpecError(f"config {key!r} is {value!r}, but braidlm supports only {allowed!r}: {why}")
+            raise SpecError(f"config {key!r} is {quoted(value)}, but braidlm supports only {allowed!r}: {why}")
 
-    def finish(self, ignored: frozenset[str]) -> None:
-        """Refuses keys that nothing read: one of them might change the computation."""
-        known = self._read | ignored | COMMON_IGNORED
-        for key, value in self._data.items():
-            if key not in known and value not in (None, False):
+    def nested(self, key: str) -> "Config":
+        """An object within the config; keys of it that nothing reads have no effect. Empty where it is absent."""
+        value = self._value(key, {})
+        if not isinstance(value, Mapping):
+            raise self._fail(key, value, "an object")
+        return self._nested.setdefault(key, Config(value, self._family, f"{self._place}{key}."))
+
+    def unused(self, keys: Collection[str]) -> None:
+        """Keys of a part that this model does not have; those that the config holds all the same are named."""
+        self._unused += [key for key in keys if self._data.get(key) not in (None, False)]
+        self._read.update(keys)
+
+    def beginning(self, prefix: str) -> list[str]:
+        """The config's keys that begin with `prefix`."""
+        return [key for key in self._data if key.startswith(prefix)]
+
+    def silent(self, key: str, default: Any) -> Any:
+        """`default`, with which the reference fills a key that is absent, for use where null means no value at all."""
+        return ... if key in self._data else default
+
+    def note(self, text: str) -> None:
+        """Has the warning say something more: which of two spellings was taken, say."""
+        self._notes.append(text)
+
+    def overruled(self, key: str, by: str, value: Any) -> None:
+        """A second spelling of `value`, which `by` has said: where the two disagree, the warning says so."""
+        self._read.add(key)
+        other = self._data.get(key)
+        if other is not None and other != value:
+            self.note(f"{self._place + key!r} is {quoted(other)}, but {by!r} says {quoted(value)} and is taken")
+
+    def finish(self, ignored: frozenset[str]) -> str | None:
+        """What the warning says: see the module. `SpecError` for an unknown key that may change arithmetic."""
+        unused, notes = self._unused, self._notes
+        for key in self._left(ignored):
+            value = self._data[key]
+            if not is_neutral(key, value) and may_be_arithmetic(key):
                 raise SpecError(
-                    f"config {key!r} (= {value!r}) is not known for {self._family} models; "
+                    f"config {key!r} (= {quoted(value)}) is not known for {self._family} models; "
                     "loading without understanding it could give wrong results"
                 )
+            unused.append(key)
+        for inside in self._nested.values():
+            unused += [inside._place + key for key in inside._left(frozenset())]
+            notes += inside._notes
+        if unused:
+            notes.append(f"without effect on what is computed: {named(sorted(set(unused)), _NAMED)}")
+        return f"config of this {self._family} model: {'; '.join(notes)}" if notes else None
+
+    def _left(self, ignored: frozenset[str]) -> list[str]:
+        known = self._read | ignored | SILENT
+        return [key for key, value in self._data.items() if key not in known and value not in (None, False)]
 
 
 def attending_blocks(kinds: Any, layers: int) -> set[int]:
@@ -119,55 +165,5 @@ def attending_blocks(kinds: Any, layers: int) -> set[int]:
     attending = ("attention", "full_attention")
     known = isinstance(kinds, list) and all(kind in (*attending, "mamba", "linear_attention") for kind in kinds)
     if not known or len(kinds) != layers:
-        raise SpecError(f"config 'layer_types' is {kinds!r}, but must list {layers} times 'mamba' or 'attention'")
+        raise SpecError(f"config 'layer_types' is {quoted(kinds)}, but must list {layers} times 'mamba' or 'attention'")
     return {i for i, kind in enumerate(kinds) if kind in attending}
-
-
-def read_rope(config: Config, dims: int, default_base: float = 10000.0) -> Rope:
-    """Rotary settings in either published spelling: rope_theta and rope_scaling, or rope_parameters."""
-    both = config.raw("rope_parameters") or {}
-    scaling = config.raw("rope_scaling") or both
-    base = config.number("rope_theta", None) or both.get("rope_theta", default_base)
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    try:
-        return Rope(base=float(base), dims=dims, scaling=_scaling(kind, scaling))
-    except KeyError as missing:
-        raise SpecError(f"config 'rope_scaling' of type {kind!r} lacks {missing}") from None
-
-
-def _scaling(kind: str, values: Mapping[str, Any]) -> RopeScaling | None:
-    if kind == "default":
-        return None
-    if kind == "linear":
-        return LinearScaling(factor=float(values["factor"]))
-    if kind == "factors":  # only from GGUF metadata
-        return FactorScaling(factors=tuple(float(factor) for factor in values["factors"]))
-    if kind == "llama3":
-        return Llama3Scaling(
-            factor=float(values["factor"]),
-            low_freq_factor=float(values["low_freq_factor"]),
-            high_freq_factor=float(values["high_freq_factor"]),
-            original_positions=int(values["original_max_position_embeddings"]),
-        )
-    raise SpecError(f"config 'rope_scaling' is of type {kind!r}, but must be default, linear or llama3")
-
-
-def write_rope(rope: Rope | None) -> dict[str, Any]:
-    """The keys rope_theta and rope_scaling for `rope`."""
-    if rope is None:
-        return {"rope_scaling": None}
-    keys: dict[str, Any] = {"rope_theta": rope.base, "rope_scaling": None}
-    if isinstance(rope.scaling, FactorScaling):
-        raise SpecError("published configs cannot say rotary factors for each frequency")
-    match rope.scaling:
-        case LinearScaling(factor=factor):
-            keys["rope_scaling"] = {"rope_type": "linear", "factor": factor}
-        case Llama3Scaling() as llama3:
-            keys["rope_scaling"] = {
-                "rope_type": "llama3",
-                "factor": llama3.factor,
-                "low_freq_factor": llama3.low_freq_factor,
-                "high_freq_factor": llama3.high_freq_factor,
-                "original_max_position_embeddings": llama3.original_positions,
-            }
-    return keys

@@ -31,7 +31,7 @@ def spec(config: Config) -> ModelSpec:
     """Reads a transformers config."""
     width = config.integer("hidden_size")
     config.fixed("hidden_act", "silu", "the convolution and the gate use silu")
-    config.fixed("norm_before_gate", False, "published checkpoints gate first")
+    config.unused(["norm_before_gate"])  # transformers always gates first
     inner = config.integer("expand", 2) * width
     heads = config.integer("num_heads")
     dt_min, dt_max = read_limit(config.raw("time_step_limit", (0.0, math.inf)))
@@ -75,7 +75,6 @@ def config(spec: ModelSpec) -> dict[str, Any]:
         "time_step_limit": write_limit(mixer),
         "layer_norm_epsilon": spec.norm.eps,
         "hidden_act": "silu",
-        "norm_before_gate": False,
         "residual_in_fp32": True,
         "tie_word_embeddings": spec.tied,
     }

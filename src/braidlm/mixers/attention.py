@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from .. import ops, spec
-from ..layers import Linear, rope_frequencies
+from ..layers import Linear
 from ..ops.plan import Draft
+from ..rotary import growing_base, rope_frequencies, rope_magnitude
 from ..state import LayerState
 from .base import Batch
 
@@ -76,7 +77,8 @@ class Attention(nn.Module):
             draft.linear(source, (self.q_proj, q))
         angles, rotated = (draft.x, draft.x), 0
         if form.rope is not None:
-            angles, rotated = draft.angles(form.rope, rope_frequencies(form.rope)), form.rope.dims
+            rope, rotated = form.rope, form.rope.dims
+            angles = draft.angles(rope, rope_frequencies(rope), rope_magnitude(rope.scaling), growing_base(rope))
         draft.plan.remember(q, k, v, form.heads, rotated, *angles, kv, owned)
         draft.plan.attend(q, form.heads, kv, self.scale, form.window or 0, form.pinned, y)
         return draft.plain(y, form.inner)

@@ -6,8 +6,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..layers import Rotation
 from ..ops import Segments
+from ..rotary import Rotation
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,11 @@ class Mamba(nn.Module):
         self.a_log = empty(form.inner, form.d_state)
         self.d = empty(form.inner)
         if form.inner_norms:
-            self.dt_norm = RmsNorm(form.dt_rank, model.norm)
-            self.b_norm = RmsNorm(form.d_state, model.norm)
-            self.c_norm = RmsNorm(form.d_state, model.norm)
+            norm = model.norm if form.inner_eps is None else replace(model.norm, eps=form.inner_eps)
+            sizes = (form.dt_rank, form.d_state, form.d_state)
+            self.dt_norm, self.b_norm, self.c_norm = (
+                RmsNorm(size, norm, learned=form.inner_norms_learned) for size in sizes
+            )
         if project_out:
             self.out_proj = Linear(form.inner, model.width, bias=form.proj_bias)
 
@@ -81,7 +83,7 @@ class Mamba(nn.Module):
         rank = draft.normed(selected, self.dt_norm) if normed else draft.plain(selected, form.dt_rank)
         draft.linear(rank, (self.dt_proj, dt))
         b, c = selected + form.dt_rank, selected + form.dt_rank + form.d_state
-        norms = [draft.vector(norm.weight) for norm in (self.b_norm, self.c_norm)] if normed else [None, None]
+        norms = [draft.vector(norm.gains("cpu")) for norm in (self.b_norm, self.c_norm)] if normed else [None, None]
         eps = (self.b_norm.norm.eps, self.b_norm.norm.eps_outside_root) if normed else (0.0, False)
         a = draft.vector(-self.a_log.detach().float().exp().t())
         scalars = draft.vector(self.d), draft.vector(self.dt_bias)

@@ -58,7 +58,9 @@ class Mamba2(nn.Module):
             batch.segments,
         )
         eps = self.norm.norm.eps
-        y = ops.gated_rms_norm(scan.y_T.flatten(-2), z, self.norm.weight, eps, groups=form.groups, dtype=x_TD.dtype)
+        y = ops.gated_rms_norm(
+            scan.y_T.flatten(-2), z, self.norm.gains(z.device), eps, groups=form.groups, dtype=x_TD.dtype
+        )
         fixed = {"conv": conv.state_R, "ssm": scan.state_R}
         return y, replace(state, fixed=fixed, marked={"conv": conv.marked, "ssm": scan.marked})
 

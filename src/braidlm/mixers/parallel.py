@@ -36,7 +36,7 @@ class Parallel(nn.Module):
 
     def draft(self, draft: Draft, source: Any, scale: float) -> None:
         """One token's step, added to the residual stream."""
-        inner = len(self.attention_norm.weight)
+        inner = self.attention_norm.size
         places = []
         for name, branch in (("attention", self.attention), ("ssm", self.ssm)):
             places.append(draft.place(f"branch {name}", inner))

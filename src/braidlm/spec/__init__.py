@@ -12,12 +12,22 @@ from .checks import is_finite, is_whole, require
 from .feed_forward import Activation, FeedForward, Mlp, Moe
 from .mixers import Attention, Hyena, Mamba, Mamba2, Mixer, Parallel, attention_of
 from .model import Block, ModelSpec, Norm, mixer_kinds
-from .rope import FactorScaling, LinearScaling, Llama3Scaling, NtkScaling, Rope, RopeScaling
+from .rope import (
+    DynamicNtkScaling,
+    FactorScaling,
+    LinearScaling,
+    Llama3Scaling,
+    NtkScaling,
+    Rope,
+    RopeScaling,
+    YarnScaling,
+)
 
 __all__ = [
     "Activation",
     "Attention",
     "Block",
+    "DynamicNtkScaling",
     "FactorScaling",
     "FeedForward",
     "Hyena",
@@ -34,6 +44,7 @@ __all__ = [
     "Parallel",
     "Rope",
     "RopeScaling",
+    "YarnScaling",
     "attention_of",
     "is_finite",
     "is_whole",

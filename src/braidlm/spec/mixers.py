@@ -70,7 +70,8 @@ class Attention:
 class Mamba:
     """Selective state space with one decay per channel and state (Gu and Dao 2023).
 
-    `inner_norms`: dt, B and C each pass a root-mean-square norm before use.
+    `inner_norms`: dt, B and C each pass a root-mean-square norm before use, with learned weights or, where
+    `inner_norms_learned` is False, without; `inner_eps` is these norms' own eps (None: the model's).
     """
 
     inner: int
@@ -80,9 +81,15 @@ class Mamba:
     conv_bias: bool = True
     proj_bias: bool = False
     inner_norms: bool = False
+    inner_norms_learned: bool = True
+    inner_eps: float | None = None
 
     def __post_init__(self) -> None:
         positive(self, "inner", "d_state", "dt_rank", "conv")
+        if self.inner_eps is not None:
+            finite(self, "inner_eps")
+        plain = self.inner_norms or (self.inner_norms_learned and self.inner_eps is None)
+        require(plain, "Mamba.inner_norms", False, "true where these norms are described further")
         require(self.conv >= 2, "Mamba.conv", self.conv, "at least 2 taps")
 
     def slots(self) -> tuple[Slot, ...]:

@@ -52,7 +52,46 @@ class FactorScaling:
         require(ok, "FactorScaling.factors", self.factors, "a tuple of positive finite numbers")
 
 
-RopeScaling = LinearScaling | NtkScaling | Llama3Scaling | FactorScaling
+@dataclass(frozen=True, kw_only=True, slots=True)
+class YarnScaling:
+    """Frequencies between kept and divided by `factor`, by how often a pair turns (YaRN, Peng et al. 2023).
+
+    Pairs that turn more than `beta_fast` times within `original_positions` are kept, those that turn less than
+    `beta_slow` times are divided; the border between them is rounded to whole pairs if `truncate`. Cosines and sines
+    are multiplied by `attention_factor`.
+    """
+
+    factor: float
+    original_positions: int
+    attention_factor: float
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    truncate: bool = True
+
+    def __post_init__(self) -> None:
+        finite(self, "factor", "attention_factor", "beta_fast", "beta_slow")
+        positive(self, "original_positions")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DynamicNtkScaling:
+    """A base that grows with the position, once that lies beyond `original_positions` (dynamic NTK).
+
+    The token at position p >= `original_positions` is rotated with the base
+    b * (factor (p + 1) / original_positions - (factor - 1))^(d / (d - 2)) for d rotated dimensions: what a decoder
+    that reads token by token computes, however the sequence is cut here.
+    """
+
+    factor: float
+    original_positions: int
+
+    def __post_init__(self) -> None:
+        finite(self, "factor")
+        positive(self, "original_positions")
+        require(self.factor >= 1, "DynamicNtkScaling.factor", self.factor, "1 or more")
+
+
+RopeScaling = LinearScaling | NtkScaling | Llama3Scaling | FactorScaling | YarnScaling | DynamicNtkScaling
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +106,7 @@ class Rope:
         finite(self, "base")
         positive(self, "dims")
         require(self.dims % 2 == 0, "Rope.dims", self.dims, "even")
-        if isinstance(self.scaling, NtkScaling):
+        if isinstance(self.scaling, NtkScaling | DynamicNtkScaling):
             require(self.dims > 2, "Rope.dims", self.dims, "above 2 for NTK scaling")
         if isinstance(self.scaling, FactorScaling):
             pairs = len(self.scaling.factors)

@@ -232,16 +232,28 @@ void combine(const Attend& op, const Pass& pass, int b, int64_t head) {
   for (int64_t i = 0; i < shape.v_dim; ++i) y[i] /= total;
 }
 
+// The base at a position, or 0 where the op's own frequencies hold.
+float grown_base(const Angles& op, int64_t position) {
+  const GrowingBase& growing = op.growing;
+  if (growing.original == 0 || position < growing.original) return 0;
+  const float stretch = growing.factor * float(position + 1) / float(growing.original) - (growing.factor - 1);
+  const float dims = float(2 * op.pairs);
+  return growing.base * std::pow(stretch, dims / (dims - 2));
+}
+
 }  // namespace
 
 void run(const Angles& op, const Member& me) {
   const Range rows = me.share_of(me.pass.rows, 1);
   for (int64_t b = rows.begin; b < rows.end; ++b) {
     float* row = me.pass.row(int(b));
+    const int64_t position = me.pass.positions[b];
+    const float base = grown_base(op, position);
     for (int64_t i = 0; i < op.pairs; ++i) {
-      const double angle = double(float(me.pass.positions[b]) * op.frequencies[i]);
-      row[op.cosines + i] = float(std::cos(angle));
-      row[op.sines + i] = float(std::sin(angle));
+      const float frequency = base > 0 ? 1 / std::pow(base, float(i) / float(op.pairs)) : op.frequencies[i];
+      const double angle = double(float(position) * frequency);
+      row[op.cosines + i] = op.magnitude * float(std::cos(angle));
+      row[op.sines + i] = op.magnitude * float(std::sin(angle));
     }
   }
 }

@@ -173,12 +173,15 @@ void hyena(Plan& plan, Place x, Array poles, Array residues, Array d, int64_t pa
            {{x, 3 * channels}});
 }
 
-void angles(Plan& plan, Array frequencies, Place cosines, Place sines) {
+void angles(Plan& plan, Array frequencies, double magnitude, double base, double factor, int64_t original,
+            Place cosines, Place sines) {
   const float* data = plan.floats(frequencies, "frequencies", {-1});
   const int64_t pairs = frequencies.shape(0);
   plan.check_place(cosines, pairs, "cosines");
   plan.check_place(sines, pairs, "sines");
-  plan.add(Op::Kind::kAngles, Angles{data, pairs, cosines, sines});
+  require(original >= 0 && (original == 0 || pairs > 1), "a base that grows needs at least two pairs");
+  const GrowingBase growing{float(base), float(factor), original};
+  plan.add(Op::Kind::kAngles, Angles{data, pairs, float(magnitude), growing, cosines, sines});
 }
 
 void remember(Plan& plan, Place q, Place k, Place v, int64_t heads, int64_t rotated, Place cosines, Place sines,
@@ -234,7 +237,8 @@ void bind_plan(nb::module_& module) {
       .def("ssd", &ssd, "x"_a, "b"_a, "c"_a, "dt"_a, "a"_a, "d"_a, "dt_bias"_a, "dt_min"_a, "dt_max"_a, "head_dim"_a,
            "groups"_a, "states"_a, "state"_a, "y"_a)
       .def("hyena", &hyena, "x"_a, "poles"_a, "residues"_a, "d"_a, "parts"_a, "state"_a, "y"_a)
-      .def("angles", &angles, "frequencies"_a, "cosines"_a, "sines"_a)
+      .def("angles", &angles, "frequencies"_a, "magnitude"_a, "base"_a, "factor"_a, "original"_a, "cosines"_a,
+           "sines"_a)
       .def("remember", &remember, "q"_a, "k"_a, "v"_a, "heads"_a, "rotated"_a, "cosines"_a, "sines"_a, "kv"_a,
            "owned"_a)
       .def("attend", &attend, "q"_a, "heads"_a, "kv"_a, "scale"_a, "window"_a, "pinned"_a, "y"_a)

@@ -90,7 +90,8 @@ class Draft:
 
     def normed(self, place: int, norm: Any) -> Any:
         """An RmsNorm module of a place."""
-        return self._native.rms(place, self.vector(norm.weight), norm.norm.eps, norm.norm.eps_outside_root)
+        gains = self.vector(norm.gains("cpu"))
+        return self._native.rms(place, gains, norm.norm.eps, norm.norm.eps_outside_root)
 
     def gated(self, y: int, gate: int, norm: Any, groups: int) -> Any:
         """The gated norm of Mamba-2."""
@@ -123,11 +124,17 @@ class Draft:
     def _part(self, linear: Any, kind: str, place: int, scale: float) -> Any:
         return self._native.Part(*self.pair(linear), kind, place, scale)
 
-    def angles(self, key: Any, frequencies: Tensor) -> tuple[int, int]:
-        """Places of the cosines and sines of each row's position, computed once a pass for each `key`."""
+    def angles(
+        self, key: Any, frequencies: Tensor, magnitude: float, growing: tuple[float, float, int] | None
+    ) -> tuple[int, int]:
+        """Places of the cosines and sines of each row's position, computed once a pass for each `key`.
+
+        Both are multiplied by `magnitude`. `growing` is a base that grows with the position: the base, its factor, and
+        the positions before it grows.
+        """
         if key not in self._angles:
             pairs = len(frequencies)
             cosines, sines = self.plan.place(pairs), self.plan.place(pairs)
-            self.plan.angles(self.vector(frequencies), cosines, sines)
+            self.plan.angles(self.vector(frequencies), magnitude, *(growing or (0.0, 0.0, 0)), cosines, sines)
             self._angles[key] = (cosines, sines)
         return self._angles[key]

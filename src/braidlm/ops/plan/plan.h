@@ -123,10 +123,18 @@ struct HyenaStep {
   int state;  // [2, modes, channels]
 };
 
-// Cosines and sines of a row's position: [dims / 2] each.
+// A base that grows from `original` positions on (dynamic NTK); 0 positions for none.
+struct GrowingBase {
+  float base, factor;
+  int64_t original;
+};
+
+// Cosines and sines of a row's position, times `magnitude`: [dims / 2] each.
 struct Angles {
   const float* frequencies;
   int64_t pairs;
+  float magnitude;
+  GrowingBase growing;
   Place cosines, sines;
 };
 
