@@ -79,7 +79,7 @@ def warn_loading(sentence: str) -> None:
     frame, depth = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __package__:
         frame, depth = frame.f_back, depth + 1
-    warnings.warn(shortened(sentence), LoadingWarning, stacklevel=depth - 1)
+    warnings.warn(shortened(sentence), LoadingWarning, stacklevel=depth)
 
 
 def named(names: Sequence[str], most: int = 6) -> str:
