@@ -149,19 +149,28 @@ def test_embeddings(server: Server) -> None:
 
 
 def test_what_is_not_supported_is_refused(server: Server) -> None:
-    """Oracle: the field's name in the error; values that ask for nothing are let through."""
+    """Oracle: the words of each error; see `test_fields` for every field."""
     asked = {"model": MODEL, "messages": QUESTION, "max_tokens": 1}
-    for more in ({"presence_penalty": 1}, {"logit_bias": {"5": 1}}, {"audio": {"voice": "x"}}, {"beams": 3}):
-        with pytest.raises(openai.BadRequestError) as caught:
-            server.client.chat.completions.create(**asked, extra_body=more)
-        assert caught.value.param == next(iter(more))
-        assert "not supported" in str(caught.value)
-    server.client.chat.completions.create(**asked, presence_penalty=0, frequency_penalty=0, extra_body={"store": None})
     with pytest.raises(openai.BadRequestError, match="no place for tools"):
         server.client.chat.completions.create(**asked, tools=[{"type": "function", "function": {"name": "f"}}])
     with pytest.raises(openai.BadRequestError) as caught:
         server.client.completions.create(model=MODEL, prompt="long " * 9000)
     assert caught.value.code == "context_length_exceeded"
+
+
+def test_penalties_and_echo(server: Server) -> None:
+    """Oracle: language: a strong penalty leaves no word twice, a ban none at all; and the prompt's own text."""
+    ids = server.post("/tokenize", {"text": " the"}).json()["ids"]
+    asked = {"model": MODEL, "prompt": "the sea, the sea, the sea,", "temperature": 0, "max_tokens": 12}
+    free = server.client.completions.create(**asked).choices[0].text
+    assert free.count(" the") > 1
+    assert server.client.completions.create(**asked, presence_penalty=2, frequency_penalty=2).choices[0].text != free
+    assert " the" not in server.client.completions.create(**asked, logit_bias={str(ids[0]): -100}).choices[0].text
+    echoed = server.client.completions.create(**{**asked, "max_tokens": 0}, echo=True, logprobs=1).choices[0]
+    assert echoed.text == asked["prompt"]
+    assert echoed.logprobs is not None and "".join(echoed.logprobs.tokens) == asked["prompt"]
+    # What was said before is expected to be said again.
+    assert sum(echoed.logprobs.token_logprobs[4:]) > 2 * sum(echoed.logprobs.token_logprobs[1:4])
 
 
 def test_documentation_needs_no_network(server: Server) -> None:

@@ -10,10 +10,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from ..engine import QueueFullError
-from ..errors import BraidError, ContextLengthError, UnavailableError
+from ..errors import BraidError, ContextLengthError, UnavailableError, shortened
 from ..sessions import NoSessionError, SessionExistsError
+from .fields import UNKNOWN, UNSERVED
 
 log = logging.getLogger("braidlm.server")
+
+# What pydantic says in words of Python.
+_WORDS = dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "Input should be an object")
 
 _KINDS = {401: "authentication_error", 404: "not_found_error", 409: "conflict_error", 429: "rate_limit_error"}
 
@@ -58,7 +62,12 @@ def body(error: Exception) -> dict[str, Any]:
     """The JSON that tells of `error`, alone or within a stream."""
     refused = refusal(error)
     kind = _KINDS.get(refused.status, "invalid_request_error" if refused.status < 500 else "server_error")
-    told = {"message": str(refused), "type": kind, "param": refused.param, "code": refused.code}
+    told = {
+        "message": str(refused),
+        "type": kind,
+        "param": refused.param and shortened(refused.param),
+        "code": refused.code,
+    }
     return {"error": told}
 
 
@@ -68,7 +77,7 @@ def refusal(error: Exception) -> RefusedError:
         case RefusedError():
             return error
         case RequestValidationError():
-            return _of_fields(error.errors())
+            return _of_fields(error.errors(), error.body)
         case HTTPException():
             return RefusedError(error.status_code, str(error.detail))
         case QueueFullError():
@@ -93,15 +102,47 @@ def log_failure(error: Exception) -> None:
         log.error("a request failed", exc_info=error)
 
 
-def _of_fields(errors: Sequence[Mapping[str, Any]]) -> RefusedError:
-    """The first of a body's faults in one sentence."""
-    first = errors[0]
-    place = [str(part) for part in first["loc"][1:]]
-    name = ".".join(place) or None
+def _of_fields(errors: Sequence[Mapping[str, Any]], body: Any) -> RefusedError:
+    """The most telling of a body's faults in one sentence."""
+    first = min(errors, key=_rank)
+    place = _place(first, body)
+    field = first.get("ctx", {}).get("field")
+    name = ".".join([*place, *([] if field is None else [field])])
     if first["type"] == "json_invalid":
         reason = first.get("ctx", {}).get("error", first["msg"])
         return RefusedError(400, f"the body is no valid JSON: {reason}", code="invalid_json")
-    if first["type"] == "extra_forbidden":
-        return RefusedError(400, f"the field {name} is not supported here", code="unknown_parameter", param=name)
-    said = str(first["msg"]).removeprefix("Value error, ")
-    return RefusedError(400, f"{name or 'the body'}: {said}", code="invalid_value", param=name)
+    said = _WORDS.get(first["type"], str(first["msg"]).removeprefix("Value error, "))
+    if first["type"] == UNKNOWN:
+        meant = f"; did you mean {'.'.join([*place, said])!r}?" if said else ""
+        return RefusedError(400, f"the field {name!r} is unknown{meant}", code="unknown_parameter", param=name or None)
+    if first["type"] == UNSERVED and field is not None:
+        sentence = f"the field {name!r} is not supported here: {said}"
+        return RefusedError(400, sentence, code="unsupported_parameter", param=name)
+    code = "unsupported_value" if first["type"] == UNSERVED else "invalid_value"
+    return RefusedError(400, f"{name or 'the body'}: {said}", code=code, param=name or None)
+
+
+def _rank(error: Mapping[str, Any]) -> tuple[bool, int]:
+    """Ours come first; of a value that may be of several types, the error that is farthest inside says most."""
+    return error["type"] not in (UNKNOWN, UNSERVED), -len(error["loc"])
+
+
+def _place(error: Mapping[str, Any], body: Any) -> list[str]:
+    """Where in the body an error is, without the names of types among which there was a choice."""
+    found: list[str] = []
+    parts = error["loc"][1:]
+    for number, part in enumerate(parts):
+        last = number == len(parts) - 1
+        kind = not last and parts[number + 1] == part  # of a response format, say, whose field has its kind's name
+        if _is_in(part, body) and not kind:
+            body = body[part]
+        elif not (last and error["type"] == "missing"):
+            continue
+        found.append(str(part))
+    return found
+
+
+def _is_in(part: str | int, body: Any) -> bool:
+    if isinstance(body, list):
+        return isinstance(part, int) and part < len(body)
+    return isinstance(body, dict) and part in body

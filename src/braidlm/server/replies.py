@@ -63,6 +63,7 @@ class MessageReply(BaseModel):
 
     role: Literal["assistant"] = "assistant"
     content: str | None
+    reasoning_content: str | None = None
     tool_calls: list[ToolCallReply] | None = None
     refusal: None = None
 
@@ -88,11 +89,11 @@ class ChatReply(BaseModel):
 
 
 class CompletionLogprobs(BaseModel):
-    """Log probabilities of a completion's tokens, in parallel lists."""
+    """Log probabilities of a completion's tokens, in parallel lists; a prompt's first token has none."""
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]] | None
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None
     text_offset: list[int]
 
 

@@ -1,46 +1,34 @@
-"""What clients may ask, as the OpenAI API writes it: checked strictly, so that no field is ignored in silence.
+"""Bodies of requests, as the OpenAI API writes them, checked strictly (see `fields`)."""
 
-A field that is null counts as one that was left out. What is not known here is refused, and so are known fields with
-a meaning that is not served.
-"""
+import re
+from typing import Annotated, Any, ClassVar, Literal
 
-from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..sampling import Sampling
+from .fields import Body, Unserved, unserved
 
 MOST_COPIES = 128
 
-
-# Fields that are not served, with the values that ask for nothing: clients send them without being told to.
-_NOTHING: dict[str, Any] = {
-    "best_of": 1,
-    "echo": False,
-    "frequency_penalty": 0,
-    "include_obfuscation": False,
-    "logit_bias": {},
-    "presence_penalty": 0,
-    "store": False,
-    "suffix": "",
+# Parts of messages that are no text, by their names in the OpenAI API and its likes.
+_OTHER_PARTS = {
+    "image_url": "images",
+    "image": "images",
+    "input_image": "images",
+    "input_audio": "sounds",
+    "audio": "sounds",
+    "file": "files",
+    "video_url": "videos",
+    "refusal": "refusals",
 }
-
-
-class Body(BaseModel):
-    """A request's body: no other fields than those that are declared, no numbers written as texts."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_nothing(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        return {key: value for key, value in data.items() if value is not None and value != _NOTHING.get(key)}
+_TOKEN_ID = re.compile("0|[1-9][0-9]{0,9}")
+_NO_EFFECT = "Accepted without effect: "
 
 
 class StreamOptions(Body):
     """What a stream holds beside the text."""
+
+    unserved: ClassVar = {"include_obfuscation": Unserved("nothing is added to hide the length of texts", (False,))}
 
     include_usage: bool = False
 
@@ -54,6 +42,11 @@ class Sampled(Body):
     top_k: int = Field(0, ge=0, le=2**31, description="Choose among the most likely so many tokens; 0: among all.")
     min_p: float = Field(0.0, ge=0, le=1)
     repetition_penalty: float = Field(1.0, ge=1e-6, le=1e6)
+    presence_penalty: float = Field(0.0, ge=-2, le=2, description="Subtracted from the logit of each generated token.")
+    frequency_penalty: float = Field(0.0, ge=-2, le=2, description="The same, times how often it was generated.")
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = Field(
+        {}, description="Added to the logits of these token ids: -100 in effect bans one, 100 forces it."
+    )
     seed: int | None = Field(None, ge=0, le=2**63, description="The same seed gives the same answer.")
     stop: str | list[str] = Field([], max_length=1000, description="Texts that end the answer, not part of it.")
     n: int = Field(1, ge=1, le=MOST_COPIES, description="Answers to the same prompt, each by a seed of its own.")
@@ -61,6 +54,21 @@ class Sampled(Body):
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: str | None = Field(None, description="Users of one client get equal shares of the machine.")
+    metadata: dict[str, Any] | None = Field(None, description=_NO_EFFECT + "nothing is kept of it.")
+    service_tier: str | None = Field(None, description=_NO_EFFECT + "there is one.")
+    safety_identifier: str | None = Field(None, description=_NO_EFFECT + "nobody is told of it.")
+    store: bool = Field(False, description=_NO_EFFECT + "sessions are what is stored.")
+    prompt_cache_key: str | None = Field(None, description=_NO_EFFECT + "every prompt is sought in the cache.")
+    prompt_cache_retention: str | None = Field(None, description=_NO_EFFECT + "states stay while memory lasts.")
+    prompt_cache_options: dict[str, Any] | None = Field(None, description=_NO_EFFECT + "see prompt_cache_key.")
+
+    @field_validator("logit_bias")
+    @classmethod
+    def _names_tokens(cls, biases: dict[str, float]) -> dict[str, float]:
+        wrong = next((token for token in biases if not _TOKEN_ID.fullmatch(token)), None)
+        if wrong is not None:
+            raise ValueError(f"{wrong!r} is no token id")
+        return biases
 
     @property
     def wants_usage(self) -> bool:
@@ -76,6 +84,9 @@ class Sampled(Body):
             top_k=self.top_k,
             min_p=self.min_p,
             repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            logit_bias={int(token): bias for token, bias in self.logit_bias.items()},
             stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop),
             seed=self.seed,
             top_logprobs=top_logprobs,
@@ -85,10 +96,17 @@ class Sampled(Body):
 class CompletionRequest(Sampled):
     """`POST /v1/completions`."""
 
+    unserved: ClassVar = {
+        "suffix": Unserved("text is written after a prompt, not between two texts", ("",)),
+    }
+
     prompt: str | list[str] | list[int] | list[list[int]] = Field(
         description="A text, token ids, or several of one kind."
     )
     logprobs: int | None = Field(None, ge=0, le=20)
+    max_tokens: int | None = Field(None, ge=0, le=2**31, description="16 by default; 0 with echo alone.")
+    echo: bool = Field(False, description="Begin with the prompt; with logprobs, its tokens' are told too.")
+    best_of: int | None = Field(None, ge=1, description="Accepted if it is n: all that is written is given.")
 
 
 class TextPart(Body):
@@ -96,6 +114,15 @@ class TextPart(Body):
 
     type: Literal["text"]
     text: str
+    prompt_cache_breakpoint: Any = Field(None, description=_NO_EFFECT + "see prompt_cache_key.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_text(cls, data: Any) -> Any:
+        kind = data.get("type") if isinstance(data, dict) else None
+        if isinstance(kind, str) and kind in _OTHER_PARTS:
+            raise unserved(f"{_OTHER_PARTS[kind]} are not supported here, messages are text")
+        return data
 
 
 class CalledFunction(Body):
@@ -114,13 +141,21 @@ class ToolCall(Body):
 
 
 class ChatMessage(Body):
-    """One message of a chat."""
+    """One message of a chat: one that is sent, or an answer's as the client got it."""
+
+    unserved: ClassVar = {
+        "refusal": Unserved("write it as content"),
+        "audio": Unserved("messages are text"),
+        "function_call": Unserved("it is deprecated; use tool_calls"),
+    }
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart] | None = None
+    reasoning_content: str | None = Field(None, description="What the model reasoned before this answer.")
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
+    annotations: list[Any] | None = Field(None, description=_NO_EFFECT + "templates have no place for them.")
 
 
 class FunctionTool(Body):
@@ -128,7 +163,7 @@ class FunctionTool(Body):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     description: str | None = None
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = Field({})
     strict: bool = False
 
 
@@ -196,16 +231,42 @@ ResponseFormat = Annotated[
 class ChatRequest(Sampled):
     """`POST /v1/chat/completions`."""
 
+    unserved: ClassVar = {
+        "audio": Unserved("answers are text"),
+        "functions": Unserved("it is deprecated; use tools", ([],)),
+        "function_call": Unserved("it is deprecated; use tool_choice", ("none", "auto")),
+        "moderation": Unserved("nothing is moderated"),
+        "web_search_options": Unserved("nothing is searched; give the model a tool for it"),
+    }
+
     messages: list[ChatMessage] = Field(description="With a session: what is new in it.")
     max_completion_tokens: int | None = Field(None, ge=1, le=2**31)
     logprobs: bool = False
     top_logprobs: int = Field(0, ge=0, le=20)
     response_format: ResponseFormat = Field(default_factory=lambda: PlainFormat(type="text"))
-    tools: list[Tool] = []
+    tools: list[Tool] = Field([])
     tool_choice: Literal["none", "auto", "required"] | ToolChoice = "auto"
     parallel_tool_calls: bool = True
+    chat_template_kwargs: dict[str, Any] = Field({}, description="Variables of the model's chat template.")
+    modalities: list[str] = Field(["text"], description=_NO_EFFECT + 'answers are text; ["text"] is accepted.')
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = Field(
+        None, description=_NO_EFFECT + "models here have no such levels."
+    )
+    verbosity: Literal["low", "medium", "high"] | None = Field(
+        None, description=_NO_EFFECT + "models here have no such levels."
+    )
+    prediction: dict[str, Any] | None = Field(
+        None, description=_NO_EFFECT + "it would change when tokens come, and never which."
+    )
     session: str | None = Field(None, description="A stored conversation that goes on; its answer is stored too.")
     session_keep: int | None = Field(None, ge=0, le=2**31, description="How many of the session's messages stay.")
+
+    @field_validator("modalities")
+    @classmethod
+    def _are_text(cls, modalities: list[str]) -> list[str]:
+        if modalities != ["text"]:
+            raise ValueError('answers are text; it must be ["text"]')
+        return modalities
 
 
 class EmbeddingRequest(Body):
@@ -238,7 +299,7 @@ class NewSession(Body):
     """`POST /v1/sessions`."""
 
     id: str | None = Field(None, description="Its name; one is made up if none is given.")
-    messages: list[ChatMessage] = []
+    messages: list[ChatMessage] = Field([])
 
 
 class ForkRequest(Body):

@@ -1,0 +1,74 @@
+"""Fields of request bodies: what is known, what is accepted without effect, what is refused and why.
+
+A field that is null counts as one that was left out. No field is ignored in silence: one that is not known is called
+unknown, with the nearest name that is, and one that the OpenAI API has and this server does not is refused in a
+sentence of its own, unless its value asks for nothing.
+"""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic_core import PydanticCustomError
+
+# Types of the errors that are raised here; see `server.errors`.
+UNKNOWN, UNSERVED = "unknown_field", "unserved_field"
+
+# Names of fields are short; nothing is near a longer one.
+_LONGEST_NAME = 64
+_NEAR = 0.7
+
+
+class Unserved(NamedTuple):
+    """A field of the OpenAI API that is not served: why, and the values that ask for nothing."""
+
+    why: str
+    nothing: tuple[Any, ...] = ()
+
+
+class Body(BaseModel):
+    """A request's body, or an object in one: no fields but the declared ones, no numbers written as texts."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    unserved: ClassVar[Mapping[str, Unserved]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        given = {key: value for key, value in data.items() if value is not None}
+        for key, value in given.items():
+            if key not in known:
+                cls._require_nothing(key, value, known)
+        return {key: value for key, value in given.items() if key in known}
+
+    @classmethod
+    def _require_nothing(cls, key: str, value: Any, known: set[str]) -> None:
+        """Refuses a field that is not declared, unless it is one whose value asks for nothing."""
+        refused = cls.unserved.get(key)
+        if refused is None:
+            raise _error(UNKNOWN, key, near(key, known | set(cls.unserved)))
+        if value not in refused.nothing:
+            raise _error(UNSERVED, key, refused.why)
+
+
+def near(name: str, known: set[str]) -> str:
+    """The one of the `known` names that is most like `name`; "" if none is like it."""
+    if len(name) > _LONGEST_NAME:
+        return ""
+    plain = {other.replace("_", ""): other for other in sorted(known)}
+    found = difflib.get_close_matches(name.lower().replace("_", "").replace("-", ""), plain, n=1, cutoff=_NEAR)
+    return plain[found[0]] if found else ""
+
+
+def unserved(sentence: str) -> PydanticCustomError:
+    """The error of a value that has a meaning, but is not served."""
+    return _error(UNSERVED, None, sentence)
+
+
+def _error(kind: Any, field: str | None, about: str) -> PydanticCustomError:
+    return PydanticCustomError(kind, "{about}", {"field": field, "about": about})

@@ -1,0 +1,105 @@
+"""Log probabilities of a prompt's tokens, told by the engine."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+
+from braidlm.engine import Limits, Request, Ticket, engine
+from braidlm.engine.runner import Runner
+from braidlm.errors import InputError
+from tests.engine.test_engine import SMALL, alone, asked, made, prompt
+from tests.test_quantize import model_of
+from tests.tolerances import RELATIVE_LOGITS
+
+FAMILIES = ["mamba", "mamba2", "llama", "hymba", "stripedhyena"]
+
+
+def scored(ids: Sequence[int], tokens: int = 5, top: int = 3, **options: object) -> Request:
+    return replace(asked(ids, tokens, **options), prompt_logprobs=top)
+
+
+def check(ticket: Ticket, family: str) -> None:
+    """Oracle: log softmax of the logits of one forward pass over the whole prompt, in float64."""
+    ids = ticket.request.ids
+    with torch.no_grad():
+        exact = model_of(family).forward([ids])[0].double().log_softmax(-1)[:-1]
+    close = RELATIVE_LOGITS[torch.float32] * float(exact.abs().max())
+    assert [choice.token for choice in ticket.prompt_logprobs] == list(ids[1:])
+    for row, choice in zip(exact, ticket.prompt_logprobs, strict=True):
+        assert abs(choice.logprob - float(row[choice.token])) <= close
+        assert [logprob for _, logprob in choice.top] == sorted((value for _, value in choice.top), reverse=True)
+        assert all(abs(value - float(row[token])) <= close for token, value in choice.top)
+        assert len(choice.top) == ticket.request.prompt_logprobs
+        assert not choice.top or choice.top[0][1] >= float(row.max()) - close
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_of_the_prompt_is_scored(family: str) -> None:
+    """Oracle: `check`; the tokens are those of the plain loop; and by hand, that all was run, though it was known."""
+    model = model_of(family)
+    text = prompt(model, 45)
+    with model.engine(limits=SMALL) as running:
+        before = asked(text)
+        (first,) = made(running.submit(before))
+        request = scored(text, copies=2, temperature=0.8, seed=3)
+        ticket = running.submit(request)
+        assert made(ticket) == alone(model, asked(text, 5, copies=2, temperature=0.8, seed=3))
+        check(ticket, family)
+        assert ticket.usage is not None
+        assert ticket.usage[:3] == (0, 0, 45)
+        after = running.submit(asked((*text, *first[:-1], 1)))
+        assert made(after) == alone(model, after.request)
+        assert after.usage is not None
+        assert after.usage[:3] == (45 + 11, 0, 1)
+
+
+@pytest.mark.parametrize("family", ["mamba2", "llama"])
+def test_what_is_scored_is_known_afterwards(family: str) -> None:
+    """Oracle: the plain loop, and by hand, that only what is new is run; nothing was written after the prompt."""
+    model = model_of(family)
+    text = prompt(model, 45, 1)
+    with model.engine(limits=SMALL) as running:
+        ticket = running.submit(replace(scored(text, top=0), generates=False))
+        assert list(ticket) == []
+        check(ticket, family)
+        again = running.submit(asked((*text, 3)))
+        assert made(again) == alone(model, again.request)
+        assert again.usage is not None
+        assert again.usage.cached >= 44
+        assert running.load[:3] == (0, 0, 0)
+
+
+def test_one_token_has_no_score() -> None:
+    """Oracle: by hand."""
+    model = model_of("mamba2")
+    with model.engine(limits=SMALL) as running:
+        ticket = running.submit(scored((5,)))
+        assert made(ticket) == alone(model, asked((5,), 5))
+        assert ticket.prompt_logprobs == []
+
+
+def test_few_logits_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: `check`; no pass gives more logits than are allowed, whatever the chunks of other prompts."""
+    model, read, passes = model_of("mamba2"), Runner.read, []
+
+    def counted(self: Runner, row: object, ids: Sequence[int], *more: object, **options: object) -> object:
+        passes.append((len(ids), options["logits"]))
+        return read(self, row, ids, *more, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Runner, "read", counted)
+    monkeypatch.setattr(engine, "_LOGITS", 8 * model.spec.vocab)
+    with model.engine(limits=Limits(slots=1, chunk=32)) as running:
+        ticket = running.submit(scored(prompt(model, 50)))
+        made(ticket)
+        check(ticket, "mamba2")
+        made(running.submit(asked(prompt(model, 50, 1))))
+    assert passes[:7] == [(8, "all")] * 6 + [(2, "all")]
+    assert max(length for length, logits in passes if logits != "all") == 32
+
+
+def test_it_takes_no_other_number() -> None:
+    """Oracle: the sentence."""
+    with pytest.raises(InputError, match="prompt_logprobs is -1, but must be from 0 to 1000"):
+        scored((1, 2), top=-1)
