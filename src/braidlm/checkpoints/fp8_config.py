@@ -61,10 +61,12 @@ def _compressed(about: Mapping[str, Any], where: str) -> Fp8 | None:
     groups = about.get("config_groups") or {}
     if not isinstance(groups, dict):
         raise CheckpointError(f"{where} has the config_groups {quoted(groups)}, but they must be an object")
-    blocks = {_group(name, group, where) for name, group in groups.items()}
-    if len(blocks - {None}) > 1:
+    # A group without weights says something of activations, or of keys and values.
+    groups = {name: group for name, group in groups.items() if not isinstance(group, dict) or group.get("weights")}
+    blocks = {_group(name, group, where) for name, group in groups.items()} - {None}
+    if len(blocks) > 1:
         raise _refusal("in blocks of several sizes", where)
-    return Fp8(next(iter(blocks - {None}), None)) if groups else None
+    return Fp8(next(iter(blocks), None)) if groups else None
 
 
 def _group(name: str, group: Any, where: str) -> Block | None:
@@ -77,7 +79,7 @@ def _group(name: str, group: Any, where: str) -> Block | None:
     form = group.get("format") or "float-quantized"
     if form not in _FORMATS:
         raise _refusal(f"compressed as {quoted(form)}", where)
-    bits, kind, strategy = weights.get("num_bits"), weights.get("type"), weights.get("strategy", "tensor")
+    bits, kind, strategy = weights.get("num_bits"), weights.get("type"), weights.get("strategy") or "tensor"
     if (bits, kind) != (8, "float") or strategy not in _STRATEGIES or weights.get("symmetric") is False:
         how = "" if weights.get("symmetric") is not False else ", not symmetric"
         raise _refusal(f"{quoted(bits)} bits of the type {quoted(kind)} by {quoted(strategy)}{how}", where)
