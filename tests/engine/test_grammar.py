@@ -3,12 +3,15 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import date
 
 import pytest
 
 import braidlm
 from braidlm import LanguageModel
-from braidlm.engine import Engine, Grammar, Request
+from braidlm.engine import Engine, Grammar, Limits, Request
+from braidlm.engine.grammar import compiler
+from braidlm.engine.speculation import Speculation
 from braidlm.errors import InputError
 from braidlm.sampling import Sampling
 from tests.test_quantize import model_of
@@ -67,6 +70,107 @@ def test_a_grammar(engine: Engine, model: LanguageModel) -> None:
     """Oracle: the sums that the grammar allows, by the re module."""
     rule = 'start: NUMBER "+" NUMBER "="\nNUMBER: /[0-9]{1,4}/'
     assert re.fullmatch(r"\d{1,4}\+\d{1,4}=", texts(engine, model, Grammar("lark", rule))[0])
+
+
+# White space as `json.dumps` writes it.
+RENDERED = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+ENDLESS = {
+    "type": "object",
+    "properties": {
+        "day": {"type": "string", "format": "date"},
+        "code": {"type": "string", "pattern": "^[A-Z]{3}$"},
+        "count": {"type": "integer", "minimum": 3, "maximum": 9},
+    },
+    "required": ["day", "code", "count"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("question", ["", "A day, a code and a count, as JSON: ", "Answer with JSON only.\n\n\n   "])
+def test_a_schema_that_models_did_not_end(engine: Engine, model: LanguageModel, question: str) -> None:
+    """Oracle: the json, datetime and re modules, and that the text ends by itself, greedy."""
+    ids = tuple(model.encode(question if question else [{"role": "user", "content": question}]))
+    request = Request(ids=ids, sampling=Sampling(max_new_tokens=150), grammar=Grammar.of_schema(ENDLESS))
+    tokens = [token for _, token in engine.submit(request)]
+    assert tokens[-1].finish == "stop"
+    made = json.loads("".join(token.text for token in tokens))
+    assert date.fromisoformat(made["day"])
+    assert re.fullmatch("[A-Z]{3}", made["code"])
+    assert 3 <= made["count"] <= 9
+    assert len(made) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ('{"a":1,"b":[1,2]}', ""),
+        ('{ "a" : 1 , "b" : [ 1 , 2 ] }', ""),
+        ('{\n    "a": 1,\n    "b": [\n        1\n    ]\n}', ""),
+        ('{\n\t"a": 1,\n\t"b": [\n\t\t1\n\t]\n}', ""),
+        ('{\n"a": 1,\n"b": []\n}', ""),
+        ("", " \n"),
+        ("{", "\r\t"),
+        ("{ ", " \n\t"),
+        ("{\n", "\n\r"),
+        ("{\n" + " " * 40, " \n"),
+        ('{"a" ', " \n"),
+        ('{"a": ', " \n"),
+        ('{"a": 1, ', " \n"),
+        ('{"a": 1, "b": [1, ', " \n"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["schema", "any object"])
+def test_white_space_has_a_bound(model: LanguageModel, kind: str, text: str, refused: str) -> None:
+    """Oracle: by hand: between parts of JSON one blank, or one line break with its indentation, each letter a token."""
+    integers = {"type": "array", "items": {"type": "integer"}}
+    properties = {"a": {"type": "integer"}, "b": integers}
+    schema = {"type": "object", "properties": properties, "required": ["a", "b"], "additionalProperties": False}
+    assert model.tokenizer is not None
+    compiled = compiler(model.tokenizer.to_json, model.spec.vocab, model.origin.ends)
+    rule = compiled(Grammar.of_schema(schema if kind == "schema" else {"type": "object"}))()
+    for letter in text:
+        rule.push(*model.tokenizer.encode(letter))
+    for letter in refused:
+        assert not rule.allowed()[model.tokenizer.encode(letter)].any()  # type: ignore[index]
+
+
+def test_a_schema_may_leave_no_white_space(model: LanguageModel) -> None:
+    """Oracle: by hand: separators as the schema's own words say, and nothing beside them."""
+    assert model.tokenizer is not None
+    compiled = compiler(model.tokenizer.to_json, model.spec.vocab, model.origin.ends)
+    rule = compiled(Grammar.of_schema({**SCHEMA, "x-guidance": RENDERED}))()
+    (begin, quote, blank) = (model.tokenizer.encode(text)[0] for text in ('{"', '"', " "))
+    assert not rule.allowed()[[quote, blank]].any()  # type: ignore[index]
+    rule.push(begin)
+    assert model.tokenizer.decode(rule.forced()).startswith('name":')
+
+
+def test_the_same_rule_is_compiled_once(model: LanguageModel) -> None:
+    """Oracle: by hand: two texts of one compiled rule know nothing of each other, and equal rules are one."""
+    assert model.tokenizer is not None
+    compiled = compiler(model.tokenizer.to_json, model.spec.vocab, model.origin.ends)
+    rule = compiled(Grammar("regex", "ab|cd"))
+    assert compiled(Grammar("regex", "ab|cd")) is rule
+    one, other = rule(), rule()
+    a, b, c = (model.tokenizer.encode(letter)[0] for letter in "abc")
+    one.push(a)
+    assert [bool(one.allowed()[token]) for token in (a, b, c)] == [False, True, False]  # type: ignore[index]
+    assert [bool(other.allowed()[token]) for token in (a, b, c)] == [True, False, True]  # type: ignore[index]
+
+
+def test_forced_tokens_change_nothing(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: an engine that guesses nothing; with guesses the names of fields come in fewer passes."""
+    rule = {**SCHEMA, "x-guidance": RENDERED}
+    found = []
+    monkeypatch.setattr(Speculation, "length", lambda self, _: self.most)
+    for guesses in (0, 15):
+        with model.engine(limits=Limits(guesses=guesses)) as engine:
+            for options in ({}, {"temperature": 1.0, "seed": 4, "frequency_penalty": 0.5}):
+                found.append(texts(engine, model, Grammar.of_schema(rule), **options)[0])
+            load = engine.load
+    assert found[:2] == found[2:]
+    assert load.guessed_right > 10
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ Kind = Literal["json_schema", "regex", "lark"]
 
 # Between the parts of JSON: nothing, one blank, or a line break with its indentation. Without a bound a model that
 # likes blanks writes them for ever. A schema's own "x-guidance" goes before.
-_JSON = {"whitespace_pattern": r" |\n([ ]{0,40}|\t{0,10})"}
+_BOUNDED = {"whitespace_pattern": r" |\n([ ]{0,40}|\t{0,10})"}
 
 # Compiled rules that are kept: clients send the same one again and again.
 _COMPILED = 16
@@ -83,7 +83,7 @@ def compiler(tokenizer_json: Callable[[], str], vocab: int, ends: Collection[int
     def compiled(grammar: Grammar) -> Callable[[], Constraint]:
         kinds = _llguidance().LLMatcher
         written = {
-            "json_schema": lambda schema: kinds.grammar_from_json_schema(schema, defaults=_JSON),
+            "json_schema": lambda schema: kinds.grammar_from_json_schema(schema, defaults=_white_space(schema)),
             "regex": kinds.grammar_from_regex,
             "lark": kinds.grammar_from_lark,
         }
@@ -96,6 +96,16 @@ def compiler(tokenizer_json: Callable[[], str], vocab: int, ends: Collection[int
         return lambda: Matcher(matcher.deep_copy(), vocab)
 
     return compiled
+
+
+def _white_space(schema: str) -> dict[str, str]:
+    """The bound on white space, unless the schema leaves none: the library would take the bound for a wish for some."""
+    try:
+        read = json.loads(schema)
+    except (ValueError, RecursionError):
+        return _BOUNDED  # the library says what is wrong with it
+    own = read.get("x-guidance") if isinstance(read, dict) else None
+    return {} if isinstance(own, dict) and own.get("whitespace_flexible") is False else _BOUNDED
 
 
 @functools.cache
