@@ -77,7 +77,7 @@ SAME_LEVEL = {
     ("engine", "text"),
     ("saving", "tokenizer"),
     ("saving", "quantizing"),
-    ("gguf_export", "quantizing"),
+    ("gguf_export", "tokenizer"),
     ("quantizing", "gguf_packed"),
     ("runtime", "checkpoint"),
     ("tokenizer", "chat_template"),
@@ -181,7 +181,7 @@ OPTIONS = {
     "--host --initial-state --kv-dtype --log-prompts --max-answer --max-body --max-prompt --memory --name "
     "--ops --origin --port --quantize --queue --rate --ray-address --replay --replicas --sessions --slots "
     "--threads --tool-format",
-    "convert": "--allow-pickle --dtype --format --json",
+    "convert": "--allow-pickle --dtype --format --json --no-tokenizer --quantize",
     "quantize": "--allow-pickle --bits --calibration --dtype --json --report --threads --tokens",
     "finetune": "--alpha --cut --how --lanes --lr --positions --quantize --rank --steps --target --threads --tokens",
     "train": "--device --set --threads",

@@ -1,16 +1,31 @@
 """`braid convert`: rewrite a checkpoint in another format or dtype."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from ..errors import InputError
-from ..gguf_export import export_gguf
+from ..files import check_free
+from ..quantizing import KEEP
 from ..saving import check_format
-from .common import AllowPickle, Dtype, Json, ModelArgument, load_model, out, print_json, progress
+from .common import AllowPickle, Json, ModelArgument, load_model, out, print_json, progress
+from .gguf_file import SUFFIX, check_no_file, note_rounding, stored_as, write_gguf
 
-EXAMPLE = "Example: braid convert smollm2-135m ./smollm2 --format hf --dtype bfloat16"
+EXAMPLE = "Example: braid convert smollm2-135m ./smollm2.gguf --quantize int8"
+
+_AUTO = "auto"
+_QUANTIZE = ("int8", "int4", KEEP)
+
+
+class _Wanted(NamedTuple):
+    """The options, as they were given."""
+
+    format: str
+    dtype: str
+    quantize: str | None
+    tokenizer: bool
+    allow_pickle: bool
 
 
 def command(
@@ -22,30 +37,65 @@ def command(
         ),
     ],
     format: Annotated[str, typer.Option(help="Of a directory: hf, braidlm, mamba-original or mamba2-original.")] = "hf",
-    dtype: Dtype = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="auto (as stored), float32, bfloat16, float16 (GGUF only) or float64.")
+    ] = _AUTO,
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights of a GGUF file in few bits: int8, int4, or keep (as MODEL has them).", show_default=False
+        ),
+    ] = None,
+    no_tokenizer: Annotated[
+        bool, typer.Option("--no-tokenizer", help="Write a GGUF file without a tokenizer.")
+    ] = False,
     allow_pickle: AllowPickle = False,
     json: Json = False,
 ) -> None:
-    """Write MODEL to a directory or a GGUF file (without a tokenizer), which appears whole or not at all."""
-    single = target.suffix == ".gguf"
-    if not single:
-        check_format(format)
-    elif target.exists():
-        raise InputError(f"{target} exists already; choose another name or remove it first")
-    language = load_model(model, dtype=dtype, allow_pickle=allow_pickle)
-    with progress(f"writing {target.name}") as step:
-        if single:
-            export_gguf(language.network, target, progress=step)
-        else:
-            language.save(target, format, step)
-    _report(target, "gguf" if single else format, json)
-
-
-def _report(target: Path, format: str, json: bool) -> None:
-    place = target if target.is_dir() else target.parent
-    files = sorted(file.name for file in target.iterdir()) if target.is_dir() else [target.name]
-    total = sum((place / file).stat().st_size for file in files)
+    """Write MODEL to a directory, or with its tokenizer to a GGUF file; either appears whole or not at all."""
+    wanted = _Wanted(format, dtype, quantize, not no_tokenizer, allow_pickle)
+    facts = _to_file(model, target, wanted) if target.suffix == SUFFIX else _to_directory(model, target, wanted)
     if json:
-        print_json({"directory": str(place), "format": format, "files": files, "bytes": total})
+        print_json(facts)
         return
-    out.print(f"{place}: {', '.join(files)}", markup=False, highlight=False)
+    out.print(f"{facts['directory']}: {', '.join(facts['files'])}", markup=False, highlight=False)
+
+
+def _to_directory(model: str, target: Path, wanted: _Wanted) -> dict[str, Any]:
+    check_format(wanted.format)
+    if wanted.quantize is not None or not wanted.tokenizer:
+        raise InputError(
+            f"--quantize and --no-tokenizer are for GGUF files, but {target} is to be a directory; "
+            "braid quantize writes one with quantized weights"
+        )
+    check_free(target)
+    language = load_model(model, dtype=wanted.dtype, allow_pickle=wanted.allow_pickle)
+    with progress(f"writing {target.name}") as step:
+        language.save(target, wanted.format, step)
+    files = sorted(file.name for file in target.iterdir())
+    total = sum((target / file).stat().st_size for file in files)
+    return {"directory": str(target), "format": wanted.format, "files": files, "bytes": total}
+
+
+def _to_file(model: str, target: Path, wanted: _Wanted) -> dict[str, Any]:
+    """With neither dtype nor quantize given, weights are written as they are stored."""
+    if wanted.quantize not in (None, *_QUANTIZE):
+        raise InputError(f"--quantize is {wanted.quantize!r}, but GGUF files can have {', '.join(_QUANTIZE)}")
+    check_no_file(target)
+    stored = stored_as(model, allow_pickle=wanted.allow_pickle)
+    as_stored = wanted.dtype == _AUTO
+    quantize = wanted.quantize or (KEEP if as_stored and stored.quantized else None)
+    if quantize == KEEP:
+        note_rounding(stored, target)
+    dtype = stored.dtype if as_stored else wanted.dtype
+    # float16 is a format of files, not of activations; what is written in it is read without loss in float32.
+    loaded = "float32" if dtype == "float16" else dtype or _AUTO
+    language = load_model(model, dtype=loaded, quantize=quantize, allow_pickle=wanted.allow_pickle)
+    return write_gguf(
+        language,
+        target,
+        stored,
+        dtype=dtype,
+        dequantize=not as_stored and quantize is None,
+        with_tokenizer=wanted.tokenizer,
+    )

@@ -13,6 +13,7 @@ from ..files import check_free
 from ..own_text import own_text
 from ..runtime.rounding import FORMS as ROUNDED
 from .common import AllowPickle, Json, ModelArgument, Threads, load_model, out, print_json, progress, size
+from .gguf_file import SUFFIX, check_no_file, stored_as, write_gguf
 
 EXAMPLE = "Example: braid quantize smollm2-135m ./smollm2-int4 --bits 4 --calibration self --report some.txt"
 
@@ -24,7 +25,12 @@ _SELF = "self"
 
 def command(
     model: ModelArgument,
-    directory: Annotated[Path, typer.Argument(help="A directory that does not exist yet.", show_default=False)],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIRECTORY|FILE.gguf", help="A directory or GGUF file that does not exist yet.", show_default=False
+        ),
+    ],
     bits: Annotated[Literal["4", "8", "fp8"], typer.Option(help="Bits of a weight, scales apart: 4, 8 or fp8.")] = "4",
     calibration: Annotated[
         str | None,
@@ -44,11 +50,14 @@ def command(
     allow_pickle: AllowPickle = False,
     json: Json = False,
 ) -> None:
-    """Quantize MODEL and write it to DIRECTORY, in braidlm's own format."""
+    """Quantize MODEL and write it to a directory in braidlm's own format, or to a GGUF file."""
     form = _FORMS[bits]
     if calibration is not None and form not in ROUNDED:
         raise InputError(f"--calibration is for 4 and 8 bits; weights in {form} are rounded to the nearest number")
-    check_free(directory)
+    single = target.suffix == SUFFIX
+    if single and form == "fp8":
+        raise InputError("GGUF files have no fp8; --bits can be 4 or 8 for them")
+    (check_no_file if single else check_free)(target)
     calibrating = None if calibration in (None, _SELF) else _read(Path(str(calibration)))
     reporting = None if report is None else _read(report)
     load: dict[str, Any] = {"allow_pickle": allow_pickle, "threads": threads}
@@ -59,10 +68,13 @@ def command(
         rows = _own(language) if calibrating is None else _rows(language, calibrating, tokens, _ROW)
         with progress("rounding") as step:
             language.quantize(form, calibration=rows, progress=step)
-    with progress(f"writing {directory.name}") as step:
-        language.save(directory, "braidlm", step)
+    if single:
+        write_gguf(language, target, stored_as(model, allow_pickle=allow_pickle), dtype=None)
+    else:
+        with progress(f"writing {target.name}") as step:
+            language.save(target, "braidlm", step)
     weights = sum(weight.nbytes for _, weight in language.network.named_weights())
-    facts = {"directory": str(directory), "form": form, "weight_bytes": weights}
+    facts = {"directory": str(target), "form": form, "weight_bytes": weights}
     found = None
     if reporting is not None:
         reference = load_model(model, dtype="bfloat16", **load)
@@ -71,7 +83,7 @@ def command(
     if json:
         print_json(facts | ({} if found is None else {"report": _facts(found)}))
         return
-    out.print(f"{directory}: {form}, {size(weights)} of weights", markup=False, highlight=False)
+    out.print(f"{target}: {form}, {size(weights)} of weights", markup=False, highlight=False)
     if found is not None:
         out.print(_table(found))
 

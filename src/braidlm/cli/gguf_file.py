@@ -1,0 +1,106 @@
+"""GGUF files as targets of commands: how the source has its weights, what is written, what is said about it."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from ..api import LanguageModel
+from ..checkpoints.directory import open_directory
+from ..errors import InputError
+from ..gguf import GgufFile
+from ..gguf_export import DTYPES, EXACT, export_gguf
+from ..loading import resolve
+from .common import err, progress
+
+SUFFIX = ".gguf"
+
+
+class Stored(NamedTuple):
+    """How a checkpoint has its weights, and what a GGUF file says beside them.
+
+    dtype: of matrices that are not quantized; None if it is none that GGUF files have. quantized: storage types of the
+    quantized tensors of a GGUF file. pre: the rule by which the tokenizer in a GGUF file cuts words.
+    """
+
+    dtype: str | None
+    quantized: tuple[str, ...]
+    name: str
+    pre: str | None
+
+
+def check_no_file(target: Path) -> None:
+    """`InputError` if there is a file already."""
+    if target.exists():
+        raise InputError(f"{target} exists already; choose another name or remove it first")
+
+
+def stored_as(model: str, *, allow_pickle: bool) -> Stored:
+    """How the checkpoint that `model` stands for has its weights."""
+    path = resolve(model, allow_pickle=allow_pickle)
+    if path.is_file():
+        return _stored_in_file(GgufFile(path), Path(model).stem)
+    source = open_directory(path, allow_pickle=allow_pickle)
+    largest = max(
+        (source.get(name) for name in sorted(source.names())), key=lambda tensor: tensor.numel(), default=None
+    )
+    dtype = str(torch.float32 if largest is None else largest.dtype).removeprefix("torch.")
+    return Stored(dtype if dtype in DTYPES else None, (), Path(model).name, None)
+
+
+def _stored_in_file(file: GgufFile, stem: str) -> Stored:
+    kinds = {name: file.quantization(name) for name in file.names() if len(file.shapes[name]) > 1}
+    plain = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+    quantized = tuple(sorted({kind for kind in kinds.values() if kind not in plain}))
+    # What is small is in float32 whatever the model is in: one narrow matrix tells.
+    narrow = sorted({plain[kind] for kind in kinds.values() if kind in plain} - {"float32"})
+    name = file.fields.get("general.name")
+    pre = file.fields.get("tokenizer.ggml.pre")
+    dtype = narrow[0] if len(narrow) == 1 else "float32"
+    return Stored(dtype, quantized, name if isinstance(name, str) else stem, pre if isinstance(pre, str) else None)
+
+
+def write_gguf(
+    language: LanguageModel,
+    target: Path,
+    stored: Stored,
+    *,
+    dtype: str | None,
+    dequantize: bool = False,
+    with_tokenizer: bool = True,
+) -> dict[str, Any]:
+    """Writes a model, with its tokenizer unless that is not wanted, and gives what there is to say about the file."""
+    tokenizer = language.tokenizer if with_tokenizer else None
+    if with_tokenizer and tokenizer is None:
+        err.print(f"braid: {stored.name} has no tokenizer, and so {target.name} has none", markup=False)
+    with progress(f"writing {target.name}") as step:
+        types = export_gguf(
+            language.network,
+            target,
+            dtype,
+            step,
+            tokenizer=tokenizer,
+            ends=language.origin.ends,
+            name=stored.name,
+            pre=stored.pre,
+            dequantize=dequantize,
+        )
+    return {
+        "directory": str(target.parent),
+        "format": "gguf",
+        "files": [target.name],
+        "bytes": target.stat().st_size,
+        "types": types,
+        "tokenizer": tokenizer is not None,
+    }
+
+
+def note_rounding(stored: Stored, target: Path) -> None:
+    """Says that quantized tensors of types that cannot be kept bit for bit are rounded."""
+    others = [kind for kind in stored.quantized if kind not in EXACT]
+    if others:
+        err.print(
+            f"braid: weights in {', '.join(others)} are rounded to Q4_1 (from Q4_K) or Q8_0 (from others) in "
+            f"{target.name}; --dtype float32 writes them exactly",
+            markup=False,
+        )

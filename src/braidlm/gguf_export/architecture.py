@@ -1,0 +1,70 @@
+"""The GGUF architecture that can express a model, and its metadata."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import checkpoint, families
+from ..checkpoint import Export
+from ..errors import BraidError, SpecError
+from ..families import Family
+from ..families.base import Gguf
+from ..model import Model
+from ..spec import ModelSpec
+
+# Metadata holds numbers in float32.
+_RELATIVE = 1e-6
+
+
+def architecture_of(spec: ModelSpec) -> tuple[Gguf, dict[str, Any]]:
+    """The first architecture that can express `spec`, and its metadata; `SpecError` if none can."""
+    known = [family for family in families.families() if family.gguf is not None]
+    for family in known:
+        try:
+            return _checked(family, spec)
+        except BraidError:
+            continue
+    names = ", ".join(family.gguf.arch for family in known if family.gguf is not None)
+    raise SpecError(f"no GGUF architecture that braidlm writes ({names}) can express this model; save it as braidlm")
+
+
+def _checked(family: Family, spec: ModelSpec) -> tuple[Gguf, dict[str, Any]]:
+    """What `architecture_of` gives, if reading it gives `spec` again."""
+    form = family.gguf
+    assert form is not None
+    metadata = form.metadata(spec)
+    with torch.device("meta"):
+        table = _Table(_tensors(Model(spec), form))
+    again = family.read(form.config(metadata, table))
+    if not _alike(again.to_json(), spec.to_json()):
+        raise SpecError(f"GGUF files of architecture {form.arch} cannot express this model")
+    return form, metadata
+
+
+class _Table:
+    """The tensors that a file will have, as its reader asks for them."""
+
+    def __init__(self, tensors: list[Export]) -> None:
+        self._make = {entry.name: entry.make for entry in tensors}
+        self.shapes = {name: tuple(make().shape) for name, make in self._make.items()}
+
+    def get(self, name: str) -> Tensor:
+        """One tensor."""
+        return self._make[name]()
+
+
+def _tensors(model: Model, form: Gguf) -> list[Export]:
+    extra = [Export(name, tensor.nbytes, tensor.clone) for name, tensor in form.tensors(model.spec).items()]
+    return [*checkpoint.export(model, form.names(model.spec)), *extra]
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Whether two descriptions agree, numbers to the precision of float32."""
+    if isinstance(a, float) and isinstance(b, (int, float)):
+        return abs(a - b) <= _RELATIVE * abs(b)
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_alike(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_alike, a, b))
+    return bool(a == b)
