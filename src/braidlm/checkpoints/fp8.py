@@ -157,31 +157,30 @@ def _grid(shape: torch.Size, block: Block) -> list[int]:
 
 
 class KeepingFp8:
-    """Leaves weights in fp8 as a file has them; `pack_rest` packs the others of the policy. See `checkpoint.Packing`.
+    """Leaves weights in fp8 as a file has them, and plain ones plain. See `checkpoint.Packing`.
 
-    A packed weight has one scale a row, so that blocks are dequantized (and packed anew with `pack_rest`), with a
-    warning from `tell`.
+    A packed weight has one scale a row. What has another layout (blocks) is dequantized, or rounded anew if `anew`;
+    `tell` warns of both.
     """
 
-    def __init__(
-        self, model: Model, text: TextTensors, stored: Fp8Tensors, dtype: torch.dtype, *, pack_rest: bool
-    ) -> None:
-        self._text, self._stored, self._dtype, self._pack_rest = text, stored, dtype, pack_rest
+    def __init__(self, model: Model, text: TextTensors, stored: Fp8Tensors, dtype: torch.dtype, *, anew: bool) -> None:
+        self._text, self._stored, self._dtype, self._anew = text, stored, dtype, anew
         self._names = set(policy_of(model, "fp8"))
-        self._not_kept: list[str] = []
+        self._not_kept: dict[str, str] = {}  # our names to the file's
 
     def kept(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[PackedWeight] | None:
         """The file's own numbers, if all of an entry's weights can be packed, and their rows stay whole."""
-        if not self._names.issuperset(entry.ours):
-            return None
         stored = [self._text.stored_name(name) for name in entry.theirs]
-        found = [scaled for name in stored if (scaled := self._stored.row_scaled(name)) is not None]
-        places = row_places(entry.rule, [scaled.q.shape for scaled in found], shapes) if found else None
-        if len(found) < len(stored) or places is None:
-            self._not_kept += [name for name in stored if self._stored.is_fp8(name)]
+        if not self._names.issuperset(entry.ours) or not all(self._stored.is_fp8(name) for name in stored):
             return None
-        whole = stack_rows([self._packed_rows(scaled) for scaled in found])
-        return [take_rows(whole, rows_N, shape) for rows_N, shape in zip(places, shapes, strict=True)]
+        found = [scaled for name in stored if (scaled := self._stored.row_scaled(name)) is not None]
+        whole = len(found) == len(stored)
+        places = row_places(entry.rule, [scaled.q.shape for scaled in found], shapes) if whole else None
+        if places is None:
+            self._not_kept |= dict.fromkeys(entry.ours, stored[0])
+            return None
+        rows = stack_rows([self._packed_rows(scaled) for scaled in found])
+        return [take_rows(rows, rows_N, shape) for rows_N, shape in zip(places, shapes, strict=True)]
 
     def _packed_rows(self, scaled: _Scaled) -> PackedWeight:
         """[N, I]: all rows of a weight."""
@@ -189,14 +188,15 @@ class KeepingFp8:
         return PackedWeight("fp8", scaled.q.flatten(0, -2), scale_N, dtype=self._dtype)
 
     def packed(self, name: str, tensor: Tensor) -> PackedWeight | None:
-        """What a file has plain, or in blocks: packed if the rest is to be."""
-        return pack(tensor, "fp8", dtype=self._dtype) if self._pack_rest and name in self._names else None
+        """A weight that could not be kept, rounded anew; what a file has plain stays plain."""
+        return pack(tensor, "fp8", dtype=self._dtype) if self._anew and name in self._not_kept else None
 
     def tell(self) -> None:
         """Warns of weights in fp8 that could not be kept as they are."""
         if self._not_kept:
-            done = "rounded anew to fp8 with one scale a row" if self._pack_rest else f"dequantized to {self._dtype}"
+            names = sorted(set(self._not_kept.values()))
+            done = "rounded anew to fp8 with one scale a row" if self._anew else f"dequantized to {self._dtype}"
             warn_loading(
-                f"{len(self._not_kept)} weights in fp8 have no scale for each row that could be kept, and were {done}: "
-                f"{named(self._not_kept, 3)}"
+                f"{len(names)} weights in fp8 have no scale for each row that could be kept, and were {done}: "
+                f"{named(names, 3)}"
             )
