@@ -1,8 +1,9 @@
 """A server in this process, on a tiny model of random weights: quick to start, and open to being disturbed."""
 
+import copy
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,9 +53,11 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def model(template: str | None = TEMPLATE, family: str = "mamba2") -> LanguageModel:
-    """Random weights over the bytes; a context that a test cannot fill unless it wants to."""
-    tokenizer = Tokenizer(backend(), TokenizerSettings({"eos_token": "<|im_end|>"}, template))
+def model(template: str | None = TEMPLATE, family: str = "mamba2", control: Sequence[str] = ()) -> LanguageModel:
+    """Random weights over the bytes and `control` tokens; a context that a test cannot fill unless it wants to."""
+    vocabulary = copy.deepcopy(backend())
+    vocabulary.add_special_tokens(list(control))
+    tokenizer = Tokenizer(vocabulary, TokenizerSettings({"eos_token": "<|im_end|>"}, template))
     spec = replace(tiny(family, 0), vocab=tokenizer.vocab_size, max_positions=100_000)
     made = braidlm.build(spec, seed=1)
     return LanguageModel(made.network, tokenizer, made.origin)

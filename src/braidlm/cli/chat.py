@@ -13,6 +13,7 @@ from ..engine import Limits
 from ..errors import BraidError, InputError
 from ..sampling import Sampling
 from ..sessions import Chats, Conversation, SessionStore
+from ..text.reasoning import ReasoningSplitter, Split
 from .common import (
     Adapter,
     AllowPickle,
@@ -103,6 +104,7 @@ class Terminal:
         self._store = store
         self._sampling = sampling
         self._seconds = 0.0
+        self._reasoned = False  # and no content has followed yet
         self._first = 0.0
 
     def run(self) -> None:
@@ -147,15 +149,27 @@ class Terminal:
         return False
 
     def _answer(self, text: str) -> None:
-        begun, self._first = time.perf_counter(), 0.0
+        begun, self._first, self._reasoned = time.perf_counter(), 0.0, False
+        splitter: ReasoningSplitter | None = None
         try:
             for token in self._conversation.reply(text, self._sampling):
                 self._first = self._first or time.perf_counter() - begun
-                typer.echo(token.text, nl=False)
+                splitter = splitter or self._conversation.splitter
+                self._show(splitter.push(token.text) if splitter else Split(content=token.text))
+            self._show(splitter.finish() if splitter else Split())
         except KeyboardInterrupt:
             err.print("\n(stopped)", style="dim")
         self._seconds = time.perf_counter() - begun
         typer.echo()
+
+    def _show(self, split: Split) -> None:
+        """Reasoning dimmed, and the answer below it."""
+        if split.reasoning:
+            typer.secho(split.reasoning, nl=False, dim=True)
+            self._reasoned = True
+        if split.content:
+            typer.echo("\n\n" * self._reasoned + split.content, nl=False)
+            self._reasoned = False
 
     def _stats(self) -> str:
         conversation, usage = self._conversation, self._conversation.usage

@@ -12,6 +12,7 @@ import typer
 from ..engine import MOST_GUESSES, Limits
 from ..errors import InputError, UnavailableError
 from ..ops.threads import processors
+from ..text.tool_calls import AUTO, NAMES
 from .common import (
     AllowPickle,
     Deterministic,
@@ -71,6 +72,9 @@ def command(
     initial_state: Annotated[
         list[str] | None, typer.Option(help="NAME=FILE: a learned initial state, as model:NAME; may be repeated.")
     ] = None,
+    tool_format: Annotated[
+        str, typer.Option(help=f"Format of the model's tool calls: {', '.join(NAMES)}.", show_default=True)
+    ] = AUTO,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Have the log tell what is asked.")] = False,
     replicas: Annotated[int, typer.Option(min=1, help="Copies of the model, kept by Ray; limits are each one's.")] = 1,
     ray_address: Annotated[
@@ -102,6 +106,7 @@ def command(
         hosts=(*_LOCAL, "[::1]") if host in _LOCAL else (),
         log_prompts=log_prompts,
         replicas=replicas,
+        tool_format=tool_format,
         adapters=tuple(adapters),
         initials=tuple(initials),
     )

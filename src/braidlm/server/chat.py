@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request, Response
 
@@ -12,14 +12,15 @@ from ..continuation import Token
 from ..engine import BASE, Grammar, Variant
 from ..sampling import Sampling
 from ..sessions import Session, Turn
+from ..text.tool_calls import Format, ToolCallReader, tokens_of
 from . import tools
+from .answers import Answers, DeltaWriter
 from .errors import RefusedError
 from .host import Here, Served
 from .pieces import Answer, Made
-from .replies import ChatChoice, ChatLogprobs, ChatReply, MessageReply
+from .replies import ChatChoice, ChatLogprobs, ChatReply
 from .requests import ChatRequest, GrammarFormat, PlainFormat, RegexFormat, Tool
-from .tools import CallReader
-from .writing import Events, logprob_of, now, reason_of, streamed, told, usage_of, whole
+from .writing import Events, logprob_of, now, streamed, told, usage_of, whole
 
 router = APIRouter(tags=["OpenAI API"])
 
@@ -32,6 +33,8 @@ class _Asked:
     messages: list[dict[str, Any]]
     sampling: Sampling
     tools: Sequence[Tool]
+    formats: Sequence[Format]
+    variables: dict[str, Any]
     grammar: Grammar | None
     client: str
     model: str
@@ -40,21 +43,23 @@ class _Asked:
     def options(self) -> dict[str, Any]:
         """For `Chats.begin`; what the template is told of tools included."""
         listed = [tool.model_dump(exclude_none=True) for tool in self.tools]
-        told = {"tools": listed} if listed else {}
+        told = self.variables | ({"tools": listed} if listed else {})
         adapter, initial = self.variant
-        beside = {"adapter": adapter, "initial": initial}
-        return {"grammar": self.grammar, "client": self.client, **beside, **told}
+        beside = {"adapter": adapter, "initial": initial, "marks": tokens_of(self.formats) if listed else ()}
+        return {"grammar": self.grammar, "client": self.client, "variables": told, **beside}
 
-    def reader(self) -> CallReader:
-        """What takes the calls out of one answer."""
-        return CallReader(self.tools, self.body.parallel_tool_calls)
+    def calls(self) -> ToolCallReader | None:
+        """Reader of the calls in one answer; None without tools."""
+        if not self.tools:
+            return None
+        return ToolCallReader(self.formats, tools.functions_of(self.tools), self.body.parallel_tool_calls)
 
-    def read(self, tokens: Sequence[Token]) -> tuple[str, list[Any]]:
-        """An answer's text, and the calls in it."""
-        reader = self.reader()
-        shown = "".join(reader.push(token.text) for token in tokens)
-        rest, calls = reader.finish()
-        return shown + rest, calls
+
+class _Begun(NamedTuple):
+    """A request whose answers are on their way, and how they are told."""
+
+    answer: Answer
+    answers: Answers
 
 
 @router.post("/v1/chat/completions", response_model=ChatReply)
@@ -62,15 +67,16 @@ async def chat(body: ChatRequest, request: Request, here: Here) -> ChatReply | R
     """An answer to messages. With `stream`, server-sent events."""
     asked = _understood(body, here, f"{request.state.client} {body.user or ''}")
     if body.session is None:
-        answer = await _alone(asked, here)
+        begun = await _alone(asked, here)
     else:
-        answer = await _in_session(asked, here, here.name_of(request, body.session))
+        begun = await _in_session(asked, here, here.name_of(request, body.session))
+    answer = begun.answer
     told(request, answer.tickets, asked.messages if here.settings.log_prompts else None)
     name = f"chatcmpl-{secrets.token_hex(12)}"
     if body.stream:
-        return streamed(request, answer, _events(asked, here, answer, name))
+        return streamed(request, answer, _events(asked, here, begun, name))
     made = await whole(request, answer)
-    choices = [_choice(index, asked, here, tokens) for index, tokens in enumerate(made)]
+    choices = [_choice(index, asked, here, begun.answers, tokens) for index, tokens in enumerate(made)]
     return ChatReply(id=name, created=now(), model=asked.model, choices=choices, usage=usage_of(answer))
 
 
@@ -91,14 +97,15 @@ def _understood(body: ChatRequest, here: Served, client: str) -> _Asked:
         raise RefusedError(400, "there are no messages", param="messages")
     tokenizer = here.chats.tokenizer
     chosen = tools.tools_of(body, tokenizer)
-    call, rule = tools.rule_of(body, chosen, tokenizer), _rule(body)
+    formats = tools.formats_for(here.settings.tool_format, tokenizer)
+    call, rule = tools.rule_for(body, chosen, formats, tokenizer), _rule(body)
     if rule is not None and chosen:
         raise RefusedError(400, "an answer in a response_format cannot call tools", param="response_format")
     most = body.max_tokens or body.max_completion_tokens or here.settings.answer
     sampling = body.sampling(most, body.top_logprobs)
     return _Asked(
-        body, tools.for_template(body.messages), sampling, chosen, call or rule, client,
-        body.model or here.settings.name, variant,
+        body, tools.for_template(body.messages), sampling, chosen, formats,
+        tools.variables_of(body, tokenizer), call or rule, client, body.model or here.settings.name, variant,
     )  # fmt: skip
 
 
@@ -116,7 +123,11 @@ def _rule(body: ChatRequest) -> Grammar | None:
             return Grammar.of_schema(schema.json_schema.schema_)
 
 
-async def _alone(asked: _Asked, here: Served) -> Answer:
+def _answers(asked: _Asked, here: Served, turn: Turn) -> Answers:
+    return Answers(turn.splitter, asked.calls, here.chats.tokenizer.tool_template or "")
+
+
+async def _alone(asked: _Asked, here: Served) -> _Begun:
     """The answer to messages of which nothing is kept but what the engine remembers."""
 
     def begin() -> Turn:
@@ -127,10 +138,10 @@ async def _alone(asked: _Asked, here: Served) -> Answer:
             here.chats.finish(Session(), turn, tokens)
 
     turn = await asyncio.to_thread(begin)
-    return here.answer([turn.ticket], finish)
+    return _Begun(here.answer([turn.ticket], finish), _answers(asked, here, turn))
 
 
-async def _in_session(asked: _Asked, here: Served, name: str) -> Answer:
+async def _in_session(asked: _Asked, here: Served, name: str) -> _Begun:
     """The answer in a stored session, which is stored again before the answer's end is told."""
     keep = asked.body.session_keep
 
@@ -148,8 +159,7 @@ async def _in_session(asked: _Asked, here: Served, name: str) -> Answer:
     def finish(made: Made) -> None:
         if not made[0]:  # stopped before anything was written: as if nothing had been said
             return
-        message = tools.stored(*asked.read(made[0]))
-        after = here.chats.finish(session, turn, made[0], message)
+        after = here.chats.finish(session, turn, made[0], answers.stored(made[0]))
         here.save(name, after, turn.ticket.states)
 
     here.desk.claim(name)
@@ -158,41 +168,40 @@ async def _in_session(asked: _Asked, here: Served, name: str) -> Answer:
     except BaseException:
         here.desk.release(name)
         raise
-    return here.answer([turn.ticket], finish, lambda: here.desk.release(name))
+    answers = _answers(asked, here, turn)
+    return _Begun(here.answer([turn.ticket], finish, lambda: here.desk.release(name)), answers)
 
 
-def _choice(index: int, asked: _Asked, here: Served, tokens: Sequence[Token]) -> ChatChoice:
-    text, calls = asked.read(tokens)
+def _choice(index: int, asked: _Asked, here: Served, answers: Answers, tokens: Sequence[Token]) -> ChatChoice:
+    message, reason = answers.reply(index, tokens)
     logprobs = None
     if asked.body.logprobs:
         logprobs = ChatLogprobs(content=[logprob_of(here.tokenizer, token) for token in tokens])
-    message = MessageReply(content=text if text or not calls else None, tool_calls=calls or None)
-    reason: Any = "tool_calls" if calls else reason_of(tokens)
     return ChatChoice(index=index, message=message, logprobs=logprobs, finish_reason=reason)
 
 
-async def _events(asked: _Asked, here: Served, answer: Answer, name: str) -> AsyncIterator[str]:
+async def _events(asked: _Asked, here: Served, begun: _Begun, name: str) -> AsyncIterator[str]:
     """An answer as server-sent events. That it has ended is told once it is stored."""
+    answer, answers = begun
     events = Events("chat.completion.chunk", name, asked.model, answer, asked.body.wants_usage)
 
     def chunk(index: int, delta: dict[str, Any], logprobs: Any = None, reason: str | None = None) -> str:
         return events.chunk(index, {"delta": delta}, logprobs, reason)
 
-    readers = [asked.reader() for _ in answer.made]
-    for index in range(len(readers)):
+    writers = [DeltaWriter(answers, index) for index in range(len(answer.made))]
+    for index in range(len(writers)):
         yield chunk(index, {"role": "assistant", "content": ""})
     async for index, token in answer:
-        text, logprobs = readers[index].push(token.text), None
+        deltas, logprobs = writers[index].push(token.text), None
         if asked.body.logprobs:
             logprobs = {"content": [logprob_of(here.tokenizer, token).model_dump()]}
-        if text or logprobs:
-            yield chunk(index, {"content": text}, logprobs)
-    for index, reader in enumerate(readers):
-        rest, calls = reader.finish()
-        if rest:
-            yield chunk(index, {"content": rest})
-        if calls:
-            yield chunk(index, {"tool_calls": [{"index": i, **call.model_dump()} for i, call in enumerate(calls)]})
-        yield chunk(index, {}, reason="tool_calls" if calls else reason_of(answer.made[index]))
+            deltas = deltas or [{"content": ""}]
+        for delta in deltas:
+            yield chunk(index, delta, logprobs)
+            logprobs = None
+    for index, writer in enumerate(writers):
+        for delta in writer.finish():
+            yield chunk(index, delta)
+        yield chunk(index, {}, reason=writer.reason(answer.made[index]))
     for text in events.end():
         yield text

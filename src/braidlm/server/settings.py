@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ..engine import Variant
 from ..errors import InputError
+from ..text.tool_calls import AUTO, check_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +15,8 @@ class Settings:
     a request. answer: tokens of an answer that asks for no
     number. rate: requests a minute and client; 0 allows any. origins: web pages of other servers that may ask.
     hosts: names by which it may be called; without any, every name will do. log_prompts: whether the log tells what
-    is asked. replicas: copies of the model. adapters, initials: names of what is loaded beside the model.
+    is asked. replicas: copies of the model. tool_format: how the model writes tool calls, "auto" if its template
+    tells. adapters, initials: names of what is loaded beside the model.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Settings:
     hosts: tuple[str, ...] = ()
     log_prompts: bool = False
     replicas: int = 1
+    tool_format: str = AUTO
     adapters: tuple[str, ...] = ()
     initials: tuple[str, ...] = ()
 
@@ -33,6 +36,7 @@ class Settings:
         for name, least in {"body": 1, "answer": 1, "rate": 0, "replicas": 1}.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}, but must be at least {least}")
+        check_name(self.tool_format)
         if not all(key.isascii() and key.isprintable() and " " not in key and key for key in self.keys):
             raise InputError("an API key must be of printable ASCII characters without spaces")
         beside = [*self.adapters, *self.initials]

@@ -1,6 +1,6 @@
 """Chats that are not read twice: messages to tokens and back, and conversations that survive on disk."""
 
-from .chats import Chats, Turn
+from .chats import Chats, Turn, message_of
 from .conversation import Conversation
 from .session import Session, Stored
 from .store import About, NoSessionError, SessionExistsError, SessionStore
@@ -18,4 +18,5 @@ __all__ = [
     "Stored",
     "Transcripts",
     "Turn",
+    "message_of",
 ]

@@ -1,15 +1,19 @@
 """Turns of conversations on an engine: which tokens to ask for, which states to bring, what to keep afterwards."""
 
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from ..api import LanguageModel
 from ..continuation import Token
-from ..engine import Engine, Grammar, Kept, Request, Ticket
+from ..engine import Engine, Grammar, Kept, ReasoningFirst, Request, Ticket
 from ..errors import InputError
 from ..sampling import Sampling
+from ..text.answer import AnswerReader, Part, read_answer
+from ..text.reasoning import FIELD, ReasoningSplitter, Tags, begun_by, tags_of, thinks
 from .session import Session, Stored
 from .store import SessionStore
 from .transcripts import Message, Place, Prompt, Transcripts
@@ -22,6 +26,7 @@ class Turn:
     ticket: Ticket
     messages: tuple[Message, ...]
     prompt: Prompt
+    splitter: Callable[[], ReasoningSplitter]  # of this answer's text
 
 
 class Chats:
@@ -50,15 +55,43 @@ class Chats:
         wants_states: bool = False,
         adapter: str | None = None,
         initial: str | None = None,
-        **variables: Any,
+        marks: Collection[str] = (),
+        variables: Mapping[str, Any] = MappingProxyType({}),
     ) -> Turn:
-        """Asks for an answer to `messages`; `variables` are for the model's template, the rest as in `Request`."""
+        """Asks for an answer to `messages`; `variables` are for the model's template.
+
+        `marks` are texts that are shown even where they are control tokens, beside the tags of reasoning; the rest
+        is as in `Request`. A grammar describes what follows the reasoning, where the model may reason first.
+        """
         prompt = self.transcripts.prompt(messages, **variables)
+        template = self.transcripts.template(variables)
+        tags, may_reason = tags_of(template), thinks(template)
+        opening = self.transcripts.generation_prompt(messages, prompt.text, variables) if may_reason else ""
+        begun = begun_by(opening, tags)
+        # A prompt in which reasoning has ended already asks for none.
+        reasons = may_reason and (begun or tags.end not in opening)
+        first = self._reasoning_first(tags, begun) if reasons and grammar is not None else None
         request = Request(
             ids=prompt.ids, sampling=sampling, copies=copies, breaks=prompt.breaks, grammar=grammar, client=client,
-            states=tuple(states), wants_states=wants_states, adapter=adapter, initial=initial,
+            states=tuple(states), wants_states=wants_states, adapter=adapter, initial=initial, reasoning=first,
+            marks=self._shown({tags.begin, tags.end, *marks}),
         )  # fmt: skip
-        return Turn(self.engine.submit(request), tuple(messages), prompt)
+        splitter = functools.partial(ReasoningSplitter, tags, begun)
+        return Turn(self.engine.submit(request), tuple(messages), prompt, splitter)
+
+    def _shown(self, texts: Collection[str]) -> dict[int, str]:
+        """Those of `texts` that are control tokens, by id."""
+        found = [(self.tokenizer.id_of(text), text) for text in texts]
+        control = self.tokenizer.special_ids
+        return {token: text for token, text in found if token is not None and token in control}
+
+    def _reasoning_first(self, tags: Tags, begun: bool) -> ReasoningFirst:
+        """How the model reasons before what a grammar describes."""
+        encode = functools.partial(self.tokenizer.encode, add_bos=False)
+        gaps = [encode(text) for text in ("\n", "\n\n")]
+        begin = () if begun else tuple(encode(tags.begin))
+        gap = tuple(ids[0] for ids in gaps if len(ids) == 1)
+        return ReasoningFirst(begin=begin, end=tags.end, gap=gap)
 
     def begin_in(
         self,
@@ -89,11 +122,16 @@ class Chats:
             ends.append(Place(len(unended), len(ids) - 1))
         places = sorted({*before, *turn.prompt.places, *ends})
         self.transcripts.remember_places(text, ids, ends)
-        said = message or {"role": "assistant", "content": "".join(token.text for token in answer)}
+        said = message or self._message(turn, answer)
         return Session(
             [*map(dict, turn.messages), dict(said)], text, ids, tuple(places), turn.ticket.request.sampling,
             session.created or time.time(), time.time(),
         )  # fmt: skip
+
+    def _message(self, turn: Turn, answer: Sequence[Token]) -> Message:
+        """An answer as it is to be kept."""
+        part = read_answer(AnswerReader(turn.splitter()), [token.text for token in answer])
+        return message_of(part)
 
     def save(self, name: str, session: Session, states: Sequence[Kept]) -> None:
         """Makes a session durable, with states of its text."""
@@ -127,3 +165,8 @@ class Chats:
         if self.store is None:
             raise InputError("sessions are not kept here: no directory was given for them")
         return self.store
+
+
+def message_of(part: Part) -> dict[str, Any]:
+    """A whole answer's content and reasoning as a message."""
+    return {"role": "assistant", "content": part.content, **({FIELD: part.reasoning} if part.reasoning else {})}

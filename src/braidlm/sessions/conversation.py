@@ -6,6 +6,7 @@ from typing import Any
 from ..continuation import Token
 from ..engine import Kept, Piece, Usage
 from ..sampling import Sampling
+from ..text.reasoning import ReasoningSplitter
 from .chats import Chats, Turn
 from .session import Session
 
@@ -28,6 +29,7 @@ class Conversation:
         self.session = Session([{"role": "system", "content": self._system}] if self._system else [])
         self.usage: Usage | None = None
         self.made = 0
+        self.splitter: ReasoningSplitter | None = None
         self._states: tuple[Kept, ...] = ()
         self.name = None
 
@@ -47,9 +49,13 @@ class Conversation:
         return sum(layer.nbytes for layer in self._states[-1].row.layers) if self._states else 0
 
     def reply(self, text: str, sampling: Sampling) -> Iterator[Token]:
-        """Streams the answer to `text`; when the caller stops early, what was written by then is the answer."""
+        """Streams the answer to `text`; when the caller stops early, what was written by then is the answer.
+
+        From the first token on, `splitter` is what tells the answer's reasoning from its content.
+        """
         messages = [*self.messages, {"role": "user", "content": text}]
         turn = self._chats.begin_in(self.session, messages, sampling, states=self._states)
+        self.splitter = turn.splitter()
         made: list[Token] = []
         try:
             for _, token in turn.ticket:

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from ..errors import InputError
+from ..text.reasoning import for_template
 from ..tokenizer import Tokenizer
 
 Message = Mapping[str, Any]
@@ -59,6 +60,7 @@ class Transcripts:
 
     def prompt(self, messages: Sequence[Message], **variables: Any) -> Prompt:
         """The prompt for an answer to `messages`; `variables` are for the model's template."""
+        messages = self._told(messages, variables)
         text = self._tokenizer.render_marked(messages, **variables)
         with self._lock:
             size, known = self._longest(text)
@@ -74,6 +76,26 @@ class Transcripts:
         prompt = Prompt(text, (*known, *rest), tuple(places))
         self.remember_places(prompt.text, prompt.ids, prompt.places)
         return prompt
+
+    def generation_prompt(self, messages: Sequence[Message], text: str, variables: Mapping[str, Any]) -> str:
+        """What a prompt's `text` holds after the last of its `messages`; its last line if that cannot be told."""
+        try:
+            told = self._told(messages, variables)
+            begun = self._tokenizer.render_marked(told, add_generation_prompt=False, **variables)
+        except InputError:
+            begun = ""
+        if begun and text.startswith(begun) and len(begun) < len(text):
+            return text[len(begun) :]
+        return text.rstrip().rpartition("\n")[2]
+
+    def template(self, variables: Mapping[str, Any]) -> str:
+        """The template that is rendered with `variables`: with tools it may be another one."""
+        tokenizer = self._tokenizer
+        return (tokenizer.tool_template if variables.get("tools") else tokenizer.chat_template) or ""
+
+    def _told(self, messages: Sequence[Message], variables: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Messages as the model's template wants them."""
+        return [for_template(message, self.template(variables)) for message in messages]
 
     def remember_places(self, text: str, ids: Sequence[int], places: Sequence[Place]) -> None:
         """`remember` for several beginnings of one text."""
