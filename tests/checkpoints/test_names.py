@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -257,3 +259,13 @@ def test_byte_order_marks(tmp_path: Path) -> None:
         (directory / name).write_bytes(b"\xef\xbb\xbf" + (directory / name).read_bytes())
     assert digest_of(directory) == expected
     assert braidlm.load(directory).origin.ends == (1, 2)
+
+
+def test_warnings_on_the_command_line(tmp_path: Path) -> None:
+    """Oracle: by hand: one line on standard error, without code; the answer alone on standard output."""
+    directory = tiny_checkpoint(tmp_path / "model", "llama")
+    edit_tensors(directory, lambda tensors: tensors.update({"score.weight": torch.ones(3)}))
+    command = [sys.executable, "-m", "braidlm", "generate", str(directory), "--ids", "1 2", "--max-tokens", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == "braid: warning: left out what is no part of the text model: score (1 tensor)\n"
+    assert len(done.stdout.split()) == 1

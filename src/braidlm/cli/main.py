@@ -2,12 +2,13 @@
 
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
 
 from .. import __version__
-from ..errors import BraidError
+from ..errors import BraidError, LoadingWarning
 from . import (
     bench,
     chat,
@@ -58,8 +59,21 @@ app.add_typer(session.app)
 app.add_typer(tokenizer.app)
 
 
+_plain_warning = warnings.formatwarning
+
+
+def _one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning about a file is for the user, who does not care which line of code says it."""
+    if issubclass(category, LoadingWarning):
+        return f"braid: warning: {message}\n"
+    return _plain_warning(message, category, filename, lineno, line)
+
+
 def main() -> None:
     """Runs the command line; what goes wrong on purpose ends in one sentence on standard error."""
+    warnings.formatwarning = _one_line
     try:
         app()
     except BraidError as error:
