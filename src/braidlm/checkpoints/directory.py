@@ -146,7 +146,7 @@ def _no_weights(path: Path) -> str:
     """A sentence on a directory without weights that can be read."""
     ggufs = sorted(file.name for file in path.glob("*.gguf"))
     if ggufs:
-        return f"{path} holds its weights as GGUF; load a file of it: {named([str(path / file) for file in ggufs])}"
+        return f"{path} holds its weights as GGUF; load one of the files themselves: {named(ggufs)}"
     own = sorted(file.name for file in path.glob("consolidated*"))
     if own:
         return (

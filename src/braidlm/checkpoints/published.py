@@ -70,7 +70,7 @@ def _missing(path: Path) -> str:
     """A sentence on a directory without a config: what it is instead, if that is known."""
     ggufs = sorted(path.glob("*.gguf"))
     if ggufs:
-        return f"{path} is no checkpoint directory: it has no {CONFIG_FILE}; load its GGUF file {ggufs[0]}"
+        return f"{path} is no checkpoint directory: it has no {CONFIG_FILE}; load its GGUF file {ggufs[0].name} itself"
     if (path / "params.json").exists():
         return (
             f"{path} holds a model in the layout of its makers alone (params.json), which is not read; "
