@@ -11,6 +11,7 @@ from gguf import GGUFValueType
 import braidlm
 from braidlm.errors import CheckpointError, LoadingWarning
 from tests.gguf_files import numbers, parts, path_of, refused, write
+from tests.tokenizer.made import gpt2
 
 IDS = torch.arange(12)[None]
 UINT32, ARRAY = GGUFValueType.UINT32, GGUFValueType.ARRAY
@@ -97,6 +98,14 @@ def test_metadata_as_others_write_it(case: str, tmp_path: Path) -> None:
     found = braidlm.load(write(tmp_path / "file.gguf", arch, metadata, tensors))
     assert torch.equal(found.forward(IDS), expected("llama"))
     assert (found.spec.max_positions is None) == (case == "no length")
+
+
+def test_ends_as_a_list() -> None:
+    """Oracle: by hand: Ollama lists all ids that end a text; those that are none of the table are left out."""
+    tokenizer = gpt2(eos_token_id=5, eos_token_ids=[5, 7, 9, 2**32 - 1])
+    assert tokenizer.eos_ids == (5, 7, 9)
+    with pytest.raises(CheckpointError, match="eos_token_ids is 5, but must be a list of ids"):
+        gpt2(eos_token_ids=5)
 
 
 def test_tables_of_angles_are_left_out(tmp_path: Path) -> None:

@@ -51,8 +51,20 @@ def read(fields: Mapping[str, Any]) -> Found | None:
     backend.add_tokens([AddedToken(token, special=control, normalized=False) for token, control in named])
     special = {f"{name}_token": table.tokens[i] for name, i in _named_ids(fields, len(table.tokens))}
     _add_ends(backend, special, fields)
-    ends = [_id(fields, name, len(table.tokens)) for name in ("eos", "eot", "eom")]
-    return Found(backend, special, read_gguf_templates(fields), tuple(end for end in ends if end is not None))
+    ends = dict.fromkeys(_ends(fields, len(table.tokens)))
+    return Found(backend, special, read_gguf_templates(fields), tuple(ends))
+
+
+def _ends(fields: Mapping[str, Any], size: int) -> Iterator[int]:
+    """Ids that end a text: of a text, a turn and a message, and those that Ollama lists."""
+    for name in ("eos", "eot", "eom"):
+        found = _id(fields, name, size)
+        if found is not None:
+            yield found
+    listed = fields.get(f"{_PREFIX}eos_token_ids", [])
+    if not isinstance(listed, list):
+        raise ValueError(f"eos_token_ids is {quoted(listed, 40)}, but must be a list of ids")
+    yield from (i for i in listed if isinstance(i, int) and 0 <= i < size)
 
 
 class _Table(NamedTuple):
