@@ -71,4 +71,6 @@ def unserved(sentence: str) -> PydanticCustomError:
 
 
 def _error(kind: Any, field: str | None, about: str) -> PydanticCustomError:
+    if field is not None:  # which may be no valid Unicode
+        field = field.encode("utf-8", "backslashreplace").decode()
     return PydanticCustomError(kind, "{about}", {"field": field, "about": about})
