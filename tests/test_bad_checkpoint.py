@@ -132,7 +132,7 @@ def test_unknown_model_type(checkpoint: Path) -> None:
         ("num_key_value_heads", 3),
         ("rms_norm_eps", float("nan")),
         ("rms_norm_eps", -1.0),
-        ("rope_scaling", {"rope_type": "yarn", "factor": 2.0}),
+        ("rope_scaling", {"rope_type": "longrope", "factor": 2.0}),
         ("rope_scaling", {"rope_type": "llama3", "factor": 8.0}),
         ("hidden_act", "relu"),
         ("attention_bias", "no"),

@@ -40,6 +40,7 @@ _DTYPES = {
 }
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model", "*.model.v*", "*.tiktoken"]
 _HUB_FILES += ["merges.txt", "*vocab*.txt"]
+_NOT_FROM_HUB = ["consolidated*", "original/*"]  # the same weights once more, in the layout of their makers alone
 
 
 def load(
@@ -329,7 +330,7 @@ def _looks_like_hub_id(name: str) -> bool:
 def _download(hub_id: str, allow_pickle: bool) -> Path:
     files = [*_HUB_FILES, "*.bin"] if allow_pickle else _HUB_FILES
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=files))
+        return Path(snapshot_download(hub_id, allow_patterns=files, ignore_patterns=_NOT_FROM_HUB))
     except LocalEntryNotFoundError:
         raise UnavailableError(
             f"{hub_id} is not in the local cache and the Hugging Face hub cannot be reached"

@@ -39,7 +39,7 @@ Device = Annotated[str, typer.Option(help="cpu, or a torch device such as cuda."
 Ops = Annotated[str, typer.Option(help=f"Implementation of the operations: {', '.join(dispatch.CHOICES)}.")]
 Quantize = Annotated[
     str | None,
-    typer.Option(help="Weights in few bits: int4, int8, fp8, or keep (as a GGUF file has them).", show_default=False),
+    typer.Option(help="Weights in few bits: int4, int8, fp8, or keep (as the file has them).", show_default=False),
 ]
 AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Accept pickled weights (read as tensors only).")]
 KvDtype = Annotated[

@@ -74,8 +74,7 @@ class Family:
     """One published format: config keys and tensor names, to our description and back.
 
     `ignored` are config keys that do not matter here; `matches` recognises configs without a
-    model_type; tensor names may lack `optional_prefix`. `renamed` are ends of tensor names that transformers
-    changes in memory.
+    model_type. `renamed` are ends of tensor names that transformers changes in memory.
     """
 
     name: str
@@ -86,7 +85,6 @@ class Family:
     ignored: frozenset[str] = frozenset()
     matches: Callable[[Mapping[str, Any]], bool] | None = None
     weights_file: str = "model.safetensors"
-    optional_prefix: str = ""
     gguf: Gguf | None = field(default=None)
     renamed: Mapping[str, str] = field(default_factory=dict)
 

@@ -137,6 +137,5 @@ FAMILIES = (
         config=config,
         names=names,
         ignored=IGNORED,
-        optional_prefix="backbone.",
     ),
 )
