@@ -1,6 +1,7 @@
 """The GGUF architecture that can express a model, and its metadata."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,25 +12,48 @@ from ..errors import BraidError, SpecError
 from ..families import Family
 from ..families.base import Gguf
 from ..model import Model
-from ..spec import ModelSpec
+from ..rotary import rope_frequencies
+from ..spec import Attention, FactorScaling, Llama3Scaling, Mixer, ModelSpec
 
 # Metadata holds numbers in float32.
 _RELATIVE = 1e-6
 
 
-def architecture_of(spec: ModelSpec) -> tuple[Gguf, dict[str, Any]]:
-    """The first architecture that can express `spec`, and its metadata; `SpecError` if none can."""
+class Architecture(NamedTuple):
+    """How files of one architecture express a model: their rules, the metadata, and the description in their terms."""
+
+    form: Gguf
+    metadata: dict[str, Any]
+    spec: ModelSpec
+
+
+def architecture_of(spec: ModelSpec) -> Architecture:
+    """The first architecture that can express `spec`; `SpecError` if none can."""
     known = [family for family in families.families() if family.gguf is not None]
+    own = _with_factors(spec)
     for family in known:
         try:
-            return _checked(family, spec)
+            return _checked(family, own)
         except BraidError:
             continue
-    names = ", ".join(family.gguf.arch for family in known if family.gguf is not None)
+    names = ", ".join(sorted({family.gguf.arch for family in known if family.gguf is not None}))
     raise SpecError(f"no GGUF architecture that braidlm writes ({names}) can express this model; save it as braidlm")
 
 
-def _checked(family: Family, spec: ModelSpec) -> tuple[Gguf, dict[str, Any]]:
+def _with_factors(spec: ModelSpec) -> ModelSpec:
+    """The same model with Llama 3's scaling as the factors that it gives each pair, as these files have it."""
+    return replace(spec, blocks=tuple(replace(block, mixer=_factors(block.mixer)) for block in spec.blocks))
+
+
+def _factors(mixer: Mixer) -> Mixer:
+    if not isinstance(mixer, Attention) or mixer.rope is None or not isinstance(mixer.rope.scaling, Llama3Scaling):
+        return mixer
+    rope = mixer.rope
+    factors = rope_frequencies(replace(rope, scaling=None)) / rope_frequencies(rope)
+    return replace(mixer, rope=replace(rope, scaling=FactorScaling(factors=tuple(factors.tolist()))))
+
+
+def _checked(family: Family, spec: ModelSpec) -> Architecture:
     """What `architecture_of` gives, if reading it gives `spec` again."""
     form = family.gguf
     assert form is not None
@@ -37,9 +61,11 @@ def _checked(family: Family, spec: ModelSpec) -> tuple[Gguf, dict[str, Any]]:
     with torch.device("meta"):
         table = _Table(_tensors(Model(spec), form))
     again = family.read(form.config(metadata, table))
+    if spec.max_positions is None:  # files always declare a length
+        again = replace(again, max_positions=None)
     if not _alike(again.to_json(), spec.to_json()):
         raise SpecError(f"GGUF files of architecture {form.arch} cannot express this model")
-    return form, metadata
+    return Architecture(form, metadata, spec)
 
 
 class _Table:

@@ -20,7 +20,8 @@ from .tensors import PLAIN, GgufTensor, gguf_tensors
 from .tokenizing import tokenizer_metadata
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# What a file is said to be by the type that most bytes have.
+_PLAIN = {kind.name for kind in PLAIN.values()}
+# What a file is said to be by the type that most of its matrices have.
 _FILE_TYPES = {
     "F32": gguf.LlamaFileType.ALL_F32,
     "F16": gguf.LlamaFileType.MOSTLY_F16,
@@ -57,8 +58,8 @@ def export_gguf(
     wanted = dtype or str(model.dtype).removeprefix("torch.")
     if wanted not in DTYPES:
         raise InputError(f"dtype is {wanted!r}, but a GGUF file's matrices must be one of {', '.join(DTYPES)}")
-    form, metadata = architecture_of(model.spec)
-    tensors = gguf_tensors(model, form, DTYPES[wanted], plain=dequantize)
+    form, metadata, spec = architecture_of(model.spec)
+    tensors = gguf_tensors(model, spec, form, DTYPES[wanted], plain=dequantize)
     words = tokenizer_metadata(tokenizer, model.spec.vocab, ends, pre)
     general = _general(name or Path(path).stem, tensors)
     own = {f"{form.arch}.{key}": value for key, value in metadata.items()}
@@ -74,16 +75,13 @@ def export_gguf(
 
 
 def _general(name: str, tensors: Sequence[GgufTensor]) -> dict[str, Any]:
-    sizes: Counter[str] = Counter()
-    for tensor in tensors:
-        sizes[tensor.kind.name] += tensor.nbytes
-    quantized = {"general.quantization_version": gguf.GGML_QUANT_VERSION} if not sizes.keys() <= _names() else {}
-    kind = max(sizes, key=lambda kind: sizes[kind])
-    return {"general.type": "model", "general.name": name, "general.file_type": int(_FILE_TYPES[kind])} | quantized
-
-
-def _names() -> set[str]:
-    return {kind.name for kind in PLAIN.values()}
+    kinds = Counter(tensor.kind.name for tensor in tensors)
+    quantized = {kind: count for kind, count in kinds.items() if kind not in _PLAIN}
+    version = {"general.quantization_version": gguf.GGML_QUANT_VERSION} if quantized else {}
+    # Vectors are in float32 in every file: they do not count beside matrices in fewer bits.
+    counted = quantized or {kind: count for kind, count in kinds.items() if kind != "F32"} or kinds
+    kind = max(counted, key=lambda kind: counted[kind])
+    return {"general.type": "model", "general.name": name, "general.file_type": int(_FILE_TYPES[kind])} | version
 
 
 def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:

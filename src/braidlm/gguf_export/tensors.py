@@ -21,6 +21,7 @@ from ..gguf.blocks import join_blocks, storage_of
 from ..model import Model
 from ..ops.linear.nearest import pack
 from ..ops.linear.packed import PackedWeight
+from ..spec import ModelSpec
 
 PLAIN = {
     torch.float32: GGMLQuantizationType.F32,
@@ -52,22 +53,22 @@ class GgufTensor(NamedTuple):
         return math.prod(self.shape) // block * size
 
 
-def gguf_tensors(model: Model, form: Gguf, dtype: torch.dtype, *, plain: bool) -> list[GgufTensor]:
-    """All tensors of a model's file; matrices that are not quantized are in `dtype`.
+def gguf_tensors(model: Model, spec: ModelSpec, form: Gguf, dtype: torch.dtype, *, plain: bool) -> list[GgufTensor]:
+    """All tensors of a model's file; `spec` is its description in the file's terms.
 
-    With `plain` quantized weights are written in `dtype` too. Raises `InputError` for weights in a form that these
-    files do not have.
+    Matrices that are not quantized are in `dtype`, and with `plain` the quantized ones too. Raises `InputError` for
+    weights in a form that these files do not have.
     """
     weights = _weights(model)
-    rules, meta = form.names(model.spec), _meta(weights)
+    rules, meta = form.names(spec), _meta(weights)
     found: list[GgufTensor] = []
-    for entry in bind(rules, {name: weight.shape for name, weight in weights.items()}, len(model.spec.blocks)):
+    for entry in bind(rules, {name: weight.shape for name, weight in weights.items()}, len(spec.blocks)):
         ours = [weights[name] for name in entry.ours]
         shapes = [tensor.shape for tensor in entry.rule.write([meta[name] for name in entry.ours])]
         quantized = None if plain else _quantized(entry, ours, shapes)
         found += _plain(entry, ours, shapes, dtype) if quantized is None else quantized
     found += _repeated(rules, weights, dtype)
-    extra = form.tensors(model.spec).items()
+    extra = form.tensors(spec).items()
     return [*found, *(_tensor(name, tensor.shape, dtype, partial(_same, tensor)) for name, tensor in extra)]
 
 
