@@ -26,7 +26,7 @@ from braidlm.runtime.pack import packed_names
 from braidlm.spec import Attention, FactorScaling, Llama3Scaling, Mlp, ModelSpec, Rope
 from tests.families.tiny import tiny
 from tests.gguf_files import parts, path_of, write
-from tests.tokenizer.made import CHAT, TEMPLATE, TEXTS, byte_level
+from tests.tokenizer.made import CHAT, TEMPLATE, TEXTS, TOOL, byte_level, sentencepiece
 from tests.tolerances import RELATIVE_A_LOG, RELATIVE_LOGITS, RELATIVE_LOGITS_GGUF_PEER
 
 LlamaCpp: Any = None
@@ -352,3 +352,16 @@ def test_llama_cpp_chats(family: str, seed: int, tmp_path: Path) -> None:
     assert peer.encode(model.tokenizer.render(CHAT)) == chat
     greedy = [token.id for token in model.stream(CHAT, temperature=0.0, max_new_tokens=32)]
     assert peer.greedy(chat, len(greedy)) == greedy
+
+
+@pytest.mark.skipif(LlamaCpp is None, reason="llama-cpp-python is not installed")
+@pytest.mark.parametrize("prefix", [True, False])
+def test_llama_cpp_reads_pieces(prefix: bool, tmp_path: Path) -> None:
+    """Oracle: llama.cpp's SentencePiece on the exported file."""
+    tokenizer = sentencepiece(add_space_prefix=prefix)
+    model = braidlm.build(replace(tiny("mamba2", 0), vocab=tokenizer.vocab_size))
+    export_gguf(model.network, tmp_path / "model.gguf", tokenizer=tokenizer)
+    peer = Peer()
+    peer.load(str(tmp_path / "model.gguf"), "f32", 1)
+    for text in (*TEXTS, " the ab", "cab  coat", f"x{TOOL} y", "a</s>b"):
+        assert peer.encode(text) == tokenizer.encode(text)

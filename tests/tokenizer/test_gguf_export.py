@@ -106,6 +106,17 @@ def test_sentencepiece(prefix: bool) -> None:
     assert table(tokenizer, "model") == "llama"
 
 
+def test_a_space_before_a_text_alone() -> None:
+    """Oracle: by hand: the tables have a space before a text; that they put it after control tokens too is told."""
+    made = Backend.from_str(sentencepiece(add_space_prefix=False).to_json())
+    made.normalizer = None
+    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer = Tokenizer(made, Settings({}))
+    with pytest.warns(UserWarning, match="in chats their ids may differ"):
+        tables = tokenizer.gguf_metadata(tokenizer.vocab_size)
+    assert tables["tokenizer.ggml.add_space_prefix"] is True
+
+
 def test_ids_without_a_token_are_filled() -> None:
     """Oracle: by hand: the model's rows beyond the vocabulary are unused tokens, and no text gives them."""
     tokenizer = gpt2()
@@ -174,8 +185,9 @@ def others() -> dict[str, tuple[Backend, str]]:
     lower.normalizer = normalizers.Lowercase()
     spaces = Backend.from_str(sentencepiece().to_json())
     spaces.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(" ", "▁")])
-    twice = json.loads(sentencepiece().to_json())
+    twice, fewer = json.loads(sentencepiece().to_json()), json.loads(sentencepiece().to_json())
     twice["model"]["merges"] = [["▁t", "h"], ["a", "b"], ["▁", "th"]]
+    fewer["model"]["merges"].remove(["▁t", "h"])
     prefixed = Backend.from_str(backend().to_str())
     prefixed.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     return {
@@ -186,6 +198,7 @@ def others() -> dict[str, tuple[Backend, str]]:
         "composed": (spaces, "a BPE model that is neither"),
         "a space before": (prefixed, "cuts words by a rule"),
         "merges in no order of pieces": (Backend.from_str(json.dumps(twice)), "'▁th' is made at two places"),
+        "a merge left out": (Backend.from_str(json.dumps(fewer)), "do not make '▁th' of '▁t' and 'h'"),
     }
 
 

@@ -9,6 +9,7 @@ token takes from its sides.
 """
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import product
@@ -188,6 +189,13 @@ def _sentencepiece(
         elif about["model"].get("byte_fallback") and kinds[i] == NORMAL and _is_byte(token):
             kinds[i] = BYTE
     scores = _scores(about["model"]["merges"], tokens, kinds)
+    if any(step.get("prepend_scheme") == "first" for step in steps):
+        warnings.warn(
+            "this tokenizer puts a space before a text alone, but readers of GGUF files put one after control tokens "
+            "too: in chats their ids may differ",
+            UserWarning,
+            stacklevel=2,
+        )
     return {
         "model": "llama",
         "pre": "default",
@@ -213,21 +221,29 @@ def _puts_space_before(about: Mapping[str, Any], steps: Sequence[Mapping[str, An
 def _scores(merges: Sequence[Any], tokens: Sequence[str], kinds: Sequence[int]) -> list[float]:
     """Scores that give the merges' order: of a piece less the number of the first merge that makes it.
 
-    SentencePiece knows pieces, not merges: all ways to make one piece must stand together.
+    SentencePiece knows pieces, not merges: all ways to make a piece must be merges, and stand together.
     """
+    pairs = [tuple(merge.split(" ", 1)) if isinstance(merge, str) else tuple(merge) for merge in merges]
     made: dict[str, int] = {}
     last = ""
-    for number, merge in enumerate(merges):
-        first, second = merge.split(" ", 1) if isinstance(merge, str) else merge
-        piece = first + second
+    for number, pair in enumerate(pairs):
+        piece = "".join(pair)
         if piece in made and piece != last:
             raise _refusal(f"its merges are not in the order of pieces: {quoted(piece)} is made at two places")
         made.setdefault(piece, number)
         last = piece
-    lowest = -float(len(merges))
-    return [
-        -float(made.get(token, -lowest)) if kind == NORMAL else 0.0 for token, kind in zip(tokens, kinds, strict=True)
-    ]
+    normal = [token for token, kind in zip(tokens, kinds, strict=True) if kind == NORMAL]
+    _check_all_ways(normal, set(pairs))
+    return [-float(made.get(token, len(pairs))) if kind == NORMAL else 0.0 for token, kind in zip(tokens, kinds)]
+
+
+def _check_all_ways(normal: Sequence[str], pairs: set[tuple[str, ...]]) -> None:
+    known = set(normal)
+    for piece in normal:
+        for cut in range(1, len(piece)):
+            first, second = piece[:cut], piece[cut:]
+            if first in known and second in known and (first, second) not in pairs:
+                raise _refusal(f"its merges do not make {quoted(piece)} of {quoted(first)} and {quoted(second)}")
 
 
 def gguf_templates(templates: ChatTemplates) -> dict[str, Any]:
