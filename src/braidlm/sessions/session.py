@@ -77,7 +77,7 @@ def session_of(about: dict[str, str], path: Path) -> Session:
     try:
         sampling = parse_json(about["sampling"])
         if sampling is not None:
-            sampling = Sampling(**{**sampling, "stop": tuple(sampling["stop"])})
+            sampling = _sampling_of(sampling)
         messages, text = parse_json(about["messages"]), parse_json(about["text"])
         if not _are_messages(messages) or not isinstance(text, str):
             raise ValueError("a part of it is of another kind")
@@ -106,6 +106,12 @@ def _time(text: str) -> float:
     if not 0 <= seconds < 2**37:  # before the year 6325: what a date can show
         raise ValueError(f"a time is {quoted(text)}")
     return seconds
+
+
+def _sampling_of(fields: dict[str, Any]) -> Sampling:
+    """How an answer was written, from JSON, whose lists and keys are of other types."""
+    biases = {int(token): bias for token, bias in dict({**fields}.get("logit_bias", {})).items()}
+    return Sampling(**{**fields, "stop": tuple(fields["stop"]), "logit_bias": biases})
 
 
 def thinned(states: Sequence[Kept]) -> list[Kept]:

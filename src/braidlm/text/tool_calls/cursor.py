@@ -4,6 +4,7 @@ A parser reads through a `Cursor` and gives each call as soon as it is complete.
 handed back if the text turns out to be none.
 """
 
+import json
 import re
 from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
@@ -46,7 +47,11 @@ class Cursor:
         self._begin = self._at
 
     def give(self, name: str, arguments: dict[str, object]) -> None:
-        """Adds a call that ends here."""
+        """Adds a call that ends here; `MismatchError` if no JSON in UTF-8 can hold its arguments."""
+        try:
+            json.dumps(arguments, ensure_ascii=False).encode()
+        except ValueError as error:  # half of a surrogate pair, or a number without end
+            raise MismatchError(str(error)) from None
         self.calls.append(Call(name, arguments))
         self.commit()
 
