@@ -131,7 +131,7 @@ def _row_scale(found: _Scaled) -> Tensor | None:
 
 def _dequantized(found: _Scaled, block: Block | None, name: str) -> Tensor:
     """Numbers times scale in float32."""
-    values = found.q.float()
+    values = _floats(found.q)
     if found.scale.numel() == 1:
         return values.mul_(found.scale.reshape(()))
     rows = _row_scale(found) if values.dim() > 1 else None
@@ -149,6 +149,12 @@ def _dequantized(found: _Scaled, block: Block | None, name: str) -> Tensor:
         scale = found.scale[..., i, :].repeat_interleave(block[1], -1)[..., : values.shape[-1]]
         rows_of_blocks.mul_(scale[..., None, :])
     return values
+
+
+def _floats(q: Tensor) -> Tensor:
+    """Float32 values of fp8 numbers, from a table of all 256: torch converts several times more slowly."""
+    table = torch.arange(256, dtype=torch.uint8).view(q.dtype).float()
+    return table.index_select(0, q.view(torch.uint8).flatten().int()).view(q.shape)
 
 
 def _grid(shape: torch.Size, block: Block) -> list[int]:
