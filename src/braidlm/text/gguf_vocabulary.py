@@ -26,7 +26,7 @@ from .words import BY_NAME
 PREFIX = "tokenizer.ggml."
 _TEMPLATE = "tokenizer.chat_template"
 # Names that llama.cpp knows, one a rule.
-_NAMES = "gpt-2 smollm llama-bpe dbrx qwen2 qwen35 tekken gpt-4o deepseek-v3 deepseek-coder".split()
+_NAMES = "gpt-2 smollm llama-bpe dbrx qwen2 qwen35 tekken gpt-4o deepseek-v3 deepseek-coder deepseek-llm falcon".split()
 # One or two of every class that a rule can tell apart.
 _CHARACTERS = "asAé\u0301数ʰǅ12² \n\r\t\u00a0'/!_-$😀"
 _LONG = (
