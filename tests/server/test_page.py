@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
+from tests.tokenizer.made import TEMPLATE
+
 from .conftest import Server, Start
+from .local import Local, model, serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here")
@@ -235,3 +238,53 @@ def test_what_goes_wrong_is_said(page: Page, server: Server) -> None:
     page.unroute("**/v1/chat/completions")
     say(page, "Are you there?")
     expect(page.locator("#trouble")).to_have_text("")
+
+
+@pytest.fixture
+def thinking(tmp_path: Path) -> Iterator[Local]:
+    """A server whose model of random weights begins each answer with reasoning."""
+    begins = TEMPLATE.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n")
+    with serving(model(template=begins, control=("<think>", "</think>")), sessions=tmp_path) as local:
+        yield local
+
+
+def test_reasoning_and_calls(browser: Browser, thinking: Local) -> None:
+    """Oracle: the stored messages: reasoning behind a line that opens it, arguments of calls on lines of their own."""
+    call = {"id": "c", "type": "function", "function": {"name": "add", "arguments": '{"a": 1, "b": [2]}'}}
+    answers = [
+        {"role": "assistant", "content": None, "reasoning_content": "Sums <b>", "tool_calls": [call]},
+        {"role": "tool", "content": "3", "tool_call_id": "c"},
+        {"role": "assistant", "content": "It is 3.", "reasoning_content": "Easy"},
+    ]
+    thinking.post("/v1/sessions", {"id": "sum", "messages": [{"role": "user", "content": "1 + 2?"}, *answers]})
+    page = browser.new_page()
+    page.goto(f"{thinking.url}/#sum")
+    expect(page.locator(".call code").first).to_have_text("add")
+    assert page.locator(".call pre").inner_text() == '{\n  "a": 1,\n  "b": [\n    2\n  ]\n}'
+    expect(page.locator(".thought").first).not_to_be_visible()
+    page.get_by_text("Reasoning").first.click()
+    expect(page.locator(".thought").first).to_have_text("Sums <b>")
+    expect(page.locator(".message.assistant .text").last).to_have_text("It is 3.")
+    page.close()
+
+
+def test_reasoning_grows(browser: Browser, thinking: Local) -> None:
+    """Oracle: the stored message; reasoning is seen while it is written, and the page is the same after a reload."""
+    page = browser.new_page()
+    page.goto(thinking.url)
+    page.locator("summary").click()
+    page.get_by_label("Temperature").fill("0")  # the most likely token, again and again: the tag is never closed
+    page.get_by_label("Tokens of an answer").fill("3000")
+    page.get_by_label("Tokens of an answer").blur()
+    page.get_by_label("Message", exact=True).fill("Think.")
+    page.keyboard.press("Enter")
+    expect(page.locator(".message.assistant .thought")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Write this answer again")).to_be_attached()
+    stored = thinking.get(f"/v1/sessions/{page.url.split('#')[1]}").json()["messages"][1]
+    assert stored["reasoning_content"]
+    for _ in range(2):
+        expect(page.locator(".message.assistant .thought")).not_to_be_visible()
+        assert page.locator(".thought").evaluate("e => e.textContent") == stored["reasoning_content"]
+        page.reload()
+    page.close()

@@ -42,7 +42,7 @@ export const session = (id) => json("GET", at(id));
 export const deleteSession = (id) => json("DELETE", at(id));
 export const forkSession = (id, keep) => json("POST", `${at(id)}/fork`, { keep });
 
-/** Asks for an answer; yields {text} as it is written, and {usage} at the end. */
+/** Asks for an answer; yields {reasoning} and {text} as they are written, and {usage} at the end. */
 export async function* answer(body, signal) {
   const asked = { ...body, stream: true, stream_options: { include_usage: true } };
   const reply = await request("POST", "/v1/chat/completions", asked, signal);
@@ -57,7 +57,8 @@ export async function* answer(body, signal) {
       if (!line.startsWith("data: {")) continue;
       const event = JSON.parse(line.slice(6));
       if (event.error) throw new Refusal(500, event.error.message);
-      const text = event.choices[0]?.delta.content;
+      const { reasoning_content: reasoning, content: text } = event.choices[0]?.delta ?? {};
+      if (reasoning) yield { reasoning };
       if (text) yield { text };
       if (event.usage) yield { usage: event.usage };
     }

@@ -145,10 +145,11 @@ async function answer(added, keep = messages.length) {
       id ??= (await api.createSession(beginning())).id;
       location.hash = id;
       const body = { model: info.model, session: id, ...held, messages: added, ...sampling() };
-      for await (const { text, usage } of api.answer(body, mine.signal)) {
-        if (text) {
+      for await (const { reasoning, text, usage } of api.answer(body, mine.signal)) {
+        if (reasoning || text) {
           wrote = true;
-          growing.push(text);
+          if (reasoning) growing.reason(reasoning);
+          else growing.push(text);
           figures.piece();
         }
         if (usage) figures.end(usage, info.state);

@@ -25,18 +25,37 @@ function blocks(text) {
   });
 }
 
-const contentOf = (message) => {
-  const calls = (message.tool_calls ?? []).map((call) => `${call.function.name}(${call.function.arguments})`);
-  return [message.content, ...calls].filter(Boolean).join("\n");
-};
+/** What the model reasoned before its answer, behind a line that opens it. */
+function reasoningOf(text, open) {
+  const thought = made("div", { className: "thought", textContent: text });
+  return made("details", { className: "reasoning", open }, made("summary", { textContent: "Reasoning" }), thought);
+}
+
+/** A call of a tool: its name, and its arguments as JSON on lines of their own. */
+function callOf({ name, arguments: given }) {
+  let shown = given;
+  try {
+    shown = JSON.stringify(JSON.parse(given), null, 2);
+  } catch {
+    // What is no JSON is shown as it is.
+  }
+  const what = made("div", {}, "Calls ", made("code", { textContent: name }));
+  return made("div", { className: "call" }, what, made("pre", {}, made("code", { textContent: shown })));
+}
+
+/** The parts of a message in their order: reasoning, text, calls. */
+function partsOf(message) {
+  const reasoning = message.reasoning_content ? [reasoningOf(message.reasoning_content, false)] : [];
+  const text = made("div", { className: "text" }, ...blocks(message.content ?? ""));
+  return [...reasoning, text, ...(message.tool_calls ?? []).map((call) => callOf(call.function))];
+}
 
 /** Shows messages; `actionsOf(message, index)` gives the buttons below each. */
 export function show(messages, actionsOf) {
   talk.replaceChildren(
     ...messages.map((message, index) => {
-      const text = made("div", { className: "text" }, ...blocks(contentOf(message)));
       const actions = made("div", { className: "actions" }, ...actionsOf(message, index));
-      const item = made("li", { className: `message ${message.role}` }, text, actions);
+      const item = made("li", { className: `message ${message.role}` }, ...partsOf(message), actions);
       item.setAttribute("aria-label", message.role === "user" ? "You" : message.role);
       return item;
     }),
@@ -47,6 +66,7 @@ export function show(messages, actionsOf) {
 /** The last message grows; it is drawn once a frame at most. */
 export class Growing {
   #text = "";
+  #thought = "";
   #drawn = false;
 
   constructor() {
@@ -56,6 +76,16 @@ export class Growing {
 
   push(text) {
     this.#text += text;
+    this.#due();
+  }
+
+  /** Adds to what the model reasons before its answer. */
+  reason(text) {
+    this.#thought += text;
+    this.#due();
+  }
+
+  #due() {
     if (this.#drawn) return;
     this.#drawn = true;
     requestAnimationFrame(() => this.#draw());
@@ -64,8 +94,18 @@ export class Growing {
   #draw() {
     this.#drawn = false;
     const atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
+    this.#drawThought();
     this.item.querySelector(".text").replaceChildren(...blocks(this.#text));
     if (atEnd) scroll.scrollTop = scroll.scrollHeight;
+  }
+
+  /** Reasoning is open while it grows; the answer closes it, once. */
+  #drawThought() {
+    if (!this.#thought) return;
+    const text = this.item.querySelector(".text");
+    if (!this.item.querySelector(".reasoning")) text.before(reasoningOf("", true));
+    this.item.querySelector(".thought").textContent = this.#thought;
+    if (this.#text && !text.hasChildNodes()) this.item.querySelector(".reasoning").open = false;
   }
 }
 
