@@ -1,5 +1,6 @@
 """Damaged GGUF headers: counts, depths, offsets and types are checked before they are believed."""
 
+import os
 import random
 import struct
 from collections.abc import Callable
@@ -144,6 +145,13 @@ def test_other_versions(tmp_path: Path) -> None:
     refused(lambda: GgufFile(header(file, version=1)), CheckpointError, "of version 1, which is not read")
     refused(lambda: GgufFile(header(file, order=">")), CheckpointError, "is a big-endian GGUF file")
     refused(lambda: GgufFile(header(file, version=4)), CheckpointError, "version 4, but versions 2 and 3 are read")
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    """Oracle: the sentence: a pipe is not waited for, a directory is none."""
+    os.mkfifo(tmp_path / "pipe.gguf")
+    for path in (tmp_path / "pipe.gguf", tmp_path):
+        refused(lambda: GgufFile(path), CheckpointError, "is no regular file")  # noqa: B023
 
 
 @pytest.mark.parametrize("blocks", [0, 5, 7, 2**31, 2**32 - 1])

@@ -236,7 +236,9 @@ def test_precision_is_the_models_own(tmp_path: Path) -> None:
     model.save(tmp_path / "half")
     tensors = {name: tensor.half() for name, tensor in load_file(tmp_path / "half" / "model.safetensors").items()}
     save_file(tensors, tmp_path / "half" / "model.safetensors")
-    assert braid("convert", str(tmp_path / "half"), str(tmp_path / "F16.gguf"))["types"]["F16"] > 1
+    for name, options in (("a", ()), ("b", ("--dtype", "float16")), ("c", ("--dtype", "fp16"))):
+        assert braid("convert", str(tmp_path / "half"), str(tmp_path / f"{name}.gguf"), *options)["types"]["F16"] > 1
+    assert braid("convert", str(tmp_path / "half"), str(tmp_path / "d.gguf"), "--dtype", "bf16")["types"]["BF16"] > 1
     arch, metadata, plain = parts("llama")
     matrices = {name: tensor for name, tensor in plain.items() if tensor.ndim == 2 and tensor.shape[1] % 32 == 0}
     for kind in (Kind.F32, Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q4_0, Kind.Q4_1):
@@ -280,6 +282,7 @@ def test_types_that_are_rounded_are_named(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (("convert", "x.gguf", "--quantize", "fp8"), "GGUF files can have int8, int4, keep"),
+        (("convert", "x.gguf", "--dtype", "float64"), "matrices must be one of float32, bfloat16, float16"),
         (("quantize", "x.gguf", "--bits", "fp8"), "GGUF files have no fp8"),
         (("convert", "directory", "--quantize", "int8"), "are for GGUF files"),
         (("convert", "directory", "--no-tokenizer"), "are for GGUF files"),

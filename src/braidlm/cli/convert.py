@@ -10,7 +10,7 @@ from ..files import check_free
 from ..quantizing import KEEP
 from ..saving import check_format
 from .common import AllowPickle, Json, ModelArgument, load_model, out, print_json, progress
-from .gguf_file import SUFFIX, check_no_file, note_rounding, stored_as, write_gguf
+from .gguf_file import SUFFIX, check_dtype, check_no_file, note_rounding, stored_as, write_gguf
 
 EXAMPLE = "Example: braid convert smollm2-135m ./smollm2.gguf --quantize int8"
 
@@ -81,13 +81,14 @@ def _to_file(model: str, target: Path, wanted: _Wanted) -> dict[str, Any]:
     """With neither dtype nor quantize given, weights are written as they are stored."""
     if wanted.quantize not in (None, *_QUANTIZE):
         raise InputError(f"--quantize is {wanted.quantize!r}, but GGUF files can have {', '.join(_QUANTIZE)}")
+    as_stored = wanted.dtype == _AUTO
+    given = None if as_stored else check_dtype(wanted.dtype)
     check_no_file(target)
     stored = stored_as(model, allow_pickle=wanted.allow_pickle)
-    as_stored = wanted.dtype == _AUTO
     quantize = wanted.quantize or (KEEP if as_stored and stored.quantized else None)
     if quantize == KEEP:
         note_rounding(stored, target)
-    dtype = stored.dtype if as_stored else wanted.dtype
+    dtype = stored.dtype if as_stored else given
     # float16 is a format of files, not of activations; what is written in it is read without loss in float32.
     loaded = "float32" if dtype == "float16" else dtype or _AUTO
     language = load_model(model, dtype=loaded, quantize=quantize, allow_pickle=wanted.allow_pickle)

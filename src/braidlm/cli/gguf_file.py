@@ -35,6 +35,16 @@ def check_no_file(target: Path) -> None:
         raise InputError(f"{target} exists already; choose another name or remove it first")
 
 
+def check_dtype(name: str) -> str:
+    """The long name of a dtype that matrices of GGUF files can have; `InputError` if it is none."""
+    long = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "f32": "float32", "f16": "float16"}.get(
+        name, name
+    )
+    if long not in DTYPES:
+        raise InputError(f"--dtype is {name!r}, but a GGUF file's matrices must be one of {', '.join(DTYPES)}")
+    return long
+
+
 def stored_as(model: str, *, allow_pickle: bool) -> Stored:
     """How the checkpoint that `model` stands for has its weights."""
     path = resolve(model, allow_pickle=allow_pickle)

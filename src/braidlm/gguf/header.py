@@ -70,6 +70,8 @@ class GgufHeader:
     def __init__(self, path: Path) -> None:
         """Raises `CheckpointError` for a file that is missing, of another kind, or damaged."""
         self.path = path
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise CheckpointError(f"{path} is no regular file, but a GGUF file must be one")
         try:
             self.data = np.memmap(path, np.uint8, "c")
         except FileNotFoundError:
