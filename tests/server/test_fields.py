@@ -191,6 +191,7 @@ def test_what_is_no_text(local: Local, path: str, part: dict[str, Any], said: st
         ({"messages": [5]}, "messages.0: Input should be an object"),
         ({"messages": [{"role": "user", "content": {}}]}, "messages.0.content: Input should be a valid string"),
         ({"stop": 5}, "stop: Input should be a valid string"),
+        ({"stop": ["a", 5]}, "stop.1: Input should be a valid string"),
         ({"max_tokens": 0}, "max_tokens: Input should be greater than or equal to 1"),
         ({"messages": [{"role": "user"}, {"role": "assistant", "refusal": "no"}]}, "the field 'messages.1.refusal' is "
          "not supported here: write it as content"),
@@ -207,13 +208,19 @@ def test_wrong_values(local: Local, body: dict[str, Any], said: str) -> None:
     assert len(reply.content) < 1000
 
 
+def test_where_in_a_prompt(local: Local) -> None:
+    """Oracle: the place, by hand: no name of a type, no number left out."""
+    assert refused(local, "/v1/completions", prompt=[[1], [1, "a"]])["param"] == "prompt.1.1"
+    assert refused(local, "/v1/completions", prompt={"a": 1})["param"] == "prompt"
+
+
 def test_an_answer_is_a_message(client: openai.OpenAI, local: Local) -> None:
     """Oracle: the client's own message, appended as its documentation does, is the text that it holds."""
     answer = ask(client, "chat").choices[0].message
     more = [*HELLO, answer, {"role": "user", "content": "more"}]
     plain = [*HELLO, {"role": "assistant", "content": answer.content}, more[2]]
     assert text(ask(client, "chat", messages=more)) == text(ask(client, "chat", messages=plain))
-    dumped = {
+    dumped: dict[str, Any] = {
         "role": "assistant", "content": answer.content, "refusal": None, "annotations": [], "audio": None,
         "function_call": None, "tool_calls": None,
     }  # fmt: skip

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from itertools import accumulate
 
 from fastapi import APIRouter, Request, Response
 
@@ -33,8 +34,9 @@ async def completions(body: CompletionRequest, request: Request, here: Here) -> 
     name = f"cmpl-{secrets.token_hex(12)}"
     if body.stream:
         return streamed(request, answer, _events(body, here, answer, name))
-    made = await whole(request, answer)
-    choices = [_choice(index, body, here, answer, tokens) for index, tokens in enumerate(made)]
+    made, texts = await whole(request, answer), _Texts(body, here, answer)
+    # Prompts may be long: others are answered meanwhile.
+    choices = await asyncio.to_thread(lambda: [texts.choice(index, tokens) for index, tokens in enumerate(made)])
     return CompletionReply(
         id=name, created=now(), model=body.model or here.settings.name, choices=choices, usage=usage_of(answer)
     )
@@ -79,73 +81,79 @@ def _nothing(_: Made) -> None:
     """Nothing is kept of a completion but what the engine remembers."""
 
 
-def _choice(
-    index: int, body: CompletionRequest, here: Served, answer: Answer, tokens: Sequence[Token]
-) -> CompletionChoice:
-    """Text number `index`, after its prompt if that was asked for."""
-    prompt = _prompt(index, body, here, answer)
-    shown = [*prompt, *tokens]
-    return CompletionChoice(
-        index=index,
-        text="".join(token.text for token in shown),
-        logprobs=_logprobs(here, shown, 0, bool(prompt)) if body.logprobs is not None else None,
-        finish_reason=reason_of(tokens),
-    )
+class _Texts:
+    """Texts of one request as they are told: behind their prompts and with log probabilities, if that was asked for."""
 
+    def __init__(self, body: CompletionRequest, here: Served, answer: Answer) -> None:
+        self._body = body
+        self._here = here
+        self._tickets = answer.tickets
+        self._prompts: dict[int, list[Token]] = {}
 
-def _prompt(index: int, body: CompletionRequest, here: Served, answer: Answer) -> list[Token]:
-    """The tokens of the prompt of text number `index`, if they are to be shown; with what the engine told of them."""
-    if not body.echo:
-        return []
-    number = index // body.n
-    ticket, several = answer.tickets[number], isinstance(body.prompt, list) and isinstance(body.prompt[0], str)
-    text = body.prompt[number] if several else body.prompt
-    tokens = echoed(here.tokenizer, ticket.request.ids, text if isinstance(text, str) else None)
-    return scored(tokens, ticket.prompt_logprobs) if body.logprobs is not None else tokens
+    def choice(self, index: int, tokens: Sequence[Token]) -> CompletionChoice:
+        """Text number `index`, whole."""
+        prompt = self.prompt(index) if self._body.echo else []
+        shown = [*prompt, *tokens]
+        return CompletionChoice(
+            index=index,
+            text="".join(token.text for token in shown),
+            logprobs=self.logprobs(shown, 0, bool(prompt)),
+            finish_reason=reason_of(tokens),
+        )
 
+    def prompt(self, index: int) -> list[Token]:
+        """The tokens of the prompt of text number `index`, with what the engine told of them."""
+        number = index // self._body.n
+        if number not in self._prompts:
+            ticket, given = self._tickets[number], self._body.prompt
+            text = given[number] if isinstance(given, list) and isinstance(given[0], str) else given
+            tokens = echoed(self._here.tokenizer, ticket.request.ids, text if isinstance(text, str) else None)
+            told = self._body.logprobs is not None
+            self._prompts[number] = scored(tokens, ticket.prompt_logprobs) if told else tokens
+        return self._prompts[number]
 
-def _logprobs(here: Served, tokens: Sequence[Token], offset: int, begins: bool) -> CompletionLogprobs:
-    """Log probabilities of tokens whose text begins at `offset`; the first token of a text that `begins` has none."""
-    found = [logprob_of(here.tokenizer, token) for token in tokens]
-    offsets = []
-    for token in tokens:
-        offsets.append(offset)
-        offset += len(token.text)
-    without = int(begins)
-    # Of tokens that are no whole characters, and so look alike, the most likely one.
-    tops = [{top.token: top.logprob for top in reversed(item.top_logprobs)} for item in found[without:]]
-    return CompletionLogprobs(
-        tokens=[item.token for item in found],
-        token_logprobs=[*[None] * without, *(item.logprob for item in found[without:])],
-        top_logprobs=[*[None] * without, *tops],
-        text_offset=offsets,
-    )
+    def logprobs(self, tokens: Sequence[Token], offset: int, begins: bool) -> CompletionLogprobs | None:
+        """Log probabilities of tokens whose text is at `offset`, if asked for; the first of a prompt has none."""
+        if self._body.logprobs is None:
+            return None
+        found = [logprob_of(self._here.tokenizer, token) for token in tokens]
+        begin_of = accumulate((len(token.text) for token in tokens), initial=offset)
+        without = int(begins)
+        # Of tokens that are no whole characters, and so look alike, the most likely one.
+        tops = [{top.token: top.logprob for top in reversed(item.top_logprobs)} for item in found[without:]]
+        return CompletionLogprobs(
+            tokens=[item.token for item in found],
+            token_logprobs=[*[None] * without, *(item.logprob for item in found[without:])],
+            top_logprobs=[*[None] * without, *tops],
+            text_offset=list(begin_of)[: len(tokens)],
+        )
 
 
 async def _events(body: CompletionRequest, here: Served, answer: Answer, name: str) -> AsyncIterator[str]:
     """Completions as server-sent events."""
     events = Events("text_completion", name, body.model or here.settings.name, answer, body.wants_usage)
+    texts = _Texts(body, here, answer)
     written = [0] * len(answer.made)
     waiting = set(range(len(answer.made))) if body.echo else set()
 
     def chunk(index: int, tokens: Sequence[Token], begins: bool = False) -> str:
-        logprobs, text = None, "".join(token.text for token in tokens)
-        if body.logprobs is not None:
-            logprobs = _logprobs(here, tokens, written[index], begins).model_dump()
+        text = "".join(token.text for token in tokens)
+        logprobs = texts.logprobs(tokens, written[index], begins)
         written[index] += len(text)
-        return events.chunk(index, {"text": text}, logprobs) if text or logprobs else ""
+        told = logprobs and logprobs.model_dump()
+        return events.chunk(index, {"text": text}, told) if text or told else ""
 
-    def prompt(index: int) -> str:
+    async def prompt(index: int) -> str:
         waiting.discard(index)
-        return chunk(index, _prompt(index, body, here, answer), begins=True)
+        return await asyncio.to_thread(lambda: chunk(index, texts.prompt(index), begins=True))
 
     async for index, token in answer:
         if index in waiting:
-            yield prompt(index)
+            yield await prompt(index)
         if text := chunk(index, [token]):
             yield text
     for index in sorted(waiting):
-        yield prompt(index)
+        yield await prompt(index)
     for index, tokens in enumerate(answer.made):
         yield events.chunk(index, {"text": ""}, reason=reason_of(tokens))
     for text in events.end():

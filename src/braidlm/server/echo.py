@@ -22,8 +22,13 @@ def echoed(tokenizer: Tokenizer, ids: Sequence[int], text: str | None) -> list[T
 
 
 def scored(tokens: Sequence[Token], scores: Sequence[Choice]) -> list[Token]:
-    """The tokens of a prompt with their log probabilities; the first one has none."""
-    after = [token._replace(logprob=score.logprob, top=score.top) for token, score in zip(tokens[1:], scores)]
+    """The tokens of a prompt with their log probabilities; the first one has none.
+
+    An answer that was cut off may have `scores` of the prompt's beginning only: then that is what is told.
+    """
+    after = [
+        token._replace(logprob=score.logprob, top=score.top) for token, score in zip(tokens[1:], scores, strict=True)
+    ]
     return [*tokens[:1], *after]
 
 

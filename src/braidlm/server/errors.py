@@ -133,7 +133,8 @@ def _place(error: Mapping[str, Any], body: Any) -> list[str]:
     parts = error["loc"][1:]
     for number, part in enumerate(parts):
         last = number == len(parts) - 1
-        kind = not last and parts[number + 1] == part  # of a response format, say, whose field has its kind's name
+        # Of a response format, say: its kind's name comes before the field of the same name.
+        kind = isinstance(part, str) and not last and parts[number + 1] == part
         if _is_in(part, body) and not kind:
             body = body[part]
         elif not (last and error["type"] == "missing"):

@@ -138,6 +138,7 @@ class ToolCall(Body):
     id: str
     type: Literal["function"] = "function"
     function: CalledFunction
+    index: int | None = Field(None, description=_NO_EFFECT + "calls of a stream are told with one.")
 
 
 class ChatMessage(Body):
