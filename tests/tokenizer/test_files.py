@@ -1,9 +1,11 @@
 """Tokenizers in directories: every place where a checkpoint may keep a part, and back."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
 from braidlm.errors import CheckpointError, InputError
 from braidlm.tokenizer import Tokenizer
@@ -93,6 +95,74 @@ def test_places_of_chat_templates(written: Any, jinja: str | None, tmp_path: Pat
     if jinja is not None:
         (tmp_path / "chat_template.jinja").write_text(jinja)
     assert opened(place).render(CHAT) == RENDERED
+
+
+def test_chat_template_json(tmp_path: Path) -> None:
+    """Oracle: the rendered text by hand; the file counts where nothing else has a template."""
+    place = directory(tmp_path, {}, chat_template={"chat_template": TEMPLATE})
+    assert opened(place).render(CHAT) == RENDERED
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": "other"}))
+    assert opened(place).render(CHAT) == "other"
+
+
+NAMED = [
+    {"name": "rag", "template": "rag {{ documents }}"},
+    {"name": "tool_use", "template": "{{ tools[0].name }} {{ messages[0].content }}"},
+    {"name": "default", "template": TEMPLATE},
+]
+
+
+@pytest.mark.parametrize("place", ["list", "files"])
+def test_a_template_for_tools(place: str, tmp_path: Path) -> None:
+    """Oracle: transformers on the same files, with tools, without, and with none; and texts by hand."""
+    directory(tmp_path, {"chat_template": NAMED} if place == "list" else {"chat_template": "no"})
+    if place == "files":
+        (tmp_path / "chat_template.jinja").write_text(TEMPLATE)
+        (tmp_path / "additional_chat_templates").mkdir()
+        for item in NAMED[:2]:
+            (tmp_path / "additional_chat_templates" / f"{item['name']}.jinja").write_text(item["template"])
+    found = opened(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    tools = [{"name": "eye"}]
+    for given in (tools, None):
+        expected = theirs.apply_chat_template(CHAT, tools=given, tokenize=False, add_generation_prompt=True)
+        assert found.render(CHAT, tools=given) == expected
+    assert found.render(CHAT, tools=tools) == "eye Hé <b> & 'you'"
+    assert found.render(CHAT, tools=[]) == RENDERED
+    assert found.template_variables >= {"tools", "messages", "add_generation_prompt"}
+    assert (found.chat_template, found.tool_template) == (TEMPLATE, NAMED[1]["template"])
+
+
+def test_named_templates_are_saved(tmp_path: Path) -> None:
+    """Oracle: transformers and our own reading of what was saved: every template by its name."""
+    found = opened(directory(tmp_path, {"chat_template": NAMED}))
+    (tmp_path / "out").mkdir()
+    theirs = saved(found, tmp_path / "out")
+    assert theirs.chat_template == {item["name"]: item["template"] for item in NAMED}
+    again = opened(tmp_path / "out")
+    assert (again.chat_template, again.tool_template) == (found.chat_template, found.tool_template)
+
+
+def test_one_template_is_for_tools_too(tmp_path: Path) -> None:
+    """Oracle: by hand: without a template of its own, a chat with tools takes the default."""
+    found = opened(directory(tmp_path, {"chat_template": "{{ tools is none }}"}))
+    assert found.tool_template == found.chat_template
+    assert found.render(CHAT, tools=[{"name": "eye"}]) == "False"
+    assert opened(directory(tmp_path, {})).tool_template is None
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "additional_chat_templates/tool_use.jinja"])
+def test_damaged_templates(name: str, tmp_path: Path) -> None:
+    """Oracle: the file is named, whether it is no text or no file."""
+    directory(tmp_path)
+    (tmp_path / "additional_chat_templates").mkdir()
+    (tmp_path / name).write_bytes(b"\xff\xfe")
+    with pytest.raises(CheckpointError, match=f"{name} is no readable text"):
+        Tokenizer.from_directory(tmp_path)
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to("/dev/zero")
+    with pytest.raises(CheckpointError, match=f"{name} is no readable text"):
+        Tokenizer.from_directory(tmp_path)
 
 
 def test_no_tokenizer(tmp_path: Path) -> None:

@@ -198,3 +198,29 @@ def test_ids_beyond_the_vocabulary_decode_to_nothing() -> None:
     for tokenizer in (byte_level(), sentencepiece(), gpt2()):
         ids = tokenizer.encode("ab", add_bos=False)
         assert tokenizer.decode([*ids, tokenizer.vocab_size, 10**6]) == "ab"
+
+
+def test_named_templates() -> None:
+    """Oracle: by hand: the template for tools is kept apart, under a key of its own."""
+    table = {"model": "llama", "tokens": ["<unk>", "a"], "scores": [0.0, -1.0], "token_type": [UNKNOWN, NORMAL]}
+    whole = fields(**table) | {"tokenizer.chat_template": "plain", "tokenizer.chat_template.tool_use": "{{ tools }}"}
+    found = Tokenizer.from_gguf(whole | {"tokenizer.chat_templates": ["tool_use"]})
+    assert (found.chat_template, found.tool_template) == ("plain", "{{ tools }}")
+    assert "tools" in found.template_variables
+
+
+@pytest.mark.parametrize(
+    ("pre", "words"),
+    [
+        ("tekken", ["Hello", "World", " ", "1", "2", "3", "!!\n"]),
+        ("gpt-4o", ["Hello", "World", " ", "123", "!!\n"]),
+        ("falcon", ["HelloWorld", " ", "123", "!!", "\n"]),
+        ("deepseek-coder", ["HelloWorld", " ", "1", "2", "3", "!!", "\n"]),
+        ("deepseek-llm", ["HelloWorld", " ", "123", "!!", "\n"]),
+        ("qwen35", ["HelloWorld", " ", "1", "2", "3", "!!\n"]),
+    ],
+)
+def test_words_of_more_names(pre: str, words: list[str]) -> None:
+    """Oracle: by hand, from the published patterns: words are what the cuts leave whole."""
+    found = gpt2(pre=pre)._backend.pre_tokenizer.pre_tokenize_str("HelloWorld 123!!\n")
+    assert [word.replace("Ġ", " ").replace("Ċ", "\n") for word, _ in found] == words
