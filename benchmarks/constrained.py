@@ -24,6 +24,8 @@ from . import report
 from .report import Report, milliseconds
 
 LEAST = 0.75
+# Shorter texts (a rule may end one at once) cannot be timed.
+_FEWEST = 8
 PROMPT = "Below is a record of a person who lives in the city, told at length.\n\n"
 
 
@@ -86,10 +88,10 @@ def measure(given: argparse.Namespace, report: Report) -> None:
                 long = max(2, rule.tokens // given.copies + 1)
                 free = Sampling(max_new_tokens=long, temperature=heat, seed=number, logit_bias=_endless(model))
                 beside = write(engine, ids, None, given.copies, free)
-                if number:  # the first round compiles the rules, and warms up
-                    found[name].append((rule, beside))
-                else:
+                if not number:  # the first round compiles the rules, and warms up
                     compiled[name] = rule.first - beside.first
+                elif rule.tokens >= _FEWEST:
+                    found[name].append((rule, beside))
     _tell(report, given, found, compiled)
 
 
@@ -106,6 +108,9 @@ def _tell(
 ) -> None:
     lines, ratios = [], {}
     for name, pairs in found.items():
+        if not pairs:
+            report.check(f"{name}: texts long enough to be timed", False)
+            continue
         ratios[name] = [rule.speed / free.speed for rule, free in pairs]
         speeds = [f"{statistics.median(side.speed for side in sides):.1f}" for sides in zip(*pairs, strict=True)]
         first = milliseconds(max(0.0, compiled[name]))  # noise may hide it

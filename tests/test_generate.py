@@ -92,6 +92,21 @@ def test_penalty_counts_prompt_and_answer() -> None:
     assert not set(made) & set(PROMPTS[2])
 
 
+def test_penalties_and_biases_in_the_loop() -> None:
+    """Oracle: each step by hand: the likeliest token after the counts of the answer's tokens and the biases."""
+    options = {"presence_penalty": 0.3, "frequency_penalty": 0.25, "logit_bias": {11: 0.7, 12: -100.0}}
+    made = model().generate(PROMPTS[2], max_new_tokens=20, **options)
+    for count in range(20):
+        logits = model().forward(torch.tensor([PROMPTS[2] + made[:count]]))[0, -1].double()
+        for token in set(made[:count]):
+            logits[token] -= 0.3 + 0.25 * made[:count].count(token)
+        logits[11] += 0.7
+        logits[12] -= 100
+        assert made[count] == int(logits.argmax())
+    with pytest.raises(InputError, match="logit_bias names the token id 97, but this model has the ids 0 to 96"):
+        model().generate(PROMPTS[0], logit_bias={97: 1.0})
+
+
 def test_a_seed_fixes_the_tokens() -> None:
     """Oracle: the same call again; another seed, or none, gives other tokens."""
     first = model().generate(PROMPTS[0], seed=3, **WARM)
