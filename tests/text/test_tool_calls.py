@@ -161,6 +161,16 @@ def test_the_format_by_the_vocabulary() -> None:
         formats_of("xml", "", no_token)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "auto"])
+def test_every_output_in_every_format(name: str) -> None:
+    """Oracle: the whole text at once; an output of another format loses nothing: it is content as a whole."""
+    for case in CASES.values():
+        whole = read([case["output"]], name=name)
+        assert read(list(case["output"]), name=name) == whole
+        if not whole[1] and not whole[2] and "<think>" not in case["output"]:
+            assert whole[0] == case["output"]
+
+
 def test_one_format_alone() -> None:
     """Oracle: markers of other formats are text."""
     text = "[TOOL_CALLS]add[ARGS]{}"

@@ -70,7 +70,7 @@ class ToolCallReader:
             if not self._called:
                 self._space += text[: len(text) - len(body)]
             text = body
-        if self._between and not self._called and text[:1] in ("{", "["):
+        if self._between and not self._called and text[:1] in ("{", "[") and self._bare:
             self._begin({**self._bare, **self._after(text[0])})
             return Found(), text
         places = [(place, marker) for marker in self._readers if (place := text.find(marker)) >= 0]
