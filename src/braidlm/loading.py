@@ -203,7 +203,7 @@ def _load_published(path: Path, how: _How) -> Loaded:
     stored = Fp8Tensors(open_directory(path, allow_pickle=how.allow_pickle), published.fp8)
     rules = list(published.family.names(spec))
     text = TextTensors(stored, rules, len(spec.blocks), ahead=published.ahead, nested=published.nested)
-    dtype = _dtype_of(how, stored.dtype())
+    dtype = _dtype_of(how, stored.dtype(text.stored_names()))
     keeping = None
     if stored.any_fp8() and how.quantize in (KEEP, "fp8"):
         keeping = KeepingFp8(network, text, stored, dtype, anew=how.quantize == "fp8")
@@ -232,7 +232,7 @@ def _dtype_of_own(source: checkpoint.Source, how: _How, packed: str | None) -> t
     """The dtype of activations and plain weights; `packed` is the one with which packed weights were saved."""
     if packed is not None:
         return dtype_of(packed if how.dtype == "auto" else how.dtype)
-    return _dtype_of(how, Fp8Tensors(source, None).dtype())
+    return _dtype_of(how, Fp8Tensors(source, None).dtype(source.names()))
 
 
 def _dtype_of(how: _How, stored: torch.dtype) -> torch.dtype:

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
+from safetensors.torch import load_file
 
 import braidlm
 from braidlm import loading
 from braidlm.errors import CheckpointError, LoadingWarning
 from tests.checkpoints.files import Tensors, digest_of, edit_config, edit_tensors, logits_of, tiny_checkpoint
 from tests.families.tiny import tiny
+from tests.tolerances import RELATIVE_LOGITS
 
 FAMILIES = ("mamba", "mamba2", "stripedhyena", "hymba", "bamba", "granitemoehybrid", "llama")
 # What the layers' names begin with, without the words in front.
@@ -128,10 +131,10 @@ def test_a_bias_is_no_mask(tmp_path: Path) -> None:
     ],
 )
 def test_heads_and_towers(name: str, tmp_path: Path) -> None:
-    """Oracle: the weights without them; one warning that names the part."""
-    directory = tiny_checkpoint(tmp_path / "model", "llama")
+    """Oracle: the weights without them, in their own dtype; one warning that names the part."""
+    directory = tiny_checkpoint(tmp_path / "model", "llama", dtype="bfloat16")
     expected = digest_of(directory)
-    edit_tensors(directory, lambda tensors: tensors.update({name: torch.ones(3, 4, dtype=torch.int8)}))
+    edit_tensors(directory, lambda tensors: tensors.update({name: torch.ones(300, 400, dtype=torch.int8)}))
     part = next(word for word in name.split(".") if word not in ("model", "module"))
     with pytest.warns(LoadingWarning, match=rf"no part of the text model: {part} \(1 tensor\)$") as told:
         found = digest_of(directory)
@@ -269,3 +272,24 @@ def test_warnings_on_the_command_line(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr == "braid: warning: left out what is no part of the text model: score (1 tensor)\n"
     assert len(done.stdout.split()) == 1
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_granite_without_shared_experts(tmp_path: Path) -> None:
+    """Oracle: transformers, which writes empty tensors for the shared feed-forward of width 0."""
+    config = transformers.GraniteMoeHybridConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, shared_intermediate_size=0, num_local_experts=4, num_experts_per_tok=2,
+        layer_types=["mamba", "attention"], mamba_n_heads=8, mamba_d_head=8, mamba_d_state=16, mamba_n_groups=1,
+        mamba_expand=2, position_embedding_type="rope",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    theirs = transformers.GraniteMoeHybridForCausalLM(config).eval()
+    theirs.save_pretrained(tmp_path / "model")
+    written = load_file(tmp_path / "model" / "model.safetensors")
+    assert written["model.layers.0.shared_mlp.input_linear.weight"].shape == (0, 32)
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        expected = theirs(ids).logits
+    error = (braidlm.load(tmp_path / "model").forward(ids) - expected).abs().max() / expected.abs().max()
+    assert error < RELATIVE_LOGITS[torch.float32]

@@ -74,11 +74,11 @@ class Fp8Tensors:
         found = self._scaled(name)
         return self._source.get(name) if found is None else _dequantized(found, self._block, name)
 
-    def dtype(self) -> torch.dtype:
-        """That of the largest tensor which is not in fp8: vectors may be stored wider than matrices."""
-        if not self._names:
+    def dtype(self, names: set[str]) -> torch.dtype:
+        """That of the largest of these tensors which is not in fp8: vectors may be stored wider than matrices."""
+        if not names:
             raise CheckpointError("the checkpoint holds no tensor")
-        plain = (self._source.get(name) for name in sorted(self._names - self._fp8))
+        plain = (self._source.get(name) for name in sorted(names - self._fp8))
         return max(plain, key=Tensor.numel, default=torch.empty(0, dtype=torch.bfloat16)).dtype
 
     def any_fp8(self) -> bool:

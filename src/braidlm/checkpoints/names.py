@@ -94,6 +94,10 @@ class TextTensors:
         """What the file calls a tensor."""
         return self._stored[name]
 
+    def stored_names(self) -> set[str]:
+        """What the file calls them all."""
+        return set(self._stored.values())
+
     def _by_known_name(self, rules: Sequence[NameRule]) -> dict[str, str]:
         """Stored names by known ones; a name that fits as it is goes before one that has to be changed."""
         known = {name for rule in rules if not isinstance(rule, Drop) for name in _names(rule, self._layers)}
