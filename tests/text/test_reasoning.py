@@ -17,6 +17,7 @@ from braidlm.text.reasoning import (
 )
 
 MISTRAL = Tags("[THINK]", "[/THINK]")
+ANSWERS = Tags("<think>", "</think>", ("<response>", "</response>"))  # Granite 3.3
 GRANITE = Tags("Here is my thought process:", "Here is my response:")
 # Tags, whether the prompt has begun the reasoning, the output, and its reasoning and content.
 OUTPUTS = {
@@ -31,6 +32,8 @@ OUTPUTS = {
     "half a tag alone": (THINK, False, "<thi", "", "<thi"),
     "twice": (THINK, False, "<think>A</think>B<think>C</think>", "A", "B<think>C</think>"),
     "mistral": (MISTRAL, False, "[THINK]A[/THINK]B", "A", "B"),
+    "answer in tags": (ANSWERS, False, "<think>A</think>\n<response>\nB </resp x</response>", "A", "B </resp x"),
+    "answer without its tags": (ANSWERS, True, "A</think> <b></res", "A", "<b></res"),
     "granite": (GRANITE, False, "Here is my thought process: A Here is my response:\n\nB", "A", "B"),
 }
 
@@ -43,17 +46,21 @@ def test_split(tags: Tags, begun: bool, text: str, reasoning: str, content: str)
         assert read_answer(AnswerReader(ReasoningSplitter(tags, begun)), pieces) == Part(reasoning, content)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+TAGS = ("<think>", "</think>", "<response>", "</response>")
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
 @given(
-    st.lists(st.sampled_from(["<think>", "</think>", "<", ">", "th", "\n", " ", "a"]), max_size=10).map("".join),
+    st.lists(st.sampled_from([*TAGS, "<", ">", "</re", "th", "\n", " ", "a"]), max_size=10).map("".join),
+    st.sampled_from([THINK, ANSWERS]),
     st.booleans(),
     st.integers(1, 4),
 )
-def test_any_cut(text: str, begun: bool, size: int) -> None:
+def test_any_cut(text: str, tags: Tags, begun: bool, size: int) -> None:
     """Oracle: the whole text at once."""
     pieces = [text[at : at + size] for at in range(0, len(text), size)]
-    whole = read_answer(AnswerReader(ReasoningSplitter(THINK, begun)), [text])
-    assert read_answer(AnswerReader(ReasoningSplitter(THINK, begun)), pieces) == whole
+    whole = read_answer(AnswerReader(ReasoningSplitter(tags, begun)), [text])
+    assert read_answer(AnswerReader(ReasoningSplitter(tags, begun)), pieces) == whole
 
 
 def test_reasoning_is_shown_at_once() -> None:
@@ -69,6 +76,10 @@ def test_what_templates_tell() -> None:
     assert tags_of("message.content.split('</think>')[-1]") == THINK
     assert tags_of("Write 'Here is my thought process:' first") == GRANITE
     assert tags_of("<|im_start|>") == THINK
+    assert (
+        tags_of("Write your thoughts between <think></think> and your response between <response></response>")
+        == ANSWERS
+    )
     assert thinks("split('</think>')") and not thinks("<|im_start|>")
     assert begun_by("<|im_start|>assistant\n<think>\n", THINK)
     assert not begun_by("<|im_start|>assistant\n<think>\n\n</think>\n\n", THINK)

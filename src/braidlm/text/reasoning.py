@@ -6,7 +6,7 @@ White space at either end of the reasoning, and before the answer after it, belo
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from .marks import partial
@@ -18,10 +18,11 @@ FIELD = _FIELDS[0]
 
 @dataclass(frozen=True)
 class Tags:
-    """The texts that begin and end reasoning."""
+    """The texts that begin and end reasoning, and those that stand around the answer after it, if there are any."""
 
     begin: str
     end: str
+    answer: tuple[str, str] = ("", "")
 
 
 THINK = Tags("<think>", "</think>")
@@ -32,11 +33,13 @@ _TAGS = (
     THINK,  # Qwen, DeepSeek, Granite 3.3, SmolLM3, Nemotron
     Tags("Here is my thought process:", "Here is my response:"),  # Granite 3.2
 )
+_ANSWER = ("<response>", "</response>")  # Granite 3.3
 
 
 def tags_of(template: str) -> Tags:
     """The tags that a chat template tells of, else `<think>`."""
-    return next((tags for tags in _TAGS if tags.begin in template or tags.end in template), THINK)
+    found = next((tags for tags in _TAGS if tags.begin in template or tags.end in template), THINK)
+    return replace(found, answer=_ANSWER) if _ANSWER[0] in template else found
 
 
 def thinks(template: str) -> bool:
@@ -87,6 +90,7 @@ class ReasoningSplitter:
         """`begun`: the prompt has written the first tag."""
         self._tags = tags
         self._held = ""
+        self._opening, self._closing = tags.answer
         self._place = "inside" if begun else "before"  # then "after", or "none" without reasoning
         self._blank = True  # nothing but white space since the last tag
         self._repeats = begun  # a model may write the prompt's tag again
@@ -99,9 +103,10 @@ class ReasoningSplitter:
             return found
         if self._place == "inside":
             found = self._inside()
-        if self._place in ("after", "none"):
-            held, self._held = self._held, ""
-            found = found._replace(content=self._after(held))
+        if self._place == "after":
+            found = found._replace(content=self._after())
+        elif self._place == "none":
+            found, self._held = Split(content=self._held), ""
         return found
 
     def finish(self) -> Split:
@@ -140,8 +145,21 @@ class ReasoningSplitter:
         self._blank = self._blank and not certain
         return Split(reasoning=certain)
 
-    def _after(self, text: str) -> str:
-        if self._place == "after" and self._blank:
+    def _after(self) -> str:
+        """Takes content, without the tags that may stand around it."""
+        text, self._held = self._held, ""
+        if self._blank:
             text = text.lstrip()
+            if len(text) < len(self._opening) and self._opening.startswith(text):
+                self._held = text
+                return ""
+            if self._opening and text.startswith(self._opening):
+                text = text[len(self._opening) :].lstrip()
+            self._opening = ""
             self._blank = not text
+        if self._closing and (place := text.find(self._closing)) >= 0:
+            text, self._closing = text[:place] + text[place + len(self._closing) :], ""
+        if self._closing:
+            cut = len(text) - partial(text, [self._closing])
+            text, self._held = text[:cut], text[cut:]
         return text
