@@ -8,6 +8,7 @@ import typer
 from ..loading import read_tokenizer
 from ..train.data.build import build
 from ..train.data.recipe import Kind, OnBad, Recipe
+from ..train.data.recognise import recognise
 from ..train.data.shards import Shards
 from .common import Json, out, print_json, progress
 
@@ -25,7 +26,10 @@ def command(
     tokenizer: Annotated[
         str, typer.Option(metavar="MODEL|DIRECTORY", help="The model's, or its own directory.", show_default=False)
     ],
-    kind: Annotated[Kind, typer.Option(help="Of the sources: text, jsonl, parquet, chat or dataset.")] = "text",
+    kind: Annotated[
+        Kind | None,
+        typer.Option(help="Of the sources: text, jsonl, parquet, chat or dataset; told by them.", show_default=False),
+    ] = None,
     field: Annotated[
         str, typer.Option(help="The field or column of a document (text; of chat: messages).", show_default=False)
     ] = "",
@@ -48,7 +52,7 @@ def command(
 ) -> None:
     """Tokenize SOURCES into the directory OUT; started again, an interrupted run goes on."""
     recipe = Recipe(
-        kind=kind,
+        kind=kind or recognise(sources, field),
         field=field,
         separator=None if separator is None else separator.replace(r"\n", "\n"),
         end=end,

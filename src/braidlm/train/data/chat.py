@@ -11,8 +11,8 @@ from typing import Any
 
 from ...errors import InputError
 from ...tokenizer import Tokenizer
+from .messages import template_messages
 
-ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 # A prompt may end in tokens of its own: line ends that merge with the answer, or the begin of a thought that later
 # conversations leave out. More than this and the template rewrites earlier messages.
 _OWN = 3
@@ -21,44 +21,31 @@ Messages = Sequence[Mapping[str, Any]]
 
 
 def encode_chat(tokenizer: Tokenizer, messages: Any, tools: Any, end: int | None) -> tuple[list[int], list[bool]]:
-    """Ids of a conversation, and for each whether it is the assistant's.
+    """Ids of a conversation, and for each whether it is the assistant's and learned from.
 
     An answer includes the control token that ends it, and not the white space which the template writes behind that.
-    If the last answer ends without a control token, `end` is appended, so that there is something to stop at.
-    `InputError` if there is no answer, or if the template renders a message differently later on.
+    If the last answer ends without a control token, `end` is appended, so that there is something to stop at. Answers
+    with the weight 0 are read and not learned. `InputError` if there is no answer to learn from, or if the template
+    renders a message differently later on.
     """
-    check_messages(messages)
+    messages, learned = template_messages(messages)
     render = _Renderer(tokenizer, tools)
     ids = render.ids(messages, prompt=False)
     trained = [False] * len(ids)
     for number, message in enumerate(messages):
-        if message["role"] != "assistant":
+        last = number + 1 == len(messages)
+        if not learned[number] and not (last and message["role"] == "assistant"):
             continue
         begin = _leaves(render.ids(messages[:number], prompt=True), ids, number)
-        last = number + 1 == len(messages)
         stop = len(ids) if last else _leaves(render.ids(messages[: number + 1], prompt=False), ids, number)
         stop = _without_space(tokenizer, ids, begin, stop)
-        trained[begin:stop] = [True] * (stop - begin)
+        trained[begin:stop] = [learned[number]] * (stop - begin)
         if last and end is not None and ids[stop - 1] not in tokenizer.special_ids:
             ids.append(end)
-            trained += [True]
+            trained += [learned[number]]
     if not any(trained):
         raise InputError("is a conversation in which the chat template leaves nothing of the assistant's")
     return ids, trained
-
-
-def check_messages(messages: Any) -> None:
-    """`InputError` unless these are messages with known roles, one of them the assistant's."""
-    if not isinstance(messages, list) or not messages:
-        raise InputError("holds no messages")
-    for number, message in enumerate(messages, 1):
-        role = message.get("role") if isinstance(message, Mapping) else None
-        if role not in ROLES:
-            raise InputError(f"has message {number} with the role {role!r}, but it must be one of {', '.join(ROLES)}")
-        if not isinstance(message.get("content"), str | list) and not message.get("tool_calls"):
-            raise InputError(f"has message {number} of the {role} without a content")
-    if all(message["role"] != "assistant" for message in messages):
-        raise InputError("is a conversation without a message of the assistant's")
 
 
 class _Renderer:

@@ -30,6 +30,16 @@ def ranges(path: Path, field: str, size: int) -> tuple[list[tuple[int, int, int,
         return [], f"is no readable Parquet file: {_sentence(error)}"
 
 
+def columns(path: Path) -> list[str]:
+    """The names of a file's columns; none if it cannot be read."""
+    pa = _library()
+    try:
+        with pa.parquet.ParquetFile(path) as file:
+            return [str(name) for name in file.schema_arrow.names]
+    except (pa.lib.ArrowException, OSError):
+        return []
+
+
 def read(path: Path, begin: int, end: int, row: int, field: str) -> Iterator[Record]:
     """The documents in row groups `begin` to `end`, whose first row is number `row`."""
     pa = _library()

@@ -61,6 +61,8 @@ def record_of(line: int, fields: Any, field: str) -> Record:
     if not isinstance(fields, dict):
         return Record(line, problem=f"holds {type(fields).__name__}, but must hold an object with the field {field!r}")
     value = fields.get(field)
+    if value is None and field == _FIELDS["chat"]:
+        value = fields.get("conversations")
     if value is None:
         there = ", ".join(map(str, list(fields)[:8])) or "none"
         return Record(line, problem=f"lacks the field {field!r} (its fields: {there})")
