@@ -263,6 +263,20 @@ def test_quantizing_on_the_command_line(option: tuple[str, str], kind: str, tmp_
         assert all(torch.equal(found[name].data, weight.data) for name, weight in expected.items())
 
 
+def test_a_directory_with_quantized_weights(tmp_path: Path) -> None:
+    """Oracle: the packed weights in braidlm's own directory, bit for bit; those in fp8 are written in full if asked."""
+    braid("quantize", str(path_of("mamba2")), str(tmp_path / "int8"), "--bits", "8")
+    assert braid("convert", str(tmp_path / "int8"), str(tmp_path / "model.gguf"))["types"]["Q8_0"] > 1
+    expected = packed_names(braidlm.load(tmp_path / "int8").network)
+    found = packed_names(braidlm.load(tmp_path / "model.gguf", quantize="keep").network)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name].data, weight.data) for name, weight in expected.items())
+    braid("quantize", str(path_of("mamba2")), str(tmp_path / "fp8"), "--bits", "fp8")
+    with pytest.raises(InputError, match="is in fp8, which GGUF files do not have"):
+        braid("convert", str(tmp_path / "fp8"), str(tmp_path / "narrow.gguf"))
+    assert braid("convert", str(tmp_path / "fp8"), str(tmp_path / "full.gguf"), "--dtype", "bf16")["types"]["BF16"] > 1
+
+
 def test_types_that_are_rounded_are_named(tmp_path: Path) -> None:
     """Oracle: the sentence on standard error, which says how to write them exactly."""
     arch, metadata, tensors = parts("llama")

@@ -200,7 +200,8 @@ class Tokenizer:
         `ends` are further ids that end a text; `pre` is explained at `gguf_tables`. `InputError` if it cannot be said.
         """
         special = Special(self._settings.special, [*self.eos_ids, *ends])
-        return gguf_tables(self._backend, special, size, pre) | gguf_templates(self._settings.templates)
+        with guarded(lambda reason: InputError(f"GGUF files cannot express this tokenizer: {reason}")):
+            return gguf_tables(self._backend, special, size, pre) | gguf_templates(self._settings.templates)
 
     def save(self, directory: Path) -> None:
         """Writes the files that `from_directory` and transformers read."""
