@@ -25,8 +25,8 @@ _FORGET = 256
 _GAIN = 1.03
 
 
-class Source:
-    """Source of guesses about one sequence, with its acceptance rate."""
+class DraftSource:
+    """Source of draft tokens of one sequence, with its acceptance rate."""
 
     def __init__(self, hits: float) -> None:
         self.hits = hits  # how likely a guess comes true
@@ -39,7 +39,7 @@ class Source:
                 break
 
 
-class Lookup(Source):
+class Lookup(DraftSource):
     """What may come next in one text, which grows."""
 
     def __init__(self, seen: Sequence[int]) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..continuation import Continuation, Token
 from .runner import Move
-from .speculation import Lookup, Source
+from .speculation import DraftSource, Lookup
 
 # Legend: n = tokens that went through the model in one pass, V = vocabulary.
 
@@ -35,9 +35,9 @@ class Writer:
         self.copy = copy
         self.text = text
         self.guessed: list[int] = []
-        self.source: Source  # of what is guessed
+        self.source: DraftSource  # of what is guessed
         self.source = self._lookup = Lookup(text.seen)
-        self._rule = Source(_FORCED)
+        self._rule = DraftSource(_FORCED)
         self._ends = ends
         self._limit = limit
         self._due = deque(rest)  # the prompt's parts, and then always the last token
