@@ -124,5 +124,5 @@ def test_scaling_that_is_not_supported(tmp_path: Path) -> None:
     """Oracle: the name in the file."""
     arch, metadata, tensors = parts("llama")
     del tensors["rope_freqs.weight"]
-    metadata["llama.rope.scaling.type"] = ("yarn", GGUFValueType.STRING)
-    refused(lambda: braidlm.load(write(tmp_path / "f.gguf", arch, metadata, tensors)), SpecError, "'yarn'")
+    metadata["llama.rope.scaling.type"] = ("longrope", GGUFValueType.STRING)
+    refused(lambda: braidlm.load(write(tmp_path / "f.gguf", arch, metadata, tensors)), SpecError, "'longrope'")
