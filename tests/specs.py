@@ -11,6 +11,7 @@ from braidlm.errors import SpecError
 from braidlm.spec import (
     Attention,
     Block,
+    DynamicNtkScaling,
     FactorScaling,
     Hyena,
     LinearScaling,
@@ -23,6 +24,7 @@ from braidlm.spec import (
     NtkScaling,
     Parallel,
     Rope,
+    YarnScaling,
 )
 
 NAN, INF = math.nan, math.inf
@@ -37,6 +39,7 @@ LLAMA3: dict[str, Any] = {
     "high_freq_factor": 4.0,
     "original_positions": 64,
 }
+YARN: dict[str, Any] = {"factor": 4.0, "original_positions": 16, "attention_factor": 1.1, "beta_fast": 4.0}
 
 MIXERS: dict[str, Mixer] = {
     "attention": Attention(**ATTENTION),
@@ -53,7 +56,12 @@ MIXERS: dict[str, Mixer] = {
     "attention, ntk": Attention(**ATTENTION, rope=Rope(base=1e4, dims=4, scaling=NtkScaling(factor=3.5))),
     "attention, linear": Attention(**ATTENTION, rope=Rope(base=1e4, dims=8, scaling=LinearScaling(factor=2))),
     "attention, llama3": Attention(**ATTENTION, rope=Rope(base=1e4, dims=8, scaling=Llama3Scaling(**LLAMA3))),
+    "attention, yarn": Attention(**ATTENTION, rope=Rope(base=1e4, dims=6, scaling=YarnScaling(**YARN))),
+    "attention, dynamic": Attention(
+        **ATTENTION, rope=Rope(base=1e4, dims=8, scaling=DynamicNtkScaling(factor=3.0, original_positions=11))
+    ),
     "mamba": Mamba(**MAMBA),
+    "mamba, norms without weights": Mamba(**MAMBA, inner_norms=True, inner_norms_learned=False, inner_eps=1e-3),
     "mamba with everything": Mamba(**MAMBA, conv=2, conv_bias=False, proj_bias=True, inner_norms=True),
     "mamba2": Mamba2(**MAMBA2),
     "mamba2 with everything": Mamba2(

@@ -14,7 +14,9 @@ from braidlm.presets import PRESETS, preset
 from tests.families.tiny import TINY, tiny
 from tests.tolerances import RELATIVE_LOGITS
 
-TRANSFORMERS = ["mamba", "mamba2", "bamba", "granitemoehybrid", "llama", "mistral"]
+TRANSFORMERS = [
+    "mamba", "falcon_mamba", "mamba2", "bamba", "granite", "granitemoehybrid", "llama", "mistral",
+]  # fmt: skip
 SEEDS = range(6)
 # One token, below and at the convolution's length, around the borders of chunks.
 LENGTHS = (1, 2, 3, 5, 63, 64, 65, 129)
@@ -28,6 +30,7 @@ def same_weights(one: LanguageModel, other: LanguageModel) -> bool:
     )
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")  # experts without a shared MLP
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("family", TRANSFORMERS)
 def test_transformers_agrees(family: str, seed: int, tmp_path: Path) -> None:

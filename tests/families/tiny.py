@@ -7,6 +7,7 @@ from dataclasses import replace
 from braidlm.spec import (
     Attention,
     Block,
+    DynamicNtkScaling,
     Hyena,
     LinearScaling,
     Llama3Scaling,
@@ -20,6 +21,7 @@ from braidlm.spec import (
     Parallel,
     Rope,
     RopeScaling,
+    YarnScaling,
 )
 
 
@@ -41,7 +43,9 @@ def _mamba2(rng: random.Random, width: int) -> Mamba2:
 
 def _scaling(rng: random.Random) -> RopeScaling | None:
     llama3 = Llama3Scaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_positions=64)
-    return rng.choice([None, LinearScaling(factor=2.5), llama3])
+    yarn = YarnScaling(factor=4.0, original_positions=512, attention_factor=1.2, beta_fast=16.0)
+    dynamic = DynamicNtkScaling(factor=2.0, original_positions=1024)  # 2,048 tokens in all
+    return rng.choice([None, LinearScaling(factor=2.5), llama3, yarn, dynamic])
 
 
 def _model(rng: random.Random, width: int, blocks: list[Block], **more: object) -> ModelSpec:
@@ -62,6 +66,15 @@ def mamba(rng: random.Random) -> ModelSpec:
         proj_bias=rng.random() < 0.3,
     )
     return _model(rng, width, [Block(mixer=mixer)] * 2, tied=rng.random() < 0.5)
+
+
+def falcon_mamba(rng: random.Random) -> ModelSpec:
+    """Mamba-1 with norms of dt, B and C that have no weights."""
+    spec = mamba(rng)
+    mixer = spec.blocks[0].mixer
+    assert isinstance(mixer, Mamba)
+    mixer = replace(mixer, inner_norms=True, inner_norms_learned=False, inner_eps=rng.choice([1e-6, 1e-2]))
+    return replace(spec, blocks=(Block(mixer=mixer),) * 2)
 
 
 def mamba2(rng: random.Random) -> ModelSpec:
@@ -93,9 +106,20 @@ def granitemoehybrid(rng: random.Random) -> ModelSpec:
     experts = rng.choice([0, 3, 6])
     ffn = Moe(experts=experts, top_k=rng.choice([1, 2, 3]), hidden=16, shared=shared) if experts else shared
     mamba = _mamba2(rng, width)
+    if experts and rng.random() < 0.2:  # experts alone
+        ffn = Moe(experts=experts, top_k=1, hidden=16)
     blocks = [Block(mixer=attention if i == 1 else mamba, ffn=ffn, residual_scale=0.22) for i in range(3)]
     scales = {"embed_scale": 12.0, "logit_scale": 1 / rng.choice([3.0, 6.0])}
     return _model(rng, width, blocks, tied=rng.random() < 0.5, max_positions=4096, **scales)
+
+
+def granite(rng: random.Random) -> ModelSpec:
+    """Dense: a Llama with four multipliers."""
+    spec = llama(rng)
+    mixer = spec.blocks[0].mixer
+    assert isinstance(mixer, Attention)
+    block = replace(spec.blocks[0], mixer=replace(mixer, scale=rng.choice([0.11, 0.25])), residual_scale=0.22)
+    return replace(spec, blocks=(block,) * 3, embed_scale=12.0, logit_scale=1 / rng.choice([3.0, 8.0]))
 
 
 def llama(rng: random.Random) -> ModelSpec:
@@ -155,7 +179,7 @@ def stripedhyena(rng: random.Random) -> ModelSpec:
 
 TINY: dict[str, Callable[[random.Random], ModelSpec]] = {
     function.__name__: function
-    for function in (mamba, mamba2, stripedhyena, hymba, bamba, granitemoehybrid, llama, mistral)
+    for function in (mamba, falcon_mamba, mamba2, stripedhyena, hymba, bamba, granite, granitemoehybrid, llama, mistral)
 }
 
 

@@ -54,8 +54,8 @@ _NEUTRAL: dict[str, Callable[[Any], bool]] = {
 _WORDS = frozenset(
     """act activation alibi attention attn base bias block blocks cap capping chunk clip conv convolution decay
     deepstack depth dim dims dt embed embedding embeddings eps epsilon expand expert experts factor ffn float freq
-    frequency gate gated gating global group groups head heads hidden hyena inner intermediate interleave interleaved kernel
-    key keys kv lambda layer layernorm layers local logit logits mamba memory merge meta mixer mixers mlp moe mtp
+    frequency gate gated gating global group groups head heads hidden hyena inner intermediate interleave interleaved
+    kernel key keys kv lambda layer layernorm layers local logit logits mamba memory merge meta mixer mixers mlp moe mtp
     multiplier norm normalization normalize norms offset parallel partial period pos position positional positions
     prefix proj projection q qk qkv quant quantization quantized query rank residual residuals rms rope rotary router
     rotation routing sandwich scale scaled scales scaling shared shift sigmoid sink sinks size sliding soft softcap

@@ -22,7 +22,7 @@ def read_mamba(config: Config, **norms: Any) -> ModelSpec:
     """Reads a transformers config; `norms` are the fields of `Mamba` that describe norms of dt, B and C."""
     width = config.integer("hidden_size")
     config.fixed("hidden_act", "silu", "the convolution and the gate use silu")
-    inner = config.integer("expand", 2) * width
+    inner, layers = _inner(config, width), config.layers("num_hidden_layers")
     rank = config.raw("time_step_rank", "auto")
     mixer = Mamba(
         inner=inner,
@@ -32,14 +32,9 @@ def read_mamba(config: Config, **norms: Any) -> ModelSpec:
         conv_bias=config.flag("use_conv_bias", True),
         proj_bias=config.flag("use_bias", False),
     )
-    layers = config.layers("num_hidden_layers")
-    for key, by, value in (
-        ("d_model", "hidden_size", width),
-        ("n_layer", "num_hidden_layers", layers),
-        ("d_inner", "expand", inner),
-        ("intermediate_size", "expand", inner),
-    ):
-        config.overruled(key, by, value)
+    config.overruled("d_model", "hidden_size", width)
+    config.overruled("n_layer", "num_hidden_layers", layers)
+    config.overruled("d_inner", "intermediate_size", inner)
     return ModelSpec(
         vocab=config.integer("vocab_size"),
         width=width,
@@ -47,6 +42,15 @@ def read_mamba(config: Config, **norms: Any) -> ModelSpec:
         norm=Norm(eps=config.number("layer_norm_epsilon", 1e-5)),
         tied=config.flag("tie_word_embeddings", True),
     )
+
+
+def _inner(config: Config, width: int) -> int:
+    """Inner channels: `intermediate_size` before `expand`, which FalconMamba-7B gives as 16 although it is 2."""
+    expanded = config.integer("expand", 2) * width
+    inner: int = config.integer("intermediate_size", expanded)
+    if inner != expanded:
+        config.note(f"'expand' makes {expanded} inner channels, but 'intermediate_size' says {inner} and is taken")
+    return inner
 
 
 def write_mamba(spec: ModelSpec) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..spec import Block, Mamba2, ModelSpec, Norm
+from ..spec import Block, Mamba2, ModelSpec, Norm, require
 from .base import Family, Gguf, TensorTable, first_mixer, gguf_outer_metadata
 from .config import Config
 from .mamba_common import (
@@ -23,7 +23,7 @@ from .names import NameRule, gguf_outer_names
 
 IGNORED = frozenset(
     """chunk_size rms_norm residual_in_fp32 rescale_prenorm_residual time_step_floor time_step_max
-    time_step_min time_step_rank intermediate_size""".split()
+    time_step_min time_step_rank time_step_init_scheme time_step_scale""".split()
 )
 
 
@@ -34,10 +34,13 @@ def spec(config: Config) -> ModelSpec:
     config.unused(["norm_before_gate"])  # transformers always gates first
     inner = config.integer("expand", 2) * width
     heads = config.integer("num_heads")
+    head_dim = config.integer("head_dim", config.silent("head_dim", 64))
+    require(heads * head_dim == inner, "config 'head_dim'", head_dim, f"{inner} / num_heads ({heads})")
+    config.overruled("intermediate_size", "expand", inner)
     dt_min, dt_max = read_limit(config.raw("time_step_limit", (0.0, math.inf)))
     mixer = Mamba2(
         heads=heads,
-        head_dim=config.integer("head_dim", inner // heads),
+        head_dim=head_dim,
         d_state=config.integer("state_size"),
         groups=config.integer("n_groups", 8),
         conv=config.integer("conv_kernel", 4),
