@@ -171,9 +171,9 @@ def test_no_loop_over_time() -> None:
 
 OPTIONS = {
     "info": "--dtype --json --kv-dtype --lengths --quantize",
-    "generate": "--adapter --allow-pickle --chat --deterministic --device --dtype --frequency-penalty --ids --json --kv-dtype "
-    "--max-tokens --min-p --ops --presence-penalty --quantize --repetition-penalty --seed --state --stop --temperature "
-    "--threads --top-k --top-p",
+    "generate": "--adapter --allow-pickle --chat --deterministic --device --dtype --frequency-penalty --ids --json "
+    "--kv-dtype --max-tokens --min-p --ops --presence-penalty --quantize --repetition-penalty --seed --state --stop "
+    "--temperature --threads --top-k --top-p",
     "chat": "--adapter --allow-pickle --deterministic --device --dtype --kv-dtype --max-tokens --min-p --ops "
     "--quantize --repetition-penalty --seed --session --sessions --state --system --temperature --threads "
     "--top-k --top-p",
