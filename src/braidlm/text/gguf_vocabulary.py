@@ -65,7 +65,10 @@ def gguf_tables(backend: Tokenizer, special: Special, size: int, pre: str | None
 def _check_size(backend: Tokenizer, size: int) -> None:
     largest = max(backend.get_vocab().values(), default=-1)
     if largest >= size:
-        raise InputError(f"the tokenizer has the id {largest}, but the model has {size} rows of tokens")
+        raise InputError(
+            f"the tokenizer has the id {largest}, but the model has {size} rows of tokens; --no-tokenizer writes the "
+            "file without one"
+        )
 
 
 def _tables(backend: Tokenizer, about: Mapping[str, Any], size: int, pre: str | None) -> dict[str, Any]:
