@@ -13,7 +13,6 @@ import braidlm
 from braidlm import describe
 from braidlm.api import LanguageModel
 from braidlm.errors import BraidError, CheckpointError, InputError
-from braidlm.gguf_export import export_gguf
 from braidlm.ops.linear.nearest import pack
 from braidlm.ops.linear.packed import FORMS, PackedWeight
 from braidlm.presets import preset
@@ -179,7 +178,6 @@ def test_refusals(tmp_path: Path) -> None:
         (lambda: braidlm.load(tmp_path / "plain", quantize="keep"), InputError, ("no quantized weights",)),
         (lambda: braidlm.load(tmp_path / "packed", quantize="int4"), InputError, ("quantized already",)),
         (lambda: model.save(tmp_path / "hf"), InputError, ("hf", "save it as braidlm")),
-        (lambda: export_gguf(model.network, tmp_path / "x.gguf"), InputError, ("GGUF", "save it as braidlm")),
         (lambda: quantize(model.network, "int4"), InputError, ("quantized already",)),
         (lambda: quantize(model_of("llama").network, "int5"), InputError, ("int5", "int8, int4, fp8")),
         (lambda: quantize(model_of("llama").network, "int4", {"norm.weight": "int8"}), InputError, ("norm.weight",)),
