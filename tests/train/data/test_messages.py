@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from braidlm.errors import InputError
@@ -184,13 +185,12 @@ def test_kinds(tmp_path: Path) -> None:
 
 def test_kinds_of_parquet(tmp_path: Path) -> None:
     """Oracle: by hand: the columns say it."""
-    pa = pytest.importorskip("pyarrow")
     for name, columns, kind in (
         ("a", {"text": ["x"]}, "parquet"),
         ("b", {"messages": [[USER, ANSWER]]}, "chat"),
         ("c", {"body": ["x"]}, None),
     ):
-        pa.parquet.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+        pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / f"{name}.parquet")
         if kind is None:
             with pytest.raises(InputError, match="fields: body"):
                 recognise([tmp_path / f"{name}.parquet"])
