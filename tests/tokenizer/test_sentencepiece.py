@@ -1,5 +1,6 @@
 """SentencePiece model files without a tokenizer.json."""
 
+import json
 import shutil
 from functools import cache
 from pathlib import Path
@@ -127,6 +128,16 @@ def test_control_tokens(tmp_path: Path) -> None:
     assert found.special_ids == {0, 1, 2}
     (tmp_path / "tokenizer_config.json").write_text('{"legacy": false, "add_bos_token": false, "add_eos_token": true}')
     assert opened(tmp_path).encode("the dog<s>the") == [*inner, 1, *_ids(theirs, "the"), 2]
+
+
+def test_settings_that_are_null(tmp_path: Path) -> None:
+    """Oracle: the same directory without these settings, as published configs mean it."""
+    plain, theirs = both("bpe", tmp_path)
+    names = ("add_prefix_space", "legacy", "add_bos_token", "add_eos_token", "chat_template", "pad_token")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(dict.fromkeys(names)))
+    for text in ("the dog", "<s>the dog</s>the"):
+        assert opened(tmp_path).encode(text) == plain.encode(text)
+    assert plain.encode("the dog") == [1, *theirs.encode("the dog")]
 
 
 def _ids(processor: Any, text: str) -> list[int]:

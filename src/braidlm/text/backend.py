@@ -55,7 +55,8 @@ def put_named_around(
     wanted = []
     for kind, default in (("bos", begins), ("eos", ends)):
         token = content_of(config.get(f"{kind}_token")) or special.get(f"{kind}_token", "")
-        wanted.append([token] if config.get(f"add_{kind}_token", default) and token in vocab else [])
+        asked = config.get(f"add_{kind}_token")
+        wanted.append([token] if (default if asked is None else asked) and token in vocab else [])
     put_around(backend, *wanted)
 
 

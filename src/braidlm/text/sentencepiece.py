@@ -61,9 +61,9 @@ def _special(model: SentencePieceModel) -> dict[str, str]:
 
 def _prefix(model: SentencePieceModel, config: Mapping[str, Any], defined: bool) -> str:
     """Where a space is put: pieces that the user defined stand within a text, and have none behind them."""
-    if not config.get("add_prefix_space", True) or not model.dummy_prefix:
+    if config.get("add_prefix_space") is False or not model.dummy_prefix:
         return "never"
-    return "each" if config.get("legacy", True) and not defined else "first"
+    return "first" if config.get("legacy") is False or defined else "each"
 
 
 def _normalizers(model: SentencePieceModel) -> list[normalizers.Normalizer]:
