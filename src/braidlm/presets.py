@@ -116,6 +116,17 @@ def _hymba(hub: str) -> Callable[[], Preset]:
     return lambda: Preset(config, hub)
 
 
+def _codestral(hub: str) -> Callable[[], Preset]:
+    return lambda: Preset(
+        _mamba2(4096, 64, hub)().config | {"vocab_size": 32768, "n_groups": 8, "tie_word_embeddings": False}, hub
+    )
+
+
+def _falcon_mamba(hub: str) -> Callable[[], Preset]:
+    falcon = {"model_type": "falcon_mamba", "vocab_size": 65024, "mixer_rms_eps": 1e-6, "tie_word_embeddings": False}
+    return lambda: Preset(_mamba(4096, 64, hub)().config | falcon, hub)
+
+
 def _bamba(hub: str) -> Callable[[], Preset]:
     config = {
         "model_type": "bamba",
@@ -155,17 +166,18 @@ def _granite(hub: str, attending: tuple[int, ...], layers: int, width: int, **si
         "residual_multiplier": 0.22,
         "logits_scaling": 6,
         "position_embedding_type": "nope",
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 131072,
+        "tie_word_embeddings": True,
+    }
+    mamba = {
         "mamba_n_heads": 2 * width // 64,
         "mamba_d_state": 128,
         "mamba_n_groups": 1,
         "mamba_d_conv": 4,
         "mamba_expand": 2,
-        "rms_norm_eps": 1e-5,
-        "max_position_embeddings": 131072,
-        "tie_word_embeddings": True,
-        **sizes,
     }
-    return lambda: Preset(config, hub)
+    return lambda: Preset(config | (mamba if len(attending) < layers else {}) | sizes, hub)
 
 
 def _granite_moe(
@@ -204,6 +216,29 @@ def _llama(
     return lambda: Preset(config, hub, package)
 
 
+def _granite_transformer(hub: str, width: int, hidden: int, heads: int, logits: float) -> Callable[[], Preset]:
+    """Dense Granite 3 and 4.1."""
+    config = {
+        "model_type": "granite",
+        "vocab_size": 100352 if "4.1" in hub else 49159,
+        "hidden_size": width,
+        "num_hidden_layers": 40,
+        "intermediate_size": hidden,
+        "num_attention_heads": heads,
+        "num_key_value_heads": 8,
+        "attention_multiplier": heads / width,
+        "embedding_multiplier": 12.0,
+        "residual_multiplier": 0.22,
+        "logits_scaling": logits,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000000.0,
+        "max_position_embeddings": 131072,
+        "tie_word_embeddings": True,
+    }
+    return lambda: Preset(config, hub)
+
+
+_ROTARY: dict[str, Any] = {"position_embedding_type": "rope", "rope_theta": 10000000.0}
 _LLAMA3 = {
     "vocab_size": 128256,
     "rope_theta": 500000.0,
@@ -237,6 +272,9 @@ PRESETS: dict[str, Callable[[], Preset]] = {
     "mamba2-780m": _mamba2(1536, 48, "state-spaces/mamba2-780m"),
     "mamba2-1.3b": _mamba2(2048, 48, "state-spaces/mamba2-1.3b"),
     "mamba2-2.7b": _mamba2(2560, 64, "state-spaces/mamba2-2.7b"),
+    "mamba-codestral-7b": _codestral("mistralai/Mamba-Codestral-7B-v0.1"),
+    "falcon-mamba-7b": _falcon_mamba("tiiuae/falcon-mamba-7b"),
+    "falcon-mamba-7b-instruct": _falcon_mamba("tiiuae/falcon-mamba-7b-instruct"),
     "stripedhyena-7b": _stripedhyena("togethercomputer/StripedHyena-Hessian-7B"),
     "stripedhyena-nous-7b": _stripedhyena("togethercomputer/StripedHyena-Nous-7B"),
     "hymba-1.5b": _hymba("nvidia/Hymba-1.5B-Base"),
@@ -270,6 +308,33 @@ PRESETS: dict[str, Callable[[], Preset]] = {
         logits_scaling=3,
         max_position_embeddings=32768,
     ),
+    "granite-4.0-micro": _granite_dense(
+        "ibm-granite/granite-4.0-micro",
+        *(tuple(range(40)), 40, 2560, 8192),
+        num_attention_heads=40,
+        num_key_value_heads=8,
+        attention_multiplier=0.015625,
+        logits_scaling=10,
+        **_ROTARY,
+    ),
+    "granite-4.0-1b": _granite_dense(
+        "ibm-granite/granite-4.0-1b",
+        *(tuple(range(40)), 40, 2048, 4096),
+        num_attention_heads=16,
+        logits_scaling=8,
+        **_ROTARY,
+    ),
+    "granite-4.0-350m": _granite_dense(
+        "ibm-granite/granite-4.0-350m",
+        *(tuple(range(28)), 28, 1024, 2048),
+        num_attention_heads=16,
+        attention_multiplier=0.015625,
+        logits_scaling=4,
+        **_ROTARY,
+    ),
+    "granite-3.3-2b": _granite_transformer("ibm-granite/granite-3.3-2b-instruct", 2048, 8192, 32, 8.0),
+    "granite-3.3-8b": _granite_transformer("ibm-granite/granite-3.3-8b-instruct", 4096, 12800, 32, 16.0),
+    "granite-4.1-3b": _granite_transformer("ibm-granite/granite-4.1-3b", 2560, 8192, 40, 10.0),
     "llama-3.1-8b": _llama("meta-llama/Llama-3.1-8B", 4096, 32, 14336, 32, 8, **_LLAMA31),
     "llama-3.2-1b": _llama("meta-llama/Llama-3.2-1B", 2048, 16, 8192, 32, 8, head_dim=64, **_LLAMA3),
     "llama-3.2-3b": _llama("meta-llama/Llama-3.2-3B", 3072, 28, 8192, 24, 8, head_dim=128, **_LLAMA3),

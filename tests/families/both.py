@@ -34,7 +34,8 @@ def shrunk(config: Config) -> Config:
         "head_dim": 16 if "state_size" in config or config.get("head_dim", 0) * heads == config["hidden_size"] else 24,
         "d_model": 64, "d_inner": 128, "n_layer": 3, "state_size": 8, "time_step_rank": 4, "num_heads": 8,
         "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 8, "attn_rotary_emb": 8,
-        "num_local_experts": 4, "num_experts_per_tok": 2, "attn_layer_indices": [1],
+        "chunk_size": 16, "mamba_chunk_size": 16, "num_local_experts": 4, "num_experts_per_tok": 2,
+        "attn_layer_indices": [1],
     }  # fmt: skip
     for key, value in sizes.items():
         if config.get(key) not in (None, "auto", 0):
@@ -56,7 +57,10 @@ def shrunk(config: Config) -> Config:
 
 def theirs_of(config: Config, seed: int = 0) -> Any:
     """A model of transformers from this config, every parameter random; raises what transformers raises."""
-    theirs = CONFIG_MAPPING[config["model_type"]].from_dict(copy.deepcopy(config))
+    read = copy.deepcopy(config)
+    if "time_step_limit" in read:  # transformers' reader of files turns its spelling of infinity into the number
+        read["time_step_limit"] = [float("inf") if isinstance(n, dict) else n for n in read["time_step_limit"] or ()]
+    theirs = CONFIG_MAPPING[config["model_type"]].from_dict(read)
     torch.manual_seed(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
