@@ -68,6 +68,7 @@ SAME_LEVEL = {
     ("continuation", "choice"),
     ("continuation", "penalties"),
     ("continuation", "sampling"),
+    ("continuation", "text"),
     ("generate", "continuation"),
     ("generate", "sampling"),
     ("engine", "choice"),

@@ -227,6 +227,24 @@ def test_usage_errors() -> None:
     assert braid("--version").stdout == f"braid {braidlm.__version__}\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("x" * 100_000,), "No such command 'xxx"),
+        (("info", "mamba-130m", "--lengths", "x" * 100_000), "Invalid value for '--lengths': 'xxx"),
+        (("info", "--" + "x" * 100_000), "No such option: --xxx"),
+        (("--" + "x" * 100_000,), "No such option: --xxx"),
+        (("session", "info", "a", *["b"] * 50_000), "Got unexpected extra argument"),
+    ],
+)
+def test_usage_errors_are_short(arguments: tuple[str, ...], words: str) -> None:
+    """Oracle: typer's own words and exit code, with the quotation cut."""
+    done = braid(*arguments)
+    assert done.exit_code == 2
+    assert words in " ".join(done.stderr.replace("│", " ").split())
+    assert len(done.stderr) < 4000
+
+
 def chat(sessions: Path, *lines: str) -> subprocess.CompletedProcess[str]:
     options = ("--sessions", str(sessions), "--temperature", "0", "--max-tokens", "12")
     return process("chat", "smollm2-135m", *options, text="\n".join(lines) + "\n")

@@ -8,7 +8,10 @@ import openai
 import pytest
 import torch
 
+from braidlm.choice import Choice
+from braidlm.continuation import Token
 from braidlm.engine import Limits
+from braidlm.server.echo import scored
 
 from .local import NAME, Local, model, serving
 
@@ -82,6 +85,14 @@ def test_only_the_prompt(client: openai.OpenAI, local: Local) -> None:
     assert alone.usage.completion_tokens == 0
     without = client.completions.create(**asked(max_tokens=0, logprobs=None))
     assert without.choices[0].text == PROMPT
+
+
+def test_a_prompt_that_was_read_in_part() -> None:
+    """Oracle: by hand: of a request that is stopped while its prompt is read, what was read has log probabilities."""
+    tokens = [Token(number, str(number), 0.0, None) for number in range(5)]
+    told = scored(tokens, [Choice(1, -0.5, ()), Choice(2, -0.25, ((2, -0.25),))])
+    assert [(token.text, token.logprob) for token in told] == [("0", 0.0), ("1", -0.5), ("2", -0.25)]
+    assert scored(tokens, []) == tokens[:1]
 
 
 def test_scoring_as_lm_eval_does(client: openai.OpenAI, local: Local) -> None:

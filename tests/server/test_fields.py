@@ -163,6 +163,12 @@ def test_a_field_that_there_is_not(local: Local, body: dict[str, Any], name: str
     assert error["param"] == (name or None)
 
 
+def test_null_counts_as_left_out(client: openai.OpenAI) -> None:
+    """Oracle: the answer without the fields, whether they are known or not: some clients write all that they know."""
+    nothing = {"beams": None, "temprature": None, "stop": None, "tools": None, "response_format": None, "n": None}
+    assert text(ask(client, "chat", extra_body=nothing)) == text(ask(client, "chat"))
+
+
 @pytest.mark.parametrize(
     ("part", "said"),
     [

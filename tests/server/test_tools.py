@@ -14,6 +14,7 @@ from braidlm.errors import InputError
 from braidlm.server import Settings
 from braidlm.server import tools as server_tools
 from braidlm.server.requests import Tool
+from braidlm.text.tool_calls import NAMES
 
 from .local import NAME, WITH_TOOLS, Local, model, serving
 
@@ -92,9 +93,43 @@ def test_what_cannot_be(client: openai.OpenAI) -> None:
     for words, more in wrong.items():
         with pytest.raises(openai.BadRequestError, match=words):
             client.chat.completions.create(**asked, **more)
-    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{"}}
-    with pytest.raises(openai.BadRequestError, match="no valid JSON"):
-        client.chat.completions.create(model=NAME, messages=[*HELLO, {"role": "assistant", "tool_calls": [call]}])
+    for arguments in ("{", "[1]", "5", '{"a": NaN}', '{"a":' * 500 + "1" + "}" * 500):
+        call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": arguments}}
+        with pytest.raises(openai.BadRequestError, match="the arguments of call 'a' are no valid JSON object"):
+            client.chat.completions.create(model=NAME, messages=[*HELLO, {"role": "assistant", "tool_calls": [call]}])
+
+
+def test_empty_arguments_of_a_call(client: openai.OpenAI, local: Local) -> None:
+    """Oracle: the prompt with an empty object: clients send nothing for functions without parameters."""
+    prompts = []
+    for arguments in ("", " ", "{}"):
+        call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": arguments}}
+        messages = [*HELLO, {"role": "assistant", "tool_calls": [call]}]
+        assert client.chat.completions.create(model=NAME, messages=messages, max_tokens=1).choices
+        prompts.append(local.post("/tokenize", {"messages": messages}).json()["ids"])
+    assert prompts[0] == prompts[1] == prompts[2]
+
+
+@pytest.mark.parametrize("form", [name for name in NAMES if name != "auto"])
+def test_schemas_that_clients_write(form: str) -> None:
+    """Oracle: one sentence that says where; what is null counts as left out, whatever the format of a forced call."""
+    wrong = {
+        "properties": ([1], "properties must be an object of schemas"),
+        "required": ({}, "must be a list of names"),
+    }
+    with serving(model(template=WITH_TOOLS), tool_format=form) as local:
+
+        def asked(**schema: Any) -> Any:
+            tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", **schema}}}
+            body = {"messages": HELLO, "tools": [tool], "tool_choice": "required", "max_tokens": 100, "seed": 1}
+            return local.post("/v1/chat/completions", body)
+
+        closed = {"properties": None, "required": None, "additionalProperties": False}
+        (choice,) = asked(**closed).json()["choices"]
+        assert choice["message"]["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}
+        for key, (value, said) in wrong.items():
+            error = asked(**{key: value}).json()["error"]
+            assert error["param"] == "tools.0.function.parameters" and said in error["message"]
 
 
 def told_in_stream(client: openai.OpenAI, **asked: Any) -> tuple[str, list[tuple[str, str, str]], str, list[int]]:
@@ -118,10 +153,14 @@ TEMPLATES = {
     "llama": WITH_TOOLS.replace("<tool_call>", "<|python_tag|>"),
     "pythonic": WITH_TOOLS.replace("<tool_call>", "[func_name1("),
     "lfm2": WITH_TOOLS.replace("<tool_call>", "<|tool_call_start|>"),
+    "nemotron": WITH_TOOLS.replace("<tool_call>", "<TOOLCALL>"),
     "qwen-xml": WITH_TOOLS.replace("<tool_call>", "<function="),
     "no sign": WITH_TOOLS.replace("<tool_call>", ""),
 }
-MARKS = ("[TOOL_CALLS]", "[ARGS]", "<|tool_call|>", "<|tool_call_start|>", "<|tool_call_end|>")
+MARKS = (
+    *("[TOOL_CALLS]", "[ARGS]", "<|tool_call|>", "<|tool_call_start|>", "<|tool_call_end|>"),
+    *("<TOOLCALL>", "</TOOLCALL>"),
+)
 
 
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)

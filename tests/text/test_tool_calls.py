@@ -16,6 +16,7 @@ from braidlm.text.answer import AnswerReader, read_answer
 from braidlm.text.reasoning import THINK, ReasoningSplitter
 from braidlm.text.tool_calls import NAMES, Function, ToolCallReader, formats_of
 from braidlm.text.tool_calls.cursor import Cursor
+from braidlm.text.tool_calls.qwen_xml import typed
 
 HERE = Path(__file__).parent
 PUBLISHED = json.loads((HERE / "tool_calls.json").read_text())
@@ -124,6 +125,57 @@ def test_long_arguments(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(joined) <= 2
 
 
+@pytest.mark.parametrize(
+    "marker", ["<function=", "<tool_call><function=f><parameter=", "<tool_call>", "[TOOL_CALLS]", "[a("]
+)
+def test_markers_again_and_again(marker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the text itself; behind a marker without a call some hundred characters are read again, not all."""
+    read_on: list[int] = []
+    add = Cursor.add
+    monkeypatch.setattr(Cursor, "add", lambda self, text: read_on.append(len(text)) or add(self, text))
+    text = marker * 2000 + " x>"
+    assert read([text]) == (text, "", [])
+    assert sum(read_on) < 520 * 2 * (2000 + len(text) // 512)
+
+
+@pytest.mark.parametrize(("levels", "called"), [(100, True), (101, False), (990, False), (20_000, False)])
+def test_depth_of_arguments_within_a_text(levels: int, called: bool) -> None:
+    """Oracle: the bound of 100 levels, also where a text holds the arguments; beyond it the output is content."""
+    arguments = json.dumps('{"a":' * levels + "1" + "}" * levels)
+    text = f'<tool_call>{{"name": "add", "arguments": {arguments}}}</tool_call>'
+    content, _, calls = read([text])
+    assert (content, len(calls)) == (("", 1) if called else (text, 0))
+
+
+ITSELF = {"anyOf": [{"$ref": "#/$defs/A"}] * 300}
+
+
+@pytest.mark.parametrize(
+    ("value", "schema", "expected"),
+    [
+        ('["Rome", True]', {"type": "array"}, ["Rome", True]),
+        ("{'Key': None}", {"type": "object"}, {"Key": None}),
+        ("1,200", {"type": "integer"}, "1,200"),
+        (" TRUE\n", {"type": "boolean"}, True),
+        ("None", {"type": ["string", "null"]}, None),
+        ("7", {"type": "string"}, "7"),
+        ("7", {"type": None}, "7"),
+        ("7", {"type": 5, "enum": None, "anyOf": None, "$ref": 5}, "7"),
+        ("7", {"type": ["integer", None, {}]}, 7),
+        ("7", {"enum": [1, 7]}, 7),
+        ("7", {"$ref": "#/$defs/A"}, "7"),
+        ("7", {"$ref": "#/$defs/B"}, 7),
+        ("7", {"$ref": "#/definitions/B"}, "7"),
+        ("7", True, "7"),
+    ],
+)
+def test_values_by_their_schemas(value: str, schema: Any, expected: Any) -> None:
+    """Oracle: JSON Schema's types by hand; schemas that are wrong, or refer to themselves, say nothing."""
+    root = {"$defs": {"A": ITSELF, "B": {"oneOf": [{"type": "integer"}]}}, "definitions": None}
+    found = typed(value, root, schema)
+    assert (found, type(found)) == (expected, type(expected))
+
+
 @pytest.mark.parametrize("opened", ['{"a":', "[", '{"name": "add", "arguments": {"a": ' + "["])
 def test_deep_nesting(opened: str) -> None:
     """Oracle: the text itself, without a RecursionError."""
@@ -141,6 +193,7 @@ SIGNS = {
     "<|start_header_id|>ipython<|end_header_id|> <|python_tag|>": "llama",
     "[func_name1(params_name1=params_value1)]": "pythonic",
     "<|tool_list_start|>": "lfm2",
+    "<TOOLCALL>[{{ tool_call }}]</TOOLCALL>": "nemotron",
     "<tool_call>\n<function=example>\n<parameter=a>": "qwen-xml",
     "{{ '[TOOL_CALLS]' + tool.name + '[ARGS]' }}": "mistral",
 }
