@@ -298,6 +298,8 @@ def test_types_that_are_rounded_are_named(tmp_path: Path) -> None:
         (("convert", "x.gguf", "--quantize", "fp8"), "GGUF files can have int8, int4, keep"),
         (("convert", "x.gguf", "--dtype", "float64"), "matrices must be one of float32, bfloat16, float16"),
         (("quantize", "x.gguf", "--bits", "fp8"), "GGUF files have no fp8"),
+        (("convert", f"{'x' * 300}.gguf"), "File name too long"),
+        (("quantize", f"{'x' * 300}.gguf"), "File name too long"),
         (("convert", "directory", "--quantize", "int8"), "are for GGUF files"),
         (("convert", "directory", "--no-tokenizer"), "are for GGUF files"),
     ],

@@ -1,15 +1,18 @@
 """GGUF files of other tools: towers, blocks that predict ahead, other spellings, files in parts."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from gguf import GGUFValueType
 
 import braidlm
-from braidlm.errors import CheckpointError, LoadingWarning
+from braidlm.errors import BraidError, CheckpointError, LoadingWarning
+from braidlm.spec import Attention, LinearScaling
 from tests.gguf_files import numbers, parts, path_of, refused, write
 from tests.tokenizer.made import gpt2
 
@@ -98,6 +101,60 @@ def test_metadata_as_others_write_it(case: str, tmp_path: Path) -> None:
     found = braidlm.load(write(tmp_path / "file.gguf", arch, metadata, tensors))
     assert torch.equal(found.forward(IDS), expected("llama"))
     assert (found.spec.max_positions is None) == (case == "no length")
+
+
+STRETCHED: dict[str, dict[str, Any]] = {
+    "without a kind": {"rope.scaling.factor": 4.0},
+    "in the old spelling": {"rope.scale_linear": 4.0},
+    "in the new spelling": {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0},
+}
+
+
+def stretched(place: Path, name: str, more: dict[str, Any], tensors: dict[str, Any] | None = None) -> Path:
+    """One of llama.cpp's files with more rotary settings."""
+    arch, metadata, own = parts(name)
+    kinds = {str: GGUFValueType.STRING, int: UINT32, float: GGUFValueType.FLOAT32}
+    metadata |= {f"{arch}.{key}": (value, kinds[type(value)]) for key, value in more.items()}
+    return write(place / "file.gguf", arch, metadata, own | (tensors or {}))
+
+
+@pytest.mark.parametrize("case", STRETCHED)
+def test_scaled_positions(case: str, tmp_path: Path) -> None:
+    """Oracle: the model of the file with its positions divided by four: whatever the key is called, it counts."""
+    found = braidlm.load(stretched(tmp_path, "llama", STRETCHED[case]))
+    plain = braidlm.load(path_of("llama"))
+    mixer = plain.spec.blocks[0].mixer
+    assert isinstance(mixer, Attention) and mixer.rope is not None and mixer.rope.scaling is None
+    rope = replace(mixer.rope, scaling=LinearScaling(factor=4.0))
+    assert found.spec.blocks[0].mixer == replace(mixer, rope=rope)
+    assert not torch.equal(found.forward(IDS), plain.forward(IDS))
+
+
+def test_a_scaling_by_nothing(tmp_path: Path) -> None:
+    """Oracle: the file without it: a kind of scaling without a factor changes nothing."""
+    found = braidlm.load(stretched(tmp_path, "llama", {"rope.scaling.type": "linear"}))
+    assert torch.equal(found.forward(IDS), expected("llama"))
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "words"),
+    [
+        ("llama", {"rope.dimension_count": 8}, "rotates 8 of 16 dimensions"),
+        ("llama", {"rope.scaling.type": "longrope"}, "scales rotary positions by 'longrope'"),
+        ("llama", {"rope.scaling.type": "yarn"}, "lacks the metadata or tensor 'rope.scaling.factor'"),
+        ("granitehybrid", {"rope.scaling.type": "longrope"}, "scales rotary positions by 'longrope'"),
+    ],
+)
+def test_rotary_settings_that_are_not_supported(name: str, more: dict[str, Any], words: str, tmp_path: Path) -> None:
+    """Oracle: the sentence: what changes the angles is never passed over."""
+    refused(lambda: braidlm.load(stretched(tmp_path, name, more)), BraidError, words)
+
+
+def test_two_scalings(tmp_path: Path) -> None:
+    """Oracle: the sentence: factors of frequencies beside a factor of positions are not chosen from."""
+    factors = {"rope_freqs.weight": np.ones(8, np.float32)}
+    file = stretched(tmp_path, "llama", {"rope.scaling.factor": 2.0}, factors)
+    refused(lambda: braidlm.load(file), BraidError, "by rope_freqs.weight and by 'linear'")
 
 
 def test_ends_as_a_list() -> None:

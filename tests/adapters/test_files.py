@@ -117,10 +117,12 @@ def test_round_trip(family: str, dora: bool, tmp_path: Path) -> None:
 
 DORA = {
     "mamba": ("in_proj", "dt_proj"),
+    "falcon_mamba": ("in_proj", "dt_proj"),
     "mamba2": ("in_proj",),
     "stripedhyena": ("in_proj", "q_proj", "v_proj"),
     "hymba": ("k_proj", "ssm.in_proj"),
     "bamba": ("in_proj", "up_proj"),
+    "granite": ("q_proj", "down_proj"),
     "granitemoehybrid": ("in_proj", "shared.gate_proj"),
     "llama": ("q_proj",),
     "mistral": ("q_proj",),

@@ -12,9 +12,11 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 import braidlm
 from braidlm import loading
+from braidlm.checkpoints.published import read_published
 from braidlm.errors import CheckpointError, LoadingWarning
 from tests.checkpoints.files import Tensors, digest_of, edit_config, edit_tensors, logits_of, tiny_checkpoint
 from tests.families.tiny import tiny
@@ -236,6 +238,18 @@ def test_a_model_that_sees(style: str, family: str, tmp_path: Path) -> None:
     loaded.save(tmp_path / "text")
     assert torch.equal(logits_of(tmp_path / "text"), expected)
     assert "text_config" not in json.loads((tmp_path / "text" / "config.json").read_text())
+
+
+@pytest.mark.filterwarnings("ignore::braidlm.errors.LoadingWarning")
+@pytest.mark.parametrize("kind", ["llama", "mistral", "granite"])
+def test_sizes_that_a_nested_config_leaves_out(kind: str, tmp_path: Path) -> None:
+    """Oracle: transformers' own class without any setting, and with the ones that are said."""
+    for said in ({}, {"num_hidden_layers": 3, "vocab_size": 64, "rms_norm_eps": 1e-4}):
+        text = {"model_type": kind} | said
+        (tmp_path / "config.json").write_text(json.dumps(VISION | {"text_config": text}))
+        published = read_published(tmp_path)
+        whole = CONFIG_MAPPING[kind](**said).to_dict()
+        assert published.family.read(published.config) == published.family.read(whole)
 
 
 def test_strange_tensors_of_the_text_tower(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from braidlm.errors import CheckpointError
 from braidlm.text.byte_ranks import _SPELLING
 from braidlm.text.words import LLAMA3, TEKKEN
 from braidlm.tokenizer import Tokenizer
-from tests.tokenizer.made import SPECIAL, TEXTS, backend, directory, opened
+from tests.tokenizer.made import SPECIAL, TEXTS, backend, directory, gpt2, opened
 
 MORE = (
     *TEXTS,
@@ -182,6 +182,38 @@ def test_damaged_vocab_and_merges(vocab: str, merges: str, tmp_path: Path) -> No
     with pytest.raises(CheckpointError, match=r"vocab\.json") as caught:
         Tokenizer.from_directory(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["tekken.json", "tokenizer.model", "sentencepiece", "GGUF"])
+@pytest.mark.parametrize(("length", "count"), [(1 << 20, 1), (2000, 9000)], ids=["one", "many"])
+def test_tokens_without_end(file: str, length: int, count: int, tmp_path: Path) -> None:
+    """Oracle: one sentence with both lengths; cut at every place, such tokens take hours and all memory."""
+    tokens = [*ranks(), *(f"{number:05d}".encode() * (length // 5) for number in range(count))]
+    if file == "tekken.json":
+        vocab = [{"rank": i, "token_bytes": base64.b64encode(token).decode()} for i, token in enumerate(tokens)]
+        config = tekken()["config"] | {"default_vocab_size": len(vocab) + 30}
+        (tmp_path / file).write_text(json.dumps(tekken(vocab=vocab, config=config)))
+    elif file == "tokenizer.model":
+        lines = [base64.b64encode(token) + b" %d" % i for i, token in enumerate(tokens)]
+        (tmp_path / file).write_bytes(b"\n".join(lines))
+        (tmp_path / "added_tokens.json").write_text(json.dumps({"<end>": len(tokens)}))
+    elif file == "sentencepiece":
+        (tmp_path / "tokenizer.model").write_bytes(b"".join(map(_piece, tokens)))
+    texts = [token.decode("latin-1") for token in tokens]
+    with pytest.raises(CheckpointError, match=r"longest token has \d+ characters and all of them \d+,") as caught:
+        _ = gpt2(model="llama", tokens=texts, token_type=...) if file == "GGUF" else Tokenizer.from_directory(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def _piece(token: bytes) -> bytes:
+    """A piece in the wire format of SentencePiece's files."""
+    text = token.decode("latin-1").encode()
+    inner = b"\x0a" + _varint(len(text)) + text
+    return b"\x0a" + _varint(len(inner)) + inner
+
+
+def _varint(value: int) -> bytes:
+    return bytes([value & 127 | 128]) + _varint(value >> 7) if value > 127 else bytes([value])
 
 
 def test_order_of_preference(tmp_path: Path) -> None:

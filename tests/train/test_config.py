@@ -74,6 +74,24 @@ def test_what_is_wrong_is_said(change: str, tmp_path: Path) -> None:
         written(tmp_path, changes=(change,))
 
 
+@pytest.mark.parametrize(
+    ("text", "change"),
+    [
+        (f"a = {'[' * 5000}{']' * 5000}", "loss.z=0"),
+        (f"a = {'{b=' * 5000}", "loss.z=0"),
+        (f"[data]\nshards.{'a.' * 5000}b = 1", "loss.z=0"),
+        (WHOLE, f"loss.z={'[' * 5000}"),
+        (WHOLE, f"run.prompt.{'a.' * 5000}b=1"),
+    ],
+    ids=["lists", "tables", "names", "a change", "the name of a change"],
+)
+def test_what_is_nested_without_end(text: str, change: str, tmp_path: Path) -> None:
+    """Oracle: one short sentence: five thousand levels are no configuration."""
+    with pytest.raises(InputError) as caught:
+        written(tmp_path, text, (change,))
+    assert len(str(caught.value)) < 1700 and "\n" not in str(caught.value)
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     """Oracle: the sentence, which names the file."""
     with pytest.raises(InputError, match=r"cannot read .*none\.toml"):
