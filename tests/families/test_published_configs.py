@@ -122,6 +122,7 @@ def test_every_key_at_other_values_absent_and_null(family: str) -> None:
         (LLAMA, {"layer_types": ["full_attention"] * 3}, "layer_types"),
         (LLAMA, {"logits_to_keep": 1}, "logits_to_keep"),
         (LLAMA, {"tokenizer_class": "X"}, "tokenizer_class"),
+        (LLAMA, {"neftune_noise_alpha": 0.1, "pixel_shuffle_factor": 4}, "neftune_noise_alpha, pixel_shuffle_factor"),
         (LLAMA, {"temperature": 0.6, "top_k": 20, "max_length": 20}, "max_length, temperature, top_k"),
         (LLAMA, {"sliding_window": 8, "use_sliding_window": False}, "sliding_window"),
         (MAMBA2, {"norm_before_gate": True}, "norm_before_gate"),

@@ -121,7 +121,8 @@ def _gguf_config(fields: Mapping[str, Any], file: TensorTable) -> dict[str, Any]
     attending = attending_gguf_blocks(fields)
     head_dim = found["hidden_size"] // found["num_attention_heads"]
     share = fields.get("rope.dimension_count", head_dim * _SHARE) / head_dim
-    rope = {"rope_type": "default", "rope_theta": found.pop("rope_theta"), "partial_rotary_factor": share}
+    scaling = found.pop("rope_scaling", {"rope_type": "default"})
+    rope = {"rope_theta": found.pop("rope_theta"), "partial_rotary_factor": share, **scaling}
     return {
         "model_type": "bamba",
         **found,

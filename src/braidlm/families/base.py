@@ -1,13 +1,12 @@
 """What a family is: a published format, its config and tensor names to our description and back."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
-from ..errors import LoadingWarning, SpecError
+from ..errors import SpecError, warn_loading
 from ..spec import Attention, Hyena, Mamba, Mamba2, Mlp, ModelSpec, Parallel
 from .config import Config
 from .names import NameRule
@@ -108,7 +107,7 @@ class Family:
         """
         spec, warning = self._read(config)
         if warning is not None:
-            warnings.warn(warning, LoadingWarning, stacklevel=2)
+            warn_loading(warning)
         return spec
 
     def _read(self, config: Mapping[str, Any]) -> tuple[ModelSpec, str | None]:

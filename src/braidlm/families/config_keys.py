@@ -33,13 +33,13 @@ _NOT_ARITHMETIC = frozenset(
 _NOT_ARITHMETIC_LOOK = re.compile(
     r"""^(init(ial|ializer)?_.* | .*_init(ializer)?(_.*)?$ | .*dropout.* | .*loss(_.*)?$ | .*_coef(f|ficient)?$
     | .*kernels? | (use|fused)_(flash|fused|kernel|mem_eff|triton).* | fused_.* | .*_token(_id|_ids|s_ids)?$
-    | .*token_index$ | unsloth_.* | _.* | .*checkpointing.* | .*(revision|version|commit).* | .*_ids?$)$""",
+    | .*token_index$ | (vision|image|pixel|video|audio|speech|perceiver|neftune)_.* | unsloth_.* | _.* | .*checkpointing.* | .*(revision|version|commit).* | .*_ids?$)$""",
     re.VERBOSE,
 )
 
 # Values by which a key of arithmetic asks for nothing beyond what a plain block does.
 _NEUTRAL: dict[str, Callable[[Any], bool]] = {
-    "layer_types": lambda value: isinstance(value, list) and set(value) <= {"full_attention"},
+    "layer_types": lambda value: isinstance(value, list) and all(kind == "full_attention" for kind in value),
     "partial_rotary_factor": lambda value: value == 1,
     "embedding_multiplier": lambda value: value == 1,
     "residual_multiplier": lambda value: value == 1,

@@ -6,6 +6,7 @@ from typing import Any
 from ..errors import SpecError
 from ..spec import Attention, Mamba2, ModelSpec, Moe
 from .base import TensorTable, first_mixer, gguf_outer_metadata
+from .gguf_rope import read_gguf_rope
 from .mamba_common import gguf_mamba2_metadata, gguf_mamba2_names
 from .names import NameRule, gguf_outer_names, joined, paired_rows, rename
 
@@ -38,7 +39,7 @@ def gguf_hybrid_config(fields: Mapping[str, Any], file: TensorTable) -> dict[str
         "num_attention_heads": max(heads) if isinstance(heads, list) else heads,
         "num_key_value_heads": max(kv_heads) if isinstance(kv_heads, list) else kv_heads,
         "rms_norm_eps": fields["attention.layer_norm_rms_epsilon"],
-        "rope_theta": fields.get("rope.freq_base", 10000.0),
+        **read_gguf_rope(fields, file),
         "max_position_embeddings": fields.get("context_length"),
         "mamba_n_heads": fields["ssm.time_step_rank"],
         "mamba_d_head": inner // fields["ssm.time_step_rank"],

@@ -1,4 +1,4 @@
-"""What Mamba-1 and FalconMamba share: config keys and tensor names in the transformers layout and in GGUF files."""
+"""Shared parts of Mamba-1 and FalconMamba: config keys and tensor names, of the transformers layout and of GGUF."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,20 +1,19 @@
-"""What the plain transformers share: Llama, Mistral and dense Granite are attention and a gated MLP in every block."""
+"""Shared parts of the plain transformers Llama, Mistral and dense Granite: attention and a gated MLP in every block."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..errors import SpecError
-from ..spec import Attention, FactorScaling, LinearScaling, ModelSpec, Rope, YarnScaling, require
+from ..spec import Attention, ModelSpec, Rope, require
 from .base import TensorTable, first_mixer, first_mlp, gguf_outer_metadata
 from .config import Config
+from .gguf_rope import ROPE_FACTORS, gguf_rope_tensors, read_gguf_rope, write_gguf_scaling
 from .names import Drop, NameRule, attention_names, gated_mlp_names, gguf_outer_names, outer_names, paired_rows, rename
-from .rope import magnitude, read_rope, write_positions, write_rope
+from .rope import read_rope, write_positions, write_rope
 
 _ATTENTION = "blocks.{i}.mixer"
-_ROPE_FACTORS = "rope_freqs.weight"
 
 
 def read_attention(config: Config, kv_heads: int | None, **more: Any) -> Attention:
@@ -68,6 +67,10 @@ def transformer_names(spec: ModelSpec) -> Sequence[NameRule]:
 def gguf_transformer_config(fields: Mapping[str, Any], file: TensorTable) -> dict[str, Any]:
     """A transformers config, without its model_type, from GGUF metadata."""
     heads = fields["attention.head_count"]
+    head_dim = fields.get("attention.key_length", fields["embedding_length"] // heads)
+    rotated = fields.get("rope.dimension_count", head_dim)
+    if rotated != head_dim:
+        raise SpecError(f"this GGUF file rotates {rotated} of {head_dim} dimensions of a head, but all of them must be")
     return {
         "vocab_size": file.shapes["token_embd.weight"][0],
         "hidden_size": fields["embedding_length"],
@@ -75,35 +78,14 @@ def gguf_transformer_config(fields: Mapping[str, Any], file: TensorTable) -> dic
         "num_hidden_layers": fields["block_count"],
         "num_attention_heads": heads,
         "num_key_value_heads": fields.get("attention.head_count_kv", heads),
-        "head_dim": fields.get("attention.key_length", fields["embedding_length"] // heads),
+        "head_dim": head_dim,
         "rms_norm_eps": fields["attention.layer_norm_rms_epsilon"],
         "max_position_embeddings": fields.get("context_length"),
         "tie_word_embeddings": "output.weight" not in file.shapes,
         "attention_bias": "blk.0.attn_q.bias" in file.shapes,
         "mlp_bias": "blk.0.ffn_gate.bias" in file.shapes,
-        **gguf_rope(fields, file),
+        **read_gguf_rope(fields, file),
     }
-
-
-def gguf_rope(fields: Mapping[str, Any], file: TensorTable) -> dict[str, Any]:
-    """Rotary keys of a transformers config from GGUF metadata."""
-    keys: dict[str, Any] = {"rope_theta": fields.get("rope.freq_base", 10000.0)}
-    if _ROPE_FACTORS in file.shapes:
-        return keys | {"rope_factors": file.get(_ROPE_FACTORS).tolist()}
-    kind = fields.get("rope.scaling.type", "none")
-    if kind not in ("none", "linear", "yarn"):
-        raise SpecError(f"this GGUF file scales rotary positions by {kind!r}, which is not supported")
-    if kind == "none":
-        return keys
-    factor = fields["rope.scaling.factor"]
-    scaling = {"rope_type": kind, "factor": factor}
-    if kind == "yarn":
-        grown = magnitude(factor) * fields.get("rope.scaling.attn_factor", 1.0)
-        scaling |= {"attention_factor": fields.get("rope.scaling.yarn_attn_factor", grown)}
-        scaling["original_max_position_embeddings"] = fields["rope.scaling.original_context_length"]
-        for name in ("beta_fast", "beta_slow"):
-            scaling[name] = fields.get(f"rope.scaling.yarn_{name}")
-    return keys | {"rope_scaling": scaling}
 
 
 def gguf_transformer_names(spec: ModelSpec) -> Sequence[NameRule]:
@@ -113,7 +95,7 @@ def gguf_transformer_names(spec: ModelSpec) -> Sequence[NameRule]:
     rules: list[NameRule] = [
         *gguf_outer_names(spec),
         rename("blk.{i}.ffn_norm.weight", "blocks.{i}.ffn_norm.weight"),
-        Drop(_ROPE_FACTORS),  # part of the description
+        Drop(ROPE_FACTORS),  # part of the description
     ]
     for kind in ("weight", "bias"):
         for part, heads in sizes.items():
@@ -137,28 +119,10 @@ def gguf_transformer_metadata(spec: ModelSpec) -> dict[str, Any]:
         "attention.value_length": mixer.v_dim,
         "rope.dimension_count": rope.dims,
         "rope.freq_base": rope.base,
-        **_gguf_scaling(rope),
+        **write_gguf_scaling(rope),
     }
 
 
-def _gguf_scaling(rope: Rope) -> dict[str, Any]:
-    match rope.scaling:
-        case LinearScaling(factor=factor):
-            return {"rope.scaling.type": "linear", "rope.scaling.factor": factor}
-        case YarnScaling() as yarn:
-            # Other readers know only the usual borders of the ramp, so that others are left out, and so refused.
-            return {
-                "rope.scaling.type": "yarn",
-                "rope.scaling.factor": yarn.factor,
-                "rope.scaling.original_context_length": yarn.original_positions,
-                "rope.scaling.attn_factor": yarn.attention_factor / magnitude(yarn.factor),
-            }
-    return {}
-
-
 def gguf_transformer_tensors(spec: ModelSpec) -> dict[str, Tensor]:
-    """Llama 3's factors of frequencies, which GGUF files hold as a tensor."""
-    rope = first_mixer(spec, Attention).rope
-    if rope is None or not isinstance(rope.scaling, FactorScaling):
-        return {}
-    return {_ROPE_FACTORS: torch.tensor(rope.scaling.factors, device="cpu")}
+    """Tensors that hold a part of the description."""
+    return gguf_rope_tensors(first_mixer(spec, Attention).rope)
