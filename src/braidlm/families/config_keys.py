@@ -31,9 +31,15 @@ _NOT_ARITHMETIC = frozenset(
     layer_norm_init hidden_layers_init unsloth_tiled_mlp""".split()
 )
 _NOT_ARITHMETIC_LOOK = re.compile(
-    r"""^(init(ial|ializer)?_.* | .*_init(ializer)?(_.*)?$ | .*dropout.* | .*loss(_.*)?$ | .*_coef(f|ficient)?$
-    | .*kernels? | (use|fused)_(flash|fused|kernel|mem_eff|triton).* | fused_.* | .*_token(_id|_ids|s_ids)?$
-    | .*token_index$ | (vision|image|pixel|video|audio|speech|perceiver|neftune)_.* | unsloth_.* | _.* | .*checkpointing.* | .*(revision|version|commit).* | .*_ids?$)$""",
+    r"""(
+    init(ial|ializer)?_.* | .*_init(ializer)?(_.*)?     # how weights began
+    | .*dropout.* | .*loss(_.*)? | .*_coef(f|ficient)?  # training
+    | .*checkpointing.* | neftune_.* | unsloth_.*
+    | .*kernels? | fused_.* | (use|fused)_(flash|fused|kernel|mem_eff|triton).*  # which code runs
+    | .*_token(_id|_ids|s_ids)? | .*token_index | .*_ids?                        # tokens
+    | (vision|image|pixel|video|audio|speech|perceiver)_.*                       # other parts of a larger model
+    | _.* | .*(revision|version|commit).*               # notes of tools
+    )""",
     re.VERBOSE,
 )
 
@@ -71,7 +77,7 @@ def is_neutral(key: str, value: Any) -> bool:
 
 def may_be_arithmetic(key: str) -> bool:
     """Whether a key that no family knows has a name of the kind that settings of arithmetic have."""
-    if key in _NOT_ARITHMETIC or _NOT_ARITHMETIC_LOOK.match(key):
+    if key in _NOT_ARITHMETIC or _NOT_ARITHMETIC_LOOK.fullmatch(key):
         return False
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key)
     return not _WORDS.isdisjoint(re.split(r"[\W_]+", spaced.lower()))
