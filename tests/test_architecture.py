@@ -125,6 +125,7 @@ SHARED_BY_FAMILIES = (
     "config",
     "config_keys",
     "gguf_hybrid",
+    "gguf_rope",
     "granite_common",
     "mamba1_common",
     "mamba_common",
