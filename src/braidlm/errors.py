@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 # A quotation, as `repr` and `json.dumps` write one: it does not begin within a word (as the s of "model's" would), and
-# it ends at the same mark, if that is not behind a backslash.
-_QUOTED = re.compile(r"""(?<!\w)(["'])((?:(?!\1)[^\\]|\\.)*+)\1""", re.DOTALL)
+# it ends at the same mark, if that is not behind a backslash. Nor does it begin behind one: so a mark that nothing
+# closes is looked for once.
+_QUOTED = re.compile(r"""(?<![\w\\])(["'])((?:(?!\1)[^\\]|\\.)*+)\1""", re.DOTALL)
 _WORD = re.compile(r"\S{301,}")
 _QUOTE, _SLACK = 200, 10
 # Lists of many short things: what was wrong comes first, and what would be right last.
@@ -68,7 +69,7 @@ class TrainingError(BraidError, RuntimeError):
 
 
 class LoadingWarning(UserWarning):
-    """What loading a model left out: config keys without effect, tensors that belong to no part of the text model.
+    """Notice of what a model lost on its way from or to a file: config keys without effect, tensors of other models.
 
     One sentence a kind of thing, with the names (see `named`).
     """

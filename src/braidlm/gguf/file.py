@@ -5,7 +5,6 @@ What the names and numbers mean for a model is the families' business.
 """
 
 import logging
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError, LoadingWarning, named
+from ..errors import CheckpointError, named, warn_loading
 from .header import GgufHeader
 from .parts import read_parts
 from .trunk import Trunk, find_trunk, trunk_fields
@@ -102,6 +101,6 @@ def _report(path: Path, trunk: Trunk) -> None:
     """Names what is left out: parts of a model in a warning, what can be computed in the log."""
     for what, names in (("of other towers", trunk.towers), ("that predict tokens further ahead", trunk.ahead)):
         if names:
-            warnings.warn(f"{path}: tensors {what} are left out: {named(names)}", LoadingWarning, stacklevel=3)
+            warn_loading(f"{path}: tensors {what} are left out: {named(names)}")
     if trunk.buffers:
         log.debug("%s: tables of angles are left out: %s", path, named(trunk.buffers))

@@ -9,7 +9,6 @@ token takes from its sides.
 """
 
 import json
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import product
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 
-from ..errors import InputError, quoted
+from ..errors import InputError, quoted, warn_loading
 from .backend import byte_level
 from .chat_templates import ChatTemplates
 from .pieces import BYTE, CONTROL, NORMAL, SPACE, UNKNOWN, UNUSED, USER_DEFINED
@@ -193,11 +192,9 @@ def _sentencepiece(
             kinds[i] = BYTE
     scores = _scores(about["model"]["merges"], tokens, kinds)
     if any(step.get("prepend_scheme") == "first" for step in steps):
-        warnings.warn(
+        warn_loading(
             "this tokenizer puts a space before a text alone, but readers of GGUF files put one after control tokens "
-            "too: in chats their ids may differ",
-            UserWarning,
-            stacklevel=2,
+            "too: in chats their ids may differ"
         )
     return {
         "model": "llama",
