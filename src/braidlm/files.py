@@ -82,6 +82,12 @@ def check_free(path: Path) -> None:
         raise InputError(f"{path} exists already and is not empty; choose another place or remove it first")
 
 
+def check_no_file(path: Path) -> None:
+    """`InputError` unless a file can appear at `path` without taking another's place."""
+    if _check(path, Path.exists):
+        raise InputError(f"{path} exists already; choose another name or remove it first")
+
+
 def read_object(path: Path, failure: type[BraidError], *, missing: str = "", most: int = _MOST_JSON) -> dict[str, Any]:
     """The JSON object that a file holds, with or without a byte-order mark.
 

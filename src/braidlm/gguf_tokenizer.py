@@ -22,12 +22,13 @@ _WITHOUT = ("none", "no_vocab")
 
 
 class Found(NamedTuple):
-    """A tokenizer, its named special tokens, its chat templates, and further ids that end a text."""
+    """A tokenizer, its named special tokens, chat templates, further ids that end a text, and its rule to cut words."""
 
     backend: Tokenizer
     special: dict[str, str]
     templates: ChatTemplates
     ends: tuple[int, ...]
+    pre: str | None
 
 
 def read(fields: Mapping[str, Any]) -> Found | None:
@@ -52,7 +53,8 @@ def read(fields: Mapping[str, Any]) -> Found | None:
     special = {f"{name}_token": table.tokens[i] for name, i in _named_ids(fields, len(table.tokens))}
     _add_ends(backend, special, fields)
     ends = dict.fromkeys(_ends(fields, len(table.tokens)))
-    return Found(backend, special, read_gguf_templates(fields), tuple(ends))
+    pre = fields.get(f"{_PREFIX}pre")
+    return Found(backend, special, read_gguf_templates(fields), tuple(ends), pre if isinstance(pre, str) else None)
 
 
 def _ends(fields: Mapping[str, Any], size: int) -> Iterator[int]:

@@ -29,13 +29,15 @@ _HALF = "the text is no valid Unicode: it holds half of a surrogate pair"
 class Settings:
     """What stands beside a vocabulary: named special tokens, chat templates, more ids that end a text.
 
-    `chat_template` is for chats; `other_templates` are those by name, "tool_use" for chats with tools among them.
+    `chat_template` is for chats; `other_templates` are those by name, "tool_use" for chats with tools among them. `pre`
+    is what a GGUF file calls its rule to cut words.
     """
 
     special: Mapping[str, str]
     chat_template: str | None = None
     ends: tuple[int, ...] = ()
     other_templates: Mapping[str, str] = field(default_factory=dict)
+    pre: str | None = None
 
     @property
     def templates(self) -> ChatTemplates:
@@ -71,7 +73,7 @@ class Tokenizer:
             return None
         backend = checked(found.backend, "the tokenizer in this GGUF file")
         templates = found.templates
-        return cls(backend, Settings(found.special, templates.default, found.ends, templates.others))
+        return cls(backend, Settings(found.special, templates.default, found.ends, templates.others, found.pre))
 
     @property
     def vocab_size(self) -> int:
@@ -194,14 +196,15 @@ class Tokenizer:
         """The vocabulary and its rules as the tokenizers library writes them."""
         return str(self._backend.to_str())
 
-    def gguf_metadata(self, size: int, ends: Sequence[int] = (), pre: str | None = None) -> dict[str, Any]:
+    def gguf_metadata(self, size: int, ends: Sequence[int] = ()) -> dict[str, Any]:
         """The metadata that describes this tokenizer in GGUF files, for a model with `size` rows of tokens.
 
-        `ends` are further ids that end a text; `pre` is explained at `gguf_tables`. `InputError` if it cannot be said.
+        `ends` are further ids that end a text. `InputError` if it cannot be said.
         """
         special = Special(self._settings.special, [*self.eos_ids, *ends])
         with guarded(lambda reason: InputError(f"GGUF files cannot express this tokenizer: {reason}")):
-            return gguf_tables(self._backend, special, size, pre) | gguf_templates(self._settings.templates)
+            tables = gguf_tables(self._backend, special, size, self._settings.pre)
+        return tables | gguf_templates(self._settings.templates)
 
     def save(self, directory: Path) -> None:
         """Writes the files that `from_directory` and transformers read."""

@@ -6,11 +6,11 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from ..errors import InputError
-from ..files import check_free
+from ..files import check_free, check_no_file
 from ..quantizing import KEEP
 from ..saving import check_format
 from .common import AllowPickle, Json, ModelArgument, load_model, out, print_json, progress
-from .gguf_file import SUFFIX, check_dtype, check_no_file, note_rounding, stored_as, write_gguf
+from .gguf_file import SUFFIX, check_dtype, note_rounding, stored_as, write_gguf
 
 EXAMPLE = "Example: braid convert smollm2-135m ./smollm2.gguf --quantize int8"
 

@@ -20,19 +20,12 @@ class Stored(NamedTuple):
     """How a checkpoint has its weights, and what a GGUF file says beside them.
 
     dtype: of matrices that are not quantized; None if it is none that GGUF files have. quantized: storage types of the
-    quantized tensors of a GGUF file. pre: the rule by which the tokenizer in a GGUF file cuts words.
+    quantized tensors of a GGUF file.
     """
 
     dtype: str | None
     quantized: tuple[str, ...]
     name: str
-    pre: str | None
-
-
-def check_no_file(target: Path) -> None:
-    """`InputError` if there is a file already."""
-    if target.exists():
-        raise InputError(f"{target} exists already; choose another name or remove it first")
 
 
 def check_dtype(name: str) -> str:
@@ -55,7 +48,7 @@ def stored_as(model: str, *, allow_pickle: bool) -> Stored:
         (source.get(name) for name in sorted(source.names())), key=lambda tensor: tensor.numel(), default=None
     )
     dtype = str(torch.float32 if largest is None else largest.dtype).removeprefix("torch.")
-    return Stored(dtype if dtype in DTYPES else None, (), Path(model).name, None)
+    return Stored(dtype if dtype in DTYPES else None, (), Path(model).name)
 
 
 def _stored_in_file(file: GgufFile, stem: str) -> Stored:
@@ -65,9 +58,8 @@ def _stored_in_file(file: GgufFile, stem: str) -> Stored:
     # What is small is in float32 whatever the model is in: one narrow matrix tells.
     narrow = sorted({plain[kind] for kind in kinds.values() if kind in plain} - {"float32"})
     name = file.fields.get("general.name")
-    pre = file.fields.get("tokenizer.ggml.pre")
     dtype = narrow[0] if len(narrow) == 1 else "float32"
-    return Stored(dtype, quantized, name if isinstance(name, str) else stem, pre if isinstance(pre, str) else None)
+    return Stored(dtype, quantized, name if isinstance(name, str) else stem)
 
 
 def write_gguf(
@@ -92,7 +84,6 @@ def write_gguf(
             tokenizer=tokenizer,
             ends=language.origin.ends,
             name=stored.name,
-            pre=stored.pre,
             dequantize=dequantize,
         )
     return {

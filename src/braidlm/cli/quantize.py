@@ -9,11 +9,11 @@ from rich.table import Table
 from ..api import LanguageModel
 from ..errors import InputError
 from ..fidelity import WINDOW, Bucket, Fidelity, compare, windows
-from ..files import check_free
+from ..files import check_free, check_no_file
 from ..own_text import own_text
 from ..runtime.rounding import FORMS as ROUNDED
 from .common import AllowPickle, Json, ModelArgument, Threads, load_model, out, print_json, progress, size
-from .gguf_file import SUFFIX, check_no_file, stored_as, write_gguf
+from .gguf_file import SUFFIX, stored_as, write_gguf
 
 EXAMPLE = "Example: braid quantize smollm2-135m ./smollm2-int4 --bits 4 --calibration self --report some.txt"
 

@@ -41,7 +41,6 @@ def export_gguf(
     tokenizer: Tokenizer | None = None,
     ends: Sequence[int] = (),
     name: str | None = None,
-    pre: str | None = None,
     dequantize: bool = False,
 ) -> dict[str, int]:
     """Writes `model` as a GGUF file, which appears whole or not at all; gives the number of tensors of each type.
@@ -49,7 +48,7 @@ def export_gguf(
     `dtype` is "float32", "bfloat16" or "float16" for matrices that are not quantized, None what the model's are in;
     with `dequantize` it is for all matrices. `tokenizer` goes into the file with its chat templates and `ends`, further
     ids that end a text; None writes a file that is read by token ids. `name` is what the file says it is called (its
-    own name without one), `pre` the rule that cuts words in the file that the tokenizer came from.
+    own name without one).
 
     Raises `SpecError` if no GGUF architecture that braidlm knows can express the model, `InputError` if a tokenizer or
     weights in fp8 cannot be expressed.
@@ -60,7 +59,7 @@ def export_gguf(
         raise InputError(f"dtype is {wanted!r}, but a GGUF file's matrices must be one of {', '.join(DTYPES)}")
     form, metadata, spec = architecture_of(model.spec)
     tensors = gguf_tensors(model, spec, form, DTYPES[wanted], plain=dequantize)
-    words = tokenizer_metadata(tokenizer, model.spec.vocab, ends, pre)
+    words = tokenizer_metadata(tokenizer, model.spec.vocab, ends)
     general = _general(name or Path(path).stem, tensors)
     own = {f"{form.arch}.{key}": value for key, value in metadata.items()}
     with whole_file(Path(path)) as place:

@@ -14,14 +14,14 @@ _TEXTS = (
 )
 
 
-def tokenizer_metadata(tokenizer: Tokenizer | None, size: int, ends: Sequence[int], pre: str | None) -> dict[str, Any]:
+def tokenizer_metadata(tokenizer: Tokenizer | None, size: int, ends: Sequence[int]) -> dict[str, Any]:
     """All keys that describe a tokenizer and its chat templates, for a model with `size` rows of tokens.
 
     Raises `InputError` if what is read back would give other ids.
     """
     if tokenizer is None:
         return {"tokenizer.ggml.model": "no_vocab"}
-    found = tokenizer.gguf_metadata(size, ends, pre)
+    found = tokenizer.gguf_metadata(size, ends)
     again = Tokenizer.from_gguf(found)
     assert again is not None
     for text in _TEXTS:
