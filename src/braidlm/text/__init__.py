@@ -1,1 +1,1 @@
-"""Text that models write beside plain prose: reasoning and tool calls, found as the text arrives."""
+"""Text on its way into models and out of them: vocabularies, chat templates, reasoning and tool calls."""

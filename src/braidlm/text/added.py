@@ -5,7 +5,8 @@ from typing import Any
 
 from tokenizers import AddedToken
 
-_MOST_IDS = 1 << 24
+# Four times the largest published vocabulary: ids between it and an added token are filled.
+_MOST_IDS = 1 << 20
 _FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
 
 

@@ -1,4 +1,4 @@
-"""What readers of published vocabularies return, and the parts of a `tokenizers` backend that several of them use."""
+"""Vocabularies as their readers return them, and the parts of a `tokenizers` backend that several readers build."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,12 +7,25 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from .words import Words
 
+# Readers try every place to cut a token in two. Published tokens have a few hundred characters at most.
+_LONGEST, _MOST_CHARACTERS = 2048, 1 << 24
+
 
 class Vocabulary(NamedTuple):
     """A backend with the texts of its named special tokens (`bos_token`, `eos_token`, ...)."""
 
     backend: Tokenizer
     special: dict[str, str]
+
+
+def check_lengths(tokens: Sequence[str] | Sequence[bytes]) -> None:
+    """`ValueError` for a vocabulary whose tokens are so long that cutting them would have no end."""
+    longest, total = max(map(len, tokens), default=0), sum(map(len, tokens))
+    if longest > _LONGEST or total > _MOST_CHARACTERS:
+        raise ValueError(
+            f"its longest token has {longest} characters and all of them {total}, but must have at most {_LONGEST} "
+            f"and {_MOST_CHARACTERS}"
+        )
 
 
 def byte_level(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], words: Words) -> Tokenizer:

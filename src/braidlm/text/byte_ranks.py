@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from tokenizers import Tokenizer
 
-from .backend import byte_level, control
+from .backend import byte_level, check_lengths, control
 from .words import Words
 
 
@@ -27,6 +27,7 @@ def of_ranks(tokens: Sequence[bytes], special: Mapping[str, int], first: int, wo
 
     `ValueError` if a byte is missing, so that some text would have no ids, or if a token stands there twice.
     """
+    check_lengths(tokens)
     ranks = {token: i for i, token in enumerate(tokens)}
     if len(ranks) < len(tokens):
         raise ValueError("a token stands in the vocabulary twice")

@@ -5,10 +5,13 @@ scores have the largest sum. (Kudo and Richardson 2018; the `sentencepiece` libr
 """
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from .backend import check_lengths
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 SPACE = "▁"
@@ -30,6 +33,7 @@ def check_table(tokens: Sequence[Any], scores: Sequence[float], kinds: Sequence[
         raise ValueError(f"{len(tokens)} tokens, but {len(kinds)} types and {len(scores)} scores")
     if not len(tokens) or not all(isinstance(token, str) for token in tokens):
         raise ValueError("tokens must be texts, and there must be some")
+    check_lengths(tokens)
     if not all(map(math.isfinite, scores)):
         raise ValueError("a score is infinite or no number")
     strange = set(kinds) - set(range(NORMAL, BYTE + 1))
@@ -99,14 +103,18 @@ def _has_bytes(pieces: Sequence[Piece]) -> bool:
     return any(piece.kind == BYTE for piece in pieces)
 
 
-def escape_spaces(backend: Tokenizer, prefix: str, before: Sequence[normalizers.Normalizer] = ()) -> None:
+def escape_spaces(
+    backend: Tokenizer, prefix: str, before: Sequence[normalizers.Normalizer] = (), defined: Sequence[str] = ()
+) -> None:
     """Writes spaces as U+2581, after the normalizers `before`; the decoder undoes it.
 
     `prefix` "each" puts a space before each text and each part of it that follows a control token; "first" only before
-    a text; "never" nowhere. A text that begins with a space gets one more, as in SentencePiece.
+    a text; "never" nowhere. A text that begins with a space gets one more, as in SentencePiece. `defined` are pieces of
+    the user's that are added tokens: the library normalizes them like texts, and they must stay as they are. So a text
+    that is nothing but one of them gets no space, as it should.
     """
     escaped = normalizers.Replace(" ", SPACE)
-    prepend = [normalizers.Prepend(SPACE)] if prefix == "each" else []
+    prepend = [_prepend(defined)] if prefix == "each" else []
     steps = [*before, *prepend, escaped]
     backend.normalizer = normalizers.Sequence(steps) if len(steps) > 1 else escaped
     if prefix == "first":
@@ -118,3 +126,11 @@ def escape_spaces(backend: Tokenizer, prefix: str, before: Sequence[normalizers.
     strip = [] if prefix == "never" else [decoders.Strip(" ", 1, 0)]
     parts = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
     backend.decoder = decoders.Sequence(parts)
+
+
+def _prepend(defined: Sequence[str]) -> normalizers.Normalizer:
+    """Puts U+2581 before a text that is neither empty nor one of `defined`."""
+    if not defined:
+        return normalizers.Prepend(SPACE)
+    others = "|".join(map(re.escape, defined))
+    return normalizers.Replace(Regex(rf"\A(?!(?:{others}|)\z)"), SPACE)

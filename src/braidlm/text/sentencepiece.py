@@ -26,8 +26,8 @@ def read_sentencepiece(data: bytes, config: Mapping[str, Any], added: Mapping[in
     pieces = _with_added(model.pieces, added)
     by_merges = model.kind != UNIGRAM
     backend = bpe(pieces) if by_merges else unigram(pieces)
-    defined = by_merges and any(piece.kind == USER_DEFINED for piece in model.pieces)
-    escape_spaces(backend, _prefix(model, config, defined), _normalizers(model))
+    defined = [piece.text for piece in model.pieces if by_merges and piece.kind == USER_DEFINED]
+    escape_spaces(backend, _prefix(model, config), _normalizers(model), defined)
     add_special(backend, model.pieces, user_defined=by_merges)
     backend.add_tokens(list(added.values()))
     special = _special(model)
@@ -59,11 +59,11 @@ def _special(model: SentencePieceModel) -> dict[str, str]:
     return {f"{name}_token": model.pieces[i].text for name, i in there.items() if model.pieces[i].kind != NORMAL}
 
 
-def _prefix(model: SentencePieceModel, config: Mapping[str, Any], defined: bool) -> str:
-    """Where a space is put: pieces that the user defined stand within a text, and have none behind them."""
+def _prefix(model: SentencePieceModel, config: Mapping[str, Any]) -> str:
+    """Where a space is put."""
     if config.get("add_prefix_space") is False or not model.dummy_prefix:
         return "never"
-    return "first" if config.get("legacy") is False or defined else "each"
+    return "first" if config.get("legacy") is False else "each"
 
 
 def _normalizers(model: SentencePieceModel) -> list[normalizers.Normalizer]:

@@ -1,4 +1,4 @@
-"""What operators, methods and filters of a template would make, told before they make it."""
+"""Bounds on operators, methods and filters of a template: each pays for its result before that is made."""
 
 import operator
 import re
