@@ -1,4 +1,4 @@
-"""What a published config says of weights in fp8: which layout of scales; every other quantization is refused.
+"""Reader of a published `quantization_config`: the layout of fp8 scales; every other quantization is refused.
 
 Methods: "fp8" (fine-grained with blocks, as DeepSeek's and transformers' `FineGrainedFP8Config`; without blocks, as
 vLLM's and AutoFP8's), "fbgemm_fp8", "modelopt" with FP8, and "compressed-tensors" in its two formats of plain fp8.

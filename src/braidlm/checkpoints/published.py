@@ -1,8 +1,8 @@
 """A published config.json before a family reads it: the text model's part of it, and how its weights are stored.
 
 A model that also sees or hears has its language model's config under `text_config`; keys that are not repeated there
-come from the whole. What says how weights are quantized, and how many layers predict tokens further ahead, concerns
-the weights and not the arithmetic: no family reads it.
+come from the whole, and sizes that are said nowhere from transformers' class. What says how weights are quantized, and
+how many layers predict tokens further ahead, concerns the weights and not the arithmetic: no family reads it.
 """
 
 from collections.abc import Mapping
@@ -21,6 +21,13 @@ CONFIG_FILE = "config.json"
 _QUANTIZED = ("quantization_config", "compression_config")  # the second: compressed-tensors of before 2024
 _AHEAD = "num_nextn_predict_layers"
 _OF_THE_WHOLE = ("tie_word_embeddings", "eos_token_id", "torch_dtype", "dtype", *_QUANTIZED)
+_SIZES = {"vocab_size": 32000, "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
+# Sizes that a nested config leaves out where they are the defaults of transformers' class.
+_UNSAID: Mapping[str, Mapping[str, int]] = {
+    "llama": _SIZES | {"intermediate_size": 11008, "max_position_embeddings": 2048},
+    "mistral": _SIZES | {"intermediate_size": 14336, "max_position_embeddings": 131072},
+    "granite": _SIZES | {"intermediate_size": 11008, "max_position_embeddings": 2048},
+}
 
 
 class Published(NamedTuple):
@@ -61,9 +68,9 @@ def _is_nested(config: Mapping[str, Any]) -> bool:
 
 def _text_config(config: Mapping[str, Any]) -> dict[str, Any]:
     inner = config["text_config"]
-    return {key: config[key] for key in _OF_THE_WHOLE if key in config and inner.get(key) is None} | {
-        key: value for key, value in inner.items() if value is not None or key not in _OF_THE_WHOLE
-    }
+    whole = {key: config[key] for key in _OF_THE_WHOLE if key in config and inner.get(key) is None}
+    own = {key: value for key, value in inner.items() if value is not None or key not in _OF_THE_WHOLE}
+    return {**_UNSAID.get(inner.get("model_type"), {}), **whole, **own}
 
 
 def _missing(path: Path) -> str:
