@@ -117,7 +117,7 @@ def read_tokenizer(path_or_name: str | Path) -> Tokenizer:
     path = resolve(path_or_name)
     found = Tokenizer.from_gguf(GgufFile(path).fields) if path.is_file() else Tokenizer.from_directory(path)
     if found is None:
-        raise InputError(f"{path} has no tokenizer; a directory needs a tokenizer.json")
+        raise InputError(f"{path} has no tokenizer; a directory needs a tokenizer.json, or another file that holds one")
     return found
 
 

@@ -210,6 +210,13 @@ class Config:
 def read(path: Path, changes: Sequence[str] = ()) -> Config:
     """The file's configuration with `changes` ("optimizer.lr=1e-3") made; paths in it are relative to the file."""
     try:
+        return _read(path, changes)
+    except RecursionError:
+        raise InputError(f"{path}, or a change to it, is nested too deep") from None
+
+
+def _read(path: Path, changes: Sequence[str]) -> Config:
+    try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}") from None

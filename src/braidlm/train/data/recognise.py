@@ -1,4 +1,4 @@
-"""What kind of data files hold, told by their names and by the first record of JSON lines or the columns of Parquet."""
+"""Recognition of a source's kind by the names of its files, the first JSON line or the columns of Parquet."""
 
 import glob
 import json
