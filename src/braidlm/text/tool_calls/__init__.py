@@ -3,7 +3,7 @@
 It knows formats, not models or servers: which format a model writes, its chat template or its user says.
 """
 
-from .call import Call, Found, Function
+from .call import Call, Found, Function, MismatchError, arguments_of
 from .format import Format
 from .formats import AUTO, NAMES, check_name, formats_of, rule_of, tokens_of
 from .reader import ToolCallReader
@@ -15,7 +15,9 @@ __all__ = [
     "Format",
     "Found",
     "Function",
+    "MismatchError",
     "ToolCallReader",
+    "arguments_of",
     "check_name",
     "formats_of",
     "rule_of",

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 # Arguments that are a text which holds JSON; more layers than this are no mistake of a model but noise.
 _LAYERS = 3
+# Levels of lists and objects in arguments: what templates and clients write again must not be deeper.
+DEPTH = 100
 
 
 class MismatchError(Exception):
@@ -75,11 +77,22 @@ def checked_name(name: Any) -> str:
 
 
 def arguments_of(value: Any) -> dict[str, Any]:
-    """Arguments as an object, also where a text holds it; `MismatchError` for anything else."""
+    """Arguments as an object, also where a text holds it; `MismatchError` for anything else or deeper than `DEPTH`."""
     for _ in range(_LAYERS):
         if not isinstance(value, str):
             break
         value = loads(value) if value.strip() else {}
     if not isinstance(value, dict):
         raise MismatchError("arguments are an object")
+    if _is_too_deep(value):
+        raise MismatchError("the arguments are nested too deep")
     return value
+
+
+def _is_too_deep(value: Any) -> bool:
+    """Whether a value holds lists and objects in more than `DEPTH` levels."""
+    level = [value]
+    for _ in range(DEPTH):
+        parts = [held.values() if isinstance(held, dict) else held for held in level if isinstance(held, (dict, list))]
+        level = [item for part in parts for item in part]
+    return any(isinstance(held, (dict, list)) for held in level)

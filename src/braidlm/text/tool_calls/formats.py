@@ -11,12 +11,13 @@ from .hermes import HERMES
 from .lfm2 import LFM2
 from .llama import LLAMA
 from .mistral import MISTRAL
+from .nemotron import NEMOTRON
 from .pythonic import PYTHONIC
 from .qwen_xml import QWEN_XML
 
 AUTO = "auto"
 # The order in which a template's text is searched: a later format's signs may stand in an earlier one's template.
-_FORMATS = (MISTRAL, LFM2, GRANITE, QWEN_XML, HERMES, PYTHONIC, LLAMA)
+_FORMATS = (MISTRAL, LFM2, GRANITE, NEMOTRON, QWEN_XML, HERMES, PYTHONIC, LLAMA)
 _BY_NAME = {form.name: form for form in _FORMATS}
 NAMES = (AUTO, *sorted(_BY_NAME))
 

@@ -6,10 +6,9 @@ What cannot be JSON is refused at its first wrong character, so that prose is he
 import re
 from collections.abc import Sequence
 
-from .call import Function, MismatchError, call_of, loads
-from .cursor import Cursor, Reads
+from .call import DEPTH, Function, MismatchError, call_of, loads
+from .cursor import Cursor, Parser, Reads
 
-DEPTH = 100
 _SPACE = re.compile(r"[ \t\r\n]*")
 _PLAIN = re.compile(r'[^"\\]*')
 _SCALAR = re.compile(r"[-+.\w]*")
@@ -124,6 +123,17 @@ def _read_call(cursor: Cursor) -> Reads[None]:
     if (yield from cursor.space()) != "{":
         raise MismatchError("a call is an object")
     cursor.give(*call_of(loads((yield from json_value(cursor)))))
+
+
+def between(begin: str, end: str) -> Parser:
+    """Parser of calls between two marks."""
+
+    def read(cursor: Cursor, functions: Sequence[Function]) -> Reads[None]:
+        yield from cursor.expect(begin)
+        yield from read_calls(cursor)
+        yield from cursor.close(end)
+
+    return read
 
 
 def read_known_calls(cursor: Cursor, functions: Sequence[Function]) -> Reads[None]:

@@ -3,18 +3,11 @@
 from collections.abc import Sequence
 
 from .call import Function
-from .cursor import Cursor, Reads
 from .format import Format, Spell
-from .json_text import read_calls
+from .json_text import between
 from .pythonic import list_rule, read_bare, read_tagged
 
 _BEGIN, _END = "<|tool_call_start|>", "<|tool_call_end|>"
-
-
-def _read_json(cursor: Cursor, functions: Sequence[Function]) -> Reads[None]:
-    yield from cursor.expect(_BEGIN)
-    yield from read_calls(cursor)
-    yield from cursor.close(_END)
 
 
 def _rule(functions: Sequence[Function], spell: Spell, template: str) -> str:
@@ -26,7 +19,7 @@ LFM2 = Format(
     signs=(_BEGIN, "<|tool_list_start|>"),
     markers=(_BEGIN,),
     tokens=(_END,),
-    readers=(_read_json, read_tagged),
+    readers=(between(_BEGIN, _END), read_tagged),
     bare_readers=(read_bare,),
     rule=_rule,
 )

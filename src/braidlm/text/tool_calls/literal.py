@@ -9,7 +9,7 @@ from typing import Any
 from .call import MismatchError, loads
 
 LONGEST = 1 << 20  # characters of one value
-_WORDS = {"true": True, "false": False, "null": None, "none": None}
+WORDS = {"true": True, "false": False, "null": None, "none": None}
 # A backslash with the character behind it; Python warns of pairs that mean nothing to it.
 _PAIR = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = frozenset("\\'\"abfnrtvxuUN01234567\n")
@@ -44,8 +44,8 @@ def _value(node: ast.expr) -> Any:
             return [_value(item) for item in items]
         case ast.Dict(keys=keys, values=values):
             return {_key(key): _value(value) for key, value in zip(keys, values, strict=True)}
-        case ast.Name(id=word) if word in _WORDS:
-            return _WORDS[word]
+        case ast.Name(id=word) if word in WORDS:
+            return WORDS[word]
     raise MismatchError("a value is no literal")
 
 

@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...errors import InputError
-from .call import Function, MismatchError
+from .call import DEPTH, Function, MismatchError
 from .cursor import Cursor, Reads
 from .format import AS_RENDERED, Format, Spell
-from .json_text import DEPTH
 from .literal import literal
 
 _NAME = re.compile(r"[\w.-]*")
 _KEY = re.compile(r"[\w-]*")
 _PLAIN = re.compile(r"[^\"'()\[\]{},]*")
 _IN_STRING = {quote: re.compile(rf"[^{quote}\\]*") for quote in "\"'"}
+_LINE_ENDS = str.maketrans({"\n": "\\n", "\r": "\\r"})
 _CLOSES = {"(": ")", "[": "]", "{": "}"}
 # Markers after which a list may stand, with what closes it.
 _TAGS = {
@@ -53,13 +53,13 @@ def _read_call(cursor: Cursor, names: Sequence[str] | None) -> Reads[None]:
         name = yield from cursor.one_of([f"{name}(" for name in names])
     if not name.removesuffix("(") or (names is not None and not name.endswith("(")):
         raise MismatchError("no known function is called")
-    arguments = yield from _arguments(cursor)
+    arguments = yield from read_arguments(cursor)
     if (yield from cursor.space()) not in (",", "]", ""):
         raise MismatchError("a list goes on with a comma")
     cursor.give(name.removesuffix("("), arguments)
 
 
-def _arguments(cursor: Cursor) -> Reads[dict[str, Any]]:
+def read_arguments(cursor: Cursor) -> Reads[dict[str, Any]]:
     """Keyword arguments after an opening parenthesis, up to the closing one."""
     arguments: dict[str, Any] = {}
     while (yield from cursor.space()) != ")":
@@ -97,7 +97,10 @@ def _value(cursor: Cursor) -> Reads[str]:
 
 
 def _string_body(cursor: Cursor, quote: str) -> Reads[str]:
-    """A string after its first quotation mark, with its end: one mark, or three."""
+    """A string after its first quotation mark, with its end: one mark, or three.
+
+    Line ends within one mark, which Python has no place for, are escaped: models write code so.
+    """
     parts: list[str] = []
     marks = 1
     while marks < 3 and (yield from cursor.peek()) == quote:
@@ -108,7 +111,7 @@ def _string_body(cursor: Cursor, quote: str) -> Reads[str]:
     run = 0
     while run < marks:
         if part := (yield from cursor.run(_IN_STRING[quote])):
-            parts.append(part)
+            parts.append(part.translate(_LINE_ENDS) if marks == 1 else part)
             run = 0
         char = yield from cursor.take()
         parts.append(char)

@@ -14,13 +14,14 @@ from .cursor import Cursor, Reads
 from .format import AS_RENDERED, Format, Spell
 from .hermes import BEGIN, END
 from .json_text import json_value
+from .literal import WORDS, literal
 
 _FUNCTION = "<function="
 _TO_TAG_END = re.compile(r"[^>]*")
+_NAME = re.compile(r"[^<>\n]*")
 # What may end a value, and what comes then: within a value the same tags are text.
-_ENDS = re.compile(r"</parameter>\s*(?:<parameter=([^<>]+)>|</function>)\Z")
+_ENDS = re.compile(r"</parameter>\s*(?:<parameter=([^<>\n]+)>|</function>)\Z")
 _TAIL = 300  # characters in which the end of a value is looked for
-_REFERENCES = 8
 
 
 def _read(cursor: Cursor, functions: Sequence[Function]) -> Reads[None]:
@@ -41,7 +42,7 @@ def _read(cursor: Cursor, functions: Sequence[Function]) -> Reads[None]:
 
 
 def _read_function(cursor: Cursor, functions: Sequence[Function]) -> Reads[None]:
-    name = checked_name((yield from cursor.run(_TO_TAG_END)).strip())
+    name = checked_name((yield from cursor.run(_NAME)).strip())
     yield from cursor.expect(">")
     if (yield from cursor.space()) == "{":  # the arguments as JSON
         arguments = arguments_of(loads((yield from json_value(cursor))))
@@ -66,7 +67,7 @@ def _first_key(cursor: Cursor) -> Reads[str | None]:
         yield from cursor.expect("/function>")
         return None
     yield from cursor.expect("parameter=")
-    key = yield from cursor.run(_TO_TAG_END)
+    key = yield from cursor.run(_NAME)
     yield from cursor.expect(">")
     return key.strip()
 
@@ -81,36 +82,55 @@ def _value(cursor: Cursor) -> Reads[tuple[str, str | None]]:
         tail = (tail + part)[-_TAIL:]
         if found := _ENDS.search(tail):
             text = "".join(parts)[: -len(found[0])]
-            return text.removeprefix("\n").removesuffix("\n"), found[1]
+            return text.removeprefix("\n").removesuffix("\n"), found[1] and found[1].strip()
 
 
 def typed(value: str, root: Mapping[str, Any], schema: Any) -> Any:
     """The value that a text stands for, by its schema; `root` is the schema that it is a part of."""
-    types = set(_types(root, schema, _REFERENCES))
+    types = _types(root, schema)
+    text = value.strip()
     if "string" in types or not types:
-        return None if "null" in types and value.strip() in ("null", "None") else value
-    for text in (value, value.strip().lower()):  # models write Python's True and None, too
-        try:
-            return loads(text)
-        except MismatchError:
+        return None if "null" in types and text in ("null", "None") else value
+    if text.lower() in WORDS:  # models write Python's True and None, too
+        return WORDS[text.lower()]
+    try:
+        # Within brackets in Python's notation, too; 1,200 is no list.
+        return literal(text) if text.startswith(("[", "{")) else loads(text)
+    except MismatchError:
+        return value
+
+
+def _types(root: Mapping[str, Any], schema: Any) -> set[str]:
+    """The JSON types that a schema allows, as far as it says; each reference is followed once."""
+    found: set[str] = set()
+    followed: set[str] = set()
+    left = [schema]
+    while left:
+        if not isinstance(schema := left.pop(), Mapping):
             continue
-    return value
+        named, reference = schema.get("type"), schema.get("$ref")
+        found |= {name for name in (named if isinstance(named, list) else [named]) if isinstance(name, str)}
+        values = [*_listed(schema, "enum"), *([schema["const"]] if "const" in schema else [])]
+        found |= {_TYPE_NAMES[type(value)] for value in values if type(value) in _TYPE_NAMES}
+        left += [item for key in ("anyOf", "oneOf", "allOf") for item in _listed(schema, key)]
+        if isinstance(reference, str) and reference not in followed:
+            followed.add(reference)
+            left.append(_referred(root, reference))
+    return found
 
 
-def _types(root: Mapping[str, Any], schema: Any, left: int) -> Iterator[str]:
-    """The JSON types that a schema allows, as far as it says."""
-    if not isinstance(schema, Mapping) or not left:
-        return
-    named = schema.get("type", ())
-    yield from [named] if isinstance(named, str) else named
-    values = [*schema.get("enum", ()), *([schema["const"]] if "const" in schema else [])]
-    yield from (_TYPE_NAMES[type(value)] for value in values if type(value) in _TYPE_NAMES)
-    for key in ("anyOf", "oneOf", "allOf"):
-        for item in schema.get(key, ()):
-            yield from _types(root, item, left - 1)
-    match str(schema.get("$ref", "")).split("/"):
-        case ["#", place, name]:
-            yield from _types(root, root.get(place, {}).get(name), left - 1)
+def _listed(schema: Mapping[str, Any], key: str) -> list[Any]:
+    """What a schema lists under `key`; nothing where that is no list: clients write schemas, right or wrong."""
+    found = schema.get(key)
+    return found if isinstance(found, list) else []
+
+
+def _referred(root: Mapping[str, Any], reference: str) -> Any:
+    """The schema that a reference as in `#/$defs/NAME` is about; None for any other."""
+    match reference.split("/"):
+        case ["#", place, name] if isinstance(root.get(place), Mapping):
+            return root[place].get(name)
+    return None
 
 
 _TYPE_NAMES = {
@@ -141,10 +161,10 @@ def _rules_of(function: Function, name: str) -> Iterator[str]:
 def _value_rule(function: Function, schema: Any, name: str) -> str:
     """The rest of a parameter's rule: its value, its end tag, and rules that these need."""
     end = json.dumps("\n</parameter>\n")
-    values = schema.get("enum") if isinstance(schema, Mapping) else None
+    values = _listed(schema, "enum") if isinstance(schema, Mapping) else []
     if values and all(isinstance(value, str) for value in values):
         return f"({' | '.join(map(json.dumps, values))}) {end}\n"
-    types = set(_types(function.parameters, schema, _REFERENCES))
+    types = _types(function.parameters, schema)
     if "string" in types or not types:
         return "text\n"
     definitions = {key: function.parameters[key] for key in ("$defs", "definitions") if key in function.parameters}
