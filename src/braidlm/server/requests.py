@@ -167,6 +167,18 @@ class FunctionTool(Body):
     parameters: dict[str, Any] = Field({})
     strict: bool = False
 
+    @field_validator("parameters")
+    @classmethod
+    def _lists_arguments(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        """The schema without what is null; what forced calls and readers of calls look at is of its kind."""
+        given = {key: value for key, value in schema.items() if value is not None}
+        if not isinstance(given.get("properties", {}), dict):
+            raise ValueError("properties must be an object of schemas")
+        required = given.get("required", [])
+        if not (isinstance(required, list) and all(isinstance(name, str) for name in required)):
+            raise ValueError("required must be a list of names")
+        return given
+
 
 class Tool(Body):
     """A tool; there are functions only."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..engine import Grammar
-from ..text.tool_calls import Format, Function, formats_of, rule_of
+from ..text.tool_calls import Format, Function, MismatchError, arguments_of, formats_of, rule_of
 from ..tokenizer import Tokenizer
 from .errors import RefusedError
 from .replies import ToolCallReply
@@ -92,9 +92,10 @@ def _message(message: ChatMessage) -> dict[str, Any]:
 
 def _call(name: str, function: str, arguments: str) -> dict[str, Any]:
     try:
-        read = json.loads(arguments)
-    except (ValueError, RecursionError):
-        raise RefusedError(400, f"the arguments of call {name} are no valid JSON", param="messages") from None
+        read = arguments_of(arguments)
+    except MismatchError as error:
+        sentence = f"the arguments of call {name!r} are no valid JSON object: {error}"
+        raise RefusedError(400, sentence, param="messages") from None
     return {"id": name, "type": "function", "function": {"name": function, "arguments": read}}
 
 
