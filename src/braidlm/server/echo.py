@@ -26,9 +26,7 @@ def scored(tokens: Sequence[Token], scores: Sequence[Choice]) -> list[Token]:
 
     An answer that was cut off may have `scores` of the prompt's beginning only: then that is what is told.
     """
-    after = [
-        token._replace(logprob=score.logprob, top=score.top) for token, score in zip(tokens[1:], scores, strict=True)
-    ]
+    after = [token._replace(logprob=score.logprob, top=score.top) for token, score in zip(tokens[1:], scores)]
     return [*tokens[:1], *after]
 
 
