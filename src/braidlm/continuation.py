@@ -16,6 +16,7 @@ from torch import Tensor
 from .choice import choose
 from .penalties import Penalties
 from .sampling import Sampling
+from .text.marks import partial
 
 
 class Token(NamedTuple):
@@ -90,7 +91,7 @@ class StopTexts:
         found = min(((at + size, at) for at, size in places if at >= 0), default=None)
         if found is not None:
             return self._held[: found[1]], True
-        keep = max((overlap(self._held, stop) for stop in self._stops), default=0)
+        keep = partial(self._held, self._stops)
         shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
         return shown, False
 
@@ -98,11 +99,6 @@ class StopTexts:
         """What is still held."""
         held, self._held = self._held, ""
         return held
-
-
-def overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that begins `stop`."""
-    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
 
 
 class Continuation:
