@@ -82,7 +82,23 @@ async def chat(body: ChatRequest, request: Request, here: Here) -> ChatReply | R
 
 def _understood(body: ChatRequest, here: Served, client: str) -> _Asked:
     """What is asked, or why it cannot be answered."""
-    variant = here.variant_of(body.model)
+    variant, tokenizer = here.variant_of(body.model), here.chats.tokenizer
+    _check(body, variant, here)
+    chosen = tools.tools_of(body, tokenizer)
+    formats = tools.formats_for(here.settings.tool_format, tokenizer)
+    call, rule = tools.rule_for(body, chosen, formats, tokenizer), _rule(body)
+    if rule is not None and chosen:
+        raise RefusedError(400, "an answer in a response_format cannot call tools", param="response_format")
+    most = body.max_tokens or body.max_completion_tokens or here.settings.answer
+    sampling = body.sampling(most, body.top_logprobs)
+    return _Asked(
+        body, tools.for_template(body.messages), sampling, chosen, formats,
+        tools.variables_of(body, tokenizer), call or rule, client, body.model or here.settings.name, variant,
+    )  # fmt: skip
+
+
+def _check(body: ChatRequest, variant: Variant, here: Served) -> None:
+    """Refuses fields that do not go together."""
     if body.session is not None and variant != BASE:
         raise RefusedError(400, f"sessions are of the model itself; ask for {here.settings.name!r}", param="model")
     if body.top_logprobs and not body.logprobs:
@@ -95,18 +111,6 @@ def _understood(body: ChatRequest, here: Served, client: str) -> _Asked:
         raise RefusedError(400, "a session has one answer; n must be 1", param="n")
     if not body.messages and body.session is None:
         raise RefusedError(400, "there are no messages", param="messages")
-    tokenizer = here.chats.tokenizer
-    chosen = tools.tools_of(body, tokenizer)
-    formats = tools.formats_for(here.settings.tool_format, tokenizer)
-    call, rule = tools.rule_for(body, chosen, formats, tokenizer), _rule(body)
-    if rule is not None and chosen:
-        raise RefusedError(400, "an answer in a response_format cannot call tools", param="response_format")
-    most = body.max_tokens or body.max_completion_tokens or here.settings.answer
-    sampling = body.sampling(most, body.top_logprobs)
-    return _Asked(
-        body, tools.for_template(body.messages), sampling, chosen, formats,
-        tools.variables_of(body, tokenizer), call or rule, client, body.model or here.settings.name, variant,
-    )  # fmt: skip
 
 
 def _rule(body: ChatRequest) -> Grammar | None:

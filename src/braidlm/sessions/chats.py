@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..api import LanguageModel
 from ..continuation import Token
@@ -27,6 +27,14 @@ class Turn:
     messages: tuple[Message, ...]
     prompt: Prompt
     splitter: Callable[[], ReasoningSplitter]  # of this answer's text
+
+
+class _Reasoning(NamedTuple):
+    """The reasoning that may come after a prompt: its tags, and whether the prompt begins it."""
+
+    tags: Tags
+    begun: bool
+    expected: bool
 
 
 class Chats:
@@ -64,13 +72,8 @@ class Chats:
         is as in `Request`. A grammar describes what follows the reasoning, where the model may reason first.
         """
         prompt = self.transcripts.prompt(messages, **variables)
-        template = self.transcripts.template(variables)
-        tags, may_reason = tags_of(template), thinks(template)
-        opening = self.transcripts.generation_prompt(messages, prompt.text, variables) if may_reason else ""
-        begun = begun_by(opening, tags)
-        # A prompt in which reasoning has ended already asks for none.
-        reasons = may_reason and (begun or tags.end not in opening)
-        first = self._reasoning_first(tags, begun) if reasons and grammar is not None else None
+        tags, begun, expected = self._reasoning(messages, prompt.text, variables)
+        first = self._reasoning_first(tags, begun) if expected and grammar is not None else None
         request = Request(
             ids=prompt.ids, sampling=sampling, copies=copies, breaks=prompt.breaks, grammar=grammar, client=client,
             states=tuple(states), wants_states=wants_states, adapter=adapter, initial=initial, reasoning=first,
@@ -78,6 +81,15 @@ class Chats:
         )  # fmt: skip
         splitter = functools.partial(ReasoningSplitter, tags, begun)
         return Turn(self.engine.submit(request), tuple(messages), prompt, splitter)
+
+    def _reasoning(self, messages: Sequence[Message], text: str, variables: Mapping[str, Any]) -> _Reasoning:
+        """What the template and the `text` of a prompt tell of reasoning."""
+        template = self.transcripts.template(variables)
+        tags, knows = tags_of(template), thinks(template)
+        opening = self.transcripts.generation_prompt(messages, text, variables) if knows else ""
+        begun = begun_by(opening, tags)
+        # A prompt in which reasoning has ended already asks for none.
+        return _Reasoning(tags, begun, knows and (begun or tags.end not in opening))
 
     def _shown(self, texts: Collection[str]) -> dict[int, str]:
         """Those of `texts` that are control tokens, by id."""
