@@ -3,12 +3,15 @@
 import os
 import sys
 import warnings
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from .. import __version__
-from ..errors import BraidError, LoadingWarning
+from ..errors import BraidError, LoadingWarning, shortened
 from . import (
     bench,
     chat,
@@ -27,8 +30,34 @@ from . import (
     verify,
 )
 
+# The base of all errors about arguments, which typer does not export.
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]
+
+
+class _Commands(TyperGroup):
+    """The commands; what an error about their arguments quotes is cut where it is long."""
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        with _short_usage_errors():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _short_usage_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _short_usage_errors() -> Iterator[None]:
+    try:
+        yield
+    except _UsageError as error:
+        error.message = shortened(error.message)
+        raise
+
+
 app = typer.Typer(
     name="braid",
+    cls=_Commands,
     help="Hybrid language models (state-space layers, gated convolutions, attention) on the computer you have.",
     no_args_is_help=True,
     add_completion=False,
