@@ -13,6 +13,8 @@ _UNLISTED = (
     "<unk> <s> </s> [INST] [/INST] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS] [TOOL_CALLS] "
     "[IMG] <pad> [IMG_BREAK] [IMG_END] [PREFIX] [MIDDLE] [SUFFIX] [SYSTEM_PROMPT] [/SYSTEM_PROMPT] [TOOL_CONTENT]"
 ).split()
+# Eight times the published size.
+_MOST_IDS = 1 << 20
 _NAMED = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
 
 
@@ -20,6 +22,8 @@ def read_tekken(data: Mapping[str, Any]) -> Vocabulary:
     """The tokenizer in the object of a `tekken.json`; `ValueError` and its like if it is none."""
     config = data["config"]
     size, reserved = int(config["default_vocab_size"]), int(config["default_num_special_tokens"])
+    if not 0 <= reserved <= size <= _MOST_IDS:
+        raise ValueError(f"of {size} tokens {reserved} are control tokens; there must be at most {_MOST_IDS} in all")
     special = _special(data.get("special_tokens"), reserved)
     entries = sorted(data["vocab"], key=lambda entry: entry["rank"])[: size - reserved]
     if [entry["rank"] for entry in entries] != list(range(size - reserved)):
