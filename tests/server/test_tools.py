@@ -130,6 +130,8 @@ def test_schemas_that_clients_write(form: str) -> None:
         for key, (value, said) in wrong.items():
             error = asked(**{key: value}).json()["error"]
             assert error["param"] == "tools.0.function.parameters" and said in error["message"]
+        error = asked(properties={"a": {"type": "nonsense"}}).json()["error"]
+        assert error["message"].startswith("the tools' parameters cannot be followed: ")
 
 
 def told_in_stream(client: openai.OpenAI, **asked: Any) -> tuple[str, list[tuple[str, str, str]], str, list[int]]:

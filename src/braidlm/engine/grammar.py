@@ -28,10 +28,14 @@ Compile = Callable[["Grammar"], Callable[[], Constraint]]
 
 @dataclass(frozen=True)
 class Grammar:
-    """A rule as it is written: a JSON schema's text, a regular expression, or a Lark grammar."""
+    """A rule as it is written: a JSON schema's text, a regular expression, or a Lark grammar.
+
+    `made_of` names in errors what the rule was made of, where that is not what the user wrote.
+    """
 
     kind: Kind
     text: str
+    made_of: str = ""
 
     @classmethod
     def of_schema(cls, schema: dict[str, Any]) -> "Grammar":
@@ -87,12 +91,13 @@ def compiler(tokenizer_json: Callable[[], str], vocab: int, ends: Collection[int
             "regex": kinds.grammar_from_regex,
             "lark": kinds.grammar_from_lark,
         }
+        what = grammar.made_of or grammar.kind
         try:
             matcher = kinds(tokens(), written[grammar.kind](grammar.text), log_level=0)
         except ValueError as error:
-            raise InputError(f"the {grammar.kind} cannot be followed: {_first_line(str(error))}") from None
+            raise InputError(f"the {what} cannot be followed: {_first_line(str(error))}") from None
         if matcher.is_error():
-            raise InputError(f"the {grammar.kind} cannot be followed: {_first_line(matcher.get_error())}")
+            raise InputError(f"the {what} cannot be followed: {_first_line(matcher.get_error())}")
         return lambda: Matcher(matcher.deep_copy(), vocab)
 
     return compiled

@@ -55,7 +55,8 @@ def rule_for(
         token = tokenizer.id_of(text)
         return token if token in tokenizer.special_ids else None
 
-    return Grammar("lark", rule_of(formats[0], chosen, tokenizer.tool_template or "", control_id_of))
+    rule = rule_of(formats[0], chosen, tokenizer.tool_template or "", control_id_of)
+    return Grammar("lark", rule, "tools' parameters")
 
 
 def variables_of(body: ChatRequest, tokenizer: Tokenizer) -> dict[str, Any]:
