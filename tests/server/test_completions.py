@@ -8,6 +8,7 @@ import openai
 import pytest
 import torch
 
+from braidlm import LanguageModel
 from braidlm.choice import Choice
 from braidlm.continuation import Token
 from braidlm.engine import Limits
@@ -85,6 +86,17 @@ def test_only_the_prompt(client: openai.OpenAI, local: Local) -> None:
     assert alone.usage.completion_tokens == 0
     without = client.completions.create(**asked(max_tokens=0, logprobs=None))
     assert without.choices[0].text == PROMPT
+
+
+def test_log_probabilities_without_a_tokenizer() -> None:
+    """Oracle: the sentence, before anything is written: tokens could not be named."""
+    whole = model()
+    with serving(LanguageModel(whole.network, None, whole.origin)) as local:
+        for more in ({"logprobs": 1}, {"echo": True}):
+            reply = local.post("/v1/completions", {"prompt": [1, 2], "max_tokens": 2, "stream": True, **more})
+            assert reply.status_code == 400
+            assert reply.json()["error"]["message"] == "this model has no tokenizer; give and take token ids"
+        assert local.post("/v1/completions", {"prompt": [1, 2], "max_tokens": 2}).status_code == 200
 
 
 def test_a_prompt_that_was_read_in_part() -> None:

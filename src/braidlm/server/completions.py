@@ -73,7 +73,7 @@ def _check(body: CompletionRequest, here: Served) -> None:
         raise RefusedError(
             400, f"best_of is {body.best_of}, but n is {body.n}: all that is written is given", param="best_of"
         )
-    if body.echo:
+    if body.echo or body.logprobs is not None:
         _ = here.tokenizer  # refuses if there is none
 
 
