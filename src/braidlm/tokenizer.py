@@ -101,7 +101,7 @@ class Tokenizer:
         """The largest id; a vocabulary may have gaps."""
         return max(self._backend.get_vocab().values())
 
-    @property
+    @cached_property
     def special_ids(self) -> frozenset[int]:
         """Ids of control tokens."""
         return frozenset(self._special_ids)
@@ -159,6 +159,14 @@ class Tokenizer:
             raise InputError(f"token id {min(ids)} is out of range: ids begin at 0")
         with guarded(_unwritable):
             return str(self._backend.decode(list(ids), skip_special_tokens=skip_special))
+
+    def hides(self, token: int) -> bool:
+        """Whether decoding leaves an id out: that of a control token, or one beyond the vocabulary."""
+        return token in self._special_ids or (token >= 0 and token not in self._known_ids)
+
+    @cached_property
+    def _known_ids(self) -> frozenset[int]:
+        return frozenset(self._backend.get_vocab().values())
 
     def stream(self) -> "Stream":
         """A decoder for ids that come one by one."""
@@ -232,6 +240,8 @@ class Stream:
 
     def push(self, token: int) -> str:
         """The text that is certain after `token`; an incomplete character is held back."""
+        if self._tokenizer.hides(token):  # a model may write nothing else for long
+            return ""
         self._ids.append(token)
         text = self._tokenizer.decode(self._ids)
         certain = text.rstrip("\ufffd")

@@ -127,6 +127,21 @@ def test_stream_shows_text_as_soon_as_it_is_certain() -> None:
     assert streamed(sentencepiece(), [*ids, *raw(b"\xe2\x82")])[-1] == "\ufffd\ufffd"
 
 
+@pytest.mark.parametrize("hidden", [backend().token_to_id(SPECIAL[0]), 100_000])
+def test_stream_of_hidden_tokens_alone(hidden: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: by hand: a model that writes control tokens for ever has no text, and none of them is decoded again."""
+    decoded: list[int] = []
+    whole = Tokenizer.decode
+    monkeypatch.setattr(
+        Tokenizer, "decode", lambda self, ids, **how: decoded.append(len(ids)) or whole(self, ids, **how)
+    )
+    assert streamed(byte_level(), [*bytes_of_byte_level(b"a"), *[hidden] * 5000, *bytes_of_byte_level(b"b")])[-2:] == [
+        "b",
+        "",
+    ]
+    assert sum(decoded) < 20
+
+
 def test_stream_starts_again_after_its_end() -> None:
     """Oracle: a fresh stream."""
     tokenizer, stream = sentencepiece(), sentencepiece().stream()
