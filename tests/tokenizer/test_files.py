@@ -165,6 +165,18 @@ def test_damaged_templates(name: str, tmp_path: Path) -> None:
         Tokenizer.from_directory(tmp_path)
 
 
+@pytest.mark.parametrize("found", [5, True, {"default": "x"}])
+@pytest.mark.parametrize("place", ["tokenizer_config.json", "chat_template.json"])
+def test_templates_of_another_kind(place: str, found: Any, tmp_path: Path) -> None:
+    """Oracle: the sentence: a model never loses its template silently; an empty one is none."""
+    directory(tmp_path)
+    (tmp_path / place).write_text(json.dumps({"chat_template": found}))
+    with pytest.raises(CheckpointError, match="but it must be a text or a list of them"):
+        Tokenizer.from_directory(tmp_path)
+    (tmp_path / place).write_text('{"chat_template": ""}')
+    assert opened(tmp_path).chat_template is None
+
+
 def test_no_tokenizer(tmp_path: Path) -> None:
     """Oracle: nothing where there is nothing, and a sentence where there is only a format that is not read."""
     assert Tokenizer.from_directory(tmp_path) is None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, quoted
 from ..files import read_object
 
 _DEFAULT, _TOOLS = "default", "tool_use"
@@ -38,7 +38,7 @@ def of_names(named: Mapping[str, str]) -> ChatTemplates:
 
 
 def read_templates(path: Path, config: Mapping[str, Any]) -> ChatTemplates:
-    """The templates in a directory; `config` is its tokenizer_config.json. `CheckpointError` if a file is no text."""
+    """The templates in a directory; `config` is its tokenizer_config.json. `CheckpointError` for other things."""
     main, more = path / "chat_template.jinja", sorted((path / "additional_chat_templates").glob("*.jinja"))
     files = ({_DEFAULT: main} if main.exists() else {}) | {file.stem: file for file in more}
     if files:
@@ -48,7 +48,9 @@ def read_templates(path: Path, config: Mapping[str, Any]) -> ChatTemplates:
         found = read_object(path / "chat_template.json", CheckpointError).get("chat_template")
     if isinstance(found, list):
         return of_names(_listed(found))
-    return ChatTemplates(found) if isinstance(found, str) else ChatTemplates()
+    if not isinstance(found, str | None):
+        raise CheckpointError(f"{path} has the chat_template {quoted(found)}, but it must be a text or a list of them")
+    return ChatTemplates(found or None)
 
 
 def _listed(items: Iterable[Any]) -> dict[str, str]:
