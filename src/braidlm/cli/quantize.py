@@ -65,9 +65,7 @@ def command(
         language = load_model(model, dtype=dtype, quantize=form, **load)
     else:
         language = load_model(model, dtype=dtype, **load)
-        rows = _own(language) if calibrating is None else _rows(language, calibrating, tokens, _ROW)
-        with progress("rounding") as step:
-            language.quantize(form, calibration=rows, progress=step)
+        _round(language, form, calibrating, tokens)
     if single:
         write_gguf(language, target, stored_as(model, allow_pickle=allow_pickle), dtype=None)
     else:
@@ -86,6 +84,13 @@ def command(
     out.print(f"{target}: {form}, {size(weights)} of weights", markup=False, highlight=False)
     if found is not None:
         out.print(_table(found))
+
+
+def _round(language: LanguageModel, form: str, text: str | None, tokens: int) -> None:
+    """Quantizes a model so that its outputs on a text stay close; without one, on a text that it writes itself."""
+    rows = _own(language) if text is None else _rows(language, text, tokens, _ROW)
+    with progress("rounding") as step:
+        language.quantize(form, calibration=rows, progress=step)
 
 
 def _own(language: LanguageModel) -> list[Any]:
