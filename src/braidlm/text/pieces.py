@@ -28,7 +28,10 @@ class Piece(NamedTuple):
 
 
 def check_table(tokens: Sequence[Any], scores: Sequence[float], kinds: Sequence[int]) -> None:
-    """`ValueError` for tables that mean nothing: no tokens, scores that are no numbers, kinds that do not exist."""
+    """`ValueError` for tables that mean nothing.
+
+    No tokens, tokens that are too long, scores that are no numbers, kinds that do not exist.
+    """
     if not len(tokens) == len(kinds) == len(scores):
         raise ValueError(f"{len(tokens)} tokens, but {len(kinds)} types and {len(scores)} scores")
     if not len(tokens) or not all(isinstance(token, str) for token in tokens):
@@ -110,8 +113,8 @@ def escape_spaces(
 
     `prefix` "each" puts a space before each text and each part of it that follows a control token; "first" only before
     a text; "never" nowhere. A text that begins with a space gets one more, as in SentencePiece. `defined` are pieces of
-    the user's that are added tokens: the library normalizes them like texts, and they must stay as they are. So a text
-    that is nothing but one of them gets no space, as it should.
+    the user's that are added tokens: the library normalizes them as it does texts, and they must stay as they are. A
+    text that is nothing but one of them cannot be told from it, and gets no space.
     """
     escaped = normalizers.Replace(" ", SPACE)
     prepend = [_prepend(defined)] if prefix == "each" else []
