@@ -1,6 +1,7 @@
 """Tables of GGUF files for tokenizers: read back, they give the same ids; what they cannot say is refused."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from tests.tokenizer.made import (
     gpt2,
     sentencepiece,
 )
+from tests.tokenizer.test_sentencepiece import trained
 
 UNUSED, USER_DEFINED, BYTE = 5, 4, 6
 # One name of each rule, as llama.cpp calls it.
@@ -121,6 +123,17 @@ def test_a_space_before_a_text_alone() -> None:
     with pytest.warns(LoadingWarning, match="in chats their ids may differ"):
         tables = tokenizer.gguf_metadata(tokenizer.vocab_size)
     assert tables["tokenizer.ggml.add_space_prefix"] is True
+
+
+def test_a_space_beside_pieces_of_the_users(tmp_path: Path) -> None:
+    """Oracle: the tokenizer of the file, on texts without such pieces; that others may differ is told."""
+    (tmp_path / "tokenizer.model").write_bytes(trained("user's with prefix"))
+    tokenizer = Tokenizer.from_directory(tmp_path)
+    assert tokenizer is not None
+    with pytest.warns(LoadingWarning, match="in chats their ids may differ"):
+        found = again(tokenizer)
+    for text in ("the dog", " two  spaces", "naïve 😀", "</s>", ""):
+        assert found.encode(text) == tokenizer.encode(text)
 
 
 def test_ids_without_a_token_are_filled() -> None:

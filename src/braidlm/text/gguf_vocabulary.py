@@ -173,11 +173,20 @@ def _escapes_spaces(about: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]
     """Whether spaces are written as U+2581, and nothing else is done to a text."""
     normal = list(_steps(about.get("normalizer")))
     replaced = [step for step in normal if step["type"] == "Replace" and step["pattern"].get("String") == " "]
-    prepended = [step for step in normal if step["type"] == "Prepend"]
+    prepended = [step for step in normal if _prepends(step)]
     spaces = [step for step in steps if step["type"] == "Metaspace" and not step.get("split", True)]
     marks = [step.get("content", step.get("prepend", step.get("replacement"))) for step in (*replaced, *prepended)]
     others = len(normal) - len(replaced) - len(prepended) + len(steps) - len(spaces)
     return others == 0 and bool(replaced or spaces) and set(marks) <= {SPACE}
+
+
+def _prepends(step: Mapping[str, Any]) -> bool:
+    """Whether a step of a normalizer puts U+2581 before a text, in either way of `pieces.escape_spaces`."""
+    return step["type"] == "Prepend" or _prepends_beside_pieces(step)
+
+
+def _prepends_beside_pieces(step: Mapping[str, Any]) -> bool:
+    return step["type"] == "Replace" and step["pattern"].get("Regex", "").startswith(r"\A(?!")
 
 
 def _sentencepiece(
@@ -191,10 +200,11 @@ def _sentencepiece(
         elif about["model"].get("byte_fallback") and kinds[i] == NORMAL and _is_byte(token):
             kinds[i] = BYTE
     scores = _scores(about["model"]["merges"], tokens, kinds)
-    if any(step.get("prepend_scheme") == "first" for step in steps):
+    first = any(step.get("prepend_scheme") == "first" for step in steps)
+    if first or any(_prepends_beside_pieces(step) for step in _steps(about.get("normalizer"))):
         warn_loading(
-            "this tokenizer puts a space before a text alone, but readers of GGUF files put one after control tokens "
-            "too: in chats their ids may differ"
+            "readers of GGUF files put a space where this tokenizer puts none, after control tokens or pieces "
+            "of the user's: in chats their ids may differ"
         )
     return {
         "model": "llama",
@@ -213,9 +223,7 @@ def _is_byte(token: str) -> bool:
 def _puts_space_before(about: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> bool:
     """Readers put a space before a text and again after control tokens."""
     schemes = {step.get("prepend_scheme") for step in steps}
-    return any(step["type"] == "Prepend" for step in _steps(about.get("normalizer"))) or bool(
-        schemes & {"always", "first"}
-    )
+    return any(map(_prepends, _steps(about.get("normalizer")))) or bool(schemes & {"always", "first"})
 
 
 def _scores(merges: Sequence[Any], tokens: Sequence[str], kinds: Sequence[int]) -> list[float]:
