@@ -140,11 +140,14 @@ def test_markers_again_and_again(marker: str, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(("levels", "called"), [(100, True), (101, False), (990, False), (20_000, False)])
 def test_depth_of_arguments_within_a_text(levels: int, called: bool) -> None:
-    """Oracle: the bound of 100 levels, also where a text holds the arguments; beyond it the output is content."""
+    """Oracle: the bound of 100 levels, where a text holds the arguments: beyond it that is content, or stays a text."""
     arguments = json.dumps('{"a":' * levels + "1" + "}" * levels)
     text = f'<tool_call>{{"name": "add", "arguments": {arguments}}}</tool_call>'
     content, _, calls = read([text])
     assert (content, len(calls)) == (("", 1) if called else (text, 0))
+    value = "[" * (levels - 1) + "]" * (levels - 1)
+    text = f"<function=run-code><parameter=tags>{value}</parameter></function>"
+    assert read([text])[2] == [["run-code", {"tags": json.loads(value) if called else value}]]
 
 
 ITSELF = {"anyOf": [{"$ref": "#/$defs/A"}] * 300}

@@ -84,15 +84,15 @@ def arguments_of(value: Any) -> dict[str, Any]:
         value = loads(value) if value.strip() else {}
     if not isinstance(value, dict):
         raise MismatchError("arguments are an object")
-    if _is_too_deep(value):
-        raise MismatchError("the arguments are nested too deep")
+    require_depth(value)
     return value
 
 
-def _is_too_deep(value: Any) -> bool:
-    """Whether a value holds lists and objects in more than `DEPTH` levels."""
-    level = [value]
+def require_depth(arguments: dict[str, Any]) -> None:
+    """`MismatchError` if arguments hold lists and objects in more than `DEPTH` levels."""
+    level: list[Any] = [arguments]
     for _ in range(DEPTH):
         parts = [held.values() if isinstance(held, dict) else held for held in level if isinstance(held, (dict, list))]
         level = [item for part in parts for item in part]
-    return any(isinstance(held, (dict, list)) for held in level)
+    if any(isinstance(held, (dict, list)) for held in level):
+        raise MismatchError("the arguments are nested too deep")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
-from .call import Call, Function, MismatchError
+from .call import Call, Function, MismatchError, require_depth
 
 Result = TypeVar("Result")
 Reads = Generator[None, None, Result]
@@ -47,7 +47,8 @@ class Cursor:
         self._begin = self._at
 
     def give(self, name: str, arguments: dict[str, object]) -> None:
-        """Adds a call that ends here; `MismatchError` if no JSON in UTF-8 can hold its arguments."""
+        """Adds a call that ends here; `MismatchError` if its arguments are too deep, or no JSON can hold them."""
+        require_depth(arguments)
         try:
             json.dumps(arguments, ensure_ascii=False).encode()
         except ValueError as error:  # half of a surrogate pair, or a number without end

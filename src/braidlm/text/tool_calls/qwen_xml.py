@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .call import Function, MismatchError, arguments_of, checked_name, loads
+from .call import Function, MismatchError, arguments_of, checked_name, loads, require_depth
 from .cursor import Cursor, Reads
 from .format import AS_RENDERED, Format, Spell
 from .hermes import BEGIN, END
@@ -95,7 +95,9 @@ def typed(value: str, root: Mapping[str, Any], schema: Any) -> Any:
         return WORDS[text.lower()]
     try:
         # Within brackets in Python's notation, too; 1,200 is no list.
-        return literal(text) if text.startswith(("[", "{")) else loads(text)
+        found = literal(text) if text.startswith(("[", "{")) else loads(text)
+        require_depth({"value": found})
+        return found
     except MismatchError:
         return value
 
