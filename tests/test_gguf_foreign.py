@@ -15,6 +15,7 @@ from braidlm.errors import BraidError, CheckpointError, LoadingWarning
 from braidlm.spec import Attention, LinearScaling
 from tests.gguf_files import numbers, parts, path_of, refused, write
 from tests.tokenizer.made import gpt2
+from tests.tolerances import RELATIVE_LOGITS
 
 IDS = torch.arange(12)[None]
 UINT32, ARRAY = GGUFValueType.UINT32, GGUFValueType.ARRAY
@@ -157,6 +158,19 @@ def test_two_scalings(tmp_path: Path) -> None:
     factors = {"rope_freqs.weight": np.ones(8, np.float32)}
     file = stretched(tmp_path, "llama", {"rope.scaling.factor": 2.0}, factors)
     refused(lambda: braidlm.load(file), BraidError, "by rope_freqs.weight and by 'linear'")
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_experts_without_a_shared_one(said: bool, tmp_path: Path) -> None:
+    """Oracle: the file whose shared expert gives zeros; whether the metadata says its length 0 or nothing."""
+    arch, metadata, tensors = parts("granitehybrid")
+    zeros = {name: 0 * tensor if "down_shexp" in name else tensor for name, tensor in tensors.items()}
+    expected = braidlm.load(write(tmp_path / "zeros.gguf", arch, metadata, zeros)).forward(IDS)
+    del metadata[f"{arch}.expert_shared_feed_forward_length"]
+    metadata |= {f"{arch}.expert_shared_feed_forward_length": (0, UINT32)} if said else {}
+    bare = {name: tensor for name, tensor in tensors.items() if "shexp" not in name}
+    found = braidlm.load(write(tmp_path / "bare.gguf", arch, metadata, bare))
+    assert (found.forward(IDS) - expected).abs().max() < RELATIVE_LOGITS[torch.float32] * expected.abs().max()
 
 
 def test_ends_as_a_list() -> None:

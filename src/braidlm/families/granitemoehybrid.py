@@ -157,15 +157,18 @@ def _is_bare(spec: ModelSpec) -> bool:
 
 
 def _gguf_config(fields: Mapping[str, Any], file: TensorTable) -> dict[str, Any]:
+    experts = fields.get("expert_count", 0)
     return {
         "model_type": "granitemoehybrid",
         **gguf_hybrid_config(fields, file),
         **gguf_multipliers(fields),
         "layer_types": ["attention" if attends else "mamba" for attends in attending_gguf_blocks(fields)],
         "position_embedding_type": "rope" if has_positions(fields) else "nope",
-        "num_local_experts": fields.get("expert_count", 0),
+        "num_local_experts": experts,
         "num_experts_per_tok": fields.get("expert_used_count", 0),
-        "shared_intermediate_size": fields.get("expert_shared_feed_forward_length", fields["feed_forward_length"]),
+        "shared_intermediate_size": fields.get(
+            "expert_shared_feed_forward_length", 0 if experts else fields["feed_forward_length"]
+        ),
     }
 
 
