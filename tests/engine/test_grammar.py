@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import date
+from typing import Any
 
 import pytest
 
@@ -87,10 +88,17 @@ ENDLESS = {
 }
 
 
-@pytest.mark.parametrize("question", ["", "A day, a code and a count, as JSON: ", "Answer with JSON only.\n\n\n   "])
-def test_a_schema_that_models_did_not_end(engine: Engine, model: LanguageModel, question: str) -> None:
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        [{"role": "user", "content": "Give me a day, a code and a count, as JSON."}],
+        "A day, a code and a count, as JSON: ",
+        "Answer with JSON only.\n\n\n   ",
+    ],
+)
+def test_a_schema_that_models_did_not_end(engine: Engine, model: LanguageModel, prompt: Any) -> None:
     """Oracle: the json, datetime and re modules, and that the text ends by itself, greedy."""
-    ids = tuple(model.encode(question if question else [{"role": "user", "content": question}]))
+    ids = tuple(model.encode(prompt))
     request = Request(ids=ids, sampling=Sampling(max_new_tokens=150), grammar=Grammar.of_schema(ENDLESS))
     tokens = [token for _, token in engine.submit(request)]
     assert tokens[-1].finish == "stop"
