@@ -107,16 +107,20 @@ def read_list(cursor: Cursor) -> Reads[None]:
     """The calls of a list after its opening bracket, up to its closing one."""
     while True:
         yield from _read_call(cursor)
-        yield from cursor.space()
-        char = yield from cursor.peek()
-        if not char:
+        if not (yield from _goes_on(cursor)):
             return
-        if char not in ",]":
-            raise MismatchError("a list goes on with a comma")
-        yield from cursor.take()
-        cursor.commit()
-        if char == "]":
-            return
+
+
+def _goes_on(cursor: Cursor) -> Reads[bool]:
+    """Whether a list has another item; reads the comma after this one, or the closing bracket."""
+    char = yield from cursor.space()
+    if not char:
+        return False
+    if char not in ",]":
+        raise MismatchError("a list goes on with a comma")
+    yield from cursor.take()
+    cursor.commit()
+    return char == ","
 
 
 def _read_call(cursor: Cursor) -> Reads[None]:
@@ -145,10 +149,10 @@ def read_known_calls(cursor: Cursor, functions: Sequence[Function]) -> Reads[Non
     if listed:
         yield from cursor.take()
     yield from _read_known_call(cursor, [function.name for function in functions])
-    if listed:
-        yield from _after_first(cursor)
-        return
-    yield from read_more_calls(cursor)
+    if not listed:
+        yield from read_more_calls(cursor)
+    elif (yield from _goes_on(cursor)):
+        yield from read_list(cursor)
 
 
 def read_more_calls(cursor: Cursor) -> Reads[None]:
@@ -160,18 +164,6 @@ def read_more_calls(cursor: Cursor) -> Reads[None]:
         else:
             yield from _read_call(cursor)
     raise MismatchError("no more calls")  # what follows is text
-
-
-def _after_first(cursor: Cursor) -> Reads[None]:
-    char = yield from cursor.space()
-    if not char:
-        return
-    if char not in ",]":
-        raise MismatchError("a list goes on with a comma")
-    yield from cursor.take()
-    cursor.commit()
-    if char == ",":
-        yield from read_list(cursor)
 
 
 def _read_known_call(cursor: Cursor, names: Sequence[str]) -> Reads[None]:
