@@ -215,3 +215,9 @@ def _is_directory(path: Path) -> bool:
         return path.is_dir()
     except OSError:  # a part of its name is longer than a file system takes
         return True
+
+
+def largest_dtype(source: Source, names: Iterable[str]) -> torch.dtype | None:
+    """The dtype of the largest of some tensors, since vectors may be stored wider than matrices; None without any."""
+    largest = max((source.get(name) for name in sorted(names)), key=Tensor.numel, default=None)
+    return None if largest is None else largest.dtype

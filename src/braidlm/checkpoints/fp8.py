@@ -22,6 +22,7 @@ from ..model import Model
 from ..ops.linear.nearest import pack
 from ..ops.linear.packed import PackedWeight
 from ..runtime.pack import policy_of
+from .directory import largest_dtype
 from .fp8_config import Block, Fp8
 from .names import TextTensors
 from .rows import row_places, stack_rows, take_rows
@@ -75,11 +76,10 @@ class Fp8Tensors:
         return self._source.get(name) if found is None else _dequantized(found, self._block, name)
 
     def dtype(self, names: set[str]) -> torch.dtype:
-        """That of the largest of these tensors which is not in fp8: vectors may be stored wider than matrices."""
+        """The dtype of the largest of these tensors that is not in fp8."""
         if not names:
             raise CheckpointError("the checkpoint holds no tensor")
-        plain = (self._source.get(name) for name in sorted(names - self._fp8))
-        return max(plain, key=Tensor.numel, default=torch.empty(0, dtype=torch.bfloat16)).dtype
+        return largest_dtype(self._source, names - self._fp8) or torch.bfloat16
 
     def any_fp8(self) -> bool:
         """Whether there are weights in fp8 with scales."""

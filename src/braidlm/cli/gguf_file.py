@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..api import LanguageModel
-from ..checkpoints.directory import open_directory
+from ..checkpoints.directory import largest_dtype, open_directory
 from ..errors import InputError
 from ..gguf import GgufFile
 from ..gguf_export import DTYPES, EXACT, export_gguf
@@ -44,10 +44,7 @@ def stored_as(model: str, *, allow_pickle: bool) -> Stored:
     if path.is_file():
         return _stored_in_file(GgufFile(path), Path(model).stem)
     source = open_directory(path, allow_pickle=allow_pickle)
-    largest = max(
-        (source.get(name) for name in sorted(source.names())), key=lambda tensor: tensor.numel(), default=None
-    )
-    dtype = str(torch.float32 if largest is None else largest.dtype).removeprefix("torch.")
+    dtype = str(largest_dtype(source, source.names()) or torch.float32).removeprefix("torch.")
     return Stored(dtype if dtype in DTYPES else None, (), Path(model).name)
 
 
