@@ -8,10 +8,11 @@ import torch
 
 import braidlm
 from braidlm.api import LanguageModel
-from braidlm.continuation import Detokenizer, Token
+from braidlm.continuation import Token
 from braidlm.errors import ContextLengthError, InputError
 from braidlm.generate import generate, prefill
 from braidlm.sampling import Sampling
+from braidlm.text.marked_stream import Detokenizer
 from tests.families.tiny import TINY, tiny
 from tests.tolerances import RELATIVE_LOGITS
 

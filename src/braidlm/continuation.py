@@ -16,6 +16,7 @@ from torch import Tensor
 from .choice import choose
 from .penalties import Penalties
 from .sampling import Sampling
+from .text.marked_stream import Detokenizer
 from .text.marks import partial
 
 
@@ -32,18 +33,6 @@ class Token(NamedTuple):
     logprob: float
     finish: str | None
     top: tuple[tuple[int, float], ...] = ()
-
-
-class Detokenizer(Protocol):
-    """Turns ids into text one by one."""
-
-    def push(self, token: int) -> str:
-        """The text that is certain after `token`."""
-        ...
-
-    def flush(self) -> str:
-        """The text that was held back."""
-        ...
 
 
 class Constraint(Protocol):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .continuation import Continuation, Detokenizer, Token
+from .continuation import Continuation, Token
 from .errors import ContextLengthError, InputError
 from .model import Model, Output
 from .ops import Segments
@@ -18,6 +18,7 @@ from .runtime import decode
 from .runtime.slots import Slots, put_all, slots_of, take_all
 from .sampling import Sampling, check_sampling
 from .state import State
+from .text.marked_stream import Detokenizer
 
 PREFILL_CHUNK = 2048
 

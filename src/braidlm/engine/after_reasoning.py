@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..continuation import Constraint, Detokenizer
+from ..continuation import Constraint
+from ..text.marked_stream import Detokenizer
 
 
 @dataclass(frozen=True, kw_only=True)

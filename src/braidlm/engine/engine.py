@@ -17,7 +17,7 @@ import torch
 
 from ..adapters import Variants
 from ..choice import scores
-from ..continuation import Constraint, Continuation, Detokenizer, Token
+from ..continuation import Constraint, Continuation, Token
 from ..errors import ContextLengthError, InputError
 from ..generate import Run, check_ids, check_length
 from ..memory import give_back
@@ -28,7 +28,7 @@ from ..rows import Row
 from ..sampling import check_sampling
 from ..spec import is_whole
 from ..state import State
-from ..text.marked_stream import MarkedStream
+from ..text.marked_stream import Detokenizer, MarkedStream
 from .after_reasoning import AfterReasoning
 from .grammar import Compile
 from .keeping import Keeping

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 
-class Decoder(Protocol):
+class Detokenizer(Protocol):
     """Turns ids into text one by one, without control tokens."""
 
     def push(self, token: int) -> str:
@@ -19,7 +19,7 @@ class Decoder(Protocol):
 class MarkedStream:
     """A decoder that shows the control tokens in `marks`, by id, as their texts."""
 
-    def __init__(self, decoder: Decoder, marks: Mapping[int, str]) -> None:
+    def __init__(self, decoder: Detokenizer, marks: Mapping[int, str]) -> None:
         self._decoder = decoder
         self._marks = marks
 
