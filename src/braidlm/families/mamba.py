@@ -21,11 +21,6 @@ from .mamba_common import ORIGINAL_IGNORED, is_original, original_config, origin
 from .names import NameRule
 
 
-def spec(config: Config) -> ModelSpec:
-    """Reads a transformers config."""
-    return read_mamba(config)
-
-
 def config(spec: ModelSpec) -> dict[str, Any]:
     """Writes a transformers config."""
     return {"architectures": ["MambaForCausalLM"], "model_type": "mamba", **write_mamba(spec)}
@@ -73,7 +68,7 @@ FAMILIES = (
     Family(
         name="mamba",
         model_types=("mamba",),
-        spec=spec,
+        spec=read_mamba,
         config=config,
         names=mamba_names,
         ignored=IGNORED,

@@ -69,7 +69,7 @@ def gguf_tensors(model: Model, spec: ModelSpec, form: Gguf, dtype: torch.dtype, 
         found += _plain(entry, ours, shapes, dtype) if quantized is None else quantized
     found += _repeated(rules, weights, dtype)
     extra = form.tensors(spec).items()
-    return [*found, *(_tensor(name, tensor.shape, dtype, partial(_same, tensor)) for name, tensor in extra)]
+    return [*found, *(_tensor(name, tensor.shape, dtype, tensor.clone) for name, tensor in extra)]
 
 
 def _weights(model: Model) -> dict[str, Weight]:
@@ -159,7 +159,3 @@ def _cast(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     if dtype == torch.float16 and bool(made.isinf().any()) and not bool(tensor.isinf().any()):
         raise InputError(f"tensor {name} has numbers that float16 cannot hold; write it in bfloat16 or float32")
     return made
-
-
-def _same(tensor: Tensor) -> Tensor:
-    return tensor

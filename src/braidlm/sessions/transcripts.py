@@ -95,7 +95,8 @@ class Transcripts:
 
     def _told(self, messages: Sequence[Message], variables: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Messages as the model's template wants them."""
-        return [for_template(message, self.template(variables)) for message in messages]
+        template = self.template(variables)
+        return [for_template(message, template) for message in messages]
 
     def remember_places(self, text: str, ids: Sequence[int], places: Sequence[Place]) -> None:
         """`remember` for several beginnings of one text."""
