@@ -22,10 +22,9 @@ LEVELS = (
     ("kv", "rows", "row_file", "state", "layers", "rotary"),
     ("mixers", "ffn"),
     ("model", "describe"),
-    ("families", "checkpoint", "gguf", "init", "presets", "runtime"),
+    ("families", "checkpoint", "gguf", "init", "presets", "runtime", "text"),
     ("adapters", "checkpoints"),
     (
-        "text",
         "chat_template",
         "chat_guard",
         "gguf_tokenizer",
@@ -68,14 +67,12 @@ SAME_LEVEL = {
     ("continuation", "choice"),
     ("continuation", "penalties"),
     ("continuation", "sampling"),
-    ("continuation", "text"),
     ("generate", "continuation"),
     ("generate", "sampling"),
     ("engine", "choice"),
     ("engine", "continuation"),
     ("engine", "generate"),
     ("engine", "sampling"),
-    ("engine", "text"),
     ("saving", "tokenizer"),
     ("saving", "quantizing"),
     ("gguf_export", "tokenizer"),
@@ -84,10 +81,6 @@ SAME_LEVEL = {
     ("tokenizer", "chat_template"),
     ("tokenizer", "chat_guard"),
     ("tokenizer", "gguf_tokenizer"),
-    ("tokenizer", "text"),
-    ("gguf_tokenizer", "text"),
-    ("chat_guard", "text"),
-    ("chat_template", "text"),
 }
 
 
