@@ -28,7 +28,7 @@ MOST = 1.02
 def seconds(engine: Engine, ids: list[int]) -> float:
     """From a request to its first token, which is its last."""
     begun = time.perf_counter()
-    for _ in engine.submit(Request(ids=tuple(ids), sampling=Sampling(max_new_tokens=1))):
+    for _ in engine.submit(Request(ids=tuple(ids), sampling=Sampling(max_tokens=1))):
         pass
     return time.perf_counter() - begun
 

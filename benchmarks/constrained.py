@@ -83,10 +83,10 @@ def measure(given: argparse.Namespace, report: Report) -> None:
         for number in range(given.rounds + 1):
             for name, grammar in RULES.items():
                 heat = 1.0 if number % 2 else 0.0
-                sampling = Sampling(max_new_tokens=given.tokens, temperature=heat, seed=number)
+                sampling = Sampling(max_tokens=given.tokens, temperature=heat, seed=number)
                 rule = write(engine, ids, grammar, given.copies, sampling)
                 long = max(2, rule.tokens // given.copies + 1)
-                free = Sampling(max_new_tokens=long, temperature=heat, seed=number, logit_bias=_endless(model))
+                free = Sampling(max_tokens=long, temperature=heat, seed=number, logit_bias=_endless(model))
                 beside = write(engine, ids, None, given.copies, free)
                 if not number:  # the first round compiles the rules, and warms up
                     compiled[name] = rule.first - beside.first

@@ -81,7 +81,7 @@ def said(engine: Engine, talk: Conversation, message: list[int], kind: str) -> T
     """A message and its answer, appended to `talk`."""
     known, ids = len(talk.ids), (*talk.ids, *message)
     begun, first, made = time.perf_counter(), 0.0, []
-    ticket = engine.submit(Request(ids=ids, sampling=Sampling(max_new_tokens=_ANSWER), breaks=(*talk.ends, len(ids))))
+    ticket = engine.submit(Request(ids=ids, sampling=Sampling(max_tokens=_ANSWER), breaks=(*talk.ends, len(ids))))
     for _, token in ticket:
         first = first or time.perf_counter() - begun
         made.append((token.id, token.logprob))
@@ -106,7 +106,7 @@ def turns(engine: Engine, tokens: int, message: int, rng: random.Random) -> Iter
 def error(model: LanguageModel, turn: Turn) -> float:
     """Largest difference of an answer's log probabilities from a cold run's, over the largest logit."""
     if model.deterministic:
-        cold = [(token.id, token.logprob) for token in model.stream(list(turn.ids), max_new_tokens=_ANSWER)]
+        cold = [(token.id, token.logprob) for token in model.stream(list(turn.ids), max_tokens=_ANSWER)]
         return 0.0 if cold == turn.made else float("inf")
     ids = [*turn.ids, *(id for id, _ in turn.made)]
     state = model.new_state()

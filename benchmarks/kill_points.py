@@ -35,7 +35,7 @@ from .report import Report
 NAMES = ("spring", "summer", "autumn", "winter")
 LONGEST = 12  # messages, after which a session begins anew
 PATIENCE_S = 0.2  # until the kill, at most, from the first saving on
-_AFTER = Sampling(max_new_tokens=2)
+_AFTER = Sampling(max_tokens=2)
 
 
 @dataclass

@@ -74,7 +74,7 @@ def test_prompt_without_tokenizer(model: LanguageModel) -> None:
     """Oracle: token ids still work, text is refused in a sentence."""
     with pytest.raises(InputError, match="no tokenizer"):
         model.generate("hello")
-    assert len(model.generate([1, 2], max_new_tokens=2)) <= 2
+    assert len(model.generate([1, 2], max_tokens=2)) <= 2
 
 
 def test_longer_than_declared() -> None:
@@ -92,7 +92,7 @@ def test_longer_than_declared() -> None:
     assert state.lengths == (limit - 1,)
     short.forward(ids[:, :1], state=state)
     assert state.lengths == (limit,)
-    tokens = list(short.stream([1] * (limit - 2), max_new_tokens=50))
+    tokens = list(short.stream([1] * (limit - 2), max_tokens=50))
     assert tokens[-1].finish == "length"
     assert len(tokens) == 2  # the last one is never run
 
@@ -120,7 +120,7 @@ def test_unknown_option(model: LanguageModel) -> None:
         {"top_p": 0},
         {"top_k": -1},
         {"min_p": 2},
-        {"max_new_tokens": 0},
+        {"max_tokens": 0},
         {"stop": [""]},
     ):
         with pytest.raises(InputError, match=next(iter(option))):
@@ -247,7 +247,7 @@ def test_ids_of_numpy(model: LanguageModel, dtype: str) -> None:
     assert torch.equal(model.forward(ids), expected)
     assert torch.equal(model.forward(ids[:, ::-1]), model.forward(torch.tensor(ids[:, ::-1].tolist())))
     assert all(torch.equal(a, b) for a, b in zip(model.forward(list(ids)), expected))
-    whole = {"max_new_tokens": 3}
+    whole = {"max_tokens": 3}
     expected_ids = model.generate([5, 6, 7], **whole)
     assert model.generate(ids[0], **whole) == model.generate(list(ids[0]), **whole) == expected_ids
     assert model.generate(ids, **whole)[0] == expected_ids

@@ -78,7 +78,7 @@ def test_generate_from_ids() -> None:
     """Oracle: the golden continuation of a checkpoint without a tokenizer."""
     golden = braidlm.load(GOLDEN / "bamba", dtype="float32")
     arguments = ("generate", str(GOLDEN / "bamba"), "5 6,7", "--ids", "--max-tokens", "6", "--dtype", "float32")
-    expected = [token.id for token in golden.stream([5, 6, 7], max_new_tokens=6)]
+    expected = [token.id for token in golden.stream([5, 6, 7], max_tokens=6)]
     assert data(*arguments)["ids"] == expected
     assert braid(*arguments).stdout.split() == [str(token) for token in expected]
 
@@ -87,12 +87,12 @@ def test_generate_text() -> None:
     """Oracle: the Python interface, on a real model; standard input, stop texts and seeds included."""
     model = braidlm.load("smollm2-135m")
     start = ("generate", "smollm2-135m")
-    greedy = model.generate("The capital of France is", max_new_tokens=8)
+    greedy = model.generate("The capital of France is", max_tokens=8)
     assert braid(*start, "The capital of France is", "--max-tokens", "8").stdout == greedy + "\n"
     assert braid(*start, "-", "--max-tokens", "8", text="The capital of France is").stdout == greedy + "\n"
     drawn = ("--temperature", "0.9", "--top-p", "0.9", "--seed", "3", "--max-tokens", "8")
     found = data(*start, "Größe: 数", *drawn)
-    expected = model.generate("Größe: 数", temperature=0.9, top_p=0.9, seed=3, max_new_tokens=8)
+    expected = model.generate("Größe: 数", temperature=0.9, top_p=0.9, seed=3, max_tokens=8)
     assert found["text"] == expected
     assert len(found["ids"]) == len(found["logprobs"])
     assert found["finish"] in ("stop", "length")

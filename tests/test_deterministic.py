@@ -59,7 +59,7 @@ def test_texts_do_not_depend_on_the_batch() -> None:
     """Oracle: each prompt alone, sampled with the same seed."""
     model = model_of("granitemoehybrid", dtype="bfloat16")
     prompts = [[1, 2, 3, 4, 5], [7], [9, 8, 7]]
-    options = {"max_new_tokens": 12, "temperature": 1.0, "seed": 3}
+    options = {"max_tokens": 12, "temperature": 1.0, "seed": 3}
     assert model.generate(prompts, **options) == [model.generate(prompt, **options) for prompt in prompts]
 
 

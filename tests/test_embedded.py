@@ -76,7 +76,7 @@ def test_the_demo_writes_and_goes_on_from_its_session() -> None:
     """
     found = demo("In the beginning", "--max-tokens", "24", "--seed", "3")
     written = braidlm.load(embedded.NAME).generate(
-        "In the beginning", max_new_tokens=24, temperature=0.8, min_p=0.02, seed=3
+        "In the beginning", max_tokens=24, temperature=0.8, min_p=0.02, seed=3
     )
     assert found["text"].startswith("In the beginning" + written)
     resumed = found["resumed"]

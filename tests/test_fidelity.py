@@ -129,7 +129,7 @@ def test_its_own_text(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert told == [(done, 8) for done in range(1, 9)]
     model.origin = Origin()
     for number, row in enumerate(rows):
-        options = {"max_new_tokens": 8, "temperature": 1.0, "seed": 4 + number}
+        options = {"max_tokens": 8, "temperature": 1.0, "seed": 4 + number}
         assert [token.id for token in model.stream(row[:1].tolist(), **options)] == row[1:].tolist()
     monkeypatch.setattr("braidlm.cli.quantize.own_text", lambda language, progress: own_text(language, 2, 20))
     data("quantize", str(small / "model"), str(tmp_path / "out"), "--calibration", "self")
@@ -142,7 +142,7 @@ def test_quantize_on_other_commands(small: Path) -> None:
     """Oracle: the model quantized in Python."""
     model = braidlm.load(small / "model", quantize="int8")
     found = data("generate", str(small / "model"), "In the", "--quantize", "int8", "--max-tokens", "5")
-    assert found["text"] == model.generate("In the", max_new_tokens=5)
+    assert found["text"] == model.generate("In the", max_tokens=5)
     assert data("verify", str(small / "model"), "--quantize", "int4", "--length", "20")["passed"]
 
 

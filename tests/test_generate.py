@@ -49,7 +49,7 @@ def prompt(length: int, seed: int = 0) -> list[int]:
 
 
 PROMPTS = [prompt(n, n) for n in (5, 1, 19)]
-WARM = {"temperature": 1.0, "top_k": 30, "max_new_tokens": 12}
+WARM = {"temperature": 1.0, "top_k": 30, "max_tokens": 12}
 
 
 def rows_of(
@@ -77,7 +77,7 @@ def text(tokens: list[Token]) -> str:
 
 def test_tokens_are_the_most_likely_ones() -> None:
     """Oracle: one forward pass over prompt and answer: argmax and log softmax at each position."""
-    made = list(model().stream(PROMPTS[0], max_new_tokens=10))
+    made = list(model().stream(PROMPTS[0], max_tokens=10))
     logits = model().forward(torch.tensor([PROMPTS[0] + ids(made)]))[0, len(PROMPTS[0]) - 1 : -1]
     assert ids(made) == logits.argmax(-1).tolist()
     expected = logits.log_softmax(-1).max(-1).values
@@ -88,7 +88,7 @@ def test_tokens_are_the_most_likely_ones() -> None:
 
 def test_penalty_counts_prompt_and_answer() -> None:
     """Oracle: by definition: so strong a penalty lets no token come twice, nor one of the prompt."""
-    made = model().generate(PROMPTS[2], max_new_tokens=30, repetition_penalty=1e6)
+    made = model().generate(PROMPTS[2], max_tokens=30, repetition_penalty=1e6)
     assert len(made) == len(set(made)) == 30
     assert not set(made) & set(PROMPTS[2])
 
@@ -96,7 +96,7 @@ def test_penalty_counts_prompt_and_answer() -> None:
 def test_penalties_and_biases_in_the_loop() -> None:
     """Oracle: each step by hand: the likeliest token after the counts of the answer's tokens and the biases."""
     options = {"presence_penalty": 0.3, "frequency_penalty": 0.25, "logit_bias": {11: 0.7, 12: -100.0}}
-    made = model().generate(PROMPTS[2], max_new_tokens=20, **options)
+    made = model().generate(PROMPTS[2], max_tokens=20, **options)
     for count in range(20):
         logits = model().forward(torch.tensor([PROMPTS[2] + made[:count]]))[0, -1].double()
         for token in set(made[:count]):
@@ -121,7 +121,7 @@ def test_a_seed_fixes_the_tokens() -> None:
 @pytest.mark.parametrize("family", TINY)
 def test_a_batch_gives_what_each_prompt_gives(family: str) -> None:
     """Oracle: each prompt alone, greedy and with a seed."""
-    for options in ({"max_new_tokens": 12}, {**WARM, "seed": 5}):
+    for options in ({"max_tokens": 12}, {**WARM, "seed": 5}):
         together = model(family).generate(PROMPTS, **options)
         assert together == [model(family).generate(one, **options) for one in PROMPTS]
 
@@ -129,9 +129,9 @@ def test_a_batch_gives_what_each_prompt_gives(family: str) -> None:
 def test_rows_have_samplings_of_their_own() -> None:
     """Oracle: each row alone with its own length, seed and stops; a row that has finished disturbs no other."""
     samplings = [
-        Sampling(max_new_tokens=15),
+        Sampling(max_tokens=15),
         Sampling(**WARM, seed=1),
-        Sampling(temperature=0.5, max_new_tokens=3, seed=2),
+        Sampling(temperature=0.5, max_tokens=3, seed=2),
     ]
     together = rows_of(PROMPTS, samplings)
     assert [len(row) for row in together] == [15, 12, 3]
@@ -156,10 +156,10 @@ def test_end_ids() -> None:
 
 def test_end_ids_of_a_checkpoint() -> None:
     """Oracle: the same answer without ends; what `Origin.ends` holds ends a stream."""
-    free = model().generate(PROMPTS[0], max_new_tokens=8)
+    free = model().generate(PROMPTS[0], max_tokens=8)
     ending = braidlm.build(tiny("bamba", 0))
     ending.origin = type(ending.origin)(ends=(free[5],))
-    made = list(ending.stream(PROMPTS[0], max_new_tokens=8))
+    made = list(ending.stream(PROMPTS[0], max_tokens=8))
     assert ids(made) == free[: free.index(free[5]) + 1]
     assert made[-1].finish == "stop"
 
@@ -197,24 +197,24 @@ def test_a_state_goes_on(family: str) -> None:
     """Oracle: one longer prompt; the state has seen everything but the last token."""
     one, more = PROMPTS[0], PROMPTS[2]
     state = model(family).new_state()
-    first = model(family).generate(one, state=state, max_new_tokens=6)
+    first = model(family).generate(one, state=state, max_tokens=6)
     assert state.lengths == (len(one) + 5,)
-    second = model(family).generate([first[-1], *more], state=state, max_new_tokens=6)
+    second = model(family).generate([first[-1], *more], state=state, max_tokens=6)
     assert state.lengths == (len(one) + 6 + len(more) + 5,)
-    assert second == model(family).generate([*one, *first, *more], max_new_tokens=6)
+    assert second == model(family).generate([*one, *first, *more], max_tokens=6)
 
 
 @pytest.mark.parametrize("family", TINY)
 @pytest.mark.parametrize("taken", [1, 5])
 def test_a_closed_stream_leaves_a_usable_state(family: str, taken: int) -> None:
     """Oracle: the stream that was not closed."""
-    whole = model(family).generate(PROMPTS[0], max_new_tokens=10)
+    whole = model(family).generate(PROMPTS[0], max_tokens=10)
     state = model(family).new_state()
-    stream = model(family).stream(PROMPTS[0], state=state, max_new_tokens=10)
+    stream = model(family).stream(PROMPTS[0], state=state, max_tokens=10)
     made = [next(stream).id for _ in range(taken)]
     stream.close()
     assert state.lengths == (len(PROMPTS[0]) + taken - 1,)
-    rest = model(family).generate([made[-1]], state=state, max_new_tokens=10 - taken)
+    rest = model(family).generate([made[-1]], state=state, max_tokens=10 - taken)
     assert made + rest == whole
 
 
@@ -223,7 +223,7 @@ def test_a_stream_that_was_never_begun_leaves_the_state() -> None:
     state = model().new_state()
     model().stream(PROMPTS[0], state=state).close()
     assert state.lengths == (0,)
-    assert model().generate(PROMPTS[0], state=state, max_new_tokens=3) == model().generate(PROMPTS[0], max_new_tokens=3)
+    assert model().generate(PROMPTS[0], state=state, max_tokens=3) == model().generate(PROMPTS[0], max_tokens=3)
 
 
 @pytest.mark.parametrize("family", TINY)
@@ -232,13 +232,13 @@ def test_prefill_in_chunks(family: str, monkeypatch: pytest.MonkeyPatch) -> None
     """Oracle: each prompt in one pass; chunks of 7 tokens, prompts shorter and longer, and the tokens that follow."""
     network, prompts = model(family).network, [prompt(n, n) for n in (1, 7, 8, 23, 14)]
     expected = torch.stack([model(family).forward([one])[0][-1] for one in prompts])
-    whole = model(family).generate(prompts, max_new_tokens=5)
+    whole = model(family).generate(prompts, max_tokens=5)
     monkeypatch.setattr("braidlm.generate.PREFILL_CHUNK", 7)
     state = network.new_state(len(prompts))
     logits = prefill(network, prompts, state)
     assert (logits - expected).abs().max() <= RELATIVE_LOGITS[torch.float32] * expected.abs().max()
     assert state.lengths == tuple(map(len, prompts))
-    assert model(family).generate(prompts, max_new_tokens=5) == whole
+    assert model(family).generate(prompts, max_tokens=5) == whole
 
 
 def test_prompts_that_do_not_fit() -> None:

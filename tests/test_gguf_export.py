@@ -369,7 +369,7 @@ def test_llama_cpp_chats(family: str, seed: int, tmp_path: Path) -> None:
     assert peer.template() == TEMPLATE
     chat = model.encode(CHAT)
     assert peer.encode(model.tokenizer.render(CHAT)) == chat
-    greedy = [token.id for token in model.stream(CHAT, temperature=0.0, max_new_tokens=32)]
+    greedy = [token.id for token in model.stream(CHAT, temperature=0.0, max_tokens=32)]
     assert peer.greedy(chat, len(greedy)) == greedy
 
 

@@ -55,7 +55,7 @@ def test_greedy_continuations(ours: LanguageModel, theirs: transformers.PreTrain
     """Oracle: transformers' greedy search on its own reading of the same file, 64 tokens of three prompts."""
     for prompt in PROMPTS:
         ids = ours.encode(prompt)
-        made = [token.id for token in ours.stream(prompt, max_new_tokens=64)]
+        made = [token.id for token in ours.stream(prompt, max_tokens=64)]
         with torch.no_grad():
             expected = theirs.generate(
                 torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=64, do_sample=False
@@ -65,8 +65,8 @@ def test_greedy_continuations(ours: LanguageModel, theirs: transformers.PreTrain
 
 def test_it_reads_sensibly(ours: LanguageModel) -> None:
     """Oracle: a fact that the model is known to have learned."""
-    assert "Paris" in ours.generate(PROMPTS[0], max_new_tokens=8)
-    assert "Paris" in ours.generate([{"role": "user", "content": "What is the capital of France?"}], max_new_tokens=16)
+    assert "Paris" in ours.generate(PROMPTS[0], max_tokens=8)
+    assert "Paris" in ours.generate([{"role": "user", "content": "What is the capital of France?"}], max_tokens=16)
 
 
 def test_perplexity_on_real_text(ours: LanguageModel, theirs: transformers.PreTrainedModel) -> None:
@@ -120,8 +120,8 @@ def test_chat_template(ours: LanguageModel, their_tokenizer: transformers.PreTra
 
 def test_a_batch_gives_what_each_prompt_gives(ours: LanguageModel) -> None:
     """Oracle: each prompt alone, greedy and with a seed; a stop text ends one of them early."""
-    options = {"max_new_tokens": 12, "temperature": 0.8, "top_p": 0.9, "seed": 7}
-    for settings in ({"max_new_tokens": 12}, options, {**options, "stop": ["the", "a"]}):
+    options = {"max_tokens": 12, "temperature": 0.8, "top_p": 0.9, "seed": 7}
+    for settings in ({"max_tokens": 12}, options, {**options, "stop": ["the", "a"]}):
         together = ours.generate(list(PROMPTS), **settings)
         assert together == [ours.generate(prompt, **settings) for prompt in PROMPTS]
 
@@ -140,5 +140,5 @@ def test_conversion_to_a_directory(ours: LanguageModel, tmp_path: Path) -> None:
         expected = model(ids).logits
     assert (ours.forward(ids) - expected).abs().max() / expected.abs().max() < RELATIVE_LOGITS[torch.float32]
     again = braidlm.load(tmp_path / "model")
-    assert again.generate(PROMPTS[0], max_new_tokens=8) == ours.generate(PROMPTS[0], max_new_tokens=8)
+    assert again.generate(PROMPTS[0], max_tokens=8) == ours.generate(PROMPTS[0], max_tokens=8)
     assert again.origin.ends == ours.origin.ends

@@ -3,7 +3,7 @@
 import braidlm
 
 model = braidlm.load("smollm2-135m")
-print(model.generate("The capital of France is", max_new_tokens=16))
+print(model.generate("The capital of France is", max_tokens=16))
 """
 
 import importlib

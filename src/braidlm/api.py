@@ -256,7 +256,7 @@ class LanguageModel:
     ) -> Iterator[Token]:
         """Tokens as they are made, each with .id, .text, .logprob and .finish ("stop" or "length" on the last).
 
-        `prompt` is text, token ids, or chat messages; `options` are those of `sampling.Sampling`: max_new_tokens,
+        `prompt` is text, token ids, or chat messages; `options` are those of `sampling.Sampling`: max_tokens,
         temperature, top_p, top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty, logit_bias, stop,
         seed. With `state` (one row) the prompt continues that sequence; afterwards the state has seen everything but
         the last token.

@@ -117,7 +117,7 @@ class Continuation:
     @property
     def left(self) -> int:
         """How many tokens may still be made."""
-        return self.sampling.max_new_tokens - self._made
+        return self.sampling.max_tokens - self._made
 
     def forced(self) -> list[int]:
         """The tokens that the rule for the text leaves no choice about, if there is one and it does."""
@@ -133,7 +133,7 @@ class Continuation:
         if self._constraint is not None and token not in ends:
             self._constraint.push(token)
         shown, finish = self._shown(token, ends)
-        if finish is None and (self._made >= self.sampling.max_new_tokens or room < 1):
+        if finish is None and (self._made >= self.sampling.max_tokens or room < 1):
             shown, finish = shown + self._rest(), "length"
         return Token(token, shown, logprob, finish, top)
 

@@ -30,7 +30,7 @@ def own_text(
     length = min(length, model.spec.max_positions or length)
     begun = torch.randint(model.spec.vocab, (rows, 1), generator=torch.Generator().manual_seed(seed)).tolist()
     made = [list(row) for row in begun]
-    sampling = [Sampling(max_new_tokens=length - 1, temperature=1.0, seed=seed + row) for row in range(rows)]
+    sampling = [Sampling(max_tokens=length - 1, temperature=1.0, seed=seed + row) for row in range(rows)]
     with torch.no_grad(), dispatch.using(model.ops):
         # No token ends a row: what follows an end is text again.
         for row, token in generate(model.network, begun, model.new_state(rows), sampling, ends=(), texts=None):

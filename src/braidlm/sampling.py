@@ -23,7 +23,7 @@ class Sampling:
     likely tokens are told with each.
     """
 
-    max_new_tokens: int = 256
+    max_tokens: int = 256
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
@@ -38,7 +38,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         checks = {
-            "max_new_tokens": (_whole(self.max_new_tokens, 1), "a whole number from 1"),
+            "max_tokens": (_whole(self.max_tokens, 1), "a whole number from 1"),
             "temperature": (_warmth(self.temperature), "0, or from 0.001 to 1000"),
             "top_p": (_within(self.top_p, 1e-9, 1), "above 0 and at most 1"),
             "top_k": (_whole(self.top_k, 0), "a whole number from 0 (off)"),

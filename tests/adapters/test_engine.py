@@ -49,10 +49,10 @@ def test_side_by_side_is_alone(family: str, tmp_path: Path) -> None:
     language = loaded(family, tmp_path)
     alone = {}
     for way in WAYS:
-        alone[way] = language.using(*way).generate(list(PROMPT), max_new_tokens=12)
+        alone[way] = language.using(*way).generate(list(PROMPT), max_tokens=12)
     # Granite's blocks add a fifth of what they compute: a state that was learned elsewhere changes no token of it.
     assert len({tuple(text) for text in alone.values()}) == (3 if family == "granitemoehybrid" else len(WAYS))
-    sampling = Sampling(max_new_tokens=12)
+    sampling = Sampling(max_tokens=12)
     with language.engine(limits=Limits(slots=8, chunk=16, replay=8)) as engine:
         for _ in range(2):
             tickets = {
@@ -67,7 +67,7 @@ def test_side_by_side_is_alone(family: str, tmp_path: Path) -> None:
 def test_a_failure_in_one_lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: each text alone; a step of the adapter's rows fails at one of them, when the model's own have moved."""
     language = loaded("mamba2", tmp_path)
-    expected = [language.using(adapter).generate(list(PROMPT), max_new_tokens=12) for adapter in (None, "one")]
+    expected = [language.using(adapter).generate(list(PROMPT), max_tokens=12) for adapter in (None, "one")]
     broken, step = 2, PlainSlots.step
 
     def breaks(self: PlainSlots, ids: torch.Tensor, slots: list[int]) -> torch.Tensor:
@@ -76,7 +76,7 @@ def test_a_failure_in_one_lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not any(broken in text for text in expected)
     monkeypatch.setattr(PlainSlots, "step", breaks)
     asked = [(PROMPT, None), ((*PROMPT[:4], broken), "one"), (PROMPT, "one")]
-    requests = [Request(ids=ids, sampling=Sampling(max_new_tokens=12), adapter=adapter) for ids, adapter in asked]
+    requests = [Request(ids=ids, sampling=Sampling(max_tokens=12), adapter=adapter) for ids, adapter in asked]
     with language.engine(limits=Limits(slots=8, chunk=64)) as engine:
         first, bad, last = [engine.submit(request) for request in requests]
         assert [[token.id for _, token in ticket] for ticket in (first, last)] == expected
@@ -121,9 +121,9 @@ def test_packed_weights_beside_an_adapter(tmp_path: Path) -> None:
     language.quantize("int8")
     adapted = language.using("one")
     assert adapted.network is not before
-    text = adapted.generate(list(PROMPT), max_new_tokens=8)
+    text = adapted.generate(list(PROMPT), max_tokens=8)
     with language.engine() as engine:
-        ticket = engine.submit(Request(ids=PROMPT, sampling=Sampling(max_new_tokens=8), adapter="one"))
+        ticket = engine.submit(Request(ids=PROMPT, sampling=Sampling(max_tokens=8), adapter="one"))
         assert [token.id for _, token in ticket] == text
 
 
@@ -135,4 +135,4 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(BraidError, match="no adapter 'three'; there are one, two"):
         language.using("three")
     with language.engine() as engine, pytest.raises(BraidError, match="no initial state 'x'; there are task"):
-        engine.submit(Request(ids=(1,), sampling=Sampling(max_new_tokens=1), initial="x"))
+        engine.submit(Request(ids=(1,), sampling=Sampling(max_tokens=1), initial="x"))

@@ -119,7 +119,7 @@ def test_learned_keys_token_by_token_and_in_files(family: str, tmp_path: Path) -
                 state.save(tmp_path / "there.state")
                 state = language.load_state(tmp_path / "there.state")
         assert state.lengths == (20,)
-    greedy = language.generate(text[:12], max_new_tokens=4)  # a decode plan
+    greedy = language.generate(text[:12], max_tokens=4)  # a decode plan
     for number, token in enumerate(greedy):
         at = [*text[:12], *greedy[:number]]
         assert int(language.forward([at])[0][-1].argmax()) == token
@@ -159,7 +159,7 @@ def test_learns_a_line() -> None:
         loss = loss_of(language.network, language.network.passing_state(1))
         loss.backward()
         optimizer.step()
-    assert language.generate(LINE[:1].tolist(), max_new_tokens=len(LINE) - 1) == LINE[1:].tolist()
+    assert language.generate(LINE[:1].tolist(), max_tokens=len(LINE) - 1) == LINE[1:].tolist()
 
 
 @pytest.mark.parametrize("family", RECURRENT)

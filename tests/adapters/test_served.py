@@ -40,13 +40,13 @@ def test_served_by_name(tmp_path: Path) -> None:
         assert {item["id"] for item in local.get("/v1/models").json()["data"]} == ways.keys()
         assert local.get(f"/v1/models/{NAME}:a").json()["id"] == f"{NAME}:a"
         for name, way in ways.items():
-            wanted = language.using(*way).generate(PROMPT, max_new_tokens=6)
+            wanted = language.using(*way).generate(PROMPT, max_tokens=6)
             body = {"model": name, "prompt": PROMPT, "max_tokens": 6, "temperature": 0}
             reply = local.post("/v1/completions", body).json()
             assert (reply["model"], reply["choices"][0]["text"]) == (name, wanted)
             said = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, "temperature": 0}
             chat = local.post("/v1/chat/completions", {"model": name, **said}).json()
-            text = language.using(*way).generate(said["messages"], max_new_tokens=4)
+            text = language.using(*way).generate(said["messages"], max_tokens=4)
             assert (chat["model"], chat["choices"][0]["message"]["content"]) == (name, text)
         wrong = local.post("/v1/completions", {"model": f"{NAME}:b", "prompt": "x"})
         assert wrong.status_code == 404
@@ -77,7 +77,7 @@ def test_command_line(tmp_path: Path) -> None:
     both = ["--adapter", str(tmp_path / "adapter"), "--state", str(tmp_path / "state.safetensors")]
     run = CliRunner().invoke
     assert run(app, [*start, *both]).stdout.split() == [
-        str(i) for i in wanted.using("a", "s").generate([5, 6, 7], max_new_tokens=5)
+        str(i) for i in wanted.using("a", "s").generate([5, 6, 7], max_tokens=5)
     ]
     noted = run(app, [*start, *both, "--dtype", "bfloat16"])
     assert noted.exit_code == 0

@@ -33,7 +33,7 @@ def prompt(model: LanguageModel, length: int, seed: int = 0) -> tuple[int, ...]:
 
 def asked(ids: Sequence[int], tokens: int = 12, **options: object) -> Request:
     more = {name: options.pop(name) for name in ("copies", "breaks", "client") if name in options}
-    return Request(ids=tuple(ids), sampling=Sampling(max_new_tokens=tokens, **options), **more)
+    return Request(ids=tuple(ids), sampling=Sampling(max_tokens=tokens, **options), **more)
 
 
 def made(ticket: Ticket) -> list[list[int]]:

@@ -42,7 +42,7 @@ def engine(model: LanguageModel) -> Iterator[Engine]:
 
 def texts(engine: Engine, model: LanguageModel, grammar: Grammar, copies: int = 1, **options: object) -> list[str]:
     ids = tuple(model.encode("A person, as JSON: "))
-    request = Request(ids=ids, sampling=Sampling(max_new_tokens=80, **options), copies=copies, grammar=grammar)
+    request = Request(ids=ids, sampling=Sampling(max_tokens=80, **options), copies=copies, grammar=grammar)
     found = [""] * copies
     for copy, token in engine.submit(request):
         found[copy] += token.text
@@ -99,7 +99,7 @@ ENDLESS = {
 def test_a_schema_that_models_did_not_end(engine: Engine, model: LanguageModel, prompt: Any) -> None:
     """Oracle: the json, datetime and re modules, and that the text ends by itself, greedy."""
     ids = tuple(model.encode(prompt))
-    request = Request(ids=ids, sampling=Sampling(max_new_tokens=150), grammar=Grammar.of_schema(ENDLESS))
+    request = Request(ids=ids, sampling=Sampling(max_tokens=150), grammar=Grammar.of_schema(ENDLESS))
     tokens = [token for _, token in engine.submit(request)]
     assert tokens[-1].finish == "stop"
     made = json.loads("".join(token.text for token in tokens))

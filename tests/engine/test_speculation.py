@@ -61,7 +61,7 @@ def test_what_a_rule_forces_is_guessed_first() -> None:
             return False
 
     rule = Forcing()
-    text = Continuation([1, 2, 3, 1, 2, 3], Sampling(max_new_tokens=9), None, rule)
+    text = Continuation([1, 2, 3, 1, 2, 3], Sampling(max_tokens=9), None, rule)
     writer = Writer(0, text, (), None)
     writer.guess(2)
     assert writer.guessed == [7, 8]

@@ -40,7 +40,7 @@ def test_greedy(case: tuple[LanguageModel, dict[str, torch.Tensor]]) -> None:
     """Oracle: golden continuation, for which the reference recomputed the whole sequence at every token."""
     model, golden = case
     expected = golden["greedy"].tolist()
-    made = [token.id for token in model.stream(golden["input_ids"][0], max_new_tokens=len(expected))]
+    made = [token.id for token in model.stream(golden["input_ids"][0], max_tokens=len(expected))]
     # A model may well choose its end token within the golden continuation; there it stops.
     assert made == expected[: len(made)]
     assert len(made) == len(expected) or made[-1] in model.origin.ends

@@ -60,6 +60,6 @@ def test_decode_steps_rotate_as_passes_do(name: str) -> None:
     config: dict[str, Any] = BASE | LONG[name]
     model = ours_of(config, theirs_of(config))
     ids = [5, 7, 11]
-    made = [token.id for token in model.stream(ids, max_new_tokens=30)]
+    made = [token.id for token in model.stream(ids, max_tokens=30)]
     logits_LV = model.forward([ids + made])[0]
     assert made == logits_LV[len(ids) - 1 : -1].argmax(-1).tolist()

@@ -115,7 +115,7 @@ def test_scoring_as_lm_eval_does(client: openai.OpenAI, local: Local) -> None:
     """
     language = local.host.served.model
     context = language.encode("The sky is")
-    greedy = list(language.stream(context, max_new_tokens=5))
+    greedy = list(language.stream(context, max_tokens=5))
     for continuation, follows in (([token.id for token in greedy], True), (language.encode(" red"), False)):
         ids = [*context, *continuation]
         logprobs = client.completions.create(**asked(prompt=[ids], max_tokens=1, logprobs=1)).choices[0].logprobs
@@ -177,7 +177,7 @@ def test_penalties_and_biases(client: openai.OpenAI, local: Local) -> None:
     """Oracle: the plain loop with the same sampling; and by hand, that a forced token comes."""
     language = local.host.served.model
     ids = language.encode(PROMPT)
-    free = [token.id for token in language.stream(ids, max_new_tokens=12)]
+    free = [token.id for token in language.stream(ids, max_tokens=12)]
     for more in (
         {"presence_penalty": 2, "frequency_penalty": 1.5},
         {"frequency_penalty": -2},
@@ -187,7 +187,7 @@ def test_penalties_and_biases(client: openai.OpenAI, local: Local) -> None:
         options: dict[str, Any] = dict(more)
         if "logit_bias" in more:
             options["logit_bias"] = {int(token): bias for token, bias in more["logit_bias"].items()}
-        expected = [token.text for token in language.stream(ids, max_new_tokens=12, **options)]
+        expected = [token.text for token in language.stream(ids, max_tokens=12, **options)]
         found = client.completions.create(**asked(echo=False, max_tokens=12, extra_body=None, **more)).choices[0]
         assert found.text == "".join(expected)
     forced = client.completions.create(**asked(echo=False, logit_bias={"65": 100})).choices[0]

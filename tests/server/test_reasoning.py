@@ -180,7 +180,7 @@ def test_in_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     """Oracle: reasoning and content as the stored message has them, the reasoning first; tags are not shown."""
     served = model(template=BEGINS, control=TAGS)
     close = served.tokenizer.encode("</think>", add_bos=False)[0]
-    sampling = Sampling(max_new_tokens=60, temperature=2.0, seed=4, frequency_penalty=2.0, logit_bias={close: 6.0})
+    sampling = Sampling(max_tokens=60, temperature=2.0, seed=4, frequency_penalty=2.0, logit_bias={close: 6.0})
     with served.engine() as engine:
         store = SessionStore(tmp_path)
         conversation = Conversation(Chats(served, engine, store), name="kept")

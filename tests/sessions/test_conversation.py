@@ -13,8 +13,8 @@ from braidlm.sampling import Sampling
 from braidlm.sessions import Chats, Conversation, SessionStore
 
 QUESTIONS = ("What is the capital of France?", "And of Italy?", "Name a river there.")
-GREEDY = Sampling(max_new_tokens=14)
-COLD = {"max_new_tokens": 14}
+GREEDY = Sampling(max_tokens=14)
+COLD = {"max_tokens": 14}
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ REPLAY = 16
 LIMITS = Limits(slots=2, replay=REPLAY, chunk=32)
 # Random weights write anything; as letters their answers read back as they were written.
 LETTERS = Grammar("regex", "[a-z]{5,9}")
-SAMPLING = Sampling(max_new_tokens=12, temperature=1.0, seed=5)
+SAMPLING = Sampling(max_tokens=12, temperature=1.0, seed=5)
 
 
 def chat_model(family: str, *, deterministic: bool = False) -> LanguageModel:
@@ -52,7 +52,7 @@ def test_twenty_turns_and_an_edit(family: str) -> None:
             session, turn = answered(chats, session, f"say {number}")
             assert used(turn)[:2] == (max(0, known - 1), 0)
             lengths.append(len(session.ids))
-        cold = model.generate(list(turn.prompt.ids), **vars(replace(SAMPLING, max_new_tokens=1)))
+        cold = model.generate(list(turn.prompt.ids), **vars(replace(SAMPLING, max_tokens=1)))
         assert cold  # the grammar narrows ours; that it is the same distribution is shown by the engine's own tests
         for k in (38, 20, 4):
             _, turn = answered(chats, session, "something else", keep=k)
@@ -102,7 +102,7 @@ def test_deterministic_bits_after_disk(tmp_path: Path) -> None:
         )
         warm = [(token.id, token.logprob) for _, token in turn.ticket]
         assert used(turn).cached == len(session.ids) - 1
-    cold = model.stream(list(turn.prompt.ids), max_new_tokens=12)
+    cold = model.stream(list(turn.prompt.ids), max_tokens=12)
     assert warm == [(token.id, token.logprob) for token in cold]
 
 

@@ -87,7 +87,7 @@ def test_a_whole_run(place: Path) -> None:
     assert len(held_out) == 3 and held_out[-1] < held_out[0] < 6
     assert [line["step"] for line in log if "sample" in line] == [20, 30]
     model = braidlm.load(place / "out" / "model")
-    assert model.generate("The", max_new_tokens=4)
+    assert model.generate("The", max_tokens=4)
     card = (place / "out" / "model" / "README.md").read_text()
     assert "texts.jsonl" in card and f"{held_out[-1]:.4f} nats" in card
     assert (place / "out" / "model" / "loss.png").read_bytes().startswith(b"\x89PNG")

@@ -82,7 +82,7 @@ def command(
     )
     language = with_beside(language, adapter, state)
     sampling = Sampling(
-        max_new_tokens=max_tokens,
+        max_tokens=max_tokens,
         temperature=temperature,
         top_p=top_p,
         top_k=top_k,

@@ -43,7 +43,7 @@ def command(
     json: Json = False,
 ) -> None:
     """Run the small hybrid that comes with braidlm: it writes, is stored, and goes on. Nothing is downloaded."""
-    sampling = Sampling(max_new_tokens=max_tokens, temperature=temperature, min_p=0.02, seed=seed)
+    sampling = Sampling(max_tokens=max_tokens, temperature=temperature, min_p=0.02, seed=seed)
     begun = time.perf_counter()
     language = load_model(embedded.NAME, dtype="auto", threads=threads)
     told: dict[str, Any] = {"model": embedded.NAME, "load_s": time.perf_counter() - begun} | _sizes(language)

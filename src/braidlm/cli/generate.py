@@ -96,7 +96,7 @@ def command(
     if chat:
         wanted = [{"role": "user", "content": text}]
     sampling = Sampling(
-        max_new_tokens=max_tokens,
+        max_tokens=max_tokens,
         temperature=temperature,
         top_p=top_p,
         top_k=top_k,

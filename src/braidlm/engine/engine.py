@@ -184,7 +184,7 @@ class Engine:
         with self._changed:
             if self._closing:
                 raise InputError("the engine is closed")
-            self._waiting.add(ticket, request.client, len(request.ids) + request.sampling.max_new_tokens)
+            self._waiting.add(ticket, request.client, len(request.ids) + request.sampling.max_tokens)
             self._changed.notify()
         return ticket
 
@@ -231,7 +231,7 @@ class Engine:
         self._thread.join()
 
     def _bytes_of(self, request: Request) -> int:
-        longest = len(request.ids) + request.sampling.max_new_tokens
+        longest = len(request.ids) + request.sampling.max_tokens
         return request.copies * self._state_bytes(min(longest, self._model.spec.max_positions or longest))
 
     def _serve(self) -> None:

@@ -78,7 +78,7 @@ class Sampled(Body):
     def sampling(self, most: int, top_logprobs: int = 0) -> Sampling:
         """How at most `most` tokens are chosen."""
         return Sampling(
-            max_new_tokens=most,
+            max_tokens=most,
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=self.top_k,

@@ -150,7 +150,7 @@ def _held_out(shards: Shards, config: Config) -> Iterator[Pack]:
 @torch.no_grad()
 def _continued(model: Model, tokenizer: Tokenizer, prompt: list[int], tokens: int) -> str:
     """What the model writes after a prompt, drawn with seed 0."""
-    sampling = Sampling(max_new_tokens=tokens, temperature=0.8, seed=0)
+    sampling = Sampling(max_tokens=tokens, temperature=0.8, seed=0)
     with dispatch.using("auto"):
         made = generate(model, [prompt], model.passing_state(1), [sampling], ends=tokenizer.eos_ids)
         return tokenizer.decode([*prompt, *(token.id for _, token in made)])

@@ -40,9 +40,9 @@ class Braidlm:
         last = self._model.forward(ids, state=state, logits="last").argmax(-1)
         begun = time.perf_counter()
         if batch == 1:
-            made = [len(list(self._model.stream(last, state=state, max_new_tokens=tokens)))]
+            made = [len(list(self._model.stream(last, state=state, max_tokens=tokens)))]
         else:
-            made = [len(row) for row in self._model.generate(list(last[:, None]), state=state, max_new_tokens=tokens)]
+            made = [len(row) for row in self._model.generate(list(last[:, None]), state=state, max_tokens=tokens)]
         seconds = time.perf_counter() - begun
         assert made == [tokens] * batch
         return seconds
