@@ -157,7 +157,7 @@ class LanguageModel:
         rows, dense = self._rows(ids)
         self._check_taps(taps)
         if state is not None:
-            state.require(self.network.fingerprint(), state.precision)
+            state.require(self.network.identity(state.precision.kv))
             if len(state) != len(rows):
                 raise InputError(f"ids have {len(rows)} sequences, but the state has {len(state)}")
             for length, row in zip(state.lengths, rows, strict=True):
@@ -293,7 +293,7 @@ class LanguageModel:
     def _state_for(self, state: State | None, rows: int, kv_dtype: str | None) -> State:
         if state is None:
             return self.new_state(rows, kv_dtype)
-        state.require(self.network.fingerprint(), state.precision)
+        state.require(self.network.identity(state.precision.kv))
         if len(state) != rows:
             raise InputError(f"there are {rows} prompts, but the state has {len(state)} rows")
         return state

@@ -9,6 +9,7 @@ Legend: T = packed tokens of all rows, R = rows, D = width, V = vocabulary.
 import json
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ from .layers import Adapter, Embedding, Linear, RmsNorm, empty
 from .mixers import Batch
 from .ops import Segments
 from .ops.plan import Draft
-from .rows import Precision, Row, empty_row
+from .rows import Identity, Precision, Row, empty_row
 from .spec import ModelSpec, attention_of
 from .state import LayerState, State
 
@@ -93,6 +94,7 @@ class Model(nn.Module):
         self.head = None if spec.tied else Linear(spec.width, spec.vocab)
         self.initial: Adapter | None = None  # changes the row that new sequences begin with
         self.computing: torch.dtype | None = None
+        self.label = ""  # what people call it beside others over the same weights
         self._fingerprint: tuple[int, str] | None = None
         self._base_fingerprint: tuple[int, str] | None = None
         self._prefix_rows: dict[Precision, tuple[int, Row]] = {}
@@ -175,6 +177,11 @@ class Model(nn.Module):
             self._base_fingerprint = (version, digest(self._about(), self.named_weights()))
         return self._base_fingerprint[1]
 
+    def identity(self, kv_dtype: str | None = None) -> Identity:
+        """Whose the states are that this model computes, with keys and values stored as `kv_dtype`."""
+        precision = Precision.of(self.dtype, kv_dtype)
+        return Identity(self.fingerprint(), precision.name, precision.kv, self.label)
+
     def spec_digest(self) -> str:
         """A digest of the description alone."""
         return digest(self._about(), ())
@@ -205,14 +212,14 @@ class Model(nn.Module):
         anew, so that they reach it.
         """
         precision = Precision.of(self.dtype, kv_dtype)
-        initial = self._initial_row(precision)
-        return State(self.spec, precision, [initial] * rows, initial, self.fingerprint(), self.device)
+        initial = replace(self._initial_row(precision), identity=self.identity(kv_dtype))
+        return State(self.spec, precision, [initial] * rows, initial, self.device)
 
     def passing_state(self, rows: int) -> State:
         """As `new_state`, but for weights that change at every step: of a state that is never stored nor compared."""
         precision = Precision.of(self.dtype)
         initial = self._initial_row(precision)
-        return State(self.spec, precision, [initial] * rows, initial, "", self.device)
+        return State(self.spec, precision, [initial] * rows, initial, self.device)
 
     def _initial_row(self, precision: Precision) -> Row:
         row = self.unlearned_row(precision)
@@ -235,7 +242,7 @@ class Model(nn.Module):
         """One row that has seen the learned prefix and nothing else."""
         assert self.prefix is not None
         empty = empty_row(self.spec, precision, self.device)
-        state = State(self.spec, precision, [empty], empty, "", self.device)
+        state = State(self.spec, precision, [empty], empty, self.device)
         return self._run(self.prefix, Segments((len(self.prefix),)), state, None, taps)
 
     def forward(

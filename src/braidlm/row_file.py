@@ -20,15 +20,15 @@ from .digest import digest
 from .errors import InputError, StateError
 from .files import parse_json, whole_file
 from .kv import KeyValues
-from .rows import LayerRow, Precision, Row
+from .rows import Identity, LayerRow, Precision, Row
 from .slots import Growing
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose rows are exchangeable: the same weights at the same precision. `initial` has seen nothing."""
+    """Whose rows are exchangeable: those of one identity. `initial` has seen nothing."""
 
-    fingerprint: str
+    identity: Identity
     precision: Precision
     initial: Row
     device: torch.device
@@ -55,13 +55,18 @@ def write(
     """Writes `rows`, the texts of `about` and the tensors of `more`.
 
     `form` names the kind and version of the file. `one_text`: the rows are states along one text, shortest first.
+    `StateError` for rows of another owner.
     """
+    for row in rows:
+        if row.identity is not None:
+            row.identity.require(owner.identity, f"a state to be saved to {path}")
     tensors = dict(more or {}) | _tensors_of(rows, one_text)
     header = dict(about or {}) | {
         "format": form,
-        "fingerprint": owner.fingerprint,
-        "dtype": owner.precision.name,
-        "kv_dtype": owner.precision.kv,
+        "fingerprint": owner.identity.fingerprint,
+        "label": owner.identity.label,
+        "dtype": owner.identity.dtype,
+        "kv_dtype": owner.identity.kv_dtype,
         "lengths": json.dumps([row.length for row in rows]),
     }
     header["digest"] = digest_of(header, tensors)
@@ -125,13 +130,8 @@ def _checked(about: dict[str, str], path: str | Path, form: str) -> dict[str, st
 
 
 def _require_owner(about: Mapping[str, str], path: str | Path, owner: Owner) -> None:
-    if about.get("fingerprint") != owner.fingerprint:
-        raise StateError(f"{path} belongs to another model: its weights or their dtype are not these")
-    stored, precision = (about.get("dtype"), about.get("kv_dtype")), owner.precision
-    if stored != (precision.name, precision.kv):
-        raise StateError(
-            f"{path} is for {stored[0]} with {stored[1]} keys and values, not {precision.name} with {precision.kv}"
-        )
+    fingerprint, dtype, kv_dtype = (about.get(name, "") for name in ("fingerprint", "dtype", "kv_dtype"))
+    Identity(fingerprint, dtype, kv_dtype, about.get("label", "")).require(owner.identity, str(path))
 
 
 def _tensors_of(rows: Sequence[Row], one_text: bool) -> dict[str, Tensor]:
@@ -166,7 +166,7 @@ def _rows_of(owner: Owner, lengths: list[int], tensors: dict[str, Tensor], one_t
                 held = {name.removeprefix(prefix): tensors.pop(name).to(owner.device) for name in mine}
                 kv = KeyValues(kv.slot, kv.form).from_tensors(held, seen)
             layers.append(LayerRow(fixed, kv))
-        rows.append(Row(length, tuple(layers)))
+        rows.append(Row(length, tuple(layers), owner.initial.identity))
     if tensors:
         raise ValueError(f"it has the unknown tensor {min(tensors)}")
     return rows[::-1]

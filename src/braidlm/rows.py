@@ -1,11 +1,11 @@
 """One sequence between two tokens: immutable, so that forks, snapshots and moves are plain references."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from .errors import InputError
+from .errors import InputError, StateError
 from .kv import FORMATS, KeyValues
 from .slots import Fixed, Growing, Ring, Shared
 from .spec import ModelSpec
@@ -34,6 +34,36 @@ class Precision:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """What computes a sequence's state. States are exchangeable between equal ones, whatever they are called.
+
+    fingerprint: of the weights, the adapter and the learned initial state. dtype: of activations. kv_dtype: of stored
+    keys and values. label: for people.
+    """
+
+    fingerprint: str
+    dtype: str
+    kv_dtype: str
+    label: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        label = self.label or "the model itself"
+        return f"{label} ({self.fingerprint[:12]}, {self.dtype} with {self.kv_dtype} keys and values)"
+
+    def require(self, wanted: "Identity", what: str) -> None:
+        """`StateError` that names both unless they are equal; `what` has the state of this one."""
+        if self.fingerprint != wanted.fingerprint:
+            raise StateError(
+                f"{what} belongs to another model, adapter or initial state: it is of {self}, but this is {wanted}"
+            )
+        if self != wanted:
+            raise StateError(
+                f"{what} is for {self.dtype} with {self.kv_dtype} keys and values, "
+                f"not {wanted.dtype} with {wanted.kv_dtype}"
+            )
+
+
+@dataclass(frozen=True)
 class LayerRow:
     """One block's slots for one sequence; `kv` is None where the block has none of its own."""
 
@@ -48,10 +78,11 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class Row:
-    """One sequence."""
+    """One sequence, and what computes it: None where states are neither stored nor compared, as in training."""
 
     length: int
     layers: tuple[LayerRow, ...]
+    identity: Identity | None = None
 
     @property
     def ahead(self) -> int:

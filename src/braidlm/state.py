@@ -21,7 +21,7 @@ from .errors import StateError
 from .kv import KvBatch
 from .ops import Segments
 from .row_file import Owner
-from .rows import LayerRow, Precision, Row
+from .rows import Identity, LayerRow, Precision, Row
 from .spec import ModelSpec
 
 _FORMAT = "braidlm-state-2"
@@ -72,16 +72,19 @@ class State:
         precision: Precision,
         rows: Iterable[Row],
         initial: Row,
-        fingerprint: str,
         device: torch.device,
     ) -> None:
-        """Used by `Model`; `initial` is what `reset` returns a row to."""
+        """Used by `Model`; `initial` is what `reset` returns a row to. It says what computes the rows."""
         self.spec = spec
         self.device = device
         self.precision = precision
-        self.fingerprint = fingerprint
         self._rows = list(rows)
         self._initial = initial
+
+    @property
+    def identity(self) -> Identity:
+        """What computes these sequences; without a fingerprint where nothing is compared, as in training."""
+        return self._initial.identity or Identity("", self.precision.name, self.precision.kv)
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -102,7 +105,7 @@ class State:
         return len(self._rows)
 
     def _with(self, rows: Iterable[Row]) -> "State":
-        return State(self.spec, self.precision, rows, self._initial, self.fingerprint, self.device)
+        return State(self.spec, self.precision, rows, self._initial, self.device)
 
     def _check_row(self, row: int) -> int:
         if not 0 <= row < len(self._rows):
@@ -145,18 +148,12 @@ class State:
         self._rows = list(other._rows)
 
     def require_same(self, other: "State") -> None:
-        """`StateError` unless `other` belongs to the same weights at the same precision."""
-        self.require(other.fingerprint, other.precision)
+        """`StateError` unless `other` is of the same weights, adapter and initial state at the same precision."""
+        other.require(self.identity)
 
-    def require(self, fingerprint: str, precision: Precision) -> None:
-        """`StateError` unless the state belongs to these weights at this precision."""
-        if fingerprint != self.fingerprint:
-            raise StateError("the state belongs to another model: its weights or their dtype are not these")
-        if precision != self.precision:
-            raise StateError(
-                f"the state is for {self.precision.name} with {self.precision.kv} keys and values, "
-                f"not {precision.name} with {precision.kv}"
-            )
+    def require(self, identity: Identity) -> None:
+        """`StateError` unless the state is of this identity."""
+        self.identity.require(identity, "the state")
 
     def layer(self, index: int) -> LayerState:
         """Block `index` of all rows, batched; views where there is one row."""
@@ -179,12 +176,12 @@ class State:
         pairs = zip(layers, old.layers, strict=True)
         stages = zip(*(layer.rows(index, segments, owns_kv=was.kv is not None) for layer, was in pairs), strict=True)
         offsets = (*segments.marks_of(index), segments.lengths[index])
-        return [Row(old.length + n, stage) for n, stage in zip(offsets, stages, strict=True)]
+        return [Row(old.length + n, stage, old.identity) for n, stage in zip(offsets, stages, strict=True)]
 
     @property
     def owner(self) -> Owner:
         """Whose rows these are."""
-        return Owner(self.fingerprint, self.precision, self._initial, self.device)
+        return Owner(self.identity, self.precision, self._initial, self.device)
 
     def save(self, path: str | Path) -> None:
         """Writes all rows to one safetensors file, whole or not at all."""

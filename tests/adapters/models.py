@@ -1,9 +1,21 @@
 """Small models with random weights, and adapters that look trained."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
-from braidlm.adapters import Adapters
+import braidlm
+from braidlm.adapters import (
+    Adapters,
+    Lora,
+    StateTuning,
+    attach,
+    attach_initial,
+    detach_initial,
+    save,
+    save_initial,
+)
 from braidlm.describe import skeleton
 from braidlm.init import randomise
 from braidlm.model import Model
@@ -31,6 +43,24 @@ def stirred(adapters: Adapters) -> Adapters:
         for parameter in adapters.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
     return adapters
+
+
+def loaded(family: str, place: Path) -> braidlm.LanguageModel:
+    """A model with two adapters and a learned state beside it."""
+    language = braidlm.build(tiny(family, SEEDS.get(family, 1)))
+    for seed, name in enumerate(("one", "two")):
+        adapters = attach(language.network, Lora(rank=3, alpha=12.0), seed=seed)
+        save(stirred(adapters), place / name)
+        adapters.detach()
+        language.load_adapter(name, place / name)
+    initial = attach_initial(language.network, StateTuning())
+    with torch.no_grad():
+        for parameter in initial.parameters():
+            parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2))
+    save_initial(language.network, place / "task.safetensors")
+    detach_initial(language.network)
+    language.load_initial_state("task", place / "task.safetensors")
+    return language
 
 
 def logits(model: Model) -> Tensor:

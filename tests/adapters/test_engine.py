@@ -6,35 +6,15 @@ import pytest
 import torch
 
 import braidlm
-from braidlm.adapters import Lora, StateTuning, attach, attach_initial, detach_initial, save, save_initial
 from braidlm.engine import Limits, Request
 from braidlm.errors import BraidError
 from braidlm.runtime.slots import PlainSlots
 from braidlm.sampling import Sampling
-from tests.adapters.models import SEEDS, close, logits, stirred
-from tests.families.tiny import tiny
+from tests.adapters.models import close, loaded, logits
 from tests.tolerances import RELATIVE_LOGITS
 
 PROMPT = tuple(range(3, 40))
 FAMILIES = ["mamba", "mamba2", "stripedhyena", "hymba", "bamba", "granitemoehybrid", "llama"]
-
-
-def loaded(family: str, place: Path) -> braidlm.LanguageModel:
-    """A model with two adapters and a learned state beside it."""
-    language = braidlm.build(tiny(family, SEEDS.get(family, 1)))
-    for seed, name in enumerate(("one", "two")):
-        adapters = attach(language.network, Lora(rank=3, alpha=12.0), seed=seed)
-        save(stirred(adapters), place / name)
-        adapters.detach()
-        language.load_adapter(name, place / name)
-    initial = attach_initial(language.network, StateTuning())
-    with torch.no_grad():
-        for parameter in initial.parameters():
-            parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2))
-    save_initial(language.network, place / "task.safetensors")
-    detach_initial(language.network)
-    language.load_initial_state("task", place / "task.safetensors")
-    return language
 
 
 WAYS = [(None, None), ("one", None), ("two", None), (None, "task"), ("two", "task")]

@@ -36,6 +36,42 @@ def test_absence_earns_nothing() -> None:
     assert taken(waiting) == ["a2", "b0", "a3", "b1", "b2"]
 
 
+def test_only_who_counts_is_remembered() -> None:
+    """Oracle: by hand: who was given more than those that wait still stands behind them; nobody else is remembered."""
+    waiting: Waiting[str] = Waiting(4)
+    for number in range(1000):
+        waiting.add(f"x{number}", f"client {number}", 7)
+        assert waiting.take(lambda job: True) == f"x{number}"
+    assert len(waiting._given) == 0
+    waiting.add("b0", "b", 1)
+    for number in range(1000):  # each newcomer stands level with b, and is taken behind it or before it
+        waiting.add(f"x{number}", f"client {number}", 100)
+        waiting.add("b1", "b", 1)
+        waiting.take(lambda job: True)
+        waiting.take(lambda job: True)
+        assert len(waiting._given) <= 4 + len(waiting._queues)
+    taken(waiting)
+    assert len(waiting._given) == 0
+
+
+def test_debts_last_while_others_wait() -> None:
+    """Oracle: by hand: one large request at a time earns no more than its tokens' share beside small ones that wait."""
+    waiting: Waiting[str] = Waiting(20)
+    for number in range(10):
+        waiting.add(f"small{number}", "patient", 10)
+    waiting.add("large", "hasty", 50)
+    order = []
+    while len(waiting):
+        job = waiting.take(lambda job: True)
+        assert job is not None
+        order.append(job)
+        if job == "large" and order.count("large") < 2:
+            waiting.add("large", "hasty", 50)
+    assert order.index("large") == 1
+    assert order[2:6] == ["small1", "small2", "small3", "small4"]
+    assert order.count("large") == 2
+
+
 def test_a_bound_and_removal() -> None:
     """Oracle: the bound; a job that does not fit holds its place."""
     waiting: Waiting[str] = Waiting(2)

@@ -74,7 +74,7 @@ class InitialState(Adapter):
             assert kv is not None
             kv = kv.append(store(self.slots[k], kv.form), store(self.slots[v], kv.form))
             layers[block] = replace(layers[block], kv=kv)
-        return Row(row.length, tuple(layers))
+        return Row(row.length, tuple(layers), row.identity)
 
     @property
     def nbytes(self) -> int:

@@ -69,6 +69,8 @@ class Variants:
 
     def _make(self, adapter: str | None, initial: str | None) -> Model:
         made = self._model.twin()
+        parts = (("adapter", adapter), ("initial state", initial))
+        made.label = " and ".join(f"{what} {name!r}" for what, name in parts if name is not None)
         if adapter is not None:
             self._adapters[adapter].onto(made)
         if initial is not None:

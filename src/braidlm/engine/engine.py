@@ -31,10 +31,10 @@ from ..state import State
 from ..text.marked_stream import Detokenizer, MarkedStream
 from .after_reasoning import AfterReasoning
 from .grammar import Compile
-from .keeping import Keeping
+from .keeping import Keeping, Scope
 from .lanes import BASE, Lanes, Variant, variant_of
 from .prefix_cache import PrefixCache
-from .request import Piece, Request, Ticket
+from .request import Piece, Request, Ticket, as_exception
 from .scheduler import Pace, Waiting
 from .speculation import MOST, Speculation
 from .writer import Writer
@@ -162,7 +162,10 @@ class Engine:
         self.close()
 
     def submit(self, request: Request) -> Ticket:
-        """Puts a request into the queue; `QueueFullError` if too many wait, `InputError` if it can never run."""
+        """Puts a request into the queue; `QueueFullError` if too many wait, `InputError` if it can never run.
+
+        `StateError` if it brings states of another model, adapter, initial state or precision.
+        """
         check_length(len(request.ids), self._model.spec.max_positions)
         if len(request.ids) > self.limits.prompt:
             raise ContextLengthError(f"the prompt has {len(request.ids)} tokens, but may have {self.limits.prompt}")
@@ -180,6 +183,8 @@ class Engine:
                 raise InputError("the model has no tokenizer, so that no grammar can be followed")
             constraint = self._after_reasoning(request, self._grammars(request.grammar))
         self._lanes.require(variant_of(request))
+        if request.states:
+            request.require_states_of(self._lanes.identity(variant_of(request)))
         ticket = Ticket(request, constraint)
         with self._changed:
             if self._closing:
@@ -208,9 +213,9 @@ class Engine:
         """Whose states the engine takes and gives for requests without an adapter or an initial state."""
         return self._lanes.owner(BASE)
 
-    def knows(self, ids: Sequence[int]) -> bool:
-        """Whether the state after `ids` is kept."""
-        return self.run(lambda: self.cache.match((*ids, 0)).cached) == len(ids)
+    def knows(self, ids: Sequence[int], cache_salt: str = "") -> bool:
+        """Whether the state after `ids` is kept for requests of this salt, without adapter and initial state."""
+        return self.run(lambda: self._kept.knows(ids, Scope(BASE, cache_salt)))
 
     @property
     def load(self) -> Load:
@@ -246,14 +251,17 @@ class Engine:
                     if time.monotonic() - given_back > _GIVE_BACK_S:
                         self._give_back()
                         given_back = time.monotonic()
-        except Exception as error:  # nobody may wait for ever, whatever has happened
-            failure = self.failure = error
+        except BaseException as error:  # nobody may wait for ever, whatever has happened
+            failure = self.failure = as_exception(error)
         with self._changed:
             self._closing = True
             left = self._waiting.remove(lambda _: True)
-        for errand, _ in self._errands:
+        errands, running = list(self._errands), [*self._reading, *self._writing]
+        for gone in (self._errands, self._reading, self._writing):
+            gone.clear()
+        for errand, _ in errands:
             errand.set_exception(failure)
-        for ticket in (*left, *(job.ticket for job in (*self._reading, *self._writing))):
+        for ticket in (*left, *(job.ticket for job in running)):
             ticket.end(failure)
 
     def _wait(self) -> bool:
@@ -293,7 +301,7 @@ class Engine:
         """Begins a request; if that fails, it alone ends."""
         try:
             self._begin(ticket)
-        except Exception as error:
+        except BaseException as error:
             ticket.end(error)
 
     def _begin(self, ticket: Ticket) -> None:
@@ -301,12 +309,11 @@ class Engine:
         if not (self._reading or self._writing) and self._lanes.refresh():
             self.cache.clear()
         request = ticket.request
-        found = self._kept.find(request)
+        runner = self._lanes.of(variant_of(request))
+        found = self._kept.find(request, runner.owner.identity)
         ticket.usage = found.usage
         slots = [self._free.pop() for _ in range(request.copies)]
-        self._reading.append(
-            _Job(ticket, found.row or self._lanes.of(variant_of(request)).empty, self._bytes_of(request), slots)
-        )
+        self._reading.append(_Job(ticket, found.row or runner.empty, self._bytes_of(request), slots))
 
     def _step(self) -> None:
         for job in [job for job in (*self._reading, *self._writing) if job.ticket.cancelled]:
@@ -340,7 +347,7 @@ class Engine:
             self._reading.popleft()
             try:
                 self._read(job)
-            except Exception as error:
+            except BaseException as error:
                 self._end(job, error)
             tokens += rest
             if not rest:
@@ -393,7 +400,7 @@ class Engine:
             job.row, job.ids[begin:end], [mark - begin for mark in marks], logits=wanted
         )
         for mark, row in zip(marks, marked, strict=True):
-            self._kept.add(job.ids[:mark], row, job.variant)
+            self._kept.add(job.ids[:mark], row, job.ticket.request)
         if request.prompt_logprobs is not None and logits is not None:
             after = job.ids[begin + 1 : end + 1]
             job.ticket.prompt_logprobs += scores(logits[: len(after)], after, request.prompt_logprobs)
@@ -462,7 +469,7 @@ class Engine:
             if isinstance(logits, Exception):
                 raise logits
             return job.writers[slot].follow(logits)
-        except Exception as error:
+        except BaseException as error:
             self._end(job, error)
             return []
 
@@ -471,7 +478,7 @@ class Engine:
             self._remember(job, slot)
             if tokens:
                 self._give(job, slot, tokens)
-        except Exception as error:
+        except BaseException as error:
             self._end(job, error)
 
     def _remember(self, job: _Job, slot: int) -> None:
@@ -479,7 +486,7 @@ class Engine:
         writer = job.writers[slot]
         if writer.position in job.marks or self._kept.wanted_inside(writer.position):
             ids = writer.text.seen[: writer.position]
-            self._kept.add(ids, self._lanes.of(job.variant).slots.take(slot), job.variant)
+            self._kept.add(ids, self._lanes.of(job.variant).slots.take(slot), job.ticket.request)
 
     def _give(self, job: _Job, slot: int, tokens: Sequence[Token]) -> None:
         """More tokens of the text in a slot, and its end if these were the last."""
@@ -497,9 +504,9 @@ class Engine:
         wanted = writer.copy == 0 and job.ticket.request.wants_states
         if self._kept.keeps or wanted:
             row, ids = self._lanes.of(job.variant).slots.take(slot), writer.text.seen[: writer.position]
-            self._kept.add(ids, row, job.variant)
+            self._kept.add(ids, row, job.ticket.request)
             if wanted:
-                job.ticket.states = self._kept.along(ids, row, job.variant)
+                job.ticket.states = self._kept.along(ids, row, job.ticket.request)
         job.slots.remove(slot)
         self._release(slot, job.variant)
 
@@ -510,13 +517,17 @@ class Engine:
 
     def _drop(self, job: _Job) -> None:
         """Ends a cancelled request; what it has read and written stays known."""
-        if not job.writers and job.row.length:
-            self._kept.add(job.ids[: job.row.length], job.row, job.variant)
-        for slot in list(job.writers):
-            self._keep(job, slot)
-        self._end(job)
+        try:
+            if not job.writers and job.row.length:
+                self._kept.add(job.ids[: job.row.length], job.row, job.ticket.request)
+            for slot in list(job.writers):
+                self._keep(job, slot)
+        except BaseException as error:
+            self._end(job, error)
+        else:
+            self._end(job)
 
-    def _end(self, job: _Job, error: Exception | None = None) -> None:
+    def _end(self, job: _Job, error: BaseException | None = None) -> None:
         for slot in job.slots:
             self._release(slot, job.variant)
         job.slots.clear()
@@ -530,5 +541,5 @@ class Engine:
 def _do(errand: "Future[Any]", work: Callable[[], Any]) -> None:
     try:
         errand.set_result(work())
-    except Exception as error:
+    except BaseException as error:
         errand.set_exception(error)

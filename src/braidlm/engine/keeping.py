@@ -4,12 +4,24 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..rows import Row
+from ..rows import Identity, Row
 from ..spec import ModelSpec
 from .lanes import Variant, variant_of
 from .prefix_cache import PrefixCache
 from .request import Kept, Request, Usage
 from .runner import can_be_cut, cut
+
+
+class Scope(NamedTuple):
+    """Whose texts may meet in the cache: those of one variant and one salt."""
+
+    variant: Variant
+    salt: str
+
+
+def scope_of(request: Request) -> Scope:
+    """Where a request's texts are sought and kept."""
+    return Scope(variant_of(request), request.cache_salt)
 
 
 class Found(NamedTuple):
@@ -29,16 +41,20 @@ class Keeping:
         self.keeps = memory >= smallest
         self.cache = PrefixCache(memory, replay, self._cut)
 
-    def find(self, request: Request) -> Found:
-        """What is known of the prompt, to the engine or to the caller, whose states become known to the engine."""
+    def find(self, request: Request, identity: Identity) -> Found:
+        """What is known of the prompt, to the engine or to the caller, whose states become known to the engine.
+
+        `StateError` for states that were given of another identity than this, which the request runs on.
+        """
+        request.require_states_of(identity)
         if request.prompt_logprobs is not None:
             return Found(None, Usage(0, 0, len(request.ids), "log probabilities of the prompt need all of it run"))
-        found = self.cache.match(request.ids, variant_of(request))
+        found = self.cache.match(request.ids, scope_of(request))
         if request.states:
             given = PrefixCache(sys.maxsize, self._replay, self._cut)
             for ids, row in request.states:
                 given.add(ids, row)
-                self.add(ids, row, variant_of(request))
+                self.add(ids, row, request)
             found = max(given.match(request.ids), found, key=lambda match: (match.cached, match.known))
         replayed = min(found.known, len(request.ids) - 1) - found.cached
         new = len(request.ids) - found.cached - replayed
@@ -74,14 +90,18 @@ class Keeping:
         """Whether the state after so many tokens of a text is to be kept while the text goes on."""
         return self.keeps and self._cut is None and length % self._replay == 0
 
-    def add(self, ids: Sequence[int], row: Row, variant: Variant) -> None:
+    def knows(self, ids: Sequence[int], scope: Scope) -> bool:
+        """Whether the state after `ids` is kept."""
+        return self.cache.match((*ids, 0), scope).cached == len(ids)
+
+    def add(self, ids: Sequence[int], row: Row, request: Request) -> None:
         """Keeps the state after `ids`, as far as memory allows."""
         if self.keeps:
-            self.cache.add(ids, row, variant)
+            self.cache.add(ids, row, scope_of(request))
 
-    def along(self, ids: Sequence[int], row: Row, variant: Variant) -> tuple[Kept, ...]:
+    def along(self, ids: Sequence[int], row: Row, request: Request) -> tuple[Kept, ...]:
         """All that is kept along a text whose end is `row`; of what can be cut, the end is enough."""
-        before = [] if self._cut is not None else self.cache.along(ids[:-1], variant)
+        before = [] if self._cut is not None else self.cache.along(ids[:-1], scope_of(request))
         return (*(Kept(tuple(ids[:length]), kept) for length, kept in before), Kept(tuple(ids), row))
 
 

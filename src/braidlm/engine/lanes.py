@@ -12,8 +12,9 @@ from ..errors import InputError
 from ..generate import Run
 from ..model import Model
 from ..row_file import Owner
+from ..rows import Identity
 from ..state import State
-from .request import Request
+from .request import Request, as_exception
 from .runner import Move, Runner
 
 # An adapter and a learned initial state by name.
@@ -52,6 +53,10 @@ class Lanes:
         if variant[0] is not None and self._run is not self._model:
             raise InputError("deterministic runs have no adapters; merge the adapter into the weights")
 
+    def identity(self, variant: Variant) -> Identity:
+        """Whose states a variant's are. May be asked from any thread."""
+        return self._variants.of(*variant).identity(self._precision.kv)
+
     def of(self, variant: Variant) -> Runner:
         """The runner of a variant."""
         if variant not in self._runners:
@@ -87,12 +92,12 @@ class Lanes:
             own = [move for (of, _), move in moves if of == adapter]
             try:
                 made |= runner.write(own)
-            except Exception:
+            except BaseException:  # a panic of a library is none of Exception
                 for move in own:
                     try:
                         made |= runner.write([move.sure])
-                    except Exception as error:
-                        failed[move.slot] = error
+                    except BaseException as error:
+                        failed[move.slot] = as_exception(error)
         return made, failed
 
     def take_back(self, counts: Mapping[tuple[Variant, int], int]) -> None:

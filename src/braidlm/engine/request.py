@@ -1,6 +1,7 @@
 """What is asked of the engine, and what it gives: requests, tickets, pieces of text, and what they cost."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -9,11 +10,13 @@ from typing import NamedTuple
 
 from ..choice import Choice
 from ..continuation import Constraint, Token
-from ..errors import BraidError, InputError
-from ..rows import Row
+from ..errors import BraidError, InputError, StateError
+from ..rows import Identity, Row
 from ..sampling import Sampling
 from .after_reasoning import ReasoningFirst
 from .grammar import Grammar
+
+log = logging.getLogger("braidlm.engine")
 
 
 class QueueFullError(BraidError, RuntimeError):
@@ -34,8 +37,10 @@ class Request:
     `copies` texts are written, each by its own seed: that of `sampling`, the next, and so on. `breaks` are lengths
     of the prompt at which a message ends: states are kept there, since edits begin there. `grammar` is a rule that
     every text follows. Clients get equal shares of the engine. `states` are what the caller holds of this text or of
-    one that begins like it; with `wants_states` the ticket has those of the first text when it ends. `adapter` and
-    `initial` name what is loaded beside the model (see `adapters.Variants`); states are of this variant alone.
+    one that begins like it, of the same model, adapter, initial state and precision (others are refused); with
+    `wants_states` the ticket has those of the first text when it ends. `adapter` and `initial` name what is loaded
+    beside the model (see `adapters.Variants`). What is kept of a request's texts serves requests of the same
+    `cache_salt` alone: neither `usage` nor time tells one of what another asked.
 
     `reasoning` says how the model may reason first: a grammar then describes what follows. `marks` are control tokens
     that are shown in the text, by id.
@@ -55,6 +60,7 @@ class Request:
     wants_states: bool = False
     adapter: str | None = None
     initial: str | None = None
+    cache_salt: str = ""
     prompt_logprobs: int | None = None
     generates: bool = True
     reasoning: ReasoningFirst | None = None
@@ -69,6 +75,13 @@ class Request:
             raise InputError(f"prompt_logprobs is {self.prompt_logprobs}, but must be from 0 to 1000")
         if any(len(state.ids) != state.row.length for state in self.states):
             raise InputError("a state that was given has not seen the tokens that it is said to have seen")
+
+    def require_states_of(self, identity: Identity) -> None:
+        """`StateError` unless all `states` that were given are of this identity."""
+        for _, row in self.states:
+            if row.identity is None:
+                raise StateError(f"a state that was given does not say what computed it; it should be of {identity}")
+            row.identity.require(identity, "a state that was given")
 
     def sampling_of(self, copy: int) -> Sampling:
         """How copy number `copy` is written."""
@@ -120,7 +133,10 @@ class Ticket:
         return self._done.wait(timeout)
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Calls `listener` in the engine's thread whenever `arrived` has more; at once, for what is there already."""
+        """Calls `listener` in the engine's thread whenever `arrived` has more; at once, for what is there already.
+
+        A listener that raises ends its request with that error, and is not called again.
+        """
         self._listener = listener
         listener()
 
@@ -133,19 +149,34 @@ class Ticket:
     def give(self, piece: Piece) -> None:
         """For the engine: one more piece."""
         self._pieces.put(piece)
-        self._listener()
+        self._tell()
 
-    def end(self, error: Exception | None = None) -> None:
-        """For the engine: nothing more follows."""
-        self._pieces.put(error)
+    def end(self, error: BaseException | None = None) -> None:
+        """For the engine: nothing more follows. Never raises."""
+        self._pieces.put(None if error is None else as_exception(error))
         self._done.set()
-        self._listener()
+        try:
+            self._tell()
+        except BaseException as raised:
+            log.warning("the listener of a request failed as the request ended: %s", as_exception(raised))
+
+    def _tell(self) -> None:
+        try:
+            self._listener()
+        except BaseException:
+            self._listener = _nobody
+            raise
 
     def __iter__(self) -> Iterator[Piece]:
         while (item := self._pieces.get()) is not None:
             if isinstance(item, Exception):
                 raise item
             yield item
+
+
+def as_exception(error: BaseException) -> Exception:
+    """What is told of an error: a library's panic, or an exit from within a callback, is not to end who hears of it."""
+    return error if isinstance(error, Exception) else BraidError(f"{type(error).__name__}: {error}")
 
 
 def _nobody() -> None:

@@ -50,7 +50,7 @@ class Runner:
 
     def refresh(self) -> bool:
         """Begins anew if the weights have changed; whether they have."""
-        if self._empty.fingerprint == self._model.fingerprint():
+        if self._empty.identity.fingerprint == self._model.fingerprint():
             return False
         self._empty = self._new_state()
         self.slots = slots_of(self._model, self._empty, self._count)
@@ -116,4 +116,4 @@ def cut(row: Row, length: int) -> Row:
     """The row as it was after `length` of its tokens, for models that `can_be_cut`."""
     less = row.length - length
     layers = (LayerRow({}, layer.kv and layer.kv.first(layer.kv.length - less)) for layer in row.layers)
-    return Row(length, tuple(layers))
+    return Row(length, tuple(layers), row.identity)

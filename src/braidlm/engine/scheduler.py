@@ -10,7 +10,11 @@ Job = TypeVar("Job")
 
 
 class Waiting(Generic[Job]):
-    """A bounded queue in which clients get equal shares: the one that was given the fewest tokens comes next."""
+    """A bounded queue in which clients get equal shares: the one that was given the fewest tokens comes next.
+
+    What a client was given counts while others wait that were given less: so long it is remembered, for at most as many
+    clients as requests may wait.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -42,6 +46,7 @@ class Waiting(Generic[Job]):
         self._given[client] += tokens
         if not self._queues[client]:
             del self._queues[client]
+        self._forget()
         return job
 
     def remove(self, unwanted: Callable[[Job], bool]) -> list[Job]:
@@ -52,7 +57,16 @@ class Waiting(Generic[Job]):
             for client, queue in self._queues.items()
         }
         self._queues = {client: queue for client, queue in kept.items() if queue}
+        self._forget()
         return gone
+
+    def _forget(self) -> None:
+        """Drops clients with nothing waiting that a return would set level with others; the most given stay longest."""
+        least = min((self._given[client] for client in self._queues), default=None)
+        away = [client for client in self._given if client not in self._queues]
+        owed = [client for client in away if least is not None and self._given[client] > least]
+        kept = sorted(owed, key=lambda client: self._given[client])[-self._most :]
+        self._given = Counter({client: self._given[client] for client in (*self._queues, *kept)})
 
 
 # Seconds of writing for each one of reading. With one, texts take at least twice as long beside a prompt as without it,

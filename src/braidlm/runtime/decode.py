@@ -20,7 +20,7 @@ from ..ops import dispatch
 from ..ops.native_loader import extension, why_not
 from ..ops.plan import State as Place
 from ..ops.threads import count
-from ..rows import LayerRow, Precision, Row
+from ..rows import Identity, LayerRow, Precision, Row
 from ..slots import PAGE_TOKENS
 from .plan import plan_of
 
@@ -105,12 +105,14 @@ class Decoder:
         self._tails: list[dict[int, _Tail]] = [{} for _ in range(capacity)]
         self._positions = [0] * capacity  # taken by each sequence
         self._ahead = [0] * capacity  # those of them that are no tokens of the user's
+        self._identities: list[Identity | None] = [None] * capacity
         self._last = _Step([], {})
 
     def put(self, slot: int, row: Row) -> None:
         """Takes a sequence in; `row` itself is left as it is."""
         self._slots.clear(slot)
         self._positions[slot], self._ahead[slot] = row.length + row.ahead, row.ahead
+        self._identities[slot] = row.identity
         for place, slab in zip(self._draft.states, self._states, strict=True):
             slab[slot] = _into_plan(row.layers[place.block].fixed[place.name], place)
         for block, kv in self._draft.kv_of_block.items():
@@ -131,7 +133,7 @@ class Decoder:
             LayerRow(slots, tails[block].kept(positions) if block in tails else None)
             for block, slots in enumerate(fixed)
         )
-        return Row(positions - self._ahead[slot], tuple(layers))
+        return Row(positions - self._ahead[slot], tuple(layers), self._identities[slot])
 
     def free(self, slot: int) -> None:
         """Lets go of what the sequence held; the slot is good for another one."""

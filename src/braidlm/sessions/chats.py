@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..api import LanguageModel
 from ..continuation import Token
-from ..engine import Engine, Grammar, Kept, ReasoningFirst, Request, Ticket
+from ..engine import BASE, Engine, Grammar, Kept, ReasoningFirst, Request, Ticket
 from ..errors import InputError
 from ..sampling import Sampling
 from ..text.answer import AnswerReader, Part, read_answer
@@ -115,7 +115,12 @@ class Chats:
         name: str | None = None,
         **more: Any,
     ) -> Turn:
-        """Asks for an answer to all `messages` of a session, with its `states`, or those stored under `name`."""
+        """Asks for an answer to all `messages` of a session, with its `states`, or those stored under `name`.
+
+        `StateError` for states of another model, adapter, initial state or precision than the answer is made with.
+        """
+        if name is not None and (more.get("adapter"), more.get("initial")) != BASE:
+            raise InputError(f"stored sessions are of the model itself; take {name!r} without adapter or initial state")
         if session.text not in self.transcripts:  # taken up from disk, or long unused
             self.transcripts.remember_places(session.text, session.ids, session.places)
         if states is None:

@@ -23,7 +23,7 @@ from ..errors import CheckpointError, InputError
 from ..files import flush, read_object
 from ..model import Model
 from ..row_file import Owner
-from ..rows import Precision, Row
+from ..rows import Identity, Precision, Row
 from .world import World
 
 _LANES = "braidlm-lanes-1"
@@ -121,7 +121,8 @@ def _quiet() -> Iterator[None]:
 
 def _owner(model: Model, initial: Row) -> Owner:
     # Weights change at every step, so that the directory and not a digest says whose states these are.
-    return Owner("", Precision.of(model.dtype), initial, model.device)
+    precision = Precision.of(model.dtype)
+    return Owner(Identity("", precision.name, precision.kv), precision, initial, model.device)
 
 
 def _name(directory: Path, step: int) -> Path:

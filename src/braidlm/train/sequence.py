@@ -58,7 +58,7 @@ def part(pack: Pack, place: int, places: int) -> Part:
 def gone_on(row: Row, seen: int) -> Row:
     """A row whose `seen` next tokens are in the parts before: in the right place, but still without what they left."""
     layers = (replace(layer, kv=layer.kv and layer.kv.with_pages(layer.kv.length + seen, ())) for layer in row.layers)
-    return Row(row.length + seen, tuple(layers))
+    return Row(row.length + seen, tuple(layers), row.identity)
 
 
 class Relay:
