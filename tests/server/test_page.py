@@ -1,23 +1,19 @@
 """The page in a real browser, before a real server on real weights."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.tokenizer.made import TEMPLATE
 
+from .browsing import answered, chromium, needs_chromium, say
 from .conftest import Server, Start
 from .local import Local, model, serving
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here")
-
-
-expect.set_options(timeout=30_000)  # a busy machine is no fault
+pytestmark = needs_chromium
 
 # What browsers tell of answers that the page knows how to take.
 EXPECTED = {
@@ -28,10 +24,8 @@ EXPECTED = {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -45,26 +39,13 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
     page.on("pageerror", lambda error: said.append(str(error)))
     page.goto(server.url)
     expect(page.locator("#model")).to_have_text("smollm2-135m")
-    page.locator("summary").click()
+    page.locator("#settings summary").click()
     page.get_by_label("Temperature").fill("0")
     page.get_by_label("Tokens of an answer").fill("24")
     page.get_by_label("Tokens of an answer").blur()
     yield page
     context.close()
     assert said == []
-
-
-def say(page: Page, text: str) -> Locator:
-    """Says something and waits for the end of the answer, which is returned."""
-    page.get_by_label("Message", exact=True).fill(text)
-    page.keyboard.press("Enter")
-    return answered(page)
-
-
-def answered(page: Page) -> Locator:
-    """The last answer, when it is whole: until then there is no button that has it written again."""
-    expect(page.get_by_role("button", name="Write this answer again")).to_be_attached(timeout=60_000)
-    return page.locator(".message.assistant .text").last
 
 
 def test_talk(page: Page, server: Server) -> None:
@@ -159,7 +140,8 @@ def test_by_keyboard_alone(page: Page) -> None:
         page.keyboard.press("Tab")
         reached.add(page.evaluate("(e => e.id || e.className || e.textContent)(document.activeElement)"))
         assert page.evaluate(SEEN)
-    assert {"new", "name", "delete", "temperature", "max-tokens", "system", "text", "send", "Edit", "Branch"} <= reached
+    settings = {"temperature", "top-p", "max-tokens", "seed", "stops", "system"}
+    assert {"new", "name", "delete", "text", "send", "Edit", "Branch", "Copy", *settings} <= reached
 
 
 def test_a_phone(page: Page) -> None:
@@ -185,7 +167,7 @@ CONTRAST = """() => {
     const colour = getComputedStyle(e).backgroundColor;
     return colour === "rgba(0, 0, 0, 0)" && e.parentElement ? under(e.parentElement) : colour;
   };
-  return [...document.querySelectorAll("button, .text, dd, dt, h1, label, summary, #model")]
+  return [...document.querySelectorAll("button, .text, .text *, time, dd, dt, h1, label, summary, #model")]
     .filter((e) => e.checkVisibility())
     .map((e) => [light(getComputedStyle(e).color), light(under(e))])
     .map(([a, b]) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05));
@@ -272,7 +254,7 @@ def test_reasoning_grows(browser: Browser, thinking: Local) -> None:
     """Oracle: the stored message; reasoning is seen while it is written, and the page is the same after a reload."""
     page = browser.new_page()
     page.goto(thinking.url)
-    page.locator("summary").click()
+    page.locator("#settings summary").click()
     page.get_by_label("Temperature").fill("0")  # the most likely token, again and again: the tag is never closed
     page.get_by_label("Tokens of an answer").fill("3000")
     page.get_by_label("Tokens of an answer").blur()

@@ -1,6 +1,9 @@
 // What an answer cost, and what the conversation's state takes beside that of a transformer.
 
 const element = (id) => document.getElementById(id);
+const ENDS = { stop: "at its end", length: "at the limit of tokens", tool_calls: "with a call", stopped: "stopped" };
+
+const last = new Map(); // of each conversation: the figures of its last answer, while the page is open
 
 function bytes(count) {
   const units = ["B", "KiB", "MiB", "GiB"];
@@ -12,39 +15,66 @@ function bytes(count) {
   return `${unit ? count.toFixed(1) : Math.round(count)} ${units[unit]}`;
 }
 
-/** Figures of one answer, from the moment it is asked for. */
+/** Figures of one answer, from the moment it is asked for. They are shown while `isOpen()`: on their conversation. */
 export class Figures {
   #begun = performance.now();
   #first = null;
   #pieces = 0;
+  #shown = { speed: "…", first: "", prompt: "", why: "", end: "" };
+  #isOpen;
+
+  constructor(isOpen) {
+    this.#isOpen = isOpen;
+    showAnswer(null);
+  }
 
   /** A piece of text has come, which is about a token. */
   piece() {
     this.#pieces += 1;
     this.#first ??= performance.now();
-    element("figures").hidden = false;
-    element("first").textContent = `${((this.#first - this.#begun) / 1000).toFixed(2)} s`;
+    this.#shown.first = `${((this.#first - this.#begun) / 1000).toFixed(2)} s`;
     this.#speed(this.#pieces);
+    this.#show();
   }
 
-  /** The answer has ended. */
-  end(usage, state) {
-    if (this.#first !== null) this.#speed(usage.completion_tokens);
-    const cost = usage.prompt_tokens_details;
-    element("prompt").textContent =
-      `${cost.cached_tokens} cached, ${cost.replayed_tokens} replayed, ${cost.computed_tokens} computed`;
-    element("prompt").title = cost.why;
-    showState(state, usage.total_tokens);
+  /** The answer has ended: what it cost, if that was told, and why. */
+  end(session, usage, reason) {
+    if (usage) {
+      if (this.#first !== null) this.#speed(usage.completion_tokens);
+      const cost = usage.prompt_tokens_details;
+      this.#shown.prompt =
+        `${cost.cached_tokens} cached, ${cost.replayed_tokens} replayed, ${cost.computed_tokens} computed`;
+      this.#shown.why = cost.why;
+    }
+    this.#shown.end = ENDS[reason] ?? "";
+    if (this.#first !== null) last.set(session, this.#shown);
+    this.#show();
+  }
+
+  #show() {
+    if (this.#isOpen()) showAnswer(this.#shown);
   }
 
   #speed(tokens) {
     const seconds = (performance.now() - this.#first) / 1000;
-    element("speed").textContent = tokens > 1 && seconds > 0 ? `${((tokens - 1) / seconds).toFixed(1)} tokens/s` : "…";
+    this.#shown.speed = tokens > 1 && seconds > 0 ? `${((tokens - 1) / seconds).toFixed(1)} tokens/s` : "…";
   }
 }
 
-/** The two bars, for a conversation of so many tokens. */
-export function showState(state, tokens) {
+/** The figures of one answer, or none. */
+function showAnswer(shown) {
+  element("answer-figures").hidden = shown === null;
+  if (shown === null) return;
+  for (const name of ["speed", "first", "prompt", "end"]) {
+    element(name).textContent = shown[name];
+    element(name).parentElement.hidden = !shown[name];
+  }
+  element("prompt").title = shown.why;
+  element("figures").hidden = false;
+}
+
+/** What is known of a stored conversation of so many tokens: the two bars, and its last answer. */
+export function showConversation(session, state, tokens) {
   const own = state.fixed_bytes + state.bytes_per_token * tokens;
   const other = state.transformer_bytes_per_token * tokens;
   const most = Math.max(own, other, 1);
@@ -52,5 +82,6 @@ export function showState(state, tokens) {
     element(name).value = count / most;
     element(`${name}-bytes`).textContent = bytes(count);
   }
+  showAnswer(last.get(session) ?? null);
   element("figures").hidden = tokens === 0;
 }

@@ -1,6 +1,7 @@
 // What the user chose, remembered by the browser.
 
-const NAMES = ["temperature", "max-tokens", "system"];
+const NUMBERS = { temperature: "temperature", "top-p": "top_p", "max-tokens": "max_tokens", seed: "seed" };
+const NAMES = [...Object.keys(NUMBERS), "stops", "system"];
 const field = (name) => document.getElementById(name);
 
 for (const name of NAMES) {
@@ -9,12 +10,18 @@ for (const name of NAMES) {
   field(name).addEventListener("change", () => localStorage.setItem(`braidlm-${name}`, field(name).value));
 }
 
+/** The first setting that cannot be used as it is, or undefined. */
+export function wrongSetting() {
+  return NAMES.map(field).find((input) => !input.checkValidity());
+}
+
 /** How answers are to be written; what is left empty is left to the server. */
 export function sampling() {
-  const [temperature, most] = [field("temperature"), field("max-tokens")].map((input) => input.valueAsNumber);
+  const numbers = Object.entries(NUMBERS).map(([name, key]) => [key, field(name).valueAsNumber]);
+  const stop = field("stops").value.split("\n").filter((text) => text !== "");
   return {
-    ...(Number.isFinite(temperature) && { temperature }),
-    ...(Number.isFinite(most) && { max_tokens: most }),
+    ...Object.fromEntries(numbers.filter(([, value]) => Number.isFinite(value))),
+    ...(stop.length > 0 && { stop }),
   };
 }
 

@@ -1,29 +1,11 @@
-// How a conversation looks. Texts of the model and of users become text, never markup.
+// How a conversation looks. Texts of the model and of users become text and elements made from it, never HTML.
+
+import { copyButton } from "./code.js";
+import { button, made, update } from "./dom.js";
+import { markdown, plain } from "./markdown.js";
 
 const talk = document.getElementById("talk");
 const scroll = document.getElementById("scroll");
-
-function made(kind, properties, ...children) {
-  const element = Object.assign(document.createElement(kind), properties);
-  element.append(...children);
-  return element;
-}
-
-/** A button with a word on it. */
-export function button(word, label, act) {
-  const element = made("button", { type: "button", textContent: word });
-  element.setAttribute("aria-label", label);
-  element.addEventListener("click", act);
-  return element;
-}
-
-/** Text with blocks of code between fences of three backticks. */
-function blocks(text) {
-  return text.split(/^```/m).flatMap((part, number) => {
-    if (number % 2 === 0) return part ? [part] : [];
-    return [made("pre", {}, made("code", { textContent: part.replace(/^[^\n]*\n?/, "") }))];
-  });
-}
 
 /** What the model reasoned before its answer, behind a line that opens it. */
 function reasoningOf(text, open) {
@@ -46,20 +28,25 @@ function callOf({ name, arguments: given }) {
 /** The parts of a message in their order: reasoning, text, calls. */
 function partsOf(message) {
   const reasoning = message.reasoning_content ? [reasoningOf(message.reasoning_content, false)] : [];
-  const text = made("div", { className: "text" }, ...blocks(message.content ?? ""));
+  const shown = message.role === "assistant" ? markdown : plain;
+  const text = made("div", { className: "text" }, ...shown(message.content ?? ""));
   return [...reasoning, text, ...(message.tool_calls ?? []).map((call) => callOf(call.function))];
+}
+
+/** A message; one that is `unfinished` says so. */
+function itemOf(message, actions) {
+  const mark = message.unfinished ? [made("p", { className: "mark", textContent: message.unfinished })] : [];
+  const copies = message.role === "assistant" && message.content ? [copyButton("Copy this answer", () => message.content)] : [];
+  const below = made("div", { className: "actions" }, ...actions, ...copies);
+  const item = made("li", { className: `message ${message.role}` }, ...partsOf(message), ...mark, below);
+  item.classList.toggle("unfinished", mark.length > 0);
+  item.setAttribute("aria-label", message.role === "user" ? "You" : message.role);
+  return item;
 }
 
 /** Shows messages; `actionsOf(message, index)` gives the buttons below each. */
 export function show(messages, actionsOf) {
-  talk.replaceChildren(
-    ...messages.map((message, index) => {
-      const actions = made("div", { className: "actions" }, ...actionsOf(message, index));
-      const item = made("li", { className: `message ${message.role}` }, ...partsOf(message), actions);
-      item.setAttribute("aria-label", message.role === "user" ? "You" : message.role);
-      return item;
-    }),
-  );
+  talk.replaceChildren(...messages.map((message, index) => itemOf(message, actionsOf(message, index))));
   scroll.scrollTop = scroll.scrollHeight;
 }
 
@@ -79,6 +66,17 @@ export class Growing {
     this.#due();
   }
 
+  /** Whether anything has come. */
+  get some() {
+    return Boolean(this.#text || this.#thought);
+  }
+
+  /** The message as far as it has come. */
+  get message() {
+    const reasoning = this.#thought ? { reasoning_content: this.#thought } : {};
+    return { role: "assistant", content: this.#text, ...reasoning };
+  }
+
   /** Adds to what the model reasons before its answer. */
   reason(text) {
     this.#thought += text;
@@ -95,7 +93,7 @@ export class Growing {
     this.#drawn = false;
     const atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
     this.#drawThought();
-    this.item.querySelector(".text").replaceChildren(...blocks(this.#text));
+    update(this.item.querySelector(".text"), markdown(this.#text, true));
     if (atEnd) scroll.scrollTop = scroll.scrollHeight;
   }
 
@@ -109,13 +107,26 @@ export class Growing {
   }
 }
 
+/** When something was, in seconds since 1970: the time of today, the day of this week, else the date. */
+function timeOf(seconds) {
+  const [then, now] = [new Date(seconds * 1000), new Date()];
+  const days = (now.setHours(0, 0, 0, 0) - new Date(then).setHours(0, 0, 0, 0)) / 86_400_000;
+  const form =
+    days < 1 ? { hour: "2-digit", minute: "2-digit" }
+    : days < 7 ? { weekday: "short" }
+    : { day: "numeric", month: "short", ...(then.getFullYear() !== now.getFullYear() && { year: "numeric" }) };
+  const title = then.toLocaleString([], { dateStyle: "full", timeStyle: "short" });
+  return made("time", { dateTime: then.toISOString(), title, textContent: then.toLocaleString([], form) });
+}
+
 /** Shows the stored conversations. */
 export function list(sessions, open, onOpen, onDelete) {
   document.getElementById("sessions").replaceChildren(
     ...sessions.map((session) => {
       const title = session.title || "New conversation";
-      const name = button(title, `Open ${title}`, () => onOpen(session.id));
+      const name = button("", `Open ${title}`, () => onOpen(session.id));
       name.className = "name";
+      name.append(made("span", { textContent: title }), timeOf(session.updated));
       if (session.id === open) name.setAttribute("aria-current", "true");
       const remove = button("×", `Delete ${title}`, () => onDelete(session.id, title));
       remove.className = "delete";
