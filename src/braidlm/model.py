@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from . import ffn, mixers, ops
-from .digest import digest
+from .digest import digest, sampled
 from .errors import InputError
 from .layers import Adapter, Embedding, Linear, RmsNorm, empty
 from .mixers import Batch
@@ -95,6 +95,8 @@ class Model(nn.Module):
         self.initial: Adapter | None = None  # changes the row that new sequences begin with
         self.computing: torch.dtype | None = None
         self.label = ""  # what people call it beside others over the same weights
+        self._unseen = 0  # changes of weights that torch did not count
+        self._sampled: tuple[int, int] | None = None
         self._fingerprint: tuple[int, str] | None = None
         self._base_fingerprint: tuple[int, str] | None = None
         self._prefix_rows: dict[Precision, tuple[int, Row]] = {}
@@ -141,12 +143,28 @@ class Model(nn.Module):
             raise InputError(f"the model has adapters, and cannot be {what} with them; merge or detach them first")
 
     def weights_version(self) -> int:
-        """A number that changes when any weight is changed in place or replaced."""
+        """A number that changes when any weight is changed in place or replaced.
+
+        Changes through `.data` or through an array over a weight's memory are not counted by torch: see `notice_edits`.
+        """
         return self._version_of(self.held_weights())
 
-    @staticmethod
-    def _version_of(weights: list[Tensor]) -> int:
-        return hash(tuple((id(w), w.data_ptr(), w._version) for w in weights))
+    def _version_of(self, weights: list[Tensor]) -> int:
+        return hash((self._unseen, *((id(w), w.data_ptr(), w._version) for w in weights)))
+
+    def notice_edits(self) -> None:
+        """Compares some elements of each weight with those of the last call: whoever changed them told nobody.
+
+        Called where new states begin and whenever an engine begins to work again. It sees what changes a whole weight,
+        or a good part of one. A few rows may escape it; after such a change call
+        `torch.autograd.graph.increment_version(weight)`, or change weights under `torch.no_grad()` and not through
+        `.data`, which every way of running notices.
+        """
+        version, values = self.weights_version(), sampled(self.held_weights())
+        if self._sampled is not None and self._sampled[0] == version and self._sampled[1] != values:
+            self._unseen += 1
+            version = self.weights_version()
+        self._sampled = (version, values)
 
     def held_weights(self) -> list[Tensor]:
         """Every parameter and buffer, parts of packed weights too."""
@@ -174,6 +192,7 @@ class Model(nn.Module):
         """A digest of the description and of every weight, whatever adapters are attached."""
         version = self._version_of([weight for _, weight in self.named_weights()])
         if self._base_fingerprint is None or self._base_fingerprint[0] != version:
+            self._sampled = (self.weights_version(), sampled(self.held_weights()))
             self._base_fingerprint = (version, digest(self._about(), self.named_weights()))
         return self._base_fingerprint[1]
 
@@ -201,6 +220,8 @@ class Model(nn.Module):
             self._base_fingerprint = (moved, self._base_fingerprint[1])
         if self._fingerprint is not None and self._fingerprint[0] == before:
             self._fingerprint = (after, self._fingerprint[1])
+        if self._sampled is not None and self._sampled[0] == before:
+            self._sampled = (after, self._sampled[1])
         for precision, (version, row) in self._prefix_rows.items():
             if version == before:
                 self._prefix_rows[precision] = (after, row)
@@ -211,6 +232,7 @@ class Model(nn.Module):
         The prefix is run once and shared by reference; while gradients are recorded it is run
         anew, so that they reach it.
         """
+        self.notice_edits()
         precision = Precision.of(self.dtype, kv_dtype)
         initial = replace(self._initial_row(precision), identity=self.identity(kv_dtype))
         return State(self.spec, precision, [initial] * rows, initial, self.device)

@@ -110,7 +110,11 @@ class _Job:
 
 
 class Engine:
-    """Runs requests on one model. Close it, or use it in a `with` statement: it has a thread of its own."""
+    """Runs requests on one model. Close it, or use it in a `with` statement: it has a thread of its own.
+
+    Weights may be changed while nothing runs: what was kept of the old ones is dropped before the next request begins.
+    Small changes through `.data` may escape it (see `Model.notice_edits`).
+    """
 
     def __init__(
         self,

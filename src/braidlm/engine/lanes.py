@@ -75,7 +75,7 @@ class Lanes:
 
     def refresh(self) -> bool:
         """Begins anew if the weights have changed; whether they have."""
-        if not self.base.refresh():
+        if not self.base.refresh() and not any(runner.stale for runner in self._runners.values()):
             return False
         self._runners = {BASE: self.base}
         return True

@@ -48,9 +48,15 @@ class Runner:
         self._empty = new_state()
         self.slots = shared or slots_of(model, self._empty, slots)
 
+    @property
+    def stale(self) -> bool:
+        """Whether the weights have changed since the slots were made."""
+        return self._empty.identity.fingerprint != self._model.fingerprint()
+
     def refresh(self) -> bool:
         """Begins anew if the weights have changed; whether they have."""
-        if self._empty.identity.fingerprint == self._model.fingerprint():
+        self._model.notice_edits()
+        if not self.stale:
             return False
         self._empty = self._new_state()
         self.slots = slots_of(self._model, self._empty, self._count)
