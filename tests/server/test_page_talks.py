@@ -65,7 +65,7 @@ def mortal(start: Start, tmp_path: Path) -> Iterator[Revive]:
         server.end()
 
 
-GONE = "The server cannot be reached."
+GONE = "The server cannot be reached; this page will say when it is back."
 STORY = "Tell me a very long story about a fox."
 
 
@@ -73,7 +73,7 @@ def test_a_server_that_dies_in_an_answer(page: Page, mortal: Revive) -> None:
     """Oracle: what was seen before SIGKILL stays and is marked; the same question is answered after a restart."""
     server = mortal()
     visit(page, server)
-    settle(page, max_tokens="3000", temperature="1")
+    settle(page, max_tokens="3000")
     ask(page, STORY)
     growing = page.locator(".message.assistant .text").last
     expect(growing).to_have_text(re.compile(r"\w+ \w+ \w+"))
@@ -176,7 +176,7 @@ def test_figures_of_an_answer_that_was_left(page: Page, server: Server) -> None:
     visit(page, server)
     made = server.post("/v1/sessions", {"messages": [{"role": "user", "content": "Aside"}]}).json()
     page.reload()
-    settle(page, max_tokens="3000", temperature="1")
+    settle(page, max_tokens="3000")
     ask(page, STORY)
     expect(page.locator("#answer-figures")).to_be_visible()
     page.get_by_role("button", name="Open Aside").first.click()

@@ -16,7 +16,7 @@ export function useKey(key) {
 
 /** The server is gone, or does not answer. */
 export class Lost extends Refusal {
-  constructor(message = "The server cannot be reached.") {
+  constructor(message = "The server cannot be reached; this page will say when it is back.") {
     super(0, message);
   }
 }
