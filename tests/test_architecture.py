@@ -174,8 +174,8 @@ OPTIONS = {
     "--top-k --top-p",
     "serve": "--adapter --allow-pickle --api-key --cache-memory --deterministic --device --drain --dtype --guesses "
     "--host --initial-state --kv-dtype --log-prompts --max-answer --max-body --max-prompt --memory --name "
-    "--ops --origin --port --quantize --queue --rate --ray-address --replay --replicas --sessions --slots "
-    "--threads --tool-format",
+    "--ops --origin --port --quantize --queue --rate --ray-address --replay --replicas --sessions "
+    "--share-prefix-cache --slots --threads --tool-format",
     "convert": "--allow-pickle --dtype --format --json --no-tokenizer --quantize",
     "quantize": "--allow-pickle --bits --calibration --dtype --json --report --threads --tokens",
     "finetune": "--alpha --cut --how --lanes --lr --positions --quantize --rank --steps --target --threads --tokens",

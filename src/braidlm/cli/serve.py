@@ -75,6 +75,9 @@ def command(
     tool_format: Annotated[
         str, typer.Option(help=f"Format of the model's tool calls: {', '.join(NAMES)}.", show_default=True)
     ] = AUTO,
+    share_prefix_cache: Annotated[
+        bool, typer.Option("--share-prefix-cache", help="Let prompts of one API key be found in those of another.")
+    ] = False,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Have the log tell what is asked.")] = False,
     replicas: Annotated[int, typer.Option(min=1, help="Copies of the model, kept by Ray; limits are each one's.")] = 1,
     ray_address: Annotated[
@@ -104,6 +107,7 @@ def command(
         origins=tuple(origin or ()),
         # A page from elsewhere could have its own name point here; it would ask by that name.
         hosts=(*_LOCAL, "[::1]") if host in _LOCAL else (),
+        share_prefix_cache=share_prefix_cache,
         log_prompts=log_prompts,
         replicas=replicas,
         tool_format=tool_format,

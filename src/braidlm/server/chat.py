@@ -37,6 +37,7 @@ class _Asked:
     variables: dict[str, Any]
     grammar: Grammar | None
     client: str
+    cache_salt: str
     model: str
     variant: Variant
 
@@ -46,7 +47,8 @@ class _Asked:
         told = self.variables | ({"tools": listed} if listed else {})
         adapter, initial = self.variant
         beside = {"adapter": adapter, "initial": initial, "marks": tokens_of(self.formats) if listed else ()}
-        return {"grammar": self.grammar, "client": self.client, "variables": told, **beside}
+        whose = {"client": self.client, "cache_salt": self.cache_salt}
+        return {"grammar": self.grammar, "variables": told, **whose, **beside}
 
     def calls(self) -> ToolCallReader | None:
         """Reader of the calls in one answer; None without tools."""
@@ -65,7 +67,7 @@ class _Begun(NamedTuple):
 @router.post("/v1/chat/completions", response_model=ChatReply)
 async def chat(body: ChatRequest, request: Request, here: Here) -> ChatReply | Response:
     """An answer to messages. With `stream`, server-sent events."""
-    asked = _understood(body, here, f"{request.state.client} {body.user or ''}")
+    asked = _understood(body, here, request.state.client)
     if body.session is None:
         begun = await _alone(asked, here)
     else:
@@ -93,7 +95,8 @@ def _understood(body: ChatRequest, here: Served, client: str) -> _Asked:
     sampling = body.sampling(most, body.top_logprobs)
     return _Asked(
         body, tools.for_template(body.messages), sampling, chosen, formats,
-        tools.variables_of(body, tokenizer), call or rule, client, body.model or here.settings.name, variant,
+        tools.variables_of(body, tokenizer), call or rule, f"{client} {body.user or ''}",
+        here.settings.cache_salt(client), body.model or here.settings.name, variant,
     )  # fmt: skip
 
 

@@ -27,8 +27,7 @@ _USUAL = 16
 async def completions(body: CompletionRequest, request: Request, here: Here) -> CompletionReply | Response:
     """Goes on from a text or token ids, or from several of them. With `stream`, server-sent events."""
     here.variant_of(body.model)
-    client = f"{request.state.client} {body.user or ''}"
-    tickets = await asyncio.to_thread(_submitted, body, here, client)
+    tickets = await asyncio.to_thread(_submitted, body, here, request.state.client)
     answer = here.answer(tickets, _nothing)
     told(request, tickets, body.prompt if here.settings.log_prompts else None)
     name = f"cmpl-{secrets.token_hex(12)}"
@@ -54,7 +53,8 @@ def _submitted(body: CompletionRequest, here: Served, client: str) -> list[Ticke
     try:
         for ids in prompts:
             prompt = Prompt(
-                ids=ids, sampling=sampling, copies=body.n, client=client, adapter=adapter, initial=initial,
+                ids=ids, sampling=sampling, copies=body.n, client=f"{client} {body.user or ''}",
+                cache_salt=here.settings.cache_salt(client), adapter=adapter, initial=initial,
                 prompt_logprobs=body.logprobs if body.echo else None, generates=most > 0,
             )  # fmt: skip
             tickets.append(here.engine.submit(prompt))

@@ -16,7 +16,8 @@ class Settings:
     number. rate: requests a minute and client; 0 allows any. origins: web pages of other servers that may ask.
     hosts: names by which it may be called; without any, every name will do. log_prompts: whether the log tells what
     is asked. replicas: copies of the model. tool_format: how the model writes tool calls, "auto" if its template
-    tells. adapters, initials: names of what is loaded beside the model.
+    tells. adapters, initials: names of what is loaded beside the model. share_prefix_cache: whether what is kept of one
+    key's texts serves the others too, which usage and time then tell.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Settings:
     tool_format: str = AUTO
     adapters: tuple[str, ...] = ()
     initials: tuple[str, ...] = ()
+    share_prefix_cache: bool = False
 
     def __post_init__(self) -> None:
         for name, least in {"body": 1, "answer": 1, "rate": 0, "replicas": 1}.items():
@@ -59,3 +61,7 @@ class Settings:
     def owner(self, client: str) -> str:
         """What the names of a client's sessions begin with: who has another key sees none of them."""
         return f"{client}." if self.keys else ""
+
+    def cache_salt(self, client: str) -> str:
+        """Whose texts a client's prompts may be found to begin like: those of the same key, if no others are shared."""
+        return client if self.keys and not self.share_prefix_cache else ""

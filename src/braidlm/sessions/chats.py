@@ -16,7 +16,8 @@ from ..text.answer import AnswerReader, Part, read_answer
 from ..text.reasoning import FIELD, ReasoningSplitter, Tags, begun_by, tags_of, thinks
 from .session import Session, Stored
 from .store import SessionStore
-from .transcripts import Message, Place, Prompt, Transcripts
+from .transcripts import Known, Message, Place, Prompt, Transcripts, known_of, nothing
+from .written import WrittenTexts
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Turn:
     messages: tuple[Message, ...]
     prompt: Prompt
     splitter: Callable[[], ReasoningSplitter]  # of this answer's text
+    session: Session | None  # in which it is written
 
 
 class _Reasoning(NamedTuple):
@@ -49,6 +51,8 @@ class Chats:
         self.tokenizer = model.tokenizer
         self.store = store
         self.transcripts = Transcripts(model.tokenizer)
+        # What others wrote must not decide how a deterministic answer's prompt is cut into tokens.
+        self._written = None if model.deterministic else WrittenTexts()
         self._model_name = model_name
 
     def begin(
@@ -63,6 +67,8 @@ class Chats:
         wants_states: bool = False,
         adapter: str | None = None,
         initial: str | None = None,
+        cache_salt: str = "",
+        session: Session | None = None,
         marks: Collection[str] = (),
         variables: Mapping[str, Any] = MappingProxyType({}),
     ) -> Turn:
@@ -70,17 +76,34 @@ class Chats:
 
         `marks` are texts that are shown even where they are control tokens, beside the tags of reasoning; the rest
         is as in `Request`. A grammar describes what follows the reasoning, where the model may reason first.
+
+        What was written keeps the ids that it was written with: in a session that of the session alone; elsewhere that
+        of plain chats of the same `cache_salt`, or nothing if the model runs deterministically.
         """
-        prompt = self.transcripts.prompt(messages, **variables)
+        prompt = self.transcripts.prompt(messages, self._known(session, cache_salt), **variables)
+        self._remember(session, cache_salt, prompt.text, prompt.ids, prompt.places)
         tags, begun, expected = self._reasoning(messages, prompt.text, variables)
         first = self._reasoning_first(tags, begun) if expected and grammar is not None else None
         request = Request(
             ids=prompt.ids, sampling=sampling, copies=copies, breaks=prompt.breaks, grammar=grammar, client=client,
             states=tuple(states), wants_states=wants_states, adapter=adapter, initial=initial, reasoning=first,
-            marks=self._shown({tags.begin, tags.end, *marks}),
+            cache_salt=cache_salt, marks=self._shown({tags.begin, tags.end, *marks}),
         )  # fmt: skip
         splitter = functools.partial(ReasoningSplitter, tags, begun)
-        return Turn(self.engine.submit(request), tuple(messages), prompt, splitter)
+        return Turn(self.engine.submit(request), tuple(messages), prompt, splitter, session)
+
+    def _known(self, session: Session | None, scope: str) -> Known:
+        """What is known of how texts were written, in a session or in a scope of plain chats."""
+        if session is not None:
+            return known_of(session.text, session.ids, session.places)
+        return nothing if self._written is None else self._written.known(scope)
+
+    def _remember(
+        self, session: Session | None, scope: str, text: str, ids: Sequence[int], places: Sequence[Place]
+    ) -> None:
+        """Remembers what a plain chat has written; a session does so itself."""
+        if session is None and self._written is not None:
+            self._written.remember(scope, text, ids, places)
 
     def _reasoning(self, messages: Sequence[Message], text: str, variables: Mapping[str, Any]) -> _Reasoning:
         """What the template and the `text` of a prompt tell of reasoning."""
@@ -121,11 +144,9 @@ class Chats:
         """
         if name is not None and (more.get("adapter"), more.get("initial")) != BASE:
             raise InputError(f"stored sessions are of the model itself; take {name!r} without adapter or initial state")
-        if session.text not in self.transcripts:  # taken up from disk, or long unused
-            self.transcripts.remember_places(session.text, session.ids, session.places)
         if states is None:
-            states = self._stored_states(session, name) if name is not None else ()
-        return self.begin(messages, sampling, states=states, wants_states=True, **more)
+            states = self._stored_states(session, name, more.get("cache_salt", "")) if name is not None else ()
+        return self.begin(messages, sampling, states=states, wants_states=True, session=session, **more)
 
     def finish(self, session: Session, turn: Turn, answer: Sequence[Token], message: Message | None = None) -> Session:
         """The session after an answer; `message` is the answer as it is to be kept, if not as plain text."""
@@ -138,7 +159,7 @@ class Chats:
         if len(unended) < len(text) and text.startswith(unended):
             ends.append(Place(len(unended), len(ids) - 1))
         places = sorted({*before, *turn.prompt.places, *ends})
-        self.transcripts.remember_places(text, ids, ends)
+        self._remember(turn.session, turn.ticket.request.cache_salt, text, ids, ends)
         said = message or self._message(turn, answer)
         return Session(
             [*map(dict, turn.messages), dict(said)], text, ids, tuple(places), turn.ticket.request.sampling,
@@ -171,10 +192,10 @@ class Chats:
         now = time.time()
         self.save(new, replace(session, messages=session.messages[:keep], created=now, updated=now), states)
 
-    def _stored_states(self, session: Session, name: str) -> tuple[Kept, ...]:
+    def _stored_states(self, session: Session, name: str, cache_salt: str) -> tuple[Kept, ...]:
         """The states in a session's file, unless the engine has the last of them in memory."""
         store = self._need_store()
-        if not session.ids or name not in store or self.engine.knows(session.ids[:-1]):
+        if not session.ids or name not in store or self.engine.knows(session.ids[:-1], cache_salt):
             return ()
         return store.load(name, self.engine.owner).states
 
