@@ -169,12 +169,13 @@ async def _in_session(asked: _Asked, here: Served, name: str) -> _Begun:
         after = here.chats.finish(session, turn, made[0], answers.stored(made[0]))
         here.save(name, after, turn.ticket.states)
 
-    here.desk.claim(name)
+    await here.desk.claim(name)
     try:
         session, turn = await asyncio.to_thread(begin)
     except BaseException:
         here.desk.release(name)
         raise
+    here.desk.began(name, lambda: turn.ticket.cancelled)
     answers = _answers(asked, here, turn)
     return _Begun(here.answer([turn.ticket], finish, lambda: here.desk.release(name)), answers)
 

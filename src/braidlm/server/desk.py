@@ -1,36 +1,64 @@
 """Stored sessions on their way: one turn at a time in each, and those used last at hand."""
 
+import asyncio
+import contextlib
+import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from ..sessions import Session, SessionStore, Stored
 from .errors import RefusedError
 
 Stamp = tuple[int, int, int]
 
+# Seconds that a session's next turn waits for the last one: until it is known whether that one's client has left, which
+# the end of its connection tells; and then for what is written to be stored.
+_NOTICED_S, _STORED_S = 0.5, 10.0
+_LOOK_S = 0.05
+
+
+@dataclass
+class _Turn:
+    """One turn in a session: whether its client has left, and when it is over."""
+
+    left: Callable[[], bool] = lambda: False
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
 
 class Desk:
-    """May be used from several threads, but for `claim` and `release`, which belong to the event loop."""
+    """May be used from several threads, but for `claim`, `began`, `release` and `free`: these are the event loop's."""
 
     def __init__(self, most: int = 256) -> None:
         """`most` is how many sessions are at hand; their states are not here, but in the engine or on disk."""
         self._most = most
-        self._busy: set[str] = set()
+        self._turns: dict[str, _Turn] = {}
         self._known: OrderedDict[str, tuple[Stamp, Session]] = OrderedDict()
 
-    def claim(self, name: str) -> None:
-        """Reserves a session for one turn; refuses if there is another one."""
-        self.require_free(name)
-        self._busy.add(name)
+    async def claim(self, name: str) -> None:
+        """Reserves a session for one turn, as soon as it is `free`."""
+        await self.free(name)
+        self._turns[name] = _Turn()
+
+    def began(self, name: str, left: Callable[[], bool]) -> None:
+        """The turn is being answered; `left` tells whether its client has left."""
+        self._turns[name].left = left
 
     def release(self, name: str) -> None:
         """Ends a turn."""
-        self._busy.discard(name)
+        if (turn := self._turns.pop(name, None)) is not None:
+            turn.over.set()
 
-    def require_free(self, name: str) -> None:
-        """Refuses to touch a session that is being written to."""
-        if name in self._busy:
-            raise RefusedError(409, "the session is being written to; try again soon", code="session_busy", wait=1)
+    async def free(self, name: str) -> None:
+        """Until nothing is written to a session: waits for a turn whose client has left, refuses beside any other."""
+        begun = time.monotonic()
+        while (turn := self._turns.get(name)) is not None:
+            left = turn.left()
+            rest = begun + (_STORED_S if left else _NOTICED_S) - time.monotonic()
+            if rest <= 0:
+                raise RefusedError(409, "the session is being written to; try again soon", code="session_busy", wait=1)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(turn.over.wait(), rest if left else min(rest, _LOOK_S))
 
     def open(self, store: SessionStore, name: str, read: Callable[[str], Stored]) -> Session:
         """A session as it was when it was last kept, if its file is still the same; else it is read anew."""

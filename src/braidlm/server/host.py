@@ -57,9 +57,11 @@ class Served:
 
     @property
     def sessions(self) -> SessionStore:
-        """Where sessions are stored; refuses if they are not."""
+        """Where sessions are stored; refuses if they are not, or if the model cannot chat."""
         if self._store is None:
             raise RefusedError(400, "no sessions are kept here")
+        if self._chats is None:
+            raise RefusedError(400, "sessions are chats, and this model has no chat template; use /v1/completions")
         return self._store
 
     @property

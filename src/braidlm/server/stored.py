@@ -38,7 +38,7 @@ async def create(body: NewSession, request: Request, here: Here) -> SessionReply
 async def get(id: str, request: Request, here: Here) -> SessionWhole:
     """One session with its messages."""
     name = here.name_of(request, id)
-    here.desk.require_free(name)
+    await here.desk.free(name)
     about = await asyncio.to_thread(here.sessions.about, name)
     shown = _reply(about, here.prefix_of(request)).model_dump()
     return SessionWhole(**{**shown, "messages": [for_client(message) for message in about.messages]})
@@ -48,7 +48,7 @@ async def get(id: str, request: Request, here: Here) -> SessionWhole:
 async def delete(id: str, request: Request, here: Here) -> SessionDeleted:
     """Removes a session for good."""
     name = here.name_of(request, id)
-    here.desk.require_free(name)
+    await here.desk.free(name)
     await asyncio.to_thread(here.sessions.delete, name)
     return SessionDeleted(id=id)
 
@@ -57,7 +57,7 @@ async def delete(id: str, request: Request, here: Here) -> SessionDeleted:
 async def fork(id: str, body: ForkRequest, request: Request, here: Here) -> SessionReply:
     """A new session that begins as this one does."""
     name, new = here.name_of(request, id), here.name_of(request, body.id or _new())
-    here.desk.require_free(name)
+    await here.desk.free(name)
     await asyncio.to_thread(here.chats.fork, name, new, body.keep)
     return await _about(request, here, new)
 
