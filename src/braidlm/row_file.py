@@ -130,8 +130,8 @@ def _checked(about: dict[str, str], path: str | Path, form: str) -> dict[str, st
 
 
 def _require_owner(about: Mapping[str, str], path: str | Path, owner: Owner) -> None:
-    fingerprint, dtype, kv_dtype = (about.get(name, "") for name in ("fingerprint", "dtype", "kv_dtype"))
-    Identity(fingerprint, dtype, kv_dtype, about.get("label", "")).require(owner.identity, str(path))
+    told = (" ".join(about.get(name, "").split()) for name in ("fingerprint", "dtype", "kv_dtype", "label"))
+    Identity(*told).require(owner.identity, str(path))
 
 
 def _tensors_of(rows: Sequence[Row], one_text: bool) -> dict[str, Tensor]:

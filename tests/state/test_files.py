@@ -106,6 +106,19 @@ def test_one_other_weight_is_another_model(tmp_path: Path) -> None:
     assert "another model" in refused(other, tmp_path / "state")
 
 
+def test_whose_a_file_is(saved: tuple[LanguageModel, Path]) -> None:
+    """Oracle: by hand: files of before there were labels are read, and what a label says stays within the sentence."""
+    model, path = saved
+    rewrite(path, label="")
+    assert model.load_state(path, "int8").lengths == (10,)
+    rewrite(path, label="adapter 'x'")  # people's word for it: what counts is the fingerprint
+    assert model.load_state(path, "int8").lengths == (10,)
+    rewrite(path, label="adapter 'x'\n" + "y" * 10_000, fingerprint="0" * 64)
+    sentence = refused(model, path, "int8")
+    assert "it is of adapter 'x' yyy" in sentence and "but this is the model itself (" in sentence
+    assert len(sentence) < 1000 + len(str(path))
+
+
 def test_states_of_other_models_are_refused() -> None:
     """Oracle: the rule for files, for rows that move between states in memory."""
     state, snapshot = build("mamba").new_state(2), build("mamba", "float64", 1).new_state()
