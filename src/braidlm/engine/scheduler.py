@@ -57,7 +57,8 @@ class Waiting(Generic[Job]):
             for client, queue in self._queues.items()
         }
         self._queues = {client: queue for client, queue in kept.items() if queue}
-        self._forget()
+        if gone:
+            self._forget()
         return gone
 
     def _forget(self) -> None:
