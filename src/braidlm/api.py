@@ -20,7 +20,7 @@ from . import saving
 from .adapters import Variants
 from .continuation import Token
 from .engine import Engine, Limits
-from .engine.grammar import compiler
+from .engine.grammar import Rules
 from .errors import InputError
 from .generate import check_ids, check_length, generate
 from .memory import keep_freed_memory
@@ -318,7 +318,7 @@ class LanguageModel:
             run=self._run,
             ends=self.origin.ends,
             texts=self.tokenizer.stream if self.tokenizer else None,
-            grammars=compiler(self.tokenizer.to_json, self.spec.vocab, self.origin.ends) if self.tokenizer else None,
+            grammars=Rules(self.tokenizer.to_json, self.spec.vocab, self.origin.ends) if self.tokenizer else None,
             limits=limits,
             ops=self.ops,
             variants=self.variants,

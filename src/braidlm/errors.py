@@ -64,6 +64,10 @@ class UnavailableError(BraidError, RuntimeError):
     """Something optional that is not present here: a kernel, a package, the network."""
 
 
+class BusyError(BraidError, RuntimeError):
+    """More work of a kind than is done at a time; it may be tried again soon."""
+
+
 class TrainingError(BraidError, RuntimeError):
     """A run that cannot go on: losses or gradients that are not finite."""
 

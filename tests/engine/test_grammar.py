@@ -11,7 +11,7 @@ import pytest
 import braidlm
 from braidlm import LanguageModel
 from braidlm.engine import Engine, Grammar, Limits, Request
-from braidlm.engine.grammar import compiler
+from braidlm.engine.grammar import Rules
 from braidlm.engine.speculation import Speculation
 from braidlm.errors import InputError
 from braidlm.sampling import Sampling
@@ -135,7 +135,7 @@ def test_white_space_has_a_bound(model: LanguageModel, kind: str, text: str, ref
     properties = {"a": {"type": "integer"}, "b": integers}
     schema = {"type": "object", "properties": properties, "required": ["a", "b"], "additionalProperties": False}
     assert model.tokenizer is not None
-    compiled = compiler(model.tokenizer.to_json, model.spec.vocab, model.origin.ends)
+    compiled = Rules(model.tokenizer.to_json, model.spec.vocab, model.origin.ends)
     rule = compiled(Grammar.of_schema(schema if kind == "schema" else {"type": "object"}))()
     for letter in text:
         rule.push(*model.tokenizer.encode(letter))
@@ -146,7 +146,7 @@ def test_white_space_has_a_bound(model: LanguageModel, kind: str, text: str, ref
 def test_a_schema_may_leave_no_white_space(model: LanguageModel) -> None:
     """Oracle: by hand: separators as the schema's own words say, and nothing beside them."""
     assert model.tokenizer is not None
-    compiled = compiler(model.tokenizer.to_json, model.spec.vocab, model.origin.ends)
+    compiled = Rules(model.tokenizer.to_json, model.spec.vocab, model.origin.ends)
     rule = compiled(Grammar.of_schema({**SCHEMA, "x-guidance": RENDERED}))()
     (begin, quote, blank) = (model.tokenizer.encode(text)[0] for text in ('{"', '"', " "))
     assert not rule.allowed()[[quote, blank]].any()  # type: ignore[index]
@@ -157,7 +157,7 @@ def test_a_schema_may_leave_no_white_space(model: LanguageModel) -> None:
 def test_the_same_rule_is_compiled_once(model: LanguageModel) -> None:
     """Oracle: by hand: two texts of one compiled rule know nothing of each other, and equal rules are one."""
     assert model.tokenizer is not None
-    compiled = compiler(model.tokenizer.to_json, model.spec.vocab, model.origin.ends)
+    compiled = Rules(model.tokenizer.to_json, model.spec.vocab, model.origin.ends)
     rule = compiled(Grammar("regex", "ab|cd"))
     assert compiled(Grammar("regex", "ab|cd")) is rule
     one, other = rule(), rule()

@@ -5,25 +5,30 @@ A rule is compiled for a vocabulary; then it says for each next token whether th
 
 import functools
 import json
+import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..continuation import Constraint
 from ..errors import InputError, UnavailableError
-
-Kind = Literal["json_schema", "regex", "lark"]
+from ..text.library import guarded
+from .rule_bounds import Kind, check_rule
+from .rule_compiler import STACK_BYTES, compiled, on_a_stack, vocabulary
+from .rule_process import RuleProcess
 
 # Between the parts of JSON: nothing, one blank, or a line break with its indentation. Without a bound a model that
 # likes blanks writes them for ever. A schema's own "x-guidance" goes before.
 _BOUNDED = {"whitespace_pattern": r" |\n([ ]{0,40}|\t{0,10})"}
 
-# Compiled rules that are kept: clients send the same one again and again.
-_COMPILED = 16
-Compile = Callable[["Grammar"], Callable[[], Constraint]]
+# Rules that are kept, compiled or refused: clients send the same one again and again.
+_KEPT = 16
+# A rule's stack here is larger than where it was tried, so that what passed there overflows none here.
+_STACK_BYTES = 4 * STACK_BYTES
+_STACKS = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,16 @@ class Grammar:
         return cls("json_schema", json.dumps(schema))
 
 
+class Compile(Protocol):
+    """What compiles rules for one vocabulary."""
+
+    def __call__(self, grammar: Grammar) -> Callable[[], Constraint]:
+        """What gives a fresh matcher of a rule at each call; `InputError` for a rule that is none."""
+
+    def prepare(self) -> None:
+        """Does what the first rule would wait for."""
+
+
 class Matcher:
     """The state of one text within a rule."""
 
@@ -53,54 +68,80 @@ class Matcher:
 
     def allowed(self) -> NDArray[np.bool_]:
         """See `continuation.Constraint`."""
-        bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        with guarded(_stuck):
+            bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         return np.unpackbits(bits, bitorder="little", count=self._vocab).view(np.bool_)
 
     def forced(self) -> list[int]:
         """See `continuation.Constraint`."""
-        return list(self._matcher.compute_ff_tokens())
+        with guarded(_stuck):
+            return list(self._matcher.compute_ff_tokens())
 
     def push(self, token: int) -> None:
         """See `continuation.Constraint`."""
-        self._matcher.consume_token(token)
+        with guarded(_stuck):
+            self._matcher.consume_token(token)
         if self._matcher.is_error():
-            raise InputError(f"the rule cannot be followed further: {_first_line(self._matcher.get_error())}")
+            raise _stuck(_first_line(self._matcher.get_error()))
 
     def finished(self) -> bool:
         """See `continuation.Constraint`."""
         return bool(self._matcher.is_stopped())
 
 
-def compiler(tokenizer_json: Callable[[], str], vocab: int, ends: Collection[int]) -> Compile:
-    """What compiles rules for a vocabulary of `vocab` ids, with the tokenizers library's own description of it,
-    which is asked for when the first rule comes.
+def _stuck(reason: str) -> InputError:
+    return InputError(f"the rule cannot be followed further: {reason}")
 
-    A compiled rule gives a fresh matcher at each call. Raises `InputError` for a rule that is none, and
-    `UnavailableError` without llguidance.
+
+class Rules:
+    """Compiler of rules for one vocabulary.
+
+    A rule is held to bounds, compiled in a process that may crash, and only then compiled here. Raises `InputError` for
+    a rule that is none, `BusyError` if too many are being compiled, and `UnavailableError` without llguidance.
     """
 
-    @functools.cache
-    def tokens() -> Any:
-        return _llguidance().LLTokenizer(tokenizer_json(), n_vocab=vocab, eos_token=sorted(ends) or None)
+    def __init__(self, tokenizer_json: Callable[[], str], vocab: int, ends: Collection[int]) -> None:
+        """`tokenizer_json` gives the tokenizers library's own description, and is asked when the first rule comes."""
+        self._tokenizer_json = tokenizer_json
+        self._vocab = vocab
+        self._ends = sorted(ends)
+        self._process = RuleProcess(tokenizer_json, vocab, ends)
+        self._kept = functools.lru_cache(_KEPT)(self._compiled)
 
-    @functools.lru_cache(_COMPILED)
-    def compiled(grammar: Grammar) -> Callable[[], Constraint]:
-        kinds = _llguidance().LLMatcher
-        written = {
-            "json_schema": lambda schema: kinds.grammar_from_json_schema(schema, defaults=_white_space(schema)),
-            "regex": kinds.grammar_from_regex,
-            "lark": kinds.grammar_from_lark,
-        }
+    @functools.cached_property
+    def _tokens(self) -> Any:
+        return vocabulary(_llguidance(), self._tokenizer_json(), self._vocab, self._ends)
+
+    def prepare(self) -> None:
+        """See `Compile`."""
+        _ = self._tokens
+        self._process.start()
+
+    def __call__(self, grammar: Grammar) -> Callable[[], Constraint]:
+        """See `Compile`."""
+        found = self._kept(grammar)
+        if isinstance(found, InputError):
+            raise InputError(str(found))  # a fresh one, since what is raised holds its caller's frames
+        return found
+
+    def _compiled(self, grammar: Grammar) -> Callable[[], Constraint] | InputError:
+        """What gives matchers of a rule, or the error that says what is wrong with it."""
         what = grammar.made_of or grammar.kind
         try:
-            matcher = kinds(tokens(), written[grammar.kind](grammar.text), log_level=0)
-        except ValueError as error:
-            raise InputError(f"the {what} cannot be followed: {_first_line(str(error))}") from None
-        if matcher.is_error():
-            raise InputError(f"the {what} cannot be followed: {_first_line(matcher.get_error())}")
+            check_rule(grammar.kind, grammar.text, what)
+        except InputError as error:
+            return InputError(str(error))
+        defaults = _white_space(grammar.text) if grammar.kind == "json_schema" else {}
+        library, tokens = _llguidance(), self._tokens
+        if reason := self._process.reason_against(grammar.kind, grammar.text, defaults):
+            return InputError(f"the {what} cannot be followed: {reason}")
+        found: list[Any] = []
+        with _STACKS:
+            on_a_stack(
+                _STACK_BYTES, lambda: found.append(compiled(library, tokens, grammar.kind, grammar.text, defaults))
+            )
+        matcher, vocab = found[0], self._vocab
         return lambda: Matcher(matcher.deep_copy(), vocab)
-
-    return compiled
 
 
 def _white_space(schema: str) -> dict[str, str]:

@@ -1,0 +1,106 @@
+"""Process in which rules are compiled first: started when the first one comes, kept warm, started anew when it dies."""
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from ..errors import BusyError, UnavailableError
+
+_PROGRAM = Path(__file__).with_name("rule_compiler.py")
+_START_S = 60.0
+_COMPILE_S = 2.0
+# Rules that may wait for the one that is compiled: as each takes two seconds at most, none waits for long.
+_WAITING = 4
+
+
+class RuleProcess:
+    """Proves that rules can be compiled, for one vocabulary. May be used from several threads."""
+
+    def __init__(self, tokenizer_json: Callable[[], str], vocab: int, ends: Collection[int]) -> None:
+        """`tokenizer_json` gives the tokenizers library's own description of a vocabulary of `vocab` ids."""
+        self._tokenizer_json = tokenizer_json
+        self._about = {"vocab": vocab, "ends": sorted(ends)}
+        self._lock = threading.Lock()
+        self._seats = threading.BoundedSemaphore(_WAITING + 1)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._end: Callable[[], object] = lambda: None
+
+    def reason_against(self, kind: str, text: str, defaults: dict[str, str]) -> str:
+        """Why a rule cannot be compiled; "" if it can. `BusyError` if too many wait."""
+        if not self._seats.acquire(blocking=False):
+            raise BusyError("too many rules wait to be compiled; try again soon")
+        try:
+            with self._lock:
+                self._start()
+                return self._ask({"kind": kind, "text": text, "defaults": defaults}, _COMPILE_S)
+        finally:
+            self._seats.release()
+
+    def start(self) -> None:
+        """Starts the process, if it does not run, so that the first rule need not wait for it."""
+        with self._lock:
+            self._start()
+
+    def _start(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            return
+        self._end()
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", str(_PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL, env=environment,
+            )  # fmt: skip
+        except OSError as error:
+            raise UnavailableError(f"rules for the text need a process of their own: {error}") from None
+        self._end = weakref.finalize(self, _stop, self._process)
+        wrong = self._ask({**self._about, "tokenizer": self._tokenizer_json()}, _START_S)
+        if wrong:
+            raise UnavailableError(f"rules for the text cannot be compiled for this vocabulary: {wrong}")
+
+    def _ask(self, asked: dict[str, object], seconds: float) -> str:
+        """The process's answer; if it gives none, it is ended."""
+        assert self._process is not None and self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(asked).encode() + b"\n")
+            self._process.stdin.flush()
+            return str(json.loads(self._line(seconds)))
+        except TimeoutError:
+            self._end()
+            return f"compiling it takes more than {seconds:g} seconds"
+        except (OSError, ValueError):
+            self._end()
+            return "compiling it takes too much memory or too deep a recursion"
+
+    def _line(self, seconds: float) -> bytes:
+        """One line of the process within so many seconds; `TimeoutError`, or less than a line if it ends before."""
+        assert self._process is not None and self._process.stdout is not None
+        found, until = b"", time.monotonic() + seconds
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while not found.endswith(b"\n"):
+                if not selector.select(max(0.0, until - time.monotonic())):
+                    raise TimeoutError
+                part = os.read(self._process.stdout.fileno(), 1 << 16)
+                if not part:
+                    break
+                found += part
+        return found
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            try:
+                pipe.close()
+            except OSError:  # what was not written any more
+                continue
