@@ -9,6 +9,7 @@ Legend: T = packed tokens, C = channels, R = rows, K = taps.
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import ops
@@ -57,7 +58,8 @@ class Embedding(nn.Module):
 
     def forward(self, ids_T: Tensor) -> Tensor:
         """[T] int64 -> [T, width]."""
-        rows = self.weight.rows(ids_T) if isinstance(self.weight, PackedWeight) else self.weight[ids_T]
+        # Not by indexing: its gradient adds rows of a token that comes twice in an order that varies between threads.
+        rows = self.weight.rows(ids_T) if isinstance(self.weight, PackedWeight) else F.embedding(ids_T, self.weight)
         return rows if self.adapter is None else self.adapter(ids_T, rows)
 
 

@@ -153,7 +153,7 @@ class OnEmbedding(LowRank):
 
     def forward(self, ids_T: Tensor, rows_TD: Tensor) -> Tensor:
         """The rows of `ids_T` from the embedding's own."""
-        return (widened(rows_TD) + self.up[ids_T] @ self.down * self.scale).to(rows_TD.dtype)
+        return (widened(rows_TD) + F.embedding(ids_T, self.up) @ self.down * self.scale).to(rows_TD.dtype)
 
 
 def made(

@@ -24,7 +24,7 @@ def cross_entropy(
     """
     places = (targets_T >= 0).nonzero()[:, 0]
     if len(places) < len(targets_T):
-        hidden_TD, targets_T = hidden_TD[places], targets_T[places]
+        hidden_TD, targets_T = hidden_TD.index_select(0, places), targets_T[places]
     return _CrossEntropy.apply(hidden_TD, head_VD, targets_T, scale, z, chunk)
 
 
