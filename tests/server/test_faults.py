@@ -206,6 +206,24 @@ def test_a_full_queue() -> None:
         assert chatted(small)
 
 
+def test_too_many_rules(local: Local) -> None:
+    """Oracle: none of the places for rules is free, then all are; who is refused may try again."""
+    process = local.host.served.engine._grammars._process  # type: ignore[union-attr]
+    rule = {"name": "any", "schema": {"type": "string", "maxLength": 3}}
+    body = {**ANSWER, "response_format": {"type": "json_schema", "json_schema": rule}}
+    taken = 0
+    while process._seats.acquire(blocking=False):
+        taken += 1
+    try:
+        refused = local.post("/v1/chat/completions", body)
+    finally:
+        process._seats.release(taken)
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 1
+    assert refused.json()["error"]["code"] == "busy"
+    assert local.post("/v1/chat/completions", body).status_code == 200
+
+
 def test_many_clients(local: Local) -> None:
     """Oracle: each request's answer when it is alone."""
     asked = [{"prompt": "x" * (7 * n % 60 + 1), "max_tokens": 5 + 3 * n, "seed": n} for n in range(24)]

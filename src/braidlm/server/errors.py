@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from ..engine import QueueFullError
-from ..errors import BraidError, ContextLengthError, UnavailableError, shortened
+from ..errors import BraidError, BusyError, ContextLengthError, UnavailableError, shortened
 from ..sessions import NoSessionError, SessionExistsError
 from .fields import UNKNOWN, UNSERVED
 
@@ -82,6 +82,8 @@ def refusal(error: Exception) -> RefusedError:
             return RefusedError(error.status_code, str(error.detail))
         case QueueFullError():
             return RefusedError(429, str(error), code="queue_full", wait=1)
+        case BusyError():
+            return RefusedError(429, str(error), code="busy", wait=1)
         case ContextLengthError():
             return RefusedError(400, str(error), code="context_length_exceeded")
         case UnavailableError():
