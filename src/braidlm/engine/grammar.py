@@ -17,7 +17,7 @@ from ..continuation import Constraint
 from ..errors import InputError, UnavailableError
 from ..text.library import guarded
 from .rule_bounds import Kind, check_rule
-from .rule_compiler import STACK_BYTES, compiled, on_a_stack, vocabulary
+from .rule_compiler import STACK_BYTES, compiled, first_line, on_a_stack, vocabulary
 from .rule_process import RuleProcess
 
 # Between the parts of JSON: nothing, one blank, or a line break with its indentation. Without a bound a model that
@@ -82,7 +82,7 @@ class Matcher:
         with guarded(_stuck):
             self._matcher.consume_token(token)
         if self._matcher.is_error():
-            raise _stuck(_first_line(self._matcher.get_error()))
+            raise _stuck(first_line(self._matcher.get_error()))
 
     def finished(self) -> bool:
         """See `continuation.Constraint`."""
@@ -161,7 +161,3 @@ def _llguidance() -> Any:
     except ImportError:
         raise UnavailableError("rules for the text need llguidance; pip install 'braidlm[grammar]'") from None
     return llguidance
-
-
-def _first_line(text: str) -> str:
-    return text.strip().split("\n")[0]

@@ -122,7 +122,7 @@ class PrefixCache:
         """The longest state of a beginning of `ids` that leaves at least one token to run."""
         self._clock += 1
         ids = tuple(ids)
-        node = found = self._roots.get(of) or _Node(None, (), self._clock)
+        node = found = self._root(of)
         dropped = False
         below: _Node | None = None  # the node whose edge the text leaves within, or where it ends
         known = 0
@@ -157,7 +157,7 @@ class PrefixCache:
 
     def along(self, ids: Sequence[int], of: Hashable = None) -> list[tuple[int, Row]]:
         """The states kept of beginnings of `ids`, shortest first."""
-        ids, node, found = tuple(ids), self._roots.get(of) or _Node(None, (), self._clock), []
+        ids, node, found = tuple(ids), self._root(of), []
         while (child := node.children.get(ids[node.depth]) if node.depth < len(ids) else None) is not None:
             if _common(child.edge, ids, node.depth) < len(child.edge):
                 break
@@ -171,9 +171,13 @@ class PrefixCache:
         self._roots = {}
         self._ledger, self._kept, self._tokens = _Ledger(), set(), 0
 
+    def _root(self, of: Hashable) -> _Node:
+        """The tree of `of`; an empty one, which is not kept, where there is none."""
+        return self._roots.get(of) or _Node(None, (), self._clock)
+
     def _place(self, ids: tuple[int, ...], of: Hashable) -> _Node:
         """The node at the end of `ids`, made where there is none."""
-        node, at = self._roots.setdefault(of, _Node(None, (), self._clock)), 0
+        node, at = self._roots.setdefault(of, self._root(of)), 0
         while at < len(ids):
             node.farthest = max(node.farthest, len(ids))
             child = node.children.get(ids[at])

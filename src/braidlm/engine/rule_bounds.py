@@ -19,7 +19,8 @@ MOST_DEFINITIONS = 1000
 MOST_CHAIN = 100
 MOST_REPEATS = 1_000_000
 
-_REPEAT = re.compile(r"\{(\d+)(?:,(\d*))?\}")
+# What a regular expression is made of: escapes, classes, groups, repeats with their counts, all else by character.
+_PARTS = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|[()]|\{(\d+)(?:,(\d*))?\}|.", re.DOTALL)
 _DEFINITIONS = ("$defs", "definitions")
 
 
@@ -115,10 +116,10 @@ def _check_nesting(text: str, what: str) -> None:
 def check_repeats(text: str, what: str) -> None:
     """Refuses repeats `{m,n}` that multiply, one inside the other, to more copies than a text has characters."""
     opened, inner = [1], 1  # the largest product in each open bracket; that of the last item
-    for match in re.finditer(r"\\.|\[(?:\\.|[^\]\\])*\]|[()]|\{\d+(?:,\d*)?\}|.", text, re.DOTALL):
-        sign = match[0]
-        if repeat := _REPEAT.fullmatch(sign):
-            inner *= max(int(repeat[1][:12]), int((repeat[2] or "0")[:12]), 1)
+    for match in _PARTS.finditer(text):
+        sign, least, most = match[0], match[1], match[2]
+        if least is not None:
+            inner *= max(int(least[:12]), int((most or "0")[:12]), 1)
             opened[-1] = max(opened[-1], inner)
             if inner > MOST_REPEATS:
                 raise InputError(f"the {what} repeats a part more than {MOST_REPEATS} times, by {quoted(sign)}")

@@ -33,8 +33,13 @@ def compiled(library: Any, tokens: Any, kind: str, text: str, defaults: dict[str
         written = kinds.grammar_from_regex(text) if kind == "regex" else kinds.grammar_from_lark(text)
     matcher = kinds(tokens, written, log_level=0)
     if matcher.is_error():
-        raise ValueError(matcher.get_error().strip().split("\n")[0])
+        raise ValueError(first_line(matcher.get_error()))
     return matcher
+
+
+def first_line(text: str) -> str:
+    """The first line of what the library says of an error; what follows shows the place in the rule."""
+    return text.strip().split("\n")[0]
 
 
 def on_a_stack(size: int, work: Callable[[], None]) -> None:
@@ -70,7 +75,7 @@ def _serve(library: Any) -> None:
             matcher.compute_ff_tokens()
             _tell("")
         except ValueError as error:
-            _tell(str(error).strip().split("\n")[0][:1000] or "it is no rule")
+            _tell(first_line(str(error))[:1000] or "it is no rule")
 
 
 def _tell(answer: str) -> None:
