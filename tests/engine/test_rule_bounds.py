@@ -186,6 +186,23 @@ def test_too_many_rules_at_once() -> None:
     assert rules.reason_against("regex", "x", {}) == ""
 
 
+def test_one_rule_for_many_at_once() -> None:
+    """Oracle: a rule that sixteen ask for takes one place of five, and all of them get it; it is compiled once."""
+    tokenizer = model().tokenizer
+    assert tokenizer is not None
+    rules = Rules(tokenizer.to_json, tokenizer.vocab_size, tokenizer.eos_ids)
+    rules.prepare()
+    matchers: list[object] = []
+    with rules._process._lock:
+        threads = [threading.Thread(target=lambda: matchers.append(rules(Grammar("regex", "ab+")))) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(matchers) == 16
+    assert len(set(map(id, matchers))) == 1
+
+
 def test_schemas_inside_schemas_are_seen() -> None:
     """Oracle: by hand: a chain in a part that only a reference of another file's kind could reach is not followed."""
     check_rule("json_schema", json.dumps({"$ref": "https://elsewhere/x.json#/a/b"}), "schema")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..continuation import Constraint
 from ..errors import InputError, UnavailableError
 from ..text.library import guarded
+from .computed_once import ComputedOnce
 from .rule_bounds import Kind, check_rule
 from .rule_compiler import STACK_BYTES, compiled, first_line, on_a_stack, vocabulary
 from .rule_process import RuleProcess
@@ -106,7 +107,8 @@ class Rules:
         self._vocab = vocab
         self._ends = sorted(ends)
         self._process = RuleProcess(tokenizer_json, vocab, ends)
-        self._kept = functools.lru_cache(_KEPT)(self._compiled)
+        # A rule that many ask for at once takes one of the places where rules are compiled.
+        self._kept = ComputedOnce(self._compiled, _KEPT)
 
     @functools.cached_property
     def _tokens(self) -> Any:
