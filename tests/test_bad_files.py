@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from braidlm.errors import CheckpointError, InputError, StateError, named, quoted
-from braidlm.files import parse_json, read_object
+from braidlm.files import parse_json, read_object, regular_file
 from braidlm.server.stored import SessionList, _reply
 from braidlm.sessions import Session, SessionStore
 from braidlm.sessions.session import FORMAT, session_of
@@ -108,6 +108,21 @@ def test_read_object(tmp_path: Path) -> None:
     refused(tmp_path / "nul\0", "no readable JSON")
     with pytest.raises(InputError, match=r"^make it first$"):
         read_object(tmp_path / "none", InputError, missing="make it first")
+
+
+def test_regular_file(tmp_path: Path) -> None:
+    """Oracle: by hand: files and links to them are, what would be waited for or never ends is not."""
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    assert regular_file(tmp_path / "link") == tmp_path / "link"
+    assert regular_file(str(tmp_path / "file")) == tmp_path / "file"
+    os.mkfifo(tmp_path / "pipe")
+    for place, words in ((tmp_path, "a directory"), (tmp_path / "pipe", "no regular"), ("/dev/zero", "no regular")):
+        with pytest.raises(ValueError, match=words):
+            regular_file(place)
+    (tmp_path / "dangling").symlink_to("nowhere")
+    with pytest.raises(FileNotFoundError):
+        regular_file(tmp_path / "dangling")
 
 
 def refused(path: Path, words: str) -> None:

@@ -114,13 +114,23 @@ def parse_json(text: str) -> Any:
         raise ValueError("it is nested too deep") from None
 
 
+def regular_file(path: str | Path) -> Path:
+    """`path` of a regular file, links followed; asked before a file is opened, which would wait for a writer of a pipe.
+
+    `ValueError` for a directory, a pipe, a device or a socket, and for names that no file can have; `OSError` for what
+    is not there or cannot be asked for.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise ValueError("it is a directory")
+    if not stat.S_ISREG(mode):
+        raise ValueError("it is no regular file")
+    return Path(path)
+
+
 def _bounded(path: Path, most: int) -> bytes:
     """A regular file's bytes; `ValueError` for any other kind, and for one of more than `most` bytes."""
-    about = path.stat()  # before opening, which waits for a writer if this is a pipe
-    if stat.S_ISDIR(about.st_mode):
-        raise ValueError("it is a directory")
-    if not stat.S_ISREG(about.st_mode):
-        raise ValueError("it is no regular file")
+    regular_file(path)
     with path.open("rb") as file:
         data = file.read(most + 1)
     if len(data) > most:
