@@ -5,19 +5,16 @@ unknown, with the nearest name that is, and one that the OpenAI API has and this
 sentence of its own, unless its value asks for nothing.
 """
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
+from ..suggest import near
+
 # Types of the errors that are raised here; see `server.errors`.
 UNKNOWN, UNSERVED = "unknown_field", "unserved_field"
-
-# Names of fields are short; nothing is near a longer one.
-_LONGEST_NAME = 64
-_NEAR = 0.7
 
 
 class Unserved(NamedTuple):
@@ -54,15 +51,6 @@ class Body(BaseModel):
             raise _error(UNKNOWN, key, near(key, known | set(cls.unserved)))
         if value not in refused.nothing:
             raise _error(UNSERVED, key, refused.why)
-
-
-def near(name: str, known: set[str]) -> str:
-    """The one of the `known` names that is most like `name`; "" if none is like it."""
-    if len(name) > _LONGEST_NAME:
-        return ""
-    plain = {other.replace("_", ""): other for other in sorted(known)}
-    found = difflib.get_close_matches(name.lower().replace("_", "").replace("-", ""), plain, n=1, cutoff=_NEAR)
-    return plain[found[0]] if found else ""
 
 
 def unserved(sentence: str) -> PydanticCustomError:
