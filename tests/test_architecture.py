@@ -50,6 +50,7 @@ SAME_LEVEL = {
     ("slots", "errors"),
     ("spec", "errors"),
     ("spec", "slots"),
+    ("spec", "suggest"),
     ("files", "errors"),
     ("rows", "kv"),
     ("row_file", "kv"),

@@ -33,6 +33,7 @@ from .sampling import Sampling
 from .saving import Origin
 from .spec import ModelSpec, is_whole
 from .state import State
+from .suggest import did_you_mean
 from .tokenizer import Tokenizer
 
 Ids = Tensor | np.ndarray | Sequence[Tensor] | Sequence[np.ndarray] | Sequence[Sequence[int]]
@@ -223,12 +224,14 @@ class LanguageModel:
             check_ids(ids_L[wrong][:1].tolist(), self.spec.vocab)
 
     def _check_taps(self, taps: Collection[str]) -> None:
+        if isinstance(taps, str):
+            raise InputError(f"taps is {taps!r}, but must be a list of names, such as [{taps!r}]")
         known = {"embed", "norm", *(f"blocks.{i}" for i in range(len(self.spec.blocks)))}
         for name in taps:
             if name not in known:
                 raise InputError(
                     f"there is no layer {name!r} to tap; there are embed, blocks.0 to "
-                    f"blocks.{len(self.spec.blocks) - 1}, and norm"
+                    f"blocks.{len(self.spec.blocks) - 1}, and norm{did_you_mean(str(name), known)}"
                 )
 
     def encode(self, prompt: Prompt) -> list[int]:
@@ -374,11 +377,12 @@ def _sampling(options: Mapping[str, Any]) -> Sampling:
     try:
         return Sampling(**{**options, "stop": stop})
     except TypeError:
-        known = ", ".join(Sampling.__dataclass_fields__)
-        unknown = sorted(set(options) - set(Sampling.__dataclass_fields__))
-        raise InputError(
-            f"unknown option {unknown[0]!r}; there are {known}" if unknown else "an option has a wrong type"
-        ) from None
+        known = tuple(Sampling.__dataclass_fields__)
+        unknown = sorted(set(options) - set(known))
+        if not unknown:
+            raise InputError("an option has a wrong type") from None
+        there = did_you_mean(unknown[0], known) or f"; there are {', '.join(known)}"
+        raise InputError(f"unknown option {unknown[0]!r}{there}") from None
 
 
 def _is_single(prompt: Any) -> bool:

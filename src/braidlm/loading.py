@@ -29,6 +29,7 @@ from .presets import PRESETS, Preset, preset
 from .quantizing import KEEP, Keeping, Rounding, check_choice, prepare, read_packed
 from .saving import OWN_FILE, OWN_VERSION, Origin, own_names
 from .spec import ModelSpec, is_whole
+from .suggest import did_you_mean
 from .tokenizer import Tokenizer
 
 _DTYPES = {
@@ -88,8 +89,9 @@ def resolve(path_or_name: str | Path, *, allow_pickle: bool = False) -> Path:
         return _in_package(name, found) if found.package else _download(found.hub, allow_pickle)
     if _looks_like_hub_id(name):
         return _download(name, allow_pickle)
-    known = ", ".join((embedded.NAME, *PRESETS))
-    raise InputError(f"{name} is neither a file or directory here, nor a preset ({known}), nor a hub id")
+    known = (embedded.NAME, *PRESETS)
+    there = did_you_mean(name, known) or f"; the presets are {', '.join(known)}"
+    raise InputError(f"{name} is neither a file or directory here, nor a preset, nor a hub id{there}")
 
 
 def _exists(path: Path) -> bool:

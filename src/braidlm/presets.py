@@ -12,6 +12,7 @@ from typing import Any
 from . import families
 from .errors import SpecError
 from .spec import ModelSpec
+from .suggest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -347,7 +348,8 @@ PRESETS: dict[str, Callable[[], Preset]] = {
 
 
 def preset(name: str) -> Preset:
-    """The preset called `name`; `SpecError` lists all names."""
+    """The preset called `name`; `SpecError` names the nearest one, or lists all."""
     if name not in PRESETS:
-        raise SpecError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+        there = did_you_mean(name, PRESETS) or f"; there are {', '.join(PRESETS)}"
+        raise SpecError(f"there is no preset {name!r}{there}")
     return PRESETS[name]()

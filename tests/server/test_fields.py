@@ -151,6 +151,7 @@ def refused(local: Local, path: str = "/v1/chat/completions", **body: Any) -> di
             "tool_choice.function.nam",
             "tool_choice.function.name",
         ),
+        ({"max_new_tokens": 3}, "max_new_tokens", "max_tokens"),
         ({"x" * 100_000: 1}, "x" * 200 + "...", None),
     ],
 )

@@ -14,6 +14,7 @@ from ..families.names import rename
 from ..ffn import Moe
 from ..layers import Embedding, Linear, Weight
 from ..model import Model
+from ..suggest import did_you_mean
 from .config import ALL, Lora
 from .low_rank import LowRank, OnEmbedding, OnExperts, OnLinear, OnRouter
 
@@ -143,4 +144,4 @@ def _instead(target: str, groups_: Sequence[Group]) -> str:
         return ": a depthwise convolution has a filter of a few numbers a channel, which no low rank makes smaller"
     ours = {place.leaf for group in groups_ for place in group.places}
     theirs = {module_of(group.theirs).rpartition(".")[2] for group in groups_}
-    return f"; there are {', '.join(sorted(ours | theirs))}"
+    return f"; there are {', '.join(sorted(ours | theirs))}{did_you_mean(target, ours | theirs)}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..model import Model
+from ..suggest import did_you_mean
 from .attach import Adapters
 from .files import load
 from .initial import InitialState, load_initial
@@ -51,8 +52,8 @@ class Variants:
         """`InputError` for a name that is not known."""
         for what, name, known in (("adapter", adapter, self.adapters), ("initial state", initial, self.initials)):
             if name is not None and name not in known:
-                there = f"there are {', '.join(known)}" if known else "none is loaded"
-                raise InputError(f"there is no {what} {name!r}; {there}")
+                there = f"; there are {', '.join(known)}" if known else "; none is loaded"
+                raise InputError(f"there is no {what} {name!r}{did_you_mean(name, known) or there}")
 
     def of(self, adapter: str | None = None, initial: str | None = None) -> Model:
         """The model with these; the model itself for neither."""

@@ -10,6 +10,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_args, get_origin
 
 from ..errors import SpecError
+from ..suggest import did_you_mean
 
 
 def encode(value: Any) -> Any:
@@ -51,8 +52,9 @@ def _decode_union(options: tuple[Any, ...], data: Any, where: str) -> Any:
     for option in classes:
         if getattr(option, "__name__", None) == name:
             return decode(option, data, where)
-    known = ", ".join(option.__name__ for option in classes)  # type: ignore[union-attr]
-    raise SpecError(f"{where} has kind {name!r}, but must be one of {known}")
+    known = [option.__name__ for option in classes]  # type: ignore[union-attr]
+    meant = did_you_mean(name, known) if isinstance(name, str) else ""
+    raise SpecError(f"{where} has kind {name!r}, but must be one of {', '.join(known)}{meant}")
 
 
 def _decode_object(kind: Any, data: Any, where: str) -> Any:
@@ -64,7 +66,8 @@ def _decode_object(kind: Any, data: Any, where: str) -> Any:
     known = {item.name for item in fields(kind) if item.init}
     unknown = sorted(set(data) - known - {"kind"})
     if unknown:
-        raise SpecError(f"{where} has the unknown field {unknown[0]!r}; {kind.__name__} has {', '.join(sorted(known))}")
+        there = did_you_mean(unknown[0], known) or f"; {kind.__name__} has {', '.join(sorted(known))}"
+        raise SpecError(f"{where} has the unknown field {unknown[0]!r}{there}")
     required = {f.name for f in fields(kind) if f.init and f.default is MISSING and f.default_factory is MISSING}
     missing = sorted(required - set(data))
     if missing:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from ...errors import InputError
+from ...suggest import did_you_mean
 from ..marks import spelled_by
 from .call import Function
 from .format import Format
@@ -25,7 +26,8 @@ NAMES = (AUTO, *sorted(_BY_NAME))
 def check_name(name: str) -> str:
     """The name of a format, or `auto`; `InputError` for any other."""
     if name not in NAMES:
-        raise InputError(f"there is no tool format {name!r}; the formats are {', '.join(NAMES)}")
+        there = did_you_mean(name, NAMES) or f"; the formats are {', '.join(NAMES)}"
+        raise InputError(f"there is no tool format {name!r}{there}")
     return name
 
 
