@@ -4,9 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-import tokenizers
 import torch
-from tokenizers import decoders, models, pre_tokenizers, trainers
 from typer.testing import CliRunner
 
 import braidlm
@@ -17,65 +15,11 @@ from braidlm.tokenizer import Tokenizer
 from braidlm.train import record
 from braidlm.train import run as runs
 from braidlm.train.config import Loss, read
-from braidlm.train.data.build import build
-from braidlm.train.data.recipe import Recipe
 from braidlm.train.data.shards import Shards
 from braidlm.train.data.stream import Stream
 from braidlm.train.objective import Objective
 from braidlm.train.world import World
-
-CONFIG = """
-[model]
-tokenizer = "tokenizer"
-[model.spec]
-vocab = 300
-width = 32
-tied = true
-norm = { eps = 1e-5 }
-[[model.spec.blocks]]
-mixer = { kind = "Mamba2", heads = 4, head_dim = 16, d_state = 16 }
-ffn = { kind = "Mlp", hidden = 48 }
-[[model.spec.blocks]]
-mixer = { kind = "Hyena", d_state = 4, filters = 32 }
-[data]
-shards = "shards"
-[[stages]]
-steps = 30
-lanes = 2
-tokens = 128
-[optimizer]
-lr = 1e-2
-[schedule]
-warmup = 3
-[run]
-out = "out"
-evaluate = 10
-sample = 20
-sample_tokens = 8
-prompt = "The"
-"""
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A directory with a tokenizer, shards and a configuration."""
-    texts = [file.read_text() for file in sorted(Path(__file__).parent.glob("test_*.py"))]
-    made = tokenizers.Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    made.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=300, special_tokens=["<e>"], initial_alphabet=alphabet)
-    )
-    tmp_path.joinpath("tokenizer").mkdir()
-    made.save(str(tmp_path / "tokenizer" / "tokenizer.json"))
-    tmp_path.joinpath("tokenizer", "tokenizer_config.json").write_text(json.dumps({"eos_token": "<e>"}))
-    lines = (json.dumps({"text": text}) for text in texts)
-    tmp_path.joinpath("texts.jsonl").write_text("\n".join(lines) + "\n")
-    tokenizer = Tokenizer.from_directory(tmp_path / "tokenizer")
-    build(tmp_path / "shards", [tmp_path / "texts.jsonl"], tokenizer, Recipe(kind="jsonl", holdout=2))
-    tmp_path.joinpath("run.toml").write_text(CONFIG)
-    return tmp_path
+from tests.train.small import CONFIG
 
 
 def test_a_whole_run(place: Path) -> None:

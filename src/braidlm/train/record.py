@@ -7,6 +7,8 @@ from typing import Any, Protocol
 from ..errors import InputError, UnavailableError
 from ..files import parse_json
 
+FILE = "log.jsonl"
+
 
 class _Writer(Protocol):
     def add_scalar(self, tag: str, value: float, step: int) -> None: ...
@@ -19,7 +21,7 @@ class Record:
 
     def __init__(self, directory: Path, step: int, *, tensorboard: bool) -> None:
         """Goes on after `step`: what a killed run wrote behind its last checkpoint is taken out."""
-        self._file = directory / "log.jsonl"
+        self._file = directory / FILE
         self._board = _board(directory / "tensorboard", step) if tensorboard else None
         lines = [line for line in read(self._file) if line["step"] <= step]
         try:

@@ -1,5 +1,6 @@
 """What is left of a run for people: the curve of its losses, and a card beside the model."""
 
+import importlib.util
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +14,17 @@ from .config import Config
 Line = Mapping[str, Any]
 
 
+def require() -> None:
+    """`UnavailableError` unless the curve can be drawn: known before a run, not after it."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UnavailableError("the loss curve is drawn by matplotlib: pip install 'braidlm[train]'")
+
+
 def draw(log: Sequence[Line], file: Path) -> None:
     """The losses of a log over the tokens read, as a PNG: each step, their running mean, held-out text."""
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415  (optional, and slow to import)
-    except ImportError:
-        raise UnavailableError("the loss curve is drawn by matplotlib: pip install 'braidlm[train]'") from None
+    require()
+    from matplotlib.figure import Figure  # noqa: PLC0415  (optional, and slow to import)
+
     steps = [line for line in log if "loss" in line]
     read, tokens = 0, {}
     for line in steps:

@@ -1,6 +1,5 @@
 """A whole run from its configuration: model and data are found, it is trained, and what came of it is written down."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from ..sampling import Sampling
 from ..saving import Origin, save
 from ..spec import ModelSpec
 from ..tokenizer import Tokenizer
-from . import implicit, record, report
+from . import implicit, record, report, results
 from .config import Config
 from .data.pack import Order, Pack
 from .data.shards import Shards
@@ -31,6 +30,8 @@ from .initial import initialise
 from .loop import Hooks, Step, Trainer
 from .world import World
 
+# What describes a result that is a file, beside it.
+_BESIDE = ("README.md", "loss.png")
 # Held-out text is read in packs of about this many tokens.
 _PACK = 4096
 
@@ -45,7 +46,12 @@ class Prepared(NamedTuple):
 
 
 def prepare(config: Config, world: World) -> Prepared:
-    """Makes the model and opens the data, or finds how far a run has come."""
+    """Makes the model and opens the data, or finds how far a run has come.
+
+    What would stop the run later is refused here, before anything is written.
+    """
+    report.require()
+    _check_place(config, world)
     language = _language(config)
     if language.tokenizer is None:
         raise InputError("the model has no tokenizer; name one in model.tokenizer, the one that made the shards")
@@ -75,30 +81,53 @@ def finish(prepared: Prepared, world: World) -> list[Path]:
     A whole model becomes `out/model`, in the published layout of its family where there is one; of a frozen one what is
     beside it is written, `out/adapter` in peft's layout and `out/initial.safetensors`.
     """
+    config, trainer, out = prepared.config, prepared.trainer, Path(prepared.config.run.out)
+    names = _results(config)
+    whole = names == ["model"]
+    weights = _whole_weights(trainer.model) if whole else {}
+    if world.rank == 0:
+        with results.replaced(out, names, trainer.step) as place:
+            _write(prepared, weights, place)
+    return [out / name for name in names if name not in _BESIDE]
+
+
+def _check_place(config: Config, world: World) -> None:
+    """Refuses a directory in which the results would take the place of something else."""
+    out, names = Path(config.run.out), _results(config)
+    if world.rank == 0:
+        results.recover(out, names)
+    world.wait()
+    results.check(out, names)
+
+
+def _results(config: Config) -> list[str]:
+    """What a run leaves in its directory."""
+    if config.adapter is not None:
+        return ["adapter", *(["initial.safetensors"] if config.initial_state is not None else [])]
+    return ["initial.safetensors", *_BESIDE] if config.initial_state is not None else ["model"]
+
+
+def _write(prepared: Prepared, weights: dict[str, Any], place: Path) -> None:
+    """All results; the card and the curve lie in the first one, or beside it where that is a file."""
     config, trainer = prepared.config, prepared.trainer
-    out = Path(config.run.out)
-    written = [
-        *([out / "adapter"] if config.adapter is not None else []),
-        *([out / "initial.safetensors"] if config.initial_state is not None else []),
-    ] or [out / "model"]
-    weights = _whole_weights(trainer.model) if written == [out / "model"] else {}
-    if world.rank > 0:
-        return written
-    for place in written:
-        shutil.rmtree(place, ignore_errors=True)  # of the run when it was shorter
     lost = implicit.settle(trainer.model, weights) if config.model.filters == "implicit" else None
     if weights:
-        _save_whole(prepared, weights, out / "model")
+        _save_whole(prepared, weights, place / "model")
     if trainer.adapters is not None:
-        adapters.save(trainer.adapters, out / "adapter")
+        adapters.save(trainer.adapters, place / "adapter")
     if config.initial_state is not None:
-        adapters.save_initial(trainer.model, out / "initial.safetensors")
-    place = written[0] if written[0].is_dir() else out
-    log = record.read(out / "log.jsonl")
+        adapters.save_initial(trainer.model, place / "initial.safetensors")
+    first = place / _results(config)[0]
+    _describe(prepared, first if first.is_dir() else place, lost)
+
+
+def _describe(prepared: Prepared, place: Path, lost: float | None) -> None:
+    config = prepared.config
+    log = record.read(Path(config.run.out) / record.FILE)
     report.draw(log, place / "loss.png")
     names = [source.name for source in prepared.shards.manifest.sources]
-    (place / "README.md").write_text(report.card(config, trainer.model.spec, log, names, lost), encoding="utf-8")
-    return written
+    card = report.card(config, prepared.trainer.model.spec, log, names, lost)
+    (place / "README.md").write_text(card, encoding="utf-8")
 
 
 def _whole_weights(model: Model) -> dict[str, Any]:
