@@ -20,10 +20,11 @@ _ABANDONED = 3600.0
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, place: Callable[[Path, Path], object] = os.replace) -> Iterator[Path]:
     """A temporary path beside `path` to write to; flushed to disk and renamed to `path` at the end.
 
-    If the block fails (a full disk, say), `path` is as it was and the temporary file is gone.
+    If the block fails (a full disk, say), `path` is as it was and the temporary file is gone. `place(temporary, path)`
+    is what gives the file its name: another one than renaming may refuse to.
     """
     if _check(path, Path.is_dir):
         raise InputError(f"cannot write {path}: it is a directory")
@@ -35,7 +36,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         flush(temporary)
-        os.replace(temporary, path)
+        place(temporary, path)
         flush(path.parent)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None

@@ -6,7 +6,8 @@ the others hold the first part of it.
 
 import contextlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,10 +52,12 @@ def write(
     about: Mapping[str, str] | None = None,
     more: Mapping[str, Tensor] | None = None,
     one_text: bool = False,
+    place: Callable[[Path, Path], object] = os.replace,
 ) -> None:
     """Writes `rows`, the texts of `about` and the tensors of `more`.
 
     `form` names the kind and version of the file. `one_text`: the rows are states along one text, shortest first.
+    `place` gives the file its name (see `files.whole_file`).
     `StateError` for rows of another owner.
     """
     for row in rows:
@@ -71,7 +74,7 @@ def write(
     }
     header["digest"] = digest_of(header, tensors)
     path = Path(path)
-    with whole_file(path) as temporary:
+    with whole_file(path, place) as temporary:
         try:
             save_file(tensors, temporary, header)
         except (OSError, SafetensorError) as error:

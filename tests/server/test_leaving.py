@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from braidlm.engine import Limits
-from braidlm.sessions import SessionStore
+from braidlm.sessions import SessionStore, Stamp
 from tests.server.local import Local, model, serving
 
 ENDLESS = {"max_tokens": 50_000, "temperature": 1.0, "seed": 3}
@@ -33,9 +33,9 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that takes longer to store a session than a client takes to ask again."""
     save = SessionStore.save
 
-    def later(self: SessionStore, *given: Any) -> None:
+    def later(self: SessionStore, *given: Any, **how: Any) -> Stamp:
         time.sleep(0.6)  # longer than a client that stays is waited for
-        save(self, *given)
+        return save(self, *given, **how)
 
     monkeypatch.setattr(SessionStore, "save", later)
 

@@ -15,6 +15,7 @@ from ..sessions import Session, Turn
 from ..text.tool_calls import Format, ToolCallReader, tokens_of
 from . import tools
 from .answers import Answers, DeltaWriter
+from .desk import AtHand
 from .errors import RefusedError
 from .host import Here, Served
 from .pieces import Answer, Made
@@ -152,8 +153,9 @@ async def _in_session(asked: _Asked, here: Served, name: str) -> _Begun:
     """The answer in a stored session, which is stored again before the answer's end is told."""
     keep = asked.body.session_keep
 
-    def begin() -> tuple[Session, Turn]:
-        session = here.desk.open(here.sessions, name, here.chats.open)
+    def begin() -> tuple[AtHand, Turn]:
+        opened = here.desk.open(here.sessions, name, here.chats.open)
+        session = opened.session
         if keep is not None and keep > len(session.messages):
             raise RefusedError(
                 400, f"session_keep is {keep}, but there are {len(session.messages)} messages", param="session_keep"
@@ -161,17 +163,17 @@ async def _in_session(asked: _Asked, here: Served, name: str) -> _Begun:
         messages = [*session.messages[:keep], *asked.messages]
         if not messages:
             raise RefusedError(400, "there are no messages", param="messages")
-        return session, here.chats.begin_in(session, messages, asked.sampling, name=name, **asked.options())
+        return opened, here.chats.begin_in(session, messages, asked.sampling, name=name, **asked.options())
 
     def finish(made: Made) -> None:
         if not made[0]:  # stopped before anything was written: as if nothing had been said
             return
-        after = here.chats.finish(session, turn, made[0], answers.stored(made[0]))
-        here.save(name, after, turn.ticket.states)
+        after = here.chats.finish(opened.session, turn, made[0], answers.stored(made[0]))
+        here.save(name, after, turn.ticket.states, opened.stamp)
 
     await here.desk.claim(name)
     try:
-        session, turn = await asyncio.to_thread(begin)
+        opened, turn = await asyncio.to_thread(begin)
     except BaseException:
         here.desk.release(name)
         raise

@@ -2,15 +2,15 @@
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from ..sessions import Session, SessionStore, Stored
+from ..sessions import NoSessionError, Session, SessionStore, Stamp, Stored
 from .errors import RefusedError
-
-Stamp = tuple[int, int, int]
 
 # Seconds that a session's next turn waits for the last one: until it is known whether that one's client has left, which
 # the end of its connection tells; and then for what is written to be stored.
@@ -26,19 +26,40 @@ class _Turn:
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+class AtHand(NamedTuple):
+    """A session as it was read or written, and which file that was."""
+
+    session: Session
+    stamp: Stamp
+
+
 class Desk:
-    """May be used from several threads, but for `claim`, `began`, `release` and `free`: these are the event loop's."""
+    """Sessions of one server: reserved for one turn at a time, and those used last at hand.
+
+    May be used from several threads, but for `claim`, `reserved`, `began`, `release` and `free`: these are the event
+    loop's.
+    """
 
     def __init__(self, most: int = 256) -> None:
         """`most` is how many sessions are at hand; their states are not here, but in the engine or on disk."""
         self._most = most
         self._turns: dict[str, _Turn] = {}
-        self._known: OrderedDict[str, tuple[Stamp, Session]] = OrderedDict()
+        self._known: OrderedDict[str, AtHand] = OrderedDict()
+        self._lock = threading.Lock()
 
     async def claim(self, name: str) -> None:
         """Reserves a session for one turn, as soon as it is `free`."""
         await self.free(name)
         self._turns[name] = _Turn()
+
+    @contextlib.asynccontextmanager
+    async def reserved(self, name: str) -> AsyncIterator[None]:
+        """Reserves a session, or a name for one, for the time of a `with` block."""
+        await self.claim(name)
+        try:
+            yield
+        finally:
+            self.release(name)
 
     def began(self, name: str, left: Callable[[], bool]) -> None:
         """The turn is being answered; `left` tells whether its client has left."""
@@ -60,29 +81,30 @@ class Desk:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(turn.over.wait(), rest if left else min(rest, _LOOK_S))
 
-    def open(self, store: SessionStore, name: str, read: Callable[[str], Stored]) -> Session:
+    def open(self, store: SessionStore, name: str, read: Callable[[str], Stored]) -> AtHand:
         """A session as it was when it was last kept, if its file is still the same; else it is read anew."""
-        stamp, known = _stamp(store, name), self._known.get(name)
-        if known is not None and known[0] == stamp:
-            return known[1]
+        stamp = store.stamp(name)
+        with self._lock:
+            known = self._known.get(name)
+        if known is not None and known.stamp == stamp:
+            return known
+        # Should it change between its stamp and its reading, the next look at the stamp shows that.
         session = read(name).session
-        self.keep(store, name, session)
-        return session
-
-    def keep(self, store: SessionStore, name: str, session: Session) -> None:
-        """Keeps a session at hand that is on disk."""
-        stamp = _stamp(store, name)
         if stamp is None:
-            return
-        self._known[name] = stamp, session
-        self._known.move_to_end(name)
-        while len(self._known) > self._most:
-            self._known.popitem(last=False)
+            raise NoSessionError(f"there is no session {name} yet; ask for it again")
+        return self.keep(name, session, stamp)
 
+    def keep(self, name: str, session: Session, stamp: Stamp) -> AtHand:
+        """Keeps a session at hand that is on disk, in the file of this stamp."""
+        kept = AtHand(session, stamp)
+        with self._lock:
+            self._known[name] = kept
+            self._known.move_to_end(name)
+            while len(self._known) > self._most:
+                self._known.popitem(last=False)
+        return kept
 
-def _stamp(store: SessionStore, name: str) -> Stamp | None:
-    try:
-        found = store.path(name).stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    def forget(self, name: str) -> None:
+        """Lets go of a session that was deleted."""
+        with self._lock:
+            self._known.pop(name, None)

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from ..engine import QueueFullError
 from ..errors import BraidError, BusyError, ContextLengthError, UnavailableError, shortened
-from ..sessions import NoSessionError, SessionExistsError
+from ..sessions import NoSessionError, SessionChangedError, SessionExistsError
 from .fields import UNKNOWN, UNSERVED
 
 log = logging.getLogger("braidlm.server")
@@ -92,6 +92,8 @@ def refusal(error: Exception) -> RefusedError:
             return RefusedError(404, str(error), code="session_not_found")
         case SessionExistsError():
             return RefusedError(409, str(error), code="session_exists")
+        case SessionChangedError():
+            return RefusedError(409, str(error), code="session_changed")
         case BraidError():
             return RefusedError(400, str(error))
         case _:

@@ -13,7 +13,7 @@ from fastapi import Depends, Request
 from ..api import LanguageModel
 from ..engine import BASE, Engine, Kept, Limits, Ticket, Variant
 from ..errors import BraidError
-from ..sessions import Chats, Session, SessionStore
+from ..sessions import Chats, Session, SessionChangedError, SessionExistsError, SessionStore, Stamp
 from ..tokenizer import Tokenizer
 from .desk import Desk
 from .errors import RefusedError
@@ -117,17 +117,27 @@ class Served:
         return name
 
     def create(self, name: str, session: Session) -> None:
-        """Stores a new session."""
-        self.sessions.require_new(name)
-        self.save(name, session, ())
+        """Stores a new session; `SessionExistsError` if there is one of this name."""
+        self._save(name, session, (), new=True)
 
-    def save(self, name: str, session: Session, states: Sequence[Kept]) -> None:
+    def save(self, name: str, session: Session, states: Sequence[Kept], instead_of: Stamp) -> None:
+        """Stores a session in place of the one of this stamp; `SessionChangedError` if that is there no longer."""
+        self._save(name, session, states, instead_of=instead_of)
+
+    def _save(self, name: str, session: Session, states: Sequence[Kept], **how: Any) -> None:
         """Stores a session; that there is no room for it is the server's fault."""
         try:
-            self.chats.save(name, session, states)
+            stamp = self.chats.save(name, session, states, **how)
+        except (SessionExistsError, SessionChangedError):
+            raise
         except BraidError as error:
             raise RefusedError(507, f"the session could not be stored: {error}", code="not_stored") from None
-        self.desk.keep(self.sessions, name, session)
+        self.desk.keep(name, session, stamp)
+
+    def delete(self, name: str) -> None:
+        """Removes a session for good."""
+        self.sessions.delete(name)
+        self.desk.forget(name)
 
     def answer(
         self, tickets: Sequence[Ticket], finish: Callable[[Made], None], release: Callable[[], None] = lambda: None

@@ -30,8 +30,10 @@ async def create(body: NewSession, request: Request, here: Here) -> SessionReply
     name = here.name_of(request, body.id or _new())
     moment = time.time()
     session = Session(for_template(body.messages), created=moment, updated=moment)
-    await asyncio.to_thread(here.create, name, session)
-    return await _about(request, here, name)
+    await asyncio.to_thread(here.sessions.require_new, name)
+    async with here.desk.reserved(name):
+        await asyncio.to_thread(here.create, name, session)
+        return await _about(request, here, name)
 
 
 @router.get("/{id}")
@@ -48,8 +50,8 @@ async def get(id: str, request: Request, here: Here) -> SessionWhole:
 async def delete(id: str, request: Request, here: Here) -> SessionDeleted:
     """Removes a session for good."""
     name = here.name_of(request, id)
-    await here.desk.free(name)
-    await asyncio.to_thread(here.sessions.delete, name)
+    async with here.desk.reserved(name):
+        await asyncio.to_thread(here.delete, name)
     return SessionDeleted(id=id)
 
 
@@ -57,9 +59,11 @@ async def delete(id: str, request: Request, here: Here) -> SessionDeleted:
 async def fork(id: str, body: ForkRequest, request: Request, here: Here) -> SessionReply:
     """A new session that begins as this one does."""
     name, new = here.name_of(request, id), here.name_of(request, body.id or _new())
+    await asyncio.to_thread(here.sessions.require_new, new)
     await here.desk.free(name)
-    await asyncio.to_thread(here.chats.fork, name, new, body.keep)
-    return await _about(request, here, new)
+    async with here.desk.reserved(new):
+        await asyncio.to_thread(here.chats.fork, name, new, body.keep)
+        return await _about(request, here, new)
 
 
 async def _about(request: Request, here: Here, name: str) -> SessionReply:

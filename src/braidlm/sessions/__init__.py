@@ -2,8 +2,9 @@
 
 from .chats import Chats, Turn, message_of
 from .conversation import Conversation
+from .naming import SessionChangedError, SessionExistsError, Stamp
 from .session import Session, Stored
-from .store import About, NoSessionError, SessionExistsError, SessionStore
+from .store import About, NoSessionError, SessionStore
 from .transcripts import Prompt, Transcripts
 
 __all__ = [
@@ -13,8 +14,10 @@ __all__ = [
     "NoSessionError",
     "Prompt",
     "Session",
+    "SessionChangedError",
     "SessionExistsError",
     "SessionStore",
+    "Stamp",
     "Stored",
     "Transcripts",
     "Turn",

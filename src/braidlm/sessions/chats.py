@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..sampling import Sampling
 from ..text.answer import AnswerReader, Part, read_answer
 from ..text.reasoning import FIELD, ReasoningSplitter, Tags, begun_by, tags_of, thinks
+from .naming import Stamp
 from .session import Session, Stored
 from .store import SessionStore
 from .transcripts import Known, Message, Place, Prompt, Transcripts, known_of, nothing
@@ -171,9 +172,18 @@ class Chats:
         part = read_answer(AnswerReader(turn.splitter()), [token.text for token in answer])
         return message_of(part)
 
-    def save(self, name: str, session: Session, states: Sequence[Kept]) -> None:
-        """Makes a session durable, with states of its text."""
-        self._need_store().save(name, session, states, self.engine.owner, self._model_name)
+    def save(
+        self,
+        name: str,
+        session: Session,
+        states: Sequence[Kept],
+        *,
+        new: bool = False,
+        instead_of: Stamp | None = None,
+    ) -> Stamp:
+        """Makes a session durable, with states of its text; the rest is as in `SessionStore.save`."""
+        store, owner = self._need_store(), self.engine.owner
+        return store.save(name, session, states, owner, self._model_name, new=new, instead_of=instead_of)
 
     def open(self, name: str) -> Stored:
         """A stored session with its states."""
@@ -190,7 +200,7 @@ class Chats:
         if not 0 <= keep <= len(session.messages):
             raise InputError(f"keep is {keep}, but the session has {len(session.messages)} messages")
         now = time.time()
-        self.save(new, replace(session, messages=session.messages[:keep], created=now, updated=now), states)
+        self.save(new, replace(session, messages=session.messages[:keep], created=now, updated=now), states, new=True)
 
     def _stored_states(self, session: Session, name: str, cache_salt: str) -> tuple[Kept, ...]:
         """The states in a session's file, unless the engine has the last of them in memory."""

@@ -1,7 +1,8 @@
 """One conversation: what was said, as messages and as the model saw it. And its file, which holds states as well."""
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,8 +46,15 @@ class Stored(NamedTuple):
     states: tuple[Kept, ...]
 
 
-def write(path: Path, session: Session, states: Sequence[Kept], owner: Owner, model: str) -> None:
-    """Writes a session whole or not at all; `model` is a name for people."""
+def write(
+    path: Path,
+    session: Session,
+    states: Sequence[Kept],
+    owner: Owner,
+    model: str,
+    place: Callable[[Path, Path], object] = os.replace,
+) -> None:
+    """Writes a session whole or not at all; `model` is a name for people, `place` gives the file its name."""
     kept = thinned(states)
     about = {
         "model": model,
@@ -59,7 +67,8 @@ def write(path: Path, session: Session, states: Sequence[Kept], owner: Owner, mo
         "updated": repr(session.updated),
     }
     ids = torch.tensor(session.ids, dtype=torch.int32)
-    row_file.write(path, FORMAT, owner, [state.row for state in kept], about=about, more={"ids": ids}, one_text=True)
+    rows = [state.row for state in kept]
+    row_file.write(path, FORMAT, owner, rows, about=about, more={"ids": ids}, one_text=True, place=place)
 
 
 def read(path: Path, owner: Owner) -> Stored:

@@ -1,19 +1,21 @@
 """Sessions in a directory, one file each: named, listed, forked, deleted. What is there is always whole."""
 
+import functools
 import os
 import re
 import shutil
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import row_file
 from ..engine import Kept
-from ..errors import InputError, StateError
+from ..errors import BraidError, InputError, StateError
 from ..files import sweep, whole_file
 from ..row_file import Owner
 from . import session as files
+from .naming import Naming, Stamp, require_new, stamp_of
 from .session import Session, Stored
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
@@ -22,10 +24,6 @@ _SUFFIX = ".session"
 
 class NoSessionError(StateError):
     """A session that does not exist."""
-
-
-class SessionExistsError(InputError):
-    """A new session whose name is taken."""
 
 
 class About(NamedTuple):
@@ -42,12 +40,15 @@ class About(NamedTuple):
 
 
 class SessionStore:
-    """The sessions of one directory, which is made at the first saving. May be used from several threads."""
+    """The sessions of one directory, which is made at the first saving.
+
+    May be used from several threads, and by several processes on one directory.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._swept = False
-        self._lock = threading.Lock()  # that two do not take the same new name
+        self._naming = Naming(directory)
 
     @classmethod
     def default(cls) -> "SessionStore":
@@ -64,12 +65,15 @@ class SessionStore:
         return self.directory / (name + _SUFFIX)
 
     def __contains__(self, name: str) -> bool:
-        return self.path(name).exists()
+        return os.path.lexists(self.path(name))
 
     def require_new(self, name: str) -> None:
         """`SessionExistsError` if there is a session of this name."""
-        if name in self:
-            raise SessionExistsError(f"there is a session {name} already")
+        require_new(self.path(name))
+
+    def stamp(self, name: str) -> Stamp | None:
+        """What tells a session's file from earlier and later ones of its name; None if there is none."""
+        return stamp_of(self.path(name))
 
     def names(self) -> list[str]:
         """All names, those changed last first."""
@@ -85,13 +89,13 @@ class SessionStore:
 
     def about(self, name: str) -> About:
         """What the file's header says."""
-        path = self._existing(name)
-        header = row_file.header(path, files.FORMAT)
-        session = files.session_of(header, path)
-        try:
-            tokens, size = int(header["tokens"]), path.stat().st_size
-        except (KeyError, ValueError, OSError) as error:
-            raise StateError(f"{path} is damaged: {error}") from None
+        with self._existing(name) as path:
+            header = row_file.header(path, files.FORMAT)
+            session = files.session_of(header, path)
+            try:
+                tokens, size = int(header["tokens"]), path.stat().st_size
+            except (KeyError, ValueError, OSError) as error:
+                raise StateError(f"{path} is damaged: {error}") from None
         return About(
             name, header.get("model", ""), _title(session), session.messages, tokens, size,
             session.created, session.updated,
@@ -109,39 +113,73 @@ class SessionStore:
 
     def load(self, name: str, owner: Owner) -> Stored:
         """A session with its states; `StateError` if it is damaged or of another model."""
-        return files.read(self._existing(name), owner)
+        with self._existing(name) as path:
+            return files.read(path, owner)
 
-    def save(self, name: str, session: Session, states: Sequence[Kept], owner: Owner, model: str) -> None:
-        """Writes a session in place of the one of this name; on an error that one stays."""
+    def save(
+        self,
+        name: str,
+        session: Session,
+        states: Sequence[Kept],
+        owner: Owner,
+        model: str,
+        *,
+        new: bool = False,
+        instead_of: Stamp | None = None,
+    ) -> Stamp:
+        """Writes a session in place of the one of this name, and gives its stamp; on an error that one stays.
+
+        `new`: `SessionExistsError` if there is one. `instead_of`: `SessionChangedError` unless it has this stamp.
+        """
         path = self.path(name)
+        place: Callable[[Path, Path], object] = os.replace
+        if new:
+            place = self._naming.place_new
+        elif instead_of is not None:
+            place = functools.partial(self._naming.place_instead, instead_of)
+        placed: list[Stamp] = []
+
+        def noted(temporary: Path, target: Path) -> None:
+            stamp = stamp_of(temporary)  # which it keeps under its new name
+            place(temporary, target)
+            placed.extend(filter(None, [stamp]))
+
         self._make_directory()
-        files.write(path, session, states, owner, model)
+        files.write(path, session, states, owner, model, noted)
+        return placed[0]
 
     def fork(self, name: str, new: str) -> None:
-        """A copy under another name."""
-        source, target = self._existing(name), self.path(new)
-        with self._lock:
-            self.require_new(new)
+        """A copy under another name; `SessionExistsError` if that is taken, `StateError` if there is none to copy."""
+        target = self.path(new)
+        self.about(name)
+        with self._existing(name) as source:
             try:
-                os.link(source, target)  # files are replaced, never changed: a second name is a copy
-            except FileExistsError:  # another server was quicker
-                raise SessionExistsError(f"there is a session {new} already") from None
-            except OSError:
-                with whole_file(target) as temporary:
+                self._naming.link_new(source, target)  # files are replaced, never changed: a second name is a copy
+            except OSError:  # a file system without links, or a file with too many
+                with whole_file(target, self._naming.place_new) as temporary:
                     shutil.copyfile(source, temporary)
 
     def delete(self, name: str) -> None:
-        """Removes a session for good."""
+        """Removes a session for good, whatever is wrong with its file."""
         try:
-            self._existing(name).unlink()
+            with self._existing(name) as path, self._naming.alone():
+                path.unlink()
         except OSError as error:
             raise InputError(f"cannot delete session {name}: {error.strerror or error}") from None
 
-    def _existing(self, name: str) -> Path:
+    @contextmanager
+    def _existing(self, name: str) -> Iterator[Path]:
+        """The file of a session that there is; `NoSessionError` if it is not there, or is gone in the meantime."""
         path = self.path(name)
-        if not path.is_file():
-            raise NoSessionError(f"there is no session {name} in {self.directory}")
-        return path
+        missing = f"there is no session {name} in {self.directory}"
+        if not os.path.lexists(path):
+            raise NoSessionError(missing)
+        try:
+            yield path
+        except (BraidError, OSError):
+            if os.path.lexists(path):
+                raise
+            raise NoSessionError(missing) from None
 
     def _make_directory(self) -> None:
         try:
