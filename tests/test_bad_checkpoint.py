@@ -1,6 +1,7 @@
 """Wrong checkpoints end in one sentence that names what was wrong."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -130,7 +131,7 @@ def test_unknown_model_type(checkpoint: Path) -> None:
         ("num_hidden_layers", 10**9),
         ("num_attention_heads", 5),
         ("num_key_value_heads", 3),
-        ("rms_norm_eps", float("nan")),
+        ("rms_norm_eps", float("inf")),
         ("rms_norm_eps", -1.0),
         ("rope_scaling", {"rope_type": "longrope", "factor": 2.0}),
         ("rope_scaling", {"rope_type": "llama3", "factor": 8.0}),
@@ -322,12 +323,27 @@ def test_end_tokens_that_are_none(checkpoint: Path, ends: Any) -> None:
     refused(checkpoint, CheckpointError, "generation_config.json", "token ids")
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "generation_config.json"])
+FILES = ["config.json", "model.safetensors", "generation_config.json"]
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_directories_in_place_of_files(checkpoint: Path, name: str) -> None:
     """Oracle: the file is named."""
     (checkpoint / name).unlink(missing_ok=True)
     (checkpoint / name).mkdir()
     refused(checkpoint, CheckpointError, name)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "link to nowhere"])
+@pytest.mark.parametrize("name", [*FILES, "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json"])
+def test_what_is_no_file(checkpoint: Path, name: str, kind: str) -> None:
+    """Oracle: the file is named; nothing is waited for, and a link to nowhere is no absent file."""
+    (checkpoint / name).unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(checkpoint / name)
+    else:
+        (checkpoint / name).symlink_to("/dev/zero" if kind == "device" else "nowhere")
+    refused(checkpoint, CheckpointError, name, "not exist" if kind == "link to nowhere" else "is no regular file")
 
 
 def test_sizes_that_no_memory_can_hold(checkpoint: Path) -> None:

@@ -1,6 +1,7 @@
 """Damaged JSON in files of every kind ends in one sentence, and spoils no listing."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 
 from braidlm.errors import CheckpointError, InputError, StateError, named, quoted
 from braidlm.files import parse_json, read_object, regular_file
+from braidlm.row_file import digest_of
 from braidlm.server.stored import SessionList, _reply
 from braidlm.sessions import Session, SessionStore
 from braidlm.sessions.session import FORMAT, session_of
@@ -60,7 +62,9 @@ def test_damaged_session(name: str, tmp_path: Path) -> None:
     """Oracle: the session beside it, which is listed as before, in text and as the server's JSON."""
     store = SessionStore(tmp_path)
     for file, changes in (("good", {}), ("bad", DAMAGES[name])):
-        save_file({"ids": torch.zeros(0)}, tmp_path / f"{file}.session", HEADER | changes)
+        header, tensors = HEADER | changes, {"ids": torch.zeros(0)}
+        # With a digest that is right, so that a refusal is for what was changed.
+        save_file(tensors, tmp_path / f"{file}.session", header | {"digest": digest_of(header, tensors)})
     found = store.all()
     assert [(about.name, about.title) for about in found] == [("good", "hello")]
     SessionList(data=[_reply(about, "") for about in found]).model_dump_json()
@@ -84,6 +88,8 @@ def test_read_object(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_bytes(b'\xef\xbb\xbf{"a": "\xc3\xa9"}')
     assert read_object(file, CheckpointError) == {"a": "é"}
+    file.write_bytes(b'{"a": [1, "x"], "a": [1, "x"], "b": Infinity, "c": {"a": 0, "d": -Infinity}}')
+    assert read_object(file, CheckpointError) == {"a": [1, "x"], "b": math.inf, "c": {"a": 0, "d": -math.inf}}
     for content, words in (
         (b"", "no readable JSON"),
         (b"{", "no readable JSON"),
@@ -91,6 +97,10 @@ def test_read_object(tmp_path: Path) -> None:
         (b'{"a": \xff}', "no readable JSON"),
         (DEEP.encode(), "nested too deep"),
         (b'{"a": ' + b"9" * 5000 + b"}", "no readable JSON"),
+        (b'{"a": NaN}', "it has NaN for a number"),
+        (b'{"a": [1, -1e400]}', "the number -1e400 is beyond"),
+        (b'{"a": 1, "b": 2, "a": 3}', "it says 'a' twice, and not the same"),
+        (b'{"a": 1, "a": 1.0}', "it says 'a' twice, and not the same"),
     ):
         file.write_bytes(content)
         refused(file, words)
@@ -172,7 +182,7 @@ MANIFEST: dict[str, Any] = {
         ({"tokens": 1e400}, "'tokens' is inf"),
         ({"vocabulary": "many"}, "'vocabulary' is 'many'"),
         ({"holdout": "half"}, "'holdout' is 'half'"),
-        ({"holdout": float("nan")}, "'holdout' is nan"),
+        ({"holdout": float("nan")}, "it has NaN for a number"),
         ({"tokenizer": None}, "'tokenizer' is None"),
         ({"skips": 3}, "is damaged"),
         ({"kind": "x" * 100_000, "tokens": "y" * 100_000}, "is damaged"),

@@ -150,8 +150,8 @@ def test_other_versions(tmp_path: Path) -> None:
 def test_what_is_no_file(tmp_path: Path) -> None:
     """Oracle: the sentence: a pipe is not waited for, a directory is none."""
     os.mkfifo(tmp_path / "pipe.gguf")
-    for path in (tmp_path / "pipe.gguf", tmp_path):
-        refused(lambda: GgufFile(path), CheckpointError, "is no regular file")  # noqa: B023
+    refused(lambda: GgufFile(tmp_path / "pipe.gguf"), CheckpointError, "it is no regular file")
+    refused(lambda: GgufFile(tmp_path), CheckpointError, "it is a directory")
 
 
 @pytest.mark.parametrize("blocks", [0, 5, 7, 2**31, 2**32 - 1])

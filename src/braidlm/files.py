@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import shutil
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import BraidError, InputError
+from .errors import BraidError, InputError, quoted
 
 # Far above what any config or index takes (that of a model of 100,000 tensors is 10 MB).
 _MOST_JSON = 64 << 20
@@ -108,11 +109,42 @@ def read_object(path: Path, failure: type[BraidError], *, missing: str = "", mos
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text; `ValueError` for everything that is wrong with it, depth too."""
+    """The value of a JSON text; `ValueError` for everything that is wrong with it, depth too.
+
+    An object says each key once (or says the same again), and numbers are finite. Only where `Infinity` is written out,
+    as Python and transformers do (a bound that there is not), it is one.
+    """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        for key, value in pairs:
+            if repr(value) != repr(found[key]):  # equal values of other types differ too
+                raise ValueError(f"it says {quoted(key)} twice, and not the same")
+    return found
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {quoted(text)[1:-1]} is beyond all that a computer counts with")
+    return value
+
+
+def _constant(text: str) -> float:
+    if text == "NaN":
+        raise ValueError("it has NaN for a number")
+    return float(text)
+
+
+def is_there(path: Path) -> bool:
+    """Whether a directory has an entry of this name, be it a link to nowhere: what reads it then says so."""
+    return os.path.lexists(path)
 
 
 def regular_file(path: str | Path) -> Path:

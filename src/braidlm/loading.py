@@ -20,7 +20,7 @@ from .checkpoints.fp8 import Fp8Tensors, KeepingFp8
 from .checkpoints.names import TextTensors
 from .checkpoints.published import read_published
 from .errors import CheckpointError, InputError, SpecError, UnavailableError, quoted
-from .files import read_object
+from .files import is_there, read_object
 from .gguf import GgufFile
 from .init import randomise
 from .model import Model
@@ -108,7 +108,7 @@ def read_spec(path_or_name: str | Path) -> ModelSpec:
     path = resolve(path_or_name)
     if path.is_file():
         return _read_gguf(GgufFile(path))[1]
-    if (path / OWN_FILE).exists():
+    if is_there(path / OWN_FILE):
         return _read_own(_read_own_file(path), path)[0]
     published = read_published(path)
     return published.family.read(published.config)
@@ -126,7 +126,7 @@ def read_tokenizer(path_or_name: str | Path) -> Tokenizer:
 def read_kinds(path_or_name: str | Path) -> dict[str, str]:
     """The kinds of the weights that a directory of ours holds quantized, by name; none for all else."""
     path = Path(path_or_name)
-    if not _exists(path / OWN_FILE):
+    if not is_there(path / OWN_FILE):
         return {}
     about = _read_own_file(path)
     packed = about.get("quantization")
@@ -177,7 +177,7 @@ class _How(NamedTuple):
 
 
 def _load_directory(path: Path, how: _How) -> Loaded:
-    return _load_own(path, how) if (path / OWN_FILE).exists() else _load_published(path, how)
+    return _load_own(path, how) if is_there(path / OWN_FILE) else _load_published(path, how)
 
 
 def _load_own(path: Path, how: _How) -> Loaded:
@@ -265,7 +265,7 @@ def _read_own(about: dict[str, Any], path: Path) -> tuple[ModelSpec, Origin]:
 def _ends(path: Path, config: Mapping[str, Any], tokenizer: Tokenizer | None) -> tuple[int, ...]:
     """Ids that end a text: the generation config's, else the config's, else the tokenizer's."""
     generation = path / "generation_config.json"
-    told = read_object(generation, CheckpointError) if generation.exists() else {}
+    told = read_object(generation, CheckpointError) if is_there(generation) else {}
     for file, found in ((generation, told), (path, config)):
         value = found.get("eos_token_id")
         if value is not None:

@@ -16,7 +16,7 @@ import tokenizers
 
 from . import chat_guard, chat_template, gguf_tokenizer
 from .errors import BraidError, CheckpointError, InputError
-from .files import read_object
+from .files import is_there, read_object
 from .text.chat_templates import ChatTemplates, read_templates, write_templates
 from .text.directory import read_vocabulary
 from .text.gguf_vocabulary import Special, gguf_tables, gguf_templates
@@ -57,7 +57,7 @@ class Tokenizer:
     def from_directory(cls, path: Path) -> "Tokenizer | None":
         """The tokenizer in a directory, or None if there is none; which files count is said in `text.directory`."""
         file = path / "tokenizer_config.json"
-        config = read_object(file, CheckpointError) if file.exists() else {}
+        config = read_object(file, CheckpointError) if is_there(file) else {}
         found = read_vocabulary(path, config)
         if found is None:
             return None

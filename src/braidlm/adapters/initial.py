@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, InputError
-from ..files import whole_file
+from ..files import regular_file, whole_file
 from ..kv import store
 from ..layers import Adapter
 from ..model import Model
@@ -147,12 +147,12 @@ def load_initial(model: Model, path: str | Path) -> InitialState:
     weights of the same model.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(regular_file(path), framework="pt") as file:
             about = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
     except FileNotFoundError:
         raise CheckpointError(f"there is no initial state {path}") from None
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from None
     if about.get("format") != _FORMAT:
         raise CheckpointError(f"{path} is no learned initial state of this version (it should say {_FORMAT!r})")

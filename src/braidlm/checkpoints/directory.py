@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..checkpoint import INDEX_FILE, Source
 from ..errors import CheckpointError, named, quoted, warn_loading
-from ..files import read_object
+from ..files import is_there, read_object, regular_file
 
 SINGLE_FILE = "model.safetensors"
 PICKLE_FILE = "pytorch_model.bin"
@@ -58,10 +58,10 @@ class SafetensorsSource:
 
 def _opened(file: Path) -> Any:
     try:
-        return safe_open(file, framework="pt")
+        return safe_open(regular_file(file), framework="pt")
     except FileNotFoundError:
         raise CheckpointError(f"the weights file {file} does not exist") from None
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{file} is damaged or no safetensors file: {error}") from None
 
 
@@ -89,7 +89,7 @@ class PickleSource:
 def _unpickled(file: Path) -> dict[str, Tensor]:
     try:
         # Before torch 1.6 a checkpoint was no zip file, which cannot be mapped.
-        loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file))
+        loaded = torch.load(regular_file(file), map_location="cpu", weights_only=True, mmap=is_zipfile(file))
     except FileNotFoundError:
         raise CheckpointError(f"the weights file {file} does not exist") from None
     except Exception as error:  # a damaged pickle may end in any exception
@@ -110,25 +110,25 @@ def _unpickled(file: Path) -> dict[str, Tensor]:
 def open_directory(path: Path, *, allow_pickle: bool) -> Source:
     """The weights of a Hugging Face or braidlm directory."""
     index, single = path / INDEX_FILE, path / SINGLE_FILE
-    if index.exists():
+    if is_there(index):
         places = _weight_map(index)
         files = sorted(set(places.values()))
-        if single.exists() and SINGLE_FILE not in files:
+        if is_there(single) and SINGLE_FILE not in files:
             _tell(path, f"{SINGLE_FILE}, as transformers does, and not the files of {INDEX_FILE}", files)
             return SafetensorsSource([single])
         unlisted = [file for file in _siblings(path, files) if file not in files]
         if unlisted:
             _tell(path, f"the files that {INDEX_FILE} lists, and not those that it lacks", unlisted)
         return SafetensorsSource([path / file for file in files], places)
-    files = [SINGLE_FILE] if single.exists() else _shards(path, "model", "safetensors")
+    files = [SINGLE_FILE] if is_there(single) else _shards(path, "model", "safetensors")
     return SafetensorsSource([path / file for file in files]) if files else _open_pickles(path, allow_pickle)
 
 
 def _open_pickles(path: Path, allow_pickle: bool) -> Source:
     index = path / f"{PICKLE_FILE}.index.json"
-    if index.exists():
+    if is_there(index):
         files = sorted(set(_weight_map(index).values()))
-    elif (path / PICKLE_FILE).exists():
+    elif is_there(path / PICKLE_FILE):
         files = [PICKLE_FILE]
     else:
         files = _shards(path, "pytorch_model", "bin") or _only_pickle(path)

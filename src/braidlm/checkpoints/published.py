@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from .. import families
 from ..errors import CheckpointError, quoted
 from ..families import Family
-from ..files import read_object
+from ..files import is_there, read_object
 from ..spec import is_whole
 from .fp8_config import Fp8, read_fp8
 
@@ -78,11 +78,11 @@ def _missing(path: Path) -> str:
     ggufs = sorted(path.glob("*.gguf"))
     if ggufs:
         return f"{path} is no checkpoint directory: it has no {CONFIG_FILE}; load its GGUF file {ggufs[0].name} itself"
-    if (path / "params.json").exists():
+    if is_there(path / "params.json"):
         return (
             f"{path} holds a model in the layout of its makers alone (params.json), which is not read; "
             f"get {CONFIG_FILE} and model.safetensors from the same place"
         )
-    if (path / "adapter_config.json").exists():
+    if is_there(path / "adapter_config.json"):
         return f"{path} holds an adapter; load the model that it was made for, and the adapter with load_adapter"
     return f"{path / CONFIG_FILE} does not exist; a checkpoint directory needs it"

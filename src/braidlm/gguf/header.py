@@ -18,6 +18,7 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFValueType
 
 from ..errors import CheckpointError, quoted
+from ..files import regular_file
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -70,10 +71,8 @@ class GgufHeader:
     def __init__(self, path: Path) -> None:
         """Raises `CheckpointError` for a file that is missing, of another kind, or damaged."""
         self.path = path
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise CheckpointError(f"{path} is no regular file, but a GGUF file must be one")
         try:
-            self.data = np.memmap(path, np.uint8, "c")
+            self.data = np.memmap(regular_file(path), np.uint8, "c")
         except FileNotFoundError:
             raise CheckpointError(f"the GGUF file {path} does not exist") from None
         except (OSError, ValueError) as error:  # numpy maps no empty file

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from ..errors import CheckpointError
+from ..files import is_there
 from .header import GgufHeader
 
 _NAME = re.compile(r"(.*-)(\d{5})-of-(\d{5})\.gguf")
@@ -33,7 +34,7 @@ def _part(path: Path, number: int, count: int) -> GgufHeader:
             "by which the others are found"
         )
     other = path.with_name(f"{found[1]}{number:05d}-of-{count:05d}.gguf")
-    if not other.exists():
+    if not is_there(other):
         raise CheckpointError(f"{path} is the first part of {count}, but {other.name} is not beside it")
     part = GgufHeader(other)
     if (_whole(part, "split.no", -1), _whole(part, "split.count", 0)) != (number - 1, count):

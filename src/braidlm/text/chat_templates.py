@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, quoted
-from ..files import read_object
+from ..files import is_there, read_object, regular_file
 
 _DEFAULT, _TOOLS = "default", "tool_use"
 # The longest published one has 30 KB; what is rendered is bounded apart from this.
@@ -40,11 +40,11 @@ def of_names(named: Mapping[str, str]) -> ChatTemplates:
 def read_templates(path: Path, config: Mapping[str, Any]) -> ChatTemplates:
     """The templates in a directory; `config` is its tokenizer_config.json. `CheckpointError` for other things."""
     main, more = path / "chat_template.jinja", sorted((path / "additional_chat_templates").glob("*.jinja"))
-    files = ({_DEFAULT: main} if main.exists() else {}) | {file.stem: file for file in more}
+    files = ({_DEFAULT: main} if is_there(main) else {}) | {file.stem: file for file in more}
     if files:
         return of_names({name: _text(file) for name, file in files.items()})
     found = config.get("chat_template")
-    if found is None and (path / "chat_template.json").exists():
+    if found is None and is_there(path / "chat_template.json"):
         found = read_object(path / "chat_template.json", CheckpointError).get("chat_template")
     if isinstance(found, list):
         return of_names(_listed(found))
@@ -60,10 +60,10 @@ def _listed(items: Iterable[Any]) -> dict[str, str]:
 
 def _text(file: Path) -> str:
     try:
-        if not file.is_file() or file.stat().st_size > _MOST_BYTES:
-            raise CheckpointError(f"{file} is no readable text: it is no file of at most {_MOST_BYTES >> 20} MiB")
+        if regular_file(file).stat().st_size > _MOST_BYTES:
+            raise ValueError(f"it has more than {_MOST_BYTES >> 20} MiB")
         return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} is no readable text: {error}") from None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from ..errors import BraidError, CheckpointError, InputError
-from ..files import read_object
+from ..files import is_there, read_object, regular_file
 from .added import added_tokens
 from .backend import Vocabulary, content_of, control
 from .library import checked, guarded
@@ -59,13 +59,13 @@ _Read = Callable[[Path, Settings, Settings], Vocabulary]
 
 
 def _find(path: Path) -> tuple[Path, _Read] | None:
-    if (path / "tokenizer.json").exists():
+    if is_there(path / "tokenizer.json"):
         return path / "tokenizer.json", _read_json
-    if (path / "tekken.json").exists():
+    if is_there(path / "tekken.json"):
         return path / "tekken.json", _read_tekken
     for file in _models(path):
         return file, _read_model
-    if (path / "vocab.json").exists() and (path / "merges.txt").exists():
+    if is_there(path / "vocab.json") and is_there(path / "merges.txt"):
         return path / "vocab.json", _read_vocab
     for file in sorted(path.glob("*.tiktoken")):
         return file, _read_model
@@ -74,7 +74,7 @@ def _find(path: Path) -> tuple[Path, _Read] | None:
 
 def _models(path: Path) -> Iterator[Path]:
     """tokenizer.model, then those with a version behind it, the newest first."""
-    if (path / "tokenizer.model").exists():
+    if is_there(path / "tokenizer.model"):
         yield path / "tokenizer.model"
     versions = [(re.search(r"\.model\.v(\d+)", file.name), file) for file in sorted(path.glob("*.model.v*"))]
     numbered = [(int(match[1]), file) for match, file in versions if match is not None]
@@ -111,19 +111,21 @@ def _added(path: Path, config: Settings, named: Settings) -> dict[int, AddedToke
 
 
 def _settings(file: Path) -> dict[str, Any]:
-    return read_object(file, CheckpointError) if file.exists() else {}
+    return read_object(file, CheckpointError) if is_there(file) else {}
 
 
 def _check_size(file: Path) -> Path:
-    if not file.is_file():
-        raise CheckpointError(f"{file} is no regular file")
-    if file.stat().st_size > _MOST_BYTES:
+    try:
+        size = regular_file(file).stat().st_size
+    except FileNotFoundError:
+        raise CheckpointError(f"{file} does not exist") from None
+    if size > _MOST_BYTES:
         raise CheckpointError(f"{file} is larger than {_MOST_BYTES >> 20} MiB, more than any tokenizer")
     return file
 
 
 def _refuse_others(path: Path) -> None:
-    others = [name for name in _OTHERS if (path / name).exists()]
+    others = [name for name in _OTHERS if is_there(path / name)]
     others += [file.name for pattern in _OTHER_PATTERNS for file in sorted(path.glob(pattern))]
     if others:
         raise InputError(f"{path} has a tokenizer in {others[0]}, which is not read; a tokenizer.json is needed")
