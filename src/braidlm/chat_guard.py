@@ -20,6 +20,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from .errors import InputError
 from .text.library import by_parts
+from .text.long_text import encoded
 
 MARK, _QUOTE = "\ufdd0", "\ufdd1"
 
@@ -103,7 +104,7 @@ class MarkedReader:
 
     def _ids(self, backend: Tokenizer, text: str) -> list[int] | None:
         """The ids, or None if plain text gave a control token."""
-        found = backend.encode(text, add_special_tokens=False)
+        found = encoded(backend, text, around=False)
         # A token may have taken the spaces around it.
         pairs = [(token.strip(), i) for token, i in zip(found.tokens, found.ids)]
         if any(i in self._control and token not in self._id_of for token, i in pairs):

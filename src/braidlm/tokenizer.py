@@ -21,6 +21,7 @@ from .text.chat_templates import ChatTemplates, read_templates, write_templates
 from .text.directory import read_vocabulary
 from .text.gguf_vocabulary import Special, gguf_tables, gguf_templates
 from .text.library import by_parts, checked, guarded
+from .text.long_text import decoded, encoded, require_tokens
 
 _HALF = "the text is no valid Unicode: it holds half of a surrogate pair"
 
@@ -141,10 +142,10 @@ class Tokenizer:
         """
         backend = self._backend if special else self._plain
         with guarded(_unreadable):
-            found = backend.encode(text, add_special_tokens=add_bos)
+            found = encoded(backend, text, around=add_bos)
             if not special and self._forged(found):
                 # A vocabulary that takes whole words first found a control token that is a word.
-                found = self._by_parts.encode(text, add_special_tokens=add_bos)
+                found = encoded(self._by_parts, text, around=add_bos)
         return list(found.ids)
 
     def _forged(self, found: tokenizers.Encoding) -> bool:
@@ -158,7 +159,16 @@ class Tokenizer:
         if any(token < 0 for token in ids):
             raise InputError(f"token id {min(ids)} is out of range: ids begin at 0")
         with guarded(_unwritable):
-            return str(self._backend.decode(list(ids), skip_special_tokens=skip_special))
+            return decoded(self._backend, ids, skip_special=skip_special)
+
+    def require_tokens(self, text: str, most: int) -> None:
+        """`ContextLengthError` if a text has certainly more than `most` tokens; long ones are not read whole for it."""
+        require_tokens(text, most, self._longest_token, lambda part: len(self.encode_marked(part)))
+
+    @cached_property
+    def _longest_token(self) -> int:
+        """Bytes of the longest token: of byte vocabularies, where a character stands for a byte, an upper bound."""
+        return max(len(token.encode("utf-8", "surrogatepass")) for token in self._backend.get_vocab())
 
     def hides(self, token: int) -> bool:
         """Whether decoding leaves an id out: that of a control token, or one beyond the vocabulary."""
@@ -266,7 +276,8 @@ class Stream:
 
 def _unreadable(reason: str) -> BraidError:
     # The library's own words for a text that is none are about its arguments.
-    return InputError(_HALF if "TextInputSequence" in reason else f"the tokenizer cannot read this text: {reason}")
+    half = "TextInputSequence" in reason or "TextEncodeInput" in reason
+    return InputError(_HALF if half else f"the tokenizer cannot read this text: {reason}")
 
 
 def _unwritable(reason: str) -> BraidError:

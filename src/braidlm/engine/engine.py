@@ -208,6 +208,11 @@ class Engine:
         return errand.result()
 
     @property
+    def most_prompt_tokens(self) -> int:
+        """Number of tokens that a prompt may have: the model's context, or less where the limits say so."""
+        return min(self.limits.prompt, self._model.spec.max_positions or self.limits.prompt)
+
+    @property
     def cache(self) -> PrefixCache:
         """The states that are kept."""
         return self._kept.cache

@@ -51,7 +51,7 @@ class Chats:
         self.engine = engine
         self.tokenizer = model.tokenizer
         self.store = store
-        self.transcripts = Transcripts(model.tokenizer)
+        self.transcripts = Transcripts(model.tokenizer, engine.most_prompt_tokens)
         # What others wrote must not decide how a deterministic answer's prompt is cut into tokens.
         self._written = None if model.deterministic else WrittenTexts()
         self._model_name = model_name

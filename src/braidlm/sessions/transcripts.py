@@ -6,11 +6,11 @@ beginning of a rendered chat is known, and only the rest of it is turned into id
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from ..errors import InputError
+from ..errors import ContextLengthError, InputError
 from ..text.reasoning import for_template
 from ..tokenizer import Tokenizer
 
@@ -56,23 +56,34 @@ def known_of(text: str, ids: Sequence[int], places: Sequence[Place]) -> Known:
     return known
 
 
+# Ends of messages that are looked for at the end of a chat. Each takes a rendering of all messages before it. Before
+# those half of the messages are rendered, then a quarter: the work grows with the messages, not with their square.
+_LAST = 8
+
+
 class Transcripts:
     """The chats of one tokenizer."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, most: int | None = None) -> None:
+        """`most` is how many tokens a chat may have; one that has more is refused before it is read."""
         self._tokenizer = tokenizer
+        self._most = most
 
     def prompt(self, messages: Sequence[Message], known: Known = nothing, /, **variables: Any) -> Prompt:
         """The prompt for an answer to `messages`; `variables` are for the model's template.
 
         `known` tells the number of characters and the ids of a text's beginning that is known.
         """
+        self._require_tokens(len(messages))
         messages = self._told(messages, variables)
         text = self._tokenizer.render_marked(messages, **variables)
         size, ids = known(text)
+        if self._most is not None:
+            self._tokenizer.require_tokens(text[size:], self._most)
+        rest, joined = self._encode(text[size:]), []
+        self._require_tokens(len(ids) + len(rest))
         ends = self._ends_of_messages(messages, text, size, variables)
         pieces = [self._encode(text[a:b]) for a, b in pairwise([size, *ends, len(text)])]
-        rest, joined = self._encode(text[size:]), []
         places = []
         for end, piece in zip(ends, pieces, strict=False):
             joined += piece
@@ -80,6 +91,11 @@ class Transcripts:
                 break
             places.append(Place(end, len(ids) + len(joined)))
         return Prompt(text, (*ids, *rest), tuple(places))
+
+    def _require_tokens(self, least: int) -> None:
+        """Refuses a chat that has at least so many tokens; a message is one at least."""
+        if self._most is not None and least > self._most:
+            raise ContextLengthError(f"the chat has {least} tokens or more, but may have {self._most}")
 
     def generation_prompt(self, messages: Sequence[Message], text: str, variables: Mapping[str, Any]) -> str:
         """What a prompt's `text` holds after the last of its `messages`; its last line if that cannot be told."""
@@ -112,9 +128,9 @@ class Transcripts:
     def _ends_of_messages(
         self, messages: Sequence[Message], text: str, known: int, variables: Mapping[str, Any]
     ) -> list[int]:
-        """Where in `text`, after its first `known` characters, messages end."""
+        """Where in `text`, after its first `known` characters, messages end: the last ones, and some before."""
         places: list[int] = []
-        for count in range(len(messages), 0, -1):
+        for count in _counts(len(messages)):
             try:
                 begun = self._tokenizer.render_marked(messages[:count], add_generation_prompt=False, **variables)
             except InputError:  # a template may want the last message to be a user's
@@ -124,3 +140,12 @@ class Transcripts:
             if text.startswith(begun) and len(begun) < len(text):
                 places.append(len(begun))
         return sorted(set(places))
+
+
+def _counts(messages: int) -> Iterator[int]:
+    """Numbers of messages whose ends are looked for, the largest first."""
+    first = max(messages - _LAST, 0)
+    yield from range(messages, first, -1)
+    while first > 1:
+        first //= 2
+        yield first
