@@ -262,6 +262,7 @@ def test_chat_and_its_sessions(tmp_path: Path) -> None:
     assert " 0 read again" in stats
     assert "nowhere" in stats
     assert "/bogus" in stats
+    assert "cut at" not in stats
     block = ('"""', "Say", "hi", '"""', "Hello \\", "you")
     second = chat(
         tmp_path, "/load talk", "/fork more", "And of Spain?", "/stats", "/sessions", "/reset", "/help", *block
