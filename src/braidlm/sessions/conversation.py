@@ -1,6 +1,6 @@
 """One conversation of one person, at a terminal or in a program."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from ..continuation import Token
@@ -48,7 +48,7 @@ class Conversation:
         """Bytes of the state that holds all of it."""
         return sum(layer.nbytes for layer in self._states[-1].row.layers) if self._states else 0
 
-    def reply(self, text: str, sampling: Sampling) -> Iterator[Token]:
+    def reply(self, text: str, sampling: Sampling) -> Generator[Token, None, None]:
         """Streams the answer to `text`; when the caller stops early, what was written by then is the answer.
 
         From the first token on, `splitter` is what tells the answer's reasoning from its content.
