@@ -5,6 +5,7 @@ the others hold the first part of it.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -19,10 +20,13 @@ from torch import Tensor
 
 from .digest import digest
 from .errors import InputError, StateError
-from .files import parse_json, whole_file
+from .files import parse_json, regular_file, whole_file
 from .kv import KeyValues
 from .rows import Identity, LayerRow, Precision, Row
 from .slots import Growing
+
+# Digest of the header's texts alone, by which these are believed where nothing else is read.
+_OWN_DIGEST = "header_digest"
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ def write(
         "kv_dtype": owner.identity.kv_dtype,
         "lengths": json.dumps([row.length for row in rows]),
     }
+    header[_OWN_DIGEST] = _own_digest(header)
     header["digest"] = digest_of(header, tensors)
     path = Path(path)
     with whole_file(path, place) as temporary:
@@ -93,8 +98,7 @@ def read(
         _require_owner(about, path, owner)
         names = file.keys()
         tensors = {name: file.get_tensor(name) for name in names}
-    if about.get("digest") != digest_of(about, tensors):
-        raise StateError(f"{path} is damaged: its contents are not those that were saved")
+    _require_whole(about.get("digest") == digest_of(about, tensors), path)
     try:
         more = {name: tensors.pop(name) for name in beside}
         return Contents(about, _rows_of(owner, _lengths(about["lengths"]), tensors, one_text), more)
@@ -103,9 +107,15 @@ def read(
 
 
 def header(path: str | Path, form: str) -> dict[str, str]:
-    """The header's texts alone, without reading what they describe."""
+    """The header's texts alone, as they were saved; what they describe is not read."""
     with _opened(path) as file:
-        return _checked(file.metadata() or {}, path, form)
+        about = _checked(file.metadata() or {}, path, form)
+        if _OWN_DIGEST in about:
+            _require_whole(about[_OWN_DIGEST] == _own_digest(about), path)
+        else:  # written before headers had a digest of their own: that of the whole file covers them
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            _require_whole(about.get("digest") == digest_of(about, tensors), path)
+    return about
 
 
 def digest_of(about: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
@@ -114,15 +124,36 @@ def digest_of(about: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     return digest(text, sorted(tensors.items()))
 
 
+def _own_digest(about: Mapping[str, str]) -> str:
+    texts = {key: value for key, value in about.items() if key not in (_OWN_DIGEST, "digest")}
+    return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
+
+
+def _require_whole(holds: bool, path: str | Path) -> None:
+    if not holds:
+        raise StateError(f"{path} is damaged: its contents are not those that were saved")
+
+
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[Any]:
     """The file, open; what goes wrong with it meanwhile ends in one sentence."""
     try:
+        _require_regular(path)
         with safe_open(path, framework="pt") as file:
             yield file
     except FileNotFoundError:
+        if os.path.lexists(path):
+            raise StateError(f"{path} is no state file: it is a link that leads nowhere") from None
         raise StateError(f"there is no state file {path}") from None
     except (OSError, SafetensorError) as error:
+        raise StateError(f"{path} is damaged or no state file: {error}") from None
+
+
+def _require_regular(path: str | Path) -> None:
+    """Refuses what opening would wait for, or never end to read."""
+    try:
+        regular_file(path)
+    except ValueError as error:
         raise StateError(f"{path} is damaged or no state file: {error}") from None
 
 

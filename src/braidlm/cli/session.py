@@ -14,7 +14,7 @@ from rich.table import Table
 from ..errors import InputError
 from ..files import whole_file
 from ..sessions import About, SessionStore
-from .common import Json, out, print_json, size
+from .common import Json, err, out, print_json, size
 
 EXAMPLE = "Example: braid session list"
 
@@ -35,11 +35,13 @@ def store_at(directory: Path | None) -> SessionStore:
 @app.command("list", epilog=EXAMPLE)
 def list_sessions(sessions: Sessions = None, json: Json = False) -> None:
     """All sessions, those changed last first."""
-    found = store_at(sessions).all()
+    found = store_at(sessions).listing()
     if json:
-        print_json([_summary(about) for about in found])
+        print_json([_summary(about) for about in found.sessions])
     else:
-        print_sessions(found, out)
+        print_sessions(found.sessions, out)
+    for _, reason in found.unreadable:
+        err.print(f"braid: {reason}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: braid session info holidays")

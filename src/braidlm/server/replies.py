@@ -190,11 +190,19 @@ class SessionWhole(SessionReply):
     messages: list[dict[str, Any]]  # type: ignore[assignment]
 
 
+class UnreadableSession(BaseModel):
+    """A session whose file cannot be read, and why."""
+
+    id: str
+    reason: str
+
+
 class SessionList(BaseModel):
-    """`GET /v1/sessions`: those changed last first."""
+    """`GET /v1/sessions`: those changed last first, and what cannot be read."""
 
     object: Literal["list"] = "list"
     data: list[SessionReply]
+    unreadable: list[UnreadableSession] = []
 
 
 class SessionDeleted(BaseModel):

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 
 from ..sessions import About, Session
 from .host import Here
-from .replies import SessionDeleted, SessionList, SessionReply, SessionWhole
+from .replies import SessionDeleted, SessionList, SessionReply, SessionWhole, UnreadableSession
 from .requests import ForkRequest, NewSession
 from .tools import for_client, for_template
 
@@ -18,10 +18,14 @@ router = APIRouter(prefix="/v1/sessions", tags=["Sessions"])
 
 @router.get("")
 async def list_sessions(request: Request, here: Here) -> SessionList:
-    """All of them, those changed last first."""
+    """All of them, those changed last first; and the names of those that cannot be read."""
     prefix = here.prefix_of(request)
-    found = await asyncio.to_thread(here.sessions.all)
-    return SessionList(data=[_reply(about, prefix) for about in found if about.name.startswith(prefix)])
+    found = await asyncio.to_thread(here.sessions.listing)
+    bad = [(name.removeprefix(prefix), reason) for name, reason in found.unreadable if name.startswith(prefix)]
+    return SessionList(
+        data=[_reply(about, prefix) for about in found.sessions if about.name.startswith(prefix)],
+        unreadable=[UnreadableSession(id=id, reason=reason) for id, reason in bad],
+    )
 
 
 @router.post("", status_code=201)

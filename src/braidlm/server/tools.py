@@ -108,8 +108,15 @@ def calls_for_template(calls: Sequence[ToolCallReply]) -> dict[str, Any]:
 
 def for_client(message: Mapping[str, Any]) -> dict[str, Any]:
     """A stored message as clients know it: arguments as text."""
-    calls = [
-        {**call, "function": {**call["function"], "arguments": json.dumps(call["function"]["arguments"])}}
-        for call in message.get("tool_calls", ())
-    ]
-    return {**message, **({"tool_calls": calls} if calls else {})}
+    calls = message.get("tool_calls")
+    return (
+        {**message, "tool_calls": [*map(_call_for_client, calls)]} if calls and isinstance(calls, list) else {**message}
+    )
+
+
+def _call_for_client(call: Any) -> Any:
+    """A call with its arguments as text; what other programs have stored as a call is shown as it is."""
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or isinstance(function.get("arguments"), str):
+        return call
+    return {**call, "function": {**function, "arguments": json.dumps(function.get("arguments"))}}

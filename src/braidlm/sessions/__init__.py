@@ -4,13 +4,14 @@ from .chats import Chats, Turn, message_of
 from .conversation import Conversation
 from .naming import SessionChangedError, SessionExistsError, Stamp
 from .session import Session, Stored
-from .store import About, NoSessionError, SessionStore
+from .store import About, Listing, NoSessionError, SessionStore, Unreadable
 from .transcripts import Prompt, Transcripts
 
 __all__ = [
     "About",
     "Chats",
     "Conversation",
+    "Listing",
     "NoSessionError",
     "Prompt",
     "Session",
@@ -21,5 +22,6 @@ __all__ = [
     "Stored",
     "Transcripts",
     "Turn",
+    "Unreadable",
     "message_of",
 ]

@@ -11,7 +11,7 @@ import torch
 
 from .. import row_file
 from ..engine import Kept
-from ..errors import StateError, quoted
+from ..errors import InputError, StateError, quoted
 from ..files import parse_json
 from ..row_file import Owner
 from ..sampling import Sampling
@@ -20,6 +20,8 @@ from .transcripts import Place
 FORMAT = "braidlm-session-1"
 # States that a file holds beside that of the end: in a session of Granite-4.0-H-Tiny, 54 MiB each.
 RUNGS = 4
+# Levels of lists and objects in messages; arguments of calls, the deepest of what is told, have up to 100.
+_DEPTH = 200
 
 
 @dataclass
@@ -55,6 +57,10 @@ def write(
     place: Callable[[Path, Path], object] = os.replace,
 ) -> None:
     """Writes a session whole or not at all; `model` is a name for people, `place` gives the file its name."""
+    try:
+        _require_depth(session.messages)
+    except ValueError as error:
+        raise InputError(f"cannot save the session to {path}: {error}") from None
     kept = thinned(states)
     about = {
         "model": model,
@@ -77,6 +83,8 @@ def read(path: Path, owner: Owner) -> Stored:
     session, ids = session_of(about, path), tuple(beside["ids"].tolist())
     if any(row.length > len(ids) for row in rows):
         raise StateError(f"{path} is damaged: it holds states of more tokens than its text has")
+    if about.get("tokens") != str(len(ids)):
+        raise StateError(f"{path} is damaged: it has {len(ids)} tokens, and another number in its header")
     session.ids = ids
     return Stored(session, tuple(Kept(ids[: row.length], row) for row in rows))
 
@@ -92,16 +100,30 @@ def session_of(about: dict[str, str], path: Path) -> Session:
             raise ValueError("a part of it is of another kind")
         places = tuple(Place(_whole(characters), _whole(ids)) for characters, ids in parse_json(about["places"]))
         return Session(messages, text, (), places, sampling, _time(about["created"]), _time(about["updated"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StateError(f"{path} is damaged: {error}") from None
+    except RecursionError:
+        raise StateError(f"{path} is damaged: it is nested too deep") from None
 
 
 def _are_messages(value: Any) -> bool:
-    """Whether every message has a role, and text that can be written as UTF-8; `ValueError` if it cannot."""
+    """Whether these are messages, in text that can be written as UTF-8 and not too deep; `ValueError` if it is not."""
     json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    _require_depth(value)
     return isinstance(value, list) and all(
         isinstance(message, dict) and isinstance(message.get("role"), str) for message in value
     )
+
+
+def _require_depth(value: Any) -> None:
+    """`ValueError` if lists and objects lie in each other in more levels than any template or client follows."""
+    level = [value]
+    for _ in range(_DEPTH):
+        inner = [item for item in level if isinstance(item, list | dict)]
+        level = [item for one in inner for item in (one.values() if isinstance(one, dict) else one)]
+        if not level:
+            return
+    raise ValueError(f"its messages are nested more than {_DEPTH} deep")
 
 
 def _whole(value: Any) -> int:

@@ -39,6 +39,20 @@ class About(NamedTuple):
     updated: float
 
 
+class Unreadable(NamedTuple):
+    """A session's file that cannot be read, and why in one sentence."""
+
+    name: str
+    reason: str
+
+
+class Listing(NamedTuple):
+    """All sessions of a directory, those changed last first, and the files that are none."""
+
+    sessions: list[About]
+    unreadable: list[Unreadable]
+
+
 class SessionStore:
     """The sessions of one directory, which is made at the first saving.
 
@@ -76,15 +90,14 @@ class SessionStore:
         return stamp_of(self.path(name))
 
     def names(self) -> list[str]:
-        """All names, those changed last first."""
-        found = []
-        for path in self.directory.glob(f"*{_SUFFIX}") if self.directory.is_dir() else ():
-            name = path.name.removesuffix(_SUFFIX)
-            if _NAME.fullmatch(name):
-                try:
-                    found.append((-path.stat().st_mtime, name))
-                except FileNotFoundError:  # deleted meanwhile
-                    continue
+        """All names, those changed last first; `InputError` for a directory that cannot be read."""
+        if not self.directory.is_dir():
+            return []
+        try:
+            with os.scandir(self.directory) as entries:
+                found = [(-_changed(entry), entry.name.removesuffix(_SUFFIX)) for entry in entries if _is_ours(entry)]
+        except OSError as error:
+            raise InputError(f"cannot read {self.directory}: {error.strerror or error}") from None
         return [name for _, name in sorted(found)]
 
     def about(self, name: str) -> About:
@@ -101,15 +114,21 @@ class SessionStore:
             session.created, session.updated,
         )  # fmt: skip
 
-    def all(self) -> list[About]:
-        """Every session that can be read, those changed last first."""
-        found = []
+    def listing(self) -> Listing:
+        """Every session, and every file of one that cannot be read: none of these spoils the others."""
+        found = Listing([], [])
         for name in self.names():
             try:
-                found.append(self.about(name))
-            except StateError:  # not ours to judge: a listing leaves it out, opening it says what is wrong
+                found.sessions.append(self.about(name))
+            except NoSessionError:  # deleted meanwhile
                 continue
+            except StateError as error:
+                found.unreadable.append(Unreadable(name, str(error)))
         return found
+
+    def all(self) -> list[About]:
+        """Every session that can be read, those changed last first."""
+        return self.listing().sessions
 
     def load(self, name: str, owner: Owner) -> Stored:
         """A session with its states; `StateError` if it is damaged or of another model."""
@@ -134,6 +153,7 @@ class SessionStore:
         path = self.path(name)
         place: Callable[[Path, Path], object] = os.replace
         if new:
+            require_new(path)  # before anything is written
             place = self._naming.place_new
         elif instead_of is not None:
             place = functools.partial(self._naming.place_instead, instead_of)
@@ -189,6 +209,21 @@ class SessionStore:
                 self._swept = True
         except OSError as error:
             raise InputError(f"cannot write {self.directory}: {error.strerror or error}") from None
+
+
+def _is_ours(entry: "os.DirEntry[str]") -> bool:
+    """Whether a directory's entry has the name of a session."""
+    return entry.name.endswith(_SUFFIX) and _NAME.fullmatch(entry.name.removesuffix(_SUFFIX)) is not None
+
+
+def _changed(entry: "os.DirEntry[str]") -> float:
+    """When a file was changed; what is said of a link that leads nowhere; 0 of what is gone."""
+    for follow in (True, False):
+        try:
+            return entry.stat(follow_symlinks=follow).st_mtime
+        except OSError:
+            continue
+    return 0.0
 
 
 def _title(session: Session) -> str:
