@@ -134,6 +134,10 @@ class KeyValues:
         spans = [torch.arange(page.start, page.start + page.k.data.shape[0]) for page in self.pages]
         return Past(k, v, torch.cat(spans).to(k.device))
 
+    def detached(self) -> "KeyValues":
+        """The same numbers without their history."""
+        return replace(self, pages=tuple(Page(p.start, p.k.detached(), p.v.detached()) for p in self.pages))
+
     def with_pages(self, length: int, pages: Sequence[Page]) -> "KeyValues":
         """The sequence of `length` positions that holds these pages."""
         return replace(self, length=length, pages=tuple(pages))

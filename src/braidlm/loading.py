@@ -136,7 +136,12 @@ def read_kinds(path_or_name: str | Path) -> dict[str, str]:
 
 
 def build(spec_or_preset: ModelSpec | str, seed: int = 0, dtype: str = "float32", device: str = "cpu") -> LanguageModel:
-    """A model with random weights, from a description or a preset's name; the same seed gives the same weights."""
+    """A model with random weights, from a description or a preset's name; the same seed gives the same weights.
+
+    No weight requires gradients, as after `load`: forward passes record none. To train it call
+    `model.network.train().requires_grad_()`, after `train.initial.initialise(model.network, seed)` for the values that
+    layers of each kind are begun with; "A loop of your own" in docs/training.md shows the rest.
+    """
     spec = preset(spec_or_preset).spec if isinstance(spec_or_preset, str) else spec_or_preset
     network = describe.skeleton(spec)
     randomise(network, seed, dtype_of(dtype), device)

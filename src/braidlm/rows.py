@@ -1,6 +1,6 @@
 """One sequence between two tokens: immutable, so that forks, snapshots and moves are plain references."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -83,6 +83,14 @@ class Row:
     length: int
     layers: tuple[LayerRow, ...]
     identity: Identity | None = None
+
+    def detached(self) -> "Row":
+        """The same numbers without their history."""
+        layers = (
+            LayerRow({name: t.detach() for name, t in layer.fixed.items()}, layer.kv and layer.kv.detached())
+            for layer in self.layers
+        )
+        return replace(self, layers=tuple(layers))
 
     @property
     def ahead(self) -> int:

@@ -118,6 +118,10 @@ class State:
 
     snapshot = fork
 
+    def detached(self) -> "State":
+        """A copy of every row without the history of its numbers: gradients end here."""
+        return self._with(row.detached() for row in self._rows)
+
     def restore(self, row: int, snapshot: "State") -> None:
         """Puts the only sequence of `snapshot` in place of `row`."""
         self.require_same(snapshot)
