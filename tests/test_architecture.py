@@ -174,13 +174,13 @@ OPTIONS = {
     "--quantize --repetition-penalty --seed --session --sessions --state --system --temperature --threads "
     "--top-k --top-p",
     "serve": "--adapter --allow-pickle --api-key --cache-memory --deterministic --device --drain --dtype --guesses "
-    "--host --initial-state --kv-dtype --log-prompts --max-answer --max-body --max-prompt --memory --name "
-    "--ops --origin --port --quantize --queue --rate --ray-address --replay --replicas --sessions "
-    "--share-prefix-cache --slots --threads --tool-format",
+    "--host --initial-state --kv-dtype --log-prompts --max-answer --max-body --max-connections --max-prompt --memory "
+    "--name --ops --origin --port --quantize --queue --rate --ray-address --replay --replicas --request-timeout "
+    "--sessions --share-prefix-cache --slots --threads --tool-format",
     "convert": "--allow-pickle --dtype --format --json --no-tokenizer --quantize",
     "quantize": "--allow-pickle --bits --calibration --dtype --json --report --threads --tokens",
     "finetune": "--alpha --cut --how --lanes --lr --positions --quantize --rank --steps --target --threads --tokens",
-    "train": "--device --set --threads",
+    "train": "--device --more --set --threads",
     "demo": "--json --max-tokens --seed --temperature --threads",
     "data": "--end --field --holdout --json --kind --on-bad --part --processes --separator --stream --subset "
     "--tokenizer",

@@ -100,8 +100,8 @@ def test_wrong_runs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 lanes cannot be shared evenly by 3 processes"):
         Trainer(asked, network, order, [], World(0, 3))
     Trainer(asked, network, order, []).run()
-    other = config(tmp_path, Stage(steps=7, lanes=2, tokens=40))
-    with pytest.raises(InputError, match=r"was made with another \[stages\]"):
+    other = config(tmp_path, Stage(steps=6, lanes=2, tokens=20))
+    with pytest.raises(InputError, match=r"stages\.0\.tokens is 20, but the run of .* was begun with 40"):
         Trainer(other, network, order, [])
     last = tmp_path / "checkpoints" / "step-00000006"
     with pytest.raises(CheckpointError, match="is damaged or belongs to another model"):

@@ -25,15 +25,18 @@ def test_what_decays(family: str) -> None:
 
 def test_rates() -> None:
     """Oracle: by hand: warm-up in equal steps, the top after it, half-way down in the middle, the final part last."""
-    cosine = Schedule(form="cosine", warmup=10, final=0.1)
-    assert optim.rate(0, 110, cosine) == pytest.approx(0.1)
-    assert optim.rate(9, 110, cosine) == optim.rate(10, 110, cosine) == pytest.approx(1.0)
-    assert optim.rate(60, 110, cosine) == pytest.approx(0.55)
-    assert optim.rate(110, 110, cosine) == pytest.approx(0.1)
-    wsd = Schedule(form="wsd", warmup=10, final=0.0, decay=0.2)
-    assert optim.rate(50, 100, wsd) == optim.rate(79, 100, wsd) == 1.0
-    assert optim.rate(90, 100, wsd) == pytest.approx(0.5)
-    assert optim.rate(99, 100, wsd) == pytest.approx(0.05)
+    cosine = Schedule(form="cosine", warmup=10, final=0.1, steps=110)
+    assert optim.rate(0, cosine) == pytest.approx(0.1)
+    assert optim.rate(9, cosine) == optim.rate(10, cosine) == pytest.approx(1.0)
+    assert optim.rate(60, cosine) == pytest.approx(0.55)
+    assert optim.rate(110, cosine) == optim.rate(500, cosine) == pytest.approx(0.1)
+    wsd = Schedule(form="wsd", warmup=0.1, final=0.0, decay=0.2, steps=100)
+    assert optim.rate(4, wsd) == pytest.approx(0.5)
+    assert optim.rate(50, wsd) == optim.rate(79, wsd) == 1.0
+    assert optim.rate(90, wsd) == pytest.approx(0.5)
+    assert optim.rate(99, wsd) == pytest.approx(0.05)
+    assert optim.rate(100, wsd) == optim.rate(500, wsd) == 0.0
+    assert optim.rate(0, Schedule(warmup=0, steps=10)) == 1.0
 
 
 def test_poles_stay_in_the_unit_circle() -> None:

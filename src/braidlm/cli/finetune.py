@@ -65,7 +65,7 @@ def command(
         data=Data(shards=str(shards), order="stream" if cut else "whole"),
         stages=(Stage(steps=steps, lanes=lanes, tokens=tokens),),
         optimizer=Optimizer(lr=_RATES[how] if lr is None else lr, weight_decay=0.0),
-        schedule=Schedule(warmup=max(1, steps // 20)),
+        schedule=Schedule(warmup=0.05),
         run=Run(out=str(out), tensorboard=False),
         adapter=Lora(rank=rank, alpha=alpha, targets=tuple(target or ["all"]), dora=how is How.dora)
         if adapted

@@ -1,7 +1,10 @@
 """`braid train`: a model from nothing, or further."""
 
+import os
+import shlex
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +15,13 @@ from rich.table import Table
 
 from ..adapters import Kind
 from ..ops.threads import limit_to_share
+from ..train import checkpoints, report
 from ..train import run as runs
-from ..train.config import Config, read
-from ..train.loop import Step, Trainer
+from ..train.config import Config
+from ..train.loop import Hooks, Step, Trainer
+from ..train.plan import read_any
+from ..train.record import FILE
+from ..train.stopping import Stopping
 from ..train.world import World, join
 from .common import Threads, err, out
 
@@ -25,10 +32,13 @@ _QUIET_S = 10.0
 
 
 def command(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.", show_default=False)],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="A TOML file, or the directory of a run.", show_default=False)
+    ],
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of it; may be repeated.")
     ] = None,
+    more: Annotated[int, typer.Option(min=0, help="Steps added to those that are planned, like the last ones.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Threads = None,
 ) -> None:
@@ -36,25 +46,62 @@ def command(
     limit_to_share()
     if threads is not None:
         torch.set_num_threads(threads)
-    asked = read(config, changes or [])
+    asked = read_any(config, changes or [])
     world = join(device, asked.run.sequence)
-    carry_out(asked, world)
+    carry_out(asked, world, more)
 
 
-def carry_out(asked: Config, world: World) -> None:
-    """A whole run, or the rest of one, with its progress."""
-    prepared = runs.prepare(asked, world)
+def carry_out(asked: Config, world: World, more: int = 0) -> None:
+    """A whole run, or the rest of one, with its progress; exit code 128 + the number of a signal that stopped it."""
+    prepared = runs.prepare(asked, world, more)
     trainer, first = prepared.trainer, world.rank == 0
-    if trainer.step and first:
-        out.print(f"going on after step {trainer.step} of {asked.steps}", highlight=False)
+    if first:
+        _tell_begin(trainer)
     if trainer.adapters is not None and first:
         out.print(_table(trainer.adapters.coverage()))
-    with _Watch(trainer) as watch:
-        runs.train(prepared, watch)
+    with _Watch(trainer) as watch, Stopping(watch.stopping) as stopping:
+        hooks = Hooks(watch.step, watch.found, stop=lambda: stopping.signal)
+        ended = runs.train(prepared, hooks)
+    if ended:
+        if first:
+            _tell_end(trainer, more)
+        world.leave()
+        raise typer.Exit(128 + ended)
     for place in runs.finish(prepared, world):
         if first:
             out.print(str(place), markup=False, highlight=False)
     world.leave()
+
+
+def _tell_begin(trainer: Trainer) -> None:
+    steps, directory = trainer.config.steps, trainer.directory
+    if trainer.step:
+        said = f"resumed at step {trainer.step} of {steps}, from {checkpoints.latest(directory)}"
+    else:
+        said = f"starting at step 0 of {steps}: {directory} holds no checkpoint to go on from"
+        if (directory.parent / FILE).exists():
+            said += "; the log of earlier steps is kept beside the new one"
+    out.print(said, markup=False, highlight=False)
+
+
+def _tell_end(trainer: Trainer, more: int) -> None:
+    config, place = trainer.config, checkpoints.latest(trainer.directory)
+    begun = trainer.step > config.steps - more
+    out.print(f"stopped at step {trainer.step} of {config.steps}; checkpoint: {place}", markup=False, highlight=False)
+    out.print(f"to go on: {_command(keep_more=not begun)}", markup=False, highlight=False)
+
+
+def _command(*, keep_more: bool) -> str:
+    """What was typed, without steps that are part of the plan by now."""
+    words, kept = iter(sys.argv[1:]), list[str]()
+    for word in words:
+        if word == "--more" and not keep_more:
+            next(words, None)
+        elif keep_more or not word.startswith("--more="):
+            kept.append(word)
+    processes = os.environ.get("WORLD_SIZE")
+    start = ["braid"] if processes is None else ["torchrun", "--nproc_per_node", processes, "-m", "braidlm"]
+    return shlex.join([*start, *kept])
 
 
 def _table(coverage: Sequence[Kind]) -> Table:
@@ -67,10 +114,11 @@ def _table(coverage: Sequence[Kind]) -> Table:
 
 
 class _Watch:
-    """Shows steps as they are made: a bar on a terminal, else a line from time to time."""
+    """Shows steps as they are made: a bar on a terminal, else a line from time to time; evaluations and samples too."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._steps = trainer.config.steps
+        self._first = trainer.world.rank == 0
         self._bar = Progress(
             TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"),
             TimeRemainingColumn(), console=err,
@@ -79,19 +127,34 @@ class _Watch:
         self._told = 0.0
 
     def __enter__(self) -> "_Watch":
-        if err.is_terminal:
+        if err.is_terminal and self._first:
             self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def __call__(self, step: Step) -> None:
+    def step(self, step: Step) -> None:
+        """Shows a step that was made."""
         said = f"loss {step.loss:.4f}, {step.tokens / step.seconds:,.0f} tokens/s"
         if step.skipped is not None:
-            err.print(f"step {step.number} was left out: {step.skipped}", markup=False, highlight=False)
+            _say(f"step {step.number} was left out: {step.skipped}")
         self._bar.update(self._task, completed=step.number, description=said)
         last = step.number == self._steps
         if not err.is_terminal and (last or time.monotonic() - self._told > _QUIET_S):
             self._told = time.monotonic()
-            err.print(f"step {step.number} of {self._steps}: {said}", markup=False, highlight=False)
+            _say(f"step {step.number} of {self._steps}: {said}")
+
+    def found(self, step: int, found: Mapping[str, float | str]) -> None:
+        """Shows evaluations and samples."""
+        for name, value in found.items():
+            _say(f"step {step}: {report.sentence(name, value)}")
+
+    def stopping(self) -> None:
+        """Says that a signal was noticed."""
+        if self._first:
+            _say("finishing this step, then storing a checkpoint; once more ends at once, without one")
+
+
+def _say(text: str) -> None:
+    err.print(text, markup=False, highlight=False)

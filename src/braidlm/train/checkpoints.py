@@ -8,14 +8,20 @@ import contextlib
 import json
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_state_dict,
+    set_model_state_dict,
+    set_state_dict,
+)
 from torch.optim import Optimizer
 
 from .. import row_file
@@ -31,11 +37,15 @@ _PROGRESS = "progress.json"
 
 
 class Progress(NamedTuple):
-    """Where a run stands: steps done, the states of lanes in the middle of a document, and what it was told."""
+    """Where a run stands: steps done, the states of lanes in the middle of a document, and what it was told.
+
+    made_from: digests of what the configuration names by path, by the field's name.
+    """
 
     step: int
     lanes: dict[int, Row]
     config: dict[str, Any]
+    made_from: dict[str, str]
 
 
 def save(directory: Path, model: Model, optimizer: Optimizer, progress: Progress, world: World, keep: int) -> Path:
@@ -56,10 +66,10 @@ def save(directory: Path, model: Model, optimizer: Optimizer, progress: Progress
             row_file.write(temporary / f"lane-{lane}.safetensors", _LANES, _owner(model, row), [row])
         world.wait()
         if world.rank == 0:
-            about = {"step": progress.step, "config": progress.config}
+            about = {"step": progress.step, "config": progress.config, "made_from": progress.made_from}
             (temporary / _PROGRESS).write_text(json.dumps(about, indent=1))
             _settle(temporary, place)
-            for old in _all(directory)[:-keep]:
+            for old in every(directory)[:-keep]:
                 shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise InputError(f"cannot write the checkpoint {place}: {error.strerror or error}") from None
@@ -72,24 +82,46 @@ def save(directory: Path, model: Model, optimizer: Optimizer, progress: Progress
 
 def latest(directory: Path) -> Path | None:
     """The last checkpoint that was written whole."""
-    found = _all(directory)
+    found = every(directory)
     return found[-1] if found else None
 
 
-def load(place: Path, model: Model, optimizer: Optimizer, lanes: range, world: World) -> Progress:
-    """Fills the model and the optimizer as they were; the carried states of `lanes`."""
+def every(directory: Path) -> list[Path]:
+    """Those written whole, the first one first."""
+    return sorted(place for place in directory.glob("step-*") if (place / _PROGRESS).exists())
+
+
+def read_progress(place: Path) -> tuple[int, dict[str, Any]]:
+    """Steps done and the configuration of a checkpoint, without its weights."""
+    about = read_object(place / _PROGRESS, CheckpointError)
+    step, config = about.get("step"), about.get("config")
+    if type(step) is not int or not isinstance(config, dict):
+        raise CheckpointError(f"{place} is damaged: its {_PROGRESS} has no step or no config of the right kind")
+    return step, config
+
+
+def load(
+    place: Path, model: Model, optimizer: Optimizer | None, lanes: range, world: World, made_from: Mapping[str, str]
+) -> Progress:
+    """Fills the model, and the optimizer if there is one, as they were; the carried states of `lanes`.
+
+    `InputError` if the run was `made_from` something else.
+    """
+    step, config = read_progress(place)
+    _require_same(place, made_from)
     try:
-        about = read_object(place / _PROGRESS, CheckpointError)
-        step, config = about["step"], about["config"]
-        if type(step) is not int or not isinstance(config, dict):
-            raise ValueError(f"{_PROGRESS} has a step or a config of another kind")
         weights, moments = _trained(model, optimizer)
         with _quiet():
             dcp.load(  # type: ignore[attr-defined]
-                {"model": weights, "optimizer": moments}, checkpoint_id=place, no_dist=world.size == 1
+                {"model": weights, **({"optimizer": moments} if optimizer is not None else {})},
+                checkpoint_id=place,
+                no_dist=world.size == 1,
             )
         rest = StateDictOptions(strict=False)  # frozen weights are where the run found them
-        set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments, options=rest)
+        if optimizer is None:
+            set_model_state_dict(model, weights, options=rest)
+        else:
+            set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments, options=rest)
     except CheckpointError:
         raise
     except (OSError, ValueError, KeyError, CheckpointException) as error:
@@ -101,12 +133,26 @@ def load(place: Path, model: Model, optimizer: Optimizer, lanes: range, world: W
             with torch.no_grad():
                 owner = _owner(model, model.passing_state(1).rows[0])
             rows[lane] = row_file.read(file, _LANES, owner).rows[0]
-    return Progress(step, rows, config)
+    return Progress(step, rows, config, dict(made_from))
 
 
-def _trained(model: Model, optimizer: Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
+def _require_same(place: Path, made_from: Mapping[str, str]) -> None:
+    before = read_object(place / _PROGRESS, CheckpointError).get("made_from", {})
+    for name, digest in made_from.items():
+        if before.get(name, digest) != digest:
+            raise InputError(
+                f"{name} holds something else than when the run of {place} was begun; go on with that, or choose "
+                "another run.out"
+            )
+
+
+def _trained(model: Model, optimizer: Optimizer | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """The weights that are trained, and their moments."""
-    weights, moments = get_state_dict(model, optimizer)
+    moments: dict[str, Any] = {}
+    if optimizer is None:
+        weights = get_model_state_dict(model)
+    else:
+        weights, moments = get_state_dict(model, optimizer)
     names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     return {name: weight for name, weight in weights.items() if name in names}, moments
 
@@ -127,11 +173,6 @@ def _owner(model: Model, initial: Row) -> Owner:
 
 def _name(directory: Path, step: int) -> Path:
     return directory / f"step-{step:08d}"
-
-
-def _all(directory: Path) -> list[Path]:
-    """Those written whole, the first one first."""
-    return sorted(place for place in directory.glob("step-*") if (place / _PROGRESS).exists())
 
 
 def _settle(temporary: Path, place: Path) -> None:

@@ -101,16 +101,22 @@ class Schedule:
     """How the learning rate goes: up over `warmup` steps, then down to `final` of its height.
 
     "cosine" falls from there to the end; "wsd" (warm-up, stable, decay: Hu et al. 2024) stays until the last `decay`
-    of the steps and then falls in a straight line.
+    of the steps and then falls in a straight line. warmup: steps, or a share of `steps` below 1. steps: those that the
+    schedule goes over, after which the rate stays `final`; by default the steps of all stages when a run begins.
     """
 
     form: Literal["cosine", "wsd"] = "cosine"
-    warmup: int = 100
+    warmup: float = 100
     final: float = 0.1
     decay: float = 0.2
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         _at_least(self, 0, "warmup")
+        whole = self.warmup < 1 or self.warmup == int(self.warmup)
+        _require(whole, "schedule.warmup", self.warmup, "a whole number of steps, or a share below 1")
+        if self.steps is not None:
+            _at_least(self, 1, "steps")
         for name in ("final", "decay"):
             _require(0 <= getattr(self, name) <= 1, f"schedule.{name}", getattr(self, name), "from 0 to 1")
 
@@ -215,6 +221,13 @@ def read(path: Path, changes: Sequence[str] = ()) -> Config:
         raise InputError(f"{path}, or a change to it, is nested too deep") from None
 
 
+def whole(config: Config) -> dict[str, Any]:
+    """Plain data of a configuration with whole paths, which mean the same from any directory."""
+    data = config.to_json()
+    _resolve(data, Path.cwd())
+    return data
+
+
 def _read(path: Path, changes: Sequence[str]) -> Config:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -222,13 +235,19 @@ def _read(path: Path, changes: Sequence[str]) -> Config:
         raise InputError(f"cannot read {path}: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is no TOML: {error}") from None
+    return read_data(data, changes, path.parent, path.name)
+
+
+def read_data(data: dict[str, Any], changes: Sequence[str], here: Path, name: str) -> Config:
+    """The configuration in plain data that `name` held, with `changes` made; paths in it are relative to `here`."""
     for change in changes:
         _set(data, change)
-    _resolve(data, path.parent)
+    _resolve(data, here)
     try:
-        return decode(Config, data, path.name)
+        config: Config = decode(Config, data, name)
     except SpecError as error:
         raise InputError(str(error)) from None
+    return config
 
 
 def _set(data: dict[str, Any], change: str) -> None:

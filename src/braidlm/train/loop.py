@@ -6,7 +6,7 @@ killed goes on from its last checkpoint with the same losses, bit for bit on a C
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +18,8 @@ from ..errors import InputError, TrainingError
 from ..memory import keep_all_freed_memory
 from ..model import Model
 from ..rows import Row
-from . import checkpoints, diagnose, implicit, optim
-from .config import Config, Run
+from . import checkpoints, diagnose, implicit, optim, plan
+from .config import Config, Run, whole
 from .data.pack import Order, Pack
 from .data.pack import Stage as Packs
 from .objective import Objective
@@ -42,10 +42,15 @@ class Step(NamedTuple):
 
 
 class Hooks(NamedTuple):
-    """What is called on the way: after each step, and for a text that shows what the model writes."""
+    """What is called on the way: after each step, and with what evaluations and samples found after it, by name.
+
+    sample: for a text that shows what the model writes. stop: the number of the signal that asks for an end, or 0.
+    """
 
     stepped: Callable[[Step], None] = lambda _: None
+    found: Callable[[int, Mapping[str, float | str]], None] = lambda _, __: None
     sample: Callable[[Model], str] | None = None
+    stop: Callable[[], int] = lambda: 0
 
 
 class Trainer:
@@ -59,19 +64,22 @@ class Trainer:
         held_out: Sequence[Pack],
         world: World | None = None,
         form: str | None = None,
+        made_from: Mapping[str, str] | None = None,
     ) -> None:
         """Goes on from the last checkpoint in `config.run.out` if there is one.
 
-        `form` names the model's published format, whose names adapters get.
+        `form` names the model's published format, whose names adapters get; `made_from` has digests of what the
+        configuration names by path, which must be the same when the run goes on.
         """
-        self.config = config
+        self.config = config = plan.settle(config)
         self.world = world or World()
         self.step = 0
         self._order = order
         self._held_out = held_out
         self._carried: dict[int, Row] = {}
         self._skipped = 0
-        self._directory = Path(config.run.out) / "checkpoints"
+        self.directory = plan.directory(config)
+        self._made_from = dict(made_from or {})
         for stage in config.stages:
             self.world.lanes(stage.lanes)  # refuses what cannot be shared evenly
         self.adapters = None if config.adapter is None else attach(model, config.adapter, config.run.seed, form)
@@ -93,50 +101,74 @@ class Trainer:
         return self.objective.model
 
     def _resume(self) -> None:
-        place = checkpoints.latest(self._directory)
+        place = checkpoints.latest(self.directory)
         if place is None:
             return
         lanes = self.world.lanes(max(stage.lanes for stage in self.config.stages))
-        found = checkpoints.load(place, self.model, self._optimizer, lanes, self.world)
-        ours = self.config.to_json()
-        for table in ("model", "data", "stages", "optimizer", "schedule", "loss", "adapter", "initial_state"):
-            if found.config.get(table) != ours.get(table):
-                raise InputError(
-                    f"{place} was made with another [{table}]; go on with the same, or choose another run.out"
-                )
+        found = checkpoints.load(place, self.model, self._optimizer, lanes, self.world, self._made_from)
         self.step, self._carried = found.step, found.lanes
 
-    def run(self, hooks: Hooks | None = None, *, until: int | None = None) -> None:
-        """All steps that are left, or those up to step `until`."""
+    def run(self, hooks: Hooks | None = None, *, until: int | None = None) -> int:
+        """All steps that are left, or those up to step `until`; 0, or the number of the signal that ended it earlier.
+
+        After a signal the step in hand is finished and a checkpoint is stored, by all processes at the same step.
+        """
         hooks = hooks or Hooks()
-        first = self.world.rank == 0
-        Path(self.config.run.out).mkdir(parents=True, exist_ok=True)
-        record = (
-            Record(Path(self.config.run.out), self.step, tensorboard=self.config.run.tensorboard) if first else None
-        )
+        record = self._record()
+        self._make_up(record, hooks)
         for packs, local, tokens in self._positions():
             made = self._advance(packs, local, tokens)
             if record is not None:
                 record.add(**_facts(made))
                 hooks.stepped(made)
-            self._pause(record, hooks)
-            if self.step == until:
-                return
+            signal = self.world.most(hooks.stop()) or self._look(record, hooks)
+            if signal or _due(self.step, self.config.run.checkpoint, self._last):
+                self._store()
+            if signal or self.step == until:
+                return signal
+        return 0
 
-    def _pause(self, record: Record | None, hooks: Hooks) -> None:
-        """What is due after the step that was just made."""
-        run, last = self.config.run, self.step == self.config.steps
-        if self._held_out and _due(self.step, run.evaluate, last):
-            found = self.evaluate()
-            if record is not None:
-                record.add(self.step, held_out=found)
-        if hooks.sample is not None and self.world.size == 1 and _due(self.step, run.sample, last):
-            text = hooks.sample(self.model)
-            if record is not None:
-                record.add(self.step, sample=text)
-        if _due(self.step, run.checkpoint, last):
-            progress = checkpoints.Progress(self.step, self._carried, self.config.to_json())
-            checkpoints.save(self._directory, self.model, self._optimizer, progress, self.world, run.keep)
+    @property
+    def _last(self) -> bool:
+        return self.step == self.config.steps
+
+    def _record(self) -> Record | None:
+        """The log, which the first process writes."""
+        if self.world.rank > 0:
+            return None
+        out = Path(self.config.run.out)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write {out}: {error.strerror}") from None
+        return Record(out, self.step, tensorboard=self.config.run.tensorboard)
+
+    def _make_up(self, record: Record | None, hooks: Hooks) -> None:
+        """Looks at the model of the step that a signal came after, if that is not done yet."""
+        missing = self.step > 0 and record is not None and not record.has("held_out", self.step)
+        if self.world.most(int(missing)):
+            self._look(record, hooks, sampled=False)
+
+    def _look(self, record: Record | None, hooks: Hooks, *, sampled: bool = True) -> int:
+        """Evaluates and samples where that is due; the number of a signal that ended it, or 0."""
+        run, found = self.config.run, dict[str, float | str]()
+        if self._held_out and _due(self.step, run.evaluate, self._last):
+            loss = self.evaluate(hooks.stop)
+            if loss is None:
+                return self.world.most(hooks.stop())
+            found["held_out"] = loss
+        if sampled and hooks.sample is not None and self.world.size == 1 and _due(self.step, run.sample, self._last):
+            found["sample"] = hooks.sample(self.model)
+        if found and record is not None:
+            for name, value in found.items():
+                record.add(self.step, **{name: value})
+            hooks.found(self.step, found)
+        return self.world.most(hooks.stop())
+
+    def _store(self) -> None:
+        progress = checkpoints.Progress(self.step, self._carried, whole(self.config), self._made_from)
+        keep = self.config.run.keep
+        checkpoints.save(self.directory, self.model, self._optimizer, progress, self.world, keep)
 
     def _positions(self) -> Iterator[tuple[Packs, int, int]]:
         """The stage's packs, the step in it and its tokens a pack, for each step that is left."""
@@ -154,7 +186,7 @@ class Trainer:
     def _advance(self, packs: Packs, local: int, tokens: int) -> Step:
         begun = time.perf_counter()
         torch.manual_seed(hash((self.config.run.seed, self.step, self.world.rank)))
-        rate = optim.rate(self.step, self.config.steps, self.config.schedule)
+        rate = optim.rate(self.step, self.config.schedule)
         mine = {lane: packs.pack(local, lane) for lane in self._mine}
         counts = torch.tensor([sum(map(_targets, mine.values())), sum(map(_size, mine.values()))])
         counts *= self.world.place == 0  # those with other parts of the same packs do not count them again
@@ -222,11 +254,13 @@ class Trainer:
             raise TrainingError(f"at step {self.step + 1} {why}; the step's documents are {documents}")
 
     @torch.no_grad()
-    def evaluate(self) -> float:
-        """Cross-entropy a token on held-out text, in nats."""
+    def evaluate(self, stop: Callable[[], int] = lambda: 0) -> float | None:
+        """Cross-entropy a token on held-out text, in nats; None if `stop` asked for an end in between."""
         mine = self.world.share(len(self._held_out))
         sums = torch.zeros(2, dtype=torch.float64)
         for number in range(-(-len(self._held_out) // mine.step)):
+            if self.world.most(stop()):
+                return None
             # All processes make as many passes: a pass gathers weights from all.
             pack = self._held_out[mine[number] if number < len(mine) else 0]
             plain = self.objective(pack).plain.double()

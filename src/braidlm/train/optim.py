@@ -32,15 +32,17 @@ def optimizer(model: Model, asked: Optimizer) -> AdamW:
     return AdamW(groups(model, asked.weight_decay), lr=asked.lr, betas=(beta1, beta2), eps=asked.eps, fused=True)
 
 
-def rate(step: int, steps: int, schedule: Schedule) -> float:
-    """The part of the full learning rate at `step` (from 0) of `steps`."""
-    if step < schedule.warmup:
-        return (step + 1) / schedule.warmup
+def rate(step: int, schedule: Schedule) -> float:
+    """The part of the full learning rate at `step` (from 0), by a schedule whose `steps` are known."""
+    steps = schedule.steps or 1
+    warmup = schedule.warmup if not 0 < schedule.warmup < 1 else max(1, int(steps * schedule.warmup))
+    if step < warmup:
+        return (step + 1) / warmup
     if schedule.form == "cosine":
-        done = (step - schedule.warmup) / max(1, steps - schedule.warmup)
+        done = min(1.0, (step - warmup) / max(1, steps - warmup))
         return schedule.final + (1 - schedule.final) * (1 + math.cos(math.pi * done)) / 2
     falling = max(1, round(steps * schedule.decay))
-    left = min(1.0, (steps - step) / falling)
+    left = min(1.0, max(0, steps - step) / falling)
     return schedule.final + (1 - schedule.final) * left
 
 

@@ -1,11 +1,12 @@
 """What a run tells while it goes: a line of JSON for each step, and TensorBoard's curves where they are wanted."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import InputError, UnavailableError
-from ..files import parse_json
+from ..files import whole_file
 
 FILE = "log.jsonl"
 
@@ -20,14 +21,25 @@ class Record:
     """The log `log.jsonl` of a directory, and `tensorboard/` beside it."""
 
     def __init__(self, directory: Path, step: int, *, tensorboard: bool) -> None:
-        """Goes on after `step`: what a killed run wrote behind its last checkpoint is taken out."""
+        """Goes on after `step`: what a killed run wrote behind its last checkpoint is taken out.
+
+        A log of which nothing would be left is kept under another name.
+        """
         self._file = directory / FILE
         self._board = _board(directory / "tensorboard", step) if tensorboard else None
-        lines = [line for line in read(self._file) if line["step"] <= step]
+        kept = [line for line in read(self._file) if line["step"] <= step]
+        self._seen = {(name, line["step"]) for line in kept for name in line}
         try:
-            self._file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            if not kept and self._file.exists() and self._file.stat().st_size:
+                self._file.rename(_free(directory))
+            with whole_file(self._file) as file:
+                file.write_text("".join(json.dumps(line) + "\n" for line in kept))
         except OSError as error:
             raise InputError(f"cannot write {self._file}: {error.strerror}") from None
+
+    def has(self, name: str, step: int) -> bool:
+        """Whether the log told of this at a step when it was opened."""
+        return (name, step) in self._seen
 
     def add(self, step: int, **facts: Any) -> None:
         """Numbers become curves, words become texts."""
@@ -51,12 +63,19 @@ def read(file: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     found = []
-    for line in file.read_text().splitlines():
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            found.append(parse_json(line))
-        except ValueError:
+            facts = json.loads(line)  # losses that are not finite among them
+        except (ValueError, RecursionError):
             continue
+        if isinstance(facts, dict) and type(facts.get("step")) is int:
+            found.append(facts)
     return found
+
+
+def _free(directory: Path) -> Path:
+    """A name for an older log that none has yet."""
+    return next(file for n in itertools.count(1) if not (file := directory / f"log-{n}.jsonl").exists())
 
 
 def _board(directory: Path, step: int) -> _Writer:

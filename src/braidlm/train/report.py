@@ -45,6 +45,14 @@ def draw(log: Sequence[Line], file: Path) -> None:
     figure.savefig(file, dpi=150)
 
 
+def sentence(name: str, value: float | str) -> str:
+    """An evaluation or a sample for people."""
+    if isinstance(value, str):
+        return f"writes {value!r}"
+    what = "held-out text" if name == "held_out" else name
+    return f"{what}: loss {value:.4f} (perplexity {math.exp(min(value, 700)):.2f})"
+
+
 def _running_mean(values: Sequence[float], share: float = 0.02) -> list[float]:
     """Exponential, over a share of all values; those that are not finite are passed over."""
     keep = 1 - 1 / max(1.0, share * len(values))

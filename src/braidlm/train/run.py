@@ -1,6 +1,6 @@
 """A whole run from its configuration: model and data are found, it is trained, and what came of it is written down."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,14 +20,14 @@ from ..sampling import Sampling
 from ..saving import Origin, save
 from ..spec import ModelSpec
 from ..tokenizer import Tokenizer
-from . import implicit, record, report, results
+from . import checkpoints, implicit, plan, record, report, results
 from .config import Config
 from .data.pack import Order, Pack
 from .data.shards import Shards
 from .data.stream import Stream
 from .data.whole import Whole
 from .initial import initialise
-from .loop import Hooks, Step, Trainer
+from .loop import Hooks, Trainer
 from .world import World
 
 # What describes a result that is a file, beside it.
@@ -45,12 +45,13 @@ class Prepared(NamedTuple):
     trainer: Trainer
 
 
-def prepare(config: Config, world: World) -> Prepared:
-    """Makes the model and opens the data, or finds how far a run has come.
+def prepare(config: Config, world: World, more: int = 0) -> Prepared:
+    """Makes the model and opens the data, or finds how far a run has come and goes on with it, for `more` steps.
 
     What would stop the run later is refused here, before anything is written.
     """
     report.require()
+    config = plan.settle(config, more)
     _check_place(config, world)
     language = _language(config)
     if language.tokenizer is None:
@@ -59,11 +60,15 @@ def prepare(config: Config, world: World) -> Prepared:
     network = language.network.to(world.device)
     held_out = list(_held_out(shards, config))
     order, form = _order(config, shards), language.origin.format
-    return Prepared(config, language, shards, Trainer(config, network, order, held_out, world, form))
+    made_from = {"data.shards": shards.manifest.digest()}
+    if config.adapter is not None or config.initial_state is not None:
+        made_from["model.checkpoint"] = network.base_fingerprint()
+    trainer = Trainer(config, network, order, held_out, world, form, made_from)
+    return Prepared(config, language, shards, trainer)
 
 
-def train(prepared: Prepared, watch: Callable[[Step], None]) -> None:
-    """All steps that are left."""
+def train(prepared: Prepared, hooks: Hooks) -> int:
+    """All steps that are left, with samples if the run asks for them; 0, or the signal that ended it earlier."""
     tokenizer, run = prepared.language.tokenizer, prepared.config.run
     sample = None
     if tokenizer is not None and run.sample:
@@ -72,7 +77,7 @@ def train(prepared: Prepared, watch: Callable[[Step], None]) -> None:
         def sample(model: Model) -> str:
             return _continued(model, tokenizer, prompt, run.sample_tokens)
 
-    prepared.trainer.run(Hooks(watch, sample))
+    return prepared.trainer.run(hooks._replace(sample=sample))
 
 
 def finish(prepared: Prepared, world: World) -> list[Path]:
@@ -98,6 +103,12 @@ def _check_place(config: Config, world: World) -> None:
         results.recover(out, names)
     world.wait()
     results.check(out, names)
+    if results.written_at(out) is not None and checkpoints.latest(plan.directory(config)) is None:
+        raise InputError(
+            f"{out} has the results of an earlier run but none of its checkpoints to go on from, so that a new run "
+            "would replace them; move them away, or choose another run.out"
+        )
+    world.wait()
 
 
 def _results(config: Config) -> list[str]:

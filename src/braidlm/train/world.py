@@ -59,6 +59,14 @@ class World(NamedTuple):
             dist.all_reduce(numbers)
         return numbers
 
+    def most(self, number: int) -> int:
+        """The largest of the numbers of all processes."""
+        if self.size == 1:
+            return number
+        found = torch.tensor(number)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return int(found)
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.size > 1:

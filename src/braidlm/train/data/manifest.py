@@ -60,6 +60,10 @@ class Manifest:
         with whole_file(directory / FILE) as path:
             path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
+    def digest(self) -> str:
+        """Sha256 of all that it says: of the sources' content and of the tokenizer."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
     @classmethod
     def read(cls, directory: Path) -> "Manifest":
         """Reads the file; `InputError` if it is not there, damaged or of another version."""

@@ -1,0 +1,146 @@
+"""Plan of a run that goes on: what was begun stays as it was planned, what was not may be changed.
+
+A run that was extended makes the same steps as one that was planned so from the beginning, with the same
+`schedule.steps`: stages follow each other, and the learning rate is a function of a step's number alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError, InputError, SpecError, quoted
+from ..spec.json import decode
+from . import checkpoints, optim
+from .config import Config, Schedule, Stage, read, read_data
+
+# What a run may be carried out with otherwise: it changes no step, or only the order of sums over processes.
+_FREE = {
+    "data": {"shards", "held_out"},
+    "model": {"checkpoint", "tokenizer"},
+    "run": {
+        "out", "recompute", "spread", "sequence", "checkpoint", "keep", "evaluate", "sample", "prompt", "sample_tokens",
+        "skips", "tensorboard",
+    },
+}  # fmt: skip
+
+
+def directory(config: Config) -> Path:
+    """Where a run's checkpoints lie."""
+    return Path(config.run.out) / "checkpoints"
+
+
+def read_any(path: Path, changes: Sequence[str] = ()) -> Config:
+    """The configuration in a file, or that of the run in a directory, with `changes` made."""
+    if not path.is_dir():
+        return read(path, changes)
+    found = checkpoints.latest(path / "checkpoints")
+    if found is None:
+        raise InputError(f"{path} holds no checkpoint of a run; name the TOML file of one, or a run's directory")
+    _, told = checkpoints.read_progress(found)
+    told["run"] = {**told.get("run", {}), "out": str(path)}
+    return read_data(told, changes, Path.cwd(), str(found))
+
+
+def settle(config: Config, more: int = 0) -> Config:
+    """The configuration with the steps of its schedule, and the stages that its checkpoints have begun, as planned.
+
+    `more` steps like the last ones are added. `InputError` names the first field that does not fit what was begun.
+    """
+    found = checkpoints.latest(directory(config))
+    if found is None:
+        steps = config.schedule.steps or config.steps
+        return _with(config, config.stages, replace(config.schedule, steps=steps), more)
+    done, before = stored(found)
+    for table in ("model", "data", "optimizer", "loss", "adapter", "initial_state", "run"):
+        _require_same(getattr(config, table), getattr(before, table), table, _FREE.get(table, set()), found)
+    stages = _stages(config.stages, _begun(before.stages, done), found)
+    settled = _with(config, stages, _schedule(config.schedule, before, done, found), more)
+    if config.model.filters == "implicit" and settled.longest != before.longest:
+        raise InputError(
+            f"the longest of stages has {settled.longest} tokens, but implicit filters have the {before.longest} "
+            f"positions that {found} was begun with"
+        )
+    return settled
+
+
+def stored(place: Path) -> tuple[int, Config]:
+    """The step of a checkpoint, and the configuration of its run."""
+    step, told = checkpoints.read_progress(place)
+    try:
+        config: Config = decode(Config, told, "config")
+    except (SpecError, InputError) as error:
+        raise CheckpointError(f"{place} is damaged or was made by another version: {error}") from None
+    steps = config.schedule.steps or config.steps
+    return step, replace(config, schedule=replace(config.schedule, steps=steps))
+
+
+def _with(config: Config, stages: Sequence[Stage], schedule: Schedule, more: int) -> Config:
+    last = stages[-1]
+    added = (replace(last, steps=more),) if more else ()
+    settled = replace(config, stages=(*stages, *added), schedule=schedule)
+    if settled.steps > (schedule.steps or 0) and not optim.rate(settled.steps - 1, schedule):
+        raise InputError(
+            f"steps after {schedule.steps} have the learning rate 0, since schedule.final is {schedule.final}; "
+            "set schedule.steps to all steps before a run begins, or begin another run with the model of this one"
+        )
+    return settled
+
+
+def _begun(stages: Sequence[Stage], done: int) -> list[Stage]:
+    first, begun = 0, []
+    for stage in stages:
+        if first < done:
+            begun.append(stage)
+        first += stage.steps
+    return begun
+
+
+def _stages(asked: Sequence[Stage], begun: Sequence[Stage], place: Path) -> list[Stage]:
+    """The begun stages, then what is asked for beyond them: more steps of the last one are a stage of their own."""
+    rest, planned = list(begun), []
+    for number, stage in enumerate(asked):
+        left, expected = stage.steps, rest[0] if rest else stage
+        for name in ("lanes", "tokens"):
+            _require(f"stages.{number}.{name}", getattr(stage, name), getattr(expected, name), place)
+        while rest and left and (rest[0].lanes, rest[0].tokens) == (stage.lanes, stage.tokens):
+            if left < rest[0].steps:
+                hint = "; its last checkpoint becomes a model with --export"
+                _require(f"stages.{number}.steps", stage.steps, stage.steps - left + rest[0].steps, place, hint)
+            left -= rest[0].steps
+            planned.append(rest.pop(0))
+        if left:
+            if rest:
+                _require(f"stages.{number}.steps", stage.steps, stage.steps - left, place)
+            planned.append(replace(stage, steps=left))
+    return [*planned, *rest]
+
+
+def _schedule(asked: Schedule, before: Config, done: int, place: Path) -> Schedule:
+    """As planned; another one if the steps that were made have the same learning rate in it."""
+    planned = before.schedule
+    wanted = replace(asked, steps=asked.steps or planned.steps)
+    if any(optim.rate(step, wanted) != optim.rate(step, planned) for step in range(done)):
+        _require_same(wanted, planned, "schedule", set(), place)
+    return wanted
+
+
+def _require_same(asked: Any, planned: Any, name: str, free: set[str], place: Path) -> None:
+    if not (is_dataclass(asked) and type(asked) is type(planned)):
+        _require(name, asked, planned, place)
+        return
+    for item in fields(asked):
+        if item.init and item.name not in free:
+            _require_same(getattr(asked, item.name), getattr(planned, item.name), f"{name}.{item.name}", set(), place)
+
+
+def _require(name: str, asked: Any, planned: Any, place: Path, hint: str = "") -> None:
+    if asked != planned:
+        raise InputError(
+            f"{name} is {_said(asked)}, but the run of {place} was begun with {_said(planned)}; go on with that, or "
+            f"choose another run.out{hint}"
+        )
+
+
+def _said(value: Any) -> str:
+    return "not there" if value is None else quoted(value)

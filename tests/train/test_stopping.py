@@ -1,0 +1,99 @@
+"""Signals to real runs: Ctrl-C and SIGTERM, one process and several."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from braidlm.train import checkpoints, record
+from tests.train.small import CONFIG
+
+STEPS = 40
+
+
+def default_signals() -> None:
+    """Shells start background processes, of which these tests may be part, with some signals ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def start(place: Path, out: str, processes: int = 1) -> "subprocess.Popen[str]":
+    several = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes))
+    changes = {"run.out": out, "stages.0.steps": STEPS, "run.sample": 0, "run.evaluate": 1, "run.checkpoint": 0}
+    told = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
+    command = [sys.executable, *(several if processes > 1 else ()), "-m", "braidlm", "train", "run.toml", *told]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=place, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=default_signals,
+    )  # fmt: skip
+
+
+def wait_for_steps(process: "subprocess.Popen[str]", log: Path, steps: int) -> None:
+    while len(record.read(log)) < steps:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+def losses(log: Path, name: str = "loss") -> list[tuple[int, float]]:
+    return [(line["step"], line[name]) for line in record.read(log) if name in line]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stores_a_checkpoint(number: int, place: Path) -> None:
+    """Oracle: the exit code of a shell; the checkpoint's step is the log's last; what is printed, typed as it stands,
+    goes on to the losses of a run without a stop, step by step, on held-out text too.
+    """
+    (place / "run.toml").write_text(CONFIG)
+    process = start(place, "out")
+    wait_for_steps(process, place / "out" / "log.jsonl", 3)
+    process.send_signal(number)
+    said, noted = process.communicate(timeout=100)
+    assert process.returncode == 128 + number
+    step = losses(place / "out" / "log.jsonl")[-1][0]
+    assert checkpoints.latest(place / "out" / "checkpoints") == place / "out" / "checkpoints" / f"step-{step:08d}"
+    assert f"stopped at step {step} of {STEPS}" in said and "finishing this step" in noted
+    command = shlex.split(re.search("to go on: braid (.*)", said)[1])
+    again = subprocess.run(
+        [sys.executable, "-m", "braidlm", *command], cwd=place, text=True, capture_output=True, check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert f"resumed at step {step} of {STEPS}" in again.stdout
+    calm = start(place, "calm")
+    calm.communicate(timeout=100)
+    for name in ("loss", "held_out"):
+        assert losses(place / "out" / "log.jsonl", name) == losses(place / "calm" / "log.jsonl", name)
+        assert len(losses(place / "calm" / "log.jsonl", name)) == STEPS
+
+
+def test_a_second_signal_ends_at_once(place: Path) -> None:
+    """Oracle: no checkpoint is there, and nothing was said of one; the exit code of a shell for one of the two."""
+    process = start(place, "out")
+    wait_for_steps(process, place / "out" / "log.jsonl", 3)
+    os.kill(process.pid, signal.SIGSTOP)  # so that both are there before either is looked at
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM) and "stopped at" not in said
+    assert checkpoints.latest(place / "out" / "checkpoints") is None
+
+
+def test_all_processes_stop_at_the_same_step(place: Path) -> None:
+    """Oracle: a checkpoint that is whole, which needs all of them, at the last step of the log; and how it says to go
+    on.
+    """
+    process = start(place, "out", 2)
+    wait_for_steps(process, place / "out" / "log.jsonl", 3)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=100)
+    step = losses(place / "out" / "log.jsonl")[-1][0]
+    assert checkpoints.latest(place / "out" / "checkpoints").name == f"step-{step:08d}"
+    assert f"stopped at step {step} of {STEPS}" in said
+    assert "to go on: torchrun --nproc_per_node 2 -m braidlm train run.toml" in said
