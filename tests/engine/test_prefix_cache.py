@@ -1,9 +1,13 @@
 """The tree of known texts: what it finds, what it gives up, and what it counts."""
 
+from typing import Any
+
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from braidlm.engine import prefix_cache
 from braidlm.engine.prefix_cache import PrefixCache
 from braidlm.rows import LayerRow, Row
 
@@ -93,3 +97,28 @@ def test_states_that_can_be_cut() -> None:
     cache.add(tuple(range(10)), row(10))
     assert (cache.match(tuple(range(10))).cached, cache.match((0, 1, 2, 77, 78)).cached) == (9, 3)
     assert cache.match((5,)).cached == 0
+
+
+def test_texts_without_states_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: by hand: texts longest unused go, with their trees, an eighth at once; what has a state stays."""
+    monkeypatch.setattr(prefix_cache, "_MOST_TOKENS", 800)
+    looked = []
+    monkeypatch.setattr(prefix_cache, "_nodes", lambda node: (looked.append(node), *_nodes_of(node))[1:])
+    cache = PrefixCache(BYTES, 4)  # room for one state
+    roots = cache._roots
+    for number in range(100):
+        text = tuple(range(number, number + 10))
+        cache.match(text, number % 50)
+        cache.add(text, row(10), number % 50)
+    assert cache._roots is roots
+    assert cache._tokens <= 800
+    assert cache._tokens == sum(len(node.edge) for root in roots.values() for node in _nodes_of(root))
+    known = [number for number in range(100) if cache.match(tuple(range(number, number + 10)), number % 50).known == 10]
+    assert known == list(range(known[0], 100))  # the youngest
+    assert all(root.children for root in roots.values())
+    assert len({id(root) for root in looked}) <= 50 + 2  # two or three looks at all trees, not one for each text
+    assert cache.match((*range(99, 109), 0), 49).cached == 10
+
+
+def _nodes_of(node: Any) -> list[Any]:
+    return [node, *(inner for child in node.children.values() for inner in _nodes_of(child))]

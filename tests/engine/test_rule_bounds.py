@@ -4,17 +4,19 @@ import json
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx2
 import pytest
 
-from braidlm.engine import Engine, Grammar, Request
+from braidlm.engine import Engine, Grammar, Limits, Request
 from braidlm.engine.grammar import Rules
 from braidlm.engine.rule_bounds import check_repeats, check_rule
 from braidlm.engine.rule_process import RuleProcess
-from braidlm.errors import BusyError, InputError
+from braidlm.errors import BusyError, InputError, UnavailableError
 from braidlm.sampling import Sampling
-from tests.server.local import model
+from tests.server.local import model, serving
 
 
 @pytest.fixture(scope="module")
@@ -165,14 +167,15 @@ def test_a_rule_that_takes_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_too_many_rules_at_once() -> None:
-    """Oracle: one is compiled and four wait; the sixth is refused, and once they are done it is not."""
+    """Oracle: one is compiled and 16 wait, all in turn; the next is refused, and once they are done it is not."""
     rules = process()
     rules.start()
+    many = 17
     answers: list[str] = []
     with rules._lock:
         threads = [
             threading.Thread(target=lambda i=i: answers.append(rules.reason_against("regex", f"a{i}", {})))
-            for i in range(5)
+            for i in range(many)
         ]
         for thread in threads:
             thread.start()
@@ -182,12 +185,68 @@ def test_too_many_rules_at_once() -> None:
             rules.reason_against("regex", "x", {})
     for thread in threads:
         thread.join()
-    assert answers == [""] * 5
+    assert answers == [""] * many
     assert rules.reason_against("regex", "x", {}) == ""
 
 
+def test_a_rule_that_waits_for_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: by hand: who waits longer than is waited is refused and gives its place back; then all is as before."""
+    monkeypatch.setattr("braidlm.engine.rule_process._WAIT_S", 0.01)
+    rules = process()
+    rules.start()
+    with rules._lock:
+        for _ in range(50):
+            with pytest.raises(BusyError, match="other rules take long"):
+                rules.reason_against("regex", "x", {})
+    assert rules.reason_against("regex", "x", {}) == ""
+
+
+def test_a_team_that_begins_at_once() -> None:
+    """Oracle: 16 new schemas at the same moment: none is refused, and each answer follows its own."""
+    with serving(model(), limits=Limits(slots=16)) as server:
+
+        def one(number: int) -> httpx2.Response:
+            rule = {"type": "regex", "regex": f"answer {number}"}
+            body = {"messages": [{"role": "user", "content": "hi"}], "response_format": rule, "max_tokens": 40}
+            return server.post("/v1/chat/completions", body)
+
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(one, range(16)))
+        assert [answer.status_code for answer in answers] == [200] * 16
+        said = [answer.json()["choices"][0]["message"]["content"] for answer in answers]
+        assert said == [f"answer {number}" for number in range(16)]
+
+
+def test_a_server_prepares_its_compiler() -> None:
+    """Oracle: the compiler's process runs before any rule was asked for, and is the one that compiles the first."""
+    with serving(model()) as server:
+        rules = server.host.served.engine._grammars
+        assert isinstance(rules, Rules)
+        server.host.wait()
+        prepared = rules._process._process
+        assert prepared is not None and prepared.poll() is None
+        rules(Grammar("regex", "a"))
+        assert rules._process._process is prepared
+
+
+def test_a_server_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: by hand: it serves; who asks for a rule is told what is missing."""
+
+    def missing() -> None:
+        raise UnavailableError("rules for the text need llguidance")
+
+    monkeypatch.setattr("braidlm.engine.grammar._llguidance", missing)
+    with serving(model()) as server:
+        server.host.wait()
+        body: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+        assert server.post("/v1/chat/completions", body).status_code == 200
+        refused = server.post("/v1/chat/completions", body | {"response_format": {"type": "json_object"}})
+        assert refused.status_code == 501
+        assert "need llguidance" in refused.json()["error"]["message"]
+
+
 def test_one_rule_for_many_at_once() -> None:
-    """Oracle: a rule that sixteen ask for takes one place of five, and all of them get it; it is compiled once."""
+    """Oracle: a rule that sixteen ask for takes one place of seventeen, and all of them get it; it is compiled once."""
     tokenizer = model().tokenizer
     assert tokenizer is not None
     rules = Rules(tokenizer.to_json, tokenizer.vocab_size, tokenizer.eos_ids)

@@ -4,6 +4,7 @@ Prompts are cut at places that they alone decide, whoever else is there, and dec
 alone: so a request's tokens depend on what was kept of its text before, but not on what runs beside it.
 """
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -18,7 +19,7 @@ import torch
 from ..adapters import Variants
 from ..choice import scores
 from ..continuation import Constraint, Continuation, Token
-from ..errors import ContextLengthError, InputError
+from ..errors import ContextLengthError, InputError, UnavailableError
 from ..generate import Run, check_ids, check_length
 from ..memory import give_back
 from ..model import Logits, Model
@@ -206,6 +207,12 @@ class Engine:
             self._errands.append((errand, work))
             self._changed.notify()
         return errand.result()
+
+    def prepare_rules(self) -> None:
+        """Does what the first request with a grammar would wait for; nothing where no grammar can be followed."""
+        if self._grammars is not None:
+            with contextlib.suppress(UnavailableError):  # which that request is told
+                self._grammars.prepare()
 
     @property
     def most_prompt_tokens(self) -> int:

@@ -94,6 +94,10 @@ def _stuck(reason: str) -> InputError:
     return InputError(f"the rule cannot be followed further: {reason}")
 
 
+def _no_vocabulary(reason: str) -> UnavailableError:
+    return UnavailableError(f"rules for the text cannot be compiled for this vocabulary: {reason}")
+
+
 class Rules:
     """Compiler of rules for one vocabulary.
 
@@ -112,7 +116,8 @@ class Rules:
 
     @functools.cached_property
     def _tokens(self) -> Any:
-        return vocabulary(_llguidance(), self._tokenizer_json(), self._vocab, self._ends)
+        with guarded(_no_vocabulary):
+            return vocabulary(_llguidance(), self._tokenizer_json(), self._vocab, self._ends)
 
     def prepare(self) -> None:
         """See `Compile`."""

@@ -10,6 +10,7 @@ likely to go on: ends count for more, however near the state before is.
 What models without recurrence have seen can be cut anywhere: one state serves every place before it.
 """
 
+import heapq
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple
@@ -208,17 +209,27 @@ class PrefixCache:
         node.held, node.dropped = None, True
 
     def _forget(self) -> None:
-        """Lets go of the texts longest unused that have no state."""
-        while self._tokens > _MOST_TOKENS:
-            nodes = (node for root in self._roots.values() for node in _nodes(root))
-            leaves = [node for node in nodes if not node.children and node.held is None and node.parent]
-            if not leaves:
-                return
-            oldest = min(leaves, key=lambda node: node.used)
-            assert oldest.parent is not None
-            del oldest.parent.children[oldest.edge[0]]
-            self._tokens -= len(oldest.edge)
-            self._roots = {of: root for of, root in self._roots.items() if root.children}
+        """Lets go of the texts longest unused that have no state: of more than must go, since all are looked at."""
+        if self._tokens <= _MOST_TOKENS:
+            return
+        nodes = ((of, node) for of, root in self._roots.items() for node in _nodes(root))
+        leaves = [(node.used, id(node), of, node) for of, node in nodes if _is_idle(node)]
+        heapq.heapify(leaves)
+        while self._tokens > _MOST_TOKENS - _MOST_TOKENS // 8 and leaves:
+            *_, of, leaf = heapq.heappop(leaves)
+            parent = leaf.parent
+            assert parent is not None
+            del parent.children[leaf.edge[0]]
+            self._tokens -= len(leaf.edge)
+            if _is_idle(parent):
+                heapq.heappush(leaves, (parent.used, id(parent), of, parent))
+            elif parent.parent is None and not parent.children:
+                del self._roots[of]
+
+
+def _is_idle(node: _Node) -> bool:
+    """Whether nothing is lost with a node but that its text was seen."""
+    return not node.children and node.held is None and node.parent is not None
 
 
 def _split(node: _Node, at: int) -> _Node:

@@ -16,8 +16,11 @@ from ..errors import BusyError, UnavailableError
 _PROGRAM = Path(__file__).with_name("rule_compiler.py")
 _START_S = 60.0
 _COMPILE_S = 2.0
-# Rules that may wait for the one that is compiled: as each takes two seconds at most, none waits for long.
-_WAITING = 4
+# Rules that may wait for the one that is compiled, and for how long. One that people write takes some 10 ms, so that a
+# team that begins at once is served; where some take seconds, who waits is told to come again. Each waits in its
+# caller's thread, of which a server has twice as many.
+_WAITING = 16
+_WAIT_S = 5.0
 
 
 class RuleProcess:
@@ -33,13 +36,17 @@ class RuleProcess:
         self._end: Callable[[], object] = lambda: None
 
     def reason_against(self, kind: str, text: str, defaults: dict[str, str]) -> str:
-        """Why a rule cannot be compiled; "" if it can. `BusyError` if too many wait."""
+        """Why a rule cannot be compiled; "" if it can. `BusyError` if too many wait, or this one has for too long."""
         if not self._seats.acquire(blocking=False):
             raise BusyError("too many rules wait to be compiled; try again soon")
         try:
-            with self._lock:
+            if not self._lock.acquire(timeout=_WAIT_S):
+                raise BusyError("other rules take long to be compiled; try again soon")
+            try:
                 self._start()
                 return self._ask({"kind": kind, "text": text, "defaults": defaults}, _COMPILE_S)
+            finally:
+                self._lock.release()
         finally:
             self._seats.release()
 

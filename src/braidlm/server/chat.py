@@ -96,7 +96,7 @@ def _understood(body: ChatRequest, here: Served, client: str) -> _Asked:
     sampling = body.sampling(most, body.top_logprobs)
     return _Asked(
         body, tools.for_template(body.messages), sampling, chosen, formats,
-        tools.variables_of(body, tokenizer), call or rule, f"{client} {body.user or ''}",
+        tools.variables_of(body, tokenizer), call or rule, here.settings.share(client, body.user),
         here.settings.cache_salt(client), body.model or here.settings.name, variant,
     )  # fmt: skip
 

@@ -53,7 +53,7 @@ def _submitted(body: CompletionRequest, here: Served, client: str) -> list[Ticke
     try:
         for ids in prompts:
             prompt = Prompt(
-                ids=ids, sampling=sampling, copies=body.n, client=f"{client} {body.user or ''}",
+                ids=ids, sampling=sampling, copies=body.n, client=here.settings.share(client, body.user),
                 cache_salt=here.settings.cache_salt(client), adapter=adapter, initial=initial,
                 prompt_logprobs=body.logprobs if body.echo else None, generates=most > 0,
             )  # fmt: skip

@@ -62,6 +62,10 @@ class Settings:
         """What the names of a client's sessions begin with: who has another key sees none of them."""
         return f"{client}." if self.keys else ""
 
+    def share(self, client: str, user: str | None) -> str:
+        """Whose equal share of the engine a request takes: that of a client's user, where clients tell users apart."""
+        return f"{client} {user or ''}"
+
     def cache_salt(self, client: str) -> str:
         """Whose texts a client's prompts may be found to begin like: those of the same key, if no others are shared."""
         return client if self.keys and not self.share_prefix_cache else ""
