@@ -1,6 +1,7 @@
 """What is wrong with data ends in one sentence with its place, or is skipped and counted where that is asked for."""
 
 import json
+import os
 import resource
 import sys
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +20,7 @@ from braidlm.errors import InputError, UnavailableError
 from braidlm.tokenizer import Settings, Tokenizer
 from braidlm.train.data.build import build
 from braidlm.train.data.documents import Piece
+from braidlm.train.data.entry import ENTRY
 from braidlm.train.data.recipe import Recipe
 from braidlm.train.data.shards import Shards
 from tests.tokenizer.made import SPECIAL, TEMPLATE, backend, byte_level
@@ -192,17 +195,46 @@ def without_dtype(path: Path) -> None:
     path.write_text(json.dumps(found))
 
 
+def more_tokens(path: Path) -> None:
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps(found | {"tokens": found["tokens"] + 1}))
+
+
 def backwards(path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[-32:] + data[32:-32] + data[:32])
 
 
+def with_entry(**changes: int) -> Callable[[Path], None]:
+    """Sets parts of an index's first entry."""
+
+    def change(path: Path) -> None:
+        index_N = np.fromfile(path, ENTRY)
+        for name, value in changes.items():
+            index_N[0][name] = value
+        path.write_bytes(index_N.tobytes())
+
+    return change
+
+
+def as_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 DAMAGES = [
+    ("00001.index", with_entry(shard=0), r"00001\.index is damaged: it holds documents of another shard"),
+    ("00001.index", with_entry(source=1), r"00001\.index is damaged: it names a source that the manifest does not"),
+    ("00001.index", with_entry(source=-1), r"00001\.index is damaged: it names a source that the manifest does not"),
+    ("00001.index", with_entry(line=-5), r"00001\.index is damaged: it names a line before the first"),
+    ("00001.tokens", as_pipe, r"00001\.tokens cannot be read: it is no regular file"),
+    ("00001.index", as_pipe, r"00001\.index cannot be read: it is no regular file"),
     ("00001.tokens", shorter, r"00001\.tokens is damaged: it has \d+ bytes instead of \d+; tokenize the sources again"),
     ("00001.index", shorter, r"00001\.index is damaged: it has \d+ bytes instead of \d+"),
     ("00001.index", backwards, r"00001\.index is damaged: its documents do not make up its tokens"),
     ("00000.tokens", Path.unlink, r"00000\.tokens cannot be read: No such file or directory; tokenize"),
     ("manifest.json", of_version_2, r"manifest\.json is of version 2; this version reads 1"),
+    ("manifest.json", more_tokens, r"manifest\.json is damaged: its 'tokens' is \d+, but its shards have \d+"),
     ("manifest.json", without_dtype, r"manifest\.json is damaged: .*'dtype'"),
     ("manifest.json", shorter, r"manifest\.json is no readable JSON"),
     ("manifest.json", Path.unlink, r"out holds no finished data: it has no manifest\.json"),
@@ -216,6 +248,40 @@ def test_damaged_shards(name: str, damage: Callable[[Path], None], sentence: str
     damage(made / name)
     with pytest.raises(InputError, match=sentence):
         Shards(made, byte_level())
+
+
+def one_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [("00001.tokens", one_bit), ("00001.index", with_entry(hash=1))],
+)
+def test_tokens_that_are_not_those_written(name: str, damage: Callable[[Path], None], made: Path) -> None:
+    """Oracle: the sentence, when the shard is used; the shards beside it are read as before."""
+    shards = Shards(made, byte_level())
+    first = shards.training.pack([Piece(0, 0, 5)], continues=False)
+    damage(made / name)
+    shards = Shards(made, byte_level())
+    ends = np.cumsum([shard.documents for shard in shards.manifest.shards])
+    assert shards.training.pack([Piece(0, 0, 5)], continues=False).ids_T.tolist() == first.ids_T.tolist()
+    with pytest.raises(InputError, match=r"00001\.tokens is damaged: its tokens from \d+ on are not those that were"):
+        shards.training.pack([Piece(int(ends[0]), 0, 1), Piece(int(ends[1]) - 1, 0, 1)], continues=False)
+
+
+def test_flags_that_are_none(tmp_path: Path) -> None:
+    """Oracle: the sentence: a flag is 0 or 1."""
+    talk = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    source = json_lines(tmp_path / "a.jsonl", [talk])
+    shards = build(tmp_path / "out", [source], byte_level(), Recipe(kind="chat"))
+    shards.training.pack([Piece(0, 0, 1)], continues=False)
+    flags = tmp_path / "out" / "00000.trained"
+    flags.write_bytes(b"\2" + flags.read_bytes()[1:])
+    with pytest.raises(InputError, match=r"00000\.trained is damaged: it says neither yes nor no of a token"):
+        Shards(tmp_path / "out", byte_level()).training.pack([Piece(0, 0, 1)], continues=False)
 
 
 def test_foreign_tokenizer(made: Path) -> None:

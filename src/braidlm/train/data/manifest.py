@@ -97,6 +97,10 @@ def _check(manifest: Manifest) -> None:
                 raise ValueError(f"its {field.name!r} is {quoted(value)}, but must be a whole number up to 2^62")
             if field.type in (str, bool) and type(value) is not field.type:
                 raise ValueError(f"its {field.name!r} is {quoted(value)}, which is of another kind")
+    for name in ("tokens", "documents"):
+        found = sum(getattr(shard, name) for shard in manifest.shards)
+        if found != getattr(manifest, name):
+            raise ValueError(f"its {name!r} is {getattr(manifest, name)}, but its shards have {found}")
     if not isinstance(manifest.holdout, int | float) or not 0 <= manifest.holdout <= _MOST:
         raise ValueError(f"its 'holdout' is {quoted(manifest.holdout)}, but must be a share or a number of documents")
 

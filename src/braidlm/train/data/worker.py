@@ -6,7 +6,6 @@ The last one is written last: where it is, the shard is whole.
 Legend: N = documents, T = tokens.
 """
 
-import hashlib
 import json
 import multiprocessing
 import os
@@ -22,7 +21,7 @@ from ...errors import InputError
 from ...files import whole_file
 from ...tokenizer import Tokenizer
 from .encoding import Encoded, Encoder
-from .entry import ENTRY, Source
+from .entry import ENTRY, Source, digest_of
 from .reading import read
 from .recipe import Recipe, Record
 from .sources import Slice
@@ -98,8 +97,7 @@ class Worker:
                 skips.append(self._bad(source, record, error))
                 continue
             end += len(found.ids_T)
-            digest = hashlib.blake2b(found.ids_T.astype("<u4").tobytes(), digest_size=8).digest()
-            entries.append((end, record.line, int.from_bytes(digest, "little"), source, task.number))
+            entries.append((end, record.line, digest_of(found.ids_T), source, task.number))
             parts.append(found._replace(ids_T=found.ids_T.astype(self._dtype)))
         info = ShardInfo(
             end, len(parts), any(part.trained_T is not None for part in parts), len(skips), skips[:_NAMED], task.key
