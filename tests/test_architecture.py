@@ -180,6 +180,7 @@ OPTIONS = {
     "convert": "--allow-pickle --dtype --format --json --no-tokenizer --quantize",
     "quantize": "--allow-pickle --bits --calibration --dtype --json --report --threads --tokens",
     "finetune": "--alpha --cut --how --lanes --lr --positions --quantize --rank --steps --target --threads --tokens",
+    "merge": "--allow-pickle --dtype --format --json --state",
     "train": "--device --more --set --threads",
     "demo": "--json --max-tokens --seed --temperature --threads",
     "data": "--end --field --holdout --json --kind --on-bad --part --processes --separator --stream --subset "

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from . import saving
-from .adapters import Variants
+from .adapters import Kind, Variants, merge
 from .continuation import Token
 from .engine import Engine, Limits
 from .engine.grammar import Rules
@@ -95,6 +95,13 @@ class LanguageModel:
     def load_initial_state(self, name: str, path: str | Path) -> None:
         """Makes a learned initial state known as `name`, for `using` and for the engine's requests."""
         self.variants.load_initial(name, path)
+
+    def merge_adapter(self, directory: str | Path) -> list[Kind]:
+        """Adds an adapter in peft's format to the weights, in place: summed in float32, rounded once.
+
+        `InputError` for quantized weights, in whose steps the change would be lost.
+        """
+        return merge(self.network, directory, self.origin.format)
 
     def using(self, adapter: str | None = None, initial: str | None = None) -> "LanguageModel":
         """The model with an adapter and a learned initial state, over the same weights; this one is left as it is."""

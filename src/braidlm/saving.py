@@ -7,11 +7,12 @@ from typing import Any
 
 from . import checkpoint, families
 from .checkpoint import Progress
-from .errors import InputError
+from .errors import InputError, SpecError
 from .families.names import rename
 from .files import whole_directory
 from .model import Model
 from .quantizing import describe_packed, require_plain
+from .spec import ModelSpec
 from .tokenizer import Tokenizer
 
 OWN_FILE = "braidlm.json"
@@ -55,6 +56,15 @@ def check_format(form: str) -> None:
     known = ["hf", "braidlm", *(family.name for family in families.families())]
     if form not in known:
         raise InputError(f"format is {form!r}, but must be one of {', '.join(known)}")
+
+
+def best_format(spec: ModelSpec) -> str:
+    """The format "hf" where a published layout can hold such a model, else "braidlm"."""
+    try:
+        families.for_spec(spec, None)
+    except SpecError:
+        return "braidlm"
+    return "hf"
 
 
 def own_names(model: Model) -> list[families.NameRule]:

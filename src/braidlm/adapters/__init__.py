@@ -4,6 +4,7 @@ from .attach import Adapters, Kind, attach
 from .config import Lora
 from .files import load, save
 from .initial import InitialState, StateTuning, attach_initial, detach_initial, load_initial, put_on, save_initial
+from .merging import merge
 from .variants import Variants
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "detach_initial",
     "load",
     "load_initial",
+    "merge",
     "put_on",
     "save",
     "save_initial",

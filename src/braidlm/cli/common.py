@@ -106,16 +106,23 @@ def load_model(
         )
 
 
-def beside(language: LanguageModel, adapters: Mapping[str, Path], initials: Mapping[str, Path]) -> None:
-    """Loads adapters and learned initial states by name; what their files warn of is told on standard error."""
+@contextmanager
+def telling_warnings() -> Iterator[None]:
+    """Warnings of files, each once and in one line on standard error."""
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")
+        yield
+    for note in noted:
+        err.print(f"braid: {note.message}", markup=False)
+
+
+def beside(language: LanguageModel, adapters: Mapping[str, Path], initials: Mapping[str, Path]) -> None:
+    """Loads adapters and learned initial states by name; what their files warn of is told on standard error."""
+    with telling_warnings():
         for name, directory in adapters.items():
             language.load_adapter(name, directory)
         for name, file in initials.items():
             language.load_initial_state(name, file)
-    for note in noted:
-        err.print(f"braid: {note.message}", markup=False)
 
 
 def with_beside(language: LanguageModel, adapter: Path | None, state: Path | None) -> LanguageModel:

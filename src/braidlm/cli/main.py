@@ -22,6 +22,7 @@ from . import (
     finetune,
     generate,
     info,
+    merge,
     quantize,
     serve,
     session,
@@ -81,7 +82,22 @@ def _options(
     pass
 
 
-for module in (demo, info, generate, chat, serve, convert, quantize, data, train, finetune, verify, doctor, bench):
+for module in (
+    demo,
+    info,
+    generate,
+    chat,
+    serve,
+    convert,
+    quantize,
+    data,
+    train,
+    finetune,
+    merge,
+    verify,
+    doctor,
+    bench,
+):
     name = module.__name__.rpartition(".")[2]
     app.command(name=name, epilog=module.EXAMPLE)(module.command)
 app.add_typer(session.app)
