@@ -26,6 +26,7 @@ from .generate import check_ids, check_length, generate
 from .memory import keep_freed_memory
 from .model import Logits, Model
 from .ops import Segments, dispatch
+from .ops.native_loader import tell_if_missing
 from .ops.threads import limit_to_share, on_threads
 from .runtime import pack
 from .runtime.stepwise import Stepwise
@@ -86,6 +87,8 @@ class LanguageModel:
         self.ops = dispatch.checked(ops)
         self.variants = Variants(network, origin.format)
         with dispatch.using(self.ops):
+            if network.device.type == "cpu":
+                tell_if_missing()
             self._run = Stepwise(network) if deterministic else network
 
     def load_adapter(self, name: str, directory: str | Path) -> None:

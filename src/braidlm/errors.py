@@ -16,17 +16,35 @@ _QUOTED = re.compile(r"""(?<![\w\\])(["'])((?:(?!\1)[^\\]|\\.)*+)\1""", re.DOTAL
 _WORD = re.compile(r"\S{301,}")
 _QUOTE, _SLACK = 200, 10
 # Lists of many short things: what was wrong comes first, and what would be right last.
-_HEAD, _TAIL = 1200, 400
+_HEAD, _TAIL = 700, 300
+# A quotation as a whole, or a bracket outside of one.
+_BRACKET = re.compile(_QUOTED.pattern + r"|[\[\]{}]", re.DOTALL)
 
 
 def shortened(message: str) -> str:
-    """`message` with quotations and long words cut at 200 characters, and its middle left out beyond 1,600 in all."""
-    message = _WORD.sub(lambda word: _cut(word[0]), _QUOTED.sub(_shortened_quote, message))
+    """`message` with quotations, lists and long words cut at 200 characters; beyond 1,000 in all its middle is gone."""
+    message = _without_long_lists(_QUOTED.sub(_shortened_quote, message))
+    message = _WORD.sub(lambda word: _cut(word[0]), message)
     return message if len(message) <= _HEAD + _TAIL else f"{message[:_HEAD]} ... {message[-_TAIL:]}"
 
 
 def _shortened_quote(found: re.Match[str]) -> str:
     return found[1] + _cut(found[2]) + found[1]
+
+
+def _without_long_lists(message: str) -> str:
+    """Cuts what stands in the outermost brackets: lists and objects, as `repr` writes them."""
+    parts, done, depth, begin = [], 0, 0, 0
+    for found in _BRACKET.finditer(message):
+        if found[0] in ("[", "{"):
+            begin = begin if depth else found.end()
+            depth += 1
+        elif found[0] in ("]", "}") and depth:
+            depth -= 1
+            if not depth:
+                parts += [message[done:begin], _cut(message[begin : found.start()])]
+                done = found.start()
+    return "".join([*parts, message[done:]])
 
 
 def _cut(text: str) -> str:
@@ -72,7 +90,15 @@ class TrainingError(BraidError, RuntimeError):
     """A run that cannot go on: losses or gradients that are not finite."""
 
 
-class LoadingWarning(UserWarning):
+class BraidWarning(UserWarning):
+    """Base of every notice that braidlm gives on purpose. One sentence."""
+
+
+class NativeWarning(BraidWarning):
+    """Notice that the native kernels are missing, and everything runs several times slower."""
+
+
+class LoadingWarning(BraidWarning):
     """Notice of what a model lost on its way from or to a file: config keys without effect, tensors of other models.
 
     One sentence a kind of thing, with the names (see `named`).
@@ -80,11 +106,16 @@ class LoadingWarning(UserWarning):
 
 
 def warn_loading(sentence: str) -> None:
-    """A `LoadingWarning` at the line that called braidlm, however deep in it the reason was found."""
+    """A `LoadingWarning` (see `warn`)."""
+    warn(sentence, LoadingWarning)
+
+
+def warn(sentence: str, category: type[BraidWarning]) -> None:
+    """A warning at the line that called braidlm, however deep in it the reason was found."""
     frame, depth = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __package__:
         frame, depth = frame.f_back, depth + 1
-    warnings.warn(shortened(sentence), LoadingWarning, stacklevel=depth)
+    warnings.warn(shortened(sentence), category, stacklevel=depth)
 
 
 def named(names: Sequence[str], most: int = 6) -> str:

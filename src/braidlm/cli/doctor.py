@@ -10,7 +10,7 @@ from rich.table import Table
 
 from .. import __version__
 from ..ops import dispatch
-from ..ops.native_loader import native
+from ..ops.native_loader import if_missing, native
 from .common import Json, out, print_json
 
 EXAMPLE = "Example: braid doctor"
@@ -41,7 +41,7 @@ def command(
 
 
 def _facts(device: str) -> dict[str, Any]:
-    module, reason = native()
+    module = native()[0]
     rows = dispatch.report(device)
     return {
         "braidlm": __version__,
@@ -49,7 +49,7 @@ def _facts(device: str) -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
         "instruction sets": module.cpu_features() if module is not None else [],
-        "native extension": "loaded" if module is not None else reason,
+        "native extension": if_missing() or "loaded",
         "packages": {name: _version(name) for name in _PACKAGES},
         "operations": [{"operation": op, "implementation": twin, "why": why} for op, twin, why in rows],
     }

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from ..errors import BraidError, LoadingWarning, shortened
+from ..errors import BraidError, BraidWarning, shortened
 from . import (
     bench,
     chat,
@@ -110,8 +110,8 @@ _plain_warning = warnings.formatwarning
 def _one_line(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """A warning about a file is for the user, who does not care which line of code says it."""
-    if issubclass(category, LoadingWarning):
+    """A warning on purpose is for the user, who does not care which line of code says it."""
+    if issubclass(category, BraidWarning):
         return f"braid: warning: {message}\n"
     return _plain_warning(message, category, filename, lineno, line)
 

@@ -1,4 +1,4 @@
-"""Loads the compiled extension once, remembers why if it cannot, and says which tensors it takes."""
+"""Loads the compiled extension once, remembers why if it cannot and says so, and says which tensors it takes."""
 
 import functools
 import importlib
@@ -9,6 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..errors import NativeWarning, warn
+from . import dispatch
 
 
 @functools.cache
@@ -36,6 +39,29 @@ def _share_threads(module: ModuleType) -> None:
 def why_not() -> str | None:
     """Why native twins cannot run here, or None if they can: what they give to `dispatch.register`."""
     return native()[1]
+
+
+def tell_if_missing() -> None:
+    """A `NativeWarning`, once, if native twins would be chosen and cannot run."""
+    sentence = if_missing()
+    if sentence is not None and dispatch.choice() == "auto":
+        _tell(sentence)
+
+
+def if_missing() -> str | None:
+    """One sentence if native twins cannot run: what follows from it, why, and what would be right."""
+    reason = why_not()
+    if reason is None:
+        return None
+    return (
+        f"without native kernels everything runs several times slower: {reason}; `pip install .` in a clone builds "
+        "them with a C++20 compiler (g++ 12, say), and BRAIDLM_OPS=reference does without them unsaid"
+    )
+
+
+@functools.cache
+def _tell(sentence: str) -> None:
+    warn(sentence, NativeWarning)
 
 
 def extension() -> Any:
