@@ -146,6 +146,20 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     "rank": (lambda about, _: about.update(r=5), r"\[4, .*shape \[5, "),
     "no rank": (lambda about, _: about.pop("r"), "has a value that no adapter has"),
     "bad pattern": (lambda about, _: about.update(rank_pattern={"(": 3}), "has a value that no adapter has"),
+    "a flag in words": (
+        lambda about, _: about.update(use_dora="false"),
+        "use_dora is 'false', but must be true or fal",
+    ),
+    "an empty flag": (lambda about, _: about.update(use_rslora=[]), r"use_rslora is \[\], but must be true or false"),
+    "alpha in words": (lambda about, _: about.update(lora_alpha="8"), "lora_alpha is '8', but must be a finite number"),
+    "true for a number": (lambda about, _: about.update(lora_dropout=True), "lora_dropout is True, but must be a fin"),
+    "patterns in a list": (lambda about, _: about.update(rank_pattern=[]), r"rank_pattern is \[\], but must be an obj"),
+    "a pattern without end": (
+        lambda about, _: about.update(rank_pattern={"(a+)+$": 3}),
+        "with at most 3 repetitions, none of them of a group",
+    ),
+    "many repetitions": (lambda about, _: about.update(alpha_pattern={".*.*.*.*x": 3}), "at most 3 repetitions"),
+    "a long pattern": (lambda about, _: about.update(rank_pattern={"x" * 2000: 3}), "at most 1000 characters"),
     "missing part": (lambda _, tensors: tensors.pop(max(tensors)), "lora_B.weight is missing"),
     "missing place": (
         lambda _, tensors: [tensors.pop(name) for name in list(tensors) if ".1." in name],

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..errors import CheckpointError, quoted
 from ..files import read_object
-from ..spec import is_whole
+from ..spec import is_finite, is_whole
 from .config import Lora, scale_of
 
 CONFIG_FILE = "adapter_config.json"
@@ -23,6 +23,10 @@ _IGNORED = frozenset(
     lora_ga_config megatron_core peft_type peft_version qalora_group_size r rank_pattern revision runtime_config
     target_modules target_parameters task_type use_dora use_rslora""".split()
 )
+# Patterns of modules: names, mostly, with few repetitions, so that no name takes long to be compared with one.
+_LONGEST, _MOST_REPEATS = 1000, 3
+_ESCAPED, _CLASS = re.compile(r"\\.", re.DOTALL), re.compile(r"\[\^?\]?[^\]]*\]")
+_REPEATS, _NESTED = re.compile(r"[*+{]"), re.compile(r"\)[*+{]")
 _PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
 
 
@@ -72,24 +76,57 @@ def _require_supported(about: Mapping[str, Any], path: Path) -> None:
             raise CheckpointError(f"{path} has {key}={quoted(value)}, which is not supported")
 
 
+def _flag(about: Mapping[str, Any], key: str) -> bool:
+    value = about.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise ValueError(f"{key} is {quoted(value)}, but must be true or false")
+    return bool(value)
+
+
+def _patterns(about: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = about.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{key} is {quoted(value)}, but must be an object of patterns")
+    for pattern in value:
+        _require_plain(pattern)
+    return value
+
+
+def _number(key: str, value: Any) -> float:
+    if not is_finite(value):
+        raise ValueError(f"{key} is {quoted(value)}, but must be a finite number")
+    return float(value)
+
+
+def _require_plain(pattern: str) -> None:
+    """`ValueError` for a pattern that could take longer to match a name than a few repetitions without nesting do."""
+    bare = _CLASS.sub("x", _ESCAPED.sub("x", pattern))
+    if len(pattern) > _LONGEST or len(_REPEATS.findall(bare)) > _MOST_REPEATS or _NESTED.search(bare):
+        raise ValueError(
+            f"the pattern {quoted(pattern)} is none of at most {_LONGEST} characters with at most {_MOST_REPEATS} "
+            "repetitions, none of them of a group"
+        )
+    re.compile(pattern)
+
+
 def _told(about: Mapping[str, Any]) -> Told:
     modules = about.get("target_modules") or ()
     listed = () if isinstance(modules, str) or about.get("exclude_modules") else tuple(modules)
     parameters = tuple(about.get("target_parameters") or ())
     config = Lora(
         rank=about["r"],
-        alpha=float(about["lora_alpha"]),
+        alpha=_number("lora_alpha", about["lora_alpha"]),
         targets=tuple(sorted({*listed, *parameters})) or ("all",),
-        dora=bool(about.get("use_dora")),
-        rslora=bool(about.get("use_rslora")),
-        dropout=float(about.get("lora_dropout") or 0.0),
+        dora=_flag(about, "use_dora"),
+        rslora=_flag(about, "use_rslora"),
+        dropout=_number("lora_dropout", 0.0 if (part := about.get("lora_dropout")) is None else part),
     )
-    ranks, alphas = dict(about.get("rank_pattern") or {}), dict(about.get("alpha_pattern") or {})
-    for pattern in (*ranks, *alphas):
-        re.compile(pattern)
+    ranks, alphas = _patterns(about, "rank_pattern"), _patterns(about, "alpha_pattern")
     if not all(is_whole(rank) and rank > 0 for rank in ranks.values()):
-        raise ValueError(f"rank_pattern is {ranks}")
-    alphas = {pattern: float(alpha) for pattern, alpha in alphas.items()}
+        raise ValueError(f"rank_pattern is {quoted(ranks)}")
+    alphas = {pattern: _number("alpha_pattern", alpha) for pattern, alpha in alphas.items()}
     return Told(config, ranks, alphas, listed, parameters, about.get("layers_to_transform") is None)
 
 
