@@ -16,7 +16,7 @@ from braidlm.engine.rule_bounds import check_repeats, check_rule
 from braidlm.engine.rule_process import RuleProcess
 from braidlm.errors import BusyError, InputError, UnavailableError
 from braidlm.sampling import Sampling
-from tests.server.local import model, serving
+from tests.server.local import model, serving, until
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_the_process_is_kept_and_started_anew() -> None:
 def test_a_rule_that_takes_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: a process that is stopped gives no answer; it is ended, and the next rule is compiled by another one."""
     rules = process()
-    rules.start()
+    assert rules.reason_against("regex", "begin", {}) == ""
     stopped = rules._process
     assert stopped is not None
     stopped.send_signal(signal.SIGSTOP)
@@ -169,7 +169,7 @@ def test_a_rule_that_takes_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_too_many_rules_at_once() -> None:
     """Oracle: one is compiled and 16 wait, all in turn; the next is refused, and once they are done it is not."""
     rules = process()
-    rules.start()
+    assert rules.reason_against("regex", "begin", {}) == ""
     many = 17
     answers: list[str] = []
     with rules._lock:
@@ -193,7 +193,7 @@ def test_a_rule_that_waits_for_too_long(monkeypatch: pytest.MonkeyPatch) -> None
     """Oracle: by hand: who waits longer than is waited is refused and gives its place back; then all is as before."""
     monkeypatch.setattr("braidlm.engine.rule_process._WAIT_S", 0.01)
     rules = process()
-    rules.start()
+    assert rules.reason_against("regex", "begin", {}) == ""
     with rules._lock:
         for _ in range(50):
             with pytest.raises(BusyError, match="other rules take long"):
@@ -222,9 +222,8 @@ def test_a_server_prepares_its_compiler() -> None:
     with serving(model()) as server:
         rules = server.host.served.engine._grammars
         assert isinstance(rules, Rules)
-        server.host.wait()
+        until(lambda: rules._process._process is not None)
         prepared = rules._process._process
-        assert prepared is not None and prepared.poll() is None
         rules(Grammar("regex", "a"))
         assert rules._process._process is prepared
 
@@ -237,7 +236,6 @@ def test_a_server_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("braidlm.engine.grammar._llguidance", missing)
     with serving(model()) as server:
-        server.host.wait()
         body: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
         assert server.post("/v1/chat/completions", body).status_code == 200
         refused = server.post("/v1/chat/completions", body | {"response_format": {"type": "json_object"}})
@@ -250,7 +248,7 @@ def test_one_rule_for_many_at_once() -> None:
     tokenizer = model().tokenizer
     assert tokenizer is not None
     rules = Rules(tokenizer.to_json, tokenizer.vocab_size, tokenizer.eos_ids)
-    rules.prepare()
+    rules(Grammar("regex", "begin"))
     matchers: list[object] = []
     with rules._process._lock:
         threads = [threading.Thread(target=lambda: matchers.append(rules(Grammar("regex", "ab+")))) for _ in range(16)]
@@ -276,6 +274,7 @@ def test_a_compiler_is_prepared_once() -> None:
     assert tokenizer is not None
     rules = Rules(tokenizer.to_json, tokenizer.vocab_size, tokenizer.eos_ids)
     rules.prepare()
+    until(lambda: rules._process._process is not None)
     prepared = rules._process._process
     rules(Grammar("regex", "a"))
-    assert prepared is not None and rules._process._process is prepared
+    assert rules._process._process is prepared

@@ -1,5 +1,6 @@
 """Process in which rules are compiled first: started when the first one comes, kept warm, started anew when it dies."""
 
+import contextlib
 import json
 import os
 import selectors
@@ -51,8 +52,11 @@ class RuleProcess:
             self._seats.release()
 
     def start(self) -> None:
-        """Starts the process, if it does not run, so that the first rule need not wait for it."""
-        with self._lock:
+        """Begins to start the process, if it does not run, so that the first rule need not wait for it."""
+        threading.Thread(target=self._start_alone, name="braidlm-rules-start", daemon=True).start()
+
+    def _start_alone(self) -> None:
+        with self._lock, contextlib.suppress(UnavailableError):  # which the first rule is told
             self._start()
 
     def _start(self) -> None:

@@ -252,8 +252,8 @@ class Host(BaseHost):
     def _open(self) -> None:
         model = self._load()
         engine = model.engine(self._kv_dtype, self._limits)
+        engine.prepare_rules()
         self._served = Served(model, engine, self._store, self.settings, self.metrics)
-        engine.prepare_rules()  # while it answers already: only a rule would have to wait
 
     def require_health(self) -> None:
         """Refuses if there is no hope: the model could not be loaded, or its engine has stopped."""
