@@ -20,10 +20,13 @@ from braidlm.describe import skeleton
 from braidlm.init import randomise
 from braidlm.model import Model
 from braidlm.ops import Segments
+from braidlm.spec import Moe
 from tests.families.tiny import tiny
 
 SEEDS = {
-    "granitemoehybrid": next(n for n in range(9) if "Moe(" in str(tiny("granitemoehybrid", n))),
+    "granitemoehybrid": next(
+        n for n in range(9) if any(isinstance(block.ffn, Moe) for block in tiny("granitemoehybrid", n).blocks)
+    ),
     "hymba": next(n for n in range(9) if tiny("hymba", n).prefix_tokens == 3),
     "llama": next(n for n in range(9) if tiny("llama", n).width == 32 and not tiny("llama", n).tied),
 }

@@ -1,6 +1,8 @@
 """`braid merge`: a model with an adapter in its weights."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ import braidlm
 from braidlm.adapters import Lora, StateTuning, attach, attach_initial, detach_initial, save, save_initial
 from braidlm.adapters.places import places
 from braidlm.cli.main import app
+from braidlm.embedded import DIRECTORY
+from braidlm.tokenizer import Tokenizer
 from tests.adapters.models import SEEDS, close, stirred
 from tests.families.tiny import TINY, tiny
 from tests.tolerances import RELATIVE_LOGITS
@@ -99,6 +103,31 @@ def test_a_learned_state_stays_beside(tmp_path: Path, recwarn: pytest.WarningsRe
     wanted = language.using("it", "it").forward(IDS)
     close(out.using(None, "it").forward(IDS), wanted, RELATIVE_LOGITS[torch.float32])
     assert not [str(note.message) for note in recwarn if "other weights" in str(note.message)]
+
+
+def test_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracles: the base's fingerprint; the card's command, run there, writes what the base does with both."""
+    base, state = tmp_path / "base", tmp_path / "initial.safetensors"
+    mamba = braidlm.spec.Block(mixer=braidlm.spec.Mamba2(heads=4, head_dim=8, d_state=4))
+    language = braidlm.build(braidlm.ModelSpec(vocab=4096, width=32, blocks=(mamba,), norm=tiny("llama", 1).norm))
+    language.tokenizer = Tokenizer.from_directory(DIRECTORY)
+    language.save(base, "braidlm")
+    adapters = stirred(attach(language.network, Lora(rank=2)))
+    save(adapters, tmp_path / "adapter")
+    adapters.detach()
+    attach_initial(language.network, StateTuning())
+    save_initial(language.network, state)
+    detach_initial(language.network)
+    monkeypatch.chdir(tmp_path)
+    merged("base", "adapter", "out", "--state", state)
+    monkeypatch.chdir(tmp_path / "out")
+    card = Path("README.md").read_text()
+    assert f"| base | {base} |" in card and f"| base weights | {language.network.base_fingerprint()} |" in card
+    (command,) = re.findall(r"```sh\nbraid (.*)\n```", card)
+    found = braid(*shlex.split(command), "--max-tokens", 8)
+    wanted = braid("generate", base, "Once upon a time", "--adapter", "../adapter", "--state", state, "--max-tokens", 8)
+    assert found.exit_code == wanted.exit_code == 0
+    assert found.stdout == wanted.stdout
 
 
 def test_models_without_a_published_layout(tmp_path: Path) -> None:

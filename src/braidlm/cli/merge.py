@@ -10,6 +10,8 @@ from ..api import LanguageModel
 from ..errors import InputError
 from ..files import check_free
 from ..saving import best_format, check_format
+from ..train.base import Base, base_of, command_of
+from ..train.config import Source
 from .common import AllowPickle, Dtype, Json, err, load_model, out, print_json, progress, telling_warnings
 
 EXAMPLE = "Example: braid merge smollm2-135m runs/talks/adapter ./smollm2-talks"
@@ -48,6 +50,8 @@ def command(
     check_free(target)
     _require_adapter(adapter)
     language = load_model(base, dtype=dtype, allow_pickle=allow_pickle)
+    begun = base_of(Source(checkpoint=base), language.network)
+    assert begun is not None
     with telling_warnings():
         initial = None if state is None else adapters.load_initial(language.network, state)
         changed = language.merge_adapter(adapter)
@@ -58,6 +62,7 @@ def command(
         _save_initial(language, initial, target)
     elif (adapter.resolve().parent / INITIAL).exists():
         err.print(f"{INITIAL} beside {adapter} is not in weights; --state keeps it with them", markup=False)
+    _describe(begun, adapter, target, with_state=initial is not None)
     _tell(target, form, changed, json=json)
 
 
@@ -73,6 +78,17 @@ def _save_initial(language: LanguageModel, initial: adapters.InitialState, targe
     """Writes the state anew, since it is now for the merged weights."""
     adapters.put_on(language.network, initial)
     adapters.save_initial(language.network, target / INITIAL)
+
+
+def _describe(base: Base, adapter: Path, target: Path, *, with_state: bool) -> None:
+    """Writes a card that says what was merged, and how to use it."""
+    rows = "\n".join(f"| {name} | {value} |" for name, value in [*base.facts, ("adapter", str(adapter.absolute()))])
+    use = command_of(None, ["--state", INITIAL] if with_state else [])
+    (target / "README.md").write_text(
+        f"# {target.absolute().name}\n\nAn adapter in the weights of its base, merged with braidlm.\n\n"
+        f"|  |  |\n| --- | --- |\n{rows}\n\n## Use\n\nIn this directory:\n\n```sh\n{use}\n```\n",
+        encoding="utf-8",
+    )
 
 
 def _tell(target: Path, form: str, changed: list[adapters.Kind], *, json: bool) -> None:
