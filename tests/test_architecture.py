@@ -17,7 +17,7 @@ SOURCE = Path(braidlm.__file__).parent
 
 # A module may import modules of a lower level, and those of its own level that its package holds.
 LEVELS = (
-    ("errors", "slots", "spec", "memory", "files", "digest", "embedded", "suggest"),
+    ("errors", "slots", "spec", "memory", "files", "digest", "embedded", "suggest", "units"),
     ("ops",),
     ("kv", "rows", "row_file", "state", "layers", "rotary"),
     ("mixers", "ffn"),
@@ -51,6 +51,7 @@ SAME_LEVEL = {
     ("spec", "errors"),
     ("spec", "slots"),
     ("spec", "suggest"),
+    ("spec", "units"),
     ("files", "errors"),
     ("rows", "kv"),
     ("row_file", "kv"),

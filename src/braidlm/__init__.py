@@ -26,11 +26,20 @@ _PUBLIC = {
     "build": ".loading",
     "load": ".loading",
 }
+# Modules whose names are used beside them.
+_MODULES = ("engine", "sampling", "spec")
 __all__ = ["BraidError", "LanguageModel", "ModelSpec", "State", "__version__", "build", "load"]
 
 
 def __getattr__(name: str) -> Any:
     """Imports public names when they are first used, so that `import braidlm` costs nothing."""
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
     if name not in _PUBLIC:
-        raise AttributeError(f"module 'braidlm' has no attribute {name!r}")
+        meant = importlib.import_module(".suggest", __name__).did_you_mean(name, (*_PUBLIC, *_MODULES))
+        raise AttributeError(f"module 'braidlm' has no attribute {name!r}{meant}")
     return getattr(importlib.import_module(_PUBLIC[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_MODULES, *(name for name in globals() if name.startswith("__"))})

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import saving
+from . import describe, saving
 from .adapters import Kind, Variants, merge
 from .continuation import Token
 from .engine import Engine, Limits
@@ -28,6 +28,7 @@ from .model import Logits, Model
 from .ops import Segments, dispatch
 from .ops.native_loader import tell_if_missing
 from .ops.threads import limit_to_share, on_threads
+from .rows import Precision
 from .runtime import pack
 from .runtime.stepwise import Stepwise
 from .sampling import Sampling
@@ -36,9 +37,13 @@ from .spec import ModelSpec, is_whole
 from .state import State
 from .suggest import did_you_mean
 from .tokenizer import Tokenizer
+from .units import aligned
 
 Ids = Tensor | np.ndarray | Sequence[Tensor] | Sequence[np.ndarray] | Sequence[Sequence[int]]
 Messages = Sequence[Mapping[str, Any]]
+# At which the bytes of a state are shown.
+_SHOWN_LENGTHS = (1024, 8192, 32768)
+
 Prompt = str | Sequence[int] | Tensor | np.ndarray | Messages
 
 
@@ -110,6 +115,13 @@ class LanguageModel:
         """The model with an adapter and a learned initial state, over the same weights; this one is left as it is."""
         network = self.variants.of(adapter, initial)
         return LanguageModel(network, self.tokenizer, self.origin, ops=self.ops, deterministic=self.deterministic)
+
+    def __repr__(self) -> str:
+        """As `braid info` shows it."""
+        network, label = self.network, f" with {self.network.label}" if self.network.label else ""
+        kinds = {name: weight.kind for name, weight in pack.packed_names(network).items()}
+        facts = describe.facts(self.spec, _SHOWN_LENGTHS, Precision.of(network.dtype), kinds)
+        return aligned(f"LanguageModel{label}", describe.lines(self.spec, facts))
 
     @property
     def spec(self) -> ModelSpec:
@@ -233,6 +245,15 @@ class LanguageModel:
         if bool(wrong.any()):
             check_ids(ids_L[wrong][:1].tolist(), self.spec.vocab)
 
+    def hidden_states(self, ids: Ids, layers: Collection[str] | None = None) -> dict[str, Any]:
+        """The residual stream by name, [B, L, D] each (a list of [L_b, D] for a list of sequences), without logits.
+
+        `ids` as in `forward`. `layers` are some of "embed", "blocks.0" (after the first block), ..., and "norm", which
+        is what the head takes; None gives all of them, in this order.
+        """
+        names = ("embed", *(f"blocks.{i}" for i in range(len(self.spec.blocks))), "norm")
+        return self.forward(ids, logits=None, taps=names if layers is None else layers).taps
+
     def _check_taps(self, taps: Collection[str]) -> None:
         if isinstance(taps, str):
             raise InputError(f"taps is {taps!r}, but must be a list of names, such as [{taps!r}]")
@@ -252,6 +273,16 @@ class LanguageModel:
             raise InputError("the prompt is empty; give at least one token")
         check_ids(ids, self.spec.vocab)
         return ids
+
+    def decode(self, ids: Sequence[int] | Tensor | np.ndarray, *, skip_special: bool = True) -> str:
+        """The text of token ids (one sequence), without control tokens unless `skip_special` is false."""
+        items: Any = ids.tolist() if isinstance(ids, (Tensor, np.ndarray)) else ids
+        if not _are_ids(items):
+            raise InputError(f"ids are {_short(ids)}, but must be one sequence of whole numbers")
+        if self.tokenizer is None:
+            raise InputError("this checkpoint has no tokenizer, and its ids no text")
+        check_ids(items, self.spec.vocab)
+        return self.tokenizer.decode([int(item) for item in items], skip_special=skip_special)
 
     def _encode_text(self, prompt: Any) -> list[int]:
         chat = isinstance(prompt, (list, tuple)) and all(isinstance(item, Mapping) for item in prompt)

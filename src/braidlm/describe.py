@@ -1,16 +1,21 @@
-"""What a description implies, without its weights: parameters, their dtypes, bytes."""
+"""What a description implies, without its weights: parameters, their dtypes, bytes, and all of it in a few lines."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from . import spec as specs
 from .errors import SpecError
 from .model import Model
 from .ops.linear.packed import packed_bytes
+from .rows import Precision
 from .slots import ITEM_BYTES
 from .spec import Attention, Block, Hyena, Mamba, Mamba2, Mixer, ModelSpec, Moe, Parallel
+from .units import amount
+from .units import size as bytes_for_people
 
 
 class Size(NamedTuple):
@@ -94,6 +99,34 @@ def weight_bytes(spec: ModelSpec, dtype: torch.dtype, kinds: Mapping[str, str] |
         return packed_bytes(weight.shape, kinds[name]) if name in kinds else weight.numel() * dtypes[name].itemsize
 
     return sum(count(name, weight) for name, weight in model.named_parameters())
+
+
+def facts(spec: ModelSpec, lengths: Sequence[int], precision: Precision, kinds: Mapping[str, str]) -> dict[str, Any]:
+    """Parameters, bytes of weights (those in `kinds` quantized so), and bytes of state at each of `lengths` tokens."""
+    count = size(spec)
+    return {
+        "parameters": count.total,
+        "active_parameters": count.active,
+        "embedding_parameters": count.embedding,
+        "weight_bytes": weight_bytes(spec, precision.dtype, kinds),
+        "quantized": dict(Counter(kinds.values())),
+        "state_bytes": {str(n): spec.state_bytes(n, dtype=precision.name, kv_dtype=precision.kv) for n in lengths},
+        "dtype": precision.name,
+        "kv_dtype": precision.kv,
+    }
+
+
+def lines(spec: ModelSpec, known: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Names and values for people: of the description, then of what `facts` found out about it."""
+    active = known["active_parameters"]
+    more = f" ({amount(active)} used by a token)" if active != known["parameters"] else ""
+    forms = "".join(f", {count} in {kind}" for kind, count in known["quantized"].items())
+    return [
+        *specs.lines(spec),
+        ("parameters", amount(known["parameters"]) + more),
+        (f"weights, {known['dtype']}{forms}", bytes_for_people(known["weight_bytes"])),
+        *((f"state at {length} tokens", bytes_for_people(count)) for length, count in known["state_bytes"].items()),
+    ]
 
 
 def parameter_dtypes(model: Model, dtype: torch.dtype) -> dict[str, torch.dtype]:

@@ -125,7 +125,7 @@ def read_tokenizer(path_or_name: str | Path) -> Tokenizer:
 
 def read_kinds(path_or_name: str | Path) -> dict[str, str]:
     """The kinds of the weights that a directory of ours holds quantized, by name; none for all else."""
-    path = Path(path_or_name)
+    path = embedded.DIRECTORY if str(path_or_name) == embedded.NAME else Path(path_or_name)
     if not is_there(path / OWN_FILE):
         return {}
     about = _read_own_file(path)

@@ -23,6 +23,7 @@ from .ops import Segments
 from .row_file import Owner
 from .rows import Identity, LayerRow, Precision, Row
 from .spec import ModelSpec
+from .units import size
 
 _FORMAT = "braidlm-state-2"
 
@@ -103,6 +104,13 @@ class State:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def __repr__(self) -> str:
+        """Sequences, how many tokens each has seen, bytes, and what they are stored in; at most eight are listed."""
+        seen = ", ".join(map(str, self.lengths[:8])) + (", ..." if len(self) > 8 else "")
+        kv = "" if self.precision.kv == self.precision.name else f", keys and values in {self.precision.kv}"
+        many = f"{len(self)} sequence{'s' if len(self) != 1 else ''}"
+        return f"State({many} after {seen} tokens; {size(self.nbytes)} in {self.precision.name}{kv})"
 
     def _with(self, rows: Iterable[Row]) -> "State":
         return State(self.spec, self.precision, rows, self._initial, self.device)

@@ -18,6 +18,8 @@ from ..api import LanguageModel
 from ..loading import load
 from ..ops import dispatch
 from ..ops.threads import limit_to_share
+from ..units import amount as amount
+from ..units import size as size
 
 _WIDE = 10_000
 
@@ -134,20 +136,3 @@ def with_beside(language: LanguageModel, adapter: Path | None, state: Path | Non
 def print_json(data: Any) -> None:
     """One JSON object on standard output."""
     typer.echo(json.dumps(data, ensure_ascii=False))
-
-
-def size(count: float) -> str:
-    """Bytes for people: 1.5 MiB."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError
-
-
-def amount(count: float) -> str:
-    """Numbers of parameters for people: 134.5 M."""
-    for unit, scale in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.2f} {unit}"
-    return f"{count:.0f}"

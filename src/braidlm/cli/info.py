@@ -1,7 +1,6 @@
 """`braid info`: what a model is, from its description alone; weights are not read."""
 
-from collections import Counter
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -11,8 +10,8 @@ from ..loading import dtype_of, read_kinds, read_spec
 from ..presets import PRESETS
 from ..rows import Precision
 from ..runtime.pack import policy_of
-from ..spec import ModelSpec, Moe, attention_of, mixer_kinds
-from .common import Json, ModelArgument, amount, out, print_json, size
+from ..spec import mixer_kinds
+from .common import Json, ModelArgument, amount, out, print_json
 
 EXAMPLE = "Example: braid info hymba-1.5b --lengths 1024,32768"
 
@@ -37,12 +36,12 @@ def command(
     precision = Precision.of(dtype_of(dtype), kv_dtype)
     spec = read_spec(model)
     kinds = read_kinds(model) if quantize is None else policy_of(describe.skeleton(spec), quantize)
-    facts = _facts(spec, wanted, precision, kinds)
+    facts = describe.facts(spec, wanted, precision, kinds)
     if json:
         print_json({"model": model, **facts, "spec": spec.to_json()})
         return
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in _lines(spec, facts):
+    for name, value in describe.lines(spec, facts):
         table.add_row(name, value)
     out.print(table)
 
@@ -69,48 +68,3 @@ def _list_presets(json: bool) -> None:
         kinds = ", ".join(f"{count} {kind}" for kind, count in mixer_kinds(spec.blocks).items())
         table.add_row(name, kinds, amount(describe.size(spec).total), place)
     out.print(table)
-
-
-def _facts(spec: ModelSpec, lengths: list[int], precision: Precision, kinds: dict[str, str]) -> dict[str, Any]:
-    count = describe.size(spec)
-    states = {str(n): spec.state_bytes(n, dtype=precision.name, kv_dtype=precision.kv) for n in lengths}
-    return {
-        "parameters": count.total,
-        "active_parameters": count.active,
-        "embedding_parameters": count.embedding,
-        "weight_bytes": describe.weight_bytes(spec, precision.dtype, kinds),
-        "quantized": dict(Counter(kinds.values())),
-        "state_bytes": states,
-        "dtype": precision.name,
-        "kv_dtype": precision.kv,
-    }
-
-
-def _lines(spec: ModelSpec, facts: dict[str, Any]) -> list[tuple[str, str]]:
-    kinds = ", ".join(f"{count} {kind}" for kind, count in mixer_kinds(spec.blocks).items())
-    lines = [
-        ("blocks", f"{len(spec.blocks)}: {kinds}"),
-        ("width", str(spec.width)),
-        ("vocabulary", f"{spec.vocab}{' (tied to the head)' if spec.tied else ''}"),
-    ]
-    attention = [a for a in (attention_of(block.mixer) for block in spec.blocks) if a is not None]
-    if attention:
-        windowed = sum(a.window is not None for a in attention)
-        shared = sum(a.kv_from is not None for a in attention)
-        text = f"{attention[0].heads} heads, {attention[0].kv_heads} key/value heads of {attention[0].head_dim}"
-        text += f", {windowed} of {len(attention)} with a window" if windowed else ""
-        lines.append(("attention", text + (f", {shared} share keys and values" if shared else "")))
-    experts = next((block.ffn for block in spec.blocks if isinstance(block.ffn, Moe)), None)
-    if experts is not None:
-        lines.append(("experts", f"{experts.experts}, {experts.top_k} a token"))
-    if spec.prefix_tokens:
-        lines.append(("learned prefix", f"{spec.prefix_tokens} tokens"))
-    lines.append(("declared length", str(spec.max_positions or "unlimited")))
-    active = facts["active_parameters"]
-    more = f" ({amount(active)} used by a token)" if active != facts["parameters"] else ""
-    lines.append(("parameters", amount(facts["parameters"]) + more))
-    forms = "".join(f", {count} in {kind}" for kind, count in facts["quantized"].items())
-    lines.append((f"weights, {facts['dtype']}{forms}", size(facts["weight_bytes"])))
-    for length, count in facts["state_bytes"].items():
-        lines.append((f"state at {length} tokens", size(count)))
-    return lines

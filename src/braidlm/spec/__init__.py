@@ -10,8 +10,9 @@ including the query itself.
 
 from .checks import is_finite, is_whole, require
 from .feed_forward import Activation, FeedForward, Mlp, Moe
+from .lines import lines, mixer_kinds
 from .mixers import Attention, Hyena, Mamba, Mamba2, Mixer, Parallel, attention_of
-from .model import Block, ModelSpec, Norm, mixer_kinds
+from .model import Block, ModelSpec, Norm
 from .rope import (
     DynamicNtkScaling,
     FactorScaling,
@@ -48,6 +49,7 @@ __all__ = [
     "attention_of",
     "is_finite",
     "is_whole",
+    "lines",
     "mixer_kinds",
     "require",
 ]

@@ -1,14 +1,15 @@
 """A model as blocks: each one mixer and at most one feed-forward."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import SpecError
 from ..slots import ITEM_BYTES, Slot
+from ..units import aligned
 from .checks import countable, finite, is_whole, of_kind, positive, require
 from .feed_forward import FeedForward, Mlp, Moe
 from .json import decode, encode
+from .lines import lines
 from .mixers import Attention, Hyena, Mamba, Mamba2, Mixer, Parallel, attention_of
 
 
@@ -74,6 +75,10 @@ class ModelSpec:
             self._validate_mixer(index, block.mixer)
         object.__setattr__(self, "_slots", tuple(block.slots(self.width) for block in self.blocks))
 
+    def __repr__(self) -> str:
+        """As `braid info` shows it; `to_json` has every field."""
+        return aligned("ModelSpec", lines(self))
+
     def _validate_mixer(self, index: int, mixer: Mixer) -> None:
         where = f"blocks[{index}]"
         if isinstance(mixer, Hyena):
@@ -134,12 +139,3 @@ class ModelSpec:
     def from_json(cls, data: Any) -> "ModelSpec":
         """The description that `to_json` wrote; `SpecError` names what is wrong with any other data."""
         return decode(cls, data, "spec")
-
-
-def mixer_kinds(blocks: Iterable[Block]) -> dict[str, int]:
-    """How many blocks use each kind of mixer, in order of first use."""
-    counts: dict[str, int] = {}
-    for block in blocks:
-        name = type(block.mixer).__name__
-        counts[name] = counts.get(name, 0) + 1
-    return counts
