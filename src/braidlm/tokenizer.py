@@ -21,7 +21,7 @@ from .text.chat_templates import ChatTemplates, read_templates, write_templates
 from .text.directory import read_vocabulary
 from .text.gguf_vocabulary import Special, gguf_tables, gguf_templates
 from .text.library import by_parts, checked, guarded
-from .text.long_text import decoded, encoded, require_tokens
+from .text.long_text import decoded, encoded, most_bytes, require_tokens
 
 _HALF = "the text is no valid Unicode: it holds half of a surrogate pair"
 
@@ -164,6 +164,10 @@ class Tokenizer:
     def require_tokens(self, text: str, most: int) -> None:
         """`ContextLengthError` if a text has certainly more than `most` tokens; long ones are not read whole for it."""
         require_tokens(text, most, self._longest_token, lambda part: len(self.encode_marked(part)))
+
+    def most_bytes(self, tokens: int) -> int:
+        """Number of bytes of text that so many tokens can stand for."""
+        return most_bytes(tokens, self._longest_token)
 
     @cached_property
     def _longest_token(self) -> int:

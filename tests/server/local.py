@@ -16,6 +16,7 @@ import braidlm
 from braidlm import LanguageModel
 from braidlm.engine import Limits
 from braidlm.server import Host, Settings, create_app
+from braidlm.server.run import config_of
 from braidlm.sessions import SessionStore
 from braidlm.tokenizer import Settings as TokenizerSettings
 from braidlm.tokenizer import Tokenizer
@@ -76,7 +77,7 @@ def serving(
     load = served if not isinstance(served, LanguageModel) else lambda: served
     store = None if sessions is None else SessionStore(sessions)
     host = Host(load, Settings(name=NAME, **settings), store=store, limits=limits)
-    server = uvicorn.Server(uvicorn.Config(create_app(host), port=0, log_level="critical", timeout_graceful_shutdown=5))
+    server = uvicorn.Server(config_of(create_app(host), port=0, log_level="critical", timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

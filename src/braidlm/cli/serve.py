@@ -62,7 +62,11 @@ def command(
     ] = MOST_GUESSES,
     max_prompt: Annotated[int, typer.Option(min=1, help="Tokens of a prompt, at most.")] = 1 << 17,
     max_answer: Annotated[int, typer.Option(min=1, help="Tokens of an answer that asks for no number.")] = 2048,
-    max_body: Annotated[str, typer.Option(help="Bytes of a request, at most.")] = "8MiB",
+    max_body: Annotated[
+        str | None, typer.Option(help="Bytes of a request, at most (else what the context can hold, up to 8MiB).")
+    ] = None,
+    max_connections: Annotated[int, typer.Option(min=1, help="Maximum number of open connections.")] = 512,
+    request_timeout: Annotated[int, typer.Option(min=1, help="Seconds in which a request must come whole.")] = 30,
     rate: Annotated[int, typer.Option(min=0, help="Requests a minute for each client; 0: any.")] = 0,
     origin: Annotated[list[str] | None, typer.Option(help="Web pages from elsewhere that may ask (CORS).")] = None,
     drain: Annotated[int, typer.Option(min=0, help="Seconds that answers have to end after SIGTERM.")] = 30,
@@ -101,7 +105,9 @@ def command(
     settings = serving.Settings(
         name=name or Path(model).name,
         keys=keys,
-        body=bytes_of(max_body),
+        body=None if max_body is None else bytes_of(max_body),
+        connections=max_connections,
+        arriving=request_timeout,
         answer=max_answer,
         rate=rate,
         origins=tuple(origin or ()),

@@ -91,11 +91,16 @@ async def tokenize(body: TokenizeRequest, here: Here) -> TokenizeReply:
     if (body.text is None) == (body.messages is None):
         raise RefusedError(400, "give either a text or messages")
     if body.text is not None:
-        ids = await asyncio.to_thread(here.tokenizer.encode, body.text, add_bos=body.add_special_tokens)
+        ids = await asyncio.to_thread(_ids_of_text, here, body.text, body.add_special_tokens)
     else:
         plain = for_template(body.messages or [])
         ids = list((await asyncio.to_thread(here.chats.transcripts.prompt, plain)).ids)
     return TokenizeReply(ids=ids, count=len(ids))
+
+
+def _ids_of_text(here: Served, text: str, around: bool) -> list[int]:
+    here.tokenizer.require_tokens(text, here.engine.most_prompt_tokens)
+    return here.tokenizer.encode(text, add_bos=around)
 
 
 @router.post("/detokenize", tags=["Server"])

@@ -17,12 +17,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from . import about, chat, completions, embeddings, errors, stored
+from .bodies import Bodies
 from .host import BaseHost
-from .middleware import Access, BodyLimit, RequestLog
+from .middleware import Access, RequestLog
 from .replies import ErrorReply
 
 _PAGE = Path(__file__).parent / "page"
-_REFUSALS = (400, 401, 404, 409, 413, 429, 503, 507)
+_REFUSALS = (400, 401, 404, 408, 409, 413, 415, 429, 431, 503, 507)
 _ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorReply} for status in _REFUSALS}
 # The page needs nothing from elsewhere, and nothing that it shows shall be able to fetch anything.
 _POLICY = "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -77,7 +78,7 @@ def unguarded(host: BaseHost) -> FastAPI:
 def _guard(app: FastAPI, host: BaseHost) -> None:
     """Puts around the routes what every request passes; the last one is the outermost."""
     settings = host.settings
-    app.add_middleware(BodyLimit, most=settings.body)
+    app.add_middleware(Bodies, most=host.most_body)
     app.add_middleware(Access, keys=settings.keys, rate=settings.rate)
     if settings.hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.hosts))

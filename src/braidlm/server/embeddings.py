@@ -12,6 +12,9 @@ from .host import Here, Served
 from .replies import EmbeddingList, EmbeddingReply, EmbeddingUsage
 from .requests import EmbeddingRequest
 
+# Of all inputs of a request: what OpenAI's API allows.
+_MOST_TOKENS = 300_000
+
 router = APIRouter(tags=["OpenAI API"])
 
 
@@ -24,6 +27,8 @@ async def embeddings(body: EmbeddingRequest, request: Request, here: Here) -> Em
         raise RefusedError(400, f"this model's vectors have {width} dimensions", param="dimensions")
     prompts = await asyncio.to_thread(here.ids_of, body.input)
     total = sum(map(len, prompts))
+    if total > _MOST_TOKENS:
+        raise RefusedError(400, f"the inputs have {total} tokens, but may have {_MOST_TOKENS}", param="input")
     request.state.told["prompt_tokens"] = total
     data = []
     async with here.embedding:

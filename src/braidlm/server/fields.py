@@ -14,7 +14,11 @@ from pydantic_core import PydanticCustomError
 from ..suggest import near
 
 # Types of the errors that are raised here; see `server.errors`.
-UNKNOWN, UNSERVED = "unknown_field", "unserved_field"
+UNKNOWN, UNSERVED, TOO_MANY = "unknown_field", "unserved_field", "too_many"
+
+
+# Entries of a field that says nothing else (see `Body.most`).
+_MOST = 1024
 
 
 class Unserved(NamedTuple):
@@ -25,11 +29,15 @@ class Unserved(NamedTuple):
 
 
 class Body(BaseModel):
-    """A request's body, or an object in one: no fields but the declared ones, no numbers written as texts."""
+    """A request's body, or an object in one: no fields but the declared ones, no numbers written as texts.
+
+    `most` are numbers of entries that fields may have.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     unserved: ClassVar[Mapping[str, Unserved]] = {}
+    most: ClassVar[Mapping[str, int]] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -41,6 +49,8 @@ class Body(BaseModel):
         for key, value in given.items():
             if key not in known:
                 cls._require_nothing(key, value, known)
+            elif _length(value) > cls.most.get(key, _MOST):
+                raise _error(TOO_MANY, key, f"there are {len(value)}, but may be at most {cls.most.get(key, _MOST)}")
         return {key: value for key, value in given.items() if key in known}
 
     @classmethod
@@ -51,6 +61,13 @@ class Body(BaseModel):
             raise _error(UNKNOWN, key, near(key, known | set(cls.unserved)))
         if value not in refused.nothing:
             raise _error(UNSERVED, key, refused.why)
+
+
+def _length(value: Any) -> int:
+    """Number of entries of a list or object, before any of them is looked at; token ids are bounded as a prompt is."""
+    if isinstance(value, list) and value and isinstance(value[0], int):
+        return 0
+    return len(value) if isinstance(value, (list, dict)) else 0
 
 
 def unserved(sentence: str) -> PydanticCustomError:

@@ -6,13 +6,14 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
 from ..api import LanguageModel
 from ..engine import BASE, Engine, Kept, Limits, Ticket, Variant
-from ..errors import BraidError
+from ..errors import BraidError, ContextLengthError
 from ..sessions import Chats, Session, SessionChangedError, SessionExistsError, SessionStore, Stamp
 from ..tokenizer import Tokenizer
 from .desk import Desk
@@ -23,6 +24,9 @@ from .settings import Settings
 
 log = logging.getLogger("braidlm.server")
 
+# Bytes of a request's body, at least and at most, where the server is not told; and of a byte of text in JSON, which is
+# three in "\u00e9".
+_LEAST_BODY, _MOST_BODY, _IN_JSON = 1 << 20, 8 << 20, 3
 # Requests whose vectors are made in turns; each holds a state.
 _EMBEDDINGS = 4
 
@@ -104,7 +108,22 @@ class Served:
         several: Any = [prompt] if single else prompt
         if not several:
             raise RefusedError(400, "there is no prompt")
-        return [tuple(self.model.encode(item)) for item in several]
+        return [self._ids_of_one(item) for item in several]
+
+    def _ids_of_one(self, prompt: str | list[int]) -> tuple[int, ...]:
+        most = self.engine.most_prompt_tokens
+        if isinstance(prompt, str):
+            self.tokenizer.require_tokens(prompt, most)
+        elif len(prompt) > most:
+            raise ContextLengthError(f"the prompt has {len(prompt)} tokens, but may have {most}")
+        return tuple(self.model.encode(prompt))
+
+    @cached_property
+    def most_body(self) -> int:
+        """Number of bytes that a request's body may have, if nothing else was set."""
+        tokens, tokenizer = self.engine.most_prompt_tokens, self.model.tokenizer
+        needed = _IN_JSON * (tokenizer.most_bytes(tokens) if tokenizer else 0)
+        return min(max(needed, _LEAST_BODY), _MOST_BODY)
 
     def prefix_of(self, request: Request) -> str:
         """What the names of a client's sessions begin with: who has another key sees none of them."""
@@ -221,6 +240,10 @@ class BaseHost(ABC):
             raise RefusedError(503, "the model is being loaded; try again soon", code="loading", wait=2)
         return opened
 
+    def most_body(self) -> int:
+        """Number of bytes that a request's body may have."""
+        return self.settings.body or _MOST_BODY
+
     @abstractmethod
     async def cut(self) -> None:
         """Ends all answers where they are."""
@@ -260,6 +283,12 @@ class Host(BaseHost):
         super().require_health()
         if self._served is not None and self._served.engine.failure is not None:
             raise RefusedError(503, f"the engine has stopped: {self._served.engine.failure}", code="engine_stopped")
+
+    def most_body(self) -> int:
+        """Number of bytes that a request's body may have: by default, those of a prompt that fills the context."""
+        if self.settings.body is None and self._served is not None:
+            return self._served.most_body
+        return super().most_body()
 
     @property
     def served(self) -> Served:

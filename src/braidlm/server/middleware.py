@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import RefusedError, reply
@@ -123,36 +122,6 @@ class Access:
         self._left[client] = left - 1, now
         if len(self._left) > 10_000:  # those who have been quiet for a minute have nothing to remember
             self._left = {name: entry for name, entry in self._left.items() if now - entry[1] < 60}
-
-
-class BodyLimit:
-    """Refuses bodies of too many bytes, told or sent."""
-
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self._app = app
-        self._most = most
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        refused = RefusedError(413, f"the body has more than {self._most} bytes", code="body_too_large")
-        told = Headers(scope=scope).get("content-length", "0")
-        if told.isascii() and told.isdigit() and int(told[:20]) > self._most:
-            await reply(refused)(scope, receive, send)
-            return
-        seen = 0
-
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self._most:
-                raise HTTPException(413, str(refused))  # the only kind that passes through who reads the body
-            return message
-
-        await self._app(scope, counted, send)
 
 
 def _key_name(key: str) -> str:

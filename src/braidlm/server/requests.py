@@ -9,6 +9,11 @@ from ..sampling import Sampling
 from .fields import Body, Unserved, unserved
 
 MOST_COPIES = 128
+# What OpenAI's API allows of one request's inputs; a chat has fewer messages than any context has room for.
+MOST_INPUTS = 2048
+_MOST_MESSAGES, _MOST_TOOLS, _MOST_STOPS = 4096, 128, 64
+# The first wrong entry is told; checking thousands more would keep others waiting.
+_FirstWrong = Field(fail_fast=True)
 
 # Parts of messages that are no text, by their names in the OpenAI API and its likes.
 _OTHER_PARTS = {
@@ -25,6 +30,12 @@ _TOKEN_ID = re.compile("0|[1-9][0-9]{0,9}")
 _NO_EFFECT = "Accepted without effect: "
 
 
+_Ids = Annotated[list[int], _FirstWrong]
+_Input = str | Annotated[list[str], _FirstWrong] | _Ids | Annotated[list[_Ids], _FirstWrong]
+_Stop = Annotated[str, Field(max_length=1000)]
+_Stops = _Stop | Annotated[list[_Stop], _FirstWrong]
+
+
 class StreamOptions(Body):
     """What a stream holds beside the text."""
 
@@ -35,6 +46,8 @@ class StreamOptions(Body):
 
 class Sampled(Body):
     """How an answer is written: what chats and completions have in common."""
+
+    most: ClassVar = {"messages": _MOST_MESSAGES, "tools": _MOST_TOOLS, "stop": _MOST_STOPS, "prompt": MOST_COPIES}
 
     model: str | None = Field(None, description="The served model's name; any other is refused.")
     temperature: float = Field(1.0, ge=0, le=1000, description="0 takes the most likely token.")
@@ -48,7 +61,7 @@ class Sampled(Body):
         {}, description="Added to the logits of these token ids: -100 in effect bans one, 100 forces it."
     )
     seed: int | None = Field(None, ge=0, le=2**63, description="The same seed gives the same answer.")
-    stop: str | list[str] = Field([], max_length=1000, description="Texts that end the answer, not part of it.")
+    stop: _Stops = Field([], description="Texts that end the answer, no part of it.")
     n: int = Field(1, ge=1, le=MOST_COPIES, description="Answers to the same prompt, each by a seed of its own.")
     max_tokens: int | None = Field(None, ge=1, le=2**31)
     stream: bool = False
@@ -100,9 +113,7 @@ class CompletionRequest(Sampled):
         "suffix": Unserved("text is written after a prompt, not between two texts", ("",)),
     }
 
-    prompt: str | list[str] | list[int] | list[list[int]] = Field(
-        description="A text, token ids, or several of one kind."
-    )
+    prompt: _Input = Field(description="A text, token ids, or several of one kind.")
     logprobs: int | None = Field(None, ge=0, le=20)
     max_tokens: int | None = Field(None, ge=0, le=2**31, description="16 by default; 0 with echo alone.")
     echo: bool = Field(False, description="Begin with the prompt; with logprobs, its tokens' are told too.")
@@ -151,12 +162,15 @@ class ChatMessage(Body):
     }
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
+    content: str | Annotated[list[TextPart], _FirstWrong] | None = None
     reasoning_content: str | None = Field(None, description="What the model reasoned before this answer.")
     name: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: Annotated[list[ToolCall], _FirstWrong] | None = None
     tool_call_id: str | None = None
     annotations: list[Any] | None = Field(None, description=_NO_EFFECT + "templates have no place for them.")
+
+
+_Messages = Annotated[list[ChatMessage], _FirstWrong]
 
 
 class FunctionTool(Body):
@@ -252,12 +266,12 @@ class ChatRequest(Sampled):
         "web_search_options": Unserved("nothing is searched; give the model a tool for it"),
     }
 
-    messages: list[ChatMessage] = Field(description="With a session: what is new in it.")
+    messages: _Messages = Field(description="With a session: what is new in it.")
     max_completion_tokens: int | None = Field(None, ge=1, le=2**31)
     logprobs: bool = False
     top_logprobs: int = Field(0, ge=0, le=20)
     response_format: ResponseFormat = Field(default_factory=lambda: PlainFormat(type="text"))
-    tools: list[Tool] = Field([])
+    tools: Annotated[list[Tool], _FirstWrong] = Field([])
     tool_choice: Literal["none", "auto", "required"] | ToolChoice = "auto"
     parallel_tool_calls: bool = True
     chat_template_kwargs: dict[str, Any] = Field({}, description="Variables of the model's chat template.")
@@ -285,7 +299,9 @@ class ChatRequest(Sampled):
 class EmbeddingRequest(Body):
     """`POST /v1/embeddings`."""
 
-    input: str | list[str] | list[int] | list[list[int]]
+    most: ClassVar = {"input": MOST_INPUTS}
+
+    input: _Input
     model: str | None = None
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, ge=1, le=2**31, description="Accepted if it is the model's width.")
@@ -295,8 +311,10 @@ class EmbeddingRequest(Body):
 class TokenizeRequest(Body):
     """`POST /tokenize`: a text, or a chat as the model's template writes it."""
 
+    most: ClassVar = {"messages": _MOST_MESSAGES}
+
     text: str | None = None
-    messages: list[ChatMessage] | None = None
+    messages: _Messages | None = None
     model: str | None = None
     add_special_tokens: bool = True
 
@@ -304,7 +322,7 @@ class TokenizeRequest(Body):
 class DetokenizeRequest(Body):
     """`POST /detokenize`."""
 
-    ids: list[Annotated[int, Field(ge=0, le=2**31)]]
+    ids: Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], _FirstWrong]
     model: str | None = None
 
 
@@ -312,7 +330,9 @@ class NewSession(Body):
     """`POST /v1/sessions`."""
 
     id: str | None = Field(None, description="Its name; one is made up if none is given.")
-    messages: list[ChatMessage] = Field([])
+    most: ClassVar = {"messages": _MOST_MESSAGES}
+
+    messages: _Messages = Field([])
 
 
 class ForkRequest(Body):

@@ -2,20 +2,25 @@
 
 import asyncio
 import logging
+import resource
 import signal
 import socket
+from typing import Any
 
 import prometheus_client
 import uvicorn
 from fastapi import FastAPI
 
 from ..errors import InputError
+from .connections import Bounds, protocol_of
 from .host import BaseHost
 
 log = logging.getLogger("braidlm.server")
 
 # For clients that do not take the end of a stream.
 _PATIENCE_S = 10
+# Connections that are taken in one turn of the event loop, and files that are open beside connections.
+_BACKLOG, _OTHER_FILES = 128, 384
 
 
 class _Server(uvicorn.Server):
@@ -45,13 +50,8 @@ def serve(app: FastAPI, address: str, port: int, drain: int) -> None:
     listening = _listen(address, port)
     host: BaseHost = app.state.host
     prometheus_client.disable_created_metrics()  # when each counter began: a line for every line
-    config = uvicorn.Config(
-        app,
-        timeout_graceful_shutdown=drain + _PATIENCE_S,
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-    )
+    require_files(host.settings.connections)
+    config = config_of(app, timeout_graceful_shutdown=drain + _PATIENCE_S, log_level="warning")
     server = _Server(config, host, drain)
 
     def stop(*_: object) -> None:
@@ -65,6 +65,29 @@ def serve(app: FastAPI, address: str, port: int, drain: int) -> None:
         server.run(sockets=[listening])
     if host.failure is not None:
         raise host.failure
+
+
+def config_of(app: FastAPI, **options: Any) -> uvicorn.Config:
+    """How uvicorn serves an application: with bounds on connections and headers, over h11 on every install."""
+    settings = app.state.host.settings
+    bounds = Bounds(settings.connections, settings.arriving)
+    made: Any = protocol_of(bounds)
+    return uvicorn.Config(
+        app, http=made, timeout_keep_alive=int(bounds.idle), backlog=_BACKLOG, access_log=False, server_header=False,
+        ws="none", **options,
+    )  # fmt: skip
+
+
+def require_files(connections: int) -> None:
+    """Has the system allow as many open files as there may be connections; `InputError` if it does not."""
+    needed = connections + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise InputError(
+            f"{connections} connections need {needed} open files, but this system allows {hard}; see ulimit -n"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _listen(address: str, port: int) -> socket.socket:

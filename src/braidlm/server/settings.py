@@ -12,7 +12,8 @@ class Settings:
     """Limits of a server, and whom it serves.
 
     name: what the model is called. keys: who may use it; without any, everybody who can reach it may. body: bytes of
-    a request. answer: tokens of an answer that asks for no
+    a request; None for what the model's context can hold. connections: how many there may be at once. arriving:
+    seconds in which a request must come as a whole. answer: tokens of an answer that asks for no
     number. rate: requests a minute and client; 0 allows any. origins: web pages of other servers that may ask.
     hosts: names by which it may be called; without any, every name will do. log_prompts: whether the log tells what
     is asked. replicas: copies of the model. tool_format: how the model writes tool calls, "auto" if its template
@@ -22,7 +23,9 @@ class Settings:
 
     name: str
     keys: tuple[str, ...] = ()
-    body: int = 8 << 20
+    body: int | None = None
+    connections: int = 512
+    arriving: int = 30
     answer: int = 2048
     rate: int = 0
     origins: tuple[str, ...] = ()
@@ -35,9 +38,11 @@ class Settings:
     share_prefix_cache: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in {"body": 1, "answer": 1, "rate": 0, "replicas": 1}.items():
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}, but must be at least {least}")
+        least = {"body": 1, "connections": 1, "arriving": 1, "answer": 1, "rate": 0, "replicas": 1}
+        for name, bound in least.items():
+            given = getattr(self, name)
+            if given is not None and given < bound:
+                raise InputError(f"{name} is {given}, but must be at least {bound}")
         check_name(self.tool_format)
         if not all(key.isascii() and key.isprintable() and " " not in key and key for key in self.keys):
             raise InputError("an API key must be of printable ASCII characters without spaces")
