@@ -17,7 +17,7 @@ SOURCE = Path(braidlm.__file__).parent
 
 # A module may import modules of a lower level, and those of its own level that its package holds.
 LEVELS = (
-    ("errors", "slots", "spec", "memory", "files", "digest", "embedded", "suggest", "units"),
+    ("errors", "slots", "spec", "memory", "files", "digest", "embedded", "suggest", "units", "progress_bar"),
     ("ops",),
     ("kv", "rows", "row_file", "state", "layers", "rotary"),
     ("mixers", "ffn"),

@@ -12,7 +12,6 @@ import torch
 from typer.testing import CliRunner, Result
 
 import braidlm
-from braidlm.cli.common import progress
 from braidlm.cli.main import app
 from braidlm.presets import PRESETS
 from braidlm.verify import Check
@@ -201,14 +200,6 @@ def test_short_names_of_dtypes(short: str, long: str, tmp_path: Path) -> None:
     data("convert", path, str(tmp_path / "out"), "--dtype", short)
     assert json.loads((tmp_path / "out" / "config.json").read_text())["torch_dtype"] == long
     assert "state at 10" in braid("info", path, "--lengths", "10", "--kv-dtype", "fp16").stdout
-
-
-def test_no_progress_bar_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    """Oracle: silence, however long it takes."""
-    monkeypatch.setattr("braidlm.cli.common._PATIENCE_S", -1.0)
-    with progress("loading") as step:
-        step(1, 2)
-    assert capfd.readouterr() == ("", "")
 
 
 def test_names_are_whole_in_a_pipe() -> None:

@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from .model import Logits, Model
 from .ops import Segments, dispatch
 from .ops.native_loader import tell_if_missing
 from .ops.threads import limit_to_share, on_threads
+from .progress_bar import Step, shown
 from .rows import Precision
 from .runtime import pack
 from .runtime.stepwise import Stepwise
@@ -374,25 +375,24 @@ class LanguageModel:
         *,
         calibration: Sequence[Tensor] | None = None,
         policy: Mapping[str, str] | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Step | Literal[False] | None = None,
     ) -> None:
         """Quantizes the weights in place to "int8", "int4" or "fp8"; see `load` to do so while loading.
 
         `calibration` (rows of token ids, a few thousand in all) rounds int4 and int8 weights so that the
-        blocks' outputs on that text stay close; `policy` says which weights get which form.
+        blocks' outputs on that text stay close; `policy` says which weights get which form. `progress` as in `load`.
         """
-        with dispatch.using(self.ops):
-            pack.quantize(self.network, form, policy, calibration, progress)
+        with dispatch.using(self.ops), shown("quantizing", progress) as step:
+            pack.quantize(self.network, form, policy, calibration, step)
 
-    def save(
-        self, directory: str | Path, format: str = "hf", progress: Callable[[int, int], None] | None = None
-    ) -> None:
+    def save(self, directory: str | Path, format: str = "hf", progress: Step | Literal[False] | None = None) -> None:
         """Writes a directory that appears whole or not at all.
 
         `format` "hf" is the published layout of the model's family, "braidlm" our own (any spec),
-        "mamba-original" or "mamba2-original" the state-spaces one.
+        "mamba-original" or "mamba2-original" the state-spaces one. `progress` as in `load`.
         """
-        saving.save(self.network, self.tokenizer, self.origin, directory, format, progress)
+        with shown(f"writing {Path(directory).name}", progress) as step:
+            saving.save(self.network, self.tokenizer, self.origin, directory, format, step)
 
 
 def _marks(state_at: Sequence[Sequence[int]] | None, rows: list[Tensor]) -> tuple[tuple[int, ...], ...]:

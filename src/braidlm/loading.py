@@ -6,7 +6,7 @@ Never runs code that comes with a checkpoint. Messages of what goes wrong are on
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from huggingface_hub import snapshot_download
@@ -26,6 +26,7 @@ from .init import randomise
 from .model import Model
 from .ops.linear.packed import FORMS
 from .presets import PRESETS, Preset, preset
+from .progress_bar import shown
 from .quantizing import KEEP, Keeping, Rounding, check_choice, prepare, read_packed
 from .saving import OWN_FILE, OWN_VERSION, Origin, own_names
 from .spec import ModelSpec, is_whole
@@ -53,7 +54,7 @@ def load(
     *,
     quantize: str | None = None,
     deterministic: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | Literal[False] | None = None,
 ) -> LanguageModel:
     """Loads a published or saved checkpoint.
 
@@ -67,13 +68,15 @@ def load(
     neither. With quantized weights `dtype` is that of the activations, and "auto" is bfloat16. `deterministic` makes
     logits bit-equal for every way of cutting a text into calls, every batch and number of threads, and after a restored
     state; prompts are then read token by token, at the speed of decoding. `progress(done, total)` is called for each
-    tensor. What is left out of a checkpoint is told by a `LoadingWarning`.
+    tensor; None shows a bar on a terminal and in a notebook once it takes a second, False or the environment's
+    BRAIDLM_PROGRESS=0 none. What is left out of a checkpoint is told by a `LoadingWarning`.
     """
     path = resolve(path_or_name, allow_pickle=allow_pickle)
     read = _load_directory if path.is_dir() else _load_gguf
     _check_device(device)
     check_choice(quantize)
-    network, tokenizer, origin = read(path, _How(dtype, device, allow_pickle, quantize, progress))
+    with shown(f"loading {Path(path_or_name).name}", progress) as step:
+        network, tokenizer, origin = read(path, _How(dtype, device, allow_pickle, quantize, step))
     return LanguageModel(network.eval(), tokenizer, origin, ops=ops, deterministic=deterministic)
 
 

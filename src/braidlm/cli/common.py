@@ -2,9 +2,8 @@
 
 import json
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TextIO
@@ -12,12 +11,12 @@ from typing import Annotated, Any, TextIO
 import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..api import LanguageModel
 from ..loading import load
 from ..ops import dispatch
 from ..ops.threads import limit_to_share
+from ..progress_bar import progress as progress
 from ..units import amount as amount
 from ..units import size as size
 
@@ -61,31 +60,6 @@ InitialState = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
-_PATIENCE_S = 1.0
-
-
-@contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A function to call with (done, total): shows a bar on a terminal's standard error once a second has passed."""
-    bar = Progress(
-        TextColumn(what), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(),
-        console=err, transient=True,
-    )  # fmt: skip
-    task = bar.add_task(what, total=None)
-    begun = time.monotonic()
-
-    def step(done: int, total: int) -> None:
-        bar.update(task, completed=done, total=total)
-        late = done < total and time.monotonic() - begun > _PATIENCE_S
-        if late and err.is_terminal and not bar.live.is_started:
-            bar.start()
-
-    try:
-        yield step
-    finally:
-        if bar.live.is_started:
-            bar.stop()
-
 
 def load_model(
     name: str,
@@ -98,14 +72,11 @@ def load_model(
     quantize: str | None = None,
     deterministic: bool = False,
 ) -> LanguageModel:
-    """`loading.load` with a progress bar, on a given number of threads."""
+    """`loading.load` on a given number of threads."""
     limit_to_share()
     if threads is not None:
         torch.set_num_threads(threads)
-    with progress(f"loading {Path(name).name}") as step:
-        return load(
-            name, dtype, device, ops, allow_pickle, quantize=quantize, deterministic=deterministic, progress=step
-        )
+    return load(name, dtype, device, ops, allow_pickle, quantize=quantize, deterministic=deterministic)
 
 
 @contextmanager
