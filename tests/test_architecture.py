@@ -121,6 +121,7 @@ SHARED_BY_FAMILIES = (
     "config_keys",
     "gguf_hybrid",
     "gguf_rope",
+    "gguf_values",
     "granite_common",
     "mamba1_common",
     "mamba_common",

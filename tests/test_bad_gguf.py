@@ -2,14 +2,17 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from gguf import GGUFValueType
+import torch
+from gguf import GGUFValueType as Type
 
 import braidlm
 from braidlm.errors import BraidError, CheckpointError, InputError, SpecError
 from braidlm.gguf import GgufFile
+from braidlm.tokenizer import Tokenizer
 from tests.gguf_files import GOLDEN, numbers, parts, path_of, refused, write
 
 
@@ -124,5 +127,78 @@ def test_scaling_that_is_not_supported(tmp_path: Path) -> None:
     """Oracle: the name in the file."""
     arch, metadata, tensors = parts("llama")
     del tensors["rope_freqs.weight"]
-    metadata["llama.rope.scaling.type"] = ("longrope", GGUFValueType.STRING)
+    metadata["llama.rope.scaling.type"] = ("longrope", Type.STRING)
     refused(lambda: braidlm.load(write(tmp_path / "f.gguf", arch, metadata, tensors)), SpecError, "'longrope'")
+
+
+@pytest.mark.parametrize(
+    ("arch", "key", "other"),
+    [
+        ("llama", "llama.rope.freq_base", "llama.rope.freq_bass"),
+        ("llama", "llama.rope.freq_base", "llama.rope.freqbase"),
+        ("llama", "llama.rope.freq_base", "LLAMA.rope.freq_base"),
+        ("llama", "llama.rope.freq_base", "llama.rope.freq_basex"),
+        ("granitehybrid", "granitehybrid.residual_scale", "granitehybrid.residual _scale"),
+    ],
+)
+def test_misspelt_keys(arch: str, key: str, other: str, tmp_path: Path) -> None:
+    """Oracle: both names by hand: a default does not take the place of the value in silence."""
+    _, metadata, tensors = parts(arch)
+    metadata = metadata | {key: metadata.get(key, (10000.0, Type.FLOAT32))}
+    braidlm.load(write(tmp_path / "whole.gguf", arch, metadata, tensors))
+    renamed = {other if name == key else name: value for name, value in metadata.items()}
+    file = write(tmp_path / "file.gguf", arch, renamed, tensors)
+    refused(lambda: braidlm.load(file), CheckpointError, repr(other), f"should it be {key!r}?")
+
+
+def test_unknown_keys_are_left_alone(tmp_path: Path) -> None:
+    """Oracle: the same file without them."""
+    arch, metadata, tensors = parts("llama")
+    more = dict.fromkeys(("llama.a.note", "general.nama", "llama.rope.freq_base2", "other.rope.x"), (1, Type.UINT32))
+    metadata |= {"llama.rope.freq_base": (10000.0, Type.FLOAT32)}
+    ids = [[1, 2, 3]]
+    with_more = braidlm.load(write(tmp_path / "more.gguf", arch, metadata | more, tensors))
+    without = braidlm.load(write(tmp_path / "file.gguf", arch, metadata, tensors))
+    assert torch.equal(with_more.forward(ids)[0], without.forward(ids)[0])
+
+
+@pytest.mark.parametrize(
+    ("arch", "key", "value", "kind", "words"),
+    [
+        ("granitehybrid", "granitehybrid.rope.scaling.finetuned", "false", Type.STRING, "must be true or false"),
+        ("granitehybrid", "granitehybrid.attention.scale", "", Type.STRING, "must be a finite number"),
+        ("llama", "llama.rope.scaling.factor", "2", Type.STRING, "must be a finite number"),
+        ("llama", "llama.nextn_predict_layers", "1", Type.STRING, "must be a whole number"),
+        ("mamba", "mamba.ssm.dt_b_c_rms", 1, Type.UINT32, "must be true or false"),
+        ("llama", "tokenizer.chat_template", 5, Type.UINT32, "is 5, but no text"),
+    ],
+)
+def test_optional_values_of_another_type(
+    arch: str, key: str, value: Any, kind: Type, words: str, tmp_path: Path
+) -> None:
+    """Oracle: the sentence: what is there and wrong is not left out."""
+    _, metadata, tensors = parts(arch)
+    if key.startswith("tokenizer"):
+        metadata |= tables()
+    file = write(tmp_path / "file.gguf", arch, metadata | {key: (value, kind)}, tensors)
+    refused(lambda: braidlm.load(file), BraidError, words)
+
+
+@pytest.mark.parametrize("name", ["add_space_prefix", "add_bos_token", "add_eos_token", "remove_extra_whitespaces"])
+def test_flags_of_tokenizers(name: str) -> None:
+    """Oracle: the sentence: "false" in words is no flag."""
+    fields = {key: value for key, (value, _) in tables().items()}
+    assert Tokenizer.from_gguf(fields) is not None
+    refused(
+        lambda: Tokenizer.from_gguf(fields | {f"tokenizer.ggml.{name}": "false"}), CheckpointError, f"{name} is 'fa"
+    )
+
+
+def tables() -> dict[str, Any]:
+    """A vocabulary of three pieces."""
+    return {
+        "tokenizer.ggml.model": ("llama", Type.STRING),
+        "tokenizer.ggml.tokens": (["<unk>", "a", "b"], Type.ARRAY),
+        "tokenizer.ggml.scores": ([0.0, -1.0, -2.0], Type.ARRAY),
+        "tokenizer.ggml.token_type": ([2, 1, 1], Type.ARRAY),
+    }

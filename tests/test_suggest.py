@@ -17,7 +17,7 @@ from braidlm.errors import BraidError
 from braidlm.loading import read_spec, read_tokenizer
 from braidlm.spec import Mixer, ModelSpec
 from braidlm.spec.json import decode
-from braidlm.suggest import did_you_mean, near
+from braidlm.suggest import did_you_mean, misspelt, near
 from braidlm.text.tool_calls.formats import check_name
 from braidlm.train.config import Config, read
 
@@ -116,3 +116,12 @@ def test_command_line_says_what_was_meant(arguments: tuple[str, ...], meant: str
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code != 0
     assert meant in f"{done.output}{done.exception}"
+
+
+def test_misspelt_names() -> None:
+    """Oracle: by hand: a character more, less or other, or case and spaces; never a name that is known or there."""
+    known = ("eos_token", "bos_token")
+    for key in ("eos_tokn", "eos_tokken", "eos-token", "os_token", "eos_token_", " EOS_TOKEN", "Eos_token"):
+        assert misspelt([key, "bos_token"], known) == (key, "eos_token"), key
+    for keys in (["eos_token", "eos_tokn", "bos_token"], ["eos_tkn", "x"], ["eos"], [], ["bos_token", "eos_tooken_"]):
+        assert misspelt(keys, known) is None, keys

@@ -104,6 +104,13 @@ def _id(fields: Mapping[str, Any], name: str, size: int) -> int | None:
     return int(found) if 0 <= found < size else None
 
 
+def _flag(fields: Mapping[str, Any], name: str, default: bool) -> bool:
+    value = fields.get(f"{_PREFIX}{name}", default)
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {quoted(value, 40)}, but must be true or false")
+    return value
+
+
 def _words(fields: Mapping[str, Any]) -> Words:
     name = fields.get(f"{_PREFIX}pre", "default")
     if name not in BY_NAME:
@@ -134,9 +141,9 @@ def _sentencepiece(kind: str, table: _Table, fields: Mapping[str, Any]) -> Token
     charsmap = fields.get(f"{_PREFIX}precompiled_charsmap")
     if kind == "t5" and charsmap:
         before.append(normalizers.Precompiled(bytes(bytearray(int(byte) & 255 for byte in charsmap))))
-    if fields.get(f"{_PREFIX}remove_extra_whitespaces", False):
+    if _flag(fields, "remove_extra_whitespaces", False):
         before += [normalizers.Replace(Regex(r"\A +|[ ▁]+\z"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
-    prefixed = fields.get(f"{_PREFIX}add_space_prefix", True)
+    prefixed = _flag(fields, "add_space_prefix", True)
     sentencepiece.escape_spaces(backend, "each" if prefixed else "never", before)
     return backend
 
@@ -153,6 +160,6 @@ def _add_ends(backend: Tokenizer, special: Mapping[str, str], fields: Mapping[st
     """The start and end tokens that the model wants around every text."""
     kind = fields.get(f"{_PREFIX}model")
     wanted = kind in ("llama", "gemma4") or (kind == "gpt2" and _words(fields).bos)
-    begins = fields.get(f"{_PREFIX}add_bos_token", wanted) and "bos_token" in special
-    ends = fields.get(f"{_PREFIX}add_eos_token", kind == "t5") and "eos_token" in special
+    begins = _flag(fields, "add_bos_token", wanted) and "bos_token" in special
+    ends = _flag(fields, "add_eos_token", kind == "t5") and "eos_token" in special
     put_around(backend, [special["bos_token"]] if begins else [], [special["eos_token"]] if ends else [])

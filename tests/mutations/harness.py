@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 
 from . import models_kinds, run_kinds, text_kinds
-from .json_mutators import mutate_json
 from .kind import Kind
 from .mutators import BYTES, PLACES
+from .structured import mutate
 from .verdicts import FAULT, Read, Verdict, judge, read_apart
 
 KINDS = {kind.name: kind for kind in (*models_kinds.KINDS, *text_kinds.KINDS, *run_kinds.KINDS)}
@@ -87,9 +87,9 @@ def _damage(file: Path, rng: random.Random) -> str:
         place(file)
         return place.__name__.strip("_")
     raw = file.read_bytes()
-    if file.suffix == ".json" and rng.random() < 0.7:
-        file.write_bytes(mutate_json(raw, rng))
-        return "json"
+    if rng.random() < 0.6 and (changed := mutate(file.suffix, raw, rng)) is not None:
+        file.write_bytes(changed)
+        return "structure"
     change = rng.choice(BYTES)
     file.write_bytes(change(raw, rng) if raw else b"x")
     return change.__name__.strip("_")

@@ -24,7 +24,7 @@ def mutate_json(raw: bytes, rng: random.Random) -> bytes:
     if what == 0:
         return _dumps(_with(data, path, _HOLE)).replace(json.dumps(_HOLE), rng.choice(_RAW)).encode()
     if what == 1 and path and isinstance(path[-1], str):
-        return _dumps(_renamed(data, path, _misspelt(path[-1], rng))).encode()
+        return _dumps(_renamed(data, path, misspelt(path[-1], rng))).encode()
     if what == 2 and path:
         return _dumps(_without(data, path)).encode()
     if what == 3 and path and isinstance(path[-1], str):
@@ -76,7 +76,8 @@ def _renamed(data: Any, path: Path, name: str) -> Any:
     return _with(data, path[:-1], holder)
 
 
-def _misspelt(name: str, rng: random.Random) -> str:
+def misspelt(name: str, rng: random.Random) -> str:
+    """A name with a character more or less, in capitals, or with a space."""
     at = rng.randrange(len(name) + 1)
     return rng.choice((name[:at] + name[at + 1 :], name[:at] + "x" + name[at:], name.upper(), name + "_", " " + name))
 

@@ -181,3 +181,41 @@ def test_gguf_files_that_say_they_have_no_tokenizer() -> None:
     assert Tokenizer.from_gguf(fields(model="no_vocab", tokens=["a"])) is None
     found = Tokenizer.from_gguf(fields(**TABLE | {"token_type": [2, 0, NORMAL]}, add_space_prefix=False))
     assert found is not None and found.encode("ab") == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"eos_token": 5}, "'eos_token' is 5, but must be a token's text"),
+        ({"eos_token": {"text": "<s>"}}, "'eos_token' is {'text': '<s>'}, but must be"),
+        ({"bos_token": ["<s>"]}, r"'bos_token' is ['<s>'], but must be"),
+        ({"add_bos_token": "false"}, "'add_bos_token' is 'false', but must be true, false or null"),
+        ({"add_prefix_space": 0}, "'add_prefix_space' is 0, but must be true"),
+        ({"additional_special_tokens": "<s>"}, "'additional_special_tokens' are '<s>', but must be a list"),
+        ({"additional_special_tokens": [1]}, "'additional_special_tokens' is 1, but must be a token's text"),
+        ({"added_tokens_decoder": []}, "'added_tokens_decoder' is [], but must be an object"),
+        ({"eos_tokn": "<s>"}, "it says 'eos_tokn', which is not known; should it be 'eos_token'?"),
+        ({"CHAT_TEMPLATE": "x"}, "it says 'CHAT_TEMPLATE', which is not known; should it be 'chat_template'?"),
+        ({"chat_template": [{"name": "default"}]}, "which must have a name and a text"),
+        ({"chat_template": ["x"]}, "lists 'x' as a chat template"),
+    ],
+)
+def test_settings_of_another_kind(settings: dict[str, Any], words: str, tmp_path: Path) -> None:
+    """Oracle: the sentence: nothing that is said and wrong is left out."""
+    written(tmp_path, BPE)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError) as caught:
+        Tokenizer.from_directory(tmp_path)
+    assert words in str(caught.value)
+    assert "tokenizer_config.json" in str(caught.value) or str(tmp_path) in str(caught.value)
+
+
+def test_settings_as_others_write_them(tmp_path: Path) -> None:
+    """Oracle: by hand: null and names that are not known here are no damage; a name that is there is not misspelt."""
+    written(tmp_path, BPE)
+    settings = {"eos_token": "a", "bos_token": None, "pad_token": {"content": "b"}, "add_bos_token": None}
+    more = {"boi_token": "<i>", "eos_tokenx": 1, "extra_special_tokens": {}, "additional_special_tokens": None}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | more))
+    found = Tokenizer.from_directory(tmp_path)
+    assert found is not None
+    assert found.eos_ids == (0,)

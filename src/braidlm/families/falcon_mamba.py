@@ -7,6 +7,7 @@ from ..errors import SpecError
 from ..spec import Mamba, ModelSpec
 from .base import Family, Gguf, TensorTable, first_mixer
 from .config import Config
+from .gguf_values import flag
 from .mamba1_common import (
     IGNORED,
     gguf_mamba_config,
@@ -49,7 +50,7 @@ FAMILIES = (
         ignored=IGNORED,
         gguf=Gguf(
             arch="mamba",
-            matches=lambda fields: bool(fields.get("ssm.dt_b_c_rms")),
+            matches=lambda fields: flag(fields, "ssm.dt_b_c_rms", False),
             config=_gguf_config,
             names=gguf_mamba_names,
             metadata=gguf_mamba_metadata,

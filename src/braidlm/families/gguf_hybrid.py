@@ -7,6 +7,7 @@ from ..errors import SpecError
 from ..spec import Attention, Mamba2, ModelSpec, Moe
 from .base import TensorTable, first_mixer, gguf_outer_metadata
 from .gguf_rope import read_gguf_rope
+from .gguf_values import flag
 from .mamba_common import gguf_mamba2_metadata, gguf_mamba2_names
 from .names import NameRule, gguf_outer_names, joined, paired_rows, rename
 
@@ -18,7 +19,7 @@ def has_scales(fields: Mapping[str, Any]) -> bool:
 
 def has_positions(fields: Mapping[str, Any]) -> bool:
     """Whether attention rotates; these files say it in a key of another name, and silence means that it does."""
-    return bool(fields.get("rope.scaling.finetuned", True))
+    return flag(fields, "rope.scaling.finetuned", True)
 
 
 def attending_gguf_blocks(fields: Mapping[str, Any]) -> list[bool]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..errors import SpecError
 from ..spec import FactorScaling, LinearScaling, Rope, YarnScaling
 from .base import TensorTable
+from .gguf_values import number
 from .rope import magnitude
 
 ROPE_FACTORS = "rope_freqs.weight"
@@ -32,14 +33,14 @@ def read_gguf_rope(fields: Mapping[str, Any], file: TensorTable) -> dict[str, An
 
 def _factor(fields: Mapping[str, Any]) -> float:
     """The factor of a scaling, under the name of files of 2023 too; 0 where there is none."""
-    return float(fields.get("rope.scaling.factor") or fields.get("rope.scale_linear") or 0)
+    return number(fields, "rope.scaling.factor", 0.0) or number(fields, "rope.scale_linear", 0.0)
 
 
 def _scaling(kind: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     factor = _factor(fields) or fields["rope.scaling.factor"]
     scaling = {"rope_type": kind, "factor": factor}
     if kind == "yarn":
-        grown = magnitude(factor) * fields.get("rope.scaling.attn_factor", 1.0)
+        grown = magnitude(factor) * number(fields, "rope.scaling.attn_factor", 1.0)
         scaling |= {"attention_factor": fields.get("rope.scaling.yarn_attn_factor", grown)}
         scaling["original_max_position_embeddings"] = fields["rope.scaling.original_context_length"]
         for name in ("beta_fast", "beta_slow"):

@@ -11,6 +11,7 @@ from ..errors import SpecError
 from ..spec import Attention, Block, Mlp, ModelSpec, Norm
 from .base import Family, Gguf, TensorTable, first_mixer, first_mlp
 from .config import Config
+from .gguf_values import flag
 from .granite_common import gguf_multipliers, gguf_scales, read_multipliers, write_multipliers
 from .rope import read_positions
 from .transformer_common import (
@@ -56,7 +57,7 @@ def config(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _gguf_config(fields: Mapping[str, Any], file: TensorTable) -> dict[str, Any]:
-    if not fields.get("rope.scaling.finetuned", True):
+    if not flag(fields, "rope.scaling.finetuned", True):
         raise SpecError("this GGUF file holds a dense Granite without rotary positions, which is not supported")
     return {"model_type": "granite", **gguf_transformer_config(fields, file), **gguf_multipliers(fields)}
 

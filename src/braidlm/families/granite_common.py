@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from ..spec import Attention, ModelSpec
 from .config import Config
+from .gguf_values import number
 
 
 class Multipliers(NamedTuple):
@@ -46,7 +47,7 @@ def gguf_multipliers(fields: Mapping[str, Any]) -> dict[str, Any]:
     heads = fields["attention.head_count"]
     heads = max(heads) if isinstance(heads, list) else heads
     usual = (fields.get("attention.key_length") or fields["embedding_length"] // heads) ** -0.5
-    return scales | {"attention_multiplier": fields.get("attention.scale") or usual}
+    return scales | {"attention_multiplier": number(fields, "attention.scale", 0.0) or usual}
 
 
 def gguf_scales(spec: ModelSpec, attention: Attention) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from ..spec import Block, Mamba, ModelSpec
 from .base import Family, Gguf, TensorTable, first_mixer
 from .config import Config
+from .gguf_values import flag
 from .mamba1_common import (
     IGNORED,
     gguf_mamba_config,
@@ -74,7 +75,7 @@ FAMILIES = (
         ignored=IGNORED,
         gguf=Gguf(
             arch="mamba",
-            matches=lambda fields: not fields.get("ssm.dt_b_c_rms"),
+            matches=lambda fields: not flag(fields, "ssm.dt_b_c_rms", False),
             config=_gguf_config,
             names=gguf_mamba_names,
             metadata=gguf_mamba_metadata,

@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError, named, warn_loading
+from ..errors import CheckpointError, named, quoted, warn_loading
+from ..spec import is_whole
 from .header import GgufHeader
+from .keys import check_keys
 from .parts import read_parts
 from .trunk import Trunk, find_trunk, trunk_fields
 
@@ -45,7 +47,10 @@ class GgufFile:
         predicting = self.fields.get(f"{self.arch}.nextn_predict_layers", 0)
         holders = {name: part for part in parts for name in part.tensors}
         try:
-            self._trunk = find_trunk(holders, predicting if isinstance(predicting, int) else 0)
+            check_keys(self.fields, self.arch)
+            if not is_whole(predicting):
+                raise CheckpointError(f"nextn_predict_layers is {quoted(predicting)}, but must be a whole number")
+            self._trunk = find_trunk(holders, predicting)
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from None
         self._parts: dict[str, tuple[GgufHeader, str]] = {

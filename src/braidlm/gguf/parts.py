@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..errors import CheckpointError
 from ..files import is_there
+from ..spec import is_whole
 from .header import GgufHeader
 
 _NAME = re.compile(r"(.*-)(\d{5})-of-(\d{5})\.gguf")
@@ -53,6 +54,6 @@ def _check_tensors(parts: list[GgufHeader]) -> None:
 
 def _whole(part: GgufHeader, key: str, default: int) -> int:
     value = part.fields.get(key, default)
-    if not isinstance(value, int):
+    if not is_whole(value):
         raise CheckpointError(f"{part.path} has a {key} that is no whole number")
     return value

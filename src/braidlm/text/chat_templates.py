@@ -47,15 +47,20 @@ def read_templates(path: Path, config: Mapping[str, Any]) -> ChatTemplates:
     if found is None and is_there(path / "chat_template.json"):
         found = read_object(path / "chat_template.json", CheckpointError).get("chat_template")
     if isinstance(found, list):
-        return of_names(_listed(found))
+        return of_names(_listed(found, path))
     if not isinstance(found, str | None):
         raise CheckpointError(f"{path} has the chat_template {quoted(found)}, but it must be a text or a list of them")
     return ChatTemplates(found or None)
 
 
-def _listed(items: Iterable[Any]) -> dict[str, str]:
-    pairs = [(item.get("name"), item.get("template")) for item in items if isinstance(item, Mapping)]
-    return {name: text for name, text in pairs if isinstance(name, str) and isinstance(text, str)}
+def _listed(items: Iterable[Any], path: Path) -> dict[str, str]:
+    found = {}
+    for item in items:
+        name, text = (item.get("name"), item.get("template")) if isinstance(item, Mapping) else (None, None)
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise CheckpointError(f"{path} lists {quoted(item)} as a chat template, which must have a name and a text")
+        found[name] = text
+    return found
 
 
 def _text(file: Path) -> str:
@@ -70,8 +75,11 @@ def _text(file: Path) -> str:
 def read_gguf_templates(fields: Mapping[str, Any]) -> ChatTemplates:
     """The templates in a GGUF file's metadata: `tokenizer.chat_template`, and `tokenizer.chat_template.NAME`."""
     prefix = "tokenizer.chat_template"
-    named = {key.removeprefix(prefix).removeprefix("."): fields[key] for key in fields if key.startswith(prefix)}
-    found = {name or _DEFAULT: text for name, text in named.items() if isinstance(text, str)}
+    keys = [key for key in fields if key == prefix or key.startswith(f"{prefix}.")]
+    found = {key.removeprefix(prefix).removeprefix(".") or _DEFAULT: fields[key] for key in keys}
+    for name, text in found.items():
+        if not isinstance(text, str):
+            raise CheckpointError(f"the chat template {quoted(name)} of this GGUF file is {quoted(text)}, but no text")
     return of_names(dict(sorted(found.items(), key=lambda item: item[0] != _DEFAULT)))
 
 

@@ -17,11 +17,11 @@ from .added import added_tokens
 from .backend import Vocabulary, content_of, control
 from .library import checked, guarded
 from .sentencepiece import read_sentencepiece
+from .settings import NAMED, check_settings
 from .tekken import read_tekken
 from .tiktoken_file import is_tiktoken, read_tiktoken
 from .vocab_merges import read_vocab_merges
 
-_NAMED = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 _MOST_BYTES = 256 << 20
 # Vocabularies of kinds that are not read: WordPiece, fairseq's SentencePiece, RWKV's, halves of pairs.
 _OTHERS = ("vocab.txt", "spiece.model", "sentencepiece.bpe.model", "source.spm", "vocab.json", "merges.txt")
@@ -45,14 +45,21 @@ def read_vocabulary(path: Path, config: Settings) -> Vocabulary | None:
         return CheckpointError(f"{file} is damaged or no tokenizer: {reason}")
 
     named = _settings(path / "special_tokens_map.json") | dict(config)
+    with guarded(_damaged_settings(path)):
+        check_settings(named)
     with guarded(damaged):
         vocabulary = read(file, config, named)
-    special = vocabulary.special | {name: text for name in _NAMED if (text := content_of(named.get(name)))}
+    special = vocabulary.special | {name: text for name in NAMED if (text := content_of(named.get(name)))}
     backend = checked(vocabulary.backend, str(file))
     if file.name != "tokenizer.json":  # which says itself what is a control token
         known = set(backend.get_vocab())
         backend.add_tokens([control(text) for text in special.values() if text in known])
     return Vocabulary(backend, special)
+
+
+def _damaged_settings(path: Path) -> Callable[[str], BraidError]:
+    files = "tokenizer_config.json or special_tokens_map.json"
+    return lambda reason: CheckpointError(f"{files} of {path} is damaged: {reason}")
 
 
 _Read = Callable[[Path, Settings, Settings], Vocabulary]
@@ -104,7 +111,7 @@ def _read_vocab(file: Path, config: Settings, named: Settings) -> Vocabulary:
 
 
 def _added(path: Path, config: Settings, named: Settings) -> dict[int, AddedToken]:
-    special = {content_of(named.get(name)) for name in _NAMED}
+    special = {content_of(named.get(name)) for name in NAMED}
     more = named.get("additional_special_tokens")
     special |= {content_of(token) for token in more} if isinstance(more, list) else set()
     return added_tokens(config, _settings(path / "added_tokens.json"), special)
