@@ -183,7 +183,7 @@ OPTIONS = {
     "quantize": "--allow-pickle --bits --calibration --dtype --json --report --threads --tokens",
     "finetune": "--alpha --cut --how --lanes --lr --positions --quantize --rank --steps --target --threads --tokens",
     "merge": "--allow-pickle --dtype --format --json --state",
-    "train": "--device --more --set --threads",
+    "train": "--device --export --more --set --step --threads",
     "demo": "--json --max-tokens --seed --temperature --threads",
     "data": "--end --field --holdout --json --kind --on-bad --part --processes --separator --stream --subset "
     "--tokenizer",

@@ -1,6 +1,7 @@
 """A step on several threads, at sizes at which torch deals a sum out to them."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,11 +11,13 @@ from braidlm.adapters import Lora, attach
 from braidlm.describe import skeleton
 from braidlm.layers import Embedding
 from braidlm.model import Model
-from braidlm.spec import Attention, Block, Hyena, Mamba, Mamba2, ModelSpec, Moe, Norm, Parallel, Rope
-from braidlm.train.config import Loss
+from braidlm.spec import Attention, Block, Hyena, Mamba, Mamba2, Mlp, ModelSpec, Moe, Norm, Parallel, Rope
+from braidlm.train.config import Loss, Stage
 from braidlm.train.initial import initialise
+from braidlm.train.loop import Hooks, Trainer
 from braidlm.train.objective import Objective
-from tests.train.orders import pack_of
+from tests.train.orders import OneText, pack_of
+from tests.train.test_loop import config
 
 # torch gives a second thread work from 32,768 numbers on.
 GRAIN = 32_768
@@ -52,6 +55,14 @@ def model(mixer: str, prefix: int) -> Model:
     return found.requires_grad_().train()
 
 
+def hybrid() -> Model:
+    """Mamba-2 and attention, each with a dense feed-forward, under a tied embedding."""
+    blocks = tuple(Block(mixer=MIXERS[name], ffn=Mlp(hidden=256)) for name in ("mamba2", "attention"))
+    found = skeleton(ModelSpec(vocab=VOCAB, width=WIDTH, blocks=blocks, norm=Norm(eps=1e-5), tied=True))
+    initialise(found, 0)
+    return found
+
+
 def repeated(gradients: Callable[[], list[Tensor]], times: int) -> bool:
     """Whether the gradients are the same bits every time."""
     first = gradients()
@@ -72,6 +83,24 @@ def test_gradients_are_the_same_bits_each_time(mixer: str, prefix: int, adapted:
         return list(torch.autograd.grad(objective(pack).loss, parameters, materialize_grads=True))
 
     assert repeated(gradients, 3)
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    """Oracle: the run without a stop, on two threads too: losses of all steps, and the weights after the last."""
+    text = [token for document in documents() for token in document]
+
+    def run(out: str, until: int | None = None) -> tuple[list[float], Model]:
+        network, losses = hybrid(), []
+        asked = config(tmp_path / out, Stage(steps=6, lanes=1, tokens=300), checkpoint=2, dtype="float32")
+        trainer = Trainer(asked, network, OneText(text, (130, 131)), [])
+        trainer.run(Hooks(stepped=lambda step: losses.append(step.loss)), until=until)
+        return losses, network
+
+    wanted, calm = run("calm")
+    begun, _ = run("stopped", 5)
+    rest, network = run("stopped")
+    assert 300 * WIDTH > GRAIN and begun[:4] + rest == wanted
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), calm.parameters(), strict=True))
 
 
 def test_sums_are_dealt_out_at_this_size() -> None:

@@ -1,9 +1,11 @@
 """`braid info`: what a model is, from its description alone; weights are not read."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from .. import describe, embedded
 from ..loading import dtype_of, read_kinds, read_spec
@@ -11,6 +13,7 @@ from ..presets import PRESETS
 from ..rows import Precision
 from ..runtime.pack import policy_of
 from ..spec import mixer_kinds
+from ..train import about
 from .common import Json, ModelArgument, amount, out, print_json
 
 EXAMPLE = "Example: braid info hymba-1.5b --lengths 1024,32768"
@@ -28,9 +31,16 @@ def command(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Describe MODEL: layers, parameters, bytes of weights and of state. Without MODEL, list the presets."""
+    """Describe MODEL: layers, parameters, bytes of weights and of state. Without MODEL, list the presets.
+
+    Of a run of training, its TOML file or one of its checkpoints: what it is, how far it is, how to go on.
+    """
     if not model:
         _list_presets(json)
+        return
+    run = about.about(Path(model))
+    if run is not None:
+        _show_run(run, json)
         return
     wanted = _lengths(lengths)
     precision = Precision.of(dtype_of(dtype), kv_dtype)
@@ -43,6 +53,16 @@ def command(
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in describe.lines(spec, facts):
         table.add_row(name, value)
+    out.print(table)
+
+
+def _show_run(run: about.About, json: bool) -> None:
+    if json:
+        print_json(about.facts(run))
+        return
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in about.lines(run):
+        table.add_row(name, Text(value))
     out.print(table)
 
 

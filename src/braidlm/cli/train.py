@@ -16,6 +16,7 @@ from rich.table import Table
 from ..adapters import Kind
 from ..ops.threads import limit_to_share
 from ..train import checkpoints, report
+from ..train import export as exporting
 from ..train import run as runs
 from ..train.config import Config
 from ..train.loop import Hooks, Step, Trainer
@@ -39,6 +40,13 @@ def command(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of it; may be repeated.")
     ] = None,
     more: Annotated[int, typer.Option(min=0, help="Steps added to those that are planned, like the last ones.")] = 0,
+    export: Annotated[
+        Path | None,
+        typer.Option(help="Write the model, or the adapter, of the last checkpoint there instead.", show_default=False),
+    ] = None,
+    step: Annotated[
+        int | None, typer.Option(min=1, help="Step of the checkpoint that --export writes.", show_default=False)
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Threads = None,
 ) -> None:
@@ -47,6 +55,14 @@ def command(
     if threads is not None:
         torch.set_num_threads(threads)
     asked = read_any(config, changes or [])
+    if export is not None and more:
+        raise typer.BadParameter("steps are added by a run, not by --export", param_hint="--more")
+    if export is not None:
+        step = exporting.export(asked, export, step)
+        out.print(f"{export}: the run in {asked.run.out} after step {step}", markup=False, highlight=False)
+        return
+    if step is not None:
+        raise typer.BadParameter("it names a checkpoint for --export DIR", param_hint="--step")
     world = join(device, asked.run.sequence)
     carry_out(asked, world, more)
 

@@ -26,10 +26,11 @@ from torch.optim import Optimizer
 
 from .. import row_file
 from ..errors import CheckpointError, InputError
-from ..files import flush, read_object
+from ..files import flush, is_there, read_object
 from ..model import Model
 from ..row_file import Owner
 from ..rows import Identity, Precision, Row
+from .stored import PlainPlanner, StoredReader
 from .world import World
 
 _LANES = "braidlm-lanes-1"
@@ -88,7 +89,12 @@ def latest(directory: Path) -> Path | None:
 
 def every(directory: Path) -> list[Path]:
     """Those written whole, the first one first."""
-    return sorted(place for place in directory.glob("step-*") if (place / _PROGRESS).exists())
+    return sorted(place for place in directory.glob("step-*") if is_checkpoint(place))
+
+
+def is_checkpoint(place: Path) -> bool:
+    """Whether a directory is a checkpoint that was written whole."""
+    return is_there(place / _PROGRESS)
 
 
 def read_progress(place: Path) -> tuple[int, dict[str, Any]]:
@@ -114,7 +120,8 @@ def load(
         with _quiet():
             dcp.load(  # type: ignore[attr-defined]
                 {"model": weights, **({"optimizer": moments} if optimizer is not None else {})},
-                checkpoint_id=place,
+                storage_reader=StoredReader(place),
+                planner=PlainPlanner(),
                 no_dist=world.size == 1,
             )
         rest = StateDictOptions(strict=False)  # frozen weights are where the run found them
@@ -124,12 +131,12 @@ def load(
             set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments, options=rest)
     except CheckpointError:
         raise
-    except (OSError, ValueError, KeyError, CheckpointException) as error:
+    except (Exception, CheckpointException) as error:  # a damaged pickle may end in any exception
         raise CheckpointError(f"{place} is damaged or belongs to another model: {_short(error)}") from None
     rows = {}
     for lane in lanes:
         file = place / f"lane-{lane}.safetensors"
-        if file.exists():
+        if is_there(file):
             with torch.no_grad():
                 owner = _owner(model, model.passing_state(1).rows[0])
             rows[lane] = row_file.read(file, _LANES, owner).rows[0]

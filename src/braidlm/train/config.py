@@ -53,7 +53,8 @@ class Data:
     """What is learned from: a directory of shards.
 
     order: "stream" cuts documents where a pack is full, "whole" never cuts one. held_out: tokens of the held-out
-    part that an evaluation reads.
+    part, and of each of the eval files, that an evaluation reads. eval_files: sources of the shards that are not
+    trained on, but evaluated each by itself: their names, or the ends of these.
     """
 
     shards: str
@@ -61,9 +62,12 @@ class Data:
     seed: int = 0
     too_long: Literal["error", "skip", "truncate"] = "error"
     held_out: int = 65_536
+    eval_files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "held_out")
+        once = len(set(self.eval_files)) == len(self.eval_files)
+        _require(once, "data.eval_files", list(self.eval_files), "names that are given once each")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..adapters import attach, attach_initial
+from ..adapters import Adapters, attach, attach_initial
 from ..errors import InputError, TrainingError
 from ..memory import keep_all_freed_memory
 from ..model import Model
@@ -65,31 +65,28 @@ class Trainer:
         world: World | None = None,
         form: str | None = None,
         made_from: Mapping[str, str] | None = None,
+        eval_files: Mapping[str, Sequence[Pack]] | None = None,
     ) -> None:
         """Goes on from the last checkpoint in `config.run.out` if there is one.
 
         `form` names the model's published format, whose names adapters get; `made_from` has digests of what the
-        configuration names by path, which must be the same when the run goes on.
+        configuration names by path, which must be the same when the run goes on. `eval_files` are evaluated by name.
         """
         self.config = config = plan.settle(config)
         self.world = world or World()
         self.step = 0
         self._order = order
-        self._held_out = held_out
+        self._evaluated = {"held_out": held_out} if held_out else {}
+        self._evaluated |= {f"eval/{name}": packs for name, packs in (eval_files or {}).items()}
         self._carried: dict[int, Row] = {}
         self._skipped = 0
         self.directory = plan.directory(config)
         self._made_from = dict(made_from or {})
         for stage in config.stages:
             self.world.lanes(stage.lanes)  # refuses what cannot be shared evenly
-        self.adapters = None if config.adapter is None else attach(model, config.adapter, config.run.seed, form)
-        if config.initial_state is not None:
-            attach_initial(model, config.initial_state)
-        _prepare(model, config.run, self.world)
+        self.adapters = equip(model, config, self.world, form)
         if self.world.device == "cpu":
             keep_all_freed_memory()
-        if config.model.filters == "implicit":
-            implicit.attach(model, config.longest, config.model.seed)
         self.objective = Objective(model, config.loss, recompute=config.run.recompute, relay=_relay(self.world))
         spread(self.objective, self.world, config.run.spread)
         self._optimizer = optim.optimizer(model, config.optimizer)
@@ -145,18 +142,19 @@ class Trainer:
 
     def _make_up(self, record: Record | None, hooks: Hooks) -> None:
         """Looks at the model of the step that a signal came after, if that is not done yet."""
-        missing = self.step > 0 and record is not None and not record.has("held_out", self.step)
+        names = list(self._evaluated)
+        missing = self.step > 0 and record is not None and not all(record.has(name, self.step) for name in names)
         if self.world.most(int(missing)):
             self._look(record, hooks, sampled=False)
 
     def _look(self, record: Record | None, hooks: Hooks, *, sampled: bool = True) -> int:
         """Evaluates and samples where that is due; the number of a signal that ended it, or 0."""
         run, found = self.config.run, dict[str, float | str]()
-        if self._held_out and _due(self.step, run.evaluate, self._last):
-            loss = self.evaluate(hooks.stop)
+        for name in self._evaluated if _due(self.step, run.evaluate, self._last) else ():
+            loss = self.evaluate(hooks.stop, name)
             if loss is None:
                 return self.world.most(hooks.stop())
-            found["held_out"] = loss
+            found[name] = loss
         if sampled and hooks.sample is not None and self.world.size == 1 and _due(self.step, run.sample, self._last):
             found["sample"] = hooks.sample(self.model)
         if found and record is not None:
@@ -254,20 +252,32 @@ class Trainer:
             raise TrainingError(f"at step {self.step + 1} {why}; the step's documents are {documents}")
 
     @torch.no_grad()
-    def evaluate(self, stop: Callable[[], int] = lambda: 0) -> float | None:
-        """Cross-entropy a token on held-out text, in nats; None if `stop` asked for an end in between."""
-        mine = self.world.share(len(self._held_out))
+    def evaluate(self, stop: Callable[[], int] = lambda: 0, name: str = "held_out") -> float | None:
+        """Cross-entropy a token on a text that is not trained on, in nats; None if `stop` asked for an end before."""
+        packs = self._evaluated[name]
+        mine = self.world.share(len(packs))
         sums = torch.zeros(2, dtype=torch.float64)
-        for number in range(-(-len(self._held_out) // mine.step)):
+        for number in range(-(-len(packs) // mine.step)):
             if self.world.most(stop()):
                 return None
             # All processes make as many passes: a pass gathers weights from all.
-            pack = self._held_out[mine[number] if number < len(mine) else 0]
+            pack = packs[mine[number] if number < len(mine) else 0]
             plain = self.objective(pack).plain.double()
             if number < len(mine):
                 sums += torch.stack([plain, plain.new_tensor(_targets(pack) * (self.world.place == 0))])
         plain, targets = self.world.sum(sums).tolist()
         return plain / max(1, targets)
+
+
+def equip(model: Model, config: Config, world: World, form: str | None) -> Adapters | None:
+    """Attaches to a model what is trained beside it or in place of a part, and makes what is trained float32."""
+    adapters = None if config.adapter is None else attach(model, config.adapter, config.run.seed, form)
+    if config.initial_state is not None:
+        attach_initial(model, config.initial_state)
+    _prepare(model, config.run, world)
+    if config.model.filters == "implicit":
+        implicit.attach(model, config.longest, config.model.seed)
+    return adapters
 
 
 def _prepare(model: Model, run: Run, world: World) -> None:

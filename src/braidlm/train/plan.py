@@ -52,7 +52,8 @@ def settle(config: Config, more: int = 0) -> Config:
         steps = config.schedule.steps or config.steps
         return _with(config, config.stages, replace(config.schedule, steps=steps), more)
     done, before = stored(found)
-    for table in ("model", "data", "optimizer", "loss", "adapter", "initial_state", "run"):
+    require_same_model(config, before, found)
+    for table in ("data", "optimizer", "loss", "run"):
         _require_same(getattr(config, table), getattr(before, table), table, _FREE.get(table, set()), found)
     stages = _stages(config.stages, _begun(before.stages, done), found)
     settled = _with(config, stages, _schedule(config.schedule, before, done, found), more)
@@ -73,6 +74,12 @@ def stored(place: Path) -> tuple[int, Config]:
         raise CheckpointError(f"{place} is damaged or was made by another version: {error}") from None
     steps = config.schedule.steps or config.steps
     return step, replace(config, schedule=replace(config.schedule, steps=steps))
+
+
+def require_same_model(asked: Config, before: Config, place: Path) -> None:
+    """`InputError` unless a configuration trains the same of the same model as the run of a checkpoint."""
+    for table in ("model", "adapter", "initial_state"):
+        _require_same(getattr(asked, table), getattr(before, table), table, _FREE.get(table, set()), place)
 
 
 def _with(config: Config, stages: Sequence[Stage], schedule: Schedule, more: int) -> Config:

@@ -83,6 +83,6 @@ def _board(directory: Path, step: int) -> _Writer:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  (optional, and slow to import)
     except ImportError:
         raise UnavailableError(
-            "TensorBoard is not here: pip install 'braidlm[train]', or set run.tensorboard=false"
+            "TensorBoard is not here: pip install '.[train]' in a clone of braidlm, or set run.tensorboard=false"
         ) from None
     return SummaryWriter(str(directory), purge_step=step + 1)

@@ -2,22 +2,26 @@
 
 import importlib.util
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..describe import size
-from ..errors import UnavailableError
+from ..errors import not_installed
 from ..spec import ModelSpec, mixer_kinds
 from .config import Config
 
 Line = Mapping[str, Any]
 
 
+CARD, CURVE = "README.md", "loss.png"
+
+
 def require() -> None:
     """`UnavailableError` unless the curve can be drawn: known before a run, not after it."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise UnavailableError("the loss curve is drawn by matplotlib: pip install 'braidlm[train]'")
+        raise not_installed("the loss curve", "matplotlib", "train")
 
 
 def draw(log: Sequence[Line], file: Path) -> None:
@@ -36,9 +40,9 @@ def draw(log: Sequence[Line], file: Path) -> None:
     losses = [line["loss"] for line in steps]
     axes.plot(millions, losses, color="0.75", linewidth=0.7, label="step")
     axes.plot(millions, _running_mean(losses), color="tab:blue", label="running mean")
-    held_out = [(tokens[line["step"]], line["held_out"]) for line in log if "held_out" in line]
-    if held_out:
-        axes.plot(*zip(*held_out), "o-", color="tab:orange", markersize=3, label="held-out text")
+    for name in last_losses(log):
+        found = [(tokens[line["step"]], line[name]) for line in log if name in line and line["step"] in tokens]
+        axes.plot(*zip(*found), "o-", markersize=3, label=title(name))
     axes.set(xlabel="million tokens", ylabel="cross-entropy, nats a token")
     axes.grid(alpha=0.3)
     axes.legend()
@@ -48,9 +52,8 @@ def draw(log: Sequence[Line], file: Path) -> None:
 def sentence(name: str, value: float | str) -> str:
     """An evaluation or a sample for people."""
     if isinstance(value, str):
-        return f"writes {value!r}"
-    what = "held-out text" if name == "held_out" else name
-    return f"{what}: loss {value:.4f} (perplexity {math.exp(min(value, 700)):.2f})"
+        return f"the model writes {value!r}"
+    return f"{title(name)}: loss {value:.4f} (perplexity {perplexity(value):.2f})"
 
 
 def _running_mean(values: Sequence[float], share: float = 0.02) -> list[float]:
@@ -64,14 +67,31 @@ def _running_mean(values: Sequence[float], share: float = 0.02) -> list[float]:
 
 
 def card(
-    config: Config, spec: ModelSpec, log: Sequence[Line], sources: Sequence[str], lost: float | None = None
+    config: Config,
+    spec: ModelSpec,
+    log: Sequence[Line],
+    sources: Sequence[str],
+    options: str = "",
+    lost: float | None = None,
 ) -> str:
-    """A model card in Markdown: what the model is, what it has read, how it was made, how good it is.
+    """A model card in Markdown: what the model is, what it has read, how it was made, how good it is, how to use it.
 
-    `lost` is the part of implicit filters that their modes do not have.
+    `options` make `braid generate` use what lies beside a frozen model. `lost` is the part of implicit filters that
+    their modes do not have.
     """
+    rows = "\n".join(f"| {name} | {value} |" for name, value in _facts(config, spec, log, lost))
+    learned = "\n".join(f"- {source}" for source in sources) or "- data that are not there any more"
+    base = shlex.quote(config.model.checkpoint or ".") if options else "."
+    use = f'braid generate {base} "..."{" " if options else ""}{options}'
+    return (
+        f"# {Path(config.run.out).name}\n\nTrained with braidlm.\n\n|  |  |\n| --- | --- |\n{rows}\n\n"
+        f"![losses]({CURVE})\n\n## Learned from\n\n{learned}\n\n## Use\n\nIn this directory:\n\n"
+        f"```sh\n{use}\n```\n"
+    )
+
+
+def _facts(config: Config, spec: ModelSpec, log: Sequence[Line], lost: float | None) -> list[tuple[str, str]]:
     steps = [line for line in log if "loss" in line]
-    held_out = [line["held_out"] for line in log if "held_out" in line]
     kinds = ", ".join(f"{count} {kind}" for kind, count in mixer_kinds(spec.blocks).items())
     counted = size(spec)
     facts = [
@@ -83,15 +103,26 @@ def card(
         ("activations", config.run.dtype),
         ("time", f"{sum(line['seconds'] for line in steps) / 60:.0f} minutes"),
     ]
-    if held_out:
-        last = held_out[-1]
-        facts.append(("held-out text", f"{last:.4f} nats a token (perplexity {math.exp(last):.2f})"))
+    if config.model.checkpoint is not None:
+        facts.insert(0, ("base", config.model.checkpoint))
+    for name, value in last_losses(log).items():
+        facts.append((title(name), f"{value:.4f} nats a token (perplexity {perplexity(value):.2f})"))
     if lost is not None:
         facts.append(("filters", f"modes fitted to implicit filters, {lost:.1%} of whose norm they leave out"))
-    rows = "\n".join(f"| {name} | {value} |" for name, value in facts)
-    learned = "\n".join(f"- {source}" for source in sources)
-    return (
-        f"# {Path(config.run.out).name}\n\nTrained with braidlm.\n\n|  |  |\n| --- | --- |\n{rows}\n\n"
-        f"![losses](loss.png)\n\n## Learned from\n\n{learned}\n\n## Use\n\n"
-        '```sh\nbraid generate . "..."\n```\n'
-    )
+    return facts
+
+
+def last_losses(log: Sequence[Line]) -> dict[str, float]:
+    """The last loss on each text that is not trained on, by its name in the log."""
+    named = [(name, value) for line in log for name, value in line.items()]
+    return {name: value for name, value in named if name == "held_out" or name.startswith("eval/")}
+
+
+def title(name: str) -> str:
+    """What people read for a name of the log."""
+    return "held-out text" if name == "held_out" else name
+
+
+def perplexity(loss: float) -> float:
+    """Of a cross-entropy in nats a token."""
+    return math.exp(min(loss, 700.0))

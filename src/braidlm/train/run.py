@@ -7,31 +7,29 @@ from typing import Any, NamedTuple
 import torch
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-from .. import adapters, families, loading
+from .. import loading
 from ..api import LanguageModel
-from ..checkpoint import assign
-from ..describe import parameter_dtypes, skeleton
-from ..errors import InputError, SpecError
+from ..describe import skeleton
+from ..errors import InputError
 from ..generate import generate
 from ..model import Model
 from ..ops import dispatch
 from ..presets import preset
 from ..sampling import Sampling
-from ..saving import Origin, save
-from ..spec import ModelSpec
+from ..saving import Origin
 from ..tokenizer import Tokenizer
-from . import checkpoints, implicit, plan, record, report, results
+from . import checkpoints, outcome, plan, record, report, results
 from .config import Config
+from .data.documents import Documents
 from .data.pack import Order, Pack
 from .data.shards import Shards
 from .data.stream import Stream
 from .data.whole import Whole
 from .initial import initialise
 from .loop import Hooks, Trainer
+from .outcome import Outcome
 from .world import World
 
-# What describes a result that is a file, beside it.
-_BESIDE = ("README.md", "loss.png")
 # Held-out text is read in packs of about this many tokens.
 _PACK = 4096
 
@@ -53,17 +51,19 @@ def prepare(config: Config, world: World, more: int = 0) -> Prepared:
     report.require()
     config = plan.settle(config, more)
     _check_place(config, world)
-    language = _language(config)
+    language = build_language(config)
     if language.tokenizer is None:
         raise InputError("the model has no tokenizer; name one in model.tokenizer, the one that made the shards")
     shards = Shards(Path(config.data.shards), language.tokenizer)
     network = language.network.to(world.device)
-    held_out = list(_held_out(shards, config))
-    order, form = _order(config, shards), language.origin.format
+    apart = shards.apart(config.data.eval_files)
+    held_out = list(_packs(shards.held_out, config))
+    files = {name: list(_packs(documents, config)) for name, documents in apart.files.items()}
+    order, form = _order(config, apart.training), language.origin.format
     made_from = {"data.shards": shards.manifest.digest()}
     if config.adapter is not None or config.initial_state is not None:
         made_from["model.checkpoint"] = network.base_fingerprint()
-    trainer = Trainer(config, network, order, held_out, world, form, made_from)
+    trainer = Trainer(config, network, order, held_out, world, form, made_from, files)
     return Prepared(config, language, shards, trainer)
 
 
@@ -87,13 +87,32 @@ def finish(prepared: Prepared, world: World) -> list[Path]:
     beside it is written, `out/adapter` in peft's layout and `out/initial.safetensors`.
     """
     config, trainer, out = prepared.config, prepared.trainer, Path(prepared.config.run.out)
-    names = _results(config)
-    whole = names == ["model"]
-    weights = _whole_weights(trainer.model) if whole else {}
+    weights = whole_weights(trainer.model) if outcome.is_whole(config) else {}
     if world.rank == 0:
-        with results.replaced(out, names, trainer.step) as place:
-            _write(prepared, weights, place)
-    return [out / name for name in names if name not in _BESIDE]
+        log = record.read(out / record.FILE)
+        sources = [source.name for source in prepared.shards.manifest.sources]
+        made = Outcome(config, prepared.language, trainer.model, trainer.adapters, weights, log, sources)
+        with results.replaced(out, _results(config), trainer.step) as place:
+            _write(made, place)
+    return [out / name for name in outcome.names(config)]
+
+
+def _write(made: Outcome, place: Path) -> None:
+    written = outcome.names(made.config)
+    if outcome.MODEL in written:
+        outcome.write_model(made, place / outcome.MODEL)
+    if outcome.ADAPTER in written:
+        outcome.write_adapter(made, place / outcome.ADAPTER)
+    if outcome.INITIAL in written:
+        outcome.write_initial(made, place / outcome.INITIAL)
+    if written == [outcome.INITIAL]:
+        outcome.describe(made, place, f"--state {outcome.INITIAL}")
+
+
+def _results(config: Config) -> list[str]:
+    """All that a run leaves in its directory: what describes a file lies beside it."""
+    written = outcome.names(config)
+    return [*written, report.CARD, report.CURVE] if written == [outcome.INITIAL] else written
 
 
 def _check_place(config: Config, world: World) -> None:
@@ -111,50 +130,13 @@ def _check_place(config: Config, world: World) -> None:
     world.wait()
 
 
-def _results(config: Config) -> list[str]:
-    """What a run leaves in its directory."""
-    if config.adapter is not None:
-        return ["adapter", *(["initial.safetensors"] if config.initial_state is not None else [])]
-    return ["initial.safetensors", *_BESIDE] if config.initial_state is not None else ["model"]
-
-
-def _write(prepared: Prepared, weights: dict[str, Any], place: Path) -> None:
-    """All results; the card and the curve lie in the first one, or beside it where that is a file."""
-    config, trainer = prepared.config, prepared.trainer
-    lost = implicit.settle(trainer.model, weights) if config.model.filters == "implicit" else None
-    if weights:
-        _save_whole(prepared, weights, place / "model")
-    if trainer.adapters is not None:
-        adapters.save(trainer.adapters, place / "adapter")
-    if config.initial_state is not None:
-        adapters.save_initial(trainer.model, place / "initial.safetensors")
-    first = place / _results(config)[0]
-    _describe(prepared, first if first.is_dir() else place, lost)
-
-
-def _describe(prepared: Prepared, place: Path, lost: float | None) -> None:
-    config = prepared.config
-    log = record.read(Path(config.run.out) / record.FILE)
-    report.draw(log, place / "loss.png")
-    names = [source.name for source in prepared.shards.manifest.sources]
-    card = report.card(config, prepared.trainer.model.spec, log, names, lost)
-    (place / "README.md").write_text(card, encoding="utf-8")
-
-
-def _whole_weights(model: Model) -> dict[str, Any]:
+def whole_weights(model: Model) -> dict[str, Any]:
+    """Every weight by name, on the CPU; every process calls it."""
     return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
 
 
-def _save_whole(prepared: Prepared, weights: dict[str, Any], place: Path) -> None:
-    language, spec = prepared.language, prepared.trainer.model.spec
-    model = skeleton(spec)
-    dtypes = parameter_dtypes(model, getattr(torch, prepared.config.run.dtype))
-    for name, value in weights.items():
-        assign(model, name, value.to(dtypes[name]))
-    save(model, language.tokenizer, language.origin, place, _form(spec))
-
-
-def _language(config: Config) -> LanguageModel:
+def build_language(config: Config) -> LanguageModel:
+    """The model that a run begins with."""
     source = config.model
     if source.checkpoint is not None:
         frozen = config.adapter is not None or config.initial_state is not None
@@ -168,21 +150,21 @@ def _language(config: Config) -> LanguageModel:
     return LanguageModel(network, tokenizer, Origin(ends=tokenizer.eos_ids if tokenizer is not None else ()))
 
 
-def _order(config: Config, shards: Shards) -> Order:
+def _order(config: Config, documents: Documents) -> Order:
     if config.data.order == "stream":
-        return Stream(shards.training, config.data.seed)
-    return Whole(shards.training, config.data.seed, config.data.too_long)
+        return Stream(documents, config.data.seed)
+    return Whole(documents, config.data.seed, config.data.too_long)
 
 
-def _held_out(shards: Shards, config: Config) -> Iterator[Pack]:
-    """The first tokens of the held-out part; none if there is no such part."""
-    if not len(shards.held_out):
+def _packs(documents: Documents, config: Config) -> Iterator[Pack]:
+    """The first tokens of documents that are not trained on; none if there are none."""
+    if not len(documents):
         return
-    tokens, pack = min(config.data.held_out, shards.held_out.tokens), _PACK
+    tokens, pack = min(config.data.held_out, documents.tokens), _PACK
     if config.model.filters == "implicit":  # which are as long as a pack
         pack = min(pack, config.longest)
     steps = max(1, tokens // pack)
-    stage = Stream(shards.held_out, 0).stage(0, 1, min(tokens, pack), steps)
+    stage = Stream(documents, 0).stage(0, 1, min(tokens, pack), steps)
     for step in range(steps):
         yield stage.pack(step, 0)
 
@@ -194,12 +176,3 @@ def _continued(model: Model, tokenizer: Tokenizer, prompt: list[int], tokens: in
     with dispatch.using("auto"):
         made = generate(model, [prompt], model.passing_state(1), [sampling], ends=tokenizer.eos_ids)
         return tokenizer.decode([*prompt, *(token.id for _, token in made)])
-
-
-def _form(spec: ModelSpec) -> str:
-    """The published layout that can hold such a model, or ours."""
-    try:
-        families.for_spec(spec, None)
-    except SpecError:
-        return "braidlm"
-    return "hf"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from ...errors import UnavailableError
+from ...errors import not_installed
 from .recipe import Record, record_of
 
 _ROWS = 1000  # at a time
@@ -65,5 +65,5 @@ def _library() -> ModuleType:
     try:
         import pyarrow.parquet  # noqa: PLC0415 - optional
     except ImportError:
-        raise UnavailableError("Parquet needs the package pyarrow; pip install 'braidlm[train]' gets it") from None
+        raise not_installed("Parquet", "pyarrow", "train") from None
     return pyarrow

@@ -1,0 +1,192 @@
+"""What is known of a training run from its files, without its weights: `braid info` of a TOML, a run, a checkpoint."""
+
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import describe
+from ..errors import BraidError, InputError
+from ..loading import read_spec
+from ..presets import preset
+from ..spec import ModelSpec, mixer_kinds
+from . import checkpoints, plan, record, report, results
+from .config import Config, read
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """Facts of a run. what: "configuration", "run" or "checkpoint". step: of the last checkpoint, or of the one asked
+    for; told: the last step in the log. written: seconds since 1970 of the last change, None if nothing is written.
+    """
+
+    what: str
+    path: Path
+    config: Config
+    step: int
+    told: int
+    tokens: int
+    planned_tokens: int
+    loss: float | None
+    evaluations: dict[str, float]
+    checkpoints: tuple[int, ...]
+    parameters: int | None
+    written: float | None
+    results: tuple[Path, ...]
+    commands: tuple[str, ...]
+
+
+def about(path: Path) -> About | None:
+    """Facts of the run that a path means; None if it is no TOML file, no run's directory and no checkpoint."""
+    try:
+        path.lstat()
+    except (OSError, ValueError):  # a preset, say, or a name that no file can have
+        return None
+    if path.suffix == ".toml" and path.is_file():
+        config = plan.settle(read(path))
+        return _about("configuration", path, config, _steps(config))
+    if checkpoints.is_checkpoint(path):
+        step, _ = plan.stored(path)
+        config = plan.read_any(path.parent.parent)
+        return _about("checkpoint", path, config, [step])
+    if checkpoints.latest(path / "checkpoints") is not None:
+        config = plan.read_any(path)
+        return _about("run", path, config, _steps(config))
+    if path.is_dir() and record.read(path / record.FILE):
+        raise InputError(
+            f"{path} holds the log of a run but no checkpoint; name the TOML file of the run, which begins it anew"
+        )
+    return None
+
+
+def _steps(config: Config) -> list[int]:
+    return [plan.stored(place)[0] for place in checkpoints.every(plan.directory(config))]
+
+
+def _about(what: str, path: Path, config: Config, kept: Sequence[int]) -> About:
+    out, step = Path(config.run.out), kept[-1] if kept else 0
+    log = record.read(out / record.FILE)
+    until = [line for line in log if line["step"] <= step]
+    losses = [line for line in until if "loss" in line]
+    spec = _spec(config)
+    files = [file for file in (out / record.FILE, *checkpoints.every(plan.directory(config))) if file.exists()]
+    return About(
+        what=what,
+        path=path,
+        config=config,
+        step=step,
+        told=max((line["step"] for line in log), default=0),
+        tokens=sum(line.get("tokens", 0) for line in losses),
+        planned_tokens=sum(stage.steps * stage.lanes * stage.tokens for stage in config.stages),
+        loss=losses[-1]["loss"] if losses else None,
+        evaluations=report.last_losses(until),
+        checkpoints=tuple(kept),
+        parameters=None if spec is None else describe.size(spec).total,
+        written=max((file.stat().st_mtime for file in files), default=None),
+        results=tuple(_results(out)),
+        commands=tuple(_commands(what, path, config, step)),
+    )
+
+
+def _results(out: Path) -> list[Path]:
+    names = ("model", "adapter", "initial.safetensors") if results.written_at(out) is not None else ()
+    return [out / name for name in names if (out / name).exists()]
+
+
+def _spec(config: Config) -> ModelSpec | None:
+    """None for a base model that is not at hand, which is no fault of the run."""
+    source = config.model
+    if source.spec is not None:
+        return source.spec
+    try:
+        return preset(source.preset).spec if source.preset is not None else read_spec(source.checkpoint or "")
+    except BraidError:
+        return None
+
+
+def _commands(what: str, path: Path, config: Config, step: int) -> list[str]:
+    """How to go on, with what there is."""
+    run = shlex.quote(str(path.parent.parent if what == "checkpoint" else path))
+    if what == "checkpoint":
+        return [f"braid train {run} --step {step} --export DIRECTORY"]
+    if not step:
+        return [f"braid train {run}"]
+    return [
+        f"braid train {run}{' --more STEPS' if step >= config.steps else ''}",
+        f"braid train {run} --export DIRECTORY",
+    ]
+
+
+def lines(found: About) -> list[tuple[str, str]]:
+    """Facts for people, by name."""
+    config = found.config
+    size = "" if found.parameters is None else f", {found.parameters:,} parameters"
+    said = [
+        (found.what, str(found.path)),
+        ("run", config.run.out),
+        ("model", _model(config) + size),
+        ("trained", _trained(config)),
+        ("data", _data(config)),
+        ("steps", f"{found.step} of {config.steps}" + _ahead(found)),
+        ("tokens", f"{found.tokens:,} of {found.planned_tokens:,} planned"),
+    ]
+    if found.loss is not None:
+        said.append(("loss", f"{found.loss:.4f} at step {found.step}"))
+    for name, value in found.evaluations.items():
+        said.append((report.title(name), f"loss {value:.4f} (perplexity {report.perplexity(value):.2f})"))
+    if found.checkpoints:
+        said.append(("checkpoints", "steps " + ", ".join(map(str, found.checkpoints))))
+    if found.written is not None:
+        said.append(("last written", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.written))))
+    said += [("result", str(place)) for place in found.results]
+    return said + [("to go on" if number == 0 else "or", command) for number, command in enumerate(found.commands)]
+
+
+def facts(found: About) -> dict[str, object]:
+    """Plain data of the same."""
+    return {
+        "kind": found.what,
+        "path": str(found.path),
+        "run": found.config.run.out,
+        "step": found.step,
+        "steps": found.config.steps,
+        "log_step": found.told,
+        "tokens": found.tokens,
+        "planned_tokens": found.planned_tokens,
+        "loss": found.loss,
+        "evaluations": found.evaluations,
+        "checkpoints": list(found.checkpoints),
+        "parameters": found.parameters,
+        "written": found.written,
+        "results": [str(place) for place in found.results],
+        "commands": list(found.commands),
+        "config": found.config.to_json(),
+    }
+
+
+def _ahead(found: About) -> str:
+    ahead = found.told - found.step
+    return f" (the log tells of {ahead} more, after the last checkpoint)" if ahead > 0 else ""
+
+
+def _model(config: Config) -> str:
+    source = config.model
+    if source.spec is None:
+        return source.checkpoint or source.preset or ""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in mixer_kinds(source.spec.blocks).items())
+    return f"{kinds}, width {source.spec.width}, vocabulary {source.spec.vocab}"
+
+
+def _trained(config: Config) -> str:
+    parts = []
+    if config.adapter is not None:
+        parts.append(f"an adapter of rank {config.adapter.rank}")
+    if config.initial_state is not None:
+        parts.append("an initial state")
+    return " and ".join(parts) or "every weight"
+
+
+def _data(config: Config) -> str:
+    apart = f", without {', '.join(config.data.eval_files)}" if config.data.eval_files else ""
+    return f"{config.data.shards}{apart}"

@@ -1,0 +1,79 @@
+"""A checkpoint of a run made into what the run would leave at its end; the run itself stays as it is."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import InputError
+from ..files import check_free, check_no_file, whole_directory
+from . import checkpoints, outcome, plan, record, report
+from .config import Config
+from .data.manifest import Manifest
+from .loop import equip
+from .outcome import Outcome
+from .run import build_language, whole_weights
+from .world import World
+
+
+def export(asked: Config, target: Path, step: int | None = None) -> int:
+    """Writes the last checkpoint of the run in `asked.run.out`, or that of `step`, to `target`; its step.
+
+    A whole model or an adapter (with the initial state that was trained with it) becomes a directory, an initial state
+    alone a file.
+    """
+    report.require()
+    place = _checkpoint(plan.directory(asked), step)
+    found, before = plan.stored(place)
+    plan.require_same_model(asked, before, place)
+    model = replace(before.model, checkpoint=asked.model.checkpoint, tokenizer=asked.model.tokenizer)
+    config = replace(before, model=model, run=replace(before.run, out=asked.run.out))
+    alone = outcome.names(config) == [outcome.INITIAL]
+    (check_no_file if alone else check_free)(target)
+    made = _load(config, place, found, asked.data.shards)
+    if alone:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        outcome.write_initial(made, target)
+        return found
+    with whole_directory(target) as temporary:
+        if made.adapters is None:
+            outcome.write_model(made, temporary)
+        else:
+            outcome.write_adapter(made, temporary)
+        if config.initial_state is not None:
+            outcome.write_initial(made, temporary / outcome.INITIAL)
+    return found
+
+
+def _checkpoint(directory: Path, step: int | None) -> Path:
+    every = {int(place.name.removeprefix("step-")): place for place in checkpoints.every(directory)}
+    if not every:
+        raise InputError(f"{directory} holds no checkpoint; a run stores one when it is stopped, and at its end")
+    if step is None:
+        return every[max(every)]
+    if step not in every:
+        raise InputError(f"{directory} has no checkpoint of step {step}; it has those of {_and(sorted(every))}")
+    return every[step]
+
+
+def _and(steps: list[int]) -> str:
+    return ", ".join(map(str, steps[-8:]))
+
+
+def _load(config: Config, place: Path, step: int, shards: str) -> Outcome:
+    """The model as it was at a checkpoint."""
+    language = build_language(config)
+    network, made_from = language.network, dict[str, str]()
+    if not outcome.is_whole(config):
+        made_from["model.checkpoint"] = network.base_fingerprint()
+    adapters = equip(network, config, World(), language.origin.format)
+    checkpoints.load(place, network, None, range(0), World(), made_from)
+    log = [line for line in record.read(Path(config.run.out) / record.FILE) if line["step"] <= step]
+    weights = whole_weights(network) if outcome.is_whole(config) else {}
+    return Outcome(config, language, network, adapters, weights, log, _sources(Path(shards)))
+
+
+def _sources(shards: Path) -> list[str]:
+    """What the data were made of; none where they are gone, which a model does not need."""
+    try:
+        return [source.name for source in Manifest.read(shards).sources]
+    except InputError:
+        return []
