@@ -10,7 +10,7 @@ from braidlm.api import LanguageModel
 from braidlm.engine import Engine, Limits, Ticket
 from braidlm.errors import ContextLengthError, InputError, StateError
 from braidlm.sampling import Sampling
-from braidlm.sessions import Chats, Conversation, SessionStore
+from braidlm.sessions import Chats, Conversation, SessionChangedError, SessionExistsError, SessionStore
 
 QUESTIONS = ("What is the capital of France?", "And of Italy?", "Name a river there.")
 GREEDY = Sampling(max_tokens=14)
@@ -134,6 +134,29 @@ def test_saved_forked_and_taken_up_elsewhere(model: LanguageModel, chats: Chats,
         copy = Conversation(elsewhere, name="copy")
         assert copy.messages == conversation.messages == again.messages
     assert elsewhere.open("talk").session.messages == again.messages  # a named one saves each turn
+
+
+def test_nobody_elses_words_are_replaced(model: LanguageModel, engine: Engine, chats: Chats) -> None:
+    """Oracle: what the store holds: that of whoever wrote first, until somebody says that it is to be replaced."""
+    mine, theirs = Conversation(chats, name="talk"), Conversation(chats, name="talk")
+    say(mine, QUESTIONS[0])
+    with pytest.raises(SessionExistsError, match="there is a session talk already"):
+        say(theirs, QUESTIONS[1])
+    assert chats.open("talk").session == mine.session
+    taken = Conversation(chats, name="talk")
+    say(taken, QUESTIONS[1])
+    with pytest.raises(SessionChangedError, match="changed or deleted elsewhere"):
+        say(mine, QUESTIONS[2])
+    assert chats.open("talk").session == taken.session
+    assert len(mine.messages) == 4  # nothing said is lost in memory
+    mine.save("mine")
+    mine.save("talk", replacing=True)
+    say(mine, QUESTIONS[1])
+    assert chats.open("talk").session == mine.session
+    assert mine.saved_as == ("mine", "talk")
+    with pytest.raises(SessionExistsError):
+        theirs.fork("mine")
+    assert theirs.name == "talk"
 
 
 def test_damaged_files_change_nothing(chats: Chats, tmp_path: Path) -> None:

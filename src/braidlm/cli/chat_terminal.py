@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ..errors import BraidError, quoted
 from ..sampling import Sampling
-from ..sessions import Conversation, SessionStore
+from ..sessions import Conversation, SessionChangedError, SessionExistsError, SessionStore
 from ..suggest import did_you_mean
 from .chat_answer import Answers, say
 from .chat_input import messages, reader
@@ -36,7 +36,6 @@ class Terminal:
         self._sampling = sampling
         self._answers = Answers(conversation)
         self._reader = reader()
-        self._own: set[str] = set()  # sessions that hold this conversation, or its beginning
         self._saved = len(conversation.messages)  # messages that are saved, or need not be
         self._commands: dict[str, Callable[[str], None]] = {
             "/save": lambda name: self._save("/save", name),
@@ -80,7 +79,7 @@ class Terminal:
     def _take_up(self, name: str) -> None:
         """Says where a saved conversation stands, and what was said last."""
         conversation = self._conversation
-        self._own, self._saved = {name}, len(conversation.messages)
+        self._saved = len(conversation.messages)
         kept = "each turn is saved" if conversation.name else f"further turns are saved by /save {name}"
         title = self._store.about(name).title
         say(f"Going on with {name}{f' ({quoted(title)})' if title else ''}: {self._size()}; {kept}.")
@@ -104,11 +103,12 @@ class Terminal:
 
     def _save(self, command: str, name: str, replacing: bool = False) -> None:
         """Saves the conversation; the session of another one is replaced only if the user says so."""
-        if name in self._store and name not in self._own and not replacing:
-            err.print(f"there is a session {name} already; {command}! {name} replaces it", markup=False)
+        write = self._conversation.fork if command == "/fork" else self._conversation.save
+        try:
+            write(name, replacing=replacing)
+        except (SessionExistsError, SessionChangedError) as error:
+            err.print(f"{error}; {command}! {name} replaces it", markup=False)
             return
-        (self._conversation.fork if command == "/fork" else self._conversation.save)(name)
-        self._own.add(name)
         self._saved = len(self._conversation.messages)
         each = name == self._conversation.name
         later = "each turn is saved" if each else f"later turns are not in it until you /save {name} again"
@@ -124,10 +124,12 @@ class Terminal:
     def _reset(self) -> None:
         """Begins anew, and says where everything that was said is now."""
         lost = self._lost()
-        stay = [f"{name} stays as it was saved ({_counted(self._saved_in(name))})" for name in sorted(self._own)]
+        stay = [
+            f"{name} stays as it was saved ({_counted(self._saved_in(name))})" for name in self._conversation.saved_as
+        ]
         self._conversation.reset()
         system = ["the system message stays"] if self._conversation.messages else []
-        self._own, self._saved = set(), len(self._conversation.messages)
+        self._saved = len(self._conversation.messages)
         parts = ["A new conversation begins", *system, *stay, *([lost] if lost else [])]
         say(f"{'; '.join(parts)}. It is not saved until you /save or /fork it.")
 
@@ -152,7 +154,6 @@ class Terminal:
     def _answer(self, text: str) -> None:
         self._answers.print_answer(text, self._sampling)
         if self._conversation.name is not None:
-            self._own.add(self._conversation.name)
             self._saved = len(self._conversation.messages)
 
 

@@ -8,6 +8,7 @@ from ..engine import Kept, Piece, Usage
 from ..sampling import Sampling
 from ..text.reasoning import ReasoningSplitter
 from .chats import Chats, Turn
+from .naming import Stamp
 from .session import Session
 
 
@@ -31,6 +32,7 @@ class Conversation:
         self.made = 0
         self.splitter: ReasoningSplitter | None = None
         self._states: tuple[Kept, ...] = ()
+        self._stamps: dict[str, Stamp] = {}
         self.name = None
 
     @property
@@ -78,17 +80,31 @@ class Conversation:
         if self.name is not None:
             self.save(self.name)
 
-    def save(self, name: str) -> None:
-        """Writes the conversation and its states to the store."""
-        self._chats.save(name, self.session, self._states)
+    @property
+    def saved_as(self) -> tuple[str, ...]:
+        """Names of the sessions that hold this conversation, or its beginning."""
+        return tuple(sorted(self._stamps))
+
+    def save(self, name: str, *, replacing: bool = False) -> None:
+        """Writes the conversation and its states to the store, in place of what it has there under this name.
+
+        `SessionExistsError` if that is another conversation, `SessionChangedError` if somebody else has written or
+        deleted it since: unless `replacing`, what is stored stays.
+        """
+        before = None if replacing else self._stamps.get(name)
+        new = before is None and not replacing
+        self._stamps[name] = self._chats.save(name, self.session, self._states, new=new, instead_of=before)
 
     def load(self, name: str) -> None:
         """Takes up what was saved; on an error this conversation stays as it is."""
+        store = self._chats.store
+        stamp = store.stamp(name) if store is not None else None  # before it is read: what changes then is seen later
         stored = self._chats.open(name)
         self.reset()
         self.session, self._states = stored.session, stored.states
+        self._stamps = {name: stamp} if stamp is not None else {}
 
-    def fork(self, name: str) -> None:
+    def fork(self, name: str, *, replacing: bool = False) -> None:
         """Saves a copy under another name, in which the conversation goes on."""
-        self.save(name)
+        self.save(name, replacing=replacing)
         self.name = name
