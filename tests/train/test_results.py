@@ -1,5 +1,6 @@
 """What a run leaves in its directory, and what it never replaces."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,30 @@ def test_a_finished_run_writes_its_results_again(place: Path) -> None:
     assert (place / "out" / "model" / "model.safetensors").read_bytes() == weights
     assert [line["step"] for line in record.read(place / "out" / "log.jsonl") if "loss" in line] == [1, 2, 3, 4]
     assert results.written_at(place / "out") == 4
+    shutil.rmtree(place / "out" / "checkpoints")
+    with pytest.raises(InputError, match=r"has the results of an earlier run but none of its checkpoints"):
+        CliRunner().invoke(app, told, catch_exceptions=False)
+    assert (place / "out" / "model" / "model.safetensors").read_bytes() == weights
+
+
+def test_one_process_trains_in_a_directory(place: Path) -> None:
+    """Oracle: the sentence, while another one holds the directory; nothing is written."""
+    with results.alone(place / "out"), pytest.raises(InputError, match="another process is training in"):
+        CliRunner().invoke(app, ["train", str(place / "run.toml")], catch_exceptions=False)
+    assert [file.name for file in (place / "out").iterdir()] == [".lock"]
+    (place / "file").write_text("mine")
+    with pytest.raises(InputError, match="is a file, but a run needs a directory"):
+        CliRunner().invoke(app, ["train", str(place / "run.toml"), "--set", "run.out=file"], catch_exceptions=False)
+
+
+def test_a_log_is_kept(tmp_path: Path) -> None:
+    """Oracle: the bytes of a log of which the new run goes on with nothing; steps behind a checkpoint are taken out."""
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"step": 1, "loss": NaN}\n{"step": 2, "loss": 3.0}\n')
+    record.Record(tmp_path, 1, tensorboard=False)
+    assert log.read_text() == '{"step": 1, "loss": NaN}\n'
+    for number, text in ((1, '{"step": 1, "loss": NaN}\n'), (2, "mine\n")):
+        log.write_text(text)
+        record.Record(tmp_path, 0, tensorboard=False)
+        assert log.read_text() == ""
+        assert (tmp_path / f"log-{number}.jsonl").read_text() == text

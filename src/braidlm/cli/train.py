@@ -5,6 +5,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -15,13 +16,14 @@ from rich.table import Table
 
 from ..adapters import Kind
 from ..ops.threads import limit_to_share
-from ..train import checkpoints, report
+from ..train import checkpoints, report, results
 from ..train import export as exporting
 from ..train import run as runs
 from ..train.config import Config
 from ..train.loop import Hooks, Step, Trainer
 from ..train.plan import read_any
 from ..train.record import FILE
+from ..train.run import Prepared
 from ..train.stopping import Stopping
 from ..train.world import World, join
 from .common import Threads, err, out
@@ -55,38 +57,43 @@ def command(
     if threads is not None:
         torch.set_num_threads(threads)
     asked = read_any(config, changes or [])
-    if export is not None and more:
-        raise typer.BadParameter("steps are added by a run, not by --export", param_hint="--more")
     if export is not None:
-        step = exporting.export(asked, export, step)
-        out.print(f"{export}: the run in {asked.run.out} after step {step}", markup=False, highlight=False)
+        _export(asked, export, step, more)
         return
     if step is not None:
         raise typer.BadParameter("it names a checkpoint for --export DIR", param_hint="--step")
-    world = join(device, asked.run.sequence)
-    carry_out(asked, world, more)
+    carry_out(asked, join(device, asked.run.sequence), more)
 
 
 def carry_out(asked: Config, world: World, more: int = 0) -> None:
     """A whole run, or the rest of one, with its progress; exit code 128 + the number of a signal that stopped it."""
     prepared = runs.prepare(asked, world, more)
-    trainer, first = prepared.trainer, world.rank == 0
-    if first:
-        _tell_begin(trainer)
-    if trainer.adapters is not None and first:
-        out.print(_table(trainer.adapters.coverage()))
-    with _Watch(trainer) as watch, Stopping(watch.stopping) as stopping:
-        hooks = Hooks(watch.step, watch.found, stop=lambda: stopping.signal)
-        ended = runs.train(prepared, hooks)
+    first = world.rank == 0
+    with results.alone(Path(asked.run.out)) if first else nullcontext():
+        if first:
+            _tell_begin(prepared.trainer)
+        ended = _train(prepared)
+        if not ended:
+            for place in runs.finish(prepared, world):
+                if first:
+                    out.print(str(place), markup=False, highlight=False)
+    world.leave()
     if ended:
         if first:
-            _tell_end(trainer, more)
-        world.leave()
+            _tell_end(prepared.trainer, more)
         raise typer.Exit(128 + ended)
-    for place in runs.finish(prepared, world):
-        if first:
-            out.print(str(place), markup=False, highlight=False)
-    world.leave()
+
+
+def _train(prepared: Prepared) -> int:
+    with _Watch(prepared.trainer) as watch, Stopping(watch.stopping) as stopping:
+        return runs.train(prepared, Hooks(watch.step, watch.found, stop=lambda: stopping.signal))
+
+
+def _export(asked: Config, target: Path, step: int | None, more: int) -> None:
+    if more:
+        raise typer.BadParameter("steps are added by a run, not by --export", param_hint="--more")
+    found = exporting.export(asked, target, step)
+    out.print(f"{target}: the run in {asked.run.out} after step {found}", markup=False, highlight=False)
 
 
 def _tell_begin(trainer: Trainer) -> None:
@@ -98,6 +105,8 @@ def _tell_begin(trainer: Trainer) -> None:
         if (directory.parent / FILE).exists():
             said += "; the log of earlier steps is kept beside the new one"
     out.print(said, markup=False, highlight=False)
+    if trainer.adapters is not None:
+        out.print(_table(trainer.adapters.coverage()))
 
 
 def _tell_end(trainer: Trainer, more: int) -> None:
@@ -148,7 +157,8 @@ class _Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._bar.live.is_started:
+            self._bar.stop()
 
     def step(self, step: Step) -> None:
         """Shows a step that was made."""

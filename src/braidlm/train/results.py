@@ -5,6 +5,7 @@ every file of that one is listed, unchanged; the new one is written beside it an
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import shutil
@@ -15,7 +16,7 @@ from typing import Any
 from ..errors import InputError
 from ..files import flush, read_object, whole_file
 
-LIST = "results.json"
+LIST, _LOCK = "results.json", ".lock"
 
 
 def recover(out: Path, names: Sequence[str]) -> None:
@@ -39,6 +40,24 @@ def check(out: Path, names: Sequence[str]) -> None:
                     f"{file} was not written by a run, or was changed since, and would be lost when the run in {out} "
                     "writes its results; move it away, or choose another run.out"
                 )
+
+
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """A run's directory for this process; `InputError` while another one trains in it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = (out / _LOCK).open("a")
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror}") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                f"another process is training in {out}; wait until it has ended, or choose another run.out"
+            ) from None
+        yield
 
 
 @contextlib.contextmanager
