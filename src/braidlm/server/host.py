@@ -196,6 +196,7 @@ class BaseHost(ABC):
         self.metrics = Metrics()
         self.begun = int(time.time())
         self.on_failure: Callable[[], None] = lambda: None
+        self.on_ready: Callable[[], None] = lambda: None
         self._failure: Exception | None = None
         self._closed = False
         # A daemon: whoever stops the server while it loads shall not wait for that.
@@ -212,6 +213,7 @@ class BaseHost(ABC):
     def _run(self) -> None:
         try:
             self._open()
+            self.on_ready()
             log.info("ready")
         except Exception as error:
             self._failure = error
