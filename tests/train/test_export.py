@@ -74,7 +74,7 @@ def test_what_is_beside_a_frozen_model(table: str, place: Path) -> None:
     if adapted:
         language.load_adapter("it", made)
         options += ["--adapter", str(made)]
-        assert f'braid generate {base} "..." --adapter .' in (made / "README.md").read_text()
+        assert f"braid generate {base} 'Once upon a time' --adapter ." in (made / "README.md").read_text()
     if begun:
         file = made / "initial.safetensors" if adapted else made
         language.load_initial_state("it", file)

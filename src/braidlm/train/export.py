@@ -6,6 +6,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..files import check_free, check_no_file, whole_directory
 from . import checkpoints, outcome, plan, record, report
+from .base import base_of
 from .config import Config
 from .data.manifest import Manifest
 from .loop import equip
@@ -37,7 +38,7 @@ def export(asked: Config, target: Path, step: int | None = None) -> int:
         if made.adapters is None:
             outcome.write_model(made, temporary)
         else:
-            outcome.write_adapter(made, temporary)
+            outcome.write_adapter(made, temporary, outcome.INITIAL)
         if config.initial_state is not None:
             outcome.write_initial(made, temporary / outcome.INITIAL)
     return found
@@ -62,13 +63,14 @@ def _load(config: Config, place: Path, step: int, shards: str) -> Outcome:
     """The model as it was at a checkpoint."""
     language = build_language(config)
     network, made_from = language.network, dict[str, str]()
-    if not outcome.is_whole(config):
-        made_from["model.checkpoint"] = network.base_fingerprint()
+    base = base_of(config.model, network)
+    if base is not None and not outcome.is_whole(config):
+        made_from["model.checkpoint"] = base.fingerprint
     adapters = equip(network, config, World(), language.origin.format)
     checkpoints.load(place, network, None, range(0), World(), made_from)
     log = [line for line in record.read(Path(config.run.out) / record.FILE) if line["step"] <= step]
     weights = whole_weights(network) if outcome.is_whole(config) else {}
-    return Outcome(config, language, network, adapters, weights, log, _sources(Path(shards)))
+    return Outcome(config, language, base, network, adapters, weights, log, _sources(Path(shards)))
 
 
 def _sources(shards: Path) -> list[str]:

@@ -6,16 +6,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .. import adapters, families
+from .. import adapters
 from ..adapters import Adapters
 from ..api import LanguageModel
 from ..checkpoint import assign
 from ..describe import parameter_dtypes, skeleton
-from ..errors import SpecError
 from ..model import Model
-from ..saving import save
-from ..spec import ModelSpec
+from ..saving import best_format, save
 from . import implicit, report
+from .base import Base
 from .config import Config
 
 ADAPTER, INITIAL, MODEL = "adapter", "initial.safetensors", "model"
@@ -24,11 +23,13 @@ ADAPTER, INITIAL, MODEL = "adapter", "initial.safetensors", "model"
 class Outcome(NamedTuple):
     """A run's model at a step, with what describes it: the lines of its log until then, the sources of its data.
 
-    weights: all of a model that was trained whole, by name; empty where something beside a frozen one was.
+    base: what the run began with. weights: all of a model that was trained whole, by name; empty where something
+    beside a frozen one was.
     """
 
     config: Config
     language: LanguageModel
+    base: Base | None
     model: Model
     adapters: Adapters | None
     weights: dict[str, Any]
@@ -57,15 +58,19 @@ def write_model(outcome: Outcome, place: Path) -> None:
     dtypes = parameter_dtypes(model, getattr(torch, config.run.dtype))
     for name, value in outcome.weights.items():
         assign(model, name, value.to(dtypes[name]))
-    save(model, outcome.language.tokenizer, outcome.language.origin, place, _form(spec))
-    describe(outcome, place, "", lost)
+    save(model, outcome.language.tokenizer, outcome.language.origin, place, best_format(spec))
+    describe(outcome, place, lost=lost)
 
 
-def write_adapter(outcome: Outcome, place: Path) -> None:
-    """A directory that holds the adapter in peft's layout, with its card."""
+def write_adapter(outcome: Outcome, place: Path, initial: str) -> None:
+    """A directory that holds the adapter in peft's layout, with its card.
+
+    `initial` is where, seen from there, an initial state lies that was trained with it.
+    """
     assert outcome.adapters is not None
     adapters.save(outcome.adapters, place)
-    describe(outcome, place, "--adapter .")
+    state = ["--state", initial] if outcome.config.initial_state is not None else []
+    describe(outcome, place, ["--adapter", ".", *state])
 
 
 def write_initial(outcome: Outcome, file: Path) -> None:
@@ -73,17 +78,9 @@ def write_initial(outcome: Outcome, file: Path) -> None:
     adapters.save_initial(outcome.model, file)
 
 
-def describe(outcome: Outcome, place: Path, options: str, lost: float | None = None) -> None:
+def describe(outcome: Outcome, place: Path, options: Sequence[str] = (), lost: float | None = None) -> None:
     """A card and the curve of losses in a directory. `options` make `braid generate` use what lies there."""
     report.draw(outcome.log, place / report.CURVE)
-    card = report.card(outcome.config, outcome.model.spec, outcome.log, outcome.sources, options, lost)
+    base, spec = outcome.base, outcome.model.spec
+    card = report.card(outcome.config, spec, outcome.log, outcome.sources, base, options, lost)
     (place / report.CARD).write_text(card, encoding="utf-8")
-
-
-def _form(spec: ModelSpec) -> str:
-    """The published layout that can hold such a model, or ours."""
-    try:
-        families.for_spec(spec, None)
-    except SpecError:
-        return "braidlm"
-    return "hf"

@@ -2,7 +2,6 @@
 
 import importlib.util
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from ..describe import size
 from ..errors import not_installed
 from ..spec import ModelSpec, mixer_kinds
+from .base import Base, command_of
 from .config import Config
 
 Line = Mapping[str, Any]
@@ -71,18 +71,19 @@ def card(
     spec: ModelSpec,
     log: Sequence[Line],
     sources: Sequence[str],
-    options: str = "",
+    base: Base | None,
+    options: Sequence[str] = (),
     lost: float | None = None,
 ) -> str:
     """A model card in Markdown: what the model is, what it has read, how it was made, how good it is, how to use it.
 
-    `options` make `braid generate` use what lies beside a frozen model. `lost` is the part of implicit filters that
-    their modes do not have.
+    `base` is what training began with. `options` make `braid generate` use what lies beside a frozen one. `lost` is
+    the part of implicit filters that their modes do not have.
     """
-    rows = "\n".join(f"| {name} | {value} |" for name, value in _facts(config, spec, log, lost))
+    facts = [*(base.facts if base else []), *_facts(config, spec, log, lost)]
+    rows = "\n".join(f"| {name} | {value} |" for name, value in facts)
     learned = "\n".join(f"- {source}" for source in sources) or "- data that are not there any more"
-    base = shlex.quote(config.model.checkpoint or ".") if options else "."
-    use = f'braid generate {base} "..."{" " if options else ""}{options}'
+    use = command_of(base if options else None, options)
     return (
         f"# {Path(config.run.out).name}\n\nTrained with braidlm.\n\n|  |  |\n| --- | --- |\n{rows}\n\n"
         f"![losses]({CURVE})\n\n## Learned from\n\n{learned}\n\n## Use\n\nIn this directory:\n\n"
@@ -103,8 +104,6 @@ def _facts(config: Config, spec: ModelSpec, log: Sequence[Line], lost: float | N
         ("activations", config.run.dtype),
         ("time", f"{sum(line['seconds'] for line in steps) / 60:.0f} minutes"),
     ]
-    if config.model.checkpoint is not None:
-        facts.insert(0, ("base", config.model.checkpoint))
     for name, value in last_losses(log).items():
         facts.append((title(name), f"{value:.4f} nats a token (perplexity {perplexity(value):.2f})"))
     if lost is not None:

@@ -19,6 +19,7 @@ from ..sampling import Sampling
 from ..saving import Origin
 from ..tokenizer import Tokenizer
 from . import checkpoints, outcome, plan, record, report, results
+from .base import Base, base_of
 from .config import Config
 from .data.documents import Documents
 from .data.pack import Order, Pack
@@ -39,6 +40,7 @@ class Prepared(NamedTuple):
 
     config: Config
     language: LanguageModel
+    base: Base | None
     shards: Shards
     trainer: Trainer
 
@@ -56,15 +58,16 @@ def prepare(config: Config, world: World, more: int = 0) -> Prepared:
         raise InputError("the model has no tokenizer; name one in model.tokenizer, the one that made the shards")
     shards = Shards(Path(config.data.shards), language.tokenizer)
     network = language.network.to(world.device)
+    base = base_of(config.model, network)
     apart = shards.apart(config.data.eval_files)
     held_out = list(_packs(shards.held_out, config))
     files = {name: list(_packs(documents, config)) for name, documents in apart.files.items()}
     order, form = _order(config, apart.training), language.origin.format
     made_from = {"data.shards": shards.manifest.digest()}
-    if config.adapter is not None or config.initial_state is not None:
-        made_from["model.checkpoint"] = network.base_fingerprint()
+    if base is not None and not outcome.is_whole(config):
+        made_from["model.checkpoint"] = base.fingerprint
     trainer = Trainer(config, network, order, held_out, world, form, made_from, files)
-    return Prepared(config, language, shards, trainer)
+    return Prepared(config, language, base, shards, trainer)
 
 
 def train(prepared: Prepared, hooks: Hooks) -> int:
@@ -91,7 +94,8 @@ def finish(prepared: Prepared, world: World) -> list[Path]:
     if world.rank == 0:
         log = record.read(out / record.FILE)
         sources = [source.name for source in prepared.shards.manifest.sources]
-        made = Outcome(config, prepared.language, trainer.model, trainer.adapters, weights, log, sources)
+        language, base = prepared.language, prepared.base
+        made = Outcome(config, language, base, trainer.model, trainer.adapters, weights, log, sources)
         with results.replaced(out, _results(config), trainer.step) as place:
             _write(made, place)
     return [out / name for name in outcome.names(config)]
@@ -102,11 +106,11 @@ def _write(made: Outcome, place: Path) -> None:
     if outcome.MODEL in written:
         outcome.write_model(made, place / outcome.MODEL)
     if outcome.ADAPTER in written:
-        outcome.write_adapter(made, place / outcome.ADAPTER)
+        outcome.write_adapter(made, place / outcome.ADAPTER, f"../{outcome.INITIAL}")
     if outcome.INITIAL in written:
         outcome.write_initial(made, place / outcome.INITIAL)
     if written == [outcome.INITIAL]:
-        outcome.describe(made, place, f"--state {outcome.INITIAL}")
+        outcome.describe(made, place, ["--state", outcome.INITIAL])
 
 
 def _results(config: Config) -> list[str]:
