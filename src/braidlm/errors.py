@@ -82,6 +82,12 @@ class UnavailableError(BraidError, RuntimeError):
     """Something optional that is not present here: a kernel, a package, the network."""
 
 
+def not_installed(what: str, package: str, extra: str) -> UnavailableError:
+    """The error of something that needs an optional package: its name, and the extra of ours that brings it."""
+    right = f"pip install '.[{extra}]' in a clone of braidlm gets it"
+    return UnavailableError(f"{what} needs the package {package}; {right}")
+
+
 class BusyError(BraidError, RuntimeError):
     """More work of a kind than is done at a time; it may be tried again soon."""
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..engine import MOST_GUESSES, Limits
-from ..errors import InputError, UnavailableError
+from ..errors import InputError, not_installed
 from ..ops.threads import processors
 from ..text.tool_calls import AUTO, NAMES
 from .common import (
@@ -178,7 +178,7 @@ def _replicated(make: Any, settings: Any, address: str | None, device: str, host
 
         return create_replicated(make, settings, address=None if address == "local" else address, gpus=gpus, name=name)
     except ModuleNotFoundError as error:
-        raise UnavailableError(f"braid serve --replicas needs {error.name}; pip install 'braidlm[ray]'") from None
+        raise not_installed("braid serve --replicas", str(error.name), "ray") from None
 
 
 def _serving() -> Any:
@@ -188,5 +188,5 @@ def _serving() -> Any:
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "fastapi_swagger", "uvicorn", "prometheus_client"):
             raise
-        raise UnavailableError(f"braid serve needs {error.name}; pip install 'braidlm[serve]'") from None
+        raise not_installed("braid serve", str(error.name), "serve") from None
     return server

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..continuation import Constraint
-from ..errors import InputError, UnavailableError
+from ..errors import InputError, UnavailableError, not_installed
 from ..text.library import guarded
 from .computed_once import ComputedOnce
 from .rule_bounds import Kind, check_rule
@@ -166,5 +166,5 @@ def _llguidance() -> Any:
     try:
         import llguidance  # noqa: PLC0415 - optional
     except ImportError:
-        raise UnavailableError("rules for the text need llguidance; pip install 'braidlm[grammar]'") from None
+        raise not_installed("a rule for the text", "llguidance", "grammar") from None
     return llguidance
