@@ -1,4 +1,4 @@
-.PHONY: check test test-ref sanitize bench
+.PHONY: check test test-ref native sanitize bench
 
 check:
 	ruff check .
@@ -10,6 +10,12 @@ test:
 
 test-ref:
 	BRAIDLM_OPS=reference pytest -n 2 --dist loadfile tests/ops tests/state tests/families
+
+# The native extension alone, from objects that are kept in build/native, to where the installed package looks for it.
+native:
+	cmake -S . -B build/native -DCMAKE_BUILD_TYPE=Release -DPython_EXECUTABLE="$$(command -v python)"
+	cmake --build build/native --parallel "$$(nproc)"
+	cmake --install build/native --prefix "$$(python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"
 
 # Operations under AddressSanitizer and UndefinedBehaviorSanitizer, built apart from the installed extension.
 # detect_leaks=0: what Python itself keeps until its end is no leak of ours.

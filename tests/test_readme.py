@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,18 @@ def test_names_in_the_documents_exist() -> None:
         for kind in family.model_types:
             assert f"`{kind}`" in README
     assert "hymba-1.5b" in PRESETS
+
+
+def test_extras_can_be_had_from_a_clone() -> None:
+    """Oracle: pyproject.toml's extras; nothing has been released, so `pip install braidlm[...]` would find nothing."""
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    files = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("src/**/*.py")]
+    text = "\n".join(file.read_text() for file in files)
+    assert "braidlm[" not in text
+    named = {name for found in re.findall(r"'\.\[([\w,]+)\]'", text) for name in found.split(",")}
+    assert {"serve", "ray", "train", "test", "dev"} <= named <= extras
+    needed = set(re.findall(r'not_installed\(.*, "(\w+)"\)', text))
+    assert {"serve", "ray", "grammar", "train"} <= needed <= extras
 
 
 def test_worked_example_of_a_family() -> None:

@@ -287,7 +287,7 @@ def test_what_cannot_be_served(tmp_path: Path, name: str, options: list[str], to
 @pytest.mark.parametrize(
     ("code", "options", "told"),
     [
-        ("import sys; sys.modules['ray'] = None; ", ["--replicas", "2"], "needs the package ray; pip install '.\\[ray\\]' in a clone"),
+        ("import sys; sys.modules['ray'] = None; ", ["--replicas", "2"], "the package ray; pip install '.\\[ray\\]'"),
         ("", ["--ray-address", "127.0.0.1:6379"], "say how many with --replicas"),
         ("", ["--replicas", "0"], "greater than or equal to 1"),
     ],
