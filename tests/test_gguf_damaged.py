@@ -210,5 +210,5 @@ def outcome(file: Path) -> str:
 def test_a_wider_alignment(tmp_path: Path) -> None:
     """Oracle: by hand; tensors begin at multiples of what the file says."""
     wide = value("general.alignment", UINT32, struct.pack("<I", 64))
-    file = header(tmp_path / "wide.gguf", [ARCH, wide], [tensor("a", (3,), 0), tensor("b", (7, 5), 64)], data=300)
+    file = header(tmp_path / "wide.gguf", [ARCH, wide], [tensor("a", (3,), 0), tensor("b", (7, 5), 64)], data=256)
     assert GgufFile(file).shapes == {"a": (3,), "b": (5, 7)}

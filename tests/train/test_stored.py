@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,18 @@ from tests.train.orders import OneText
 from tests.train.test_loop import config, ids_for, model
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run after two steps."""
+    network, out = model("llama"), tmp_path_factory.mktemp("run")
+    Trainer(config(out), network, OneText(ids_for(network)), []).run(until=2)
+    return out
+
+
 @pytest.fixture
-def table(tmp_path: Path) -> Path:
+def table(run: Path, tmp_path: Path) -> Path:
     """The table of a checkpoint after two steps."""
-    network = model("llama")
-    Trainer(config(tmp_path), network, OneText(ids_for(network)), []).run(until=2)
+    shutil.copytree(run / "checkpoints", tmp_path / "checkpoints")
     place = latest(tmp_path / "checkpoints")
     assert place is not None
     return place / ".metadata"
@@ -98,13 +106,10 @@ def test_what_is_no_file(table: Path, name: str, kind: str) -> None:
 
 
 def test_any_end_of_a_pickle(table: Path) -> None:
-    """Oracle: one sentence, wherever the table ends or a byte differs."""
+    """Oracle: one sentence, wherever the table ends."""
     whole = table.read_bytes()
-    for at in range(0, len(whole) - 1, len(whole) // 40):
-        for damaged in (whole[:at], whole[:at] + bytes([whole[at] ^ 0x40]) + whole[at + 1 :]):
-            table.write_bytes(damaged)
-            try:
-                assert resumed(table).step == 2
-            except CheckpointError as error:
-                assert "\n" not in str(error)
-                assert len(str(error)) < 1000
+    for at in range(0, len(whole) - 1, len(whole) // 8):
+        table.write_bytes(whole[:at])
+        with pytest.raises(CheckpointError, match="is damaged or belongs to another model") as caught:
+            resumed(table)
+        assert "\n" not in str(caught.value)

@@ -125,6 +125,8 @@ class GgufHeader:
                 raise Damaged(f"tensor {quoted(name)} of shape {list(shape)} ends {missing} bytes beyond the file")
             yield name, TensorEntry(kind, shape, begin, nbytes)
             expected = _aligned(offset + nbytes, alignment)
+        if (more := len(self.data) - first - expected) > 0:
+            raise Damaged(f"it has {more} bytes behind its last tensor, as if something had been put in before")
 
     def _alignment(self) -> int:
         found = self.fields.get("general.alignment", GGUF_DEFAULT_ALIGNMENT)
