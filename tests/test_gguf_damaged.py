@@ -147,6 +147,16 @@ def test_other_versions(tmp_path: Path) -> None:
     refused(lambda: GgufFile(header(file, version=4)), CheckpointError, "version 4, but versions 2 and 3 are read")
 
 
+def test_bytes_behind_the_last_tensor(tmp_path: Path) -> None:
+    """Oracle: by hand: the last tensor may be filled up to where another would begin, and no further."""
+    whole = header(tmp_path / "file.gguf", tensors=[tensor("a", (7,), 0)], data=28)
+    assert GgufFile(whole).shapes == {"a": (7,)}
+    assert GgufFile(header(whole, tensors=[tensor("a", (7,), 0)], data=32)).shapes == {"a": (7,)}
+    for more in (1, 64):
+        file = header(whole, tensors=[tensor("a", (7,), 0)], data=32 + more)
+        refused(lambda: GgufFile(file), CheckpointError, f"it has {more} bytes behind its last tensor")  # noqa: B023
+
+
 def test_what_is_no_file(tmp_path: Path) -> None:
     """Oracle: the sentence: a pipe is not waited for, a directory is none."""
     os.mkfifo(tmp_path / "pipe.gguf")
