@@ -2,11 +2,12 @@
 
 uvicorn's protocol over h11 parses and answers; here is what it leaves to a proxy in front. A request has one deadline,
 from the first wait for it to its last byte. A client that takes nothing of its answer is cut off. Where there are too
-many connections, the one that has been waiting longest for a client makes room; where all of them are being answered,
-only a supervisor is (`/health` and the like).
+many connections, those whose clients have been silent longest make room; where all of them are being answered, only a
+supervisor is (`/health` and the like).
 """
 
 import asyncio
+import heapq
 import itertools
 import sys
 from collections.abc import Callable
@@ -100,13 +101,15 @@ class Connection(H11Protocol):
             self._make_room()
 
     def _make_room(self) -> None:
-        """Cuts off a connection, of too many."""
+        """Cuts off connections, of too many."""
         others = [c for c in self.connections if c is not self and not c.transport.is_closing()]
-        waiting = [c for c in others if isinstance(c, Connection) and c.waits]
         if len(others) < self._bounds.connections:
             return
+        waiting = [c for c in others if isinstance(c, Connection) and c.waits]
         if waiting:
-            min(waiting, key=lambda connection: connection._turn).end("too many connections", 503)
+            # Several at once, since each look over all of them costs the event loop some time.
+            for connection in heapq.nsmallest(1 + len(others) // 32, waiting, key=lambda c: c._turn):
+                connection.end("too many connections", 503)
         elif len(others) < self._bounds.connections + _RESERVE:
             self.app = _Supervised(self.app)
         else:
