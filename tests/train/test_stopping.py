@@ -9,12 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from braidlm.train import checkpoints, record
-from tests.train.small import CONFIG
 
-STEPS = 40
+STEPS = 24
 
 
 def default_signals() -> None:
@@ -25,7 +22,10 @@ def default_signals() -> None:
 
 def start(place: Path, out: str, processes: int = 1) -> "subprocess.Popen[str]":
     several = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes))
-    changes = {"run.out": out, "stages.0.steps": STEPS, "run.sample": 0, "run.evaluate": 1, "run.checkpoint": 0}
+    changes = {
+        "run.out": out, "stages.0.steps": STEPS, "run.sample": 0, "run.evaluate": 1, "run.checkpoint": 0,
+        "data.held_out": 128, "run.tensorboard": "false",
+    }  # fmt: skip
     told = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
     command = [sys.executable, *(several if processes > 1 else ()), "-m", "braidlm", "train", "run.toml", *told]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -45,12 +45,8 @@ def losses(log: Path, name: str = "loss") -> list[tuple[int, float]]:
     return [(line["step"], line[name]) for line in record.read(log) if name in line]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stores_a_checkpoint(number: int, place: Path) -> None:
-    """Oracle: the exit code of a shell; the checkpoint's step is the log's last; what is printed, typed as it stands,
-    goes on to the losses of a run without a stop, step by step, on held-out text too.
-    """
-    (place / "run.toml").write_text(CONFIG)
+def stopped(place: Path, number: int) -> tuple[int, str]:
+    """A run that a signal stops after some steps: the step, and what it printed; with the exit code of a shell."""
     process = start(place, "out")
     wait_for_steps(process, place / "out" / "log.jsonl", 3)
     process.send_signal(number)
@@ -59,6 +55,14 @@ def test_a_signal_stores_a_checkpoint(number: int, place: Path) -> None:
     step = losses(place / "out" / "log.jsonl")[-1][0]
     assert checkpoints.latest(place / "out" / "checkpoints") == place / "out" / "checkpoints" / f"step-{step:08d}"
     assert f"stopped at step {step} of {STEPS}" in said and "finishing this step" in noted
+    return step, said
+
+
+def test_ctrl_c_stores_a_checkpoint(place: Path) -> None:
+    """Oracle: the checkpoint's step is the log's last; what is printed, typed as it stands, goes on to the losses of a
+    run without a stop, step by step, on held-out text too.
+    """
+    step, said = stopped(place, signal.SIGINT)
     command = shlex.split(re.search("to go on: braid (.*)", said)[1])
     again = subprocess.run(
         [sys.executable, "-m", "braidlm", *command], cwd=place, text=True, capture_output=True, check=True,
@@ -70,6 +74,11 @@ def test_a_signal_stores_a_checkpoint(number: int, place: Path) -> None:
     for name in ("loss", "held_out"):
         assert losses(place / "out" / "log.jsonl", name) == losses(place / "calm" / "log.jsonl", name)
         assert len(losses(place / "calm" / "log.jsonl", name)) == STEPS
+
+
+def test_sigterm_stores_a_checkpoint(place: Path) -> None:
+    """Oracle: the checkpoint's step is the log's last; the exit code of a shell."""
+    stopped(place, signal.SIGTERM)
 
 
 def test_a_second_signal_ends_at_once(place: Path) -> None:

@@ -124,7 +124,7 @@ def lines(found: About) -> list[tuple[str, str]]:
     size = "" if found.parameters is None else f", {found.parameters:,} parameters"
     said = [
         (found.what, str(found.path)),
-        ("run", config.run.out),
+        *([("run", config.run.out)] if found.what != "run" else []),
         ("model", _model(config) + size),
         ("trained", _trained(config)),
         ("data", _data(config)),

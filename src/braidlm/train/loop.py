@@ -84,6 +84,7 @@ class Trainer:
         self._made_from = dict(made_from or {})
         for stage in config.stages:
             self.world.lanes(stage.lanes)  # refuses what cannot be shared evenly
+        self._sections()  # and documents that fit into no pack of a later stage
         self.adapters = equip(model, config, self.world, form)
         if self.world.device == "cpu":
             keep_all_freed_memory()
@@ -168,17 +169,23 @@ class Trainer:
         keep = self.config.run.keep
         checkpoints.save(self.directory, self.model, self._optimizer, progress, self.world, keep)
 
+    def _sections(self) -> list[Packs]:
+        """Each stage's part of the order."""
+        begin, found = 0, []
+        for stage in self.config.stages:
+            found.append(self._order.stage(begin, stage.lanes, stage.tokens, stage.steps))
+            begin = found[-1].end
+        return found
+
     def _positions(self) -> Iterator[tuple[Packs, int, int]]:
         """The stage's packs, the step in it and its tokens a pack, for each step that is left."""
-        begin = done = 0
-        for stage in self.config.stages:
-            packs = self._order.stage(begin, stage.lanes, stage.tokens, stage.steps)
+        done = 0
+        for stage, packs in zip(self.config.stages, self._sections(), strict=True):
             if self.step == done:  # lanes of another stage go through other documents
                 self._carried = {}
             for local in range(max(0, self.step - done), stage.steps):
                 self._mine = self.world.lanes(stage.lanes)
                 yield packs, local, stage.tokens
-            begin = packs.end
             done += stage.steps
 
     def _advance(self, packs: Packs, local: int, tokens: int) -> Step:

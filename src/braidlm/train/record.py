@@ -1,5 +1,6 @@
 """What a run tells while it goes: a line of JSON for each step, and TensorBoard's curves where they are wanted."""
 
+import importlib.util
 import itertools
 import json
 from pathlib import Path
@@ -78,11 +79,16 @@ def _free(directory: Path) -> Path:
     return next(file for n in itertools.count(1) if not (file := directory / f"log-{n}.jsonl").exists())
 
 
-def _board(directory: Path, step: int) -> _Writer:
-    try:
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  (optional, and slow to import)
-    except ImportError:
+def require(*, tensorboard: bool) -> None:
+    """`UnavailableError` unless a log can be written: known before a run."""
+    if tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise UnavailableError(
             "TensorBoard is not here: pip install '.[train]' in a clone of braidlm, or set run.tensorboard=false"
-        ) from None
+        )
+
+
+def _board(directory: Path, step: int) -> _Writer:
+    require(tensorboard=True)
+    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  (optional, and slow to import)
+
     return SummaryWriter(str(directory), purge_step=step + 1)

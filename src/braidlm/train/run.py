@@ -51,6 +51,7 @@ def prepare(config: Config, world: World, more: int = 0) -> Prepared:
     What would stop the run later is refused here, before anything is written.
     """
     report.require()
+    record.require(tensorboard=config.run.tensorboard)
     config = plan.settle(config, more)
     _check_place(config, world)
     language = build_language(config)
