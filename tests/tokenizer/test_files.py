@@ -65,7 +65,7 @@ def test_named_special_tokens(config: dict[str, Any] | None, files: dict[str, An
 
 def test_a_named_token_outside_the_vocabulary(tmp_path: Path) -> None:
     """Oracle: no id rather than a wrong one."""
-    found = opened(directory(tmp_path, {"bos_token": "<nowhere>", "eos_token": 7}))
+    found = opened(directory(tmp_path, {"bos_token": "<nowhere>", "eos_token": None}))
     assert found.bos_id is None
     assert found.eos_ids == ()
 

@@ -210,6 +210,28 @@ def test_settings_of_another_kind(settings: dict[str, Any], words: str, tmp_path
     assert "tokenizer_config.json" in str(caught.value) or str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"normalizr": {"type": "NFC"}}, "it says 'normalizr', which is not known; should it be 'normalizer'?"),
+        ({"DECODER": {"type": "ByteLevel"}}, "it says 'DECODER', which is not known; should it be 'decoder'?"),
+        ({"model": BPE | {"ignore_merge": True}}, "it says 'ignore_merge', which is not known"),
+        (
+            {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "ByteLevel", "use_regexx": False}]}},
+            "it says 'use_regexx', which is not known; should it be 'use_regex'?",
+        ),
+    ],
+)
+def test_misspelt_parts(parts: dict[str, Any], words: str, tmp_path: Path) -> None:
+    """Oracle: the sentence: the library passes over what it does not know."""
+    written(tmp_path, BPE)
+    assert Tokenizer.from_directory(tmp_path) is not None
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": BPE} | parts))
+    with pytest.raises(CheckpointError) as caught:
+        Tokenizer.from_directory(tmp_path)
+    assert words in str(caught.value)
+
+
 def test_settings_as_others_write_them(tmp_path: Path) -> None:
     """Oracle: by hand: null and names that are not known here are no damage; a name that is there is not misspelt."""
     written(tmp_path, BPE)

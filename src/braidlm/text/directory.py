@@ -17,7 +17,7 @@ from .added import added_tokens
 from .backend import Vocabulary, content_of, control
 from .library import checked, guarded
 from .sentencepiece import read_sentencepiece
-from .settings import NAMED, check_settings
+from .settings import NAMED, check_parts, check_settings
 from .tekken import read_tekken
 from .tiktoken_file import is_tiktoken, read_tiktoken
 from .vocab_merges import read_vocab_merges
@@ -89,8 +89,9 @@ def _models(path: Path) -> Iterator[Path]:
 
 
 def _read_json(file: Path, config: Settings, named: Settings) -> Vocabulary:
-    _check_size(file)
-    return Vocabulary(Tokenizer.from_file(str(file)), {})
+    text = _check_size(file).read_text(encoding="utf-8")
+    check_parts(text)
+    return Vocabulary(Tokenizer.from_str(text), {})
 
 
 def _read_tekken(file: Path, config: Settings, named: Settings) -> Vocabulary:

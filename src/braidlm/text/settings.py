@@ -1,5 +1,10 @@
-"""Types and names of what tokenizer_config.json says, checked before anything of it is believed."""
+"""Types and names of what a tokenizer's files say, checked before anything of it is believed.
 
+The tokenizers library passes over names in tokenizer.json that it does not know, and takes defaults for those that are
+not there.
+"""
+
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +35,42 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     found = misspelt(settings, (*_READ, *_LIKE))
     if found is not None and found[1] in _READ:
         raise ValueError(f"it says {quoted(found[0])}, which is not known; should it be {found[1]!r}?")
+
+
+# What tokenizer.json is made of, and the options of its parts. Tables of tokens have names of their own.
+_PARTS = frozenset(
+    """version truncation padding added_tokens normalizer pre_tokenizer post_processor decoder model
+    type vocab merges dropout unk_token unk_id continuing_subword_prefix end_of_word_suffix fuse_unk byte_fallback
+    ignore_merges max_input_chars_per_word
+    normalizers pretokenizers processors decoders pattern String Regex content behavior invert add_prefix_space
+    trim_offsets use_regex prepend prepend_scheme replacement split individual_digits lowercase strip_accents
+    clean_text handle_chinese_chars strip_left strip_right precompiled_charsmap prefix suffix cleanup
+    start stop single pair special_tokens sep cls""".split()
+)
+_TABLES = ("vocab", "merges", "added_tokens", "special_tokens", "truncation", "padding")
+
+
+def check_parts(text: str) -> None:
+    """`ValueError` for a misspelt name in tokenizer.json; what is no JSON is left to the library."""
+    try:
+        _check_names(json.loads(text))
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    except json.JSONDecodeError:
+        return
+
+
+def _check_names(part: Any) -> None:
+    if isinstance(part, list):
+        for item in part:
+            _check_names(item)
+    elif isinstance(part, dict):
+        found = misspelt(part, _PARTS)
+        if found is not None:
+            raise ValueError(f"it says {quoted(found[0])}, which is not known; should it be {found[1]!r}?")
+        for name, value in part.items():
+            if name not in _TABLES:
+                _check_names(value)
 
 
 def _require_token(name: str, value: Any) -> None:
