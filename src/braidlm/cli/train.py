@@ -100,6 +100,7 @@ def _tell_begin(trainer: Trainer) -> None:
     steps, directory = trainer.config.steps, trainer.directory
     if trainer.step:
         said = f"resumed at step {trainer.step} of {steps}, from {checkpoints.latest(directory)}"
+        said += "" if trainer.step < steps else "; all steps are made, --more STEPS adds some"
     else:
         said = f"starting at step 0 of {steps}: {directory} holds no checkpoint to go on from"
         if (directory.parent / FILE).exists():
