@@ -124,9 +124,7 @@ class Terminal:
     def _reset(self) -> None:
         """Begins anew, and says where everything that was said is now."""
         lost = self._lost()
-        stay = [
-            f"{name} stays as it was saved ({_counted(self._saved_in(name))})" for name in self._conversation.saved_as
-        ]
+        stay = [self._standing(name) for name in self._conversation.saved_as]
         self._conversation.reset()
         system = ["the system message stays"] if self._conversation.messages else []
         self._saved = len(self._conversation.messages)
@@ -136,13 +134,16 @@ class Terminal:
     def _lost(self) -> str:
         """What of the conversation is in no session, as a clause; "" if all is saved."""
         count = len(self._conversation.messages) - self._saved
-        if count <= 0 or self._conversation.name is not None:
+        if count <= 0:
             return ""
         return f"{_counted(count)} {'was' if count == 1 else 'were'} not saved and {'is' if count == 1 else 'are'} gone"
 
-    def _saved_in(self, name: str) -> int:
-        """Messages of a stored session; none if another process has deleted it."""
-        return len(self._store.about(name).messages) if name in self._store else 0
+    def _standing(self, name: str) -> str:
+        """Where a session of this conversation stands, as a clause."""
+        try:
+            return f"{name} stays as it was saved ({_counted(len(self._store.about(name).messages))})"
+        except BraidError:  # deleted or damaged by somebody else: beginning anew needs nothing of it
+            return f"{name} cannot be read any more"
 
     def _limit(self, argument: str) -> None:
         if not (argument.isdecimal() and len(argument) < 10 and int(argument)):
