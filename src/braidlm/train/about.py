@@ -166,7 +166,7 @@ def facts(found: About) -> dict[str, object]:
 
 
 def _ahead(found: About) -> str:
-    ahead = found.told - found.step
+    ahead = 0 if found.what == "checkpoint" else found.told - found.step
     return f" (the log tells of {ahead} more, after the last checkpoint)" if ahead > 0 else ""
 
 

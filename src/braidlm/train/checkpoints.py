@@ -145,6 +145,8 @@ def load(
 
 def _require_same(place: Path, made_from: Mapping[str, str]) -> None:
     before = read_object(place / _PROGRESS, CheckpointError).get("made_from", {})
+    if not isinstance(before, dict):
+        raise CheckpointError(f"{place} is damaged: its {_PROGRESS} does not say what the run was made from")
     for name, digest in made_from.items():
         if before.get(name, digest) != digest:
             raise InputError(

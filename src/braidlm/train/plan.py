@@ -38,8 +38,11 @@ def read_any(path: Path, changes: Sequence[str] = ()) -> Config:
     if found is None:
         raise InputError(f"{path} holds no checkpoint of a run; name the TOML file of one, or a run's directory")
     _, told = checkpoints.read_progress(found)
-    told["run"] = {**told.get("run", {}), "out": str(path)}
-    return read_data(told, changes, Path.cwd(), str(found))
+    try:
+        config = read_data(told, changes, Path.cwd(), str(found))
+    except RecursionError:
+        raise CheckpointError(f"{found} is damaged: its configuration is nested too deep") from None
+    return replace(config, run=replace(config.run, out=str(path)))
 
 
 def settle(config: Config, more: int = 0) -> Config:
