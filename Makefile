@@ -25,7 +25,7 @@ sanitize:
 	cmake --build build/sanitize --parallel 2
 	BRAIDLM_NATIVE_FILE="$$(echo build/sanitize/_native*.so)" ASAN_OPTIONS=detect_leaks=0 \
 		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
-		python -m pytest -p tests.other_native --timeout 900 tests/ops tests/runtime
+		python -m pytest -p tests.other_native --timeout 900 tests/ops tests/decode
 
 bench:
 	python -m benchmarks.table

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from braidlm.describe import skeleton
+from braidlm.model.footprint import skeleton
 from braidlm.spec import Attention, Block, Hyena, Mamba, Mamba2, Mixer, Mlp, ModelSpec, Moe, Norm, Parallel, Rope
 from braidlm.train.config import Config, Data, Loss, Optimizer, Run, Schedule, Source, Stage
 from braidlm.train.data.pack import Pack

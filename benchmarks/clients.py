@@ -26,9 +26,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from braidlm.api.loading import read_spec
 from braidlm.bench.sides.serve import memory
 from braidlm.errors import InputError
-from braidlm.loading import read_spec
 
 from . import growth, pace, report, streams
 from .report import Report, milliseconds

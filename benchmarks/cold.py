@@ -16,7 +16,7 @@ import time
 import braidlm
 from braidlm.bench.table import spread
 from braidlm.engine import Engine, Limits, Request
-from braidlm.sampling import Sampling
+from braidlm.generation.sampling import Sampling
 
 from . import report
 from .report import Report, milliseconds

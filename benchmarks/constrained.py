@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import braidlm
 from braidlm.bench.table import spread
 from braidlm.engine import Engine, Grammar, Limits, Request
-from braidlm.sampling import Sampling
+from braidlm.generation.sampling import Sampling
 
 from . import report
 from .report import Report, milliseconds

@@ -27,12 +27,12 @@ import torch
 
 import braidlm
 from braidlm import LanguageModel
+from braidlm.bench.verify import tolerance_of
 from braidlm.cli.serve import bytes_of
 from braidlm.engine import Engine, Limits, Request, Usage
-from braidlm.presets import preset
-from braidlm.sampling import Sampling
+from braidlm.families.presets import preset
+from braidlm.generation.sampling import Sampling
 from braidlm.spec import Mlp, ModelSpec
-from braidlm.verify import tolerance_of
 
 from . import report
 from .report import Report, milliseconds

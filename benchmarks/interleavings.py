@@ -25,10 +25,10 @@ from tests.sessions.test_turns import chat_model
 from tests.tolerances import RELATIVE_LOGITS
 
 from braidlm import LanguageModel
-from braidlm.continuation import Token
 from braidlm.engine import Engine, Kept, Limits, Request, Ticket, Usage
 from braidlm.errors import StateError
-from braidlm.sampling import Sampling
+from braidlm.generation.continuation import Token
+from braidlm.generation.sampling import Sampling
 from braidlm.sessions import Chats, Session, SessionStore, Turn
 from braidlm.sessions.transcripts import Message
 

@@ -26,7 +26,7 @@ from tests.sessions.test_turns import LIMITS, answered, chat_model
 from braidlm import LanguageModel
 from braidlm.engine import Engine, Kept, Limits, Request
 from braidlm.errors import BraidError
-from braidlm.sampling import Sampling
+from braidlm.generation.sampling import Sampling
 from braidlm.sessions import Chats, Session, SessionStore
 
 from . import report

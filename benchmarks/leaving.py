@@ -33,7 +33,7 @@ import tokenizers
 import braidlm
 from braidlm import LanguageModel
 from braidlm.bench.sides.serve import memory
-from braidlm.tokenizer import Settings, Tokenizer
+from braidlm.text.tokenizer import Settings, Tokenizer
 
 from . import report, streams
 from .report import Report, milliseconds

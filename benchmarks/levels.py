@@ -17,9 +17,9 @@ import torch
 import braidlm
 from braidlm import LanguageModel
 from braidlm.bench.table import spread
-from braidlm.memory import keep_all_freed_memory
+from braidlm.decode.slots import Slots, slots_of
 from braidlm.ops import native_loader
-from braidlm.runtime.slots import Slots, slots_of
+from braidlm.system.memory import keep_all_freed_memory
 
 from . import report
 from .report import Report, milliseconds

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import httpx2
 
+from braidlm.api.loading import read_spec
 from braidlm.bench.table import spread
 from braidlm.errors import InputError
-from braidlm.loading import read_spec
 
 from . import streams
 from .report import Report, milliseconds

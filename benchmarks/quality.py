@@ -17,9 +17,9 @@ import torch
 
 import braidlm
 from braidlm import LanguageModel
+from braidlm.api.self_calibration import own_text
+from braidlm.bench.fidelity import WINDOW, Fidelity, compare, windows
 from braidlm.bench.weights import Weights
-from braidlm.fidelity import WINDOW, Fidelity, compare, windows
-from braidlm.own_text import own_text
 
 ROW = 512  # tokens of a row of calibration
 

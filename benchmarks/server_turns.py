@@ -30,8 +30,8 @@ from typing import Any
 
 import httpx2
 
+from braidlm.api.loading import resolve
 from braidlm.bench.table import spread
-from braidlm.loading import resolve
 
 from . import report
 from .report import Report, milliseconds

@@ -18,8 +18,8 @@ import tokenizers
 import braidlm
 from braidlm import LanguageModel
 from braidlm.errors import UnavailableError
-from braidlm.presets import PRESETS, preset
-from braidlm.tokenizer import Settings, Tokenizer
+from braidlm.families.presets import PRESETS, preset
+from braidlm.text.tokenizer import Settings, Tokenizer
 
 BRAID = "from braidlm.cli.main import main; main()"
 _LISTENING = re.compile(r"(?:listening|running) on (http://[^\s/]+)")

@@ -19,8 +19,8 @@ from torch import Tensor
 import braidlm
 from braidlm import LanguageModel
 from braidlm.bench.table import spread
-from braidlm.rows import Row
-from braidlm.runtime.slots import Slots, slots_of
+from braidlm.decode.slots import Slots, slots_of
+from braidlm.state.sequence import Row
 
 from . import report
 from .report import Report

@@ -15,7 +15,7 @@ import torch
 
 import braidlm
 from braidlm.bench.sides.serve import memory
-from braidlm.presets import preset
+from braidlm.families.presets import preset
 from braidlm.spec import ModelSpec
 
 LENGTHS = (1024, 8192, 32768, 131072)

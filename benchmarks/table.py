@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 
-from braidlm import describe
 from braidlm.bench import probe, table
 from braidlm.bench.run import Decode, Prefill, Runner, Task
 from braidlm.bench.weights import Weights
-from braidlm.memory import available_memory
-from braidlm.presets import preset
+from braidlm.families.presets import preset
+from braidlm.model import footprint
+from braidlm.system.memory import available_memory
 
 MODELS = "mamba-130m mamba2-130m granite-4.0-h-350m smollm2-135m hymba-1.5b granite-4.0-tiny stripedhyena-7b".split()
 PEERS = ("transformers", "llama.cpp")
@@ -33,7 +33,7 @@ def fitting(name: str) -> int | None:
     spec = preset(name).spec
     room = _SHARE * available_memory()
     for layers in range(len(spec.blocks), 1, -1):
-        if describe.weight_bytes(replace(spec, blocks=spec.blocks[:layers]), torch.bfloat16) < room:
+        if footprint.weight_bytes(replace(spec, blocks=spec.blocks[:layers]), torch.bfloat16) < room:
             return layers if layers < len(spec.blocks) else None
     return 1
 

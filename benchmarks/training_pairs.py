@@ -25,13 +25,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from braidlm.describe import skeleton
-from braidlm.memory import keep_all_freed_memory
-from braidlm.mixers import Batch
-from braidlm.model import Model, run_block
+from braidlm.layers import Batch
+from braidlm.model.footprint import skeleton
+from braidlm.model.model import Model, run_block
 from braidlm.ops import Segments, dispatch
 from braidlm.ops.attention import native, reference
 from braidlm.spec import Attention, Block, Hyena, Mamba2, Mixer, Mlp, ModelSpec, Norm, Parallel, Rope
+from braidlm.system.memory import keep_all_freed_memory
 from braidlm.train.initial import initialise
 from braidlm.train.objective import recomputed
 

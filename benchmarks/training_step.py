@@ -28,8 +28,8 @@ from braidlm.bench import probe
 from braidlm.bench.floor import Rates
 from braidlm.bench.table import spread
 from braidlm.bench.training_floor import training_floor
-from braidlm.describe import skeleton
-from braidlm.presets import preset
+from braidlm.families.presets import preset
+from braidlm.model.footprint import skeleton
 from braidlm.spec import ModelSpec
 
 from . import report
@@ -44,7 +44,7 @@ def shape(name: str, layers: int | None) -> ModelSpec:
 
 
 def ours(spec: ModelSpec, recompute: bool) -> Callable[[int], None]:
-    from braidlm.memory import keep_all_freed_memory
+    from braidlm.system.memory import keep_all_freed_memory
     from braidlm.train.config import Loss
     from braidlm.train.data.pack import Pack
     from braidlm.train.initial import initialise

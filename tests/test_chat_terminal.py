@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from braidlm.embedded import DIRECTORY
+from braidlm.checkpoints.embedded import DIRECTORY
 from braidlm.sessions import SessionStore
 
 from .terminal import Terminal, terminal

@@ -8,7 +8,7 @@ import torch
 from typer.testing import CliRunner
 
 import braidlm
-from braidlm.api import LanguageModel
+from braidlm.api.language_model import LanguageModel
 from braidlm.cli.main import app
 from braidlm.errors import InputError
 

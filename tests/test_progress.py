@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from braidlm.progress_bar import progress
+from braidlm.system.progress_bar import progress
 
 # Bars are not waited for.
-LOAD = "import braidlm, braidlm.progress_bar as bar; bar._PATIENCE_S = -1.0; braidlm.load('braid-6m'{options})"
+LOAD = "import braidlm, braidlm.system.progress_bar as bar; bar._PATIENCE_S = -1.0; braidlm.load('braid-6m'{options})"
 
 
 def on_a_terminal(options: str = "", **environment: str) -> str:
@@ -46,7 +46,7 @@ def test_a_bar_can_be_done_without(options: str, environment: dict[str, str]) ->
 
 def test_no_bar_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     """Oracle: silence, however long it takes."""
-    monkeypatch.setattr("braidlm.progress_bar._PATIENCE_S", -1.0)
+    monkeypatch.setattr("braidlm.system.progress_bar._PATIENCE_S", -1.0)
     with progress("loading") as step:
         step(1, 2)
     assert capfd.readouterr() == ("", "")

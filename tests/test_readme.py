@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from braidlm import families
-from braidlm.presets import PRESETS
+from braidlm.families.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -11,13 +11,13 @@ from typer.testing import CliRunner
 
 import braidlm
 from braidlm.adapters import Lora, attach
-from braidlm.api import LanguageModel
+from braidlm.api.language_model import LanguageModel
+from braidlm.api.loading import read_spec, read_tokenizer
 from braidlm.cli.main import app
 from braidlm.errors import BraidError
-from braidlm.loading import read_spec, read_tokenizer
 from braidlm.spec import Mixer, ModelSpec
 from braidlm.spec.json import decode
-from braidlm.suggest import did_you_mean, misspelt, near
+from braidlm.system.suggest import did_you_mean, misspelt, near
 from braidlm.text.tool_calls.formats import check_name
 from braidlm.train.config import Config, read
 

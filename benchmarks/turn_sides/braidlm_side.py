@@ -9,7 +9,7 @@ import torch
 import braidlm
 from braidlm.bench.sides.serve import serve
 from braidlm.engine import Engine, Kept, Request
-from braidlm.sampling import Sampling
+from braidlm.generation.sampling import Sampling
 from braidlm.sessions import Session
 from braidlm.sessions.session import read, write
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 import braidlm
-from braidlm.api import LanguageModel
+from braidlm.api.language_model import LanguageModel
 
 ORDER = 5
 

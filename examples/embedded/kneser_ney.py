@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from braidlm.tokenizer import Tokenizer
+from braidlm.text.tokenizer import Tokenizer
 
 
 class Level(NamedTuple):

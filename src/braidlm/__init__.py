@@ -10,24 +10,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import LanguageModel
+    from .api.language_model import LanguageModel
+    from .api.loading import build, load
     from .errors import BraidError
-    from .loading import build, load
     from .spec import ModelSpec
-    from .state import State
+    from .state.batch import State
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "BraidError": ".errors",
-    "LanguageModel": ".api",
+    "LanguageModel": ".api.language_model",
     "ModelSpec": ".spec",
-    "State": ".state",
-    "build": ".loading",
-    "load": ".loading",
+    "State": ".state.batch",
+    "build": ".api.loading",
+    "load": ".api.loading",
 }
 # Modules whose names are used beside them.
-_MODULES = ("engine", "sampling", "spec")
+_MODULES = ("engine", "generation", "spec")
 __all__ = ["BraidError", "LanguageModel", "ModelSpec", "State", "__version__", "build", "load"]
 
 
@@ -36,7 +36,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f".{name}", __name__)
     if name not in _PUBLIC:
-        meant = importlib.import_module(".suggest", __name__).did_you_mean(name, (*_PUBLIC, *_MODULES))
+        meant = importlib.import_module(".system.suggest", __name__).did_you_mean(name, (*_PUBLIC, *_MODULES))
         raise AttributeError(f"module 'braidlm' has no attribute {name!r}{meant}")
     return getattr(importlib.import_module(_PUBLIC[name], __name__), name)
 

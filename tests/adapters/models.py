@@ -16,9 +16,9 @@ from braidlm.adapters import (
     save,
     save_initial,
 )
-from braidlm.describe import skeleton
-from braidlm.init import randomise
-from braidlm.model import Model
+from braidlm.model.footprint import skeleton
+from braidlm.model.initialisation import randomise
+from braidlm.model.model import Model
 from braidlm.ops import Segments
 from braidlm.spec import Moe
 from tests.families.tiny import tiny

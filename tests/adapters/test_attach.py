@@ -11,10 +11,10 @@ import braidlm
 from braidlm.adapters import Lora, attach
 from braidlm.adapters.low_rank import OnLinear
 from braidlm.adapters.places import places
-from braidlm.checkpoint import assign
 from braidlm.errors import InputError
+from braidlm.model.assign import assign
 from braidlm.ops.linear.packed import PackedWeight
-from braidlm.runtime.pack import quantize
+from braidlm.quant.policy import quantize
 from tests.adapters.models import close, logits, small, stirred
 from tests.families.tiny import TINY, tiny
 from tests.tolerances import RELATIVE_GRADIENT, RELATIVE_LOGITS

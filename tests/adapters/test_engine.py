@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import braidlm
+from braidlm.decode.slots import PlainSlots
 from braidlm.engine import Limits, Request
 from braidlm.errors import BraidError
-from braidlm.runtime.slots import PlainSlots
-from braidlm.sampling import Sampling
+from braidlm.generation.sampling import Sampling
 from tests.adapters.models import close, loaded, logits
 from tests.tolerances import RELATIVE_LOGITS
 

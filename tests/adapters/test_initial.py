@@ -19,11 +19,11 @@ from braidlm.adapters import (
     save_initial,
 )
 from braidlm.errors import BraidError
-from braidlm.model import Model
+from braidlm.model.model import Model
 from braidlm.ops import Segments
-from braidlm.rows import LayerRow, Row
 from braidlm.spec import Block, Mamba2, ModelSpec, Norm
-from braidlm.state import State
+from braidlm.state.batch import State
+from braidlm.state.sequence import LayerRow, Row
 from tests.adapters.models import close, logits, small
 from tests.families.tiny import tiny
 from tests.tolerances import RELATIVE_GRADIENT, RELATIVE_LOGITS

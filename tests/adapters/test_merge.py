@@ -16,9 +16,9 @@ from typer.testing import CliRunner, Result
 import braidlm
 from braidlm.adapters import Lora, StateTuning, attach, attach_initial, detach_initial, save, save_initial
 from braidlm.adapters.places import places
+from braidlm.checkpoints.embedded import DIRECTORY
 from braidlm.cli.main import app
-from braidlm.embedded import DIRECTORY
-from braidlm.tokenizer import Tokenizer
+from braidlm.text.tokenizer import Tokenizer
 from tests.adapters.models import SEEDS, close, stirred
 from tests.families.tiny import TINY, tiny
 from tests.tolerances import RELATIVE_LOGITS

@@ -11,7 +11,7 @@ import braidlm
 from braidlm import LanguageModel
 from braidlm.engine import Engine, Kept, Limits, Request, Ticket
 from braidlm.errors import InputError, StateError
-from braidlm.sampling import Sampling
+from braidlm.generation.sampling import Sampling
 from braidlm.sessions import Chats, Session, SessionStore
 from tests.adapters.models import loaded
 from tests.families.tiny import tiny

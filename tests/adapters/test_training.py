@@ -9,8 +9,8 @@ import torch
 from braidlm.adapters import Lora, StateTuning
 from braidlm.adapters.places import places
 from braidlm.errors import InputError
-from braidlm.model import Model
-from braidlm.runtime.pack import quantize
+from braidlm.model.model import Model
+from braidlm.quant.policy import quantize
 from braidlm.train.config import Config, Stage, read
 from braidlm.train.loop import Hooks, Trainer
 from braidlm.train.world import World

@@ -3,8 +3,8 @@
 import pytest
 
 from braidlm.bench.floor import Rates, decode_floor, prefill_floor, state_traffic, weight_traffic
-from braidlm.slots import Growing, Ring, Shared
 from braidlm.spec import Attention, Block, Mamba, Mlp, ModelSpec, Moe, Norm
+from braidlm.spec.state import Growing, Ring, Shared
 
 RATES = Rates(bandwidth=10.0, dtype="bfloat16", products=10.0, float32=100.0)
 ATTENTION = Attention(heads=2, kv_heads=1, head_dim=4)

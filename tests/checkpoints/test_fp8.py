@@ -15,11 +15,11 @@ from safetensors import safe_open
 from torch import Tensor
 
 import braidlm
-from braidlm import loading
+from braidlm.api import loading
 from braidlm.checkpoints.fp8 import Fp8Tensors
 from braidlm.checkpoints.fp8_config import Fp8, read_fp8
 from braidlm.errors import CheckpointError, InputError, LoadingWarning
-from braidlm.runtime.pack import packed_names, policy_of
+from braidlm.quant.policy import packed_names, policy_of
 from tests.checkpoints.files import Tensors, digest_of, edit_config, edit_tensors, tiny_checkpoint
 from tests.checkpoints.fp8_files import LAYOUTS, by_block, by_row, by_tensor, plain_blocks, to_fp8
 from tests.tolerances import DIVERGENCE_FP8_CHECKPOINT

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 import braidlm
-from braidlm import loading
+from braidlm.api import loading
 from braidlm.checkpoints.published import read_published
 from braidlm.errors import CheckpointError, LoadingWarning
 from tests.checkpoints.files import Tensors, digest_of, edit_config, edit_tensors, logits_of, tiny_checkpoint

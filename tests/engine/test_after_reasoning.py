@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from braidlm.engine import ReasoningFirst
 from braidlm.engine.after_reasoning import AfterReasoning
-from tests.tokenizer.made import byte_level
+from tests.text.made import byte_level
 
 TOKENIZER = byte_level()
 VOCAB = TOKENIZER.vocab_size

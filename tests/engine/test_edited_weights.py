@@ -7,12 +7,12 @@ import torch
 
 import braidlm
 from braidlm import LanguageModel
-from braidlm.digest import sampled
 from braidlm.errors import StateError
-from braidlm.model import Model
+from braidlm.model.model import Model
+from braidlm.system.digest import sampled
 from tests.engine.test_engine import SMALL, asked, made, prompt
 from tests.families.tiny import tiny
-from tests.test_quantize import model_of
+from tests.quant.test_quantize import model_of
 
 
 def through_data(model: Model) -> None:

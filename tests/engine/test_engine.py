@@ -11,17 +11,17 @@ import torch
 
 import braidlm
 from braidlm import LanguageModel
+from braidlm.decode.decode import Decoder
+from braidlm.decode.slots import PlainSlots
 from braidlm.engine import Engine, Limits, Piece, QueueFullError, Request, Ticket
 from braidlm.engine.runner import Runner
 from braidlm.errors import ContextLengthError, InputError
-from braidlm.kv import Page
+from braidlm.generation.sampling import Sampling
 from braidlm.ops import native_loader
-from braidlm.rows import Row
-from braidlm.runtime.decode import Decoder
-from braidlm.runtime.slots import PlainSlots
-from braidlm.sampling import Sampling
+from braidlm.state.kv import Page
+from braidlm.state.sequence import Row
 from tests.families.tiny import TINY, tiny
-from tests.test_quantize import model_of
+from tests.quant.test_quantize import model_of
 
 SMALL = Limits(slots=4, replay=8, chunk=16)
 

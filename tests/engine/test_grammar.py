@@ -14,8 +14,8 @@ from braidlm.engine import Engine, Grammar, Limits, Request
 from braidlm.engine.grammar import Rules
 from braidlm.engine.speculation import Speculation
 from braidlm.errors import InputError
-from braidlm.sampling import Sampling
-from tests.test_quantize import model_of
+from braidlm.generation.sampling import Sampling
+from tests.quant.test_quantize import model_of
 
 SCHEMA = {
     "type": "object",

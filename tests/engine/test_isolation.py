@@ -6,9 +6,9 @@ import pytest
 
 from braidlm.engine import Limits, Piece, Request, Ticket
 from braidlm.errors import BraidError, InputError
-from braidlm.sampling import Sampling
+from braidlm.generation.sampling import Sampling
 from tests.engine.test_engine import SMALL, asked, made, prompt
-from tests.test_quantize import model_of
+from tests.quant.test_quantize import model_of
 
 FAMILIES = ["mamba2", "llama"]  # states that cannot be cut, and those that can
 

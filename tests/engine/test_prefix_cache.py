@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from braidlm.engine import prefix_cache
 from braidlm.engine.prefix_cache import PrefixCache
-from braidlm.rows import LayerRow, Row
+from braidlm.state.sequence import LayerRow, Row
 
 BYTES = 400
 

@@ -15,7 +15,7 @@ from braidlm.engine.grammar import Rules
 from braidlm.engine.rule_bounds import check_repeats, check_rule
 from braidlm.engine.rule_process import RuleProcess
 from braidlm.errors import BusyError, InputError, UnavailableError
-from braidlm.sampling import Sampling
+from braidlm.generation.sampling import Sampling
 from tests.server.local import model, serving, until
 
 

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 import braidlm
 from braidlm import LanguageModel
-from braidlm.continuation import Continuation, Token
 from braidlm.engine import Limits
 from braidlm.engine.speculation import MOST, Lookup, Speculation
 from braidlm.engine.writer import Writer
 from braidlm.errors import InputError
+from braidlm.generation.continuation import Continuation, Token
+from braidlm.generation.sampling import Sampling
 from braidlm.ops import native_loader
-from braidlm.sampling import Sampling
 from tests.engine.test_engine import SMALL, alone, asked, made, prompt
 from tests.families.tiny import TINY, tiny
 

@@ -12,11 +12,13 @@ import transformers
 from torch import Tensor
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from braidlm import checkpoint, describe, families
-from braidlm.api import LanguageModel
+from braidlm import families
+from braidlm.api.language_model import LanguageModel
+from braidlm.checkpoints import binding
+from braidlm.checkpoints.saving import Origin
 from braidlm.errors import LoadingWarning
 from braidlm.families import Family
-from braidlm.saving import Origin
+from braidlm.model import footprint
 from braidlm.spec import ModelSpec
 
 Config = dict[str, Any]
@@ -79,8 +81,8 @@ def ours_of(config: Config, model: Any) -> LanguageModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LoadingWarning)
         spec = family.read(config)
-    network = describe.skeleton(spec)
-    checkpoint.fill(network, _Memory(family, spec, model), family.names(spec), torch.float32)
+    network = footprint.skeleton(spec)
+    binding.fill(network, _Memory(family, spec, model), family.names(spec), torch.float32)
     return LanguageModel(network.eval(), None, Origin(), ops="auto")
 
 

@@ -9,8 +9,8 @@ import transformers
 
 import braidlm
 from braidlm import families
-from braidlm.api import LanguageModel
-from braidlm.presets import PRESETS, preset
+from braidlm.api.language_model import LanguageModel
+from braidlm.families.presets import PRESETS, preset
 from tests.families.tiny import TINY, tiny
 from tests.tolerances import RELATIVE_LOGITS
 
@@ -102,7 +102,7 @@ def test_inexpressible_model_is_refused_in_a_sentence(tmp_path: Path) -> None:
 
 def test_sharded_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: the same model saved in one file."""
-    monkeypatch.setattr("braidlm.checkpoint.SHARD_BYTES", 20_000)
+    monkeypatch.setattr("braidlm.checkpoints.binding.SHARD_BYTES", 20_000)
     model = braidlm.build(tiny("llama", 0))
     model.save(tmp_path / "out")
     assert len(list((tmp_path / "out").glob("model-*.safetensors"))) > 2

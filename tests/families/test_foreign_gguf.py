@@ -7,12 +7,12 @@ import torch
 
 import braidlm
 from braidlm import families
-from braidlm.gguf_export import export_gguf
+from braidlm.checkpoints.gguf_export import export_gguf
 from tests.families.both import shrunk
 from tests.families.published_configs import PUBLISHED
 from tests.tolerances import RELATIVE_A_LOG
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "gguf"
+GOLDEN = Path(__file__).parents[1] / "golden" / "gguf"
 # Each file was converted from the small model with this model's keys and braidlm's random weights of seed 5.
 CONVERTED = {
     "bamba": "ibm-ai-platform/Bamba-9B-v1",

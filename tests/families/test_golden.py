@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 import braidlm
-from braidlm.api import LanguageModel
+from braidlm.api.language_model import LanguageModel
 from tests.tolerances import RELATIVE_LOGITS
 
-GOLDEN = Path(__file__).parent.parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 FAMILIES = sorted(path.parent.name for path in GOLDEN.glob("*/golden.safetensors"))
 
 

@@ -14,7 +14,7 @@ from braidlm import families
 from braidlm.errors import SpecError
 from tests.families.tiny import TINY, tiny
 
-GOLDEN = Path(__file__).parent.parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.mark.parametrize("family", ["bamba", "granitemoehybrid", "hymba", "llama", "mamba", "mamba2", "stripedhyena"])

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from braidlm import describe, families
+from braidlm import families
 from braidlm.errors import BraidError, LoadingWarning, SpecError
 from braidlm.families.config_keys import SILENT
+from braidlm.model import footprint
 from tests.families.both import difference, shrunk
 from tests.families.published_configs import NAMED, PARAMETERS, PUBLISHED
 from tests.tolerances import RELATIVE_LOGITS
@@ -40,7 +41,7 @@ def test_published_config(name: str) -> None:
     listed = warning.partition("computed: ")[2].split(", ") if "computed: " in warning else []
     assert sorted(listed) == sorted(NAMED.get(name, "").split())
     if name in PARAMETERS:
-        network = describe.skeleton(spec)
+        network = footprint.skeleton(spec)
         assert sum(parameter.numel() for parameter in network.parameters()) == PARAMETERS[name]
 
 
@@ -90,7 +91,7 @@ def changed(config: dict[str, Any], key: str) -> list[dict[str, Any]]:
 
 def _is_ours(error: BaseException) -> bool:
     """Whether a file of braidlm is on an exception's way."""
-    source = str(Path(describe.__file__).parent)
+    source = str(Path(footprint.__file__).parent)
     return any(frame.filename.startswith(source) for frame in traceback.extract_tb(error.__traceback__))
 
 

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 import braidlm
 from braidlm.adapters import Lora, attach, save
-from braidlm.gguf.header import _Cursor
-from braidlm.gguf_export import export_gguf
+from braidlm.checkpoints.gguf.header import _Cursor
+from braidlm.checkpoints.gguf_export import export_gguf
 
 from . import small
 from .differences import differences

@@ -4,9 +4,9 @@ import json
 from functools import cache
 from pathlib import Path
 
-from braidlm.api import LanguageModel
+from braidlm.api.language_model import LanguageModel
 from braidlm.engine import Grammar, Limits
-from braidlm.sampling import Sampling
+from braidlm.generation.sampling import Sampling
 from braidlm.sessions import Chats, Session, SessionStore
 from braidlm.train.config import Config, Data, Loss, Optimizer, Run, Schedule, Source, Stage
 from braidlm.train.data.build import build

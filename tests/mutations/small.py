@@ -8,10 +8,10 @@ import torch
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 import braidlm
-from braidlm.api import LanguageModel
-from braidlm.saving import Origin
+from braidlm.api.language_model import LanguageModel
+from braidlm.checkpoints.saving import Origin
 from braidlm.spec import Attention, Block, Mamba2, Mlp, ModelSpec, Norm, Rope
-from braidlm.tokenizer import Settings, Tokenizer
+from braidlm.text.tokenizer import Settings, Tokenizer
 
 from .kind import digest
 

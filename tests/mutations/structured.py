@@ -3,7 +3,7 @@
 import random
 import struct
 
-from braidlm.gguf.header import _Cursor
+from braidlm.checkpoints.gguf.header import _Cursor
 
 from .json_mutators import misspelt, mutate_json
 

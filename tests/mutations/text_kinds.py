@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from braidlm.loading import read_tokenizer
+from braidlm.api.loading import read_tokenizer
 
 from . import small
 from .kind import Kind, digest, plain_values

@@ -9,9 +9,9 @@ from gguf import GGMLQuantizationType as Kind
 from torch import Tensor, nn
 
 from braidlm import ops
-from braidlm.checkpoint import assign
 from braidlm.errors import InputError
-from braidlm.layers import Embedding, Linear
+from braidlm.layers.linear import Embedding, Linear
+from braidlm.model.assign import assign
 from braidlm.ops.linear import reference
 from braidlm.ops.linear.nearest import pack
 from braidlm.ops.linear.packed import (

@@ -18,10 +18,10 @@ from braidlm.engine import Limits
 from braidlm.server import Host, Settings, create_app
 from braidlm.server.run import config_of
 from braidlm.sessions import SessionStore
-from braidlm.tokenizer import Settings as TokenizerSettings
-from braidlm.tokenizer import Tokenizer
+from braidlm.text.tokenizer import Settings as TokenizerSettings
+from braidlm.text.tokenizer import Tokenizer
 from tests.families.tiny import tiny
-from tests.tokenizer.made import TEMPLATE, backend
+from tests.text.made import TEMPLATE, backend
 
 NAME = "tiny"
 WITH_TOOLS = "{% if tools %}<tool_call>{{ tools | tojson }}\n{% endif %}" + TEMPLATE.replace(

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from braidlm import LanguageModel
-from braidlm.choice import Choice
-from braidlm.continuation import Token
 from braidlm.engine import Limits
+from braidlm.generation.choice import Choice
+from braidlm.generation.continuation import Token
 from braidlm.server.echo import scored
 
 from .local import NAME, Local, model, serving

@@ -178,7 +178,7 @@ def test_a_full_disk(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("braidlm.row_file.save_file", full)
+    monkeypatch.setattr("braidlm.state.state_file.save_file", full)
     reply = local.post("/v1/chat/completions", {**ANSWER, "session": "full"})
     assert reply.status_code == 507
     assert "No space left on device" in reply.json()["error"]["message"]

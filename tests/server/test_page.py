@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.tokenizer.made import TEMPLATE
+from tests.text.made import TEMPLATE
 
 from .browsing import answered, chromium, needs_chromium, say
 from .conftest import Server, Start

@@ -9,9 +9,9 @@ import openai
 import pytest
 
 from braidlm.cli.chat import Terminal
-from braidlm.sampling import Sampling
+from braidlm.generation.sampling import Sampling
 from braidlm.sessions import Chats, Conversation, SessionStore
-from tests.tokenizer.made import TEMPLATE
+from tests.text.made import TEMPLATE
 
 from .local import NAME, Local, model, serving
 

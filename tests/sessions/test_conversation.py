@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 import braidlm
-from braidlm.api import LanguageModel
+from braidlm.api.language_model import LanguageModel
 from braidlm.engine import Engine, Limits, Ticket
 from braidlm.errors import ContextLengthError, InputError, StateError
-from braidlm.sampling import Sampling
+from braidlm.generation.sampling import Sampling
 from braidlm.sessions import Chats, Conversation, SessionChangedError, SessionExistsError, SessionStore
 
 QUESTIONS = ("What is the capital of France?", "And of Italy?", "Name a river there.")

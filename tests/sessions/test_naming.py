@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from braidlm.errors import InputError
-from braidlm.row_file import Owner
 from braidlm.sessions import (
     Chats,
     NoSessionError,
@@ -20,6 +19,7 @@ from braidlm.sessions import (
     SessionExistsError,
     SessionStore,
 )
+from braidlm.state.state_file import Owner
 from tests.sessions.test_turns import LIMITS, chat_model
 
 MANY = 16

@@ -75,7 +75,7 @@ def test_a_full_disk_keeps_the_session_before(tmp_path: Path, monkeypatch: pytes
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("braidlm.row_file.save_file", full)
+        monkeypatch.setattr("braidlm.state.state_file.save_file", full)
         more, turn = answered(chats, session, "more")
         with pytest.raises(InputError, match="No space left"):
             chats.save("talk", more, turn.ticket.states)

@@ -6,7 +6,7 @@ import pytest
 
 from braidlm.errors import ContextLengthError
 from braidlm.sessions import Transcripts
-from tests.tokenizer.made import byte_level
+from tests.text.made import byte_level
 
 
 def chat(count: int) -> list[dict[str, str]]:

@@ -8,10 +8,10 @@ import pytest
 import braidlm
 from braidlm import LanguageModel
 from braidlm.engine import Grammar, Limits, Usage
-from braidlm.sampling import Sampling
+from braidlm.generation.sampling import Sampling
 from braidlm.sessions import Chats, Session, SessionStore, Turn
 from tests.families.tiny import TINY, tiny
-from tests.tokenizer.made import byte_level
+from tests.text.made import byte_level
 
 REPLAY = 16
 LIMITS = Limits(slots=2, replay=REPLAY, chunk=32)

@@ -13,11 +13,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from braidlm import row_file
 from braidlm.cli.main import app
 from braidlm.errors import InputError, StateError
-from braidlm.row_file import Owner, digest_of
 from braidlm.sessions import Session, SessionExistsError, SessionStore
+from braidlm.state import state_file
+from braidlm.state.state_file import Owner, digest_of
 from tests.server.local import model as served_model
 from tests.server.local import serving
 from tests.sessions.test_turns import LIMITS, chat_model
@@ -42,7 +42,7 @@ def rewritten(path: Path, believed: bool, **about: str) -> None:
     with safe_open(path, framework="pt") as file:
         header, tensors = file.metadata() | about, {"ids": file.get_tensor("ids").clone()}
     if believed:
-        header["header_digest"] = row_file._own_digest(header)
+        header["header_digest"] = state_file._own_digest(header)
         header["digest"] = digest_of(header, tensors)
     save_file(tensors, path, header)
 
@@ -128,7 +128,7 @@ def test_no_permission(tmp_path: Path, owner: Owner, monkeypatch: pytest.MonkeyP
     """Oracle: by hand: one sentence for a file that may not be opened, and for a directory that may not be read."""
     store = SessionStore(tmp_path)
     paths = [saved(store, owner, name) for name in ("good", "secret")]
-    opened = row_file.safe_open
+    opened = state_file.safe_open
 
     def refusing(path: Any, **more: Any) -> Any:
         if Path(path) == paths[1]:

@@ -3,7 +3,7 @@
 import pytest
 
 from braidlm.engine import Grammar
-from braidlm.sampling import Sampling
+from braidlm.generation.sampling import Sampling
 from braidlm.sessions import Chats, Session, Turn
 from braidlm.sessions.transcripts import Place, known_of
 from braidlm.sessions.written import WrittenTexts

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 import braidlm
-from braidlm.api import LanguageModel
-from braidlm.rows import Row
+from braidlm.api.language_model import LanguageModel
 from braidlm.spec import Attention, Block, Hyena, Mamba, Mamba2, Mixer, Mlp, ModelSpec, Moe, Norm, Parallel, Rope
-from braidlm.state import State
+from braidlm.state.batch import State
+from braidlm.state.sequence import Row
 
 WIDTH, VOCAB = 16, 50
 

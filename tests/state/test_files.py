@@ -11,10 +11,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from braidlm.api import LanguageModel
+from braidlm.api.language_model import LanguageModel
 from braidlm.errors import StateError
-from braidlm.row_file import digest_of
-from braidlm.state import State
+from braidlm.state.batch import State
+from braidlm.state.state_file import digest_of
 from tests.state.kinds import KINDS, bits, build, fresh, memory, tokens
 
 KV_DTYPES = ("float32", "bfloat16", "float16", "fp8", "int8")

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import braidlm
-from braidlm.api import LanguageModel
+from braidlm.api.language_model import LanguageModel
 from braidlm.errors import StateError
 from braidlm.ops import Segments
 from braidlm.spec import Moe
-from braidlm.state import State
+from braidlm.state.batch import State
 from tests.families.tiny import TINY, tiny
 from tests.tolerances import RELATIVE_GRADIENT, RELATIVE_LOGITS, RELATIVE_LOGITS_EXPERTS, RELATIVE_LOGITS_STORED
 

@@ -9,9 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from braidlm.api import LanguageModel
+from braidlm.api.language_model import LanguageModel
 from braidlm.ops import Segments
-from braidlm.state import State
+from braidlm.state.batch import State
 from tests.state.kinds import KINDS, bits, build, difference, error, fresh, memory, tokens
 from tests.tolerances import RELATIVE_LOGITS, RELATIVE_LOGITS_EXPERTS, RELATIVE_LOGITS_STORED
 

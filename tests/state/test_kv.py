@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from braidlm.kv import FORMATS, KeyValues, KvBatch, Page, Stored, load, store
 from braidlm.ops import Segments
-from braidlm.slots import PAGE_TOKENS, Growing, Ring
+from braidlm.spec.state import PAGE_TOKENS, Growing, Ring
+from braidlm.state.kv import FORMATS, KeyValues, KvBatch, Page, Stored, load, store
 from tests.tolerances import RELATIVE_STORED
 
 # Numbers of 1e-3 are below the normal ones of fp8: see test_rounding_of_small_numbers.

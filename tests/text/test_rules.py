@@ -9,7 +9,7 @@ import pytest
 
 from braidlm.errors import InputError
 from braidlm.text.tool_calls import NAMES, Format, Function, ToolCallReader, formats_of, rule_of
-from tests.tokenizer.made import byte_level
+from tests.text.made import byte_level
 
 WEATHER = {
     "type": "object",

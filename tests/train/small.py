@@ -6,7 +6,7 @@ from pathlib import Path
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from braidlm.tokenizer import Tokenizer
+from braidlm.text.tokenizer import Tokenizer
 from braidlm.train.data.build import build
 from braidlm.train.data.recipe import Recipe
 

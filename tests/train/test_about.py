@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from braidlm.cli.main import app
-from braidlm.describe import skeleton
 from braidlm.errors import InputError
+from braidlm.model.footprint import skeleton
 from braidlm.train import record
 from braidlm.train.config import read
 from tests.train.test_export import STEPS, stopped

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 import braidlm
 from braidlm.cli.main import app
 from braidlm.errors import InputError
-from braidlm.tokenizer import Tokenizer
+from braidlm.text.tokenizer import Tokenizer
 from braidlm.train import record, report
 from braidlm.train.config import Loss, read
 from braidlm.train.data.build import build

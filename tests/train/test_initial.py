@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from braidlm.describe import skeleton
+from braidlm.model.footprint import skeleton
 from braidlm.spec import Attention, Block, Hyena, Mamba, Mamba2, Mlp, ModelSpec, Norm
 from braidlm.train.initial import initialise
 

@@ -8,7 +8,7 @@ import torch
 
 import braidlm
 from braidlm.errors import CheckpointError, InputError, TrainingError
-from braidlm.model import Model
+from braidlm.model.model import Model
 from braidlm.train import record
 from braidlm.train.config import Config, Data, Loss, Optimizer, Run, Schedule, Source, Stage
 from braidlm.train.loop import Hooks, Trainer

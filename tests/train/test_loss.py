@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import braidlm
-from braidlm.model import Model
+from braidlm.model.model import Model
 from braidlm.train.config import Loss
 from braidlm.train.loss import cross_entropy
 from braidlm.train.objective import Objective

@@ -12,10 +12,10 @@ from torch.nn.functional import cross_entropy
 import braidlm
 from braidlm import LanguageModel
 from braidlm.ops import Segments
-from braidlm.state import State
+from braidlm.state.batch import State
 
-from ..specs import MIXERS
-from ..specs import model as described
+from ..spec.specs import MIXERS
+from ..spec.specs import model as described
 
 TEXT = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
 # Sums in another order, float32: measured 2e-6 of each gradient's norm at most.

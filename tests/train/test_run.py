@@ -11,7 +11,7 @@ import braidlm
 from braidlm import adapters
 from braidlm.cli.main import app
 from braidlm.errors import InputError
-from braidlm.tokenizer import Tokenizer
+from braidlm.text.tokenizer import Tokenizer
 from braidlm.train import record
 from braidlm.train import run as runs
 from braidlm.train.config import Loss, read

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from braidlm.adapters import Lora, attach
-from braidlm.describe import skeleton
-from braidlm.layers import Embedding
-from braidlm.model import Model
+from braidlm.layers.linear import Embedding
+from braidlm.model.footprint import skeleton
+from braidlm.model.model import Model
 from braidlm.spec import Attention, Block, Hyena, Mamba, Mamba2, Mlp, ModelSpec, Moe, Norm, Parallel, Rope
 from braidlm.train.config import Loss, Stage
 from braidlm.train.initial import initialise

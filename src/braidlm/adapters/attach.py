@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint import assign
 from ..errors import InputError
-from ..layers import Weight
-from ..model import Model
+from ..layers.linear import Weight
+from ..model.assign import assign
+from ..model.model import Model
 from ..ops.linear.packed import PackedWeight
 from .config import Lora
 from .low_rank import LowRank, OnEmbedding, made

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import CheckpointError, InputError
-from ..files import regular_file, whole_directory
-from ..model import Model
+from ..model.model import Model
+from ..system.files import regular_file, whole_directory
 from .attach import Adapters
 from .low_rank import LowRank, OnEmbedding, OnExperts, OnLinearDora, OnRouter, row_lengths
 from .origin import origin_of, require_origin

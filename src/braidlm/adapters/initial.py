@@ -15,13 +15,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, InputError
-from ..files import regular_file, whole_file
-from ..kv import store
-from ..layers import Adapter
-from ..model import Model
+from ..layers.linear import Adapter
+from ..model.model import Model
 from ..ops import Segments
-from ..rows import Precision, Row
-from ..slots import Ring
+from ..spec.state import Ring
+from ..state.kv import store
+from ..state.sequence import Precision, Row
+from ..system.files import regular_file, whole_file
 from .attach import freeze
 from .origin import origin_of, require_origin
 

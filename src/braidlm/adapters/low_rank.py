@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
-from ..layers import Adapter, Weight
+from ..layers.linear import Adapter, Weight
 from ..ops.linear.packed import PackedWeight
 from ..ops.numerics import widened
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..model import Model
+from ..model.model import Model
 from .attach import Kind
 from .files import load
 

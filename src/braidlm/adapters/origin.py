@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping
 
 from ..errors import CheckpointError
-from ..model import Model
+from ..model.model import Model
 
 _SPEC, _BASE = "braidlm_description", "braidlm_base"
 

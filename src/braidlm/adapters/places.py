@@ -6,15 +6,15 @@ from typing import NamedTuple
 from torch import nn
 
 from .. import families
-from ..checkpoint import bind
-from ..describe import skeleton
+from ..checkpoints.binding import bind
 from ..errors import InputError, SpecError
 from ..families import Family, Rule
 from ..families.names import rename
-from ..ffn import Moe
-from ..layers import Embedding, Linear, Weight
-from ..model import Model
-from ..suggest import did_you_mean
+from ..layers.feed_forward import Moe
+from ..layers.linear import Embedding, Linear, Weight
+from ..model.footprint import skeleton
+from ..model.model import Model
+from ..system.suggest import did_you_mean
 from .config import ALL, Lora
 from .low_rank import LowRank, OnEmbedding, OnExperts, OnLinear, OnRouter
 

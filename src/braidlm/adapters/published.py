@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import CheckpointError, quoted
-from ..files import read_object
 from ..spec import is_finite, is_whole
+from ..system.files import read_object
 from .config import Lora, scale_of
 
 CONFIG_FILE = "adapter_config.json"

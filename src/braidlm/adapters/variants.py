@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 
 from ..errors import InputError
-from ..model import Model
-from ..suggest import did_you_mean
+from ..model.model import Model
+from ..system.suggest import did_you_mean
 from .attach import Adapters
 from .files import load
 from .initial import InitialState, load_initial

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import torch
 
-from .. import describe
-from ..model import Model
-from ..slots import Fixed, Growing, Ring, Shared, Slot, token_bytes
+from ..model import footprint
+from ..model.model import Model
 from ..spec import ModelSpec, Moe
+from ..spec.state import Fixed, Growing, Ring, Shared, Slot, token_bytes
 from .precision import BITS
 
 _PRECISE_BYTES = 4
@@ -34,10 +34,10 @@ class Rates(NamedTuple):
 
 def prefill_floor(spec: ModelSpec, length: int, rates: Rates) -> float:
     """Seconds that the arithmetic of one prompt takes; the head runs for the last token alone."""
-    size = describe.size(spec)
+    size = footprint.size(spec)
     outer = size.embedding * (1 if spec.tied else 2)
     products = 2 * ((size.active - outer) * length + size.embedding)
-    return products / rates.products + describe.mixer_flops(spec, length) / rates.float32
+    return products / rates.products + footprint.mixer_flops(spec, length) / rates.float32
 
 
 def decode_floor(spec: ModelSpec, context: int, rows: int, precision: str, rates: Rates) -> float:

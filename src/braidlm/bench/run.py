@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from ..errors import InputError
-from ..memory import available_memory
 from ..spec import ModelSpec
+from ..system.memory import available_memory
 from . import probe
 from .contestant import KINDS, Contestant, RefusedError
 from .floor import Rates, decode_floor, prefill_floor, weight_traffic

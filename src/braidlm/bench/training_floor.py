@@ -1,6 +1,6 @@
 """The least time that a training step can take: its matrix products and its mixers' own operations."""
 
-from ..describe import mixer_flops, size
+from ..model.footprint import mixer_flops, size
 from ..spec import ModelSpec
 from .floor import Rates
 

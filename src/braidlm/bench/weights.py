@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import families
-from ..api import LanguageModel
+from ..api.language_model import LanguageModel
+from ..api.loading import build, load, read_spec
+from ..checkpoints.gguf_export import export_gguf
 from ..errors import InputError, SpecError
-from ..gguf_export import export_gguf
-from ..loading import build, load, read_spec
-from ..presets import PRESETS
+from ..families.presets import PRESETS
 from ..spec import ModelSpec
 from .contestant import KINDS, Contestant
 from .precision import stored_dtype

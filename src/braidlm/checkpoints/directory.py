@@ -14,9 +14,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..checkpoint import INDEX_FILE, Source
 from ..errors import CheckpointError, named, quoted, warn_loading
-from ..files import is_there, read_object, regular_file
+from ..system.files import is_there, read_object, regular_file
+from .binding import INDEX_FILE, Source
 
 SINGLE_FILE = "model.safetensors"
 PICKLE_FILE = "pytorch_model.bin"

@@ -16,12 +16,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..checkpoint import Bound, Source
 from ..errors import CheckpointError, named, warn_loading
-from ..model import Model
+from ..model.model import Model
 from ..ops.linear.nearest import pack
 from ..ops.linear.packed import PackedWeight
-from ..runtime.pack import policy_of
+from ..quant.policy import policy_of
+from .binding import Bound, Source
 from .directory import largest_dtype
 from .fp8_config import Block, Fp8
 from .names import TextTensors

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..checkpoint import Source
 from ..errors import CheckpointError, named, warn_loading
 from ..families import Drop, NameRule, Rule
+from .binding import Source
 
 log = logging.getLogger("braidlm.loading")
 

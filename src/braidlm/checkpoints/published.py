@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from .. import families
 from ..errors import CheckpointError, quoted
 from ..families import Family
-from ..files import is_there, read_object
 from ..spec import is_whole
+from ..system.files import is_there, read_object
 from .fp8_config import Fp8, read_fp8
 
 CONFIG_FILE = "config.json"

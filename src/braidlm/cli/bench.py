@@ -8,14 +8,14 @@ from typing import Annotated
 import torch
 import typer
 
-from .. import describe
 from ..bench import probe, table
 from ..bench.contestant import KINDS
 from ..bench.precision import check
 from ..bench.run import Comparison, Decode, Prefill, Runner, Task
 from ..bench.weights import Weights
 from ..errors import InputError
-from ..presets import PRESETS
+from ..families.presets import PRESETS
+from ..model import footprint
 from ..spec import mixer_kinds
 from .common import Json, Threads, amount, err, out, print_json
 
@@ -88,7 +88,7 @@ def _measure(
 
 def _list(json: bool) -> None:
     presets = {name: make().spec for name, make in PRESETS.items()}
-    sizes = {name: describe.size(spec).total for name, spec in presets.items()}
+    sizes = {name: footprint.size(spec).total for name, spec in presets.items()}
     if json:
         print_json({"presets": sizes, "peers": _PEERS})
         return

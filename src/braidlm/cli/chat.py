@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ..engine import Limits
-from ..sampling import Sampling
+from ..generation.sampling import Sampling
 from ..sessions import Chats, Conversation
 from .chat_input import quiet_terminal
 from .chat_terminal import Terminal

@@ -5,7 +5,7 @@ import time
 
 import typer
 
-from ..sampling import Sampling
+from ..generation.sampling import Sampling
 from ..sessions import Conversation
 from ..text.reasoning import ReasoningSplitter, Split
 from .common import err, size

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..errors import BraidError, quoted
-from ..sampling import Sampling
+from ..generation.sampling import Sampling
 from ..sessions import Conversation, SessionChangedError, SessionExistsError, SessionStore
-from ..suggest import did_you_mean
+from ..system.suggest import did_you_mean
 from .chat_answer import Answers, say
 from .chat_input import messages, reader
 from .common import err

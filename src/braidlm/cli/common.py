@@ -12,13 +12,13 @@ import torch
 import typer
 from rich.console import Console
 
-from ..api import LanguageModel
-from ..loading import load
+from ..api.language_model import LanguageModel
+from ..api.loading import load
 from ..ops import dispatch
 from ..ops.threads import limit_to_share
-from ..progress_bar import progress as progress
-from ..units import amount as amount
-from ..units import size as size
+from ..system.progress_bar import progress as progress
+from ..system.units import amount as amount
+from ..system.units import size as size
 
 _WIDE = 10_000
 

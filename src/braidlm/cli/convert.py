@@ -5,10 +5,10 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from ..checkpoints.quantizing import KEEP
+from ..checkpoints.saving import check_format
 from ..errors import InputError
-from ..files import check_free, check_no_file
-from ..quantizing import KEEP
-from ..saving import check_format
+from ..system.files import check_free, check_no_file
 from .common import AllowPickle, Json, ModelArgument, load_model, out, print_json, progress
 from .gguf_file import SUFFIX, check_dtype, note_rounding, stored_as, write_gguf
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..loading import read_tokenizer
+from ..api.loading import read_tokenizer
 from ..train.data.build import build
 from ..train.data.recipe import Kind, OnBad, Recipe
 from ..train.data.recognise import recognise

@@ -9,11 +9,12 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from rich.table import Table
 
-from .. import describe, embedded
-from ..api import LanguageModel
-from ..continuation import Token
+from ..api.language_model import LanguageModel
+from ..checkpoints import embedded
 from ..engine import Limits, Request, Ticket, Usage
-from ..sampling import Sampling
+from ..generation.continuation import Token
+from ..generation.sampling import Sampling
+from ..model import footprint
 from ..sessions import Session, SessionStore
 from .common import Json, Threads, amount, load_model, out, print_json, size
 from .generate import MaxTokens, Seed, Temperature
@@ -116,9 +117,9 @@ def _stream(ticket: Ticket, *, show: bool) -> tuple[list[Token], float]:
 def _sizes(language: LanguageModel) -> dict[str, Any]:
     """Parameters, and bytes: of the weights, of the state, and of what a transformer would hold instead."""
     spec, dtype = language.spec, str(language.network.dtype).removeprefix("torch.")
-    a_token = describe.transformer_bytes_per_token(spec, dtype)
+    a_token = footprint.transformer_bytes_per_token(spec, dtype)
     return {
-        "parameters": describe.size(spec).total,
+        "parameters": footprint.size(spec).total,
         "weight_bytes": sum(weight.nbytes for _, weight in language.network.named_weights()),
         "state_bytes": {str(n): spec.state_bytes(n, dtype=dtype, kv_dtype=dtype) for n in _LENGTHS},
         "transformer_bytes": {str(n): round(n * a_token) for n in _LENGTHS},

@@ -8,8 +8,8 @@ import typer
 
 from ..engine import Limits, Request
 from ..errors import InputError
-from ..generate import PREFILL_CHUNK
-from ..sampling import Sampling
+from ..generation.generate import PREFILL_CHUNK
+from ..generation.sampling import Sampling
 from .common import (
     Adapter,
     AllowPickle,

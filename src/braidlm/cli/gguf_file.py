@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..api import LanguageModel
+from ..api.language_model import LanguageModel
+from ..api.loading import resolve
 from ..checkpoints.directory import largest_dtype, open_directory
+from ..checkpoints.gguf import GgufFile
+from ..checkpoints.gguf_export import DTYPES, EXACT, export_gguf
 from ..errors import InputError
-from ..gguf import GgufFile
-from ..gguf_export import DTYPES, EXACT, export_gguf
-from ..loading import resolve
 from .common import err, progress
 
 SUFFIX = ".gguf"

@@ -7,12 +7,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from .. import describe, embedded
-from ..loading import dtype_of, read_kinds, read_spec
-from ..presets import PRESETS
-from ..rows import Precision
-from ..runtime.pack import policy_of
+from ..api.loading import dtype_of, read_kinds, read_spec
+from ..checkpoints import embedded
+from ..families.presets import PRESETS
+from ..model import footprint
+from ..quant.policy import policy_of
 from ..spec import mixer_kinds
+from ..state.sequence import Precision
 from ..train import about
 from .common import Json, ModelArgument, amount, out, print_json
 
@@ -45,13 +46,13 @@ def command(
     wanted = _lengths(lengths)
     precision = Precision.of(dtype_of(dtype), kv_dtype)
     spec = read_spec(model)
-    kinds = read_kinds(model) if quantize is None else policy_of(describe.skeleton(spec), quantize)
-    facts = describe.facts(spec, wanted, precision, kinds)
+    kinds = read_kinds(model) if quantize is None else policy_of(footprint.skeleton(spec), quantize)
+    facts = footprint.facts(spec, wanted, precision, kinds)
     if json:
         print_json({"model": model, **facts, "spec": spec.to_json()})
         return
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in describe.lines(spec, facts):
+    for name, value in footprint.lines(spec, facts):
         table.add_row(name, value)
     out.print(table)
 
@@ -86,5 +87,5 @@ def _list_presets(json: bool) -> None:
     listed += [(name, preset.spec, preset.package or preset.hub) for name, preset in found.items()]
     for name, spec, place in listed:
         kinds = ", ".join(f"{count} {kind}" for kind, count in mixer_kinds(spec.blocks).items())
-        table.add_row(name, kinds, amount(describe.size(spec).total), place)
+        table.add_row(name, kinds, amount(footprint.size(spec).total), place)
     out.print(table)

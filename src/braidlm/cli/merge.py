@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from .. import adapters
-from ..api import LanguageModel
+from ..api.language_model import LanguageModel
+from ..checkpoints.saving import best_format, check_format
 from ..errors import InputError
-from ..files import check_free
-from ..saving import best_format, check_format
+from ..system.files import check_free
 from ..train.base import Base, base_of, command_of
 from ..train.config import Source
 from .common import AllowPickle, Dtype, Json, err, load_model, out, print_json, progress, telling_warnings

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from ..api import LanguageModel
+from ..api.language_model import LanguageModel
+from ..api.self_calibration import own_text
+from ..bench.fidelity import WINDOW, Bucket, Fidelity, compare, windows
 from ..errors import InputError
-from ..fidelity import WINDOW, Bucket, Fidelity, compare, windows
-from ..files import check_free, check_no_file
-from ..own_text import own_text
-from ..runtime.rounding import FORMS as ROUNDED
+from ..quant.rounding import FORMS as ROUNDED
+from ..system.files import check_free, check_no_file
 from .common import AllowPickle, Json, ModelArgument, Threads, load_model, out, print_json, progress, size
 from .gguf_file import SUFFIX, stored_as, write_gguf
 

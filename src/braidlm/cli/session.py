@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import InputError
-from ..files import whole_file
 from ..sessions import About, SessionStore
+from ..system.files import whole_file
 from .common import Json, err, out, print_json, size
 
 EXAMPLE = "Example: braid session list"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ..files import check_free, whole_directory
+from ..system.files import check_free, whole_directory
 from ..train.data.vocabulary import END, train
 from .common import Json, out, print_json, progress
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ..verify import verify
+from ..bench.verify import verify
 from .common import (
     AllowPickle,
     Deterministic,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..continuation import Constraint
+from ..generation.continuation import Constraint
 from ..text.marked_stream import Detokenizer
 
 

@@ -17,18 +17,18 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from ..adapters import Variants
-from ..choice import scores
-from ..continuation import Constraint, Continuation, Token
 from ..errors import ContextLengthError, InputError, UnavailableError
-from ..generate import Run, check_ids, check_length
-from ..memory import give_back
-from ..model import Logits, Model
+from ..generation.choice import scores
+from ..generation.continuation import Constraint, Continuation, Token
+from ..generation.generate import Run, check_ids, check_length
+from ..generation.sampling import check_sampling
+from ..model.model import Logits, Model
 from ..ops import dispatch
-from ..row_file import Owner
-from ..rows import Row
-from ..sampling import check_sampling
 from ..spec import is_whole
-from ..state import State
+from ..state.batch import State
+from ..state.sequence import Row
+from ..state.state_file import Owner
+from ..system.memory import give_back
 from ..text.marked_stream import Detokenizer, MarkedStream
 from .after_reasoning import AfterReasoning
 from .grammar import Compile

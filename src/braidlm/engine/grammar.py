@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..continuation import Constraint
 from ..errors import InputError, UnavailableError, not_installed
+from ..generation.continuation import Constraint
 from ..text.library import guarded
 from .computed_once import ComputedOnce
 from .rule_bounds import Kind, check_rule

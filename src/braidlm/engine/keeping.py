@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..rows import Identity, Row
 from ..spec import ModelSpec
+from ..state.sequence import Identity, Row
 from .lanes import Variant, variant_of
 from .prefix_cache import PrefixCache
 from .request import Kept, Request, Usage

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ..adapters import Variants
 from ..errors import InputError
-from ..generate import Run
-from ..model import Model
-from ..row_file import Owner
-from ..rows import Identity
-from ..state import State
+from ..generation.generate import Run
+from ..model.model import Model
+from ..state.batch import State
+from ..state.sequence import Identity
+from ..state.state_file import Owner
 from .request import Request, as_exception
 from .runner import Move, Runner
 

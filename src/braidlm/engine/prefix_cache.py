@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
-from ..rows import Row
+from ..state.sequence import Row
 
 Cut = Callable[[Row, int], Row]
 

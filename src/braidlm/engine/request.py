@@ -8,11 +8,11 @@ from queue import Empty, SimpleQueue
 from threading import Event
 from typing import NamedTuple
 
-from ..choice import Choice
-from ..continuation import Constraint, Token
 from ..errors import BraidError, InputError, StateError
-from ..rows import Identity, Row
-from ..sampling import Sampling
+from ..generation.choice import Choice
+from ..generation.continuation import Constraint, Token
+from ..generation.sampling import Sampling
+from ..state.sequence import Identity, Row
 from .after_reasoning import ReasoningFirst
 from .grammar import Grammar
 

@@ -9,16 +9,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..generate import Run
-from ..model import Logits, Model
+from ..decode.decode import Decoder
+from ..decode.slots import Slots, slots_of
+from ..generation.generate import Run
+from ..model.model import Logits, Model
 from ..ops import Segments
-from ..row_file import Owner
-from ..rows import LayerRow, Row
-from ..runtime.decode import Decoder
-from ..runtime.slots import Slots, slots_of
-from ..slots import Growing, Shared
 from ..spec import ModelSpec
-from ..state import State
+from ..spec.state import Growing, Shared
+from ..state.batch import State
+from ..state.sequence import LayerRow, Row
+from ..state.state_file import Owner
 
 
 class Move(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from torch import Tensor
 
-from ..continuation import Continuation, Token
+from ..generation.continuation import Continuation, Token
 from .runner import Move
 from .speculation import DraftSource, Lookup
 

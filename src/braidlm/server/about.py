@@ -4,7 +4,7 @@ import asyncio
 
 from fastapi import APIRouter, Response
 
-from ..describe import transformer_bytes_per_token
+from ..model.footprint import transformer_bytes_per_token
 from .errors import RefusedError
 from .host import Here, Host, Served, TheHost
 from .replies import (

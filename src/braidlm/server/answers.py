@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from ..continuation import Token
+from ..generation.continuation import Token
 from ..sessions import message_of
 from ..text.answer import AnswerReader, Part, read_answer
 from ..text.reasoning import ReasoningSplitter

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request, Response
 
-from ..continuation import Token
 from ..engine import BASE, Grammar, Variant
-from ..sampling import Sampling
+from ..generation.continuation import Token
+from ..generation.sampling import Sampling
 from ..sessions import Session, Turn
 from ..text.tool_calls import Format, ToolCallReader, tokens_of
 from . import tools

@@ -7,9 +7,9 @@ from itertools import accumulate
 
 from fastapi import APIRouter, Request, Response
 
-from ..continuation import Token
 from ..engine import Request as Prompt
 from ..engine import Ticket
+from ..generation.continuation import Token
 from .echo import echoed, scored
 from .errors import RefusedError
 from .host import Here, Served

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 
-from ..choice import Choice
-from ..continuation import Token
-from ..tokenizer import Tokenizer
+from ..generation.choice import Choice
+from ..generation.continuation import Token
+from ..text.tokenizer import Tokenizer
 
 
 def echoed(tokenizer: Tokenizer, ids: Sequence[int], text: str | None) -> list[Token]:

@@ -6,7 +6,7 @@ import base64
 from fastapi import APIRouter, Request
 from torch import Tensor
 
-from ..embedding import embed
+from ..api.embedding import embed
 from .errors import RefusedError
 from .host import Here, Served
 from .replies import EmbeddingList, EmbeddingReply, EmbeddingUsage

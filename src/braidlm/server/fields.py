@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
-from ..suggest import near
+from ..system.suggest import near
 
 # Types of the errors that are raised here; see `server.errors`.
 UNKNOWN, UNSERVED, TOO_MANY = "unknown_field", "unserved_field", "too_many"

@@ -11,11 +11,11 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
-from ..api import LanguageModel
+from ..api.language_model import LanguageModel
 from ..engine import BASE, Engine, Kept, Limits, Ticket, Variant
 from ..errors import BraidError, ContextLengthError
 from ..sessions import Chats, Session, SessionChangedError, SessionExistsError, SessionStore, Stamp
-from ..tokenizer import Tokenizer
+from ..text.tokenizer import Tokenizer
 from .desk import Desk
 from .errors import RefusedError
 from .metrics import Metrics

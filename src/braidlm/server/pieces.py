@@ -5,8 +5,8 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-from ..continuation import Token
 from ..engine import Piece, Ticket
+from ..generation.continuation import Token
 
 Made = list[list[Token]]
 

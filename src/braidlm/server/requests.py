@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ..sampling import Sampling
+from ..generation.sampling import Sampling
 from .fields import Body, Unserved, unserved
 
 MOST_COPIES = 128

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..engine import Grammar
+from ..text.tokenizer import Tokenizer
 from ..text.tool_calls import Format, Function, MismatchError, arguments_of, formats_of, rule_of
-from ..tokenizer import Tokenizer
 from .errors import RefusedError
 from .replies import ToolCallReply
 from .requests import ChatMessage, ChatRequest, Tool, ToolChoice

@@ -10,9 +10,9 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive
 
-from ..continuation import Token
 from ..engine import Ticket
-from ..tokenizer import Tokenizer
+from ..generation.continuation import Token
+from ..text.tokenizer import Tokenizer
 from .errors import RefusedError, body, log_failure
 from .pieces import Answer, Made
 from .replies import PromptDetails, TokenLogprob, TopLogprob, UsageReply

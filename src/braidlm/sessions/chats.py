@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ..api import LanguageModel
-from ..continuation import Token
+from ..api.language_model import LanguageModel
 from ..engine import BASE, Engine, Grammar, Kept, ReasoningFirst, Request, Ticket
 from ..errors import InputError
-from ..sampling import Sampling
+from ..generation.continuation import Token
+from ..generation.sampling import Sampling
 from ..text.answer import AnswerReader, Part, read_answer
 from ..text.reasoning import FIELD, ReasoningSplitter, Tags, begun_by, tags_of, thinks
 from .naming import Stamp

@@ -3,9 +3,9 @@
 from collections.abc import Generator
 from typing import Any
 
-from ..continuation import Token
 from ..engine import Kept, Piece, Usage
-from ..sampling import Sampling
+from ..generation.continuation import Token
+from ..generation.sampling import Sampling
 from ..text.reasoning import ReasoningSplitter
 from .chats import Chats, Turn
 from .naming import Stamp

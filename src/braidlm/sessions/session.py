@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .. import row_file
 from ..engine import Kept
 from ..errors import InputError, StateError, quoted
-from ..files import parse_json
-from ..row_file import Owner
-from ..sampling import Sampling
+from ..generation.sampling import Sampling
+from ..state import state_file
+from ..state.state_file import Owner
+from ..system.files import parse_json
 from .transcripts import Place
 
 FORMAT = "braidlm-session-1"
@@ -74,12 +74,12 @@ def write(
     }
     ids = torch.tensor(session.ids, dtype=torch.int32)
     rows = [state.row for state in kept]
-    row_file.write(path, FORMAT, owner, rows, about=about, more={"ids": ids}, one_text=True, place=place)
+    state_file.write(path, FORMAT, owner, rows, about=about, more={"ids": ids}, one_text=True, place=place)
 
 
 def read(path: Path, owner: Owner) -> Stored:
     """What `write` wrote; `StateError` if it is damaged or belongs to another model or precision."""
-    about, rows, beside = row_file.read(path, FORMAT, owner, beside=("ids",), one_text=True)
+    about, rows, beside = state_file.read(path, FORMAT, owner, beside=("ids",), one_text=True)
     session, ids = session_of(about, path), tuple(beside["ids"].tolist())
     if any(row.length > len(ids) for row in rows):
         raise StateError(f"{path} is damaged: it holds states of more tokens than its text has")

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import row_file
 from ..engine import Kept
 from ..errors import BraidError, InputError, StateError
-from ..files import sweep, whole_file
-from ..row_file import Owner
+from ..state import state_file
+from ..state.state_file import Owner
+from ..system.files import sweep, whole_file
 from . import session as files
 from .naming import Naming, Stamp, require_new, stamp_of
 from .session import Session, Stored
@@ -103,7 +103,7 @@ class SessionStore:
     def about(self, name: str) -> About:
         """What the file's header says."""
         with self._existing(name) as path:
-            header = row_file.header(path, files.FORMAT)
+            header = state_file.header(path, files.FORMAT)
             session = files.session_of(header, path)
             try:
                 tokens, size = int(header["tokens"]), path.stat().st_size

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..errors import ContextLengthError, InputError
 from ..text.reasoning import for_template
-from ..tokenizer import Tokenizer
+from ..text.tokenizer import Tokenizer
 
 Message = Mapping[str, Any]
 

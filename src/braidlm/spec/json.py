@@ -10,7 +10,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_args, get_origin
 
 from ..errors import SpecError
-from ..suggest import did_you_mean
+from ..system.suggest import did_you_mean
 
 
 def encode(value: Any) -> Any:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from ..slots import Fixed, Growing, Ring, Shared, Slot
 from .checks import countable, finite, is_finite, of_kind, positive, require
 from .rope import Rope
+from .state import Fixed, Growing, Ring, Shared, Slot
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

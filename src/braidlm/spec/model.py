@@ -4,13 +4,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import SpecError
-from ..slots import ITEM_BYTES, Slot
-from ..units import aligned
+from ..system.units import aligned
 from .checks import countable, finite, is_whole, of_kind, positive, require
 from .feed_forward import FeedForward, Mlp, Moe
 from .json import decode, encode
 from .lines import lines
 from .mixers import Attention, Hyena, Mamba, Mamba2, Mixer, Parallel, attention_of
+from .state import ITEM_BYTES, Slot
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

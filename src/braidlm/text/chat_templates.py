@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, quoted
-from ..files import is_there, read_object, regular_file
+from ..system.files import is_there, read_object, regular_file
 
 _DEFAULT, _TOOLS = "default", "tool_use"
 # The longest published one has 30 KB; what is rendered is bounded apart from this.

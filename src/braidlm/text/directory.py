@@ -12,7 +12,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from ..errors import BraidError, CheckpointError, InputError
-from ..files import is_there, read_object, regular_file
+from ..system.files import is_there, read_object, regular_file
 from .added import added_tokens
 from .backend import Vocabulary, content_of, control
 from .library import checked, guarded

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import quoted
-from ..suggest import misspelt
+from ..system.suggest import misspelt
 
 NAMED = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 _FLAGS = ("add_bos_token", "add_eos_token", "add_prefix_space", "legacy")

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import describe
+from ..api.loading import read_spec
 from ..errors import BraidError, InputError
-from ..loading import read_spec
-from ..presets import preset
+from ..families.presets import preset
+from ..model import footprint
 from ..spec import ModelSpec, mixer_kinds
 from . import checkpoints, plan, record, report, results
 from .config import Config, read
@@ -82,7 +82,7 @@ def _about(what: str, path: Path, config: Config, kept: Sequence[int]) -> About:
         loss=losses[-1]["loss"] if losses else None,
         evaluations=report.last_losses(until),
         checkpoints=tuple(kept),
-        parameters=None if spec is None else describe.size(spec).total,
+        parameters=None if spec is None else footprint.size(spec).total,
         written=max((file.stat().st_mtime for file in files), default=None),
         results=tuple(_results(out)),
         commands=tuple(_commands(what, path, config, step)),

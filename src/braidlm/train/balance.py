@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ffn import Moe
+from ..layers.feed_forward import Moe
 
 
 class Balance:

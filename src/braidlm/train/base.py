@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import embedded
-from ..model import Model
-from ..presets import PRESETS, preset
+from ..checkpoints import embedded
+from ..families.presets import PRESETS, preset
+from ..model.model import Model
 from .config import Source
 
 

@@ -24,12 +24,12 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.optim import Optimizer
 
-from .. import row_file
 from ..errors import CheckpointError, InputError
-from ..files import flush, is_there, read_object
-from ..model import Model
-from ..row_file import Owner
-from ..rows import Identity, Precision, Row
+from ..model.model import Model
+from ..state import state_file
+from ..state.sequence import Identity, Precision, Row
+from ..state.state_file import Owner
+from ..system.files import flush, is_there, read_object
 from .stored import PlainPlanner, StoredReader
 from .world import World
 
@@ -64,7 +64,7 @@ def save(directory: Path, model: Model, optimizer: Optimizer, progress: Progress
                 {"model": weights, "optimizer": moments}, checkpoint_id=temporary, no_dist=world.size == 1
             )
         for lane, row in progress.lanes.items():
-            row_file.write(temporary / f"lane-{lane}.safetensors", _LANES, _owner(model, row), [row])
+            state_file.write(temporary / f"lane-{lane}.safetensors", _LANES, _owner(model, row), [row])
         world.wait()
         if world.rank == 0:
             about = {"step": progress.step, "config": progress.config, "made_from": progress.made_from}
@@ -139,7 +139,7 @@ def load(
         if is_there(file):
             with torch.no_grad():
                 owner = _owner(model, model.passing_state(1).rows[0])
-            rows[lane] = row_file.read(file, _LANES, owner).rows[0]
+            rows[lane] = state_file.read(file, _LANES, owner).rows[0]
     return Progress(step, rows, config, dict(made_from))
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError
-from ..files import check_free, check_no_file, whole_directory
+from ..system.files import check_free, check_no_file, whole_directory
 from . import checkpoints, outcome, plan, record, report
 from .base import base_of
 from .config import Config

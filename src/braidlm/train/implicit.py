@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..layers import empty
-from ..mixers.hyena import Hyena
-from ..model import Model
+from ..layers.hyena import Hyena
+from ..layers.linear import empty
+from ..model.model import Model
 from ..ops import Segments
 from ..ops.gated_conv.reference import convolved
 from ..ops.segments import over_rows

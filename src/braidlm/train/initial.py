@@ -14,8 +14,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..init import Values, behaving, randomise
-from ..model import Model
+from ..model.initialisation import Values, behaving, randomise
+from ..model.model import Model
 from ..spec import Hyena, Mamba, Mamba2, ModelSpec, Parallel
 
 _DEVIATION = 0.02

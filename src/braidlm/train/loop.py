@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ..adapters import Adapters, attach, attach_initial
 from ..errors import InputError, TrainingError
-from ..memory import keep_all_freed_memory
-from ..model import Model
-from ..rows import Row
+from ..model.model import Model
+from ..state.sequence import Row
+from ..system.memory import keep_all_freed_memory
 from . import checkpoints, diagnose, implicit, optim, plan
 from .config import Config, Run, whole
 from .data.pack import Order, Pack

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..adapters.low_rank import LowRank
-from ..mixers import Batch
-from ..model import Model, run_block
+from ..layers import Batch
+from ..model.model import Model, run_block
 from ..ops import Segments
 from ..ops.linear.packed import PackedWeight
-from ..rows import Row
-from ..state import LayerState
+from ..state.batch import LayerState
+from ..state.sequence import Row
 from .balance import Balance
 from .config import Loss
 from .data.pack import Pack

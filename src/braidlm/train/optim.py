@@ -8,8 +8,8 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
-from ..mixers.hyena import Hyena
-from ..model import Model
+from ..layers.hyena import Hyena
+from ..model.model import Model
 from .config import Optimizer, Schedule
 
 

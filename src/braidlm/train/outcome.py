@@ -8,11 +8,11 @@ import torch
 
 from .. import adapters
 from ..adapters import Adapters
-from ..api import LanguageModel
-from ..checkpoint import assign
-from ..describe import parameter_dtypes, skeleton
-from ..model import Model
-from ..saving import best_format, save
+from ..api.language_model import LanguageModel
+from ..checkpoints.saving import best_format, save
+from ..model.assign import assign
+from ..model.footprint import parameter_dtypes, skeleton
+from ..model.model import Model
 from . import implicit, report
 from .base import Base
 from .config import Config

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import InputError, UnavailableError
-from ..files import whole_file
+from ..system.files import whole_file
 
 FILE = "log.jsonl"
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..describe import size
 from ..errors import not_installed
+from ..model.footprint import size
 from ..spec import ModelSpec, mixer_kinds
 from .base import Base, command_of
 from .config import Config

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import flush, read_object, whole_file
+from ..system.files import flush, read_object, whole_file
 
 LIST, _LOCK = "results.json", ".lock"
 

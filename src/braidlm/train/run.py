@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 import torch
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-from .. import loading
-from ..api import LanguageModel
-from ..describe import skeleton
+from ..api import loading
+from ..api.language_model import LanguageModel
+from ..checkpoints.saving import Origin
 from ..errors import InputError
-from ..generate import generate
-from ..model import Model
+from ..families.presets import preset
+from ..generation.generate import generate
+from ..generation.sampling import Sampling
+from ..model.footprint import skeleton
+from ..model.model import Model
 from ..ops import dispatch
-from ..presets import preset
-from ..sampling import Sampling
-from ..saving import Origin
-from ..tokenizer import Tokenizer
+from ..text.tokenizer import Tokenizer
 from . import checkpoints, outcome, plan, record, report, results
 from .base import Base, base_of
 from .config import Config

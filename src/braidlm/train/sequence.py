@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..errors import InputError
-from ..mixers import Batch
-from ..model import RunBlock
+from ..layers import Batch
+from ..model.model import RunBlock
 from ..ops import Segments
-from ..rows import Row
-from ..state import LayerState
+from ..state.batch import LayerState
+from ..state.sequence import Row
 from .data.pack import Pack
 
 

@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import ReadItem
 
-from ..files import regular_file
+from ..system.files import regular_file
 
 _TABLE = ".metadata"
 _CLASSES = frozenset(

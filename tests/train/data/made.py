@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from braidlm.train.data.documents import Content, Documents, Piece
 from braidlm.train.data.entry import ENTRY, Source
 from braidlm.train.data.shards import Shards
-from tests.tokenizer.made import byte_level
+from tests.text.made import byte_level
 
 properties = settings(max_examples=80, deadline=None, derandomize=True)
 lengths = st.lists(st.integers(1, 12), min_size=1, max_size=14)

@@ -17,13 +17,13 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models
 
 from braidlm.errors import InputError, UnavailableError
-from braidlm.tokenizer import Settings, Tokenizer
+from braidlm.text.tokenizer import Settings, Tokenizer
 from braidlm.train.data.build import build
 from braidlm.train.data.documents import Piece
 from braidlm.train.data.entry import ENTRY
 from braidlm.train.data.recipe import Recipe
 from braidlm.train.data.shards import Shards
-from tests.tokenizer.made import SPECIAL, TEMPLATE, backend, byte_level
+from tests.text.made import SPECIAL, TEMPLATE, backend, byte_level
 from tests.train.data.made import json_lines, read_back, texts
 
 GOOD = b'{"text": "good"}\n'

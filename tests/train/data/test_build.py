@@ -19,7 +19,7 @@ from braidlm.train.data.build import UNFINISHED, build
 from braidlm.train.data.documents import Piece
 from braidlm.train.data.recipe import Recipe
 from braidlm.train.data.shards import Shards, held_out
-from tests.tokenizer.made import byte_level
+from tests.text.made import byte_level
 from tests.train.data.made import json_lines, read_back, texts
 
 TEXTS = texts(60)
@@ -80,7 +80,7 @@ def test_a_killed_run_goes_on(source: Path, tmp_path: Path) -> None:
     byte_level().save(tokenizer)
     # A process that stops for good in its fourth shard, as it writes it.
     code = (
-        "import sys, time; from pathlib import Path; from braidlm.tokenizer import Tokenizer\n"
+        "import sys, time; from pathlib import Path; from braidlm.text.tokenizer import Tokenizer\n"
         "from braidlm.train.data import build, worker; from braidlm.train.data.recipe import Recipe\n"
         "write = worker.Worker._write\n"
         "def slow(self, number, *rest):\n"
@@ -121,7 +121,7 @@ def test_workers_end_with_their_parent(source: Path, tmp_path: Path) -> None:
     code = (
         "import multiprocessing, os, sys, time; from concurrent.futures import ProcessPoolExecutor\n"
         "from braidlm.train.data import worker; from braidlm.train.data.recipe import Recipe\n"
-        "from pathlib import Path; from braidlm.tokenizer import Tokenizer\n"
+        "from pathlib import Path; from braidlm.text.tokenizer import Tokenizer\n"
         "tokenizer = Tokenizer.from_directory(Path(sys.argv[1]))\n"
         "job = worker.Job(Path('.'), tokenizer, Recipe(), ())\n"
         "pool = ProcessPoolExecutor(1, multiprocessing.get_context('spawn'), worker.start, (job,))\n"

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 
+from braidlm.api.loading import read_tokenizer
 from braidlm.errors import InputError
-from braidlm.loading import read_tokenizer
-from braidlm.tokenizer import Settings, Tokenizer
+from braidlm.text.tokenizer import Settings, Tokenizer
 from braidlm.train.data.chat import encode_chat
-from tests.tokenizer.made import backend, forgeries, properties, saved
+from tests.text.made import backend, forgeries, properties, saved
 
 CONTROL = ["<s>", "</s>", "<|end|>", "<|user|>", "<|assistant|>", "<start_of_turn>", "<end_of_turn>", "<|eot_id|>"]
 CHAT = [

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from braidlm.loading import read_tokenizer
+from braidlm.api.loading import read_tokenizer
 from braidlm.train.data.shards import Shards
-from tests.test_cli import braid, data, process
+from tests.cli.test_cli import braid, data, process
 from tests.train.data.made import json_lines, texts
 
 

@@ -8,17 +8,17 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
+from braidlm.api.loading import read_tokenizer
 from braidlm.errors import InputError
-from braidlm.loading import read_tokenizer
-from braidlm.tokenizer import Settings, Tokenizer
+from braidlm.text.tokenizer import Settings, Tokenizer
 from braidlm.train.data.build import build
 from braidlm.train.data.chat import encode_chat
 from braidlm.train.data.documents import Piece
 from braidlm.train.data.messages import template_messages
 from braidlm.train.data.recipe import Recipe
 from braidlm.train.data.recognise import recognise
-from tests.test_cli import process
-from tests.tokenizer.made import backend
+from tests.cli.test_cli import process
+from tests.text.made import backend
 from tests.train.data.made import json_lines
 from tests.train.data.test_chat import CHATML, shown, tokenizer
 

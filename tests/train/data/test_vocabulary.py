@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import processors
 
+from braidlm.api.loading import read_tokenizer
 from braidlm.errors import InputError
-from braidlm.loading import read_tokenizer
-from braidlm.tokenizer import Settings, Tokenizer
+from braidlm.text.tokenizer import Settings, Tokenizer
 from braidlm.train.data import long_text
 from braidlm.train.data.long_text import encode_long
 from braidlm.train.data.vocabulary import END, train
-from tests.tokenizer.made import TEXTS, backend, byte_level, properties, sentencepiece
+from tests.text.made import TEXTS, backend, byte_level, properties, sentencepiece
 
 README = Path(__file__).parents[3] / "README.md"
 

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from ... import __version__
-from ...api import LanguageModel
-from ...loading import load
-from ...saving import Origin
+from ...api.language_model import LanguageModel
+from ...api.loading import load
+from ...checkpoints.saving import Origin
 from ..precision import load_options
 from .serve import serve
 

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ...slots import Fixed, Slot
+from ...spec.state import Fixed, Slot
 from ..linear.native import held
 from ..native_loader import extension
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from ...errors import InputError
-from ...suggest import did_you_mean
+from ...system.suggest import did_you_mean
 from ..marks import spelled_by
 from .call import Function
 from .format import Format

@@ -17,8 +17,8 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from ...errors import InputError
-from ...files import check_free, read_object
-from ...tokenizer import Tokenizer
+from ...system.files import check_free, read_object
+from ...text.tokenizer import Tokenizer
 from . import manifest as manifests
 from .encoding import Encoder
 from .entry import ENTRY, Source

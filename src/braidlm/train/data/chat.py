@@ -10,7 +10,7 @@ from itertools import takewhile
 from typing import Any
 
 from ...errors import InputError
-from ...tokenizer import Tokenizer
+from ...text.tokenizer import Tokenizer
 from .messages import template_messages
 
 # A prompt may end in tokens of its own: line ends that merge with the answer, or the begin of a thought that later

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import InputError
-from ...tokenizer import Tokenizer
+from ...text.tokenizer import Tokenizer
 from .chat import encode_chat
 from .long_text import encode_long
 from .recipe import Recipe, Record

@@ -4,7 +4,7 @@ A text is cut at line ends where the cut shows in no token: the text around it g
 in two. A vocabulary for which no such place is found reads the text whole.
 """
 
-from ...tokenizer import Tokenizer
+from ...text.tokenizer import Tokenizer
 
 PIECE = 2**20  # characters
 _AROUND = 256  # characters on either side of a cut: more than any token, and whole words beside it

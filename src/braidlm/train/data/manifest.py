@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ...errors import InputError, quoted
-from ...files import read_object, whole_file
-from ...tokenizer import Tokenizer
+from ...system.files import read_object, whole_file
+from ...text.tokenizer import Tokenizer
 
 FILE = "manifest.json"
 VERSION = 1

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import InputError, named
-from ...files import regular_file
-from ...suggest import did_you_mean
-from ...tokenizer import Tokenizer
+from ...system.files import regular_file
+from ...system.suggest import did_you_mean
+from ...text.tokenizer import Tokenizer
 from .documents import Content, Documents
 from .entry import ENTRY, Source, digest_of
 from .manifest import Manifest, tokenizer_hash

@@ -10,7 +10,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from ...errors import InputError
-from ...tokenizer import Settings, Tokenizer
+from ...text.tokenizer import Settings, Tokenizer
 from .reading import read
 from .recipe import Recipe
 from .sources import find_files, read_file

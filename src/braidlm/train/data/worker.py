@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import InputError
-from ...files import whole_file
-from ...tokenizer import Tokenizer
+from ...system.files import whole_file
+from ...text.tokenizer import Tokenizer
 from .encoding import Encoded, Encoder
 from .entry import ENTRY, Source, digest_of
 from .reading import read

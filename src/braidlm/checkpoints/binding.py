@@ -1,0 +1,252 @@
+"""Tensors between sources and models: a table of names both ways, a strict account of coverage, writing.
+
+A tensor whose dtype is wanted as it is becomes a parameter without being copied. Every tensor of a source
+must be used exactly once and every parameter filled exactly once, else the load is refused with the tensor's name.
+Where tensors come from (`checkpoints`, `gguf`) is not known here.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import CheckpointError, InputError
+from ..families import Alias, NameRule, Rule
+from ..families.names import rename
+from ..model.assign import assign
+from ..model.footprint import parameter_dtypes
+from ..model.model import Model
+from ..ops.linear.packed import PackedWeight
+
+INDEX_FILE = "model.safetensors.index.json"
+SHARD_BYTES = 2 << 30
+
+Progress = Callable[[int, int], None]
+
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+class Source(Protocol):
+    """Named tensors somewhere on disk."""
+
+    def names(self) -> set[str]:
+        """The names of all tensors."""
+        ...
+
+    def get(self, name: str) -> Tensor:
+        """One tensor, in its stored dtype."""
+        ...
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A rule at one block: which of their tensors hold which of our parameters."""
+
+    rule: Rule
+    theirs: tuple[str, ...]
+    ours: tuple[str, ...]
+
+
+def bind(rules: Sequence[NameRule], ours: Mapping[str, torch.Size], blocks: int) -> list[Bound]:
+    """The rules that apply to a model with parameters `ours`; each parameter is named exactly once."""
+    bound: list[Bound] = []
+    filled: dict[str, str] = {}
+    for rule in rules:
+        if not isinstance(rule, Rule):
+            continue
+        for i in _numbers(rule.theirs[0], blocks):
+            names = tuple(name for name in _at(rule.ours, i) if name in ours)
+            if not names:
+                continue
+            bound.append(Bound(rule, _at(rule.theirs, i), names))
+            for name in names:
+                if name in filled:
+                    raise CheckpointError(
+                        f"parameter {name} is filled by both {filled[name]} and {bound[-1].theirs[0]}"
+                    )
+                filled[name] = bound[-1].theirs[0]
+    unfilled = sorted(set(ours) - set(filled))
+    if unfilled:
+        raise CheckpointError(f"this format has no tensor for the parameter {unfilled[0]}")
+    return bound
+
+
+class Packing(Protocol):
+    """How weights are quantized while they are read."""
+
+    def kept(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[PackedWeight] | None:
+        """The weights of an entry as the file has them packed; None if it has not, or they must not be."""
+        ...
+
+    def packed(self, name: str, tensor: Tensor) -> PackedWeight | None:
+        """A tensor as the packed weight `name`; None if that weight stays plain."""
+        ...
+
+
+def _numbers(pattern: str, blocks: int) -> range:
+    return range(blocks) if "{i}" in pattern else range(1)
+
+
+def _at(patterns: Sequence[str], i: int) -> tuple[str, ...]:
+    return tuple(pattern.replace("{i}", str(i)) for pattern in patterns)
+
+
+def fill(
+    model: Model,
+    source: Source,
+    rules: Sequence[NameRule],
+    dtype: torch.dtype,
+    *,
+    device: str | torch.device = "cpu",
+    progress: Progress | None = None,
+    packing: Packing | None = None,
+) -> None:
+    """Gives every weight of `model` (on the meta device) its values from `source`.
+
+    `packing` quantizes as the tensors come, so that the whole never exists unquantized.
+    """
+    shapes = {name: weight.shape for name, weight in model.named_weights()}
+    bound = bind(rules, shapes, len(model.spec.blocks))
+    present = source.names()
+    dtypes = parameter_dtypes(model, dtype)
+    used: set[str] = set()
+    for done, entry in enumerate(bound):
+        for name in entry.theirs:
+            if name not in present:
+                raise CheckpointError(f"tensor {name} is missing from the checkpoint")
+        used.update(entry.theirs)
+        wanted = {name: (dtypes[name], shapes[name]) for name in entry.ours}
+        for name, weight in _read(entry, source, wanted, packing):
+            assign(model, name, weight.to(device))
+        if progress is not None:
+            progress(done + 1, len(bound))
+    used |= _check_others(model, source, rules, packing)
+    extra = sorted(present - used)
+    if extra:
+        raise CheckpointError(f"tensor {extra[0]} belongs to no parameter of this model ({len(extra)} such tensors)")
+
+
+def _read(
+    entry: Bound,
+    source: Source,
+    wanted: Mapping[str, tuple[torch.dtype, torch.Size]],
+    packing: Packing | None,
+) -> Iterator[tuple[str, Any]]:
+    """An entry's weights by name, tensors of the wanted dtype or packed."""
+    shapes = [shape for _, shape in wanted.values()]
+    kept = packing.kept(entry, shapes) if packing is not None else None
+    if kept is not None:
+        yield from zip(entry.ours, kept, strict=True)
+        return
+    parts = entry.rule.read([source.get(name) for name in entry.theirs], shapes)
+    for name, part in zip(entry.ours, parts, strict=True):
+        _check_tensor(entry.theirs[0], part, *wanted[name])
+        packed = packing.packed(name, part) if packing is not None else None
+        yield name, part.to(wanted[name][0]).contiguous() if packed is None else packed
+
+
+def _check_tensor(name: str, tensor: Tensor, dtype: torch.dtype, shape: torch.Size) -> None:
+    """Refuses what cannot become a weight of this dtype and shape; packed numbers are never converted."""
+    if tensor.dtype != dtype and not (tensor.dtype in _DTYPES and dtype in _DTYPES):
+        raise CheckpointError(f"tensor {name} is stored as {tensor.dtype}, which is no plain number format")
+    if tensor.shape != shape:
+        raise CheckpointError(f"tensor {name} has the shape {list(tensor.shape)}, but the config needs {list(shape)}")
+
+
+def _check_others(model: Model, source: Source, rules: Sequence[NameRule], packing: Packing | None) -> set[str]:
+    """Tensors that fill nothing but are known: dropped buffers, and repetitions, which must repeat."""
+    known: set[str] = set()
+    present = source.names()
+    for rule in rules:
+        if isinstance(rule, Rule):
+            continue
+        for i in _numbers(rule.theirs, len(model.spec.blocks)):
+            (name,) = _at((rule.theirs,), i)
+            if name not in present:
+                continue
+            known.add(name)
+            if isinstance(rule, Alias) and not _repeats(model, source, name, rule.ours, packing):
+                raise CheckpointError(f"the config says that {name} is tied to the embedding, but its values differ")
+    return known
+
+
+def _repeats(model: Model, source: Source, name: str, ours: str, packing: Packing | None) -> bool:
+    """Whether a tensor has the values of our weight `ours`; where that is packed, packed in the same way."""
+    path, _, leaf = ours.rpartition(".")
+    weight: Any = getattr(model.get_submodule(path), leaf)
+    kept = packing.kept(Bound(rename(name, ours), (name,), (ours,)), [weight.shape]) if packing is not None else None
+    tensor: Any = source.get(name) if kept is None else kept[0]
+    if isinstance(weight, PackedWeight):
+        packed = packing.packed(ours, tensor) if packing is not None and kept is None else None
+        tensor, weight = tensor if packed is None else packed, weight.dequantize(torch.float32)
+    if isinstance(tensor, PackedWeight):
+        tensor = tensor.dequantize(torch.float32)
+    return tensor.shape == weight.shape and torch.equal(tensor.to(weight.device, weight.dtype), weight)
+
+
+class Export(NamedTuple):
+    """A tensor to write: its name, its bytes, and a function that makes it when its turn comes."""
+
+    name: str
+    nbytes: int
+    make: Callable[[], Tensor]
+
+
+def export(model: Model, rules: Sequence[NameRule]) -> Iterator[Export]:
+    """Their tensors for our weights."""
+    parameters = {name: weight.detach() for name, weight in model.named_weights()}
+    shapes = {name: parameter.shape for name, parameter in parameters.items()}
+
+    def written(entry: Bound, index: int) -> Tensor:
+        return entry.rule.write([parameters[name] for name in entry.ours])[index].contiguous()
+
+    for entry in bind(rules, shapes, len(model.spec.blocks)):
+        size = sum(parameters[name].nbytes for name in entry.ours) // len(entry.theirs)
+        for index, name in enumerate(entry.theirs):
+            yield Export(name, size, partial(written, entry, index))
+    for rule in rules:
+        if isinstance(rule, Alias) and rule.written:
+            yield Export(rule.theirs, parameters[rule.ours].nbytes, partial(parameters.__getitem__, rule.ours))
+
+
+def write_safetensors(directory: Path, tensors: Sequence[Export], progress: Progress | None = None) -> None:
+    """Writes one file, or shards of at most `SHARD_BYTES` with an index; one shard is in memory at a time."""
+    shards: list[list[Export]] = [[]]
+    room = SHARD_BYTES
+    for entry in tensors:
+        if entry.nbytes > room and shards[-1]:
+            shards.append([])
+            room = SHARD_BYTES
+        shards[-1].append(entry)
+        room -= entry.nbytes
+    count, weight_map, done = len(shards), {}, 0
+    for number, shard in enumerate(shards, 1):
+        file = "model.safetensors" if count == 1 else f"model-{number:05d}-of-{count:05d}.safetensors"
+        made = {entry.name: entry.make() for entry in shard}
+        try:
+            save_file(made, directory / file, {"format": "pt"})
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"cannot write the weights: {error}") from None
+        weight_map.update(dict.fromkeys(made, file))
+        done += len(shard)
+        if progress is not None:
+            progress(done, len(tensors))
+    if count > 1:
+        total = sum(entry.nbytes for entry in tensors)
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (directory / INDEX_FILE).write_text(json.dumps(index, indent=2))
+
+
+def write_pickle(directory: Path, tensors: Sequence[Export]) -> None:
+    """Writes a state dict as the original state-spaces checkpoints have it."""
+    try:
+        torch.save({entry.name: entry.make() for entry in tensors}, directory / "pytorch_model.bin")
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"cannot write the weights: {error}") from None

@@ -1,0 +1,94 @@
+"""Blocks of quantized GGUF tensors, and packed weights: the same numbers side by side or apart.
+
+Q8_0, Q4_0 and Q4_1 are the packed forms with their parts side by side: taking them apart and putting them together
+changes no bit. Q4_K has scales that are products; they are rounded once, to half precision.
+
+Legend: N = rows, I = inputs.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...ops.linear.packed import GROUP, PackedWeight
+
+_SUPERBLOCK = 256
+
+
+Parts = tuple[str, Tensor, Tensor, Tensor | None]
+
+
+def split_blocks(kind: str, raw: np.ndarray, dtype: torch.dtype) -> PackedWeight | None:
+    """Rows of a storage type, [N, bytes], as a weight [N, I]; None if the type is no packed form."""
+    split = _SPLIT.get(kind)
+    if split is None:
+        return None
+    form, data, scale, low = split(raw)
+    return PackedWeight(form, data, scale, low, dtype=dtype)
+
+
+def storage_of(weight: PackedWeight) -> str | None:
+    """The storage type that holds a packed weight as it is; None if there is none."""
+    return _STORAGE.get(weight.kind)
+
+
+def join_blocks(weight: PackedWeight) -> Tensor:
+    """The bytes of a weight in its `storage_of`, [..., bytes a row]: the same bits, blocks side by side."""
+    heads = [part for part in (weight.scale, weight.low) if part is not None]
+    # By pairs of bytes, of which all parts consist: half the copies.
+    numbers = weight.data.view(torch.int16).unflatten(-1, (weight.scale.shape[-1], -1))
+    blocks = numbers.new_empty(*numbers.shape[:-1], len(heads) + numbers.shape[-1])
+    for place, part in enumerate(heads):
+        blocks[..., place] = part.view(torch.int16)
+    blocks[..., len(heads) :] = numbers
+    return blocks.view(torch.uint8).flatten(-2)
+
+
+def _halves(raw: np.ndarray) -> Tensor:
+    """Pairs of bytes as half-precision numbers."""
+    return torch.from_numpy(np.ascontiguousarray(raw)).view(torch.float16)
+
+
+def _bytes(raw: np.ndarray) -> Tensor:
+    """The blocks' numbers side by side, [N, bytes]."""
+    return torch.from_numpy(np.ascontiguousarray(raw)).flatten(-2)
+
+
+def _q8_0(raw: np.ndarray) -> Parts:
+    blocks = raw.reshape(len(raw), -1, 2 + GROUP)
+    return "int8", _bytes(blocks[..., 2:]).view(torch.int8), _halves(blocks[..., :2])[..., 0], None
+
+
+def _q4_0(raw: np.ndarray) -> Parts:
+    blocks = raw.reshape(len(raw), -1, 2 + GROUP // 2)
+    return "int4", _bytes(blocks[..., 2:]), _halves(blocks[..., :2])[..., 0], None
+
+
+def _q4_1(raw: np.ndarray) -> Parts:
+    blocks = raw.reshape(len(raw), -1, 4 + GROUP // 2)
+    scale, low = _halves(blocks[..., :4]).unbind(-1)
+    return "int4", _bytes(blocks[..., 4:]), scale.contiguous(), low.contiguous()
+
+
+def _q4_k(raw: np.ndarray) -> Parts:
+    """Superblocks: two half-precision factors, 12 bytes of 6-bit scales and lows, 8 groups of half bytes."""
+    blocks = raw.reshape(len(raw), -1, 4 + 12 + _SUPERBLOCK // 2)
+    factors = _halves(blocks[..., :4]).float()
+    small = torch.from_numpy(np.ascontiguousarray(blocks[..., 4:16])).view(*blocks.shape[:2], 3, 4)
+    first, second, mixed = small.unbind(-2)
+    # Groups 0 to 3 have their 6 bits in one byte; 4 to 7 four bits in the last third and two atop the others.
+    scales = torch.cat([first & 63, (mixed & 15) | (first >> 6 << 4)], -1)
+    lows = torch.cat([second & 63, (mixed >> 4) | (second >> 6 << 4)], -1)
+    # 32 bytes hold one group in their low halves and the next one in their high halves.
+    pairs = torch.from_numpy(np.ascontiguousarray(blocks[..., 16:])).unflatten(-1, (4, GROUP))
+    steps = torch.stack([pairs & 15, pairs >> 4], -2)
+    data = steps[..., : GROUP // 2] | (steps[..., GROUP // 2 :] << 4)
+    scale = (factors[..., :1] * scales).half().flatten(-2)
+    low = (-factors[..., 1:] * lows).half().flatten(-2)
+    return "int4", data.flatten(1), scale, low
+
+
+_SPLIT: dict[str, Callable[[np.ndarray], Parts]] = {"Q8_0": _q8_0, "Q4_0": _q4_0, "Q4_1": _q4_1, "Q4_K": _q4_k}
+_STORAGE = {"int8": "Q8_0", "int4": "Q4_0", "int4-low": "Q4_1"}

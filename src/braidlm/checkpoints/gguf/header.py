@@ -1,0 +1,290 @@
+"""Header of a GGUF file: metadata and the table of tensors, checked before anything is believed.
+
+Layout (versions 2 and 3, little-endian): "GGUF", version, number of tensors, number of metadata values; each value a
+key, a type and its bytes; each tensor a name, dimensions (columns first), a storage type and an offset from the first
+aligned byte after the table. A string is its length in 8 bytes and UTF-8; an array is a type, a count and its values.
+
+Counts are held against the bytes that are left, arrays nest a few levels at most, and tensors must lie one after the
+other, aligned, as every writer of these files places them: so a damaged file costs neither time nor memory.
+"""
+
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFValueType
+
+from ...errors import CheckpointError, quoted
+from ...system.files import regular_file
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+
+_SCALARS = {
+    GGUFValueType.UINT8: "<u1",
+    GGUFValueType.INT8: "<i1",
+    GGUFValueType.UINT16: "<u2",
+    GGUFValueType.INT16: "<i2",
+    GGUFValueType.UINT32: "<u4",
+    GGUFValueType.INT32: "<i4",
+    GGUFValueType.FLOAT32: "<f4",
+    GGUFValueType.BOOL: "?",
+    GGUFValueType.UINT64: "<u8",
+    GGUFValueType.INT64: "<i8",
+    GGUFValueType.FLOAT64: "<f8",
+}
+_KINDS = {int(kind): kind for kind in GGUFValueType}
+_STORAGE = {int(kind): kind for kind in GGMLQuantizationType}
+_DEEPEST = 4
+_DIMENSIONS = 4
+_LENGTH = struct.Struct("<Q")
+# The fewest bytes of a metadata value, a tensor's entry, and an array in an array.
+_LEAST_VALUE, _LEAST_TENSOR, _LEAST_ARRAY = 13, 24, 12
+
+
+class TensorEntry(NamedTuple):
+    """One tensor of the table: its storage type, its shape (rows first) and its bytes in the file."""
+
+    kind: GGMLQuantizationType
+    shape: tuple[int, ...]
+    begin: int
+    nbytes: int
+
+
+class _Place(NamedTuple):
+    """Where a metadata value stands and what it is."""
+
+    kind: GGUFValueType
+    begin: int
+
+
+class Damaged(Exception):  # noqa: N818 (a reason on its way to the sentence, never seen by a caller)
+    """What is wrong with a file."""
+
+
+class GgufHeader:
+    """One file, mapped privately: its bytes may be written to, the file is not. `tensors` are in the file's order."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `CheckpointError` for a file that is missing, of another kind, or damaged."""
+        self.path = path
+        try:
+            self.data = np.memmap(regular_file(path), np.uint8, "c")
+        except FileNotFoundError:
+            raise CheckpointError(f"the GGUF file {path} does not exist") from None
+        except (OSError, ValueError) as error:  # numpy maps no empty file
+            raise _refusal(path, error) from None
+        try:
+            self._read()
+        except Damaged as error:
+            raise _refusal(path, error) from None
+
+    def _read(self) -> None:
+        at = _Cursor(self.data)
+        self._check_version(at)
+        tensors, values = at.number("<Q"), at.number("<Q")
+        at.require(tensors * _LEAST_TENSOR + values * _LEAST_VALUE, f"{tensors} tensors and {values} values")
+        places: dict[str, _Place] = {}
+        for _ in range(values):
+            key = at.string()
+            if key in places:
+                raise Damaged(f"it has the key {quoted(key)} twice")
+            places[key] = at.skip_value(key)
+        self.fields: Mapping[str, Any] = _Fields(self, places)
+        self.tensors = dict(self._table(at, tensors))
+
+    def _check_version(self, at: "_Cursor") -> None:
+        if bytes(self.data[:4]) != MAGIC:
+            raise Damaged("it does not begin with 'GGUF'")
+        at.skip(4)
+        version = at.number("<I")
+        if version == 1:
+            raise CheckpointError(f"{self.path} is a GGUF file of version 1, which is not read; convert the model anew")
+        if version & 0xFFFF == 0:
+            raise CheckpointError(f"{self.path} is a big-endian GGUF file; only little-endian ones are read")
+        if version not in VERSIONS:
+            raise Damaged(f"it says that it is of version {version}, but versions 2 and 3 are read")
+
+    def _table(self, at: "_Cursor", count: int) -> Iterator[tuple[str, TensorEntry]]:
+        entries = [_entry(at) for _ in range(count)]
+        if len({name for name, *_ in entries}) < count:
+            raise Damaged("it has two tensors of one name")
+        alignment = self._alignment()
+        first, expected = _aligned(at.position, alignment), 0
+        for name, kind, shape, offset in entries:
+            if offset != expected:
+                raise Damaged(
+                    f"tensor {quoted(name)} is at byte {offset} of the data, but the one before ends at {expected}"
+                )
+            begin, nbytes = first + offset, _nbytes(name, kind, shape)
+            if begin + nbytes > len(self.data):
+                missing = begin + nbytes - len(self.data)
+                raise Damaged(f"tensor {quoted(name)} of shape {list(shape)} ends {missing} bytes beyond the file")
+            yield name, TensorEntry(kind, shape, begin, nbytes)
+            expected = _aligned(offset + nbytes, alignment)
+        if (more := len(self.data) - first - expected) > 0:
+            raise Damaged(f"it has {more} bytes behind its last tensor, as if something had been put in before")
+
+    def _alignment(self) -> int:
+        found = self.fields.get("general.alignment", GGUF_DEFAULT_ALIGNMENT)
+        if not isinstance(found, int) or found < 8 or found & (found - 1):
+            raise Damaged(f"its general.alignment is {quoted(found)}, but must be a power of two from 8")
+        return found
+
+    def bytes_of(self, name: str) -> np.ndarray:
+        """A tensor's bytes: a view."""
+        entry = self.tensors[name]
+        return np.asarray(self.data[entry.begin : entry.begin + entry.nbytes])
+
+
+def _refusal(path: Path, why: Exception) -> CheckpointError:
+    return CheckpointError(f"{path} is truncated, damaged or no GGUF file: {why}")
+
+
+def _entry(at: "_Cursor") -> tuple[str, GGMLQuantizationType, tuple[int, ...], int]:
+    """Name, storage type, shape and offset of the next tensor in the table."""
+    name, dimensions = at.string(), at.number("<I")
+    if dimensions > _DIMENSIONS:
+        raise Damaged(f"tensor {quoted(name)} has {dimensions} dimensions, but must have at most {_DIMENSIONS}")
+    shape = tuple(reversed([at.number("<Q") for _ in range(dimensions)]))
+    kind = at.number("<I")
+    if kind not in _STORAGE:
+        raise Damaged(f"tensor {quoted(name)} is stored as type {kind}, which is not known")
+    return name, _STORAGE[kind], shape, at.number("<Q")
+
+
+def _nbytes(name: str, kind: GGMLQuantizationType, shape: tuple[int, ...]) -> int:
+    block, size = GGML_QUANT_SIZES[kind]
+    if shape and shape[-1] % block:
+        raise Damaged(
+            f"tensor {quoted(name)} has rows of {shape[-1]} numbers, which are no whole blocks of {kind.name}"
+        )
+    return math.prod(shape) // block * size
+
+
+def _aligned(position: int, alignment: int) -> int:
+    return -(-position // alignment) * alignment
+
+
+def _text(raw: memoryview) -> str:
+    try:
+        return str(raw, "utf-8")
+    except UnicodeDecodeError:
+        raise Damaged(f"the text {quoted(bytes(raw[:40]))} is not in UTF-8") from None
+
+
+class _Cursor:
+    """A place in a file's bytes that never leaves them."""
+
+    def __init__(self, data: np.ndarray, position: int = 0) -> None:
+        self._bytes = memoryview(data)  # type: ignore[arg-type]  # numpy's stubs do not say that arrays are buffers
+        self.position = position
+
+    def require(self, count: int, what: str) -> None:
+        """Refuses what takes more bytes than are left."""
+        left = len(self._bytes) - self.position
+        if count > left:
+            raise Damaged(f"it says that it has {what} at byte {self.position}, but only {left} bytes are left")
+
+    def skip(self, count: int, what: str = "values") -> None:
+        """Moves on."""
+        self.require(count, what)
+        self.position += count
+
+    def number(self, form: str) -> Any:
+        """The next number, in a form of `struct`."""
+        begin = self.position
+        self.skip(struct.calcsize(form), "a number")
+        return struct.unpack_from(form, self._bytes, begin)[0]
+
+    def string(self) -> str:
+        """The next string."""
+        length = self.number("<Q")
+        begin = self.position
+        self.skip(length, f"a text of {length} bytes")
+        return _text(self._bytes[begin : begin + length])
+
+    def strings(self, count: int) -> list[str]:
+        """The next `count` strings, which were skipped before."""
+        found, at, raw = [], self.position, self._bytes
+        for _ in range(count):
+            begin = at + 8
+            at = begin + _LENGTH.unpack_from(raw, at)[0]
+            found.append(_text(raw[begin:at]))
+        self.position = at
+        return found
+
+    def kind(self, key: str) -> GGUFValueType:
+        """The next type of a value."""
+        kind = self.number("<I")
+        if kind not in _KINDS:
+            raise Damaged(f"the value of {quoted(key)} is of type {kind}, which is not known")
+        return _KINDS[kind]
+
+    def skip_value(self, key: str, depth: int = 0) -> _Place:
+        """Passes over one value with its type, all of which lies within the file."""
+        kind = self.kind(key)
+        place = _Place(kind, self.position)
+        self._skip_values(key, kind, 1, depth)
+        return place
+
+    def _skip_values(self, key: str, kind: GGUFValueType, count: int, depth: int) -> None:
+        what = f"{count} values of {quoted(key)}" if count > 1 else f"a value of {quoted(key)}"
+        if kind in _SCALARS:
+            self.skip(count * np.dtype(_SCALARS[kind]).itemsize, what)
+        elif kind == GGUFValueType.STRING:
+            self._skip_strings(count, what)
+        else:
+            self.require(count * _LEAST_ARRAY, what)
+            if depth == _DEEPEST:
+                raise Damaged(f"the value of {quoted(key)} is arrays in arrays of more than {_DEEPEST} levels")
+            for _ in range(count):
+                inner = self.kind(key)
+                self._skip_values(key, inner, self.number("<Q"), depth + 1)
+
+    def _skip_strings(self, count: int, what: str) -> None:
+        self.require(count * _LENGTH.size, what)
+        at, raw, end = self.position, self._bytes, len(self._bytes)
+        for _ in range(count):
+            if at + _LENGTH.size > end:
+                break
+            at += _LENGTH.size + _LENGTH.unpack_from(raw, at)[0]
+        self.skip(at - self.position, what)
+
+    def values(self, kind: GGUFValueType, count: int) -> list[Any]:
+        """The next `count` values as plain Python ones."""
+        if kind == GGUFValueType.STRING:
+            return self.strings(count)
+        if kind == GGUFValueType.ARRAY:
+            return [self.values(self.kind(""), self.number("<Q")) for _ in range(count)]
+        begin, dtype = self.position, np.dtype(_SCALARS[kind])
+        self.skip(count * dtype.itemsize)
+        found: list[Any] = np.frombuffer(self._bytes, dtype, count, begin).tolist()
+        return found
+
+
+class _Fields(Mapping[str, Any]):
+    """Metadata as plain values, each read when asked for and then kept: tables of tokens are large."""
+
+    def __init__(self, header: GgufHeader, places: Mapping[str, _Place]) -> None:
+        self._header = header
+        self._places = places
+        self._read: dict[str, Any] = {}
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._read:
+            kind, begin = self._places[key]
+            try:
+                self._read[key] = _Cursor(self._header.data, begin).values(kind, 1)[0]
+            except Damaged as error:
+                raise _refusal(self._header.path, error) from None
+        return self._read[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)

@@ -1,0 +1,37 @@
+"""Names of metadata in GGUF files: one that is misspelt is refused where a default would take its place in silence.
+
+Files of other tools hold names that are not known here, and those are left alone; but a name that differs from a known
+one in a character, which the file lacks, is that one damaged.
+"""
+
+from collections.abc import Collection, Iterator
+
+from gguf import constants
+
+from ...errors import CheckpointError, quoted
+from ...system.suggest import misspelt
+
+# Read here, and not in llama.cpp's list: of files of 2023, and of Ollama's.
+_MORE = ("{arch}.rope.scale_linear", "tokenizer.ggml.eos_token_ids")
+
+
+def check_keys(keys: Collection[str], arch: str) -> None:
+    """`CheckpointError` for a key that is a known one misspelt."""
+    known = {name.replace("{arch}", arch) for name in (*_names(constants.Keys), *_MORE)}
+    found = misspelt(keys, {name for name in known if "{" not in name and _matters(name)})
+    if found is not None:
+        raise CheckpointError(f"it has the key {quoted(found[0])}, which is not known; should it be {found[1]!r}?")
+
+
+def _matters(name: str) -> bool:
+    """Whether a name is of more than what people are told of a file."""
+    return not name.startswith("general.") or name in ("general.architecture", "general.alignment")
+
+
+def _names(holder: type) -> Iterator[str]:
+    """The texts of a class of constants, and of the classes in it."""
+    for name, value in vars(holder).items():
+        if isinstance(value, type):
+            yield from _names(value)
+        elif isinstance(value, str) and not name.startswith("_"):
+            yield value

@@ -1,0 +1,97 @@
+"""The GGUF architecture that can express a model, and its metadata."""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ... import families
+from ...errors import BraidError, SpecError
+from ...families import Family
+from ...families.base import Gguf
+from ...layers.rotary import rope_frequencies
+from ...model.model import Model
+from ...spec import Attention, FactorScaling, Llama3Scaling, Mixer, ModelSpec
+from .. import binding
+from ..binding import Export
+
+# Metadata holds numbers in float32.
+_RELATIVE = 1e-6
+
+
+class Architecture(NamedTuple):
+    """How files of one architecture express a model: their rules, the metadata, and the description in their terms."""
+
+    form: Gguf
+    metadata: dict[str, Any]
+    spec: ModelSpec
+
+
+def architecture_of(spec: ModelSpec) -> Architecture:
+    """The first architecture that can express `spec`; `SpecError` if none can."""
+    known = [family for family in families.families() if family.gguf is not None]
+    own = _with_factors(spec)
+    for family in known:
+        try:
+            return _checked(family, own)
+        except BraidError:
+            continue
+    names = ", ".join(sorted({family.gguf.arch for family in known if family.gguf is not None}))
+    raise SpecError(f"no GGUF architecture that braidlm writes ({names}) can express this model; save it as braidlm")
+
+
+def _with_factors(spec: ModelSpec) -> ModelSpec:
+    """The same model with Llama 3's scaling as the factors that it gives each pair, as these files have it."""
+    return replace(spec, blocks=tuple(replace(block, mixer=_factors(block.mixer)) for block in spec.blocks))
+
+
+def _factors(mixer: Mixer) -> Mixer:
+    if not isinstance(mixer, Attention) or mixer.rope is None or not isinstance(mixer.rope.scaling, Llama3Scaling):
+        return mixer
+    rope = mixer.rope
+    factors = rope_frequencies(replace(rope, scaling=None)) / rope_frequencies(rope)
+    return replace(mixer, rope=replace(rope, scaling=FactorScaling(factors=tuple(factors.tolist()))))
+
+
+def _checked(family: Family, spec: ModelSpec) -> Architecture:
+    """What `architecture_of` gives, if reading it gives `spec` again."""
+    form = family.gguf
+    assert form is not None
+    metadata = form.metadata(spec)
+    with torch.device("meta"):
+        table = _Table(_tensors(Model(spec), form))
+    again = family.read(form.config(metadata, table))
+    if spec.max_positions is None:  # files always declare a length
+        again = replace(again, max_positions=None)
+    if not _alike(again.to_json(), spec.to_json()):
+        raise SpecError(f"GGUF files of architecture {form.arch} cannot express this model")
+    return Architecture(form, metadata, spec)
+
+
+class _Table:
+    """The tensors that a file will have, as its reader asks for them."""
+
+    def __init__(self, tensors: list[Export]) -> None:
+        self._make = {entry.name: entry.make for entry in tensors}
+        self.shapes = {name: tuple(make().shape) for name, make in self._make.items()}
+
+    def get(self, name: str) -> Tensor:
+        """One tensor."""
+        return self._make[name]()
+
+
+def _tensors(model: Model, form: Gguf) -> list[Export]:
+    extra = [Export(name, tensor.nbytes, tensor.clone) for name, tensor in form.tensors(model.spec).items()]
+    return [*binding.export(model, form.names(model.spec)), *extra]
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Whether two descriptions agree, numbers to the precision of float32."""
+    if isinstance(a, float) and isinstance(b, (int, float)):
+        return abs(a - b) <= _RELATIVE * abs(b)
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_alike(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_alike, a, b))
+    return bool(a == b)

@@ -1,0 +1,47 @@
+"""Quantized tensors of GGUF files as packed weights, without going through full precision.
+
+What `gguf.blocks` can take apart is taken apart. Other quantized types are dequantized, one tensor at a time, and
+rounded to int8, whose steps are finer than theirs.
+
+Legend: N = rows (outputs of all experts).
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from ..families import Rule
+from ..ops.linear.nearest import pack
+from ..ops.linear.packed import PackedWeight
+from .gguf import GgufFile
+from .gguf.blocks import split_blocks
+from .rows import row_places, stack_rows, take_rows
+
+_PLAIN = ("F64", "F32", "F16", "BF16")
+
+
+def is_quantized(file: GgufFile, name: str) -> bool:
+    """Whether a tensor is stored in blocks."""
+    return file.quantization(name) not in _PLAIN
+
+
+def keep(
+    file: GgufFile, rule: Rule, theirs: Sequence[str], shapes: Sequence[torch.Size], dtype: torch.dtype
+) -> list[PackedWeight] | None:
+    """The weights of these `shapes` that `rule` makes of quantized tensors; None if it does more than move rows."""
+    if not all(name in file.names() and is_quantized(file, name) for name in theirs):
+        return None
+    places = row_places(rule, [torch.Size(file.shapes[name]) for name in theirs], shapes)
+    if places is None:
+        return None
+    parts = [_packed(file, name, dtype) for name in theirs]
+    if len({part.kind for part in parts}) > 1:
+        parts = [pack(file.get(name).flatten(0, -2), "int8", dtype=dtype) for name in theirs]
+    whole = stack_rows(parts)
+    return [take_rows(whole, rows_N, shape) for rows_N, shape in zip(places, shapes, strict=True)]
+
+
+def _packed(file: GgufFile, name: str, dtype: torch.dtype) -> PackedWeight:
+    """One tensor as [N, I]."""
+    found = split_blocks(file.quantization(name), file.blocks(name), dtype)
+    return pack(file.get(name).flatten(0, -2), "int8", dtype=dtype) if found is None else found

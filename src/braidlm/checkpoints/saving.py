@@ -1,0 +1,108 @@
+"""Models to directories: a published format, or braidlm's own. A directory appears whole or not at all."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import families
+from ..errors import InputError, SpecError
+from ..families.names import rename
+from ..model.model import Model
+from ..spec import ModelSpec
+from ..system.files import whole_directory
+from ..text.tokenizer import Tokenizer
+from . import binding
+from .binding import Progress
+from .quantizing import describe_packed, require_plain
+
+OWN_FILE = "braidlm.json"
+OWN_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model came from: the name of its format, its config as published, the ids that end a text."""
+
+    format: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    ends: tuple[int, ...] = ()
+
+
+def save(
+    model: Model,
+    tokenizer: Tokenizer | None,
+    origin: Origin,
+    directory: str | Path,
+    form: str = "hf",
+    progress: Progress | None = None,
+) -> None:
+    """Writes `directory`: "hf" (transformers' layout where there are several), "braidlm", or a format's name."""
+    check_format(form)
+    model.require_no_adapters("saved")
+    with whole_directory(Path(directory)) as place:
+        try:
+            if form == "braidlm":
+                _save_own(model, origin, place, progress)
+            else:
+                _save_published(model, origin, place, form, progress)
+            if tokenizer is not None:
+                tokenizer.save(place)
+        except OSError as error:
+            raise InputError(f"cannot write {directory}: {error.strerror or error}") from None
+
+
+def check_format(form: str) -> None:
+    """`InputError` unless there is a format of this name."""
+    known = ["hf", "braidlm", *(family.name for family in families.families())]
+    if form not in known:
+        raise InputError(f"format is {form!r}, but must be one of {', '.join(known)}")
+
+
+def best_format(spec: ModelSpec) -> str:
+    """The format "hf" where a published layout can hold such a model, else "braidlm"."""
+    try:
+        families.for_spec(spec, None)
+    except SpecError:
+        return "braidlm"
+    return "hf"
+
+
+def own_names(model: Model) -> list[families.NameRule]:
+    """braidlm's own format keeps our names."""
+    return [rename(name, name) for name, _ in model.named_weights()]
+
+
+def _save_own(model: Model, origin: Origin, place: Path, progress: Progress | None) -> None:
+    about: dict[str, Any] = {
+        "format": OWN_VERSION,
+        "spec": model.spec.to_json(),
+        "origin": {"format": origin.format, "config": origin.config, "ends": list(origin.ends)},
+    }
+    packed = describe_packed(model)
+    if packed is not None:
+        about["quantization"] = packed
+    (place / OWN_FILE).write_text(json.dumps(about, indent=1))
+    binding.write_safetensors(place, list(binding.export(model, own_names(model))), progress)
+
+
+def _save_published(model: Model, origin: Origin, place: Path, form: str, progress: Progress | None) -> None:
+    require_plain(model, f"the format {form}")
+    # "hf" keeps the format that a model came in, unless that is the original state-spaces one.
+    preferred = None if form == "hf" else form
+    if form == "hf" and origin.format is not None and not origin.format.endswith("-original"):
+        preferred = origin.format
+    family, config = families.for_spec(model.spec, preferred)
+    # Keys that we do not compute with (token ids, say) are passed on as they came.
+    kept = {key: value for key, value in origin.config.items() if origin.format == family.name and key not in config}
+    stale = {"rope_parameters", "dtype", "torch_dtype", "transformers_version"}
+    config = {key: value for key, value in kept.items() if key not in stale} | config
+    if origin.ends:
+        config["eos_token_id"] = origin.ends[0] if len(origin.ends) == 1 else list(origin.ends)
+    config["torch_dtype"] = str(model.dtype).removeprefix("torch.")
+    (place / "config.json").write_text(json.dumps(config, indent=2))
+    tensors = list(binding.export(model, family.names(model.spec)))
+    if family.weights_file.endswith(".bin"):
+        binding.write_pickle(place, tensors)
+    else:
+        binding.write_safetensors(place, tensors, progress)

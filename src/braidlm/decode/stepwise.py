@@ -1,0 +1,74 @@
+"""Runs a model through its decode plan, a few tokens at a time, whatever the number of tokens.
+
+A decode step computes each token's numbers in the same way whoever else is in the step and however
+many threads there are. So logits and states come out bit for bit the same for every way of cutting a
+text into calls, for every batch and every number of threads. The cost: a prompt is read at the speed
+of decoding many rows.
+"""
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError, UnavailableError
+from ..model.model import Logits, Model, Output
+from ..ops import Segments
+from ..state.batch import State
+from .decode import Decoder, available
+from .slots import put_all, take_all
+
+# Tokens of a step, in all.
+_TOGETHER = 32
+
+
+class Stepwise:
+    """Called as the model itself is."""
+
+    def __init__(self, model: Model) -> None:
+        if not available(model):
+            raise UnavailableError(
+                "deterministic runs need the native extension, the CPU, and float32 or bfloat16; "
+                "braid doctor says what is missing"
+            )
+        self._model = model
+
+    def __call__(
+        self,
+        ids_T: Tensor,
+        segments: Segments,
+        state: State,
+        *,
+        logits: Logits = "all",
+        taps: Collection[str] = (),
+    ) -> Output:
+        """See `Model.forward`; without `taps`."""
+        if taps:
+            raise InputError("hidden states cannot be tapped in deterministic runs")
+        decoder = Decoder(self._model, state.precision, len(state))
+        put_all(decoder, state)
+        marks = [segments.marks_of(slot) for slot in range(len(state))]
+        marked = [state.take([slot] * len(wanted)) for slot, wanted in enumerate(marks)]
+        made = torch.empty(segments.total if logits else 0, self._model.spec.vocab)
+        done = [0] * len(state)
+        while going := [slot for slot, length in enumerate(segments.lengths) if done[slot] < length]:
+            slots: list[int] = []
+            places: list[int] = []
+            for slot in going:
+                # The next mark ends a step, since states are taken behind it.
+                end = min((mark for mark in marks[slot] if mark > done[slot]), default=segments.lengths[slot])
+                end = min(end, done[slot] + max(1, _TOGETHER // len(going)))
+                places += range(segments.starts[slot] + done[slot], segments.starts[slot] + end)
+                slots += [slot] * (end - done[slot])
+                done[slot] = end
+            found = decoder.step(ids_T[places], slots)
+            if logits:
+                made[places] = found
+            for slot in going:
+                if done[slot] in marks[slot]:
+                    marked[slot].put(marks[slot].index(done[slot]), decoder.take(slot))
+        after = state.fork()
+        take_all(decoder, after)
+        if logits == "last":
+            made = made[[end - 1 for end, length in zip(segments.starts[1:], segments.lengths, strict=True) if length]]
+        return Output(made if logits else None, {}, after, tuple(marked))

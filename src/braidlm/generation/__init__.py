@@ -1,0 +1,1 @@
+"""Sampling and stopping: from logits to tokens and text."""

@@ -1,0 +1,64 @@
+"""The Hyena block of StripedHyena: short filter, gates, long convolution.
+
+Legend: T = packed tokens, D = width, F = filters, M = modes of a filter.
+"""
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .. import ops, spec
+from ..ops.plan import Draft
+from ..state.batch import LayerState
+from .linear import Conv, Linear, empty
+from .mixer import Batch
+
+
+class Hyena(nn.Module):
+    """See `spec.Hyena`. Poles and residues are [F, M, 2]: real and imaginary parts."""
+
+    PRECISE: ClassVar[tuple[str, ...]] = ("poles", "residues", "d")
+
+    def __init__(self, form: spec.Hyena, model: spec.ModelSpec) -> None:
+        super().__init__()
+        self.form = form
+        self.in_proj = Linear(model.width, 3 * model.width, bias=True)
+        self.conv = Conv(3 * model.width, form.conv, bias=form.conv_bias)
+        self.poles = empty(form.filters, form.d_state, 2)
+        self.residues = empty(form.filters, form.d_state, 2)
+        self.d = empty(model.width)
+        self.out_proj = Linear(model.width, model.width, bias=True)
+        self.implicit: Any = None  # filters that are trained instead of modes (see `train.implicit`)
+
+    def forward(self, x_TD: Tensor, state: LayerState, batch: Batch) -> tuple[Tensor, LayerState]:
+        """Convolves, gates, projects, and returns the state after the new tokens."""
+        conv = self.conv(self.in_proj(x_TD), state.fixed["conv"], batch.segments, silu=False)
+        parts_T = conv.y_T.unflatten(-1, (self.form.heads or 1, 3, -1))  # [T, heads, 3, head size]
+        x2, x1, v = (part.flatten(-2) for part in parts_T.unbind(-2))
+        if self.implicit is not None:
+            y = self.implicit(x1 * v, x2, self.d, batch.segments)
+            return self.out_proj(y.to(x_TD.dtype)), state
+        poles, residues = torch.view_as_complex(self.poles), torch.view_as_complex(self.residues)
+        long = ops.gated_conv(x1 * v, x2, poles, residues, self.d, state.fixed["modes"], batch.segments)
+        fixed = {"conv": conv.state_R, "modes": long.state_R}
+        marked = {"conv": conv.marked, "modes": long.marked}
+        return self.out_proj(long.y_T.to(x_TD.dtype)), replace(state, fixed=fixed, marked=marked)
+
+    def draft(self, draft: Draft, source: Any, scale: float) -> None:
+        """One token's step, added to the residual stream."""
+        width = len(self.d)
+        projected, filtered = draft.place("projected", 3 * width), draft.place("filtered", 3 * width)
+        y = draft.place("convolved", width)
+        draft.linear(source, (self.in_proj, projected))
+        self.conv.draft(draft, projected, filtered, silu=False)
+        poles, residues = (self._by_channel(t) for t in (self.poles, self.residues))
+        state = draft.state("modes", "planes")
+        draft.plan.hyena(filtered, poles, residues, draft.vector(self.d), self.form.heads or 1, state, y)
+        draft.add(draft.plain(y, width), self.out_proj, scale)
+
+    def _by_channel(self, modes_FM2: Tensor) -> Tensor:
+        """[F, M, 2] -> [2, M, D]: each channel with its filter's modes, channels last."""
+        share = len(self.d) // modes_FM2.shape[0]
+        return modes_FM2.detach().float().repeat_interleave(share, 0).permute(2, 1, 0).contiguous()

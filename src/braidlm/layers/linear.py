@@ -1,0 +1,103 @@
+"""Small modules over `ops`: the parts that mixers and feed-forwards are made of.
+
+Parameters are created empty; `init.randomise` or a checkpoint fills them. A module names in
+`PRECISE` the parameters that stay in float32 whatever the dtype of the weights.
+
+Legend: T = packed tokens, C = channels, R = rows, K = taps.
+"""
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import ops
+from ..ops.linear.packed import PackedWeight
+from ..ops.plan import Draft
+from ..spec import Norm
+
+Weight = nn.Parameter | PackedWeight  # the second once a model has been quantized
+
+
+def empty(*shape: int) -> nn.Parameter:
+    """An uninitialised parameter."""
+    return nn.Parameter(torch.empty(*shape))
+
+
+class Adapter(nn.Module):
+    """What changes the result of one weight's product, or the state that sequences begin with (see `adapters`).
+
+    Its parameters are no weights of the model.
+    """
+
+
+class Linear(nn.Module):
+    """x W^T + b with W stored [out, in], as its adapter changes it if it has one."""
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = False) -> None:
+        super().__init__()
+        self.weight: Weight = empty(outputs, inputs)
+        self.bias = empty(outputs) if bias else None
+        self.adapter: Adapter | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out]."""
+        if self.adapter is None:
+            return ops.linear(x, self.weight, self.bias)
+        return self.adapter(x, ops.linear(x, self.weight), self.bias)
+
+
+class Embedding(nn.Module):
+    """One row a token; the same rows are the output projection of a tied model."""
+
+    def __init__(self, vocab: int, width: int) -> None:
+        super().__init__()
+        self.weight: Weight = empty(vocab, width)
+        self.adapter: Adapter | None = None
+
+    def forward(self, ids_T: Tensor) -> Tensor:
+        """[T] int64 -> [T, width]."""
+        # Not by indexing: its gradient adds rows of a token that comes twice in an order that varies between threads.
+        rows = self.weight.rows(ids_T) if isinstance(self.weight, PackedWeight) else F.embedding(ids_T, self.weight)
+        return rows if self.adapter is None else self.adapter(ids_T, rows)
+
+
+class RmsNorm(nn.Module):
+    """Root-mean-square norm in one of its two published forms; with `learned` False its weights are all one."""
+
+    PRECISE: ClassVar[tuple[str, ...]] = ("weight",)
+
+    def __init__(self, size: int, norm: Norm, *, learned: bool = True) -> None:
+        super().__init__()
+        self.size = size
+        self.norm = norm
+        self.weight = empty(size) if learned else None
+
+    def gains(self, device: torch.device | str) -> Tensor:
+        """The factor of each channel, [size]."""
+        return torch.ones(self.size, device=device) if self.weight is None else self.weight
+
+    def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Norm over the last dimension, computed in float32 and returned as `dtype`."""
+        return ops.rms_norm(
+            x, self.gains(x.device), self.norm.eps, eps_outside_root=self.norm.eps_outside_root, dtype=dtype
+        )
+
+
+class Conv(nn.Module):
+    """Weights of a depthwise causal convolution, [channels, 1, taps] as published."""
+
+    def __init__(self, channels: int, taps: int, *, bias: bool) -> None:
+        super().__init__()
+        self.weight = empty(channels, 1, taps)
+        self.bias = empty(channels) if bias else None
+
+    def forward(self, x_TC: Tensor, state_RCK: Tensor, segments: ops.Segments, *, silu: bool) -> ops.Carried:
+        """Convolves packed rows; see `ops.causal_conv1d`."""
+        return ops.causal_conv1d(x_TC, self.weight[:, 0], self.bias, state_RCK, segments, silu=silu)
+
+    def draft(self, draft: Draft, x: int, y: int, *, silu: bool) -> None:
+        """One token's step from place `x` to place `y`, with the block's slot "conv"."""
+        weight = draft.vector(self.weight[:, 0].t())
+        draft.plan.conv(x, weight, draft.vector(self.bias), draft.state("conv", "exchanged"), silu, y)

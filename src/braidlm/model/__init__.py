@@ -1,0 +1,1 @@
+"""The model: its blocks in a row, its initial weights, its size."""

@@ -1,0 +1,333 @@
+"""A model: embedding, blocks, norm, head, built from a spec and run over packed batches.
+
+`Model.forward` is pure: it takes a state and returns a new one. It does not know tokenizers,
+checkpoints or the `[B, L]` form of a batch.
+
+Legend: T = packed tokens of all rows, R = rows, D = width, V = vocabulary.
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .. import layers, ops
+from ..errors import InputError
+from ..layers import Batch, feed_forward
+from ..layers.linear import Adapter, Embedding, Linear, RmsNorm, empty
+from ..ops import Segments
+from ..ops.plan import Draft
+from ..spec import ModelSpec, attention_of
+from ..state.batch import LayerState, State
+from ..state.sequence import Identity, Precision, Row, empty_row
+from ..system.digest import digest, sampled
+
+Logits = Literal["all", "last"] | None
+
+
+class Output(NamedTuple):
+    """What one pass gives.
+
+    logits: [T, V] in float32, [R, V] for "last" (rows without new tokens are left out), or None.
+    taps: hidden states [T, D] by name. state: the rows after the new tokens. marked: for each
+    row, its states at its marks.
+    """
+
+    logits: Tensor | None
+    taps: dict[str, Tensor]
+    state: State
+    marked: tuple[State, ...]
+
+
+class Block(nn.Module):
+    """One mixer and at most one feed-forward, each normed before and scaled into the residual stream."""
+
+    def __init__(self, spec: ModelSpec, index: int) -> None:
+        super().__init__()
+        form = spec.blocks[index]
+        self.scale = form.residual_scale
+        self.mixer_norm = RmsNorm(spec.width, spec.norm)
+        self.mixer: Any = layers.build(form.mixer, spec)
+        self.ffn: Any = None if form.ffn is None else feed_forward.build(form.ffn, spec.width)
+        if self.ffn is not None:
+            self.ffn_norm = RmsNorm(spec.width, spec.norm)
+
+    def forward(self, x_TD: Tensor, state: LayerState, batch: Batch, dtype: torch.dtype) -> tuple[Tensor, LayerState]:
+        """The residual stream x is float32 (float64); mixer and feed-forward compute in `dtype`."""
+        y, state = self.mixer(self.mixer_norm(x_TD, dtype), state, batch)
+        x_TD = ops.add_scaled(x_TD, y, self.scale)
+        if self.ffn is not None:
+            x_TD = ops.add_scaled(x_TD, self.ffn(self.ffn_norm(x_TD, dtype)), self.scale)
+        return x_TD, state
+
+    def draft(self, draft: Draft) -> None:
+        """One token's step, for a decode plan."""
+        self.mixer.draft(draft, draft.normed(draft.x, self.mixer_norm), self.scale)
+        if self.ffn is not None:
+            self.ffn.draft(draft, draft.normed(draft.x, self.ffn_norm), self.scale)
+
+
+RunBlock = Callable[[nn.Module, Tensor, LayerState, Batch, torch.dtype], tuple[Tensor, LayerState]]
+
+
+def run_block(
+    block: nn.Module, x_TD: Tensor, state: LayerState, batch: Batch, dtype: torch.dtype
+) -> tuple[Tensor, LayerState]:
+    """The plain way to run a block."""
+    return block(x_TD, state, batch, dtype)
+
+
+class Model(nn.Module):
+    """A language model over token ids. Parameters are empty until `init.randomise` or a checkpoint fills them."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.embed = Embedding(spec.vocab, spec.width)
+        self.prefix = empty(spec.prefix_tokens, spec.width) if spec.prefix_tokens else None
+        self.blocks = nn.ModuleList(Block(spec, index) for index in range(len(spec.blocks)))
+        self.norm = RmsNorm(spec.width, spec.norm)
+        self.head = None if spec.tied else Linear(spec.width, spec.vocab)
+        self.initial: Adapter | None = None  # changes the row that new sequences begin with
+        self.computing: torch.dtype | None = None
+        self.label = ""  # what people call it beside others over the same weights
+        self._unseen = 0  # changes of weights that torch did not count
+        self._sampled: tuple[int, int] | None = None
+        self._fingerprint: tuple[int, str] | None = None
+        self._base_fingerprint: tuple[int, str] | None = None
+        self._prefix_rows: dict[Precision, tuple[int, Row]] = {}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the activations and of plain weights (some parameters stay in float32, see `precise_names`).
+
+        `computing` sets that of the activations apart: weights in float32 are then rounded to it where they are used,
+        as in training, where small steps would be lost in a narrow weight (Micikevicius et al. 2018).
+        """
+        return self.computing or self.embed.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embed.weight.device
+
+    def precise_names(self) -> Iterator[str]:
+        """Parameters that stay in float32 whatever the dtype of the weights: norms, decays, poles."""
+        for name, module in self.named_modules():
+            for parameter in getattr(module, "PRECISE", ()):
+                yield f"{name}.{parameter}"
+
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter, then the parts of packed weights, which are buffers; nothing of adapters."""
+        inside = tuple(f"{name}." for name, _ in self.named_adapters())
+        yield from ((name, weight) for name, weight in self.named_parameters() if not name.startswith(inside))
+        yield from sorted((name, part) for name, part in self.named_buffers() if not name.startswith(inside))
+
+    def named_adapters(self) -> Iterator[tuple[str, Adapter]]:
+        """The adapters that are attached, by their modules' names."""
+        yield from ((name, module) for name, module in self.named_modules() if isinstance(module, Adapter))
+
+    def twin(self) -> "Model":
+        """A model over the very same weights, whose modules can be given adapters of their own."""
+        made = _twin(self)
+        made._fingerprint, made._prefix_rows = None, {}
+        return made
+
+    def require_no_adapters(self, what: str) -> None:
+        """`InputError` if adapters are attached, for what would leave them out."""
+        if any(True for _ in self.named_adapters()):
+            raise InputError(f"the model has adapters, and cannot be {what} with them; merge or detach them first")
+
+    def weights_version(self) -> int:
+        """A number that changes when any weight is changed in place or replaced.
+
+        Changes through `.data` or through an array over a weight's memory are not counted by torch: see `notice_edits`.
+        """
+        return self._version_of(self.held_weights())
+
+    def _version_of(self, weights: list[Tensor]) -> int:
+        return hash((self._unseen, *((id(w), w.data_ptr(), w._version) for w in weights)))
+
+    def notice_edits(self) -> None:
+        """Compares some elements of each weight with those of the last call: whoever changed them told nobody.
+
+        Called where new states begin and whenever an engine begins to work again. It sees what changes a whole weight,
+        or a good part of one. A few rows may escape it; after such a change call
+        `torch.autograd.graph.increment_version(weight)`, or change weights under `torch.no_grad()` and not through
+        `.data`, which every way of running notices.
+        """
+        version, values = self.weights_version(), sampled(self.held_weights())
+        if self._sampled is not None and self._sampled[0] == version and self._sampled[1] != values:
+            self._unseen += 1
+            version = self.weights_version()
+        self._sampled = (version, values)
+
+    def held_weights(self) -> list[Tensor]:
+        """Every parameter and buffer, parts of packed weights too."""
+        # torch's own iterators take twice as long, and this runs at every call.
+        found: list[Tensor] = []
+        modules: list[nn.Module] = [self]
+        while modules:
+            module = modules.pop()
+            for held in (module._parameters, module._buffers):
+                found.extend(weight for weight in held.values() if weight is not None)
+            modules.extend(child for child in module._modules.values() if child is not None)
+        return found
+
+    def fingerprint(self) -> str:
+        """A digest of the description, of every weight and of what adapters are attached; states carry it."""
+        version = self.weights_version()
+        if self._fingerprint is None or self._fingerprint[0] != version:
+            base, adapters = self.base_fingerprint(), list(self.named_adapters())
+            parts = ((f"{name}.{part}", held) for name, a in adapters for part, held in a.state_dict().items())
+            about = " ".join([base, *(repr(adapter) for _, adapter in adapters)])
+            self._fingerprint = (version, digest(about, parts) if adapters else base)
+        return self._fingerprint[1]
+
+    def base_fingerprint(self) -> str:
+        """A digest of the description and of every weight, whatever adapters are attached."""
+        version = self._version_of([weight for _, weight in self.named_weights()])
+        if self._base_fingerprint is None or self._base_fingerprint[0] != version:
+            self._sampled = (self.weights_version(), sampled(self.held_weights()))
+            self._base_fingerprint = (version, digest(self._about(), self.named_weights()))
+        return self._base_fingerprint[1]
+
+    def identity(self, kv_dtype: str | None = None) -> Identity:
+        """Whose the states are that this model computes, with keys and values stored as `kv_dtype`."""
+        precision = Precision.of(self.dtype, kv_dtype)
+        return Identity(self.fingerprint(), precision.name, precision.kv, self.label)
+
+    def spec_digest(self) -> str:
+        """A digest of the description alone."""
+        return digest(self._about(), ())
+
+    def _about(self) -> str:
+        return json.dumps(self.spec.to_json(), sort_keys=True)
+
+    @contextmanager
+    def moving_weights(self) -> Iterator[None]:
+        """For moving weights in memory: what is known of their values stays known."""
+        plain = self._version_of([weight for _, weight in self.named_weights()])
+        before = self.weights_version()
+        yield
+        after = self.weights_version()
+        if self._base_fingerprint is not None and self._base_fingerprint[0] == plain:
+            moved = self._version_of([weight for _, weight in self.named_weights()])
+            self._base_fingerprint = (moved, self._base_fingerprint[1])
+        if self._fingerprint is not None and self._fingerprint[0] == before:
+            self._fingerprint = (after, self._fingerprint[1])
+        if self._sampled is not None and self._sampled[0] == before:
+            self._sampled = (after, self._sampled[1])
+        for precision, (version, row) in self._prefix_rows.items():
+            if version == before:
+                self._prefix_rows[precision] = (after, row)
+
+    def new_state(self, rows: int, kv_dtype: str | None = None) -> State:
+        """`rows` sequences that have seen nothing but the learned prefix.
+
+        The prefix is run once and shared by reference; while gradients are recorded it is run
+        anew, so that they reach it.
+        """
+        self.notice_edits()
+        precision = Precision.of(self.dtype, kv_dtype)
+        initial = replace(self._initial_row(precision), identity=self.identity(kv_dtype))
+        return State(self.spec, precision, [initial] * rows, initial, self.device)
+
+    def passing_state(self, rows: int) -> State:
+        """As `new_state`, but for weights that change at every step: of a state that is never stored nor compared."""
+        precision = Precision.of(self.dtype)
+        initial = self._initial_row(precision)
+        return State(self.spec, precision, [initial] * rows, initial, self.device)
+
+    def _initial_row(self, precision: Precision) -> Row:
+        row = self.unlearned_row(precision)
+        return row if self.initial is None else self.initial(row)
+
+    def unlearned_row(self, precision: Precision) -> Row:
+        """A sequence that has seen nothing but the learned prefix, whatever initial state was learned."""
+        if self.prefix is None:
+            return empty_row(self.spec, precision, self.device)
+        recorded = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
+        if recorded:
+            return self.run_prefix(precision).state.rows[0]
+        version = self.weights_version()
+        known = self._prefix_rows.get(precision)
+        if known is None or known[0] != version:
+            known = self._prefix_rows[precision] = (version, self.run_prefix(precision).state.rows[0])
+        return known[1]
+
+    def run_prefix(self, precision: Precision, taps: Collection[str] = ()) -> Output:
+        """One row that has seen the learned prefix and nothing else."""
+        assert self.prefix is not None
+        empty = empty_row(self.spec, precision, self.device)
+        state = State(self.spec, precision, [empty], empty, self.device)
+        return self._run(self.prefix, Segments((len(self.prefix),)), state, None, taps)
+
+    def forward(
+        self, ids_T: Tensor, segments: Segments, state: State, *, logits: Logits = "all", taps: Collection[str] = ()
+    ) -> Output:
+        """Runs the new tokens of every row of `state`; `segments.lengths` may hold zeros.
+
+        `taps` names hidden states to return: "embed", "blocks.0" ... (the residual stream after
+        a block), "norm".
+        """
+        return self._run(self.embed(ids_T), segments, state, logits, taps)
+
+    def hidden(
+        self, ids_T: Tensor, segments: Segments, state: State, run: RunBlock = run_block
+    ) -> tuple[Tensor, list[LayerState]]:
+        """What the head takes, [T, D] in `dtype`, and each block's slots after the new tokens: a pass for training.
+
+        `run` runs one block; a way of its own may keep less for the gradient.
+        """
+        x_TD, layers, _ = self._through_blocks(self.embed(ids_T), segments, state, (), run)
+        return self.norm(x_TD, self.dtype), layers
+
+    def _through_blocks(
+        self, x_TD: Tensor, segments: Segments, state: State, taps: Collection[str], run: RunBlock = run_block
+    ) -> tuple[Tensor, list[LayerState], dict[str, Tensor]]:
+        """The residual stream after the last block, the blocks' slots, and what `taps` names of the way there."""
+        x_TD = x_TD.to(torch.float64 if self.dtype == torch.float64 else torch.float32) * self.spec.embed_scale
+        batch = Batch(segments, tuple(row.length + row.ahead for row in state.rows), self.device)
+        tapped = {"embed": x_TD} if "embed" in taps else {}
+        layers: list[LayerState] = []
+        for index, block in enumerate(self.blocks):
+            x_TD, layer = run(block, x_TD, self.layer_state(index, state, layers), batch, self.dtype)
+            layers.append(layer)
+            if f"blocks.{index}" in taps:
+                tapped[f"blocks.{index}"] = x_TD
+        return x_TD, layers, tapped
+
+    def _run(self, x_TD: Tensor, segments: Segments, state: State, logits: Logits, taps: Collection[str]) -> Output:
+        x_TD, layers, tapped = self._through_blocks(x_TD, segments, state, taps)
+        after, marked = state.advanced(layers, segments)
+        if "norm" in taps:
+            tapped["norm"] = self.norm(x_TD, self.dtype)
+        if logits == "last":
+            last = [end - 1 for end, n in zip(segments.starts[1:], segments.lengths, strict=True) if n]
+            x_TD = x_TD if len(last) == len(x_TD) else x_TD[last]
+        return Output(self._logits(self.norm(x_TD, self.dtype)) if logits else None, tapped, after, marked)
+
+    def layer_state(self, index: int, state: State, done: list[LayerState]) -> LayerState:
+        """The block's slots; for shared keys and values its owner's, the new tokens' among them."""
+        own = state.layer(index)
+        attention = attention_of(self.spec.blocks[index].mixer)
+        if attention is None or attention.kv_from is None:
+            return own
+        return LayerState(own.fixed, done[attention.kv_from].kv)
+
+    def _logits(self, normed_TD: Tensor) -> Tensor:
+        logits_TV = self.head(normed_TD) if self.head is not None else ops.linear(normed_TD, self.embed.weight)
+        logits_TV = logits_TV.to(torch.promote_types(self.dtype, torch.float32))
+        return logits_TV if self.spec.logit_scale == 1.0 else logits_TV * self.spec.logit_scale
+
+
+def _twin(module: Any) -> Any:
+    made = module.__class__.__new__(module.__class__)
+    made.__dict__ = {**module.__dict__, "_parameters": dict(module._parameters), "_buffers": dict(module._buffers)}
+    made.__dict__["_modules"] = {name: child and _twin(child) for name, child in module._modules.items()}
+    return made

@@ -1,0 +1,209 @@
+"""Rounding the weights of a model by what a text puts through them, block by block.
+
+The text runs through blocks that are rounded already, so that each layer is rounded for the inputs
+that it will really get, and beside them through the original ones, whose outputs it shall come close
+to. Only one layer's sums of products exist at a time, two residual streams of the text between two
+blocks, and the original of one block.
+
+Legend: T = tokens of one row, D = width, I = inputs of a layer, X = experts.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..layers import Batch
+from ..layers.feed_forward import Moe
+from ..layers.linear import Linear
+from ..model.model import Block, Model
+from ..ops import Segments
+from ..ops.linear.packed import PackedWeight, empty_packed
+from ..ops.numerics import widened
+from ..spec import attention_of
+from ..state.batch import LayerState, State
+from .rounding import Products, round_to
+
+Place = Callable[[str, PackedWeight], None]
+
+
+@torch.no_grad()
+def round_blocks(model: Model, forms: Mapping[str, str], rows: Sequence[Tensor], place: Place) -> None:
+    """Rounds weights of the blocks to the forms (of `rounding.FORMS`) that they have; `place` puts each into the model.
+
+    `rows` are token ids, [T] each; a few thousand tokens of the kind of text that the model is for.
+    """
+    state = model.new_state(1)
+    passages = [_Passage(model, state, ids.to(model.device)) for ids in rows]
+    originals = [_Passage(model, state, ids.to(model.device)) for ids in rows]
+    for index, block in enumerate(model.blocks):
+        assert isinstance(block, Block)
+        sides = _Side(block, passages), _Side(deepcopy(block), originals)
+        for group in _in_order(block, f"blocks.{index}", forms, passages[0]):
+            _round_group(model, index, sides, group, forms, place)
+        for side in sides:
+            for passage in side.passages:
+                passage.advance(side.block)
+
+
+class _Passage:
+    """One row of text on its way through the blocks."""
+
+    def __init__(self, model: Model, state: State, ids_T: Tensor) -> None:
+        self._model = model
+        self._state = state
+        self._batch = Batch(Segments((len(ids_T),)), (model.spec.prefix_tokens,), model.device)
+        self._x = widened(model.embed(ids_T)) * model.spec.embed_scale
+        self._layers: list[LayerState] = []
+        attentions = (attention_of(block.mixer) for block in model.spec.blocks)
+        self._shared = {attention.kv_from for attention in attentions if attention is not None}
+
+    def through(self, block: Block) -> tuple[Tensor, LayerState]:
+        """The residual stream after the next block, and the block's state."""
+        layer = self._model.layer_state(len(self._layers), self._state, self._layers)
+        return block(self._x, layer, self._batch, self._model.dtype)
+
+    def advance(self, block: Block) -> None:
+        """Goes on to the block after; of states only those are kept that a later block reads."""
+        index = len(self._layers)
+        self._x, layer = self.through(block)
+        self._layers.append(layer if index in self._shared else self._state.layer(index))
+
+
+class _Side(NamedTuple):
+    """One block, rounded or original, and the text before it."""
+
+    block: Block
+    passages: list[_Passage]
+
+    def inputs(self, layer: str) -> Iterator[Tensor]:
+        """What the block's layer of this name gets, [T, I] for each row of the text."""
+        return (_inputs(self.block.get_submodule(layer), self.block, passage) for passage in self.passages)
+
+
+class _ReachedError(Exception):
+    """Ends a pass at the layer whose inputs are wanted."""
+
+
+def _inputs(layer: nn.Module, block: Block, passage: _Passage) -> Tensor:
+    """What `layer` gets, [T, I]."""
+    found: list[Tensor] = []
+
+    def stop(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+        found.append(arguments[0])
+        raise _ReachedError
+
+    handle = layer.register_forward_pre_hook(stop)
+    try:
+        passage.through(block)
+    except _ReachedError:
+        pass
+    finally:
+        handle.remove()
+    return found[0]
+
+
+Layers = list[tuple[str, nn.Module]]
+
+
+def _in_order(block: Block, prefix: str, names: Collection[str], passage: _Passage) -> list[Layers]:
+    """The layers with a weight in `names` as they run; those with the same input together."""
+    groups: list[tuple[Tensor, Layers]] = []
+
+    def note(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def hook(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+            alike = next((group for x, group in groups if x is arguments[0] and _is_linear(layer, group)), None)
+            if alike is None:
+                groups.append((arguments[0], [(name, layer)]))
+            else:
+                alike.append((name, layer))
+
+        return hook
+
+    handles = []
+    for name, layer in block.named_modules(prefix=prefix):
+        if isinstance(layer, (Linear, Moe)) and any(
+            f"{name}.{part}" in names for part in ("weight", "gate_up", "down")
+        ):
+            handles.append(layer.register_forward_pre_hook(note(name)))
+    try:
+        passage.through(block)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [group for _, group in groups]
+
+
+def _is_linear(layer: nn.Module, group: Layers) -> bool:
+    """Whether `layer` and those of `group` can share one sum of products: experts see some of the tokens only."""
+    return all(isinstance(other, Linear) for other in (layer, *(member for _, member in group)))
+
+
+def _round_group(
+    model: Model, index: int, sides: tuple[_Side, _Side], group: Layers, forms: Mapping[str, str], place: Place
+) -> None:
+    name, first = group[0]
+    inputs, originals = (side.inputs(name.removeprefix(f"blocks.{index}.")) for side in sides)
+    if isinstance(first, Moe):
+        _round_experts(name, first, torch.cat(list(inputs)), torch.cat(list(originals)), forms, place, model.dtype)
+        return
+    products = _products(inputs, originals)
+    for name, layer in group:
+        assert isinstance(layer, Linear) and isinstance(layer.weight, Tensor)
+        weight = f"{name}.weight"
+        place(weight, round_to(layer.weight, products, forms[weight], dtype=model.dtype))
+
+
+def _products(inputs: Iterable[Tensor], originals: Iterable[Tensor]) -> Products:
+    """Sums over all tokens of x x^T, and of y x^T for the inputs y in the original model: float32."""
+    sums: Products | None = None
+    for x, y in zip(inputs, originals, strict=True):
+        x, y = x.flatten(0, -2).float(), y.flatten(0, -2).float()
+        if sums is None:
+            sums = Products(x.T @ x, y.T @ x)
+        else:
+            sums.own.addmm_(x.T, x)
+            sums.crossed.addmm_(y.T, x)
+    assert sums is not None
+    return sums
+
+
+def _round_experts(
+    name: str, moe: Moe, x_TD: Tensor, y_TD: Tensor, forms: Mapping[str, str], place: Place, dtype: torch.dtype
+) -> None:
+    """Each expert by the tokens that choose it; its second half sees what its rounded first half gives.
+
+    `y` are the inputs in the original model, of which an expert counts the same tokens.
+    """
+    chosen_TK = F.linear(widened(x_TD), widened(moe.router)).topk(moe.top_k, -1).indices
+    made = {
+        part: empty_packed(getattr(moe, part).shape, forms[f"{name}.{part}"], dtype=dtype, device=x_TD.device)
+        for part in ("gate_up", "down")
+        if f"{name}.{part}" in forms
+    }
+    for expert in range(len(moe.router)):
+        tokens = (chosen_TK == expert).any(-1)
+        x, y = x_TD[tokens], y_TD[tokens]
+        original: Tensor = moe.gate_up[expert]
+        gate_up = original
+        if "gate_up" in made:
+            packed = round_to(original, _products([x], [y]), made["gate_up"].form, dtype=dtype)
+            gate_up = _put(made["gate_up"], expert, packed).dequantize(x.dtype)
+        if "down" in made:
+            products = _products([_hidden(x, gate_up)], [_hidden(y, original)])
+            _put(made["down"], expert, round_to(moe.down[expert], products, made["down"].form, dtype=dtype))
+    for part, packed in made.items():
+        place(f"{name}.{part}", packed)
+
+
+def _hidden(x_TD: Tensor, gate_up_FD: Tensor) -> Tensor:
+    gate, up = F.linear(x_TD, gate_up_FD).chunk(2, -1)
+    return F.silu(gate) * up
+
+
+def _put(whole: PackedWeight, expert: int, packed: PackedWeight) -> PackedWeight:
+    whole.data[expert], whole.scale[expert] = packed.data, packed.scale
+    return packed

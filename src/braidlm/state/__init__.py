@@ -1,0 +1,1 @@
+"""What sequences carry between tokens: recurrent states, keys and values, and their files."""

@@ -1,0 +1,228 @@
+"""Keys and values of one sequence in one layer: immutable pages, stored in a small format.
+
+Nothing here is ever changed in place: appending makes a new `KeyValues` that shares every full
+page with the old one. Forks and snapshots are therefore plain references, and a page is freed
+when the last sequence that can see it is gone.
+
+Legend: n = positions, G = key/value heads, K = size of a key or value.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..ops import Past, Segments
+from ..spec.state import PAGE_TOKENS, Growing, Ring
+
+FORMATS = ("float64", "float32", "bfloat16", "float16", "fp8", "int8")
+# Formats of less range than activations, which saturate instead of becoming infinite.
+_LARGEST = {"fp8": torch.finfo(torch.float8_e4m3fn).max, "float16": torch.finfo(torch.float16).max}
+
+
+class Stored(NamedTuple):
+    """Numbers in their storage format: `data` [n, G, K], and for int8 a `scale` [n, G]."""
+
+    data: Tensor
+    scale: Tensor | None
+
+    def rows(self, part: slice) -> "Stored":
+        """Some positions of it, as a view."""
+        return Stored(self.data[part], None if self.scale is None else self.scale[part])
+
+    def detached(self) -> "Stored":
+        """The same numbers without their history."""
+        return Stored(self.data.detach(), None if self.scale is None else self.scale.detach())
+
+    def nbytes(self) -> int:
+        """Bytes of data and scale."""
+        return self.data.nbytes + (0 if self.scale is None else self.scale.nbytes)
+
+
+def store(x_nGK: Tensor, form: str) -> Stored:
+    """`x` rounded to `form`: a dtype's name, "fp8" (e4m3) or "int8" (a scale per head and token)."""
+    if form in _LARGEST:
+        kind = torch.float8_e4m3fn if form == "fp8" else torch.float16
+        return Stored(x_nGK.clamp(-_LARGEST[form], _LARGEST[form]).to(kind), None)
+    if form == "int8":
+        wide = x_nGK.float()
+        scale = wide.abs().amax(-1).clamp_min(torch.finfo(torch.float32).tiny) / 127
+        return Stored((wide / scale[..., None]).round().to(torch.int8), scale)
+    return Stored(x_nGK.to(getattr(torch, form)), None)
+
+
+def load(stored: Stored, dtype: torch.dtype) -> Tensor:
+    """The numbers that were stored, as `dtype`."""
+    if stored.scale is not None:
+        return (stored.data.to(torch.float32) * stored.scale[..., None]).to(dtype)
+    return stored.data.to(dtype)
+
+
+def _join(parts: list[Stored]) -> Stored:
+    if len(parts) == 1:
+        return Stored(parts[0].data.clone(), None if parts[0].scale is None else parts[0].scale.clone())
+    scales = [part.scale for part in parts if part.scale is not None]
+    return Stored(torch.cat([part.data for part in parts]), torch.cat(scales) if scales else None)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Up to `PAGE_TOKENS` positions from `start`, a multiple of `PAGE_TOKENS`."""
+
+    start: int
+    k: Stored
+    v: Stored
+
+    def first(self, count: int) -> "Page":
+        """A copy of its first positions."""
+        part = slice(0, count)
+        return Page(self.start, _join([self.k.rows(part)]), _join([self.v.rows(part)]))
+
+
+def with_room(page: Page) -> Page:
+    """A copy that is as long as a full page; the positions behind those held are not initialised."""
+    return Page(page.start, _with_room(page.k), _with_room(page.v))
+
+
+def _with_room(stored: Stored) -> Stored:
+    held = stored.data.shape[0]
+    data = stored.data.new_empty(PAGE_TOKENS, *stored.data.shape[1:])
+    data[:held] = stored.data
+    if stored.scale is None:
+        return Stored(data, None)
+    scale = stored.scale.new_empty(PAGE_TOKENS, *stored.scale.shape[1:])
+    scale[:held] = stored.scale
+    return Stored(data, scale)
+
+
+@dataclass(frozen=True)
+class KeyValues:
+    """What one sequence holds of the first `length` positions, by the rule of its `slot`."""
+
+    slot: Growing | Ring
+    form: str
+    length: int = 0
+    pages: tuple[Page, ...] = ()
+
+    def append(self, k: Stored, v: Stored) -> "KeyValues":
+        """With the keys and values of the next positions; pages that no later query sees are dropped."""
+        begin, total = self.length, self.length + k.data.shape[0]
+        if begin == total:
+            return self
+        first, pinned = self.slot.first_kept(total), self.slot.pinned
+        pages = [page for page in self.pages if page.start < pinned or page.start >= first]
+        start = begin // PAGE_TOKENS * PAGE_TOKENS
+        while start < total:
+            if start < pinned or start >= first:
+                part = slice(max(start, begin) - begin, min(start + PAGE_TOKENS, total) - begin)
+                begun = [pages.pop()] if start < begin else []
+                # Joining copies, so that a page never keeps a whole prompt's activations alive.
+                k_page = _join([page.k for page in begun] + [k.rows(part)])
+                v_page = _join([page.v for page in begun] + [v.rows(part)])
+                pages.append(Page(start, k_page, v_page))
+            start += PAGE_TOKENS
+        return replace(self, length=total, pages=tuple(pages))
+
+    def past(self, dtype: torch.dtype) -> Past | None:
+        """All keys and values held and their positions, or None if there are none."""
+        if not self.pages:
+            return None
+        k = load(_join([page.k for page in self.pages]), dtype)
+        v = load(_join([page.v for page in self.pages]), dtype)
+        spans = [torch.arange(page.start, page.start + page.k.data.shape[0]) for page in self.pages]
+        return Past(k, v, torch.cat(spans).to(k.device))
+
+    def detached(self) -> "KeyValues":
+        """The same numbers without their history."""
+        return replace(self, pages=tuple(Page(p.start, p.k.detached(), p.v.detached()) for p in self.pages))
+
+    def with_pages(self, length: int, pages: Sequence[Page]) -> "KeyValues":
+        """The sequence of `length` positions that holds these pages."""
+        return replace(self, length=length, pages=tuple(pages))
+
+    def first(self, length: int) -> "KeyValues":
+        """What the sequence held of its first `length` positions; for slots that let nothing go."""
+        assert isinstance(self.slot, Growing) and length <= self.length
+        pages = [page for page in self.pages if page.start < length]
+        if length % PAGE_TOKENS and length < self.length:
+            pages[-1] = pages[-1].first(length % PAGE_TOKENS)
+        return self.with_pages(length, pages)
+
+    def empty_page(self, start: int) -> Page:
+        """A full page's room from `start` on, not initialised; on the CPU."""
+        sizes = ((0, self.slot.heads, size) for size in (self.slot.k_dim, self.slot.v_dim))
+        k, v = (store(torch.empty(size), self.form) for size in sizes)
+        return with_room(Page(start, k, v))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pages; shared pages are counted by everyone who holds them."""
+        return sum(page.k.nbytes() + page.v.nbytes() for page in self.pages)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything held as a few tensors, for saving; `from_tensors` restores it."""
+        if not self.pages:
+            return {}
+        k, v = _join([page.k for page in self.pages]), _join([page.v for page in self.pages])
+        found = {"k": k.data, "v": v.data, "k_scale": k.scale, "v_scale": v.scale}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+    def from_tensors(self, tensors: dict[str, Tensor], length: int) -> "KeyValues":
+        """The sequence of `length` positions whose `tensors` were saved; ValueError if they do not fit."""
+        self._check(tensors, self.slot.kept(length))
+        if not tensors:
+            return self if length == 0 else replace(self, length=length)
+        k, v = (Stored(tensors[name], tensors.get(f"{name}_scale")) for name in ("k", "v"))
+        pages, offset = [], 0
+        first, pinned = self.slot.first_kept(length), self.slot.pinned
+        for start in range(0, length, PAGE_TOKENS):
+            if start < pinned or start >= first:
+                part = slice(offset, offset + min(PAGE_TOKENS, length - start))
+                pages.append(Page(start, _join([k.rows(part)]), _join([v.rows(part)])))
+                offset = part.stop
+        return replace(self, length=length, pages=tuple(pages))
+
+    def _check(self, tensors: dict[str, Tensor], kept: int) -> None:
+        """ValueError unless `tensors` are what `tensors()` gives for `kept` positions."""
+        dtype: torch.dtype = torch.float8_e4m3fn if self.form == "fp8" else getattr(torch, self.form)
+        sizes = {"k": self.slot.k_dim, "v": self.slot.v_dim}
+        wanted: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
+            name: ((kept, self.slot.heads, size), dtype) for name, size in sizes.items()
+        }
+        if self.form == "int8":
+            wanted |= {f"{name}_scale": ((kept, self.slot.heads), torch.float32) for name in sizes}
+        found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+        if found != (wanted if kept else {}):
+            raise ValueError(f"keys and values are {found}, where {kept} positions belong as {wanted}")
+
+
+@dataclass(frozen=True)
+class KvBatch:
+    """Keys and values of one layer for a packed batch: the rows' pasts and the new tokens."""
+
+    past: tuple[KeyValues, ...]
+    new_k: Stored | None = None
+    new_v: Stored | None = None
+
+    def append(self, k_TGK: Tensor, v_TGK: Tensor) -> "KvBatch":
+        """With the new tokens' keys and values, rounded to the storage format."""
+        form = self.past[0].form
+        return replace(self, new_k=store(k_TGK, form), new_v=store(v_TGK, form))
+
+    def new(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The new tokens' keys and values as every later token will see them."""
+        assert self.new_k is not None and self.new_v is not None
+        return load(self.new_k, dtype), load(self.new_v, dtype)
+
+    def after(self, row: int, segments: Segments) -> list[KeyValues]:
+        """What `row` holds at each of its marks and, last, after all of its new tokens; they share pages."""
+        assert self.new_k is not None and self.new_v is not None
+        held, begin, made = self.past[row], segments.starts[row], []
+        for offset in (*segments.marks_of(row), segments.lengths[row]):
+            part = slice(begin, segments.starts[row] + offset)
+            held = held.append(self.new_k.rows(part), self.new_v.rows(part))
+            made.append(held)
+            begin = part.stop
+        return made

