@@ -35,13 +35,15 @@ MAMBA2 = Mamba2(heads=8, head_dim=32, d_state=32)
 HYENA = Hyena(d_state=8, filters=WIDTH)
 MLP = Mlp(hidden=3 * WIDTH)
 HEADS = Parallel(
-    attention=Attention(heads=4, kv_heads=2, head_dim=32, value_dim=64, rope=ATTENTION.rope, window=256, pinned=16),
+    attention=Attention(
+        heads=4, kv_heads=2, head_dim=32, value_dim=64, rope=ATTENTION.rope, window=256, sink_tokens=16
+    ),
     ssm=Mamba(inner=2 * WIDTH, d_state=16, dt_rank=8, inner_norms=True),
 )
 
 
-def model(*blocks: Block, prefix_tokens: int = 0) -> ModelSpec:
-    return ModelSpec(vocab=256, width=WIDTH, blocks=blocks, norm=Norm(eps=1e-5), prefix_tokens=prefix_tokens)
+def model(*blocks: Block, meta_tokens: int = 0) -> ModelSpec:
+    return ModelSpec(vocab=256, width=WIDTH, blocks=blocks, norm=Norm(eps=1e-5), meta_tokens=meta_tokens)
 
 
 def alternating(mixer: Mixer, ffn: Mlp | Moe) -> ModelSpec:
@@ -56,7 +58,7 @@ FAMILIES = {
     "stripedhyena": alternating(HYENA, MLP),
     "bamba": alternating(MAMBA2, MLP),
     "granitemoehybrid": alternating(MAMBA2, Moe(experts=4, top_k=2, hidden=WIDTH, shared=Mlp(hidden=WIDTH))),
-    "hymba": model(*[Block(mixer=HEADS, ffn=MLP)] * 4, prefix_tokens=16),
+    "hymba": model(*[Block(mixer=HEADS, ffn=MLP)] * 4, meta_tokens=16),
 }
 
 

@@ -81,14 +81,14 @@ def said(engine: Engine, talk: Conversation, message: list[int], kind: str) -> T
     """A message and its answer, appended to `talk`."""
     known, ids = len(talk.ids), (*talk.ids, *message)
     begun, first, made = time.perf_counter(), 0.0, []
-    ticket = engine.submit(Request(ids=ids, sampling=Sampling(max_tokens=_ANSWER), breaks=(*talk.ends, len(ids))))
-    for _, token in ticket:
+    handle = engine.submit(Request(ids=ids, sampling=Sampling(max_tokens=_ANSWER), breaks=(*talk.ends, len(ids))))
+    for _, token in handle:
         first = first or time.perf_counter() - begun
         made.append((token.id, token.logprob))
-    assert ticket.usage is not None
+    assert handle.usage is not None
     talk.ids = [*ids, *(id for id, _ in made)]
     talk.ends += [len(ids), len(talk.ids)]
-    return Turn(kind, len(ids) - known, ticket.usage, first, ids, made)
+    return Turn(kind, len(ids) - known, handle.usage, first, ids, made)
 
 
 def turns(engine: Engine, tokens: int, message: int, rng: random.Random) -> Iterator[Turn]:

@@ -25,7 +25,7 @@ from tests.sessions.test_turns import chat_model
 from tests.tolerances import RELATIVE_LOGITS
 
 from braidlm import LanguageModel
-from braidlm.engine import Engine, Kept, Limits, Request, Ticket, Usage
+from braidlm.engine import Engine, Limits, Request, RequestHandle, Snapshot, Usage
 from braidlm.errors import StateError
 from braidlm.generation.continuation import Token
 from braidlm.generation.sampling import Sampling
@@ -87,16 +87,16 @@ def together(work: Sequence[Callable[[], None]]) -> None:
             done.result()
 
 
-def answer_of(engine: Engine, request: Request, leave: int | None = None) -> tuple[Answer, tuple[Kept, ...]]:
+def answer_of(engine: Engine, request: Request, leave: int | None = None) -> tuple[Answer, tuple[Snapshot, ...]]:
     """A request's answer and states; cancelled after `leave` tokens."""
-    ticket = engine.submit(request)
+    handle = engine.submit(request)
     made: Answer = [[] for _ in range(request.copies)]
-    for number, (copy, token) in enumerate(ticket):
+    for number, (copy, token) in enumerate(handle):
         made[copy].append((token.id, token.logprob))
         if number + 1 == leave:
-            ticket.cancel()
-    ticket.wait()
-    return made, ticket.states
+            handle.cancel()
+    handle.wait()
+    return made, handle.states
 
 
 def fresh(model: LanguageModel, request: Request) -> Answer:
@@ -114,11 +114,11 @@ def variants(
 
     def client(seed: float) -> None:
         own = random.Random(seed)
-        held: dict[tuple[str | None, str | None], tuple[Kept, ...]] = dict.fromkeys(ways, ())
+        held: dict[tuple[str | None, str | None], tuple[Snapshot, ...]] = dict.fromkeys(ways, ())
         for _ in range(REQUESTS):
             way = own.choice(ways)
             ids = tuple(text[: own.randrange(4, 60)]) + tuple(own.randrange(3, 30) for _ in range(own.randrange(3)))
-            states: tuple[Kept, ...] = held[way] if own.random() < 0.5 else ()
+            states: tuple[Snapshot, ...] = held[way] if own.random() < 0.5 else ()
             if states:
                 ids = (*states[-1].ids, own.randrange(3, 30))
             sampling = Sampling(
@@ -158,12 +158,12 @@ def keys(model: LanguageModel, rng: random.Random, found: Found) -> None:
     def client(chats: Chats, key: str, told: list[tuple[Answer, Usage | None]]) -> None:
         for words, sampling in plans[key]:
             turn = chats.begin([{"role": "user", "content": word} for word in words], sampling, cache_salt=key)
-            made = _logprobs([token for _, token in turn.ticket])
-            turn.ticket.wait()
-            told.append(([made], turn.ticket.usage))
+            made = _logprobs([token for _, token in turn.handle])
+            turn.handle.wait()
+            told.append(([made], turn.handle.usage))
             with model.engine(limits=ROOMY) as engine:
                 again = Chats(model, engine).begin(turn.messages, sampling)
-                cold = _logprobs([token for _, token in again.ticket])
+                cold = _logprobs([token for _, token in again.handle])
             found.compare(f"key {key}", [made], [cold], 0.0)
 
     beside: dict[str, list[tuple[Answer, Usage | None]]] = {key: [] for key in plans}
@@ -187,7 +187,7 @@ def sessions(model: LanguageModel, rng: random.Random, found: Found, store: Sess
 
     def compare(what: str, made: list[Token], begin: Callable[[Chats], Turn]) -> None:
         with model.engine(limits=replace(ROOMY, cache_memory=0)) as engine:
-            cold = [token for _, token in begin(Chats(model, engine)).ticket]
+            cold = [token for _, token in begin(Chats(model, engine)).handle]
         found.compare(what, [_logprobs(made)], [_logprobs(cold)], 0.0)
 
     def in_session(name: str, seed: float) -> None:
@@ -195,11 +195,11 @@ def sessions(model: LanguageModel, rng: random.Random, found: Found, store: Sess
         for _ in range(REQUESTS):
             messages, sampling = _said(session.messages, own)
             turn = chats.begin_in(session, messages, sampling, name=name)
-            made = _left(turn.ticket, own)
+            made = _left(turn.handle, own)
             compare(f"session {name}", made, partial(_again_in, session, turn))
             if made:
                 session = chats.finish(session, turn, made)
-                chats.save(name, session, turn.ticket.states)
+                chats.save(name, session, turn.handle.states)
                 session = chats.open(name).session if own.random() < 0.5 else session
 
     def plain(seed: float) -> None:
@@ -207,7 +207,7 @@ def sessions(model: LanguageModel, rng: random.Random, found: Found, store: Sess
         for _ in range(REQUESTS):
             messages, sampling = _said(session.messages, own)
             turn = chats.begin(messages, sampling)
-            made = _left(turn.ticket, own)
+            made = _left(turn.handle, own)
             compare("a plain chat", made, partial(_again, turn))
             session = chats.finish(Session(), turn, made)
 
@@ -218,11 +218,11 @@ def sessions(model: LanguageModel, rng: random.Random, found: Found, store: Sess
 
 
 def _again(turn: Turn, chats: Chats) -> Turn:
-    return chats.begin(turn.messages, turn.ticket.request.sampling)
+    return chats.begin(turn.messages, turn.handle.request.sampling)
 
 
 def _again_in(session: Session, turn: Turn, chats: Chats) -> Turn:
-    return chats.begin_in(session, turn.messages, turn.ticket.request.sampling)
+    return chats.begin_in(session, turn.messages, turn.handle.request.sampling)
 
 
 def _said(messages: Sequence[Message], rng: random.Random) -> tuple[list[Message], Sampling]:
@@ -234,15 +234,15 @@ def _logprobs(tokens: Sequence[Token]) -> list[tuple[int, float]]:
     return [(token.id, token.logprob) for token in tokens]
 
 
-def _left(ticket: Ticket, rng: random.Random) -> list[Token]:
+def _left(handle: RequestHandle, rng: random.Random) -> list[Token]:
     """An answer's tokens; of one that is left, those included that came after."""
     leave = rng.choice((None, None, 1))
     made: list[Token] = []
-    for _, token in ticket:
+    for _, token in handle:
         made.append(token)
         if len(made) == leave:
-            ticket.cancel()
-    ticket.wait()
+            handle.cancel()
+    handle.wait()
     return made
 
 

@@ -18,7 +18,7 @@ import torch
 
 import braidlm
 from braidlm import LanguageModel
-from braidlm.bench.fidelity import compare, windows
+from braidlm.bench.quantization_report import compare, windows
 from braidlm.spec import Attention, Block, ModelSpec, Norm
 
 KINDS = ("bf16", "fp8", "int8")

@@ -24,7 +24,7 @@ import torch
 from tests.sessions.test_turns import LIMITS, answered, chat_model
 
 from braidlm import LanguageModel
-from braidlm.engine import Engine, Kept, Limits, Request
+from braidlm.engine import Engine, Limits, Request, Snapshot
 from braidlm.errors import BraidError
 from braidlm.generation.sampling import Sampling
 from braidlm.sessions import Chats, Session, SessionStore
@@ -87,7 +87,7 @@ def _save_for_ever(directory: Path, telling: Connection, seed: float) -> None:
             before = sessions[name] if len(sessions[name].messages) < LONGEST else Session()
             after, turn = answered(chats, before, f"say {rng.randrange(100)}", name=name)
             telling.send(("begun", name, _meaning(after)))
-            chats.save(name, after, turn.ticket.states)
+            chats.save(name, after, turn.handle.states)
             telling.send(("saved", name, _meaning(after)))
             sessions[name] = after
 
@@ -144,12 +144,12 @@ def _look(
     found.wrong += [f"kill {found.points}: session {name} is lost" for name in sorted(lost)]
 
 
-def _leads_on(model: LanguageModel, engine: Engine, state: Kept) -> bool:
+def _leads_on(model: LanguageModel, engine: Engine, state: Snapshot) -> bool:
     ids = (*state.ids, 1)
-    ticket = engine.submit(Request(ids=ids, sampling=_AFTER, states=(state,)))
-    made = [(token.id, token.logprob) for _, token in ticket]
-    assert ticket.usage is not None
-    return ticket.usage.cached == len(state.ids) and made == _cold(model, ids)
+    handle = engine.submit(Request(ids=ids, sampling=_AFTER, states=(state,)))
+    made = [(token.id, token.logprob) for _, token in handle]
+    assert handle.usage is not None
+    return handle.usage.cached == len(state.ids) and made == _cold(model, ids)
 
 
 @functools.lru_cache(maxsize=256)

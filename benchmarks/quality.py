@@ -18,7 +18,7 @@ import torch
 import braidlm
 from braidlm import LanguageModel
 from braidlm.api.self_calibration import own_text
-from braidlm.bench.fidelity import WINDOW, Fidelity, compare, windows
+from braidlm.bench.quantization_report import WINDOW, QuantizationReport, compare, windows
 from braidlm.bench.weights import Weights
 
 ROW = 512  # tokens of a row of calibration
@@ -46,7 +46,7 @@ def variants(given: argparse.Namespace) -> Iterator[tuple[str, LanguageModel]]:
             yield f"llama.cpp {name}", braidlm.load(path, dtype="bfloat16", quantize="keep")
 
 
-def line(name: str, nbytes: int, found: Fidelity) -> str:
+def line(name: str, nbytes: int, found: QuantizationReport) -> str:
     """One row of the table."""
     whole = found.whole
     change = whole.perplexity / whole.reference_perplexity - 1

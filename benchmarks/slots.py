@@ -20,7 +20,7 @@ import braidlm
 from braidlm import LanguageModel
 from braidlm.bench.table import spread
 from braidlm.decode.slots import Slots, slots_of
-from braidlm.state.sequence import Row
+from braidlm.state.sequence import SequenceState
 
 from . import report
 from .report import Report
@@ -38,7 +38,7 @@ NEAR = 0.05
 _CONTEXT = 128
 
 
-def prompted(model: LanguageModel, count: int) -> tuple[list[Row], Tensor]:
+def prompted(model: LanguageModel, count: int) -> tuple[list[SequenceState], Tensor]:
     """Rows that have read prompts of unequal lengths, and the next token of each."""
     prompts = [torch.randint(model.spec.vocab, (_CONTEXT + 8 * number,)) for number in range(count)]
     state = model.new_state(count)
@@ -46,7 +46,9 @@ def prompted(model: LanguageModel, count: int) -> tuple[list[Row], Tensor]:
     return list(state.rows), logits.argmax(-1)
 
 
-def decoded(slots: Slots, busy: tuple[int, ...], rows: list[Row], ids: Tensor, steps: int) -> tuple[float, Tensor]:
+def decoded(
+    slots: Slots, busy: tuple[int, ...], rows: list[SequenceState], ids: Tensor, steps: int
+) -> tuple[float, Tensor]:
     """Seconds of so many greedy steps of the first rows, and the logits of all of them."""
     for slot, row in zip(busy, rows):
         slots.put(slot, row)

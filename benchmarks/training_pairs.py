@@ -94,7 +94,7 @@ class Step:
     def _model(self) -> Model:
         model: Model = skeleton(self.spec)
         initialise(model, 0)
-        precise = set(model.precise_names())
+        precise = set(model.fp32_parameter_names())
         for name, parameter in model.named_parameters():
             parameter.data = parameter.data if name in precise else parameter.data.bfloat16()
             parameter.requires_grad_()

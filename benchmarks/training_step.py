@@ -53,7 +53,7 @@ def ours(spec: ModelSpec, recompute: bool) -> Callable[[int], None]:
     model = skeleton(spec)
     initialise(model, 0)
     model.requires_grad_()
-    model.computing = torch.bfloat16
+    model.compute_dtype = torch.bfloat16
     objective = Objective(model, Loss(balance=0.0), recompute=recompute)
     keep_all_freed_memory()  # as the trainer does
 

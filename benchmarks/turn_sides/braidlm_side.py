@@ -8,7 +8,7 @@ import torch
 
 import braidlm
 from braidlm.bench.sides.serve import serve
-from braidlm.engine import Engine, Kept, Request
+from braidlm.engine import Engine, Request, Snapshot
 from braidlm.generation.sampling import Sampling
 from braidlm.sessions import Session
 from braidlm.sessions.session import read, write
@@ -18,7 +18,7 @@ class Braidlm:
     """See `benchmarks.turn_sides`."""
 
     _engine: Engine
-    _states: tuple[Kept, ...] = ()
+    _states: tuple[Snapshot, ...] = ()
 
     def load(self, path: str, precision: str, threads: int) -> dict[str, Any]:
         """Opens a directory."""
@@ -30,21 +30,21 @@ class Braidlm:
         """What other chats left stays in the cache."""
         self._states = ()
 
-    def turn(self, ids: list[int], ends: list[int], tokens: int, states: tuple[Kept, ...] = ()) -> dict[str, Any]:
+    def turn(self, ids: list[int], ends: list[int], tokens: int, states: tuple[Snapshot, ...] = ()) -> dict[str, Any]:
         """States are kept where messages end."""
         begun, first, made = time.perf_counter(), 0.0, []
-        ticket = self._engine.submit(
+        handle = self._engine.submit(
             Request(
                 ids=tuple(ids), sampling=Sampling(max_tokens=tokens), breaks=tuple(ends),
                 states=states, wants_states=True,
             )
         )  # fmt: skip
-        for _, token in ticket:
+        for _, token in handle:
             first = first or time.perf_counter() - begun
             made.append(token.id)
-        assert ticket.usage is not None
-        self._states = ticket.states
-        return {"first": first, "ids": made, "run": ticket.usage.replayed + ticket.usage.computed}
+        assert handle.usage is not None
+        self._states = handle.states
+        return {"first": first, "ids": made, "run": handle.usage.replayed + handle.usage.computed}
 
     def keep(self, path: str) -> None:
         """A session's file."""

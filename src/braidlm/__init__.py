@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .api.loading import build, load
     from .errors import BraidError
     from .spec import ModelSpec
-    from .state.batch import State
+    from .state.batch import BatchState
 
 __version__ = "0.1.0"
 
@@ -22,13 +22,13 @@ _PUBLIC = {
     "BraidError": ".errors",
     "LanguageModel": ".api.language_model",
     "ModelSpec": ".spec",
-    "State": ".state.batch",
+    "BatchState": ".state.batch",
     "build": ".api.loading",
     "load": ".api.loading",
 }
 # Modules whose names are used beside them.
 _MODULES = ("engine", "generation", "spec")
-__all__ = ["BraidError", "LanguageModel", "ModelSpec", "State", "__version__", "build", "load"]
+__all__ = ["BraidError", "LanguageModel", "ModelSpec", "BatchState", "__version__", "build", "load"]
 
 
 def __getattr__(name: str) -> Any:

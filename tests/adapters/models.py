@@ -27,7 +27,7 @@ SEEDS = {
     "granitemoehybrid": next(
         n for n in range(9) if any(isinstance(block.ffn, Moe) for block in tiny("granitemoehybrid", n).blocks)
     ),
-    "hymba": next(n for n in range(9) if tiny("hymba", n).prefix_tokens == 3),
+    "hymba": next(n for n in range(9) if tiny("hymba", n).meta_tokens == 3),
     "llama": next(n for n in range(9) if tiny("llama", n).width == 32 and not tiny("llama", n).tied),
 }
 

@@ -35,13 +35,13 @@ def test_side_by_side_is_alone(family: str, tmp_path: Path) -> None:
     sampling = Sampling(max_tokens=12)
     with language.engine(limits=Limits(slots=8, chunk=16, replay=8)) as engine:
         for _ in range(2):
-            tickets = {
+            handles = {
                 way: engine.submit(Request(ids=PROMPT, sampling=sampling, adapter=way[0], initial=way[1]))
                 for way in WAYS
             }
-            for way, ticket in tickets.items():
-                assert [token.id for _, token in ticket] == alone[way], way
-        assert all(t.usage is not None and t.usage.cached > 0 for t in tickets.values())
+            for way, handle in handles.items():
+                assert [token.id for _, token in handle] == alone[way], way
+        assert all(t.usage is not None and t.usage.cached > 0 for t in handles.values())
 
 
 def test_a_failure_in_one_lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,7 @@ def test_a_failure_in_one_lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     requests = [Request(ids=ids, sampling=Sampling(max_tokens=12), adapter=adapter) for ids, adapter in asked]
     with language.engine(limits=Limits(slots=8, chunk=64)) as engine:
         first, bad, last = [engine.submit(request) for request in requests]
-        assert [[token.id for _, token in ticket] for ticket in (first, last)] == expected
+        assert [[token.id for _, token in handle] for handle in (first, last)] == expected
         with pytest.raises(IndexError):
             list(bad)
 
@@ -103,8 +103,8 @@ def test_packed_weights_beside_an_adapter(tmp_path: Path) -> None:
     assert adapted.network is not before
     text = adapted.generate(list(PROMPT), max_tokens=8)
     with language.engine() as engine:
-        ticket = engine.submit(Request(ids=PROMPT, sampling=Sampling(max_tokens=8), adapter="one"))
-        assert [token.id for _, token in ticket] == text
+        handle = engine.submit(Request(ids=PROMPT, sampling=Sampling(max_tokens=8), adapter="one"))
+        assert [token.id for _, token in handle] == text
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from braidlm.errors import BraidError
 from braidlm.model.model import Model
 from braidlm.ops import Segments
 from braidlm.spec import Block, Mamba2, ModelSpec, Norm
-from braidlm.state.batch import State
-from braidlm.state.sequence import LayerRow, Row
+from braidlm.state.batch import BatchState
+from braidlm.state.sequence import LayerState, SequenceState
 from tests.adapters.models import close, logits, small
 from tests.families.tiny import tiny
 from tests.tolerances import RELATIVE_GRADIENT, RELATIVE_LOGITS
@@ -80,7 +80,7 @@ def test_learned_keys_and_values(family: str) -> None:
         read = model(ids, Segments((5,)), model.passing_state(1)).state.rows[0]
         begun = model.passing_state(1)
         layers = zip(read.layers, begun.rows[0].layers, strict=True)
-        begun.put(0, Row(0, tuple(LayerRow(empty.fixed, layer.kv) for layer, empty in layers)))
+        begun.put(0, SequenceState(0, tuple(LayerState(empty.fixed, layer.kv) for layer, empty in layers)))
         line = torch.arange(9) % model.spec.vocab
         wanted = model(line, Segments((9,)), begun).logits
     initial = attach_initial(model, KEYS)
@@ -141,7 +141,7 @@ def test_begins_where_it_was_taken(family: str) -> None:
         close(model(ids, Segments((9,)), model.passing_state(1)).logits, wanted, RELATIVE_LOGITS[torch.float64])
 
 
-def loss_of(model: Model, state: State) -> Tensor:
+def loss_of(model: Model, state: BatchState) -> Tensor:
     """Cross-entropy a byte of a line of text."""
     found = model(LINE[:-1], Segments((len(LINE) - 1,)), state).logits
     return torch.nn.functional.cross_entropy(found, LINE[1:])

@@ -9,7 +9,7 @@ import torch
 
 import braidlm
 from braidlm import LanguageModel
-from braidlm.engine import Engine, Kept, Limits, Request, Ticket
+from braidlm.engine import Engine, Limits, Request, RequestHandle, Snapshot
 from braidlm.errors import InputError, StateError
 from braidlm.generation.sampling import Sampling
 from braidlm.sessions import Chats, Session, SessionStore
@@ -40,15 +40,15 @@ def engine(language: LanguageModel) -> Iterator[Engine]:
         yield engine
 
 
-def ids(ticket: Ticket) -> list[int]:
-    return [token.id for _, token in ticket]
+def ids(handle: RequestHandle) -> list[int]:
+    return [token.id for _, token in handle]
 
 
-def states_of(engine: Engine, **more: str) -> tuple[Kept, ...]:
-    ticket = engine.submit(Request(ids=PROMPT, sampling=SAMPLING, wants_states=True, **more))
-    list(ticket)
-    ticket.wait()
-    return ticket.states
+def states_of(engine: Engine, **more: str) -> tuple[Snapshot, ...]:
+    handle = engine.submit(Request(ids=PROMPT, sampling=SAMPLING, wants_states=True, **more))
+    list(handle)
+    handle.wait()
+    return handle.states
 
 
 @pytest.mark.parametrize("name", WAYS)
@@ -83,7 +83,7 @@ def test_other_precisions_and_models_refuse(language: LanguageModel, engine: Eng
     other = braidlm.build(language.spec, seed=9)
     with other.engine(limits=LIMITS) as engine_of_other, pytest.raises(StateError, match="another model"):
         engine_of_other.submit(request)
-    unowned = Kept(states[-1].ids, replace(states[-1].row, identity=None))
+    unowned = Snapshot(states[-1].ids, replace(states[-1].row, identity=None))
     with pytest.raises(StateError, match="does not say what computed it"):
         engine.submit(replace(request, states=(unowned,)))
 
@@ -104,7 +104,7 @@ def test_a_narrower_computation_refuses() -> None:
     model = braidlm.build(tiny("llama", 1))
     state = model.new_state()
     model.forward([[1, 2]], state=state)
-    model.network.computing = torch.bfloat16
+    model.network.compute_dtype = torch.bfloat16
     with pytest.raises(StateError, match=r"is for float32 .* not bfloat16"):
         model.forward([[3]], state=state)
 
@@ -117,14 +117,14 @@ def test_states_of_another_cannot_be_saved_or_begun_in(tmp_path: Path) -> None:
     with model.engine(limits=LIMITS) as engine, other.engine(limits=LIMITS) as foreign:
         chats, others = Chats(model, engine, store), Chats(other, foreign, store)
         turn = chats.begin_in(Session(), messages, SAMPLING)
-        session = chats.finish(Session(), turn, [token for _, token in turn.ticket])
+        session = chats.finish(Session(), turn, [token for _, token in turn.handle])
         more = [*session.messages, *messages]
         with pytest.raises(StateError, match="another model"):
-            others.begin_in(session, more, SAMPLING, states=turn.ticket.states)
+            others.begin_in(session, more, SAMPLING, states=turn.handle.states)
         with pytest.raises(StateError, match="another model"):
-            others.save("talk", session, turn.ticket.states)
+            others.save("talk", session, turn.handle.states)
         assert "talk" not in store
-        chats.save("talk", session, turn.ticket.states)
+        chats.save("talk", session, turn.handle.states)
         with pytest.raises(StateError, match="another model"):
             others.begin_in(session, more, SAMPLING, name="talk")
         with pytest.raises(InputError, match="stored sessions are of the model itself"):

@@ -4,7 +4,7 @@ import pytest
 
 from braidlm.bench.floor import Rates, decode_floor, prefill_floor, state_traffic, weight_traffic
 from braidlm.spec import Attention, Block, Mamba, Mlp, ModelSpec, Moe, Norm
-from braidlm.spec.state import Growing, Ring, Shared
+from braidlm.spec.state import FullKV, SharedKV, WindowKV
 
 RATES = Rates(bandwidth=10.0, dtype="bfloat16", products=10.0, float32=100.0)
 ATTENTION = Attention(heads=2, kv_heads=1, head_dim=4)
@@ -52,7 +52,7 @@ def test_recurrent_states_are_read_and_written() -> None:
     spec = ModelSpec(
         vocab=10, width=8, blocks=(Block(mixer=Mamba(inner=16, d_state=4, dt_rank=1)),), norm=NORM, tied=True
     )
-    traffic = [state_traffic(slot, 1000, "bfloat16") for slot in spec.slots[0]]
+    traffic = [state_traffic(slot, 1000, "bfloat16") for slot in spec.state_specs[0]]
     assert traffic == [2 * 16 * 3 * 2, 2 * 16 * 4 * 4]
 
 
@@ -60,9 +60,9 @@ def test_recurrent_states_are_read_and_written() -> None:
 def test_windows_and_shared_keys(length: int, positions: int) -> None:
     """Oracle: a window of 3 shows 2 earlier keys and 2 pinned ones, and one is written; shared ones cost nothing."""
     sizes = {"heads": 1, "k_dim": 4, "v_dim": 4}
-    assert state_traffic(Ring(**sizes, window=3, pinned=2), length, "bfloat16") == positions * 16
-    assert state_traffic(Growing(**sizes), length, "bfloat16") == (length + 1) * 16
-    assert state_traffic(Shared(layer=0), length, "bfloat16") == 0
+    assert state_traffic(WindowKV(**sizes, window=3, sink_tokens=2), length, "bfloat16") == positions * 16
+    assert state_traffic(FullKV(**sizes), length, "bfloat16") == (length + 1) * 16
+    assert state_traffic(SharedKV(layer=0), length, "bfloat16") == 0
 
 
 def test_the_better_of_two_measurements() -> None:

@@ -54,7 +54,7 @@ def test_it_braids_every_kind_of_layer(model: LanguageModel) -> None:
     """Oracle: the description: state-space, parallel heads with a window and meta tokens, gated convolution."""
     mixers = [block.mixer for block in model.spec.blocks]
     assert {type(mixer) for mixer in mixers} == {Mamba2, Parallel, Hyena}
-    assert model.spec.prefix_tokens and all(m.attention.window for m in mixers if isinstance(m, Parallel))
+    assert model.spec.meta_tokens and all(m.attention.window for m in mixers if isinstance(m, Parallel))
     assert 2e6 < sum(parameter.numel() for parameter in braidlm.build(model.spec).network.parameters()) < 8e6
 
 

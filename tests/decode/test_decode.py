@@ -13,7 +13,7 @@ from braidlm.decode import decode
 from braidlm.ops import dispatch
 from braidlm.spec import Attention, Block, Mamba2, Mlp, ModelSpec, Moe, Norm
 from braidlm.spec.state import PAGE_TOKENS
-from braidlm.state.batch import State
+from braidlm.state.batch import BatchState
 from tests.ops.levels import LEVELS, at_level
 from tests.state.kinds import KINDS, VOCAB, build, difference, error, tokens
 from tests.tolerances import RELATIVE_LOGITS, RELATIVE_LOGITS_EXPERTS, RELATIVE_LOGITS_STORED
@@ -24,14 +24,14 @@ BEST = LEVELS[-1:]
 STEPS = 6
 
 
-def decoder_of(model: LanguageModel, state: State, capacity: int, slots: list[int]) -> decode.Decoder:
+def decoder_of(model: LanguageModel, state: BatchState, capacity: int, slots: list[int]) -> decode.Decoder:
     decoder = decode.Decoder(model.network, state.precision, capacity)
     for slot, row in zip(slots, state.rows, strict=True):
         decoder.put(slot, row)
     return decoder
 
 
-def taken(decoder: decode.Decoder, slots: list[int], like: State) -> State:
+def taken(decoder: decode.Decoder, slots: list[int], like: BatchState) -> BatchState:
     state = like.fork()
     for row, slot in enumerate(slots):
         state.put(row, decoder.take(slot))
@@ -157,7 +157,7 @@ def test_what_was_taken_stays(kind: str) -> None:
         assert difference(found, expected) <= RELATIVE_LOGITS[torch.float32]
 
 
-def several(model: LanguageModel, lengths: Sequence[int]) -> tuple[State, list[decode.Decoder]]:
+def several(model: LanguageModel, lengths: Sequence[int]) -> tuple[BatchState, list[decode.Decoder]]:
     """Rows of these lengths, each in a decoder of its own."""
     state = model.new_state(len(lengths))
     with torch.no_grad():

@@ -58,9 +58,9 @@ def test_engine_and_states(family: str, edit: Callable[[Model], None]) -> None:
         state = model.new_state()
         model.forward([[1, 2, 3]], state=state)
         edit(model.network)
-        ticket = engine.submit(request)
-        after = made(ticket)
-        assert ticket.usage is not None and ticket.usage.cached == 0
+        handle = engine.submit(request)
+        after = made(handle)
+        assert handle.usage is not None and handle.usage.cached == 0
     model.new_state()
     with pytest.raises(StateError, match="another model"):
         model.forward([[4]], state=state)
@@ -95,7 +95,7 @@ def test_variants_follow() -> None:
     """Oracle: a model over the new weights that is made now."""
     model = braidlm.build(tiny("mamba2", 1), seed=1)
     before = model.network.fingerprint()
-    twin = model.network.twin()
+    twin = model.network.share_weights()
     model.network.embed.weight.data.mul_(2)
     model.network.notice_edits()
     assert model.network.fingerprint() != before

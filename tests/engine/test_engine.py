@@ -13,13 +13,13 @@ import braidlm
 from braidlm import LanguageModel
 from braidlm.decode.decode import Decoder
 from braidlm.decode.slots import PlainSlots
-from braidlm.engine import Engine, Limits, Piece, QueueFullError, Request, Ticket
+from braidlm.engine import Engine, Limits, Piece, QueueFullError, Request, RequestHandle
 from braidlm.engine.runner import Runner
 from braidlm.errors import ContextLengthError, InputError
 from braidlm.generation.sampling import Sampling
 from braidlm.ops import native_loader
 from braidlm.state.kv import Page
-from braidlm.state.sequence import Row
+from braidlm.state.sequence import SequenceState
 from tests.families.tiny import TINY, tiny
 from tests.quant.test_quantize import model_of
 
@@ -36,10 +36,10 @@ def asked(ids: Sequence[int], tokens: int = 12, **options: object) -> Request:
     return Request(ids=tuple(ids), sampling=Sampling(max_tokens=tokens, **options), **more)
 
 
-def made(ticket: Ticket) -> list[list[int]]:
+def made(handle: RequestHandle) -> list[list[int]]:
     """The ids of every copy."""
-    found: list[list[int]] = [[] for _ in range(ticket.request.copies)]
-    for copy, token in ticket:
+    found: list[list[int]] = [[] for _ in range(handle.request.copies)]
+    for copy, token in handle:
         found[copy].append(token.id)
     return found
 
@@ -67,8 +67,8 @@ def test_together_as_alone(family: str) -> None:
         )
     ]
     with model.engine(limits=SMALL) as engine:
-        tickets = [engine.submit(request) for request in requests]
-        assert [made(ticket) for ticket in tickets] == [alone(model, request) for request in requests]
+        handles = [engine.submit(request) for request in requests]
+        assert [made(handle) for handle in handles] == [alone(model, request) for request in requests]
 
 
 @pytest.mark.parametrize("family", TINY)
@@ -79,13 +79,13 @@ def test_turns_are_not_read_again(family: str) -> None:
     with model.engine(limits=SMALL) as engine:
         for turn in range(4):
             request = asked(text)
-            ticket = engine.submit(request)
-            (written,) = made(ticket)
+            handle = engine.submit(request)
+            (written,) = made(handle)
             assert written == alone(model, request)[0]
-            assert ticket.usage is not None
+            assert handle.usage is not None
             # The last token of an answer was given, but not run.
             expected = (0, 0, 30) if turn == 0 else (len(text) - 8, 0, 8)
-            assert ticket.usage[:3] == expected, turn
+            assert handle.usage[:3] == expected, turn
             text = (*text, *written, *prompt(model, 7, seed=turn))
 
 
@@ -98,10 +98,10 @@ def test_an_edit_replays_few_tokens(family: str) -> None:
         made(engine.submit(asked(text, breaks=(13, 29))))
         for at in (13, 29, 37, 44, 60, 61):
             edited = asked((*text[:at], *prompt(model, 9, seed=at)))
-            ticket = engine.submit(edited)
-            assert made(ticket) == alone(model, edited)
-            assert ticket.usage is not None
-            cached, replayed, computed, _ = ticket.usage
+            handle = engine.submit(edited)
+            assert made(handle) == alone(model, edited)
+            assert handle.usage is not None
+            cached, replayed, computed, _ = handle.usage
             assert cached + replayed + computed == len(edited.ids)
             assert replayed <= (0 if at in (13, 29, 60) else SMALL.replay)
             assert computed <= 9
@@ -112,10 +112,10 @@ def test_same_prompt_again() -> None:
     model = model_of("mamba2")
     request = asked(prompt(model, 50), temperature=1.0, seed=3)
     with model.engine(limits=SMALL) as engine:
-        first, ticket = made(engine.submit(request)), engine.submit(request)
-        assert made(ticket) == first
-        assert ticket.usage is not None
-        assert ticket.usage[:3] == (49, 0, 1)
+        first, handle = made(engine.submit(request)), engine.submit(request)
+        assert made(handle) == first
+        assert handle.usage is not None
+        assert handle.usage[:3] == (49, 0, 1)
 
 
 def test_without_memory_for_states() -> None:
@@ -124,10 +124,10 @@ def test_without_memory_for_states() -> None:
     request = asked(prompt(model, 50))
     with model.engine(limits=Limits(slots=1, cache_memory=0)) as engine:
         for _ in range(2):
-            ticket = engine.submit(request)
-            assert made(ticket) == alone(model, request)
-            assert ticket.usage is not None
-            assert ticket.usage.cached == 0
+            handle = engine.submit(request)
+            assert made(handle) == alone(model, request)
+            assert handle.usage is not None
+            assert handle.usage.cached == 0
         assert engine.cache.nbytes == 0
 
 
@@ -140,11 +140,11 @@ def test_little_memory_for_states() -> None:
         for text in texts:
             made(engine.submit(asked(text)))
             assert engine.cache.nbytes <= 3 * state
-        ticket = engine.submit(asked(texts[0]))
-        assert made(ticket) == alone(model, asked(texts[0]))
-        assert ticket.usage is not None
-        assert ticket.usage.replayed > 0
-        assert "dropped for memory" in ticket.usage.why
+        handle = engine.submit(asked(texts[0]))
+        assert made(handle) == alone(model, asked(texts[0]))
+        assert handle.usage is not None
+        assert handle.usage.replayed > 0
+        assert "dropped for memory" in handle.usage.why
 
 
 def test_deterministic_bits() -> None:
@@ -153,8 +153,8 @@ def test_deterministic_bits() -> None:
     model = LanguageModel(model.network, None, model.origin, deterministic=True)
     text = prompt(model, 40)
 
-    def logprobs(ticket: Ticket) -> list[float]:
-        return [piece.token.logprob for piece in ticket]
+    def logprobs(handle: RequestHandle) -> list[float]:
+        return [piece.token.logprob for piece in handle]
 
     with model.engine(limits=SMALL) as engine:
         cold = logprobs(engine.submit(asked(text)))
@@ -163,8 +163,8 @@ def test_deterministic_bits() -> None:
         assert logprobs(warm) == cold
         assert warm.usage is not None
         assert warm.usage.cached == 39
-        for ticket in others:
-            made(ticket)
+        for handle in others:
+            made(handle)
 
 
 @pytest.mark.skipif(native_loader.why_not() is not None, reason="the extension is not built")
@@ -174,7 +174,7 @@ def test_short_prompts_need_no_pass(family: str, monkeypatch: pytest.MonkeyPatch
     model, read = model_of(family), Runner.read
     passes: list[int] = []
 
-    def counted(self: Runner, row: Row, ids: Sequence[int], *more: object, **options: object) -> object:
+    def counted(self: Runner, row: SequenceState, ids: Sequence[int], *more: object, **options: object) -> object:
         passes.append(len(ids))
         return read(self, row, ids, *more, **options)  # type: ignore[arg-type]
 
@@ -190,12 +190,12 @@ def test_short_prompts_need_no_pass(family: str, monkeypatch: pytest.MonkeyPatch
     with model.engine(limits=SMALL) as engine:
         found = []
         for request in requests:
-            ticket = engine.submit(request)
-            assert made(ticket) == alone(model, request)
-            assert ticket.usage is not None
-            found.append(ticket.usage.cached)
+            handle = engine.submit(request)
+            assert made(handle) == alone(model, request)
+            assert handle.usage is not None
+            found.append(handle.usage.cached)
         together = [engine.submit(request) for request in requests]
-        assert [made(ticket) for ticket in together] == [alone(model, request) for request in requests]
+        assert [made(handle) for handle in together] == [alone(model, request) for request in requests]
     assert found == [0, 3, 5, 0, 7]
     assert not passes
 
@@ -205,13 +205,13 @@ def test_listening_in_an_event_loop() -> None:
     model = model_of("mamba2")
     request = asked(prompt(model, 20))
 
-    async def heard(ticket: Ticket) -> list[int]:
+    async def heard(handle: RequestHandle) -> list[int]:
         loop, more, found = asyncio.get_running_loop(), asyncio.Event(), []
-        ticket.listen(lambda: loop.call_soon_threadsafe(more.set))
+        handle.listen(lambda: loop.call_soon_threadsafe(more.set))
         while True:
             await more.wait()
             more.clear()
-            for piece in ticket.arrived():
+            for piece in handle.arrived():
                 if not isinstance(piece, Piece):
                     assert piece is None
                     return found
@@ -226,13 +226,13 @@ def test_cancelling() -> None:
     model = model_of("bamba")
     long, other = asked(prompt(model, 64), 10_000), asked(prompt(model, 20, 1))
     with model.engine(limits=SMALL) as engine:
-        ticket = engine.submit(long)
-        pieces = iter(ticket)
+        handle = engine.submit(long)
+        pieces = iter(handle)
         next(pieces)
         beside = engine.submit(other)
-        ticket.cancel()
+        handle.cancel()
         assert made(beside) == alone(model, other)
-        assert ticket.wait(60)
+        assert handle.wait(60)
         assert len(list(pieces)) < 10_000
         again = engine.submit(asked(long.ids, 1))
         made(again)
@@ -251,7 +251,7 @@ def test_a_full_queue_and_what_can_never_run() -> None:
         with pytest.raises(QueueFullError, match="2 requests are waiting already"):
             engine.submit(asked(ids))
         running.cancel()
-        assert [len(made(ticket)[0]) for ticket in queued] == [1, 1]
+        assert [len(made(handle)[0]) for handle in queued] == [1, 1]
         for request, message in (
             (asked(ids, copies=2), "only 1 texts"),
             (asked((*ids, model.spec.vocab)), "out of range"),
@@ -277,10 +277,10 @@ def test_one_failure_leaves_the_others() -> None:
 
     good = asked([1, 2, 3])
     with Engine(model.network, lambda: model.new_state(1), run=run, limits=SMALL) as engine:  # type: ignore[arg-type]
-        tickets = [engine.submit(request) for request in (good, asked([7] * 60), good)]
-        assert made(tickets[0]) == made(tickets[2]) == alone(model, good)
+        handles = [engine.submit(request) for request in (good, asked([7] * 60), good)]
+        assert made(handles[0]) == made(handles[2]) == alone(model, good)
         with pytest.raises(RuntimeError, match="a fault"):
-            made(tickets[1])
+            made(handles[1])
         assert made(engine.submit(good)) == alone(model, good)
 
 
@@ -304,10 +304,10 @@ def test_a_failing_step_ends_those_at_fault(family: str, ops: str, monkeypatch: 
         monkeypatch.setattr(kind, "step", breaking(kind.step))
     with model.engine(limits=SMALL) as engine:
         for _ in range(2):
-            tickets = [engine.submit(request) for request in (good[0], bad, good[1])]
-            assert [made(tickets[0]), made(tickets[2])] == expected
+            handles = [engine.submit(request) for request in (good[0], bad, good[1])]
+            assert [made(handles[0]), made(handles[2])] == expected
             with pytest.raises((ValueError, IndexError), match=r"out of (range|bounds)"):
-                made(tickets[1])
+                made(handles[1])
         assert engine.load.writing == 0 and engine.failure is None
 
 
@@ -357,10 +357,10 @@ def test_ended_texts_hold_no_pages() -> None:
 
     with model.engine(limits=Limits(slots=3, cache_memory=0)) as engine:
         before = engine.run(pages)
-        tickets = [engine.submit(asked(prompt(model, 40, seed), 5, copies=seed)) for seed in (1, 2)]
-        for ticket in tickets:
-            made(ticket)
-            ticket.wait()
+        handles = [engine.submit(asked(prompt(model, 40, seed), 5, copies=seed)) for seed in (1, 2)]
+        for handle in handles:
+            made(handle)
+            handle.wait()
         assert engine.run(pages) == before
 
 

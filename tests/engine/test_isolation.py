@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from braidlm.engine import Limits, Piece, Request, Ticket
+from braidlm.engine import Limits, Piece, Request, RequestHandle
 from braidlm.errors import BraidError, InputError
 from braidlm.generation.sampling import Sampling
 from tests.engine.test_engine import SMALL, asked, made, prompt
@@ -28,10 +28,10 @@ def test_salts_share_nothing(family: str) -> None:
         for salt in ("", "two", "three"):
             made(engine.submit(salted(text, salt)))
             made(engine.submit(salted(text[:30], salt)))
-        ticket = engine.submit(salted(text, "one"))
-        assert made(ticket) == expected
-        assert ticket.usage == cold.usage
-        assert ticket.usage is not None and (ticket.usage.cached, ticket.usage.replayed) == (0, 0)
+        handle = engine.submit(salted(text, "one"))
+        assert made(handle) == expected
+        assert handle.usage == cold.usage
+        assert handle.usage is not None and (handle.usage.cached, handle.usage.replayed) == (0, 0)
         assert engine.knows(text, "one") != engine.knows(text, "never seen")
         again = engine.submit(salted(text, "one"))
         assert made(again) == expected
@@ -57,11 +57,11 @@ def test_a_listener_that_raises_ends_its_request_alone(error: type[BaseException
     model = model_of("bamba")
     requests = [asked(prompt(model, 20 + n, n), 12, temperature=1.0, seed=n) for n in range(3)]
 
-    def told(ticket: Ticket) -> list[tuple[int, float]]:
-        return [(token.id, token.logprob) for _, token in ticket]
+    def told(handle: RequestHandle) -> list[tuple[int, float]]:
+        return [(token.id, token.logprob) for _, token in handle]
 
     with model.engine(limits=SMALL) as engine:
-        expected = [told(ticket) for ticket in [engine.submit(request) for request in requests]]
+        expected = [told(handle) for handle in [engine.submit(request) for request in requests]]
     calls = 0
 
     def fails() -> None:
@@ -72,14 +72,14 @@ def test_a_listener_that_raises_ends_its_request_alone(error: type[BaseException
 
     with model.engine(limits=SMALL) as engine:
         others = [engine.submit(request) for request in requests[:2]]
-        ticket = engine.submit(asked(prompt(model, 30, 9), 12))
-        ticket.listen(fails)
+        handle = engine.submit(asked(prompt(model, 30, 9), 12))
+        handle.listen(fails)
         others.append(engine.submit(requests[2]))
         assert [told(other) for other in others] == expected
-        ticket.wait()
+        handle.wait()
         assert engine.failure is None
         with pytest.raises((ValueError, BraidError), match="my own fault"):
-            list(ticket)
+            list(handle)
         assert calls == after + 1  # it is not called again
         assert told(engine.submit(requests[0])) == expected[0]
         assert engine.load[:4] == (0, 0, 0, 0)
@@ -91,17 +91,17 @@ def test_a_listener_that_raises_at_the_end(caplog: pytest.LogCaptureFixture) -> 
     request = asked(prompt(model, 20), 4)
     with model.engine(limits=SMALL) as engine:
         expected = made(engine.submit(request))
-        ticket = engine.submit(request)
+        handle = engine.submit(request)
         ends = [False]
 
         def fails() -> None:
-            if ticket._done.is_set():
+            if handle._done.is_set():
                 ends[0] = True
                 raise RuntimeError("too late")
 
-        ticket.listen(fails)
-        ticket.wait()
-        assert made(ticket) == expected
+        handle.listen(fails)
+        handle.wait()
+        assert made(handle) == expected
         assert made(engine.submit(request)) == expected
     assert ends == [True]
     assert "too late" in caplog.text
@@ -127,7 +127,7 @@ def test_nothing_is_to_do_once_closed() -> None:
     assert engine.load[:3] == (3, 0, 1)
     engine.close()
     assert engine.load[:4] == (0, 0, 0, 0)
-    for ticket in waiting:
+    for handle in waiting:
         with pytest.raises(InputError, match="closed"):
-            made(ticket)
+            made(handle)
     assert all(isinstance(item, (Piece, InputError)) for item in writing.arrived())

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from braidlm.engine import prefix_cache
 from braidlm.engine.prefix_cache import PrefixCache
-from braidlm.state.sequence import LayerRow, Row
+from braidlm.state.sequence import LayerState, SequenceState
 
 BYTES = 400
 
 
-def row(length: int) -> Row:
-    return Row(length, (LayerRow({"ssm": torch.zeros(BYTES // 4)}, None),))
+def row(length: int) -> SequenceState:
+    return SequenceState(length, (LayerState({"ssm": torch.zeros(BYTES // 4)}, None),))
 
 
 TEXTS = st.lists(st.integers(0, 2), min_size=1, max_size=9).map(tuple)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from braidlm.engine import Limits, Request, Ticket, engine
+from braidlm.engine import Limits, Request, RequestHandle, engine
 from braidlm.engine.runner import Runner
 from braidlm.errors import InputError
 from tests.engine.test_engine import SMALL, alone, asked, made, prompt
@@ -20,18 +20,18 @@ def scored(ids: Sequence[int], tokens: int = 5, top: int = 3, **options: object)
     return replace(asked(ids, tokens, **options), prompt_logprobs=top)
 
 
-def check(ticket: Ticket, family: str) -> None:
+def check(handle: RequestHandle, family: str) -> None:
     """Oracle: log softmax of the logits of one forward pass over the whole prompt, in float64."""
-    ids = ticket.request.ids
+    ids = handle.request.ids
     with torch.no_grad():
         exact = model_of(family).forward([ids])[0].double().log_softmax(-1)[:-1]
     close = RELATIVE_LOGITS[torch.float32] * float(exact.abs().max())
-    assert [choice.token for choice in ticket.prompt_logprobs] == list(ids[1:])
-    for row, choice in zip(exact, ticket.prompt_logprobs, strict=True):
+    assert [choice.token for choice in handle.prompt_logprobs] == list(ids[1:])
+    for row, choice in zip(exact, handle.prompt_logprobs, strict=True):
         assert abs(choice.logprob - float(row[choice.token])) <= close
         assert [logprob for _, logprob in choice.top] == sorted((value for _, value in choice.top), reverse=True)
         assert all(abs(value - float(row[token])) <= close for token, value in choice.top)
-        assert len(choice.top) == ticket.request.prompt_logprobs
+        assert len(choice.top) == handle.request.prompt_logprobs
         assert not choice.top or choice.top[0][1] >= float(row.max()) - close
 
 
@@ -44,11 +44,11 @@ def test_all_of_the_prompt_is_scored(family: str) -> None:
         before = asked(text)
         (first,) = made(running.submit(before))
         request = scored(text, copies=2, temperature=0.8, seed=3)
-        ticket = running.submit(request)
-        assert made(ticket) == alone(model, asked(text, 5, copies=2, temperature=0.8, seed=3))
-        check(ticket, family)
-        assert ticket.usage is not None
-        assert ticket.usage[:3] == (0, 0, 45)
+        handle = running.submit(request)
+        assert made(handle) == alone(model, asked(text, 5, copies=2, temperature=0.8, seed=3))
+        check(handle, family)
+        assert handle.usage is not None
+        assert handle.usage[:3] == (0, 0, 45)
         after = running.submit(asked((*text, *first[:-1], 1)))
         assert made(after) == alone(model, after.request)
         assert after.usage is not None
@@ -61,9 +61,9 @@ def test_what_is_scored_is_known_afterwards(family: str) -> None:
     model = model_of(family)
     text = prompt(model, 45, 1)
     with model.engine(limits=SMALL) as running:
-        ticket = running.submit(replace(scored(text, top=0), generates=False))
-        assert list(ticket) == []
-        check(ticket, family)
+        handle = running.submit(replace(scored(text, top=0), generates=False))
+        assert list(handle) == []
+        check(handle, family)
         again = running.submit(asked((*text, 3)))
         assert made(again) == alone(model, again.request)
         assert again.usage is not None
@@ -75,9 +75,9 @@ def test_one_token_has_no_score() -> None:
     """Oracle: by hand."""
     model = model_of("mamba2")
     with model.engine(limits=SMALL) as running:
-        ticket = running.submit(scored((5,)))
-        assert made(ticket) == alone(model, asked((5,), 5))
-        assert ticket.prompt_logprobs == []
+        handle = running.submit(scored((5,)))
+        assert made(handle) == alone(model, asked((5,), 5))
+        assert handle.prompt_logprobs == []
 
 
 def test_few_logits_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,9 +91,9 @@ def test_few_logits_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Runner, "read", counted)
     monkeypatch.setattr(engine, "_LOGITS", 8 * model.spec.vocab)
     with model.engine(limits=Limits(slots=1, chunk=32)) as running:
-        ticket = running.submit(scored(prompt(model, 50)))
-        made(ticket)
-        check(ticket, "mamba2")
+        handle = running.submit(scored(prompt(model, 50)))
+        made(handle)
+        check(handle, "mamba2")
         made(running.submit(asked(prompt(model, 50, 1))))
     assert passes[:7] == [(8, "all")] * 6 + [(2, "all")]
     assert max(length for length, logits in passes if logits != "all") == 32

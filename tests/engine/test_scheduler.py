@@ -3,10 +3,10 @@
 import pytest
 
 from braidlm.engine.request import QueueFullError
-from braidlm.engine.scheduler import Pace, Waiting
+from braidlm.engine.scheduler import PrefillThrottle, RequestQueue
 
 
-def taken(waiting: Waiting[str]) -> list[str]:
+def taken(waiting: RequestQueue[str]) -> list[str]:
     found = []
     while (job := waiting.take(lambda job: True)) is not None:
         found.append(job)
@@ -15,7 +15,7 @@ def taken(waiting: Waiting[str]) -> list[str]:
 
 def test_clients_get_equal_shares() -> None:
     """Oracle: by hand: whoever was given the fewest tokens comes next."""
-    waiting: Waiting[str] = Waiting(10)
+    waiting: RequestQueue[str] = RequestQueue(10)
     for number in range(4):
         waiting.add(f"a{number}", "a", 10)
     waiting.add("b0", "b", 25)
@@ -25,7 +25,7 @@ def test_clients_get_equal_shares() -> None:
 
 def test_absence_earns_nothing() -> None:
     """Oracle: by hand: who comes late does not catch up on what others had before."""
-    waiting: Waiting[str] = Waiting(10)
+    waiting: RequestQueue[str] = RequestQueue(10)
     for number in range(3):
         waiting.add(f"a{number}", "a", 100)
     assert waiting.take(lambda job: True) == "a0"
@@ -38,7 +38,7 @@ def test_absence_earns_nothing() -> None:
 
 def test_only_who_counts_is_remembered() -> None:
     """Oracle: by hand: who was given more than those that wait still stands behind them; nobody else is remembered."""
-    waiting: Waiting[str] = Waiting(4)
+    waiting: RequestQueue[str] = RequestQueue(4)
     for number in range(1000):
         waiting.add(f"x{number}", f"client {number}", 7)
         assert waiting.take(lambda job: True) == f"x{number}"
@@ -56,7 +56,7 @@ def test_only_who_counts_is_remembered() -> None:
 
 def test_debts_last_while_others_wait() -> None:
     """Oracle: by hand: one large request at a time earns no more than its tokens' share beside small ones that wait."""
-    waiting: Waiting[str] = Waiting(20)
+    waiting: RequestQueue[str] = RequestQueue(20)
     for number in range(10):
         waiting.add(f"small{number}", "patient", 10)
     waiting.add("large", "hasty", 50)
@@ -74,7 +74,7 @@ def test_debts_last_while_others_wait() -> None:
 
 def test_a_bound_and_removal() -> None:
     """Oracle: the bound; a job that does not fit holds its place."""
-    waiting: Waiting[str] = Waiting(2)
+    waiting: RequestQueue[str] = RequestQueue(2)
     waiting.add("large", "a", 1)
     waiting.add("small", "a", 1)
     with pytest.raises(QueueFullError, match="2 requests are waiting"):
@@ -87,7 +87,7 @@ def test_a_bound_and_removal() -> None:
 
 def test_writing_gets_somewhat_more_time_than_it_waited() -> None:
     """Oracle: by hand, four thirds of it."""
-    pace = Pace()
+    pace = PrefillThrottle()
     assert pace.may_read(True)
     pace.read(0.9, True)
     assert not pace.may_read(True)

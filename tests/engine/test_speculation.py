@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import braidlm
 from braidlm import LanguageModel
 from braidlm.engine import Limits
-from braidlm.engine.speculation import MOST, Lookup, Speculation
+from braidlm.engine.speculation import MOST, PromptLookup, Speculation
 from braidlm.engine.writer import Writer
 from braidlm.errors import InputError
 from braidlm.generation.continuation import Continuation, Token
@@ -36,7 +36,7 @@ def searched(seen: list[int], most: int) -> list[int]:
 def test_lookup(parts: list[list[int]], most: int) -> None:
     """Oracle: a search through the whole text, each time that it has grown by a part."""
     seen: list[int] = []
-    lookup = Lookup(seen)
+    lookup = PromptLookup(seen)
     for part in parts:
         seen += part
         assert lookup.guess(most) == searched(seen, most)
@@ -82,7 +82,7 @@ def test_what_a_rule_forces_is_guessed_first() -> None:
 
 def test_hits_are_learnt() -> None:
     """Oracle: by hand: guesses count until the first wrong one; the measure stays a likelihood."""
-    lookup = Lookup([])
+    lookup = PromptLookup([])
     before = lookup.hits
     lookup.learn([1, 2, 3], [1])
     assert before < lookup.hits <= 1
@@ -124,7 +124,7 @@ def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     if request.param != "as it pays":
         monkeypatch.setattr(Speculation, "length", lambda self, _: self.most)
     if request.param == "mostly wrong":
-        monkeypatch.setattr(Lookup, "guess", lambda self, most: list(self._seen[: max(0, most)]))
+        monkeypatch.setattr(PromptLookup, "guess", lambda self, most: list(self._seen[: max(0, most)]))
     return request.param
 
 
@@ -147,8 +147,8 @@ def test_the_same_tokens(family: str, mode: str) -> None:
         asked(text, 40, temperature=0.5, seed=9, frequency_penalty=-0.2, repetition_penalty=1.1),
     ]
     with model.engine(limits=SMALL) as engine:
-        for ticket, request in [(engine.submit(request), request) for request in requests]:
-            assert made(ticket) == alone(model, request)
+        for handle, request in [(engine.submit(request), request) for request in requests]:
+            assert made(handle) == alone(model, request)
         load = engine.load
     assert 0 <= load.guessed_right <= load.guessed
     if mode == "mostly wrong":
@@ -164,11 +164,11 @@ def test_what_is_kept(family: str, mode: str) -> None:
     with model.engine(limits=SMALL) as engine:
         for turn in range(3):
             request = asked(text, LOOPS)
-            ticket = engine.submit(request)
-            (written,) = made(ticket)
+            handle = engine.submit(request)
+            (written,) = made(handle)
             assert written == alone(model, request)[0]
-            assert ticket.usage is not None
-            assert ticket.usage[:2] == (0 if turn == 0 else len(text) - 4, 0)
+            assert handle.usage is not None
+            assert handle.usage[:2] == (0 if turn == 0 else len(text) - 4, 0)
             text = (*text, *written, *prompt(model, 3, turn))
 
 
@@ -217,14 +217,14 @@ def test_ends_inside_guesses(mode: str) -> None:
     (written,) = alone(model, asked(text, LOOPS))
     with model.engine(limits=SMALL) as engine:
         engine._ends = (written[-3],)
-        ticket = engine.submit(asked(text, LOOPS))
-        (found,) = made(ticket)
+        handle = engine.submit(asked(text, LOOPS))
+        (found,) = made(handle)
         assert found == written[: written.index(written[-3]) + 1]
         next_ = asked((*text, *found, 1), 5)
-        ticket = engine.submit(next_)
-        made(ticket)
-        assert ticket.usage is not None
-        assert ticket.usage.cached == len(text) + len(found) - 1
+        handle = engine.submit(next_)
+        made(handle)
+        assert handle.usage is not None
+        assert handle.usage.cached == len(text) + len(found) - 1
 
 
 @native
@@ -242,9 +242,9 @@ def test_a_failing_copy_ends_its_request_alone(mode: str, monkeypatch: pytest.Mo
     text = prompt(model, 9) * 4
     beside = asked(text, 60)
     with model.engine(limits=SMALL) as engine:
-        ticket, other = engine.submit(asked(text, 60, copies=3)), engine.submit(beside)
+        handle, other = engine.submit(asked(text, 60, copies=3)), engine.submit(beside)
         with pytest.raises(RuntimeError, match="broken"):
-            made(ticket)
+            made(handle)
         assert made(other) == alone(model, beside)
         assert made(engine.submit(beside)) == alone(model, beside)
         assert engine.load.writing == 0

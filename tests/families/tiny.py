@@ -153,11 +153,11 @@ def hymba(rng: random.Random) -> ModelSpec:
     full = Attention(
         heads=heads, kv_heads=rng.choice([1, 2]), head_dim=width // heads, value_dim=inner // heads, rope=rope
     )
-    local = replace(full, window=rng.choice([6, 20]), pinned=meta)
+    local = replace(full, window=rng.choice([6, 20]), sink_tokens=meta)
     shared = replace(local, kv_from=1)
     mixers = [Parallel(attention=attention, ssm=ssm) for attention in (full, local, shared, shared, full)]
     blocks = [Block(mixer=mixer, ffn=Mlp(hidden=40)) for mixer in mixers]
-    return _model(rng, width, blocks, tied=True, prefix_tokens=meta, max_positions=1024)
+    return _model(rng, width, blocks, tied=True, meta_tokens=meta, max_positions=1024)
 
 
 def stripedhyena(rng: random.Random) -> ModelSpec:

@@ -32,8 +32,8 @@ def _model() -> LanguageModel:
 def _answered(chats: Chats, session: Session, text: str) -> Session:
     messages = [*session.messages, {"role": "user", "content": text}]
     turn = chats.begin_in(session, messages, _SAMPLING, grammar=_LETTERS)
-    session = chats.finish(session, turn, [token for _, token in turn.ticket])
-    chats.save("talk", session, turn.ticket.states)
+    session = chats.finish(session, turn, [token for _, token in turn.handle])
+    chats.save("talk", session, turn.handle.states)
     return session
 
 

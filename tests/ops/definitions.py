@@ -77,12 +77,12 @@ def attention(
     keys_S: list[int],
     scale: float,
     window: int | None,
-    pinned: int,
+    sink_tokens: int,
 ) -> Tensor:
     share = q_LHK.shape[1] // k_SGK.shape[1]
     outputs = []
     for q, at in zip(q_LHK, queries_L, strict=True):
-        seen = [i for i, j in enumerate(keys_S) if j <= at and (window is None or at - j < window or j < pinned)]
+        seen = [i for i, j in enumerate(keys_S) if j <= at and (window is None or at - j < window or j < sink_tokens)]
         heads = []
         for head, q_K in enumerate(q):
             weights = torch.softmax(k_SGK[seen, head // share] @ q_K * scale, 0)

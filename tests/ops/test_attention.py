@@ -23,16 +23,16 @@ def tensors(tokens: int, *, k: int = K, v: int = V) -> tuple[Tensor, Tensor, Ten
     return randn(tokens, QUERIES, k), randn(tokens, GROUPS, k), randn(tokens, GROUPS, v)
 
 
-def visible_positions(start: int, window: int | None, pinned: int) -> set[int]:
+def visible_positions(start: int, window: int | None, sink_tokens: int) -> set[int]:
     """Positions before `start` that a query from `start` on can see."""
-    return {at for at in range(start) if window is None or start - at < window or at < pinned}
+    return {at for at in range(start) if window is None or start - at < window or at < sink_tokens}
 
 
 @properties
 @given(st.lists(row_of_a_batch, min_size=1, max_size=3), st.sampled_from([None, 1, 2, 5, 30]), st.integers(0, 4))
-def test_any_positions_held(rows: list[tuple[int, int, set[int]]], window: int | None, pinned: int) -> None:
+def test_any_positions_held(rows: list[tuple[int, int, set[int]]], window: int | None, sink_tokens: int) -> None:
     """Oracle: the definition, row by row; rings hold what can be seen, and some of what cannot."""
-    pinned = pinned if window else 0
+    sink_tokens = sink_tokens if window else 0
     lengths = tuple(length for length, _, _ in rows)
     if not any(lengths):
         return
@@ -40,14 +40,14 @@ def test_any_positions_held(rows: list[tuple[int, int, set[int]]], window: int |
     q, k, v = tensors(segments.total)
     pasts, expected = [], []
     for row, (length, start, more) in enumerate(rows):
-        held = sorted(visible_positions(start, window, pinned) | {at for at in more if at < start})
+        held = sorted(visible_positions(start, window, sink_tokens) | {at for at in more if at < start})
         old_k, old_v = randn(len(held), GROUPS, K), randn(len(held), GROUPS, V)
         pasts.append(Past(old_k, old_v, torch.tensor(held)) if held else None)
         part, new = slice(segments.starts[row], segments.starts[row + 1]), [*range(start, start + length)]
         if length:
             keys, values = torch.cat([old_k, k[part]]), torch.cat([old_v, v[part]])
-            expected.append(definitions.attention(q[part], keys, values, new, held + new, 0.6, window, pinned))
-    found = ops.attention(q, k, v, tuple(pasts), starts, segments, scale=0.6, visible=Visible(window, pinned))
+            expected.append(definitions.attention(q[part], keys, values, new, held + new, 0.6, window, sink_tokens))
+    found = ops.attention(q, k, v, tuple(pasts), starts, segments, scale=0.6, visible=Visible(window, sink_tokens))
     assert close(found, torch.cat(expected), RELATIVE_OP[DOUBLE])
 
 

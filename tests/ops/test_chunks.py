@@ -110,20 +110,20 @@ def test_sizes_of_transforms() -> None:
         assert gated_conv_reference._fft_size(least) == next(size for size in sizes if size >= least)
 
 
-@pytest.mark.parametrize(("window", "pinned"), [(None, 0), (1, 0), (3, 0), (3, 2), (5, 9), (100, 0)])
+@pytest.mark.parametrize(("window", "sink_tokens"), [(None, 0), (1, 0), (3, 0), (3, 2), (5, 9), (100, 0)])
 @pytest.mark.parametrize("length", [3, 4, 5, 7, 8, 9, 13])
 @pytest.mark.parametrize("held", [0, 1, 6])
 def test_blocks_of_queries(
-    held: int, length: int, window: int | None, pinned: int, monkeypatch: pytest.MonkeyPatch
+    held: int, length: int, window: int | None, sink_tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Oracle: softmax over the visible keys, query by query; blocks of 4, and the whole square from 8 on."""
     monkeypatch.setattr(attention_reference, "QUERY_BLOCK", 4)
     monkeypatch.setattr(attention_reference, "WHOLE_SQUARE", 8)
     q, k, v = randn(length, 4, 3), randn(held + length, 2, 3), randn(held + length, 2, 5)
     positions = list(range(held + length))
-    expected = definitions.attention(q, k, v, positions[held:], positions, 0.7, window, pinned)
+    expected = definitions.attention(q, k, v, positions[held:], positions, 0.7, window, sink_tokens)
     past = Past(k[:held], v[:held], torch.arange(held)) if held else None
     new = (q, k[held:], v[held:])
-    visible = Visible(window, pinned)
+    visible = Visible(window, sink_tokens)
     found = ops.attention(*new, (past,), (held,), Segments((length,)), scale=0.7, visible=visible)
     assert close(found, expected, RELATIVE_OP[DOUBLE])

@@ -49,7 +49,7 @@ def test_mask(lengths: tuple[int, ...], held: tuple[int, ...], visible: Visible)
     ]
 
     def seen(row: int, at: int, other: int, key: int) -> bool:
-        near = visible.window is None or at - key < visible.window or key < visible.pinned
+        near = visible.window is None or at - key < visible.window or key < visible.sink_tokens
         return row == other and key <= at and near
 
     queries = [(row, at) for row, of_row in enumerate(new) for at in of_row]

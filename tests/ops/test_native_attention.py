@@ -32,13 +32,13 @@ def sliced(t: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("dtype", [SINGLE, NARROW])
 @pytest.mark.parametrize("heads", [(1, 1, 1, 1), (6, 2, 9, 33), (5, 5, 32, 64), (40, 1, 7, 5)])
-@pytest.mark.parametrize(("window", "pinned"), [(None, 0), (1, 0), (20, 3), (1000, 5)])
+@pytest.mark.parametrize(("window", "sink_tokens"), [(None, 0), (1, 0), (20, 3), (1000, 5)])
 @pytest.mark.parametrize(("held", "length"), [(0, 1), (0, 65), (0, 130), (70, 3), (64, 64), (1, 100)])
 def test_any_sizes(
     held: int,
     length: int,
     window: int | None,
-    pinned: int,
+    sink_tokens: int,
     heads: tuple[int, int, int, int],
     dtype: torch.dtype,
     level: str,
@@ -53,10 +53,10 @@ def test_any_sizes(
     positions = [*range(early), *range(early + 500, held + 500 + length)] if window else [*range(held + length)]
     start = positions[held]
     past = Past(k[:held], v[:held], torch.tensor(positions[:held])) if held else None
-    segments, visible = Segments((length,)), Visible(window, pinned)
+    segments, visible = Segments((length,)), Visible(window, sink_tokens)
     found = ops.attention(q, k[held:], v[held:], (past,), (start,), segments, scale=SCALE, visible=visible)
     wide = (t.double() for t in (q, k, v))
-    expected = definitions.attention(*wide, positions[held:], positions, SCALE, window, pinned)
+    expected = definitions.attention(*wide, positions[held:], positions, SCALE, window, sink_tokens)
     assert found.dtype == dtype
     assert close(found.double(), expected, (RELATIVE_OP | RELATIVE_ROUNDED)[dtype])
 

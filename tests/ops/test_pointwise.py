@@ -18,7 +18,11 @@ from tests.tolerances import RELATIVE_OP, RELATIVE_ROUNDED
 
 
 def attend(
-    lengths: tuple[int, ...], held: list[list[int]], window: int | None, pinned: int, heads: tuple[int, int, int, int]
+    lengths: tuple[int, ...],
+    held: list[list[int]],
+    window: int | None,
+    sink_tokens: int,
+    heads: tuple[int, int, int, int],
 ) -> tuple[Tensor, Tensor]:
     """Attention over packed rows whose pasts are at positions `held`, and its definition."""
     queries, groups, key, value = heads
@@ -34,31 +38,31 @@ def attend(
         if past is not None:
             keys, values = torch.cat([past[0], keys]), torch.cat([past[1], values])
         if length:
-            rows.append(definitions.attention(q[part], keys, values, new, held[row] + new, scale, window, pinned))
+            rows.append(definitions.attention(q[part], keys, values, new, held[row] + new, scale, window, sink_tokens))
     narrow = tuple(None if p is None else Past(p[0].float(), p[1].float(), p[2]) for p in pasts)
-    visible = Visible(window, pinned)
+    visible = Visible(window, sink_tokens)
     found = ops.attention(q.float(), k.float(), v.float(), narrow, starts, segments, scale=scale, visible=visible)
     return found, torch.cat(rows)
 
 
 @pytest.mark.parametrize("heads", [(1, 1, 4, 4), (4, 2, 8, 8), (6, 2, 4, 10)])
-@pytest.mark.parametrize(("window", "pinned"), [(None, 0), (1, 0), (7, 0), (7, 3), (300, 5)])
+@pytest.mark.parametrize(("window", "sink_tokens"), [(None, 0), (1, 0), (7, 0), (7, 3), (300, 5)])
 @pytest.mark.parametrize("lengths", [(1,), (2, 63), (65, 65), (0, 3, 130), (300,)])
 def test_attention_without_past(
-    lengths: tuple[int, ...], window: int | None, pinned: int, heads: tuple[int, int, int, int]
+    lengths: tuple[int, ...], window: int | None, sink_tokens: int, heads: tuple[int, int, int, int]
 ) -> None:
     """Oracle: softmax over the visible keys, one query and head at a time, in float64."""
-    found, expected = attend(lengths, [[] for _ in lengths], window, pinned, heads)
+    found, expected = attend(lengths, [[] for _ in lengths], window, sink_tokens, heads)
     assert close(found, expected, RELATIVE_OP[torch.float32])
 
 
-@pytest.mark.parametrize(("window", "pinned"), [(None, 0), (7, 0), (9, 3)])
+@pytest.mark.parametrize(("window", "sink_tokens"), [(None, 0), (7, 0), (9, 3)])
 @pytest.mark.parametrize("lengths", [(1, 1, 1), (5, 0, 2), (300, 1, 70)])
-def test_attention_with_past(lengths: tuple[int, ...], window: int | None, pinned: int) -> None:
+def test_attention_with_past(lengths: tuple[int, ...], window: int | None, sink_tokens: int) -> None:
     """Oracle: the definition, over keys of which a ring has let some go between prefix and window."""
     ring = [0, 1, 2, *range(40, 60)]
     held = [list(range(20)) if window is None else ring, [], ring[:3]]
-    found, expected = attend(lengths, held, window, pinned, (4, 2, 4, 6))
+    found, expected = attend(lengths, held, window, sink_tokens, (4, 2, 4, 6))
     assert close(found, expected, RELATIVE_OP[torch.float32])
 
 

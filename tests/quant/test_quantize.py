@@ -62,7 +62,7 @@ def test_logits(family: str, form: str) -> None:
 def test_policy(family: str) -> None:
     """Oracle: the rule in words: every matrix of whole groups but those that steer; tokens' rows in 8 bits."""
     model = model_of(family).network
-    precise = set(model.precise_names())
+    precise = set(model.fp32_parameter_names())
     for form in FORMS:
         policy = policy_of(model, form)
         for name, parameter in model.named_parameters():

@@ -138,7 +138,7 @@ def test_models(family: str, form: str) -> None:
 
 def test_inputs_are_those_of_the_rounded_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: what each layer of the finished model gets when the text runs through it."""
-    spec = next(spec for spec in (tiny("hymba", seed) for seed in range(20)) if not spec.prefix_tokens)
+    spec = next(spec for spec in (tiny("hymba", seed) for seed in range(20)) if not spec.meta_tokens)
     model = braidlm.build(spec, seed=1)
     rows = [ids_for(model)[0], ids_for(model)[1, :17]]
     products: dict[int, Tensor] = {}

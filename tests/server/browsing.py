@@ -22,7 +22,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def settle(page: Page, **values: str) -> None:
+def move_to_huge_pages(page: Page, **values: str) -> None:
     """Opens the settings and fills them in, by id with _ for -."""
     if page.locator("#settings").get_attribute("open") is None:
         page.locator("#settings summary").click()

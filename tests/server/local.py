@@ -15,7 +15,7 @@ import uvicorn
 import braidlm
 from braidlm import LanguageModel
 from braidlm.engine import Limits
-from braidlm.server import Host, Settings, create_app
+from braidlm.server import ModelHost, Settings, create_app
 from braidlm.server.run import config_of
 from braidlm.sessions import SessionStore
 from braidlm.text.tokenizer import Settings as TokenizerSettings
@@ -35,7 +35,7 @@ class Local:
     """A running server and what is inside of it."""
 
     url: str
-    host: Host
+    host: ModelHost
 
     def post(self, path: str, data: object, **more: Any) -> httpx2.Response:
         return httpx2.post(self.url + path, json=data, timeout=60, **more)
@@ -76,7 +76,7 @@ def serving(
     """A server for the time of a `with` block; `settings` are those of `Settings`."""
     load = served if not isinstance(served, LanguageModel) else lambda: served
     store = None if sessions is None else SessionStore(sessions)
-    host = Host(load, Settings(name=NAME, **settings), store=store, limits=limits)
+    host = ModelHost(load, Settings(name=NAME, **settings), store=store, limits=limits)
     server = uvicorn.Server(config_of(create_app(host), port=0, log_level="critical", timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from braidlm.server import Host, Settings, create_app, run
+from braidlm.server import ModelHost, Settings, create_app, run
 from tests.server.local import NAME, model
 
 
 def test_what_is_loaded_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: by hand: once the model is there, and before it is said to be ready, all that is loaded is set aside."""
-    host = Host(model, Settings(name=NAME))
+    host = ModelHost(model, Settings(name=NAME))
     seen: list[str] = []
     monkeypatch.setattr(gc, "freeze", lambda: seen.append("loaded" if host.served else "nothing"))
     monkeypatch.setattr("braidlm.server.host.log.info", lambda text, *_: seen.append(text))

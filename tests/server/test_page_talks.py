@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from .browsing import answered, ask, chromium, needs_chromium, say, settle
+from .browsing import answered, ask, chromium, move_to_huge_pages, needs_chromium, say
 from .conftest import Server, Start
 
 pytestmark = needs_chromium
@@ -37,7 +37,7 @@ def page(browser: Browser) -> Iterator[Page]:
 def visit(page: Page, server: Server) -> None:
     page.goto(server.url)
     expect(page.locator("#model")).to_have_text("smollm2-135m")
-    settle(page, temperature="0", max_tokens="24")
+    move_to_huge_pages(page, temperature="0", max_tokens="24")
 
 
 def stored(server: Server) -> list[dict]:
@@ -73,7 +73,7 @@ def test_a_server_that_dies_in_an_answer(page: Page, mortal: Revive) -> None:
     """Oracle: what was seen before SIGKILL stays and is marked; the same question is answered after a restart."""
     server = mortal()
     visit(page, server)
-    settle(page, max_tokens="3000")
+    move_to_huge_pages(page, max_tokens="3000")
     ask(page, STORY)
     growing = page.locator(".message.assistant .text").last
     expect(growing).to_have_text(re.compile(r"\w+ \w+ \w+"))
@@ -101,7 +101,7 @@ def test_a_server_that_dies_in_an_answer(page: Page, mortal: Revive) -> None:
     server = mortal()
     expect(page.locator("#note")).to_have_text("The server is back.")
     expect(page.locator("#trouble")).to_have_text("")
-    settle(page, max_tokens="24", temperature="0")
+    move_to_huge_pages(page, max_tokens="24", temperature="0")
     page.get_by_role("button", name="Send").click()
     answered(page)
     # The question itself was stored before the answer began: another window has it, and can ask for the answer.
@@ -159,7 +159,7 @@ def test_figures_are_those_of_the_conversation(page: Page, server: Server) -> No
     assert re.search(r"Ended\s+at its end", first)
     page.keyboard.press("Alt+n")
     expect(page.locator("#figures")).not_to_be_visible()
-    settle(page, max_tokens="5")
+    move_to_huge_pages(page, max_tokens="5")
     say(page, "Count from one to a hundred, with words in between.")
     second = page.locator("#answer-figures").inner_text()
     assert re.search(r"Ended\s+at the limit of tokens", second)
@@ -176,7 +176,7 @@ def test_figures_of_an_answer_that_was_left(page: Page, server: Server) -> None:
     visit(page, server)
     made = server.post("/v1/sessions", {"messages": [{"role": "user", "content": "Aside"}]}).json()
     page.reload()
-    settle(page, max_tokens="3000")
+    move_to_huge_pages(page, max_tokens="3000")
     ask(page, STORY)
     expect(page.locator("#answer-figures")).to_be_visible()
     page.get_by_role("button", name="Open Aside").first.click()
@@ -235,7 +235,7 @@ def test_times_in_the_list(page: Page, server: Server) -> None:
 def test_settings_are_sent_and_kept(page: Page, server: Server) -> None:
     """Oracle: the body of the request; the same seed's same answer; a stop text; the fields after a reload."""
     visit(page, server)
-    settle(page, temperature="1.3", top_p="0.9", max_tokens="20", seed="7", stops="###\nEND OF IT")
+    move_to_huge_pages(page, temperature="1.3", top_p="0.9", max_tokens="20", seed="7", stops="###\nEND OF IT")
     bodies: list[dict] = []
     page.on("request", lambda r: bodies.append(r.post_data_json) if r.url.endswith("completions") else None)
     first = say(page, "Write a sentence.").inner_text()
@@ -245,7 +245,7 @@ def test_settings_are_sent_and_kept(page: Page, server: Server) -> None:
     for body in bodies:
         assert {key: body[key] for key in chosen} == chosen
     page.reload()
-    settle(page, temperature="0", top_p="", seed="", stops="Par")
+    move_to_huge_pages(page, temperature="0", top_p="", seed="", stops="Par")
     expect(page.locator("#max-tokens")).to_have_value("20")
     page.keyboard.press("Alt+n")
     expect(say(page, "What is the capital of France?")).to_have_text("The capital of France is")
@@ -261,12 +261,12 @@ def test_a_setting_that_cannot_be(page: Page, server: Server) -> None:
     count = len(stored(server))
     for name, value in {"top-p": "1.5", "temperature": "-1", "max-tokens": "2.5", "seed": "-3"}.items():
         before = page.locator(f"#{name}").input_value()
-        settle(page, **{name: value})
+        move_to_huge_pages(page, **{name: value})
         page.locator("#settings summary").click()
         ask(page, "Hello")
         expect(page.locator(f"#{name}")).to_be_focused()
         expect(page.get_by_label("Message", exact=True)).to_have_value("Hello")
-        settle(page, **{name: before})
+        move_to_huge_pages(page, **{name: before})
     expect(page.locator(".message")).to_have_count(0)
     assert len(stored(server)) == count
 
@@ -274,7 +274,7 @@ def test_a_setting_that_cannot_be(page: Page, server: Server) -> None:
 def test_answers_are_rendered_as_they_grow(page: Page, server: Server) -> None:
     """Oracle: the same answer's elements after a reload, from the stored message; the question stays plain text."""
     visit(page, server)
-    settle(page, max_tokens="120")
+    move_to_huge_pages(page, max_tokens="120")
     said = "Write a Python function that adds two numbers. Use a **code block**."
     say(page, said)
     expect(page.locator(".message.user .text")).to_have_text(said)

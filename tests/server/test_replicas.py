@@ -16,7 +16,7 @@ import openai
 import pytest
 from benchmarks.serving import BRAID, Server
 
-from braidlm.server import Host, Settings, create_app
+from braidlm.server import ModelHost, Settings, create_app
 
 from .conftest import MODEL, Start
 from .local import model
@@ -80,7 +80,7 @@ def pid_of(server: Server, replica: str) -> int:
 @needs_ray
 def test_the_same_api(two: Server) -> None:
     """Oracle: the application without replicas: its document, its errors, its headers; and the official client."""
-    plain = create_app(Host(model, Settings(name=MODEL)))
+    plain = create_app(ModelHost(model, Settings(name=MODEL)))
     assert two.get("/openapi.json").json() == plain.openapi()
     assert [found.id for found in two.client.models.list()] == [MODEL]
     reply = two.client.chat.completions.create(

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from braidlm.server.replicas.routing import SLACK, STEP, Routing, Wish, home_of, wish_of
+from braidlm.server.replicas.routing import SLACK, STEP, Routing, RoutingKey, home_of, wish_of
 
 NAMES = st.sets(st.text("abcdef0123456789", min_size=8, max_size=8), min_size=2, max_size=8)
 CHAT = "/v1/chat/completions"
 
 
-def chat(*texts: str, **more: Any) -> Wish:
+def chat(*texts: str, **more: Any) -> RoutingKey:
     messages = [{"role": "user", "content": text} for text in texts]
     return wish_of(CHAT, json.dumps({"messages": messages, **more}).encode())
 
@@ -41,7 +41,7 @@ def test_homes_are_spread() -> None:
 
 def test_a_session_stays() -> None:
     """Oracle: who answered last, while it lives, however busy it is; when it is gone, the home among the others."""
-    routing, wish = Routing(), Wish("trip")
+    routing, wish = Routing(), RoutingKey("trip")
     home = home_of("trip", "ab")
     other = "b" if home == "a" else "a"
     assert routing.choose(wish, idle("a", "b")) == home
@@ -123,7 +123,7 @@ def test_any_body(body: bytes) -> None:
     wish = wish_of(CHAT, body)
     assert wish.session is None
     assert Routing().choose(wish, idle("a")) == "a"
-    assert wish_of(CHAT, b"[" * 50_000) == Wish()
+    assert wish_of(CHAT, b"[" * 50_000) == RoutingKey()
 
 
 def test_what_a_text_begins_with() -> None:

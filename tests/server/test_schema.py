@@ -10,11 +10,11 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 
 from braidlm.engine import Limits
-from braidlm.server import Host, Settings, create_app
+from braidlm.server import ModelHost, Settings, create_app
 
 from .local import NAME, Local, model, serving
 
-document = create_app(Host(model, Settings(name=NAME))).openapi()
+document = create_app(ModelHost(model, Settings(name=NAME))).openapi()
 OPERATIONS = {op.label: op for op in (r.ok() for r in schemathesis.openapi.from_dict(document).get_all_operations())}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import braidlm
 from braidlm.api.language_model import LanguageModel
-from braidlm.engine import Engine, Limits, Ticket
+from braidlm.engine import Engine, Limits, RequestHandle
 from braidlm.errors import ContextLengthError, InputError, StateError
 from braidlm.generation.sampling import Sampling
 from braidlm.sessions import Chats, Conversation, SessionChangedError, SessionExistsError, SessionStore
@@ -84,13 +84,13 @@ def test_an_interruption_while_waiting_leaves_a_whole_session(chats: Chats, monk
     """Oracle: the text's own ids; what the model wrote unseen is part of the answer, and the saved file is whole."""
     conversation = Conversation(chats)
 
-    def interrupted(ticket: Ticket) -> Iterator[object]:
+    def interrupted(handle: RequestHandle) -> Iterator[object]:
         for _ in range(3):
-            yield ticket._pieces.get()
+            yield handle._pieces.get()
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Ticket, "__iter__", interrupted)
+        patch.setattr(RequestHandle, "__iter__", interrupted)
         with pytest.raises(KeyboardInterrupt):
             say(conversation, QUESTIONS[0])
     conversation.save("talk")

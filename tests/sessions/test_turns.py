@@ -32,13 +32,13 @@ def answered(
 ) -> tuple[Session, Turn]:
     messages = [*session.messages[:keep], {"role": "user", "content": text}]
     turn = chats.begin_in(session, messages, SAMPLING, grammar=LETTERS, **more)  # type: ignore[arg-type]
-    tokens = [token for _, token in turn.ticket]
+    tokens = [token for _, token in turn.handle]
     return chats.finish(session, turn, tokens), turn
 
 
 def used(turn: Turn) -> Usage:
-    assert turn.ticket.usage is not None
-    return turn.ticket.usage
+    assert turn.handle.usage is not None
+    return turn.handle.usage
 
 
 @pytest.mark.parametrize("family", TINY)
@@ -70,7 +70,7 @@ def test_taken_up_from_disk(family: str, tmp_path: Path) -> None:
         chats, session = Chats(model, engine, store), Session()
         for number in range(3):
             session, turn = answered(chats, session, f"say {number}")
-        chats.save("talk", session, turn.ticket.states)
+        chats.save("talk", session, turn.handle.states)
         more, _ = answered(chats, session, "go on")
     for memory in (0, 1 << 30):
         with model.engine(limits=replace(LIMITS, cache_memory=memory)) as engine:
@@ -91,7 +91,7 @@ def test_deterministic_bits_after_disk(tmp_path: Path) -> None:
     with model.engine(limits=LIMITS) as engine:
         chats = Chats(model, engine, store)
         session, turn = answered(chats, Session(), "hello")
-        chats.save("talk", session, turn.ticket.states)
+        chats.save("talk", session, turn.handle.states)
     with model.engine(limits=LIMITS) as engine:
         chats = Chats(model, engine, store)
         turn = chats.begin_in(
@@ -100,7 +100,7 @@ def test_deterministic_bits_after_disk(tmp_path: Path) -> None:
             replace(SAMPLING, temperature=0.0),
             name="talk",
         )
-        warm = [(token.id, token.logprob) for _, token in turn.ticket]
+        warm = [(token.id, token.logprob) for _, token in turn.handle]
         assert used(turn).cached == len(session.ids) - 1
     cold = model.stream(list(turn.prompt.ids), max_tokens=12)
     assert warm == [(token.id, token.logprob) for token in cold]
@@ -113,7 +113,7 @@ def test_a_fork_of_the_first_messages(tmp_path: Path) -> None:
         chats, session = Chats(model, engine, store), Session()
         for number in range(4):
             session, turn = answered(chats, session, f"say {number}")
-        chats.save("talk", session, turn.ticket.states)
+        chats.save("talk", session, turn.handle.states)
         chats.fork("talk", "branch", keep=6)
         chats.fork("talk", "copy")
     with model.engine(limits=LIMITS) as engine:

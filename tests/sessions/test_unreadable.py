@@ -135,7 +135,7 @@ def test_no_permission(tmp_path: Path, owner: Owner, monkeypatch: pytest.MonkeyP
             raise PermissionError(13, "Permission denied", str(path))
         return opened(path, **more)
 
-    monkeypatch.setattr(row_file, "safe_open", refusing)  # the tests may run as root, who may open everything
+    monkeypatch.setattr(state_file, "safe_open", refusing)  # the tests may run as root, who may open everything
     found = store.listing()
     assert [about.name for about in found.sessions] == ["good"]
     assert [(name, "Permission denied" in reason) for name, reason in found.unreadable] == [("secret", True)]

@@ -18,20 +18,20 @@ ASK = {"role": "user", "content": "say something"}
 def talk(chats: Chats, scope: str, messages: list[dict[str, str]]) -> tuple[list[dict[str, object]], tuple[int, ...]]:
     """A plain chat's messages after one more answer, and the ids that the model has seen by then."""
     turn = chats.begin(messages, SAMPLING, grammar=WORDS, cache_salt=scope)
-    made = [token for _, token in turn.ticket]
+    made = [token for _, token in turn.handle]
     session = chats.finish(Session(), turn, made)
     return session.messages, session.ids
 
 
 def answered(chats: Chats, session: Session, text: str) -> tuple[Session, Turn]:
     turn = chats.begin_in(session, [*session.messages, {"role": "user", "content": text}], SAMPLING, grammar=WORDS)
-    return chats.finish(session, turn, [token for _, token in turn.ticket]), turn
+    return chats.finish(session, turn, [token for _, token in turn.handle]), turn
 
 
 def prompt_of(chats: Chats, scope: str, messages: list[dict[str, object]]) -> tuple[int, ...]:
     turn = chats.begin([*messages, ASK], SAMPLING, cache_salt=scope)
-    turn.ticket.cancel()
-    turn.ticket.wait()
+    turn.handle.cancel()
+    turn.handle.wait()
     return turn.prompt.ids
 
 

@@ -48,7 +48,7 @@ MIXERS: dict[str, Mixer] = {
         value_dim=6,
         rope=Rope(base=5e5, dims=6, scaling=FactorScaling(factors=(1.0, 2.5, 8.0))),
         window=9,
-        pinned=3,
+        sink_tokens=3,
         scale=0.3,
         qkv_bias=True,
         out_bias=True,
@@ -81,7 +81,7 @@ def model(*mixers: Mixer, **more: Any) -> ModelSpec:
 
 
 def own() -> Attention:
-    return Attention(**ATTENTION, window=8, pinned=2)
+    return Attention(**ATTENTION, window=8, sink_tokens=2)
 
 
 def sharing(owner: Any, **more: Any) -> Attention:

@@ -78,8 +78,8 @@ def test_scales_are_positive_and_finite(kind: type, rest: dict[str, Any], name: 
     [
         (lambda: Attention(heads=6, kv_heads=4, head_dim=8), "Attention.kv_heads is 4", "divisor of heads (6)"),
         (lambda: Attention(heads=2, kv_heads=4, head_dim=8), "Attention.kv_heads is 4", "divisor of heads (2)"),
-        (lambda: Attention(**ATTENTION, pinned=3), "Attention.pinned is 3", "zero where there is no window"),
-        (lambda: Attention(**ATTENTION, window=5, pinned=-1), "Attention.pinned is -1", "zero or more"),
+        (lambda: Attention(**ATTENTION, sink_tokens=3), "Attention.pinned is 3", "zero where there is no window"),
+        (lambda: Attention(**ATTENTION, window=5, sink_tokens=-1), "Attention.pinned is -1", "zero or more"),
         (lambda: Attention(**ATTENTION, rope=Rope(base=1e4, dims=10)), "Rope.dims is 10", "at most head_dim (8)"),
         (lambda: Rope(base=1e4, dims=7), "Rope.dims is 7", "even"),
         (lambda: Rope(base=1e4, dims=2, scaling=NtkScaling(factor=2.0)), "Rope.dims is 2", "above 2 for NTK"),
@@ -122,7 +122,7 @@ def test_scales_are_positive_and_finite(kind: type, rest: dict[str, Any], name: 
         (lambda: model(Mamba(**MAMBA), vocab=-1), "ModelSpec.vocab is -1", "positive whole number"),
         (lambda: model(Mamba(**MAMBA), width=0), "ModelSpec.width is 0", "positive whole number"),
         (lambda: model(Mamba(**MAMBA), max_positions=0), "ModelSpec.max_positions is 0", "positive whole number"),
-        (lambda: model(Mamba(**MAMBA), prefix_tokens=-1), "ModelSpec.prefix_tokens is -1", "zero or more"),
+        (lambda: model(Mamba(**MAMBA), meta_tokens=-1), "ModelSpec.prefix_tokens is -1", "zero or more"),
         (lambda: model(Mamba(**MAMBA), embed_scale=0.0), "ModelSpec.embed_scale is 0.0", "positive finite number"),
         (lambda: model(Mamba(**MAMBA), logit_scale=NAN), "ModelSpec.logit_scale is nan", "positive finite number"),
         # keys and values of another block
@@ -158,11 +158,11 @@ def test_scales_are_positive_and_finite(kind: type, rest: dict[str, Any], name: 
         ),
         (lambda: model(own(), sharing(0, window=9)), "blocks[1] Attention.window is 9", "within its owner's (8)"),
         (
-            lambda: model(own(), sharing(0, window=None, pinned=0)),
+            lambda: model(own(), sharing(0, window=None, sink_tokens=0)),
             "blocks[1] Attention.window is None",
             "within its owner's (8)",
         ),
-        (lambda: model(own(), sharing(0, pinned=3)), "blocks[1] Attention.", "within its owner's"),
+        (lambda: model(own(), sharing(0, sink_tokens=3)), "blocks[1] Attention.", "within its owner's"),
         (
             lambda: model(own(), Parallel(attention=sharing(1), ssm=Mamba(**MAMBA))),
             "blocks[1] Attention.kv_from is 1",
@@ -179,8 +179,8 @@ def test_bad_constructions(make: Callable[[], Any], what: str, right: str) -> No
 
 def test_good_constructions_at_the_limits() -> None:
     """Oracle: the limits of the same rules from the allowed side."""
-    model(own(), sharing(0, heads=2, window=1, pinned=0))
-    model(Attention(**ATTENTION), sharing(0, window=10**6), sharing(0, window=None, pinned=0))
+    model(own(), sharing(0, heads=2, window=1, sink_tokens=0))
+    model(Attention(**ATTENTION), sharing(0, window=10**6), sharing(0, window=None, sink_tokens=0))
     model(Parallel(attention=own(), ssm=Mamba(**MAMBA)), sharing(0))
     Attention(**ATTENTION, rope=Rope(base=1e4, dims=8))
     Moe(experts=2, top_k=2, hidden=1)
@@ -235,17 +235,17 @@ def test_descriptions_are_frozen() -> None:
             part.surprise = 1
 
 
-def kept_of_a_ring(length: int, window: int, pinned: int) -> int:
+def kept_of_a_ring(length: int, window: int, sink_tokens: int) -> int:
     """Positions in pages of which some query from `length` on can see a position, or which are pinned."""
     pages = range(0, length, PAGE_TOKENS)
-    visible = [start for start in pages if start < pinned or start + PAGE_TOKENS - 1 > length - window]
+    visible = [start for start in pages if start < sink_tokens or start + PAGE_TOKENS - 1 > length - window]
     return sum(min(PAGE_TOKENS, length - start) for start in visible)
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, 127, 128, 129, 255, 256, 400, 1000])
 def test_state_bytes_of_keys_and_values(length: int) -> None:
     """Oracle: sums by hand: heads times (key + value) numbers a position, of all positions or of a ring's pages."""
-    full, ring = Attention(**ATTENTION, value_dim=6), Attention(**ATTENTION, value_dim=6, window=150, pinned=2)
+    full, ring = Attention(**ATTENTION, value_dim=6), Attention(**ATTENTION, value_dim=6, window=150, sink_tokens=2)
     spec = model(full, ring, replace(ring, kv_from=1))
     positions = length + kept_of_a_ring(length, 150, 2)
     numbers = 2 * (8 + 6)
@@ -271,7 +271,7 @@ def test_state_bytes_count_the_prefix_and_both_branches() -> None:
     """Oracle: sums by hand: 10 learned and 7 user positions, beside the branch's recurrence."""
     mixer = Parallel(attention=Attention(**ATTENTION), ssm=Mamba(**MAMBA))
     recurrence = 4 * (32 * 3 + 32 * 4)
-    assert model(mixer, prefix_tokens=10).state_bytes(7) == 17 * 2 * 16 * 4 + recurrence
+    assert model(mixer, meta_tokens=10).state_bytes(7) == 17 * 2 * 16 * 4 + recurrence
     assert model(mixer).state_bytes(7) == 7 * 2 * 16 * 4 + recurrence
 
 

@@ -44,7 +44,7 @@ def test_json_round_trip_of_every_family(family: str, seed: int) -> None:
     spec = tiny(family, seed)
     again = through_text(spec)
     assert again == spec
-    assert again.slots == spec.slots
+    assert again.slots == spec.state_specs
     assert hash(again) == hash(spec)
     assert again.to_json() == spec.to_json()
 
@@ -54,14 +54,14 @@ def test_json_round_trip_of_every_mixer(mixer: str) -> None:
     """Oracle: the description itself; each kind of mixer with its defaults and with every field set."""
     ffn = Moe(experts=4, top_k=3, hidden=7, shared=Mlp(hidden=5, activation="gelu", bias=True))
     block = Block(mixer=MIXERS[mixer], ffn=ffn, residual_scale=0.22)
-    more = {"tied": True, "embed_scale": 12.0, "logit_scale": 0.25, "prefix_tokens": 3, "max_positions": 99}
+    more = {"tied": True, "embed_scale": 12.0, "logit_scale": 0.25, "meta_tokens": 3, "max_positions": 99}
     spec = model(blocks=(block,), norm=Norm(eps=1e-6, eps_outside_root=True), **more)
     assert through_text(spec) == spec
 
 
 def test_json_of_shared_keys() -> None:
     """Oracle: the description itself; index 0 as owner is not taken for a default."""
-    spec = model(own(), sharing(0), sharing(0, window=4, pinned=1))
+    spec = model(own(), sharing(0), sharing(0, window=4, sink_tokens=1))
     assert through_text(spec) == spec
     assert spec.to_json()["blocks"][1]["mixer"]["kv_from"] == 0
 

@@ -8,8 +8,8 @@ from torch import Tensor
 import braidlm
 from braidlm.api.language_model import LanguageModel
 from braidlm.spec import Attention, Block, Hyena, Mamba, Mamba2, Mixer, Mlp, ModelSpec, Moe, Norm, Parallel, Rope
-from braidlm.state.batch import State
-from braidlm.state.sequence import Row
+from braidlm.state.batch import BatchState
+from braidlm.state.sequence import SequenceState
 
 WIDTH, VOCAB = 16, 50
 
@@ -20,15 +20,17 @@ MAMBA2 = Mamba2(heads=4, head_dim=6, d_state=3, groups=2, conv=3, dt_min=0.01, d
 HYENA = Hyena(d_state=2, filters=4, conv=3, heads=2)
 
 
-def windowed(window: int, pinned: int = 0, kv_from: int | None = None) -> Attention:
+def windowed(window: int, sink_tokens: int = 0, kv_from: int | None = None) -> Attention:
     rope = Rope(base=1e4, dims=4)
-    return Attention(heads=4, kv_heads=2, head_dim=4, rope=rope, window=window, pinned=pinned, kv_from=kv_from)
+    return Attention(
+        heads=4, kv_heads=2, head_dim=4, rope=rope, window=window, sink_tokens=sink_tokens, kv_from=kv_from
+    )
 
 
-def spec(*mixers: Mixer, prefix_tokens: int = 0, moe: bool = False) -> ModelSpec:
+def spec(*mixers: Mixer, meta_tokens: int = 0, moe: bool = False) -> ModelSpec:
     ffn = Moe(experts=3, top_k=2, hidden=8, shared=Mlp(hidden=8, bias=True)) if moe else None
     blocks = tuple(Block(mixer=mixer, ffn=ffn, residual_scale=0.7) for mixer in mixers)
-    return ModelSpec(vocab=VOCAB, width=WIDTH, blocks=blocks, norm=Norm(eps=1e-5), prefix_tokens=prefix_tokens)
+    return ModelSpec(vocab=VOCAB, width=WIDTH, blocks=blocks, norm=Norm(eps=1e-5), meta_tokens=meta_tokens)
 
 
 KINDS: dict[str, ModelSpec] = {
@@ -44,7 +46,7 @@ KINDS: dict[str, ModelSpec] = {
     "parallel, mamba2": spec(Parallel(attention=FULL, ssm=MAMBA2)),
     "everything": spec(
         HYENA, windowed(9, 3), MAMBA2, windowed(4, kv_from=1), FULL, MAMBA, Parallel(attention=FULL, ssm=MAMBA2),
-        prefix_tokens=3, moe=True,
+        meta_tokens=3, moe=True,
     ),
 }  # fmt: skip
 
@@ -75,7 +77,7 @@ def error(found: Tensor, expected: Tensor) -> float:
     return float(((found - expected).abs().max() / scale).nan_to_num(nan=float("inf")))
 
 
-def tensors_of(row: Row) -> dict[str, Tensor]:
+def tensors_of(row: SequenceState) -> dict[str, Tensor]:
     """Everything that a row holds, page by page, by name."""
     found: dict[str, Tensor] = {}
     for i, layer in enumerate(row.layers):
@@ -86,7 +88,7 @@ def tensors_of(row: Row) -> dict[str, Tensor]:
     return found
 
 
-def bits(state: State) -> list[tuple[int, dict[str, tuple[str, bytes]]]]:
+def bits(state: BatchState) -> list[tuple[int, dict[str, tuple[str, bytes]]]]:
     """Lengths and every number of every row, as dtype, shape and bytes (fp8 knows no comparison)."""
     return [(row.length, {name: _bits(t) for name, t in tensors_of(row).items()}) for row in state.rows]
 
@@ -96,7 +98,7 @@ def _bits(t: Tensor) -> tuple[str, bytes]:
     return f"{t.dtype} {tuple(t.shape)}", plain.contiguous().view(torch.uint8).numpy().tobytes()
 
 
-def difference(one: State, other: State) -> float:
+def difference(one: BatchState, other: BatchState) -> float:
     """The largest relative error of any tensor of two states that hold the same slots."""
     pairs = [(tensors_of(a), tensors_of(b)) for a, b in zip(one.rows, other.rows, strict=True)]
     assert one.lengths == other.lengths
@@ -104,7 +106,7 @@ def difference(one: State, other: State) -> float:
     return max((error(a[name], b[name]) for a, b in pairs for name in a), default=0.0)
 
 
-def memory(*states: State) -> int:
+def memory(*states: BatchState) -> int:
     """Bytes of all distinct storages that the rows of these states keep alive."""
     tensors = [tensor for state in states for row in state.rows for tensor in tensors_of(row).values()]
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from braidlm.api.language_model import LanguageModel
 from braidlm.errors import StateError
-from braidlm.state.batch import State
+from braidlm.state.batch import BatchState
 from braidlm.state.state_file import digest_of
 from tests.state.kinds import KINDS, bits, build, fresh, memory, tokens
 
@@ -31,7 +31,7 @@ def refused(model: LanguageModel, path: Path, kv_dtype: str | None = None) -> st
     return message
 
 
-def round_trip(model: LanguageModel, state: State, path: Path) -> State:
+def round_trip(model: LanguageModel, state: BatchState, path: Path) -> BatchState:
     state.save(path)
     again = model.load_state(path, state.precision.kv)
     assert bits(again) == bits(state)

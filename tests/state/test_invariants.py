@@ -16,7 +16,7 @@ from braidlm.api.language_model import LanguageModel
 from braidlm.errors import StateError
 from braidlm.ops import Segments
 from braidlm.spec import Moe
-from braidlm.state.batch import State
+from braidlm.state.batch import BatchState
 from tests.families.tiny import TINY, tiny
 from tests.tolerances import RELATIVE_GRADIENT, RELATIVE_LOGITS, RELATIVE_LOGITS_EXPERTS, RELATIVE_LOGITS_STORED
 
@@ -53,7 +53,7 @@ def pieces(ids: Tensor, cut: list[int]) -> Iterator[Tensor]:
     return (ids[a:b] for a, b in pairwise(bounds))
 
 
-def run(model: LanguageModel, parts: Iterator[Tensor], state: State) -> Tensor:
+def run(model: LanguageModel, parts: Iterator[Tensor], state: BatchState) -> Tensor:
     return torch.cat([model.forward(part[None], state=state)[0] for part in parts])
 
 
@@ -66,7 +66,7 @@ def error(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max() / expected.abs().max())
 
 
-def same(one: State, other: State) -> bool:
+def same(one: BatchState, other: BatchState) -> bool:
     """Bit for bit, in every slot of every row."""
     if one.lengths != other.lengths:
         return False
@@ -216,7 +216,7 @@ def test_bytes_are_what_the_plan_says(family: str, dtype: str, kv_dtype: str) ->
         assert reachable(state) <= planned
 
 
-def reachable(state: State) -> int:
+def reachable(state: BatchState) -> int:
     """Bytes of all distinct storages that the rows of a state keep alive."""
     storages: dict[int, int] = {}
     for row in state.rows:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from braidlm.api.language_model import LanguageModel
 from braidlm.ops import Segments
-from braidlm.state.batch import State
+from braidlm.state.batch import BatchState
 from tests.state.kinds import KINDS, bits, build, difference, error, fresh, memory, tokens
 from tests.tolerances import RELATIVE_LOGITS, RELATIVE_LOGITS_EXPERTS, RELATIVE_LOGITS_STORED
 
@@ -31,7 +31,9 @@ def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def in_parts(model: LanguageModel, ids: Tensor, at: list[int], kv_dtype: str | None = None) -> tuple[Tensor, State]:
+def in_parts(
+    model: LanguageModel, ids: Tensor, at: list[int], kv_dtype: str | None = None
+) -> tuple[Tensor, BatchState]:
     state = model.new_state(kv_dtype=kv_dtype)
     bounds = [0, *sorted(at), len(ids)]
     logits = [model.forward(ids[None, begin:end], state=state)[0] for begin, end in pairwise(bounds)]
@@ -138,7 +140,7 @@ def test_memory_is_what_the_plan_says(kind: str, dtype: str, kv_dtype: str | Non
     model.forward([tokens(n) for n in (300, 5, 129)], state=state)
     out = model.forward([tokens(n) for n in (1, 40, 1)], state=state, state_at=[[1], [7, 20], []])
 
-    def planned(of: State) -> int:
+    def planned(of: BatchState) -> int:
         return sum(model.spec.state_bytes(n, dtype=dtype, kv_dtype=kv_dtype) for n in of.lengths)
 
     for held in (state, *out.states, *(state.take([row]) for row in range(3)), out.states[1].take([0])):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from braidlm.ops import Segments
-from braidlm.spec.state import PAGE_TOKENS, Growing, Ring
-from braidlm.state.kv import FORMATS, KeyValues, KvBatch, Page, Stored, load, store
+from braidlm.spec.state import PAGE_TOKENS, FullKV, WindowKV
+from braidlm.state.kv import FORMATS, KeyValues, KvBatch, Page, QuantizedKV, load, quantize_kv
 from tests.tolerances import RELATIVE_STORED
 
 # Numbers of 1e-3 are below the normal ones of fp8: see test_rounding_of_small_numbers.
@@ -21,7 +21,7 @@ HEADS, K_DIM, V_DIM = 2, 3, 5
 SIZES = {"heads": HEADS, "k_dim": K_DIM, "v_dim": V_DIM}
 LONGEST = 700
 RINGS = [(1, 0), (2, 0), (5, 3), (127, 0), (128, 1), (129, 0), (150, 128), (130, 129), (300, 260), (1, 700), (1000, 0)]
-SLOTS = [Growing(**SIZES), *(Ring(**SIZES, window=window, pinned=pinned) for window, pinned in RINGS)]
+SLOTS = [FullKV(**SIZES), *(WindowKV(**SIZES, window=window, sink_tokens=sink_tokens) for window, sink_tokens in RINGS)]
 
 properties = settings(max_examples=25, deadline=None, derandomize=True)
 slots = st.sampled_from(SLOTS)
@@ -41,21 +41,21 @@ KEYS, VALUES = numbers()
 
 def appended(kv: KeyValues, begin: int, end: int, k: Tensor = KEYS, v: Tensor = VALUES) -> KeyValues:
     """`kv` with positions `begin` to `end` of the numbers."""
-    return kv.append(store(k[begin:end], kv.form), store(v[begin:end], kv.form))
+    return kv.append(quantize_kv(k[begin:end], kv.form), quantize_kv(v[begin:end], kv.form))
 
 
-def once(slot: Growing | Ring, form: str, length: int) -> KeyValues:
+def once(slot: FullKV | WindowKV, form: str, length: int) -> KeyValues:
     return appended(KeyValues(slot, form), 0, length)
 
 
-def in_parts(slot: Growing | Ring, form: str, length: int, at: list[int]) -> KeyValues:
+def in_parts(slot: FullKV | WindowKV, form: str, length: int, at: list[int]) -> KeyValues:
     kv = KeyValues(slot, form)
     for begin, end in pairwise([0, *sorted(min(cut, length) for cut in at), length]):
         kv = appended(kv, begin, end)
     return kv
 
 
-def bits(stored: Stored) -> tuple[Any, ...]:
+def bits(stored: QuantizedKV) -> tuple[Any, ...]:
     """Dtype, shape and bytes: fp8 knows no comparison."""
     return tuple(
         None if t is None else (t.dtype, t.shape, t.contiguous().view(torch.uint8).numpy().tobytes()) for t in stored
@@ -71,12 +71,14 @@ def positions(kv: KeyValues) -> list[int]:
     return [page.start + i for page in kv.pages for i in range(page.k.data.shape[0])]
 
 
-def visible(slot: Growing | Ring, length: int) -> set[int]:
+def visible(slot: FullKV | WindowKV, length: int) -> set[int]:
     """Positions that some query from `length` on can see, query by query, up to the first query's own."""
     queries = range(length, length + 3)
-    if isinstance(slot, Growing):
+    if isinstance(slot, FullKV):
         return set(range(length + 1))
-    return {at for at in range(length + 1) if at < slot.pinned or any(at > query - slot.window for query in queries)}
+    return {
+        at for at in range(length + 1) if at < slot.sink_tokens or any(at > query - slot.window for query in queries)
+    }
 
 
 # --- any way to append ---------------------------------------------------------------------------------------
@@ -88,14 +90,14 @@ def test_any_split_holds_the_same(form: str) -> None:
 
     @properties
     @given(slots, lengths, cuts)
-    def check(slot: Growing | Ring, length: int, at: list[int]) -> None:
+    def check(slot: FullKV | WindowKV, length: int, at: list[int]) -> None:
         assert content(in_parts(slot, form, length, at)) == content(once(slot, form, length))
 
     check()
 
 
 @pytest.mark.parametrize("slot", SLOTS, ids=str)
-def test_one_by_one_holds_the_same(slot: Growing | Ring) -> None:
+def test_one_by_one_holds_the_same(slot: FullKV | WindowKV) -> None:
     """Oracle: everything appended at once, at each length up to the third page."""
     kv = KeyValues(slot, "float32")
     for length in range(300):
@@ -116,14 +118,16 @@ def test_nothing_appended_is_nothing_changed() -> None:
 
 @properties
 @given(slots, lengths, cuts)
-def test_pages_are_those_that_the_slot_says(slot: Growing | Ring, length: int, at: list[int]) -> None:
+def test_pages_are_those_that_the_slot_says(slot: FullKV | WindowKV, length: int, at: list[int]) -> None:
     """Oracle: `slots`, by which memory is planned: number of positions, the first one, and bytes."""
     for form in FORMATS:
         kv = in_parts(slot, form, length, at)
         held = positions(kv)
         assert len(held) == slot.kept(length)
         assert held == sorted(set(held))
-        assert all(position < slot.pinned + PAGE_TOKENS or position >= slot.first_kept(length) for position in held)
+        assert all(
+            position < slot.sink_tokens + PAGE_TOKENS or position >= slot.first_kept(length) for position in held
+        )
         assert all(page.start % PAGE_TOKENS == 0 for page in kv.pages)
         assert kv.nbytes == slot.nbytes(length, "float32", form)
 
@@ -131,11 +135,12 @@ def test_pages_are_those_that_the_slot_says(slot: Growing | Ring, length: int, a
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(
     st.one_of(
-        slots, st.builds(lambda w, p: Ring(**SIZES, window=w, pinned=p), st.integers(1, 400), st.integers(0, 400))
+        slots,
+        st.builds(lambda w, p: WindowKV(**SIZES, window=w, sink_tokens=p), st.integers(1, 400), st.integers(0, 400)),
     ),
     lengths,
 )
-def test_exactly_the_pages_that_can_be_seen_are_held(slot: Growing | Ring, length: int) -> None:
+def test_exactly_the_pages_that_can_be_seen_are_held(slot: FullKV | WindowKV, length: int) -> None:
     """Oracle: the definition of a window, query by query: whole pages of which something can still be seen."""
     seen = visible(slot, length)
     starts = {at // PAGE_TOKENS * PAGE_TOKENS for at in seen}
@@ -146,7 +151,7 @@ def test_exactly_the_pages_that_can_be_seen_are_held(slot: Growing | Ring, lengt
 
 @properties
 @given(slots, lengths, cuts)
-def test_past_gives_keys_and_values_of_each_position(slot: Growing | Ring, length: int, at: list[int]) -> None:
+def test_past_gives_keys_and_values_of_each_position(slot: FullKV | WindowKV, length: int, at: list[int]) -> None:
     """Oracle: the numbers that were appended, at the positions that are held."""
     kv = in_parts(slot, "float32", length, at)
     past, held = kv.past(torch.float64), positions(kv)
@@ -166,7 +171,7 @@ def test_past_gives_keys_and_values_of_each_position(slot: Growing | Ring, lengt
 def test_rounding(form: str, scale: float) -> None:
     """Oracle: the numbers themselves; errors relative to the largest one of a head at a position."""
     x = KEYS * scale
-    error = (load(store(x, form), torch.float64) - x.double()).abs().amax(-1)
+    error = (load(quantize_kv(x, form), torch.float64) - x.double()).abs().amax(-1)
     assert (error <= RELATIVE_STORED[form] * x.double().abs().amax(-1)).all()
     assert form == "float32" or error.max() > 0
 
@@ -174,7 +179,7 @@ def test_rounding(form: str, scale: float) -> None:
 def test_rounding_of_small_numbers() -> None:
     """Oracle: the definition of e4m3: below 2^-6 its steps are 2^-9, of which rounding costs half a one."""
     x = KEYS.clamp(-1, 1) / 64
-    assert ((load(store(x, "fp8"), torch.float64) - x.double()).abs() <= 2**-10).all()
+    assert ((load(quantize_kv(x, "fp8"), torch.float64) - x.double()).abs() <= 2**-10).all()
 
 
 def test_rounding_of_exact_numbers() -> None:
@@ -182,22 +187,22 @@ def test_rounding_of_exact_numbers() -> None:
     zeros = torch.zeros(4, HEADS, K_DIM)
     steps = torch.tensor([[[127.0, -127.0, 64.0], [2.0, 1.0, -127.0]]])
     for form in FORMATS:
-        assert torch.equal(load(store(zeros, form), torch.float32), zeros)
+        assert torch.equal(load(quantize_kv(zeros, form), torch.float32), zeros)
     for form in ("float64", "float32", "bfloat16", "float16", "int8"):
-        assert torch.equal(load(store(steps, form), torch.float32), steps)
-    assert torch.equal(load(store(KEYS.double(), "float64"), torch.float64), KEYS.double())
+        assert torch.equal(load(quantize_kv(steps, form), torch.float32), steps)
+    assert torch.equal(load(quantize_kv(KEYS.double(), "float64"), torch.float64), KEYS.double())
 
 
 @pytest.mark.parametrize(("form", "largest"), [("fp8", 448.0), ("float16", 65504.0)])
 def test_small_ranges_saturate(form: str, largest: float) -> None:
     """Oracle: the largest number of the format by its definition; no infinity, and no nan."""
     x = torch.tensor([[[1e6, -1e5, largest]]])
-    assert load(store(x, form), torch.float32).tolist() == [[[largest, -largest, largest]]]
+    assert load(quantize_kv(x, form), torch.float32).tolist() == [[[largest, -largest, largest]]]
 
 
 def test_int8_has_a_scale_for_each_head_and_token() -> None:
     """Oracle: the definition: the largest number of each becomes 127, others are not disturbed by it."""
-    stored = store(KEYS * torch.logspace(-6, 6, LONGEST)[:, None, None], "int8")
+    stored = quantize_kv(KEYS * torch.logspace(-6, 6, LONGEST)[:, None, None], "int8")
     assert stored.scale is not None
     assert stored.scale.shape == (LONGEST, HEADS)
     assert (stored.data.abs().amax(-1) == 127).all()
@@ -209,7 +214,7 @@ def test_int8_has_a_scale_for_each_head_and_token() -> None:
 
 @properties
 @given(slots, lengths, st.integers(1, 300), st.integers(1, 300), st.sampled_from(FORMATS))
-def test_forks_share_pages(slot: Growing | Ring, length: int, one: int, other: int, form: str) -> None:
+def test_forks_share_pages(slot: FullKV | WindowKV, length: int, one: int, other: int, form: str) -> None:
     """Oracle: identity of every full page that both still hold; a fork never changes what it came from."""
     base = once(slot, form, length)
     before, pages = content(base), base.pages
@@ -230,8 +235,8 @@ def tensors_of(page: Page) -> Iterator[Tensor]:
 @pytest.mark.parametrize("form", FORMATS)
 def test_pages_own_their_memory(form: str) -> None:
     """Oracle: the sizes of storages, and a prompt that is overwritten afterwards."""
-    k, v = (store(x.clone(), form) for x in (KEYS, VALUES))
-    kv = KeyValues(Growing(**SIZES), form).append(k, v)
+    k, v = (quantize_kv(x.clone(), form) for x in (KEYS, VALUES))
+    kv = KeyValues(FullKV(**SIZES), form).append(k, v)
     before = content(kv)
     for tensor in (*k, *v):
         if tensor is not None:
@@ -244,7 +249,7 @@ def test_pages_own_their_memory(form: str) -> None:
 
 def test_past_is_a_copy() -> None:
     """Oracle: what is held, after the past was overwritten."""
-    kv = once(Growing(**SIZES), "float32", 100)
+    kv = once(FullKV(**SIZES), "float32", 100)
     before, past = content(kv), kv.past(torch.float32)
     assert past is not None
     past.k_SGK.zero_()
@@ -257,7 +262,7 @@ def test_past_is_a_copy() -> None:
 
 @properties
 @given(slots, lengths, cuts, st.sampled_from(FORMATS))
-def test_tensors_round_trip(slot: Growing | Ring, length: int, at: list[int], form: str) -> None:
+def test_tensors_round_trip(slot: FullKV | WindowKV, length: int, at: list[int], form: str) -> None:
     """Oracle: what was saved, bit for bit and page for page; and it goes on in the same way."""
     kv = in_parts(slot, form, length, at)
     tensors = kv.tensors()
@@ -273,7 +278,7 @@ def test_tensors_round_trip(slot: Growing | Ring, length: int, at: list[int], fo
 
 
 @pytest.mark.parametrize("slot", SLOTS, ids=str)
-def test_wrong_sizes_are_refused(slot: Growing | Ring) -> None:
+def test_wrong_sizes_are_refused(slot: FullKV | WindowKV) -> None:
     """Oracle: the number of positions that belongs there, in the message."""
     kv = once(slot, "int8", 500)
     tensors, empty = kv.tensors(), KeyValues(slot, "int8")
@@ -306,14 +311,14 @@ def test_a_batch_is_each_row_alone(form: str) -> None:
 
     @properties
     @given(slots, lengths, st.lists(st.integers(0, 140), min_size=1, max_size=3))
-    def check(slot: Growing | Ring, length: int, sizes: list[int]) -> None:
+    def check(slot: FullKV | WindowKV, length: int, sizes: list[int]) -> None:
         pasts = tuple(once(slot, form, length // (row + 1)) for row in range(len(sizes)))
         marks = tuple(tuple(sorted({1, size // 2, size} & set(range(1, size + 1)))) for size in sizes)
         segments = Segments(tuple(sizes), marks)
         total = sum(sizes)
         batch = KvBatch(pasts).append(KEYS[:total], VALUES[:total])
         for found, given_ in zip(batch.new(torch.float32), (KEYS, VALUES), strict=True):
-            assert torch.equal(found, load(store(given_[:total], form), torch.float32))
+            assert torch.equal(found, load(quantize_kv(given_[:total], form), torch.float32))
         begin = 0
         for row, size in enumerate(sizes):
             expected = [appended(pasts[row], begin, begin + mark) for mark in (*marks[row], size)]

@@ -102,7 +102,7 @@ def test_settled_weights_are_those_of_a_model_with_modes() -> None:
     network = model("stripedhyena")
     implicit.attach(network, 64, seed=0)
     weights = {name: weight.detach().clone() for name, weight in network.named_parameters()}
-    lost = implicit.settle(network, weights)
+    lost = implicit.move_to_huge_pages(network, weights)
     settled = braidlm.build(tiny("stripedhyena", 3)).network
     settled.load_state_dict(weights)
     assert lost < 0.2

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 import braidlm
 from braidlm import LanguageModel
 from braidlm.ops import Segments
-from braidlm.state.batch import State
+from braidlm.state.batch import BatchState
 
 from ..spec.specs import MIXERS
 from ..spec.specs import model as described
@@ -50,7 +50,7 @@ def test_the_loop_in_the_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert_same(gradients(model, halves), gradients(model, whole))
 
 
-def nats(model: LanguageModel, ids: Tensor, at: int, end: int, state: State) -> Tensor:
+def nats(model: LanguageModel, ids: Tensor, at: int, end: int, state: BatchState) -> Tensor:
     """The loss of the tokens after those from `at` to `end`; the state moves on."""
     out = model.network(ids[:, at:end].flatten(), Segments((end - at,) * len(ids)), state)
     state.commit(out.state)
@@ -60,7 +60,7 @@ def nats(model: LanguageModel, ids: Tensor, at: int, end: int, state: State) -> 
 @pytest.mark.parametrize("name", ["attention with everything", "mamba", "mamba2", "hyena", "parallel, mamba2"])
 def test_gradients_go_through_states(name: str) -> None:
     """Oracles: autograd over the whole; with the state detached, over the second chunk behind a constant state."""
-    model = braidlm.build(described(MIXERS[name], prefix_tokens=3))
+    model = braidlm.build(described(MIXERS[name], meta_tokens=3))
     model.network.requires_grad_()
     ids = torch.randint(0, 50, (2, 27), generator=torch.Generator().manual_seed(0))
     state = model.network.passing_state(2)

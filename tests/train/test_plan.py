@@ -26,7 +26,7 @@ def run(asked: Config, until: int | None = None, more: int = 0) -> tuple[list[fl
         rates.append(step.rate)
 
     order = OneText(ids_for(network))
-    Trainer(plan.settle(asked, more), network, order, []).run(Hooks(stepped), until=until)
+    Trainer(plan.move_to_huge_pages(asked, more), network, order, []).run(Hooks(stepped), until=until)
     return losses, rates, list(network.parameters())
 
 
@@ -58,7 +58,7 @@ def test_stages_that_are_begun_stay(tmp_path: Path) -> None:
     run(asked, until=6)
 
     def stages(*changed: Stage, more: int = 0) -> tuple[Stage, ...]:
-        return plan.settle(replace(asked, stages=changed), more).stages
+        return plan.move_to_huge_pages(replace(asked, stages=changed), more).stages
 
     assert stages(A, B) == (A, B)
     assert stages(A) == (A, B)  # the second one is begun
@@ -79,10 +79,10 @@ def test_a_stage_that_is_not_begun_may_change(tmp_path: Path) -> None:
     """Oracle: by hand; the schedule stays that of the seven steps that were planned."""
     asked = config(tmp_path, A, B)
     run(asked, until=4)
-    settled = plan.settle(replace(asked, stages=(A, replace(B, lanes=2), B)))
+    settled = plan.move_to_huge_pages(replace(asked, stages=(A, replace(B, lanes=2), B)))
     assert settled.stages == (A, replace(B, lanes=2), B)
     assert settled.schedule.steps == 7
-    assert plan.settle(replace(asked, stages=(A,))).stages == (A,)
+    assert plan.move_to_huge_pages(replace(asked, stages=(A,))).stages == (A,)
 
 
 def test_the_learning_rate_of_steps_that_were_made_stays(tmp_path: Path) -> None:
@@ -90,16 +90,16 @@ def test_the_learning_rate_of_steps_that_were_made_stays(tmp_path: Path) -> None
     wsd = Schedule(form="wsd", warmup=2, decay=0.25)
     asked = replace(config(tmp_path, replace(A, steps=8)), schedule=wsd)
     run(asked, until=4)
-    later = plan.settle(replace(asked, stages=(replace(A, steps=80),), schedule=replace(wsd, steps=80)))
+    later = plan.move_to_huge_pages(replace(asked, stages=(replace(A, steps=80),), schedule=replace(wsd, steps=80)))
     assert (later.schedule.steps, later.steps) == (80, 80)
     for changed, said in (
         (replace(wsd, warmup=3), r"schedule\.warmup is 3, .* was begun with 2"),
         (replace(wsd, steps=3), r"schedule\.steps is 3, .* was begun with 8"),
     ):
         with pytest.raises(InputError, match=said):
-            plan.settle(replace(asked, schedule=changed))
+            plan.move_to_huge_pages(replace(asked, schedule=changed))
     with pytest.raises(InputError, match=r"steps after 8 have the learning rate 0, since schedule\.final is 0"):
-        plan.settle(replace(asked, schedule=replace(wsd, final=0.0)), 2)
+        plan.move_to_huge_pages(replace(asked, schedule=replace(wsd, final=0.0)), 2)
 
 
 def test_other_fields(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_other_fields(tmp_path: Path) -> None:
         (replace(asked, data=replace(asked.data, seed=1)), r"data\.seed is 1"),
     ):
         with pytest.raises(InputError, match=said):
-            plan.settle(changed)
+            plan.move_to_huge_pages(changed)
     carried_out = replace(asked.run, checkpoint=7, keep=1, evaluate=3, spread="replicated")
     data = replace(asked.data, shards="moved", held_out=5)
-    plan.settle(replace(asked, run=carried_out, data=data))
+    plan.move_to_huge_pages(replace(asked, run=carried_out, data=data))

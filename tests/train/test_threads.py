@@ -49,7 +49,7 @@ def documents() -> list[list[int]]:
 def model(mixer: str, prefix: int) -> Model:
     ffn = Moe(experts=4, top_k=2, hidden=64)
     block = Block(mixer=MIXERS[mixer], ffn=ffn)
-    spec = ModelSpec(vocab=VOCAB, width=WIDTH, blocks=(block,), norm=Norm(eps=1e-5), tied=True, prefix_tokens=prefix)
+    spec = ModelSpec(vocab=VOCAB, width=WIDTH, blocks=(block,), norm=Norm(eps=1e-5), tied=True, meta_tokens=prefix)
     found = skeleton(spec)
     initialise(found, 0)
     return found.requires_grad_().train()

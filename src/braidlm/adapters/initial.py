@@ -18,9 +18,9 @@ from ..errors import CheckpointError, InputError
 from ..layers.linear import Adapter
 from ..model.model import Model
 from ..ops import Segments
-from ..spec.state import Ring
-from ..state.kv import store
-from ..state.sequence import Precision, Row
+from ..spec.state import WindowKV
+from ..state.kv import quantize_kv
+from ..state.sequence import Precision, SequenceState
 from ..system.files import regular_file, whole_file
 from .attach import freeze
 from .origin import origin_of, require_origin
@@ -62,7 +62,7 @@ class InitialState(Adapter):
         self.slots = nn.ParameterDict({f"{b}_{slot}": nn.Parameter(t) for (b, slot), t in tensors.items()})
         self._keys_values = {block: (f"{block}_k", f"{block}_v") for block, slot in tensors if slot == "k"}
 
-    def forward(self, row: Row) -> Row:
+    def forward(self, row: SequenceState) -> SequenceState:
         """`row`, which has seen nothing, with the learned slots in place of its own, in their dtypes."""
         layers = list(row.layers)
         for key, (block, slot) in self._recurrent.items():
@@ -72,9 +72,9 @@ class InitialState(Adapter):
         for block, (k, v) in self._keys_values.items():
             kv = layers[block].kv
             assert kv is not None
-            kv = kv.append(store(self.slots[k], kv.form), store(self.slots[v], kv.form))
+            kv = kv.append(quantize_kv(self.slots[k], kv.form), quantize_kv(self.slots[v], kv.form))
             layers[block] = replace(layers[block], kv=kv)
-        return Row(row.length, tuple(layers), row.identity)
+        return SequenceState(row.length, tuple(layers), row.identity)
 
     @property
     def nbytes(self) -> int:
@@ -179,22 +179,22 @@ def load_initial(model: Model, path: str | Path) -> InitialState:
     return InitialState(found)
 
 
-def _wanted_keys_values(model: Model, row: Row, positions: int) -> dict[str, tuple[int, str, Tensor]]:
+def _wanted_keys_values(model: Model, row: SequenceState, positions: int) -> dict[str, tuple[int, str, Tensor]]:
     """What a file has of each block's keys and values, by name."""
 
     def like(heads: int, size: int) -> Tensor:
         return torch.empty(positions, heads, size, dtype=model.dtype, device=model.device)
 
     return {
-        f"blocks.{block}.{name}": (block, name, like(layer.kv.slot.heads, size))
+        f"blocks.{block}.{name}": (block, name, like(layer.kv.spec.heads, size))
         for block, layer in enumerate(row.layers)
         if layer.kv is not None
-        for name, size in zip(_KEYS_VALUES, (layer.kv.slot.k_dim, layer.kv.slot.v_dim), strict=True)
+        for name, size in zip(_KEYS_VALUES, (layer.kv.spec.k_dim, layer.kv.spec.v_dim), strict=True)
     }
 
 
 @torch.no_grad()
-def _keys_values(model: Model, row: Row, positions: int) -> dict[tuple[int, str], Tensor]:
+def _keys_values(model: Model, row: SequenceState, positions: int) -> dict[tuple[int, str], Tensor]:
     """Those of `positions` tokens after `row`, by block and kind; tokens evenly out of the vocabulary."""
     _require_no_window(row)
     ids_T = torch.linspace(0, model.spec.vocab - 1, positions, device=model.device).long()
@@ -210,13 +210,13 @@ def _keys_values(model: Model, row: Row, positions: int) -> dict[tuple[int, str]
     return found
 
 
-def _require_no_window(row: Row) -> None:
-    kinds = [layer.kv.slot for layer in row.layers if layer.kv is not None]
-    if not kinds or any(isinstance(slot, Ring) for slot in kinds):
+def _require_no_window(row: SequenceState) -> None:
+    kinds = [layer.kv.spec for layer in row.layers if layer.kv is not None]
+    if not kinds or any(isinstance(slot, WindowKV) for slot in kinds):
         raise InputError("learned keys and values are for models with attention, all of it without a window")
 
 
-def _unlearned(model: Model) -> Row:
+def _unlearned(model: Model) -> SequenceState:
     return model.unlearned_row(Precision.of(model.dtype))
 
 

@@ -69,7 +69,7 @@ class Variants:
             return self._made[adapter, initial]
 
     def _make(self, adapter: str | None, initial: str | None) -> Model:
-        made = self._model.twin()
+        made = self._model.share_weights()
         parts = (("adapter", adapter), ("initial state", initial))
         made.label = " and ".join(f"{what} {name!r}" for what, name in parts if name is not None)
         if adapter is not None:

@@ -33,7 +33,7 @@ from ..ops.native_loader import tell_if_missing
 from ..ops.threads import limit_to_share, on_threads
 from ..quant import policy as pack
 from ..spec import ModelSpec, is_whole
-from ..state.batch import State
+from ..state.batch import BatchState
 from ..state.sequence import Precision
 from ..system.memory import keep_freed_memory
 from ..system.progress_bar import Step, shown
@@ -58,7 +58,7 @@ class Forward(NamedTuple):
 
     logits: Tensor | list[Tensor] | None
     taps: dict[str, Tensor | list[Tensor]]
-    states: tuple[State, ...]
+    states: tuple[BatchState, ...]
 
 
 def _with_ops(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -136,7 +136,7 @@ class LanguageModel:
         return isinstance(self._run, Stepwise)
 
     @_with_ops
-    def new_state(self, batch: int = 1, kv_dtype: str | None = None) -> State:
+    def new_state(self, batch: int = 1, kv_dtype: str | None = None) -> BatchState:
         """`batch` sequences that have seen no token.
 
         `kv_dtype` stores keys and values as "float32", "bfloat16" ("bf16"), "float16", "fp8" or
@@ -150,8 +150,8 @@ class LanguageModel:
                 return self.network.new_state(batch, kv_dtype)
         return self.network.new_state(batch, kv_dtype)
 
-    def load_state(self, path: str | Path, kv_dtype: str | None = None) -> State:
-        """The sequences that `State.save` wrote; `StateError` if they belong to another model or precision."""
+    def load_state(self, path: str | Path, kv_dtype: str | None = None) -> BatchState:
+        """The sequences that `BatchState.save` wrote; `StateError` if they belong to another model or precision."""
         return self.new_state(1, kv_dtype).load(path)
 
     @_with_ops
@@ -159,7 +159,7 @@ class LanguageModel:
         self,
         ids: Ids,
         *,
-        state: State | None = None,
+        state: BatchState | None = None,
         logits: Logits = "all",
         taps: Collection[str] = (),
         state_at: Sequence[Sequence[int]] | None = None,
@@ -197,7 +197,7 @@ class LanguageModel:
         self,
         rows: list[Tensor],
         dense: bool,
-        state: State,
+        state: BatchState,
         logits: Logits,
         taps: Collection[str],
         state_at: Sequence[Sequence[int]] | None,
@@ -298,7 +298,7 @@ class LanguageModel:
         return self.tokenizer.encode_marked(self.tokenizer.render_marked(prompt))
 
     def stream(
-        self, prompt: Prompt, *, state: State | None = None, kv_dtype: str | None = None, **options: Any
+        self, prompt: Prompt, *, state: BatchState | None = None, kv_dtype: str | None = None, **options: Any
     ) -> Iterator[Token]:
         """Tokens as they are made, each with .id, .text, .logprob and .finish ("stop" or "length" on the last).
 
@@ -316,7 +316,7 @@ class LanguageModel:
         self,
         prompt: Prompt | Sequence[Prompt],
         *,
-        state: State | None = None,
+        state: BatchState | None = None,
         kv_dtype: str | None = None,
         **options: Any,
     ) -> Any:
@@ -336,7 +336,7 @@ class LanguageModel:
             results = ["".join(token.text for token in tokens) for tokens in made]
         return results[0] if single else results
 
-    def _state_for(self, state: State | None, rows: int, kv_dtype: str | None) -> State:
+    def _state_for(self, state: BatchState | None, rows: int, kv_dtype: str | None) -> BatchState:
         if state is None:
             return self.new_state(rows, kv_dtype)
         state.require(self.network.identity(state.precision.kv))
@@ -344,7 +344,7 @@ class LanguageModel:
             raise InputError(f"there are {rows} prompts, but the state has {len(state)} rows")
         return state
 
-    def _generate(self, prompts: list[list[int]], state: State, sampling: Sampling) -> Iterator[tuple[int, Token]]:
+    def _generate(self, prompts: list[list[int]], state: BatchState, sampling: Sampling) -> Iterator[tuple[int, Token]]:
         texts = [self.tokenizer.stream() for _ in prompts] if self.tokenizer else None
         samplings = [sampling] * len(prompts)
         run = generate(self.network, prompts, state, samplings, ends=self.origin.ends, texts=texts, run=self._run)

@@ -12,7 +12,7 @@ import torch
 from ..model import footprint
 from ..model.model import Model
 from ..spec import ModelSpec, Moe
-from ..spec.state import Fixed, Growing, Ring, Shared, Slot, token_bytes
+from ..spec.state import FullKV, RecurrentState, SharedKV, StateSpec, WindowKV, token_bytes
 from .precision import BITS
 
 _PRECISE_BYTES = 4
@@ -43,7 +43,7 @@ def prefill_floor(spec: ModelSpec, length: int, rates: Rates) -> float:
 def decode_floor(spec: ModelSpec, context: int, rows: int, precision: str, rates: Rates) -> float:
     """Seconds that reading the weights and moving the states take, for one token of each of `rows` sequences."""
     dtype = "float32" if precision == "f32" else "bfloat16"
-    state = sum(state_traffic(slot, spec.prefix_tokens + context, dtype) for slots in spec.slots for slot in slots)
+    state = sum(state_traffic(slot, spec.meta_tokens + context, dtype) for slots in spec.state_specs for slot in slots)
     return (weight_traffic(spec, rows, precision) + rows * state) / rates.bandwidth
 
 
@@ -55,7 +55,7 @@ def weight_traffic(spec: ModelSpec, rows: int, precision: str) -> float:
     """
     with torch.device("meta"):
         model = Model(spec)
-    precise = set(model.precise_names())
+    precise = set(model.fp32_parameter_names())
     shares = {"embed.weight": 1.0 if spec.tied else rows / spec.vocab} | _expert_shares(spec, rows)
     total = 0.0
     for name, parameter in model.named_parameters():
@@ -75,17 +75,17 @@ def _expert_shares(spec: ModelSpec, rows: int) -> dict[str, float]:
     return found
 
 
-def state_traffic(slot: Slot, length: int, dtype: str) -> int:
+def state_traffic(slot: StateSpec, length: int, dtype: str) -> int:
     """Bytes of one sequence's slot that a token reads and writes, after `length` positions.
 
     Keys and values of another layer are counted there: they may still be in a cache.
     """
     match slot:
-        case Fixed():
+        case RecurrentState():
             return 2 * slot.nbytes(length, dtype, dtype)
-        case Growing():
+        case FullKV():
             return (length + 1) * token_bytes(slot, dtype)
-        case Ring():
-            return (min(length, slot.window - 1 + slot.pinned) + 1) * token_bytes(slot, dtype)
-        case Shared():
+        case WindowKV():
+            return (min(length, slot.window - 1 + slot.sink_tokens) + 1) * token_bytes(slot, dtype)
+        case SharedKV():
             return 0

@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..generation.sampling import check_seed
 from ..ops.threads import count, on_threads
 from ..spec import Moe
-from ..state.batch import State
+from ..state.batch import BatchState
 from ..state.sequence import Precision
 
 # Largest difference of logits over their largest absolute value. In bfloat16 every matrix product
@@ -84,7 +84,7 @@ def tolerance_of(model: LanguageModel, kv_dtype: str | None = None) -> float:
     return tolerance * EXPERT_FACTOR if experts and tolerance > TOLERANCE[torch.float32] else tolerance
 
 
-def _continue(model: LanguageModel, ids: Tensor, state: State) -> Tensor:
+def _continue(model: LanguageModel, ids: Tensor, state: BatchState) -> Tensor:
     return model.forward(ids[None], state=state)[0]
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ..api.language_model import LanguageModel
 from ..checkpoints import embedded
-from ..engine import Limits, Request, Ticket, Usage
+from ..engine import Limits, Request, RequestHandle, Usage
 from ..generation.continuation import Token
 from ..generation.sampling import Sampling
 from ..model import footprint
@@ -78,15 +78,15 @@ def _write(language: LanguageModel, prompt: str, sampling: Sampling, store: Sess
     assert language.tokenizer is not None
     ids = tuple(language.encode(prompt))
     with language.engine(limits=Limits(slots=1)) as engine:
-        ticket = engine.submit(Request(ids=ids, sampling=sampling, wants_states=True))
-        tokens, rate = _stream(ticket, show=show)
+        handle = engine.submit(Request(ids=ids, sampling=sampling, wants_states=True))
+        tokens, rate = _stream(handle, show=show)
         owner = engine.owner
-    assert ticket.usage is not None
+    assert handle.usage is not None
     text = "".join(token.text for token in tokens)
     made = tuple(token.id for token in tokens)
     session = Session(text=prompt + text, ids=ids + made, sampling=sampling)
-    store.save(_SESSION, session, ticket.states, owner, embedded.NAME)
-    return _Part(ids, text, len(tokens), rate, ticket.usage)
+    store.save(_SESSION, session, handle.states, owner, embedded.NAME)
+    return _Part(ids, text, len(tokens), rate, handle.usage)
 
 
 def _resume(language: LanguageModel, store: SessionStore, *, show: bool) -> _Part:
@@ -94,17 +94,17 @@ def _resume(language: LanguageModel, store: SessionStore, *, show: bool) -> _Par
     with language.engine(limits=Limits(slots=1)) as engine:
         session, states = store.load(_SESSION, engine.owner)
         assert session.sampling is not None
-        ticket = engine.submit(Request(ids=session.ids, sampling=session.sampling, states=states))
-        tokens, rate = _stream(ticket, show=show)
-    assert ticket.usage is not None
-    return _Part(session.ids, "".join(token.text for token in tokens), len(tokens), rate, ticket.usage)
+        handle = engine.submit(Request(ids=session.ids, sampling=session.sampling, states=states))
+        tokens, rate = _stream(handle, show=show)
+    assert handle.usage is not None
+    return _Part(session.ids, "".join(token.text for token in tokens), len(tokens), rate, handle.usage)
 
 
-def _stream(ticket: Ticket, *, show: bool) -> tuple[list[Token], float]:
+def _stream(handle: RequestHandle, *, show: bool) -> tuple[list[Token], float]:
     """All tokens, written to standard output as they come, and how many a second."""
     tokens: list[Token] = []
     first = last = 0.0
-    for _, token in ticket:
+    for _, token in handle:
         last = time.perf_counter()
         first = first or last
         tokens.append(token)

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from ..api.language_model import LanguageModel
 from ..api.self_calibration import own_text
-from ..bench.fidelity import WINDOW, Bucket, Fidelity, compare, windows
+from ..bench.quantization_report import WINDOW, Bucket, QuantizationReport, compare, windows
 from ..errors import InputError
 from ..quant.rounding import FORMS as ROUNDED
 from ..system.files import check_free, check_no_file
@@ -112,11 +112,11 @@ def _rows(language: LanguageModel, text: str, tokens: int, length: int) -> list[
     return windows(language.encode(text), tokens, min(length, language.spec.max_positions or length))
 
 
-def _facts(found: Fidelity) -> dict[str, Any]:
+def _facts(found: QuantizationReport) -> dict[str, Any]:
     return {"whole": found.whole._asdict(), "buckets": [bucket._asdict() for bucket in found.buckets]}
 
 
-def _table(found: Fidelity) -> Table:
+def _table(found: QuantizationReport) -> Table:
     columns = ("positions", "tokens", "perplexity", "of bfloat16", "divergence", "same first choice")
     table = Table(*columns, box=None, padding=(0, 2, 0, 0))
     for bucket in (*found.buckets, found.whole):

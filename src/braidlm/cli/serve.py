@@ -149,7 +149,7 @@ def command(
             beside(language, adapters, initials)
             return language
 
-        return serving.Host(load, settings, store=store_at(directory), limits=limits, kv_dtype=kv_dtype)
+        return serving.ModelHost(load, settings, store=store_at(directory), limits=limits, kv_dtype=kv_dtype)
 
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     app = serving.create_app(make()) if replicas == 1 else _replicated(make, settings, ray_address, device, host, port)

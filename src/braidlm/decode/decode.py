@@ -17,11 +17,11 @@ from torch import Tensor
 from ..model.model import Model
 from ..ops import dispatch
 from ..ops.native_loader import extension, why_not
-from ..ops.plan import State as Place
+from ..ops.plan import StateBuffer as Place
 from ..ops.threads import count
 from ..spec.state import PAGE_TOKENS
-from ..state.kv import KeyValues, Page, Stored, with_room
-from ..state.sequence import Identity, LayerRow, Precision, Row
+from ..state.kv import KeyValues, Page, QuantizedKV, with_room
+from ..state.sequence import Identity, LayerState, Precision, SequenceState
 from .plan import plan_of
 
 _DTYPES = (torch.float32, torch.bfloat16)
@@ -36,7 +36,7 @@ def available(model: Model) -> bool:
     return (
         model.device.type == "cpu"
         and model.dtype in _DTYPES
-        and model.computing is None  # a plan multiplies by weights as they are
+        and model.compute_dtype is None  # a plan multiplies by weights as they are
         and all(adapter is model.initial for _, adapter in model.named_adapters())
         and why_not() is None
         and dispatch.choice() in ("native", "auto")
@@ -69,8 +69,8 @@ class _Tail:
 
     def leave(self, length: int) -> list[Page]:
         """Takes out the pages that no query from `length` on can see."""
-        rule = self._held.slot
-        gone = [page for page in self.full if rule.pinned <= page.start < rule.first_kept(length)]
+        rule = self._held.spec
+        gone = [page for page in self.full if rule.sink_tokens <= page.start < rule.first_kept(length)]
         self.full = [page for page in self.full if page not in gone]
         return gone
 
@@ -108,7 +108,7 @@ class Decoder:
         self._identities: list[Identity | None] = [None] * capacity
         self._last = _Step([], {})
 
-    def put(self, slot: int, row: Row) -> None:
+    def put(self, slot: int, row: SequenceState) -> None:
         """Takes a sequence in; `row` itself is left as it is."""
         self._slots.clear(slot)
         self._positions[slot], self._ahead[slot] = row.length + row.ahead, row.ahead
@@ -123,17 +123,17 @@ class Decoder:
                 if page is not None:
                     self._add_page(kv, slot, page)
 
-    def take(self, slot: int) -> Row:
+    def take(self, slot: int) -> SequenceState:
         """The sequence as it is now, independent of what happens here later."""
         fixed: list[dict[str, Tensor]] = [{} for _ in range(self._blocks)]
         for place, slab in zip(self._draft.states, self._states, strict=True):
             fixed[place.block][place.name] = _from_plan(slab[slot], place)
         positions, tails = self._positions[slot], self._tails[slot]
         layers = (
-            LayerRow(slots, tails[block].kept(positions) if block in tails else None)
+            LayerState(slots, tails[block].kept(positions) if block in tails else None)
             for block, slots in enumerate(fixed)
         )
-        return Row(positions - self._ahead[slot], tuple(layers), self._identities[slot])
+        return SequenceState(positions - self._ahead[slot], tuple(layers), self._identities[slot])
 
     def free(self, slot: int) -> None:
         """Lets go of what the sequence held; the slot is good for another one."""
@@ -203,7 +203,7 @@ class Decoder:
         self._slots.add_page(kv, slot, page.start, _raw(page.k), _raw(page.v), page.k.scale, page.v.scale)
 
 
-def _raw(stored: Stored) -> Tensor:
+def _raw(stored: QuantizedKV) -> Tensor:
     """The numbers as bytes where numpy's protocols do not know their dtype."""
     return stored.data.view(torch.uint8) if stored.data.dtype == torch.float8_e4m3fn else stored.data
 

@@ -29,7 +29,7 @@ _ALIGNMENT = 64
 _moved: WeakKeyDictionary[Model, list[range]] = WeakKeyDictionary()
 
 
-def settle(model: Model) -> None:
+def move_to_huge_pages(model: Model) -> None:
     """Moves the weights of a model on the CPU to large pages, where there are any and memory allows it."""
     known = _moved.setdefault(model, [])
     moving = [t for t in model.held_weights() if t.device.type == "cpu" and t.is_contiguous() and t.nbytes]

@@ -4,37 +4,37 @@ from threading import Lock
 from weakref import WeakKeyDictionary
 
 from ..model.model import Block, Model
-from ..ops.plan import Draft
-from .pages import settle
+from ..ops.plan import PlanBuilder
+from .pages import move_to_huge_pages
 
 # The last plans of each model, by format of keys and values, and the version of the weights they point at.
 _making = Lock()
-_made: WeakKeyDictionary[Model, dict[str, tuple[int, Draft]]] = WeakKeyDictionary()
+_made: WeakKeyDictionary[Model, dict[str, tuple[int, PlanBuilder]]] = WeakKeyDictionary()
 
 
-def plan_of(model: Model, kv_format: str) -> Draft:
+def plan_of(model: Model, kv_format: str) -> PlanBuilder:
     """The model's plan; made anew only after its weights have changed."""
     # One at a time: whoever comes second must find the weights where the first one's plan has them.
     with _making:
         version, known = model.weights_version(), _made.setdefault(model, {})
         if kv_format not in known or known[kv_format][0] != version:
-            settle(model)
+            move_to_huge_pages(model)
             known[kv_format] = (model.weights_version(), compile_plan(model, kv_format))
         return known[kv_format][1]
 
 
-def compile_plan(model: Model, kv_format: str) -> Draft:
+def compile_plan(model: Model, kv_format: str) -> PlanBuilder:
     """The plan of one token through `model`, with keys and values stored as `kv_format`.
 
     It points at the model's own weights: it is valid while they are neither replaced nor moved.
     """
     spec = model.spec
-    draft = Draft(spec.width, model.dtype, kv_format)
-    draft.plan.embed(draft.weight(model.embed.weight), spec.embed_scale, draft.x)
-    for index, (block, slots) in enumerate(zip(model.blocks, spec.slots, strict=True)):
+    builder = PlanBuilder(spec.width, model.dtype, kv_format)
+    builder.plan.embed(builder.weight(model.embed.weight), spec.embed_scale, builder.x)
+    for index, (block, slots) in enumerate(zip(model.blocks, spec.state_specs, strict=True)):
         assert isinstance(block, Block)
-        draft.begin(index, slots)
-        block.draft(draft)
+        builder.begin_block(index, slots)
+        block.build_step(builder)
     head = model.embed.weight if model.head is None else model.head.weight
-    draft.logits(draft.normed(draft.x, model.norm), head, spec.logit_scale)
-    return draft
+    builder.logits(builder.normed(builder.x, model.norm), head, spec.logit_scale)
+    return builder

@@ -6,19 +6,19 @@ from torch import Tensor
 
 from ..model.model import Model
 from ..ops import Segments
-from ..state.batch import State
-from ..state.sequence import Row
+from ..state.batch import BatchState
+from ..state.sequence import SequenceState
 from . import decode
 
 
 class Slots(Protocol):
     """A fixed number of places, each for one row."""
 
-    def put(self, slot: int, row: Row) -> None:
+    def put(self, slot: int, row: SequenceState) -> None:
         """Takes a row in."""
         ...
 
-    def take(self, slot: int) -> Row:
+    def take(self, slot: int) -> SequenceState:
         """The row as it is now, independent of what happens here later."""
         ...
 
@@ -34,16 +34,16 @@ class Slots(Protocol):
 class PlainSlots:
     """See `Slots`; every step is a pass of the model."""
 
-    def __init__(self, model: Model, like: State, capacity: int) -> None:
+    def __init__(self, model: Model, like: BatchState, capacity: int) -> None:
         self._model = model
         self._unused = like.rows[0]
         self._state = like.take([0] * capacity)
 
-    def put(self, slot: int, row: Row) -> None:
+    def put(self, slot: int, row: SequenceState) -> None:
         """See `Slots`."""
         self._state.put(slot, row)
 
-    def take(self, slot: int) -> Row:
+    def take(self, slot: int) -> SequenceState:
         """See `Slots`."""
         return self._state.rows[slot]
 
@@ -61,20 +61,20 @@ class PlainSlots:
         return out.logits
 
 
-def slots_of(model: Model, like: State, capacity: int) -> Slots:
+def slots_of(model: Model, like: BatchState, capacity: int) -> Slots:
     """`capacity` slots for rows of the same model and precision as those of `like`."""
     if decode.available(model):
         return decode.Decoder(model, like.precision, capacity)
     return PlainSlots(model, like, capacity)
 
 
-def put_all(slots: Slots, state: State) -> None:
+def put_all(slots: Slots, state: BatchState) -> None:
     """Takes in every row of a state, each into the slot of its number."""
     for slot, row in enumerate(state.rows):
         slots.put(slot, row)
 
 
-def take_all(slots: Slots, state: State) -> None:
+def take_all(slots: Slots, state: BatchState) -> None:
     """Brings a state whose rows were taken in up to date."""
     for slot in range(len(state)):
         state.put(slot, slots.take(slot))

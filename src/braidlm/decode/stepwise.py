@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import InputError, UnavailableError
 from ..model.model import Logits, Model, Output
 from ..ops import Segments
-from ..state.batch import State
+from ..state.batch import BatchState
 from .decode import Decoder, available
 from .slots import put_all, take_all
 
@@ -37,7 +37,7 @@ class Stepwise:
         self,
         ids_T: Tensor,
         segments: Segments,
-        state: State,
+        state: BatchState,
         *,
         logits: Logits = "all",
         taps: Collection[str] = (),

@@ -1,10 +1,10 @@
 """Many texts with one model at once: a queue, slots that decode together, and states kept for what comes again."""
 
+from .adapter_runners import BASE, AdapterKey
 from .after_reasoning import ReasoningFirst
 from .engine import Engine, Limits, Load
 from .grammar import Grammar
-from .lanes import BASE, Variant
-from .request import Kept, Piece, QueueFullError, Request, Ticket, Usage
+from .request import Piece, QueueFullError, Request, RequestHandle, Snapshot, Usage
 from .speculation import MOST as MOST_GUESSES
 
 __all__ = [
@@ -12,14 +12,14 @@ __all__ = [
     "MOST_GUESSES",
     "Engine",
     "Grammar",
-    "Kept",
+    "Snapshot",
     "Limits",
     "Load",
     "Piece",
     "QueueFullError",
     "ReasoningFirst",
     "Request",
-    "Ticket",
+    "RequestHandle",
     "Usage",
-    "Variant",
+    "AdapterKey",
 ]

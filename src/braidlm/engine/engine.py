@@ -25,18 +25,18 @@ from ..generation.sampling import check_sampling
 from ..model.model import Logits, Model
 from ..ops import dispatch
 from ..spec import is_whole
-from ..state.batch import State
-from ..state.sequence import Row
+from ..state.batch import BatchState
+from ..state.sequence import SequenceState
 from ..state.state_file import Owner
 from ..system.memory import give_back
 from ..text.marked_stream import Detokenizer, MarkedStream
+from .adapter_runners import BASE, AdapterKey, AdapterRunners, adapter_key_of
 from .after_reasoning import AfterReasoning
 from .grammar import Compile
-from .keeping import Keeping, Scope
-from .lanes import BASE, Lanes, Variant, variant_of
 from .prefix_cache import PrefixCache
-from .request import Piece, Request, Ticket, as_exception
-from .scheduler import Pace, Waiting
+from .request import Piece, Request, RequestHandle, as_exception
+from .scheduler import PrefillThrottle, RequestQueue
+from .snapshot_policy import Scope, SnapshotPolicy
 from .speculation import MOST, Speculation
 from .writer import Writer
 
@@ -94,8 +94,8 @@ class Load(NamedTuple):
 class _Job:
     """A request between admission and its end: first a prompt to read, then texts to write."""
 
-    ticket: Ticket
-    row: Row
+    handle: RequestHandle
+    row: SequenceState
     bytes: int
     slots: list[int]  # of the texts that go on, one a copy
     writers: dict[int, Writer] = field(default_factory=dict)  # by slot, once passes have read enough of the prompt
@@ -103,11 +103,11 @@ class _Job:
 
     @property
     def ids(self) -> tuple[int, ...]:
-        return self.ticket.request.ids
+        return self.handle.request.ids
 
     @property
-    def variant(self) -> Variant:
-        return variant_of(self.ticket.request)
+    def variant(self) -> AdapterKey:
+        return adapter_key_of(self.handle.request)
 
 
 class Engine:
@@ -120,7 +120,7 @@ class Engine:
     def __init__(
         self,
         model: Model,
-        new_state: Callable[[], State],
+        new_state: Callable[[], BatchState],
         *,
         run: Run | None = None,
         ends: Collection[int] = (),
@@ -141,15 +141,15 @@ class Engine:
         self._grammars = grammars
         self._ops = ops
         with dispatch.using(ops), torch.no_grad():
-            self._lanes = Lanes(model, run or model, new_state, self.limits.slots, variants)
+            self._lanes = AdapterRunners(model, run or model, new_state, self.limits.slots, variants)
         spec, precision = model.spec, new_state().precision
         self._state_bytes = lambda length: spec.state_bytes(length, dtype=precision.name, kv_dtype=precision.kv)
-        self._kept = Keeping(spec, self.limits.cache_memory, self.limits.replay, self._state_bytes(0))
-        self._waiting: Waiting[Ticket] = Waiting(self.limits.waiting)
+        self._kept = SnapshotPolicy(spec, self.limits.cache_memory, self.limits.replay, self._state_bytes(0))
+        self._waiting: RequestQueue[RequestHandle] = RequestQueue(self.limits.waiting)
         self._reading: deque[_Job] = deque()
         self._writing: list[_Job] = []
         self._free = list(range(self.limits.slots))
-        self._pace = Pace()
+        self._pace = PrefillThrottle()
         self._speculation = Speculation(self.limits.guesses if self._lanes.base.rewinding else 0)
         self._guessed = self._guessed_right = 0
         self._errands: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
@@ -166,7 +166,7 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def submit(self, request: Request) -> Ticket:
+    def submit(self, request: Request) -> RequestHandle:
         """Puts a request into the queue; `QueueFullError` if too many wait, `InputError` if it can never run.
 
         `StateError` if it brings states of another model, adapter, initial state or precision.
@@ -187,16 +187,16 @@ class Engine:
             if self._grammars is None:
                 raise InputError("the model has no tokenizer, so that no grammar can be followed")
             constraint = self._after_reasoning(request, self._grammars(request.grammar))
-        self._lanes.require(variant_of(request))
+        self._lanes.require(adapter_key_of(request))
         if request.states:
-            request.require_states_of(self._lanes.identity(variant_of(request)))
-        ticket = Ticket(request, constraint)
+            request.require_states_of(self._lanes.identity(adapter_key_of(request)))
+        handle = RequestHandle(request, constraint)
         with self._changed:
             if self._closing:
                 raise InputError("the engine is closed")
-            self._waiting.add(ticket, request.client, len(request.ids) + request.sampling.max_tokens)
+            self._waiting.add(handle, request.client, len(request.ids) + request.sampling.max_tokens)
             self._changed.notify()
-        return ticket
+        return handle
 
     def run(self, work: Callable[[], Result]) -> Result:
         """Does `work` in the engine's thread, between two steps; gives its result or raises its error."""
@@ -261,8 +261,8 @@ class Engine:
             with dispatch.using(self._ops), torch.no_grad():
                 given_back = time.monotonic()
                 while self._wait():
-                    for ticket in self._admitted():
-                        self._attempt(ticket)
+                    for handle in self._admitted():
+                        self._attempt(handle)
                     self._step()
                     if time.monotonic() - given_back > _GIVE_BACK_S:
                         self._give_back()
@@ -277,8 +277,8 @@ class Engine:
             gone.clear()
         for errand, _ in errands:
             errand.set_exception(failure)
-        for ticket in (*left, *(job.ticket for job in running)):
-            ticket.end(failure)
+        for handle in (*left, *(job.handle for job in running)):
+            handle.end(failure)
 
     def _wait(self) -> bool:
         """Until there is something to do; False when the engine closes."""
@@ -294,17 +294,17 @@ class Engine:
         if self._model.device.type == "cpu":
             give_back()
 
-    def _admitted(self) -> list[Ticket]:
+    def _admitted(self) -> list[RequestHandle]:
         """The requests that begin now; those that were cancelled in the queue end."""
         with self._changed:
-            gone = self._waiting.remove(lambda ticket: ticket.cancelled)
-        for ticket in gone:
-            ticket.end()
+            gone = self._waiting.remove(lambda handle: handle.cancelled)
+        for handle in gone:
+            handle.end()
         used = sum(job.bytes for job in (*self._reading, *self._writing))
         slots, found = len(self._free), []
 
-        def fits(ticket: Ticket) -> bool:
-            return ticket.request.copies <= slots and used + self._bytes_of(ticket.request) <= self.limits.memory
+        def fits(handle: RequestHandle) -> bool:
+            return handle.request.copies <= slots and used + self._bytes_of(handle.request) <= self.limits.memory
 
         with self._changed:
             while (taken := self._waiting.take(fits)) is not None:
@@ -313,26 +313,26 @@ class Engine:
                 slots -= taken.request.copies
         return found
 
-    def _attempt(self, ticket: Ticket) -> None:
+    def _attempt(self, handle: RequestHandle) -> None:
         """Begins a request; if that fails, it alone ends."""
         try:
-            self._begin(ticket)
+            self._begin(handle)
         except BaseException as error:
-            ticket.end(error)
+            handle.end(error)
 
-    def _begin(self, ticket: Ticket) -> None:
+    def _begin(self, handle: RequestHandle) -> None:
         """Finds what is known of the prompt, and gives the request its slots."""
         if not (self._reading or self._writing) and self._lanes.refresh():
             self.cache.clear()
-        request = ticket.request
-        runner = self._lanes.of(variant_of(request))
+        request = handle.request
+        runner = self._lanes.of(adapter_key_of(request))
         found = self._kept.find(request, runner.owner.identity)
-        ticket.usage = found.usage
+        handle.usage = found.usage
         slots = [self._free.pop() for _ in range(request.copies)]
-        self._reading.append(_Job(ticket, found.row or runner.empty, self._bytes_of(request), slots))
+        self._reading.append(_Job(handle, found.row or runner.empty, self._bytes_of(request), slots))
 
     def _step(self) -> None:
-        for job in [job for job in (*self._reading, *self._writing) if job.ticket.cancelled]:
+        for job in [job for job in (*self._reading, *self._writing) if job.handle.cancelled]:
             self._drop(job)
         busy, rests = bool(self._writing), 0
         if (self._reading or self._errands) and self._pace.may_read(busy):
@@ -373,11 +373,11 @@ class Engine:
     def _rest(self, job: _Job) -> int:
         """The tokens of a prompt that need no pass; 0 if there are others before them."""
         begin, short = job.row.length, self._lanes.of(job.variant).short
-        return len(job.ids) - begin if self._kept.stop(job.ticket.request, begin, short) == begin else 0
+        return len(job.ids) - begin if self._kept.stop(job.handle.request, begin, short) == begin else 0
 
     def _read(self, job: _Job) -> None:
         """The prompt's next part; after the last one the texts begin."""
-        request, begin = job.ticket.request, job.row.length
+        request, begin = job.handle.request, job.row.length
         runner, logits = self._lanes.of(job.variant), None
         last, chunk = self._kept.stop(request, begin, runner.short), self._chunk(request)
         end = last if last - begin <= chunk else (begin // chunk + 1) * chunk
@@ -393,7 +393,7 @@ class Engine:
         job.marks = self._kept.marks(request, end, len(job.ids))
         rest = [job.ids[start:stop] for start, stop in pairwise((end, *job.marks, len(job.ids))) if start < stop]
         for copy, slot in enumerate(job.slots):
-            text = self._continuation(job.ticket, copy)
+            text = self._continuation(job.handle, copy)
             job.writers[slot] = Writer(copy, text, self._ends, self._model.spec.max_positions, rest)
             runner.slots.put(slot, job.row)
         if logits is not None:
@@ -407,7 +407,7 @@ class Engine:
 
     def _pass(self, job: _Job, end: int) -> torch.Tensor | None:
         """Runs the prompt up to `end` and keeps the states inside; the last logits if they are needed, [n, V]."""
-        request, begin = job.ticket.request, job.row.length
+        request, begin = job.handle.request, job.row.length
         marks = self._kept.marks(request, begin, end)
         wanted: Logits = "last" if end == len(job.ids) else None
         if request.prompt_logprobs is not None:
@@ -416,16 +416,16 @@ class Engine:
             job.row, job.ids[begin:end], [mark - begin for mark in marks], logits=wanted
         )
         for mark, row in zip(marks, marked, strict=True):
-            self._kept.add(job.ids[:mark], row, job.ticket.request)
+            self._kept.add(job.ids[:mark], row, job.handle.request)
         if request.prompt_logprobs is not None and logits is not None:
             after = job.ids[begin + 1 : end + 1]
-            job.ticket.prompt_logprobs += scores(logits[: len(after)], after, request.prompt_logprobs)
+            job.handle.prompt_logprobs += scores(logits[: len(after)], after, request.prompt_logprobs)
         return logits
 
-    def _continuation(self, ticket: Ticket, copy: int) -> Continuation:
-        constraint = ticket.constraint() if ticket.constraint else None
-        text = self._text_of(ticket.request)
-        return Continuation(ticket.request.ids, ticket.request.sampling_of(copy), text, constraint)
+    def _continuation(self, handle: RequestHandle, copy: int) -> Continuation:
+        constraint = handle.constraint() if handle.constraint else None
+        text = self._text_of(handle.request)
+        return Continuation(handle.request.ids, handle.request.sampling_of(copy), text, constraint)
 
     def _text_of(self, request: Request) -> Detokenizer | None:
         """What decodes an answer to a request, with the marks that it asks for."""
@@ -460,7 +460,7 @@ class Engine:
                 wrong[job.variant, slot] = before[slot] + len(move.tokens) - job.writers[slot].position
                 self._guessed += move.guesses
                 self._guessed_right += move.guesses - wrong[job.variant, slot]
-        self._lanes.take_back({place: count for place, count in wrong.items() if count})
+        self._lanes.rollback({place: count for place, count in wrong.items() if count})
         if not failed:
             self._speculation.measured(sum(map(len, logits.values())), seconds + time.perf_counter() - begun)
         for job, slot in pairs:
@@ -502,7 +502,7 @@ class Engine:
         writer = job.writers[slot]
         if writer.position in job.marks or self._kept.wanted_inside(writer.position):
             ids = writer.text.seen[: writer.position]
-            self._kept.add(ids, self._lanes.of(job.variant).slots.take(slot), job.ticket.request)
+            self._kept.add(ids, self._lanes.of(job.variant).slots.take(slot), job.handle.request)
 
     def _give(self, job: _Job, slot: int, tokens: Sequence[Token]) -> None:
         """More tokens of the text in a slot, and its end if these were the last."""
@@ -510,23 +510,23 @@ class Engine:
         if tokens[-1].finish is not None:
             self._keep(job, slot)
         for token in tokens:
-            job.ticket.give(Piece(copy, token))
+            job.handle.give(Piece(copy, token))
         if not job.writers:
             self._end(job)
 
     def _keep(self, job: _Job, slot: int) -> None:
         """Frees a slot; its state stays known, for a text that goes on from here."""
         writer = job.writers.pop(slot)
-        wanted = writer.copy == 0 and job.ticket.request.wants_states
+        wanted = writer.copy == 0 and job.handle.request.wants_states
         if self._kept.keeps or wanted:
             row, ids = self._lanes.of(job.variant).slots.take(slot), writer.text.seen[: writer.position]
-            self._kept.add(ids, row, job.ticket.request)
+            self._kept.add(ids, row, job.handle.request)
             if wanted:
-                job.ticket.states = self._kept.along(ids, row, job.ticket.request)
+                job.handle.states = self._kept.along(ids, row, job.handle.request)
         job.slots.remove(slot)
         self._release(slot, job.variant)
 
-    def _release(self, slot: int, variant: Variant) -> None:
+    def _release(self, slot: int, variant: AdapterKey) -> None:
         """Makes a slot free for another text; its pages are not held until then."""
         self._lanes.of(variant).slots.free(slot)
         self._free.append(slot)
@@ -535,7 +535,7 @@ class Engine:
         """Ends a cancelled request; what it has read and written stays known."""
         try:
             if not job.writers and job.row.length:
-                self._kept.add(job.ids[: job.row.length], job.row, job.ticket.request)
+                self._kept.add(job.ids[: job.row.length], job.row, job.handle.request)
             for slot in list(job.writers):
                 self._keep(job, slot)
         except BaseException as error:
@@ -551,7 +551,7 @@ class Engine:
         for jobs in (self._reading, self._writing):
             if job in jobs:
                 jobs.remove(job)
-        job.ticket.end(error)
+        job.handle.end(error)
 
 
 def _do(errand: "Future[Any]", work: Callable[[], Any]) -> None:

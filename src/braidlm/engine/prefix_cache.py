@@ -15,9 +15,9 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
-from ..state.sequence import Row
+from ..state.sequence import SequenceState
 
-Cut = Callable[[Row, int], Row]
+Cut = Callable[[SequenceState, int], SequenceState]
 
 # Tokens of texts that are remembered, with or without states: what a miss is told from.
 _MOST_TOKENS = 1 << 20
@@ -30,7 +30,7 @@ _END = 4
 class Match(NamedTuple):
     """How much of a text is known: a state after `cached` tokens, and `known` tokens in all."""
 
-    row: Row | None
+    row: SequenceState | None
     cached: int
     known: int
     dropped: bool  # whether a state in between had to go
@@ -39,12 +39,12 @@ class Match(NamedTuple):
 class _Held(NamedTuple):
     """A row that is kept, the bytes of its recurrent part, and its pages of keys and values with theirs."""
 
-    row: Row
+    row: SequenceState
     fixed: int
     pages: tuple[tuple[int, int], ...]
 
     @classmethod
-    def of(cls, row: Row) -> "_Held":
+    def of(cls, row: SequenceState) -> "_Held":
         fixed = sum(tensor.nbytes for layer in row.layers for tensor in layer.fixed.values())
         # Counted once: what is dropped next is sought among all rows at every new one.
         pages = (page for layer in row.layers if layer.kv for page in layer.kv.pages)
@@ -144,7 +144,7 @@ class PrefixCache:
         row = found.held.row if found.held else None
         return Match(row, found.depth if row else 0, known, dropped)
 
-    def add(self, ids: Sequence[int], row: Row, of: Hashable = None) -> None:
+    def add(self, ids: Sequence[int], row: SequenceState, of: Hashable = None) -> None:
         """Keeps `row`, which has seen exactly `ids`, as far as memory allows."""
         node = self._place(tuple(ids), of)
         if node.held is not None:
@@ -156,7 +156,7 @@ class PrefixCache:
             self._drop(min(self._kept, key=self._worth))
         self._forget()
 
-    def along(self, ids: Sequence[int], of: Hashable = None) -> list[tuple[int, Row]]:
+    def along(self, ids: Sequence[int], of: Hashable = None) -> list[tuple[int, SequenceState]]:
         """The states kept of beginnings of `ids`, shortest first."""
         ids, node, found = tuple(ids), self._root(of), []
         while (child := node.children.get(ids[node.depth]) if node.depth < len(ids) else None) is not None:
@@ -257,7 +257,7 @@ def _common(edge: tuple[int, ...], ids: tuple[int, ...], at: int) -> int:
     return low
 
 
-def _any_row(node: _Node) -> Row | None:
+def _any_row(node: _Node) -> SequenceState | None:
     return next((found.held.row for found in _nodes(node) if found.held is not None), None)
 
 

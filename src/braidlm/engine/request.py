@@ -12,7 +12,7 @@ from ..errors import BraidError, InputError, StateError
 from ..generation.choice import Choice
 from ..generation.continuation import Constraint, Token
 from ..generation.sampling import Sampling
-from ..state.sequence import Identity, Row
+from ..state.sequence import Identity, SequenceState
 from .after_reasoning import ReasoningFirst
 from .grammar import Grammar
 
@@ -23,11 +23,11 @@ class QueueFullError(BraidError, RuntimeError):
     """More requests than may wait."""
 
 
-class Kept(NamedTuple):
+class Snapshot(NamedTuple):
     """A state that has seen exactly `ids`."""
 
     ids: tuple[int, ...]
-    row: Row
+    row: SequenceState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Request:
     breaks: tuple[int, ...] = ()
     grammar: Grammar | None = None
     client: str = ""
-    states: tuple[Kept, ...] = ()
+    states: tuple[Snapshot, ...] = ()
     wants_states: bool = False
     adapter: str | None = None
     initial: str | None = None
@@ -109,7 +109,7 @@ class Piece(NamedTuple):
     token: Token
 
 
-class Ticket:
+class RequestHandle:
     """One request on its way. Iterate to get the pieces as they are made; an error is raised there."""
 
     def __init__(self, request: Request, constraint: Callable[[], Constraint] | None = None) -> None:
@@ -117,7 +117,7 @@ class Ticket:
         self.request = request
         self.constraint = constraint
         self.usage: Usage | None = None
-        self.states: tuple[Kept, ...] = ()  # shortest first, once the ticket has ended
+        self.states: tuple[Snapshot, ...] = ()  # shortest first, once the ticket has ended
         self.prompt_logprobs: list[Choice] = []  # of the prompt's second token and of all after it, before any piece
         self.cancelled = False
         self._done = Event()

@@ -15,13 +15,13 @@ from ..generation.generate import Run
 from ..model.model import Logits, Model
 from ..ops import Segments
 from ..spec import ModelSpec
-from ..spec.state import Growing, Shared
-from ..state.batch import State
-from ..state.sequence import LayerRow, Row
+from ..spec.state import FullKV, SharedKV
+from ..state.batch import BatchState
+from ..state.sequence import LayerState, SequenceState
 from ..state.state_file import Owner
 
 
-class Move(NamedTuple):
+class DecodeInput(NamedTuple):
     """What a slot is moved along by: tokens, the last `guesses` of which may be taken back."""
 
     slot: int
@@ -29,16 +29,16 @@ class Move(NamedTuple):
     guesses: int = 0
 
     @property
-    def sure(self) -> "Move":
+    def sure(self) -> "DecodeInput":
         """Without what was guessed."""
-        return Move(self.slot, self.tokens[: len(self.tokens) - self.guesses])
+        return DecodeInput(self.slot, self.tokens[: len(self.tokens) - self.guesses])
 
 
 class Runner:
     """One model at one precision, and `slots` rows that decode together."""
 
     def __init__(
-        self, model: Model, run: Run, new_state: Callable[[], State], slots: int, shared: Slots | None = None
+        self, model: Model, run: Run, new_state: Callable[[], BatchState], slots: int, shared: Slots | None = None
     ) -> None:
         """`new_state` gives one row that has seen nothing; `shared` are slots of another runner of these weights."""
         self._model = model
@@ -63,7 +63,7 @@ class Runner:
         return True
 
     @property
-    def empty(self) -> Row:
+    def empty(self) -> SequenceState:
         """A row that has seen nothing."""
         return self._empty.rows[0]
 
@@ -73,8 +73,8 @@ class Runner:
         return self._empty.owner
 
     def read(
-        self, row: Row, ids: Sequence[int], marks: Sequence[int], *, logits: Logits
-    ) -> tuple[Row, tuple[Row, ...], Tensor | None]:
+        self, row: SequenceState, ids: Sequence[int], marks: Sequence[int], *, logits: Logits
+    ) -> tuple[SequenceState, tuple[SequenceState, ...], Tensor | None]:
         """`row` after `ids`, its states after each number of them in `marks`, and the logits [n, V] that are asked for.
 
         n is the number of `ids` for "all" and 1 for "last".
@@ -95,7 +95,7 @@ class Runner:
         """How many tokens of a prompt `write` takes in less time than `read`; at least one."""
         return self.slots.short if isinstance(self.slots, Decoder) else 1
 
-    def write(self, moves: Sequence[Move]) -> dict[int, Tensor]:
+    def write(self, moves: Sequence[DecodeInput]) -> dict[int, Tensor]:
         """Moves slots along; by slot, the logits after each of its tokens, [tokens, V]. If it fails, none has moved."""
         ids = torch.tensor([token for move in moves for token in move.tokens])
         slots = [move.slot for move in moves for _ in move.tokens]
@@ -106,7 +106,7 @@ class Runner:
         parts = logits.split([len(move.tokens) for move in moves])
         return {move.slot: part for move, part in zip(moves, parts, strict=True)}
 
-    def take_back(self, counts: Mapping[int, int]) -> None:
+    def rollback(self, counts: Mapping[int, int]) -> None:
         """Takes back so many of the last tokens of each slot."""
         if counts:
             assert isinstance(self.slots, Decoder)
@@ -115,11 +115,11 @@ class Runner:
 
 def can_be_cut(spec: ModelSpec) -> bool:
     """Whether states can be taken back to an earlier token: only keys and values, all of them held."""
-    return all(isinstance(slot, (Growing, Shared)) for slots in spec.slots for slot in slots)
+    return all(isinstance(slot, (FullKV, SharedKV)) for slots in spec.state_specs for slot in slots)
 
 
-def cut(row: Row, length: int) -> Row:
+def cut(row: SequenceState, length: int) -> SequenceState:
     """The row as it was after `length` of its tokens, for models that `can_be_cut`."""
     less = row.length - length
-    layers = (LayerRow({}, layer.kv and layer.kv.first(layer.kv.length - less)) for layer in row.layers)
-    return Row(length, tuple(layers), row.identity)
+    layers = (LayerState({}, layer.kv and layer.kv.first(layer.kv.length - less)) for layer in row.layers)
+    return SequenceState(length, tuple(layers), row.identity)

@@ -9,7 +9,7 @@ from .request import QueueFullError
 Job = TypeVar("Job")
 
 
-class Waiting(Generic[Job]):
+class RequestQueue(Generic[Job]):
     """A bounded queue in which clients get equal shares: the one that was given the fewest tokens comes next.
 
     What a client was given counts while others wait that were given less: so long it is remembered, for at most as many
@@ -75,7 +75,7 @@ class Waiting(Generic[Job]):
 _WRITING = 4 / 3
 
 
-class Pace:
+class PrefillThrottle:
     """Shares time between reading prompts and writing: writing gets somewhat more than it had to wait."""
 
     def __init__(self) -> None:

@@ -39,7 +39,7 @@ class DraftSource:
                 break
 
 
-class Lookup(DraftSource):
+class PromptLookup(DraftSource):
     """What may come next in one text, which grows."""
 
     def __init__(self, seen: Sequence[int]) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from torch import Tensor
 
 from ..generation.continuation import Continuation, Token
-from .runner import Move
-from .speculation import DraftSource, Lookup
+from .runner import DecodeInput
+from .speculation import DraftSource, PromptLookup
 
 # Legend: n = tokens that went through the model in one pass, V = vocabulary.
 
@@ -36,7 +36,7 @@ class Writer:
         self.text = text
         self.guessed: list[int] = []
         self.source: DraftSource  # of what is guessed
-        self.source = self._lookup = Lookup(text.seen)
+        self.source = self._lookup = PromptLookup(text.seen)
         self._rule = DraftSource(_FORCED)
         self._ends = ends
         self._limit = limit
@@ -56,10 +56,10 @@ class Writer:
         self.source = self._rule if forced else self._lookup
         self.guessed = [] if reading else forced[:most] or self._lookup.guess(most)
 
-    def next(self, slot: int, guesses: int) -> Move:
+    def next(self, slot: int, guesses: int) -> DecodeInput:
         """What the model is to be given: what is due, and so many of the guessed tokens."""
         guessed = self.guessed[:guesses]
-        return Move(slot, [*self._due[0], *guessed], len(guessed))
+        return DecodeInput(slot, [*self._due[0], *guessed], len(guessed))
 
     def follow(self, logits_nV: Sequence[Tensor] | Tensor) -> list[Token]:
         """The tokens that come after those of `next`, chosen as ever, up to the first that was not guessed.

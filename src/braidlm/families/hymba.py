@@ -91,7 +91,7 @@ def spec(config: Config) -> ModelSpec:
             value_dim=inner // heads,
             rope=rope,
             window=window + 1 if local else None,  # theirs counts the keys before the query
-            pinned=meta if local else 0,
+            sink_tokens=meta if local else 0,
             kv_from=owners.get(index),
         )
         return Block(mixer=Parallel(attention=attention, ssm=ssm), ffn=mlp)
@@ -102,7 +102,7 @@ def spec(config: Config) -> ModelSpec:
         blocks=tuple(block(index) for index in range(layers)),
         norm=Norm(eps=config.number("rms_norm_eps")),
         tied=config.flag("tie_word_embeddings", False),
-        prefix_tokens=meta,
+        meta_tokens=meta,
         max_positions=config.integer("max_position_embeddings"),
     )
 
@@ -133,7 +133,7 @@ def config(spec: ModelSpec) -> dict[str, Any]:
         "sliding_window": windows[0] if windows else None,
         "attn_implementation": "flex",
         "kv_reuse_group": list(groups.values()),
-        "num_memory_tokens": spec.prefix_tokens,
+        "num_memory_tokens": spec.meta_tokens,
         "mamba_expand": ssm.inner // spec.width,
         "mamba_d_state": ssm.d_state,
         "mamba_dt_rank": ssm.dt_rank,

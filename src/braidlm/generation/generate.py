@@ -15,7 +15,7 @@ from ..decode.slots import Slots, put_all, slots_of, take_all
 from ..errors import ContextLengthError, InputError
 from ..model.model import Model, Output
 from ..ops import Segments
-from ..state.batch import State
+from ..state.batch import BatchState
 from ..text.marked_stream import Detokenizer
 from .continuation import Continuation, Token
 from .sampling import Sampling, check_sampling
@@ -29,7 +29,7 @@ Run = Callable[..., Output]
 def generate(
     model: Model,
     prompts: Sequence[Sequence[int]],
-    state: State,
+    state: BatchState,
     samplings: Sequence[Sampling],
     *,
     ends: Collection[int] = (),
@@ -94,7 +94,7 @@ def _loop(
                 lengths[index] += 1
 
 
-def prefill(run: Run, prompts: Sequence[Sequence[int]], state: State) -> Tensor:
+def prefill(run: Run, prompts: Sequence[Sequence[int]], state: BatchState) -> Tensor:
     """Runs all prompts, `PREFILL_CHUNK` tokens a row at a time; the logits after each prompt, [R, V]."""
     last: dict[int, Tensor] = {}
     for begin in range(0, max(len(prompt) for prompt in prompts), PREFILL_CHUNK):

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from .. import spec
+from .. import spec as specs
 from .attention import Attention
 from .hyena import Hyena
 from .mamba import Mamba
@@ -11,17 +11,17 @@ from .mixer import Batch
 from .parallel import Parallel
 
 _MODULES: dict[type, type[nn.Module]] = {
-    spec.Attention: Attention,
-    spec.Mamba: Mamba,
-    spec.Mamba2: Mamba2,
-    spec.Hyena: Hyena,
-    spec.Parallel: Parallel,
+    specs.Attention: Attention,
+    specs.Mamba: Mamba,
+    specs.Mamba2: Mamba2,
+    specs.Hyena: Hyena,
+    specs.Parallel: Parallel,
 }
 
 
-def build(form: spec.Mixer, model: spec.ModelSpec) -> nn.Module:
+def build(spec: specs.Mixer, model: specs.ModelSpec) -> nn.Module:
     """The module of a mixer spec inside a model of width `model.width`."""
-    return _MODULES[type(form)](form, model)
+    return _MODULES[type(spec)](spec, model)
 
 
 __all__ = ["Batch", "build"]

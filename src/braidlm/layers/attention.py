@@ -8,77 +8,78 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .. import ops, spec
-from ..ops.plan import Draft
-from ..state.batch import LayerState
+from .. import ops
+from .. import spec as specs
+from ..ops.plan import PlanBuilder
+from ..state.batch import BatchLayerState
 from .linear import Linear
 from .mixer import Batch
 from .rotary import growing_base, rope_frequencies, rope_magnitude
 
 
 class Attention(nn.Module):
-    """See `spec.Attention`. `project_out` False leaves the heads' outputs to the caller."""
+    """See `specs.Attention`. `project_out` False leaves the heads' outputs to the caller."""
 
-    def __init__(self, form: spec.Attention, model: spec.ModelSpec, *, project_out: bool = True) -> None:
+    def __init__(self, spec: specs.Attention, model: specs.ModelSpec, *, project_out: bool = True) -> None:
         super().__init__()
-        self.form = form
-        self.scale = form.scale if form.scale is not None else form.head_dim**-0.5
-        self.q_proj = Linear(model.width, form.heads * form.head_dim, bias=form.qkv_bias)
-        if form.kv_from is None:
-            self.k_proj = Linear(model.width, form.kv_heads * form.head_dim, bias=form.qkv_bias)
-            self.v_proj = Linear(model.width, form.kv_heads * form.v_dim, bias=form.qkv_bias)
+        self.spec = spec
+        self.scale = spec.scale if spec.scale is not None else spec.head_dim**-0.5
+        self.q_proj = Linear(model.width, spec.heads * spec.head_dim, bias=spec.qkv_bias)
+        if spec.kv_from is None:
+            self.k_proj = Linear(model.width, spec.kv_heads * spec.head_dim, bias=spec.qkv_bias)
+            self.v_proj = Linear(model.width, spec.kv_heads * spec.v_dim, bias=spec.qkv_bias)
         if project_out:
-            self.o_proj = Linear(form.inner, model.width, bias=form.out_bias)
+            self.o_proj = Linear(spec.inner, model.width, bias=spec.out_bias)
 
-    def forward(self, x_TD: Tensor, state: LayerState, batch: Batch) -> tuple[Tensor, LayerState]:
+    def forward(self, x_TD: Tensor, state: BatchLayerState, batch: Batch) -> tuple[Tensor, BatchLayerState]:
         """Attends, projects, and returns the state with the new keys and values."""
         y, state = self.heads(x_TD, state, batch)
         return self.o_proj(y), state
 
-    def heads(self, x_TD: Tensor, state: LayerState, batch: Batch) -> tuple[Tensor, LayerState]:
+    def heads(self, x_TD: Tensor, state: BatchLayerState, batch: Batch) -> tuple[Tensor, BatchLayerState]:
         """The heads' outputs side by side, [T, H V], before any output projection.
 
         A block that shares keys and values finds its owner's in `state.kv`, the new tokens'
         already among them.
         """
-        form = self.form
-        q = self.q_proj(x_TD).unflatten(-1, (form.heads, form.head_dim))
-        if form.rope is not None:
-            q = batch.rotation.rotate(q, form.rope)
+        spec = self.spec
+        q = self.q_proj(x_TD).unflatten(-1, (spec.heads, spec.head_dim))
+        if spec.rope is not None:
+            q = batch.rotation.rotate(q, spec.rope)
         kv = state.kv
         assert kv is not None
-        if form.kv_from is None:
-            k = self.k_proj(x_TD).unflatten(-1, (form.kv_heads, form.head_dim))
-            v = self.v_proj(x_TD).unflatten(-1, (form.kv_heads, form.v_dim))
-            if form.rope is not None:
-                k = batch.rotation.rotate(k, form.rope)
+        if spec.kv_from is None:
+            k = self.k_proj(x_TD).unflatten(-1, (spec.kv_heads, spec.head_dim))
+            v = self.v_proj(x_TD).unflatten(-1, (spec.kv_heads, spec.v_dim))
+            if spec.rope is not None:
+                k = batch.rotation.rotate(k, spec.rope)
             kv = kv.append(k, v)
         k, v = kv.new(q.dtype)
         past = tuple(row.past(q.dtype) for row in kv.past)
-        visible = ops.Visible(form.window, form.pinned)
+        visible = ops.Visible(spec.window, spec.sink_tokens)
         y = ops.attention(q, k, v, past, batch.starts, batch.segments, scale=self.scale, visible=visible)
         return y.flatten(-2), replace(state, kv=kv)
 
-    def draft(self, draft: Draft, source: Any, scale: float) -> None:
+    def build_step(self, builder: PlanBuilder, source: Any, scale: float) -> None:
         """One token's step, added to the residual stream."""
-        draft.add(self.draft_heads(draft, source), self.o_proj, scale)
+        builder.add(self.build_step_heads(builder, source), self.o_proj, scale)
 
-    def draft_heads(self, draft: Draft, source: Any) -> Any:
+    def build_step_heads(self, builder: PlanBuilder, source: Any) -> Any:
         """The step up to the heads' outputs, which the returned input reads."""
-        form, owned = self.form, self.form.kv_from is None
-        q, y = draft.place("q", form.heads * form.head_dim), draft.place("attended", form.inner)
-        k, v = draft.place("k", form.kv_heads * form.head_dim), draft.place("v", form.kv_heads * form.v_dim)
+        spec, owned = self.spec, self.spec.kv_from is None
+        q, y = builder.buffer("q", spec.heads * spec.head_dim), builder.buffer("attended", spec.inner)
+        k, v = builder.buffer("k", spec.kv_heads * spec.head_dim), builder.buffer("v", spec.kv_heads * spec.v_dim)
         if owned:
-            kv = draft.keys_values(form.kv_heads, form.head_dim, form.v_dim)
-            draft.linear(source, (self.q_proj, q), (self.k_proj, k), (self.v_proj, v))
+            kv = builder.keys_values(spec.kv_heads, spec.head_dim, spec.v_dim)
+            builder.linear(source, (self.q_proj, q), (self.k_proj, k), (self.v_proj, v))
         else:
-            assert form.kv_from is not None
-            kv = draft.kv_of_block[form.kv_from]
-            draft.linear(source, (self.q_proj, q))
-        angles, rotated = (draft.x, draft.x), 0
-        if form.rope is not None:
-            rope, rotated = form.rope, form.rope.dims
-            angles = draft.angles(rope, rope_frequencies(rope), rope_magnitude(rope.scaling), growing_base(rope))
-        draft.plan.remember(q, k, v, form.heads, rotated, *angles, kv, owned)
-        draft.plan.attend(q, form.heads, kv, self.scale, form.window or 0, form.pinned, y)
-        return draft.plain(y, form.inner)
+            assert spec.kv_from is not None
+            kv = builder.kv_of_block[spec.kv_from]
+            builder.linear(source, (self.q_proj, q))
+        angles, rotated = (builder.x, builder.x), 0
+        if spec.rope is not None:
+            rope, rotated = spec.rope, spec.rope.dims
+            angles = builder.angles(rope, rope_frequencies(rope), rope_magnitude(rope.scaling), growing_base(rope))
+        builder.plan.remember(q, k, v, spec.heads, rotated, *angles, kv, owned)
+        builder.plan.attend(q, spec.heads, kv, self.scale, spec.window or 0, spec.sink_tokens, y)
+        return builder.plain(y, spec.inner)

@@ -7,51 +7,52 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .. import ops, spec
-from ..ops.plan import Draft
+from .. import ops
+from .. import spec as specs
+from ..ops.plan import PlanBuilder
 from .linear import Adapter, Linear, empty
 
 
 class Mlp(nn.Module):
-    """See `spec.Mlp`."""
+    """See `specs.Mlp`."""
 
-    def __init__(self, form: spec.Mlp, width: int) -> None:
+    def __init__(self, spec: specs.Mlp, width: int) -> None:
         super().__init__()
-        self.activation = form.activation
-        self.gate_proj = Linear(width, form.hidden, bias=form.bias)
-        self.up_proj = Linear(width, form.hidden, bias=form.bias)
-        self.down_proj = Linear(form.hidden, width, bias=form.bias)
+        self.activation = spec.activation
+        self.gate_proj = Linear(width, spec.hidden, bias=spec.bias)
+        self.up_proj = Linear(width, spec.hidden, bias=spec.bias)
+        self.down_proj = Linear(spec.hidden, width, bias=spec.bias)
 
     def forward(self, x_TD: Tensor) -> Tensor:
         """[T, D] -> [T, D]; gelu is the exact (erf) form."""
         return self.down_proj(ops.glu(self.gate_proj(x_TD), self.up_proj(x_TD), self.activation))
 
-    def draft(self, draft: Draft, source: Any, scale: float) -> None:
+    def build_step(self, builder: PlanBuilder, source: Any, scale: float) -> None:
         """One token's step, added to the residual stream."""
-        draft.add(self.draft_hidden(draft, source), self.down_proj, scale)
+        builder.add(self.build_step_hidden(builder, source), self.down_proj, scale)
 
-    def draft_hidden(self, draft: Draft, source: Any) -> Any:
+    def build_step_hidden(self, builder: PlanBuilder, source: Any) -> Any:
         """The step up to the gated hidden numbers, which the returned input reads."""
         hidden = self.gate_proj.weight.shape[0]
-        place = draft.place("hidden", hidden)
-        halves = [part for half in (self.gate_proj, self.up_proj) for part in draft.pair(half)]
-        draft.plan.gated_linear(source, *halves, self.activation, place)
-        return draft.plain(place, hidden)
+        place = builder.buffer("hidden", hidden)
+        halves = [part for half in (self.gate_proj, self.up_proj) for part in builder.pair(half)]
+        builder.plan.gated_linear(source, *halves, self.activation, place)
+        return builder.plain(place, hidden)
 
 
 class Moe(nn.Module):
-    """See `spec.Moe`. gate_up is [X, 2F, D]: an expert's gate rows, then its up rows."""
+    """See `specs.Moe`. gate_up is [X, 2F, D]: an expert's gate rows, then its up rows."""
 
-    def __init__(self, form: spec.Moe, width: int) -> None:
+    def __init__(self, spec: specs.Moe, width: int) -> None:
         super().__init__()
-        self.top_k = form.top_k
-        self.router = empty(form.experts, width)
-        self.gate_up = empty(form.experts, 2 * form.hidden, width)
-        self.down = empty(form.experts, width, form.hidden)
+        self.top_k = spec.top_k
+        self.router = empty(spec.experts, width)
+        self.gate_up = empty(spec.experts, 2 * spec.hidden, width)
+        self.down = empty(spec.experts, width, spec.hidden)
         self.router_adapter: Adapter | None = None
         self.gate_up_adapter: Adapter | None = None
         self.down_adapter: Adapter | None = None
-        self.shared = Mlp(form.shared, width) if form.shared is not None else None
+        self.shared = Mlp(spec.shared, width) if spec.shared is not None else None
 
     def forward(self, x_TD: Tensor) -> Tensor:
         """[T, D] -> [T, D]: the chosen experts and, with weight 1, the shared one."""
@@ -60,19 +61,19 @@ class Moe(nn.Module):
         y = ops.moe(x_TD, router, self.gate_up, self.down, top_k=self.top_k, adapters=adapters)
         return y if self.shared is None else y + self.shared(x_TD)
 
-    def draft(self, draft: Draft, source: Any, scale: float) -> None:
+    def build_step(self, builder: PlanBuilder, source: Any, scale: float) -> None:
         """One token's step, added to the residual stream."""
         experts, _, hidden = self.down.shape
-        scores, chosen = draft.place("router", experts), draft.place("chosen", self.top_k * hidden)
-        draft.scores(source, self.router, scores)
+        scores, chosen = builder.buffer("router", experts), builder.buffer("chosen", self.top_k * hidden)
+        builder.scores(source, self.router, scores)
         # All that reads the residual stream comes before anything is added to it.
-        shared = self.shared.draft_hidden(draft, source) if self.shared is not None else None
-        weights = draft.weight(self.gate_up), draft.weight(self.down)
-        draft.plan.experts(source, *weights, scores, chosen, self.top_k, draft.x, scale)
+        shared = self.shared.build_step_hidden(builder, source) if self.shared is not None else None
+        weights = builder.weight(self.gate_up), builder.weight(self.down)
+        builder.plan.experts(source, *weights, scores, chosen, self.top_k, builder.x, scale)
         if self.shared is not None:
-            draft.add(shared, self.shared.down_proj, scale)
+            builder.add(shared, self.shared.down_proj, scale)
 
 
-def build(form: spec.FeedForward, width: int) -> nn.Module:
+def build(spec: specs.FeedForward, width: int) -> nn.Module:
     """The module of a feed-forward spec."""
-    return Mlp(form, width) if isinstance(form, spec.Mlp) else Moe(form, width)
+    return Mlp(spec, width) if isinstance(spec, specs.Mlp) else Moe(spec, width)

@@ -9,33 +9,34 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .. import ops, spec
-from ..ops.plan import Draft
-from ..state.batch import LayerState
+from .. import ops
+from .. import spec as specs
+from ..ops.plan import PlanBuilder
+from ..state.batch import BatchLayerState
 from .linear import Conv, Linear, empty
 from .mixer import Batch
 
 
 class Hyena(nn.Module):
-    """See `spec.Hyena`. Poles and residues are [F, M, 2]: real and imaginary parts."""
+    """See `specs.Hyena`. Poles and residues are [F, M, 2]: real and imaginary parts."""
 
-    PRECISE: ClassVar[tuple[str, ...]] = ("poles", "residues", "d")
+    FP32_PARAMETERS: ClassVar[tuple[str, ...]] = ("poles", "residues", "d")
 
-    def __init__(self, form: spec.Hyena, model: spec.ModelSpec) -> None:
+    def __init__(self, spec: specs.Hyena, model: specs.ModelSpec) -> None:
         super().__init__()
-        self.form = form
+        self.spec = spec
         self.in_proj = Linear(model.width, 3 * model.width, bias=True)
-        self.conv = Conv(3 * model.width, form.conv, bias=form.conv_bias)
-        self.poles = empty(form.filters, form.d_state, 2)
-        self.residues = empty(form.filters, form.d_state, 2)
+        self.conv = Conv(3 * model.width, spec.conv, bias=spec.conv_bias)
+        self.poles = empty(spec.filters, spec.d_state, 2)
+        self.residues = empty(spec.filters, spec.d_state, 2)
         self.d = empty(model.width)
         self.out_proj = Linear(model.width, model.width, bias=True)
         self.implicit: Any = None  # filters that are trained instead of modes (see `train.implicit`)
 
-    def forward(self, x_TD: Tensor, state: LayerState, batch: Batch) -> tuple[Tensor, LayerState]:
+    def forward(self, x_TD: Tensor, state: BatchLayerState, batch: Batch) -> tuple[Tensor, BatchLayerState]:
         """Convolves, gates, projects, and returns the state after the new tokens."""
         conv = self.conv(self.in_proj(x_TD), state.fixed["conv"], batch.segments, silu=False)
-        parts_T = conv.y_T.unflatten(-1, (self.form.heads or 1, 3, -1))  # [T, heads, 3, head size]
+        parts_T = conv.y_T.unflatten(-1, (self.spec.heads or 1, 3, -1))  # [T, heads, 3, head size]
         x2, x1, v = (part.flatten(-2) for part in parts_T.unbind(-2))
         if self.implicit is not None:
             y = self.implicit(x1 * v, x2, self.d, batch.segments)
@@ -46,17 +47,17 @@ class Hyena(nn.Module):
         marked = {"conv": conv.marked, "modes": long.marked}
         return self.out_proj(long.y_T.to(x_TD.dtype)), replace(state, fixed=fixed, marked=marked)
 
-    def draft(self, draft: Draft, source: Any, scale: float) -> None:
+    def build_step(self, builder: PlanBuilder, source: Any, scale: float) -> None:
         """One token's step, added to the residual stream."""
         width = len(self.d)
-        projected, filtered = draft.place("projected", 3 * width), draft.place("filtered", 3 * width)
-        y = draft.place("convolved", width)
-        draft.linear(source, (self.in_proj, projected))
-        self.conv.draft(draft, projected, filtered, silu=False)
+        projected, filtered = builder.buffer("projected", 3 * width), builder.buffer("filtered", 3 * width)
+        y = builder.buffer("convolved", width)
+        builder.linear(source, (self.in_proj, projected))
+        self.conv.build_step(builder, projected, filtered, silu=False)
         poles, residues = (self._by_channel(t) for t in (self.poles, self.residues))
-        state = draft.state("modes", "planes")
-        draft.plan.hyena(filtered, poles, residues, draft.vector(self.d), self.form.heads or 1, state, y)
-        draft.add(draft.plain(y, width), self.out_proj, scale)
+        state = builder.state("modes", "planes")
+        builder.plan.hyena(filtered, poles, residues, builder.vector(self.d), self.spec.heads or 1, state, y)
+        builder.add(builder.plain(y, width), self.out_proj, scale)
 
     def _by_channel(self, modes_FM2: Tensor) -> Tensor:
         """[F, M, 2] -> [2, M, D]: each channel with its filter's modes, channels last."""

@@ -1,7 +1,7 @@
 """Small modules over `ops`: the parts that mixers and feed-forwards are made of.
 
 Parameters are created empty; `init.randomise` or a checkpoint fills them. A module names in
-`PRECISE` the parameters that stay in float32 whatever the dtype of the weights.
+`FP32_PARAMETERS` the parameters that stay in float32 whatever the dtype of the weights.
 
 Legend: T = packed tokens, C = channels, R = rows, K = taps.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..ops.linear.packed import PackedWeight
-from ..ops.plan import Draft
+from ..ops.plan import PlanBuilder
 from ..spec import Norm
 
 Weight = nn.Parameter | PackedWeight  # the second once a model has been quantized
@@ -66,7 +66,7 @@ class Embedding(nn.Module):
 class RmsNorm(nn.Module):
     """Root-mean-square norm in one of its two published forms; with `learned` False its weights are all one."""
 
-    PRECISE: ClassVar[tuple[str, ...]] = ("weight",)
+    FP32_PARAMETERS: ClassVar[tuple[str, ...]] = ("weight",)
 
     def __init__(self, size: int, norm: Norm, *, learned: bool = True) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class Conv(nn.Module):
         """Convolves packed rows; see `ops.causal_conv1d`."""
         return ops.causal_conv1d(x_TC, self.weight[:, 0], self.bias, state_RCK, segments, silu=silu)
 
-    def draft(self, draft: Draft, x: int, y: int, *, silu: bool) -> None:
+    def build_step(self, builder: PlanBuilder, x: int, y: int, *, silu: bool) -> None:
         """One token's step from place `x` to place `y`, with the block's slot "conv"."""
-        weight = draft.vector(self.weight[:, 0].t())
-        draft.plan.conv(x, weight, draft.vector(self.bias), draft.state("conv", "exchanged"), silu, y)
+        weight = builder.vector(self.weight[:, 0].t())
+        builder.plan.conv(x, weight, builder.vector(self.bias), builder.state("conv", "exchanged"), silu, y)

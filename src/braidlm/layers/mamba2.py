@@ -10,76 +10,77 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import ops, spec
+from .. import ops
+from .. import spec as specs
 from ..ops.numerics import widened
-from ..ops.plan import Draft
-from ..state.batch import LayerState
+from ..ops.plan import PlanBuilder
+from ..state.batch import BatchLayerState
 from .linear import Conv, Linear, RmsNorm, empty
 from .mixer import Batch
 
 
 class Mamba2(nn.Module):
-    """See `spec.Mamba2`. `project_out` False leaves the normed channels to the caller."""
+    """See `specs.Mamba2`. `project_out` False leaves the normed channels to the caller."""
 
-    PRECISE: ClassVar[tuple[str, ...]] = ("a_log", "d", "dt_bias")
+    FP32_PARAMETERS: ClassVar[tuple[str, ...]] = ("a_log", "d", "dt_bias")
 
-    def __init__(self, form: spec.Mamba2, model: spec.ModelSpec, *, project_out: bool = True) -> None:
+    def __init__(self, spec: specs.Mamba2, model: specs.ModelSpec, *, project_out: bool = True) -> None:
         super().__init__()
-        self.form = form
-        self.in_proj = Linear(model.width, form.inner + form.conv_width + form.heads, bias=form.proj_bias)  # z, xBC, dt
-        self.conv = Conv(form.conv_width, form.conv, bias=form.conv_bias)
-        self.dt_bias = empty(form.heads)
-        self.a_log = empty(form.heads)
-        self.d = empty(form.heads)
-        self.norm = RmsNorm(form.inner, model.norm)
+        self.spec = spec
+        self.in_proj = Linear(model.width, spec.inner + spec.conv_width + spec.heads, bias=spec.proj_bias)  # z, xBC, dt
+        self.conv = Conv(spec.conv_width, spec.conv, bias=spec.conv_bias)
+        self.dt_bias = empty(spec.heads)
+        self.a_log = empty(spec.heads)
+        self.d = empty(spec.heads)
+        self.norm = RmsNorm(spec.inner, model.norm)
         if project_out:
-            self.out_proj = Linear(form.inner, model.width, bias=form.proj_bias)
+            self.out_proj = Linear(spec.inner, model.width, bias=spec.proj_bias)
 
-    def forward(self, x_TD: Tensor, state: LayerState, batch: Batch) -> tuple[Tensor, LayerState]:
+    def forward(self, x_TD: Tensor, state: BatchLayerState, batch: Batch) -> tuple[Tensor, BatchLayerState]:
         """Scans, norms, projects, and returns the state after the new tokens."""
         y, state = self.heads(x_TD, state, batch)
         return self.out_proj(y), state
 
-    def heads(self, x_TD: Tensor, state: LayerState, batch: Batch) -> tuple[Tensor, LayerState]:
+    def heads(self, x_TD: Tensor, state: BatchLayerState, batch: Batch) -> tuple[Tensor, BatchLayerState]:
         """The gated and normed channels [T, E], before any output projection."""
-        form = self.form
-        z, xbc, dt = self.in_proj(x_TD).split([form.inner, form.conv_width, form.heads], -1)
+        spec = self.spec
+        z, xbc, dt = self.in_proj(x_TD).split([spec.inner, spec.conv_width, spec.heads], -1)
         conv = self.conv(xbc, state.fixed["conv"], batch.segments, silu=True)
-        shared = form.groups * form.d_state
-        x, b, c = conv.y_T.split([form.inner, shared, shared], -1)
+        shared = spec.groups * spec.d_state
+        x, b, c = conv.y_T.split([spec.inner, shared, shared], -1)
         scan = ops.ssd(
-            x.unflatten(-1, (form.heads, form.head_dim)),
-            F.softplus(widened(dt) + self.dt_bias).clamp(form.dt_min, form.dt_max),
+            x.unflatten(-1, (spec.heads, spec.head_dim)),
+            F.softplus(widened(dt) + self.dt_bias).clamp(spec.dt_min, spec.dt_max),
             -self.a_log.exp(),
-            b.unflatten(-1, (form.groups, form.d_state)),
-            c.unflatten(-1, (form.groups, form.d_state)),
+            b.unflatten(-1, (spec.groups, spec.d_state)),
+            c.unflatten(-1, (spec.groups, spec.d_state)),
             self.d,
             state.fixed["ssm"],
             batch.segments,
         )
         eps = self.norm.norm.eps
         y = ops.gated_rms_norm(
-            scan.y_T.flatten(-2), z, self.norm.gains(z.device), eps, groups=form.groups, dtype=x_TD.dtype
+            scan.y_T.flatten(-2), z, self.norm.gains(z.device), eps, groups=spec.groups, dtype=x_TD.dtype
         )
         fixed = {"conv": conv.state_R, "ssm": scan.state_R}
         return y, replace(state, fixed=fixed, marked={"conv": conv.marked, "ssm": scan.marked})
 
-    def draft(self, draft: Draft, source: Any, scale: float) -> None:
+    def build_step(self, builder: PlanBuilder, source: Any, scale: float) -> None:
         """One token's step, added to the residual stream."""
-        draft.add(self.draft_heads(draft, source), self.out_proj, scale)
+        builder.add(self.build_step_heads(builder, source), self.out_proj, scale)
 
-    def draft_heads(self, draft: Draft, source: Any) -> Any:
+    def build_step_heads(self, builder: PlanBuilder, source: Any) -> Any:
         """The step up to the gated and normed channels, which the returned input computes."""
-        form = self.form
-        zxbcdt = draft.place("zxbcdt", form.inner + form.conv_width + form.heads)
-        x, y = draft.place("xbc", form.conv_width), draft.place("scanned", form.inner)
-        draft.linear(source, (self.in_proj, zxbcdt))
-        self.conv.draft(draft, zxbcdt + form.inner, x, silu=True)
-        b, c = x + form.inner, x + form.inner + form.groups * form.d_state
-        dt = zxbcdt + form.inner + form.conv_width
-        a = draft.vector(-self.a_log.detach().float().exp())
-        vectors = a, draft.vector(self.d), draft.vector(self.dt_bias)
-        limits = form.dt_min, math.inf if form.dt_max is None else form.dt_max
-        sizes = form.head_dim, form.groups, form.d_state
-        draft.plan.ssd(x, b, c, dt, *vectors, *limits, *sizes, draft.state("ssm", "same"), y)
-        return draft.gated(y, zxbcdt, self.norm, form.groups)
+        spec = self.spec
+        zxbcdt = builder.buffer("zxbcdt", spec.inner + spec.conv_width + spec.heads)
+        x, y = builder.buffer("xbc", spec.conv_width), builder.buffer("scanned", spec.inner)
+        builder.linear(source, (self.in_proj, zxbcdt))
+        self.conv.build_step(builder, zxbcdt + spec.inner, x, silu=True)
+        b, c = x + spec.inner, x + spec.inner + spec.groups * spec.d_state
+        dt = zxbcdt + spec.inner + spec.conv_width
+        a = builder.vector(-self.a_log.detach().float().exp())
+        vectors = a, builder.vector(self.d), builder.vector(self.dt_bias)
+        limits = spec.dt_min, math.inf if spec.dt_max is None else spec.dt_max
+        sizes = spec.head_dim, spec.groups, spec.d_state
+        builder.plan.ssd(x, b, c, dt, *vectors, *limits, *sizes, builder.state("ssm", "same"), y)
+        return builder.gated(y, zxbcdt, self.norm, spec.groups)

@@ -78,7 +78,7 @@ def mixer_flops(spec: ModelSpec, length: int) -> float:
 def _flops_a_token(mixer: Mixer, width: int, length: int) -> float:
     match mixer:
         case Attention():
-            seen = (length + 1) / 2 if mixer.window is None else min((length + 1) / 2, mixer.window + mixer.pinned)
+            seen = (length + 1) / 2 if mixer.window is None else min((length + 1) / 2, mixer.window + mixer.sink_tokens)
             return 2 * mixer.heads * (mixer.head_dim + mixer.v_dim) * seen
         case Mamba():
             return 6 * mixer.inner * mixer.d_state + 2 * mixer.inner * mixer.conv
@@ -130,10 +130,10 @@ def lines(spec: ModelSpec, known: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def parameter_dtypes(model: Model, dtype: torch.dtype) -> dict[str, torch.dtype]:
-    """The dtype of each weight in a model of `dtype`: some stay in float32 (see `Model.precise_names`).
+    """The dtype of each weight in a model of `dtype`: some stay in float32 (see `Model.fp32_parameter_names`).
 
     The parts of packed weights have dtypes of their own.
     """
-    precise = set(model.precise_names()) if dtype != torch.float64 else set()
+    precise = set(model.fp32_parameter_names()) if dtype != torch.float64 else set()
     dtypes = {name: torch.float32 if name in precise else dtype for name, _ in model.named_parameters()}
     return dtypes | {name: part.dtype for name, part in model.named_buffers()}

@@ -20,10 +20,10 @@ from ..errors import InputError
 from ..layers import Batch, feed_forward
 from ..layers.linear import Adapter, Embedding, Linear, RmsNorm, empty
 from ..ops import Segments
-from ..ops.plan import Draft
+from ..ops.plan import PlanBuilder
 from ..spec import ModelSpec, attention_of
-from ..state.batch import LayerState, State
-from ..state.sequence import Identity, Precision, Row, empty_row
+from ..state.batch import BatchLayerState, BatchState
+from ..state.sequence import Identity, Precision, SequenceState, empty_sequence
 from ..system.digest import digest, sampled
 
 Logits = Literal["all", "last"] | None
@@ -39,8 +39,8 @@ class Output(NamedTuple):
 
     logits: Tensor | None
     taps: dict[str, Tensor]
-    state: State
-    marked: tuple[State, ...]
+    state: BatchState
+    marked: tuple[BatchState, ...]
 
 
 class Block(nn.Module):
@@ -56,7 +56,9 @@ class Block(nn.Module):
         if self.ffn is not None:
             self.ffn_norm = RmsNorm(spec.width, spec.norm)
 
-    def forward(self, x_TD: Tensor, state: LayerState, batch: Batch, dtype: torch.dtype) -> tuple[Tensor, LayerState]:
+    def forward(
+        self, x_TD: Tensor, state: BatchLayerState, batch: Batch, dtype: torch.dtype
+    ) -> tuple[Tensor, BatchLayerState]:
         """The residual stream x is float32 (float64); mixer and feed-forward compute in `dtype`."""
         y, state = self.mixer(self.mixer_norm(x_TD, dtype), state, batch)
         x_TD = ops.add_scaled(x_TD, y, self.scale)
@@ -64,19 +66,19 @@ class Block(nn.Module):
             x_TD = ops.add_scaled(x_TD, self.ffn(self.ffn_norm(x_TD, dtype)), self.scale)
         return x_TD, state
 
-    def draft(self, draft: Draft) -> None:
+    def build_step(self, builder: PlanBuilder) -> None:
         """One token's step, for a decode plan."""
-        self.mixer.draft(draft, draft.normed(draft.x, self.mixer_norm), self.scale)
+        self.mixer.build_step(builder, builder.normed(builder.x, self.mixer_norm), self.scale)
         if self.ffn is not None:
-            self.ffn.draft(draft, draft.normed(draft.x, self.ffn_norm), self.scale)
+            self.ffn.build_step(builder, builder.normed(builder.x, self.ffn_norm), self.scale)
 
 
-RunBlock = Callable[[nn.Module, Tensor, LayerState, Batch, torch.dtype], tuple[Tensor, LayerState]]
+RunBlock = Callable[[nn.Module, Tensor, BatchLayerState, Batch, torch.dtype], tuple[Tensor, BatchLayerState]]
 
 
 def run_block(
-    block: nn.Module, x_TD: Tensor, state: LayerState, batch: Batch, dtype: torch.dtype
-) -> tuple[Tensor, LayerState]:
+    block: nn.Module, x_TD: Tensor, state: BatchLayerState, batch: Batch, dtype: torch.dtype
+) -> tuple[Tensor, BatchLayerState]:
     """The plain way to run a block."""
     return block(x_TD, state, batch, dtype)
 
@@ -88,37 +90,37 @@ class Model(nn.Module):
         super().__init__()
         self.spec = spec
         self.embed = Embedding(spec.vocab, spec.width)
-        self.prefix = empty(spec.prefix_tokens, spec.width) if spec.prefix_tokens else None
+        self.prefix = empty(spec.meta_tokens, spec.width) if spec.meta_tokens else None
         self.blocks = nn.ModuleList(Block(spec, index) for index in range(len(spec.blocks)))
         self.norm = RmsNorm(spec.width, spec.norm)
         self.head = None if spec.tied else Linear(spec.width, spec.vocab)
         self.initial: Adapter | None = None  # changes the row that new sequences begin with
-        self.computing: torch.dtype | None = None
+        self.compute_dtype: torch.dtype | None = None
         self.label = ""  # what people call it beside others over the same weights
         self._unseen = 0  # changes of weights that torch did not count
         self._sampled: tuple[int, int] | None = None
         self._fingerprint: tuple[int, str] | None = None
         self._base_fingerprint: tuple[int, str] | None = None
-        self._prefix_rows: dict[Precision, tuple[int, Row]] = {}
+        self._prefix_rows: dict[Precision, tuple[int, SequenceState]] = {}
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the activations and of plain weights (some parameters stay in float32, see `precise_names`).
+        """Dtype of the activations and of plain weights (some parameters stay in float32, see `fp32_parameter_names`).
 
-        `computing` sets that of the activations apart: weights in float32 are then rounded to it where they are used,
-        as in training, where small steps would be lost in a narrow weight (Micikevicius et al. 2018).
+        `compute_dtype` sets that of the activations apart: weights in float32 are then rounded to it where they are
+        used, as in training, where small steps would be lost in a narrow weight (Micikevicius et al. 2018).
         """
-        return self.computing or self.embed.weight.dtype
+        return self.compute_dtype or self.embed.weight.dtype
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.embed.weight.device
 
-    def precise_names(self) -> Iterator[str]:
+    def fp32_parameter_names(self) -> Iterator[str]:
         """Parameters that stay in float32 whatever the dtype of the weights: norms, decays, poles."""
         for name, module in self.named_modules():
-            for parameter in getattr(module, "PRECISE", ()):
+            for parameter in getattr(module, "FP32_PARAMETERS", ()):
                 yield f"{name}.{parameter}"
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
@@ -131,7 +133,7 @@ class Model(nn.Module):
         """The adapters that are attached, by their modules' names."""
         yield from ((name, module) for name, module in self.named_modules() if isinstance(module, Adapter))
 
-    def twin(self) -> "Model":
+    def share_weights(self) -> "Model":
         """A model over the very same weights, whose modules can be given adapters of their own."""
         made = _twin(self)
         made._fingerprint, made._prefix_rows = None, {}
@@ -226,7 +228,7 @@ class Model(nn.Module):
             if version == before:
                 self._prefix_rows[precision] = (after, row)
 
-    def new_state(self, rows: int, kv_dtype: str | None = None) -> State:
+    def new_state(self, rows: int, kv_dtype: str | None = None) -> BatchState:
         """`rows` sequences that have seen nothing but the learned prefix.
 
         The prefix is run once and shared by reference; while gradients are recorded it is run
@@ -235,22 +237,22 @@ class Model(nn.Module):
         self.notice_edits()
         precision = Precision.of(self.dtype, kv_dtype)
         initial = replace(self._initial_row(precision), identity=self.identity(kv_dtype))
-        return State(self.spec, precision, [initial] * rows, initial, self.device)
+        return BatchState(self.spec, precision, [initial] * rows, initial, self.device)
 
-    def passing_state(self, rows: int) -> State:
+    def passing_state(self, rows: int) -> BatchState:
         """As `new_state`, but for weights that change at every step: of a state that is never stored nor compared."""
         precision = Precision.of(self.dtype)
         initial = self._initial_row(precision)
-        return State(self.spec, precision, [initial] * rows, initial, self.device)
+        return BatchState(self.spec, precision, [initial] * rows, initial, self.device)
 
-    def _initial_row(self, precision: Precision) -> Row:
+    def _initial_row(self, precision: Precision) -> SequenceState:
         row = self.unlearned_row(precision)
         return row if self.initial is None else self.initial(row)
 
-    def unlearned_row(self, precision: Precision) -> Row:
+    def unlearned_row(self, precision: Precision) -> SequenceState:
         """A sequence that has seen nothing but the learned prefix, whatever initial state was learned."""
         if self.prefix is None:
-            return empty_row(self.spec, precision, self.device)
+            return empty_sequence(self.spec, precision, self.device)
         recorded = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
         if recorded:
             return self.run_prefix(precision).state.rows[0]
@@ -263,12 +265,18 @@ class Model(nn.Module):
     def run_prefix(self, precision: Precision, taps: Collection[str] = ()) -> Output:
         """One row that has seen the learned prefix and nothing else."""
         assert self.prefix is not None
-        empty = empty_row(self.spec, precision, self.device)
-        state = State(self.spec, precision, [empty], empty, self.device)
+        empty = empty_sequence(self.spec, precision, self.device)
+        state = BatchState(self.spec, precision, [empty], empty, self.device)
         return self._run(self.prefix, Segments((len(self.prefix),)), state, None, taps)
 
     def forward(
-        self, ids_T: Tensor, segments: Segments, state: State, *, logits: Logits = "all", taps: Collection[str] = ()
+        self,
+        ids_T: Tensor,
+        segments: Segments,
+        state: BatchState,
+        *,
+        logits: Logits = "all",
+        taps: Collection[str] = (),
     ) -> Output:
         """Runs the new tokens of every row of `state`; `segments.lengths` may hold zeros.
 
@@ -278,8 +286,8 @@ class Model(nn.Module):
         return self._run(self.embed(ids_T), segments, state, logits, taps)
 
     def hidden(
-        self, ids_T: Tensor, segments: Segments, state: State, run: RunBlock = run_block
-    ) -> tuple[Tensor, list[LayerState]]:
+        self, ids_T: Tensor, segments: Segments, state: BatchState, run: RunBlock = run_block
+    ) -> tuple[Tensor, list[BatchLayerState]]:
         """What the head takes, [T, D] in `dtype`, and each block's slots after the new tokens: a pass for training.
 
         `run` runs one block; a way of its own may keep less for the gradient.
@@ -288,13 +296,13 @@ class Model(nn.Module):
         return self.norm(x_TD, self.dtype), layers
 
     def _through_blocks(
-        self, x_TD: Tensor, segments: Segments, state: State, taps: Collection[str], run: RunBlock = run_block
-    ) -> tuple[Tensor, list[LayerState], dict[str, Tensor]]:
+        self, x_TD: Tensor, segments: Segments, state: BatchState, taps: Collection[str], run: RunBlock = run_block
+    ) -> tuple[Tensor, list[BatchLayerState], dict[str, Tensor]]:
         """The residual stream after the last block, the blocks' slots, and what `taps` names of the way there."""
         x_TD = x_TD.to(torch.float64 if self.dtype == torch.float64 else torch.float32) * self.spec.embed_scale
         batch = Batch(segments, tuple(row.length + row.ahead for row in state.rows), self.device)
         tapped = {"embed": x_TD} if "embed" in taps else {}
-        layers: list[LayerState] = []
+        layers: list[BatchLayerState] = []
         for index, block in enumerate(self.blocks):
             x_TD, layer = run(block, x_TD, self.layer_state(index, state, layers), batch, self.dtype)
             layers.append(layer)
@@ -302,7 +310,9 @@ class Model(nn.Module):
                 tapped[f"blocks.{index}"] = x_TD
         return x_TD, layers, tapped
 
-    def _run(self, x_TD: Tensor, segments: Segments, state: State, logits: Logits, taps: Collection[str]) -> Output:
+    def _run(
+        self, x_TD: Tensor, segments: Segments, state: BatchState, logits: Logits, taps: Collection[str]
+    ) -> Output:
         x_TD, layers, tapped = self._through_blocks(x_TD, segments, state, taps)
         after, marked = state.advanced(layers, segments)
         if "norm" in taps:
@@ -312,13 +322,13 @@ class Model(nn.Module):
             x_TD = x_TD if len(last) == len(x_TD) else x_TD[last]
         return Output(self._logits(self.norm(x_TD, self.dtype)) if logits else None, tapped, after, marked)
 
-    def layer_state(self, index: int, state: State, done: list[LayerState]) -> LayerState:
+    def layer_state(self, index: int, state: BatchState, done: list[BatchLayerState]) -> BatchLayerState:
         """The block's slots; for shared keys and values its owner's, the new tokens' among them."""
         own = state.layer(index)
         attention = attention_of(self.spec.blocks[index].mixer)
         if attention is None or attention.kv_from is None:
             return own
-        return LayerState(own.fixed, done[attention.kv_from].kv)
+        return BatchLayerState(own.fixed, done[attention.kv_from].kv)
 
     def _logits(self, normed_TD: Tensor) -> Tensor:
         logits_TV = self.head(normed_TD) if self.head is not None else ops.linear(normed_TD, self.embed.weight)

@@ -21,14 +21,14 @@ _PREFERRED = {"cpu": ("native", "reference"), "cuda": ("gpu", "reference")}
 
 
 @dataclass(frozen=True)
-class Twin:
+class Implementation:
     """One implementation of an operation; `why_not` gives the reason it cannot run, or None."""
 
     function: Callable[..., Any]
     why_not: Callable[[], str | None]
 
 
-_table: dict[str, dict[str, Twin]] = {}
+_table: dict[str, dict[str, Implementation]] = {}
 _choice: contextvars.ContextVar[str | None] = contextvars.ContextVar("braidlm_ops", default=None)
 
 
@@ -36,7 +36,7 @@ def register(
     op: str, twin: str, function: Callable[..., Any], why_not: Callable[[], str | None] = lambda: None
 ) -> None:
     """Adds the implementation `twin` of operation `op`."""
-    _table.setdefault(op, {})[twin] = Twin(function, why_not)
+    _table.setdefault(op, {})[twin] = Implementation(function, why_not)
 
 
 def choice() -> str:

@@ -24,7 +24,7 @@ from ..ops import Segments
 from ..ops.linear.packed import PackedWeight, empty_packed
 from ..ops.numerics import widened
 from ..spec import attention_of
-from ..state.batch import LayerState, State
+from ..state.batch import BatchLayerState, BatchState
 from .rounding import Products, round_to
 
 Place = Callable[[str, PackedWeight], None]
@@ -52,16 +52,16 @@ def round_blocks(model: Model, forms: Mapping[str, str], rows: Sequence[Tensor],
 class _Passage:
     """One row of text on its way through the blocks."""
 
-    def __init__(self, model: Model, state: State, ids_T: Tensor) -> None:
+    def __init__(self, model: Model, state: BatchState, ids_T: Tensor) -> None:
         self._model = model
         self._state = state
-        self._batch = Batch(Segments((len(ids_T),)), (model.spec.prefix_tokens,), model.device)
+        self._batch = Batch(Segments((len(ids_T),)), (model.spec.meta_tokens,), model.device)
         self._x = widened(model.embed(ids_T)) * model.spec.embed_scale
-        self._layers: list[LayerState] = []
+        self._layers: list[BatchLayerState] = []
         attentions = (attention_of(block.mixer) for block in model.spec.blocks)
         self._shared = {attention.kv_from for attention in attentions if attention is not None}
 
-    def through(self, block: Block) -> tuple[Tensor, LayerState]:
+    def through(self, block: Block) -> tuple[Tensor, BatchLayerState]:
         """The residual stream after the next block, and the block's state."""
         layer = self._model.layer_state(len(self._layers), self._state, self._layers)
         return block(self._x, layer, self._batch, self._model.dtype)

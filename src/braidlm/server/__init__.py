@@ -1,8 +1,8 @@
 """Serving a model over HTTP: the OpenAI API, stored sessions, figures, and a page to talk on."""
 
 from .app import create_app
-from .host import Host
+from .host import ModelHost
 from .run import serve
 from .settings import Settings
 
-__all__ = ["Host", "Settings", "create_app", "serve"]
+__all__ = ["ModelHost", "Settings", "create_app", "serve"]

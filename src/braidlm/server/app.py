@@ -16,9 +16,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
-from . import about, chat, completions, embeddings, errors, stored
+from . import chat, completions, embeddings, errors, model_card, stored
 from .bodies import Bodies
-from .host import BaseHost
+from .host import BaseModelHost
 from .middleware import Access, RequestLog
 from .replies import ErrorReply
 
@@ -30,14 +30,14 @@ _POLICY = "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-actio
 _THREADS = 32  # that wait: for the tokenizer, for the disk, for the engine
 
 
-def create_app(host: BaseHost) -> FastAPI:
+def create_app(host: BaseModelHost) -> FastAPI:
     """The application that serves what `host` loads; it begins to load when the application starts."""
     app = unguarded(host)
     _guard(app, host)
     return app
 
 
-def unguarded(host: BaseHost) -> FastAPI:
+def unguarded(host: BaseModelHost) -> FastAPI:
     """The same without its middleware: for who has checked keys and limits before."""
 
     @contextlib.asynccontextmanager
@@ -54,7 +54,7 @@ def unguarded(host: BaseHost) -> FastAPI:
     )  # fmt: skip
     app.state.host = host
     errors.install(app)
-    for part in (chat, completions, embeddings, stored, about):
+    for part in (chat, completions, embeddings, stored, model_card):
         app.include_router(part.router)
 
     @app.get("/", include_in_schema=False)
@@ -75,7 +75,7 @@ def unguarded(host: BaseHost) -> FastAPI:
     return app
 
 
-def _guard(app: FastAPI, host: BaseHost) -> None:
+def _guard(app: FastAPI, host: BaseModelHost) -> None:
     """Puts around the routes what every request passes; the last one is the outermost."""
     settings = host.settings
     app.add_middleware(Bodies, most=host.most_body)

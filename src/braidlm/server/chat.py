@@ -8,19 +8,19 @@ from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request, Response
 
-from ..engine import BASE, Grammar, Variant
+from ..engine import BASE, AdapterKey, Grammar
 from ..generation.continuation import Token
 from ..generation.sampling import Sampling
 from ..sessions import Session, Turn
 from ..text.tool_calls import Format, ToolCallReader, tokens_of
 from . import tools
 from .answers import Answers, DeltaWriter
-from .desk import AtHand
 from .errors import RefusedError
-from .host import Here, Served
-from .pieces import Answer, Made
+from .host import Served, ServedModel
 from .replies import ChatChoice, ChatLogprobs, ChatReply
 from .requests import ChatRequest, GrammarFormat, PlainFormat, RegexFormat, Tool
+from .session_cache import AtHand
+from .stream_chunks import Answer, Made
 from .writing import Events, logprob_of, now, streamed, told, usage_of, whole
 
 router = APIRouter(tags=["OpenAI API"])
@@ -40,7 +40,7 @@ class _Asked:
     client: str
     cache_salt: str
     model: str
-    variant: Variant
+    variant: AdapterKey
 
     def options(self) -> dict[str, Any]:
         """For `Chats.begin`; what the template is told of tools included."""
@@ -66,7 +66,7 @@ class _Begun(NamedTuple):
 
 
 @router.post("/v1/chat/completions", response_model=ChatReply)
-async def chat(body: ChatRequest, request: Request, here: Here) -> ChatReply | Response:
+async def chat(body: ChatRequest, request: Request, here: ServedModel) -> ChatReply | Response:
     """An answer to messages. With `stream`, server-sent events."""
     asked = _understood(body, here, request.state.client)
     if body.session is None:
@@ -74,7 +74,7 @@ async def chat(body: ChatRequest, request: Request, here: Here) -> ChatReply | R
     else:
         begun = await _in_session(asked, here, here.name_of(request, body.session))
     answer = begun.answer
-    told(request, answer.tickets, asked.messages if here.settings.log_prompts else None)
+    told(request, answer.handles, asked.messages if here.settings.log_prompts else None)
     name = f"chatcmpl-{secrets.token_hex(12)}"
     if body.stream:
         return streamed(request, answer, _events(asked, here, begun, name))
@@ -85,7 +85,7 @@ async def chat(body: ChatRequest, request: Request, here: Here) -> ChatReply | R
 
 def _understood(body: ChatRequest, here: Served, client: str) -> _Asked:
     """What is asked, or why it cannot be answered."""
-    variant, tokenizer = here.variant_of(body.model), here.chats.tokenizer
+    variant, tokenizer = here.adapter_key_of(body.model), here.chats.tokenizer
     _check(body, variant, here)
     chosen = tools.tools_of(body, tokenizer)
     formats = tools.formats_for(here.settings.tool_format, tokenizer)
@@ -101,7 +101,7 @@ def _understood(body: ChatRequest, here: Served, client: str) -> _Asked:
     )  # fmt: skip
 
 
-def _check(body: ChatRequest, variant: Variant, here: Served) -> None:
+def _check(body: ChatRequest, variant: AdapterKey, here: Served) -> None:
     """Refuses fields that do not go together."""
     if body.session is not None and variant != BASE:
         raise RefusedError(400, f"sessions are of the model itself; ask for {here.settings.name!r}", param="model")
@@ -146,7 +146,7 @@ async def _alone(asked: _Asked, here: Served) -> _Begun:
             here.chats.finish(Session(), turn, tokens)
 
     turn = await asyncio.to_thread(begin)
-    return _Begun(here.answer([turn.ticket], finish), _answers(asked, here, turn))
+    return _Begun(here.answer([turn.handle], finish), _answers(asked, here, turn))
 
 
 async def _in_session(asked: _Asked, here: Served, name: str) -> _Begun:
@@ -169,7 +169,7 @@ async def _in_session(asked: _Asked, here: Served, name: str) -> _Begun:
         if not made[0]:  # stopped before anything was written: as if nothing had been said
             return
         after = here.chats.finish(opened.session, turn, made[0], answers.stored(made[0]))
-        here.save(name, after, turn.ticket.states, opened.stamp)
+        here.save(name, after, turn.handle.states, opened.stamp)
 
     await here.desk.claim(name)
     try:
@@ -177,9 +177,9 @@ async def _in_session(asked: _Asked, here: Served, name: str) -> _Begun:
     except BaseException:
         here.desk.release(name)
         raise
-    here.desk.began(name, lambda: turn.ticket.cancelled)
+    here.desk.began(name, lambda: turn.handle.cancelled)
     answers = _answers(asked, here, turn)
-    return _Begun(here.answer([turn.ticket], finish, lambda: here.desk.release(name)), answers)
+    return _Begun(here.answer([turn.handle], finish, lambda: here.desk.release(name)), answers)
 
 
 def _choice(index: int, asked: _Asked, here: Served, answers: Answers, tokens: Sequence[Token]) -> ChatChoice:

@@ -8,14 +8,14 @@ from itertools import accumulate
 from fastapi import APIRouter, Request, Response
 
 from ..engine import Request as Prompt
-from ..engine import Ticket
+from ..engine import RequestHandle
 from ..generation.continuation import Token
 from .echo import echoed, scored
 from .errors import RefusedError
-from .host import Here, Served
-from .pieces import Answer, Made
+from .host import Served, ServedModel
 from .replies import CompletionChoice, CompletionLogprobs, CompletionReply
 from .requests import MOST_COPIES, CompletionRequest
+from .stream_chunks import Answer, Made
 from .writing import Events, logprob_of, now, reason_of, streamed, told, usage_of, whole
 
 router = APIRouter(tags=["OpenAI API"])
@@ -24,12 +24,12 @@ _USUAL = 16
 
 
 @router.post("/v1/completions", response_model=CompletionReply)
-async def completions(body: CompletionRequest, request: Request, here: Here) -> CompletionReply | Response:
+async def completions(body: CompletionRequest, request: Request, here: ServedModel) -> CompletionReply | Response:
     """Goes on from a text or token ids, or from several of them. With `stream`, server-sent events."""
-    here.variant_of(body.model)
-    tickets = await asyncio.to_thread(_submitted, body, here, request.state.client)
-    answer = here.answer(tickets, _nothing)
-    told(request, tickets, body.prompt if here.settings.log_prompts else None)
+    here.adapter_key_of(body.model)
+    handles = await asyncio.to_thread(_submitted, body, here, request.state.client)
+    answer = here.answer(handles, _nothing)
+    told(request, handles, body.prompt if here.settings.log_prompts else None)
     name = f"cmpl-{secrets.token_hex(12)}"
     if body.stream:
         return streamed(request, answer, _events(body, here, answer, name))
@@ -41,15 +41,15 @@ async def completions(body: CompletionRequest, request: Request, here: Here) -> 
     )
 
 
-def _submitted(body: CompletionRequest, here: Served, client: str) -> list[Ticket]:
+def _submitted(body: CompletionRequest, here: Served, client: str) -> list[RequestHandle]:
     """The prompts' tickets, of all of them or of none."""
     _check(body, here)
-    prompts, (adapter, initial) = here.ids_of(body.prompt), here.variant_of(body.model)
+    prompts, (adapter, initial) = here.ids_of(body.prompt), here.adapter_key_of(body.model)
     if len(prompts) * body.n > MOST_COPIES:
         raise RefusedError(400, f"{len(prompts)} prompts and n {body.n} are more than {MOST_COPIES} texts", param="n")
     most = _USUAL if body.max_tokens is None else body.max_tokens
     sampling = body.sampling(max(1, most), body.logprobs or 0)
-    tickets: list[Ticket] = []
+    handles: list[RequestHandle] = []
     try:
         for ids in prompts:
             prompt = Prompt(
@@ -57,12 +57,12 @@ def _submitted(body: CompletionRequest, here: Served, client: str) -> list[Ticke
                 cache_salt=here.settings.cache_salt(client), adapter=adapter, initial=initial,
                 prompt_logprobs=body.logprobs if body.echo else None, generates=most > 0,
             )  # fmt: skip
-            tickets.append(here.engine.submit(prompt))
+            handles.append(here.engine.submit(prompt))
     except Exception:
-        for ticket in tickets:
-            ticket.cancel()
+        for handle in handles:
+            handle.cancel()
         raise
-    return tickets
+    return handles
 
 
 def _check(body: CompletionRequest, here: Served) -> None:
@@ -87,7 +87,7 @@ class _Texts:
     def __init__(self, body: CompletionRequest, here: Served, answer: Answer) -> None:
         self._body = body
         self._here = here
-        self._tickets = answer.tickets
+        self._tickets = answer.handles
         self._prompts: dict[int, list[Token]] = {}
 
     def choice(self, index: int, tokens: Sequence[Token]) -> CompletionChoice:
@@ -105,11 +105,11 @@ class _Texts:
         """The tokens of the prompt of text number `index`, with what the engine told of them."""
         number = index // self._body.n
         if number not in self._prompts:
-            ticket, given = self._tickets[number], self._body.prompt
+            handle, given = self._tickets[number], self._body.prompt
             text = given[number] if isinstance(given, list) and isinstance(given[0], str) else given
-            tokens = echoed(self._here.tokenizer, ticket.request.ids, text if isinstance(text, str) else None)
+            tokens = echoed(self._here.tokenizer, handle.request.ids, text if isinstance(text, str) else None)
             told = self._body.logprobs is not None
-            self._prompts[number] = scored(tokens, ticket.prompt_logprobs) if told else tokens
+            self._prompts[number] = scored(tokens, handle.prompt_logprobs) if told else tokens
         return self._prompts[number]
 
     def logprobs(self, tokens: Sequence[Token], offset: int, begins: bool) -> CompletionLogprobs | None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..api.embedding import embed
 from .errors import RefusedError
-from .host import Here, Served
+from .host import Served, ServedModel
 from .replies import EmbeddingList, EmbeddingReply, EmbeddingUsage
 from .requests import EmbeddingRequest
 
@@ -19,7 +19,7 @@ router = APIRouter(tags=["OpenAI API"])
 
 
 @router.post("/v1/embeddings")
-async def embeddings(body: EmbeddingRequest, request: Request, here: Here) -> EmbeddingList:
+async def embeddings(body: EmbeddingRequest, request: Request, here: ServedModel) -> EmbeddingList:
     """The mean of the last hidden states over a text's tokens, of length 1; for each of the texts."""
     here.require_base(body.model)
     width = here.model.spec.width

@@ -12,15 +12,15 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, Request
 
 from ..api.language_model import LanguageModel
-from ..engine import BASE, Engine, Kept, Limits, Ticket, Variant
+from ..engine import BASE, AdapterKey, Engine, Limits, RequestHandle, Snapshot
 from ..errors import BraidError, ContextLengthError
 from ..sessions import Chats, Session, SessionChangedError, SessionExistsError, SessionStore, Stamp
 from ..text.tokenizer import Tokenizer
-from .desk import Desk
 from .errors import RefusedError
 from .metrics import Metrics
-from .pieces import Answer, Made
+from .session_cache import SessionCache
 from .settings import Settings
+from .stream_chunks import Answer, Made
 
 log = logging.getLogger("braidlm.server")
 
@@ -45,7 +45,7 @@ class Served:
         self._store = store
         self.settings = settings
         self.metrics = metrics
-        self.desk = Desk()
+        self.desk = SessionCache()
         self.embedding = asyncio.Semaphore(_EMBEDDINGS)
         self._answers: set[Answer] = set()
         has_template = model.tokenizer is not None and model.tokenizer.chat_template is not None
@@ -85,7 +85,7 @@ class Served:
         """Whether the model has a chat template."""
         return self._chats is not None
 
-    def variant_of(self, name: str | None) -> Variant:
+    def adapter_key_of(self, name: str | None) -> AdapterKey:
         """The adapter and the initial state that a model's name asks for; refuses names that are not served."""
         known = self.settings.models
         if name is not None and name not in known:
@@ -99,7 +99,7 @@ class Served:
 
     def require_base(self, name: str | None) -> None:
         """Refuses requests for another model, or for one with an adapter or an initial state."""
-        if self.variant_of(name) != BASE:
+        if self.adapter_key_of(name) != BASE:
             raise RefusedError(400, f"this is of the model itself; ask for {self.settings.name!r}", param="model")
 
     def ids_of(self, prompt: str | list[str] | list[int] | list[list[int]]) -> list[tuple[int, ...]]:
@@ -139,11 +139,11 @@ class Served:
         """Stores a new session; `SessionExistsError` if there is one of this name."""
         self._save(name, session, (), new=True)
 
-    def save(self, name: str, session: Session, states: Sequence[Kept], instead_of: Stamp) -> None:
+    def save(self, name: str, session: Session, states: Sequence[Snapshot], instead_of: Stamp) -> None:
         """Stores a session in place of the one of this stamp; `SessionChangedError` if that is there no longer."""
         self._save(name, session, states, instead_of=instead_of)
 
-    def _save(self, name: str, session: Session, states: Sequence[Kept], **how: Any) -> None:
+    def _save(self, name: str, session: Session, states: Sequence[Snapshot], **how: Any) -> None:
         """Stores a session; that there is no room for it is the server's fault."""
         try:
             stamp = self.chats.save(name, session, states, **how)
@@ -159,7 +159,10 @@ class Served:
         self.desk.forget(name)
 
     def answer(
-        self, tickets: Sequence[Ticket], finish: Callable[[Made], None], release: Callable[[], None] = lambda: None
+        self,
+        handles: Sequence[RequestHandle],
+        finish: Callable[[Made], None],
+        release: Callable[[], None] = lambda: None,
     ) -> Answer:
         """Follows tickets to their end; then `finish` is called in a thread, if there was no error, and `release`."""
 
@@ -167,12 +170,12 @@ class Served:
             await asyncio.to_thread(finish, made)
 
         def over() -> None:
-            self.metrics.read([ticket.usage for ticket in tickets if ticket.usage is not None])
+            self.metrics.read([handle.usage for handle in handles if handle.usage is not None])
             self.metrics.wrote(answer)
             self._answers.discard(answer)
             release()
 
-        answer = Answer(tickets, done, over)
+        answer = Answer(handles, done, over)
         self._answers.add(answer)
         return answer
 
@@ -188,7 +191,7 @@ class Served:
         await asyncio.to_thread(self.engine.close)
 
 
-class BaseHost(ABC):
+class BaseModelHost(ABC):
     """What answers requests, made ready in the background."""
 
     def __init__(self, settings: Settings) -> None:
@@ -255,7 +258,7 @@ class BaseHost(ABC):
         """Ends everything; answers that are being written are stored as far as they are."""
 
 
-class Host(BaseHost):
+class ModelHost(BaseModelHost):
     """Serves a model in this process."""
 
     def __init__(
@@ -309,13 +312,13 @@ class Host(BaseHost):
             await self._served.close()
 
 
-def host_of(request: Request) -> Host:
+def host_of(request: Request) -> ModelHost:
     """The application's host."""
-    host: Host = request.app.state.host
+    host: ModelHost = request.app.state.host
     return host
 
 
-TheHost = Annotated[Host, Depends(host_of)]
+TheHost = Annotated[ModelHost, Depends(host_of)]
 
 
 def served(host: TheHost) -> Served:
@@ -323,4 +326,4 @@ def served(host: TheHost) -> Served:
     return host.served
 
 
-Here = Annotated[Served, Depends(served)]
+ServedModel = Annotated[Served, Depends(served)]

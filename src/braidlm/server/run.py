@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from ..errors import InputError
 from .connections import Bounds, protocol_of
-from .host import BaseHost
+from .host import BaseModelHost
 
 log = logging.getLogger("braidlm.server")
 
@@ -27,7 +27,7 @@ _BACKLOG, _OTHER_FILES = 128, 384
 class _Server(uvicorn.Server):
     """Ends in two steps: first answers may come to their end, then they are cut, while their clients are there."""
 
-    def __init__(self, config: uvicorn.Config, host: BaseHost, drain: int) -> None:
+    def __init__(self, config: uvicorn.Config, host: BaseModelHost, drain: int) -> None:
         super().__init__(config)
         self._host = host
         self._drain = drain
@@ -49,7 +49,7 @@ def serve(app: FastAPI, address: str, port: int, drain: int) -> None:
     Then answers have `drain` seconds to end, and what they wrote is stored. Raises what kept the model from loading.
     """
     listening = _listen(address, port)
-    host: BaseHost = app.state.host
+    host: BaseModelHost = app.state.host
     prometheus_client.disable_created_metrics()  # when each counter began: a line for every line
     require_files(host.settings.connections)
     config = config_of(app, timeout_graceful_shutdown=drain + _PATIENCE_S, log_level="warning")

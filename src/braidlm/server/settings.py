@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..engine import Variant
+from ..engine import AdapterKey
 from ..errors import InputError
 from ..text.tool_calls import AUTO, check_name
 
@@ -55,9 +55,9 @@ class Settings:
                 )
 
     @property
-    def models(self) -> dict[str, Variant]:
+    def models(self) -> dict[str, AdapterKey]:
         """What clients may name: the model, "model:adapter", "model:state" and "model:adapter:state"."""
-        found: dict[str, Variant] = {}
+        found: dict[str, AdapterKey] = {}
         for adapter in (None, *self.adapters):
             for initial in (None, *self.initials):
                 found[":".join(filter(None, (self.name, adapter, initial)))] = (adapter, initial)

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from ..sessions import About, Session
-from .host import Here
+from .host import ServedModel
 from .replies import SessionDeleted, SessionList, SessionReply, SessionWhole, UnreadableSession
 from .requests import ForkRequest, NewSession
 from .tools import for_client, for_template
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1/sessions", tags=["Sessions"])
 
 
 @router.get("")
-async def list_sessions(request: Request, here: Here) -> SessionList:
+async def list_sessions(request: Request, here: ServedModel) -> SessionList:
     """All of them, those changed last first; and the names of those that cannot be read."""
     prefix = here.prefix_of(request)
     found = await asyncio.to_thread(here.sessions.listing)
@@ -29,7 +29,7 @@ async def list_sessions(request: Request, here: Here) -> SessionList:
 
 
 @router.post("", status_code=201)
-async def create(body: NewSession, request: Request, here: Here) -> SessionReply:
+async def create(body: NewSession, request: Request, here: ServedModel) -> SessionReply:
     """A new session; its messages may be of anybody's making."""
     name = here.name_of(request, body.id or _new())
     moment = time.time()
@@ -41,7 +41,7 @@ async def create(body: NewSession, request: Request, here: Here) -> SessionReply
 
 
 @router.get("/{id}")
-async def get(id: str, request: Request, here: Here) -> SessionWhole:
+async def get(id: str, request: Request, here: ServedModel) -> SessionWhole:
     """One session with its messages."""
     name = here.name_of(request, id)
     await here.desk.free(name)
@@ -51,7 +51,7 @@ async def get(id: str, request: Request, here: Here) -> SessionWhole:
 
 
 @router.delete("/{id}")
-async def delete(id: str, request: Request, here: Here) -> SessionDeleted:
+async def delete(id: str, request: Request, here: ServedModel) -> SessionDeleted:
     """Removes a session for good."""
     name = here.name_of(request, id)
     async with here.desk.reserved(name):
@@ -60,7 +60,7 @@ async def delete(id: str, request: Request, here: Here) -> SessionDeleted:
 
 
 @router.post("/{id}/fork", status_code=201)
-async def fork(id: str, body: ForkRequest, request: Request, here: Here) -> SessionReply:
+async def fork(id: str, body: ForkRequest, request: Request, here: ServedModel) -> SessionReply:
     """A new session that begins as this one does."""
     name, new = here.name_of(request, id), here.name_of(request, body.id or _new())
     await asyncio.to_thread(here.sessions.require_new, new)
@@ -70,7 +70,7 @@ async def fork(id: str, body: ForkRequest, request: Request, here: Here) -> Sess
         return await _about(request, here, new)
 
 
-async def _about(request: Request, here: Here, name: str) -> SessionReply:
+async def _about(request: Request, here: ServedModel, name: str) -> SessionReply:
     return _reply(await asyncio.to_thread(here.sessions.about, name), here.prefix_of(request))
 
 

@@ -10,18 +10,18 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive
 
-from ..engine import Ticket
+from ..engine import RequestHandle
 from ..generation.continuation import Token
 from ..text.tokenizer import Tokenizer
 from .errors import RefusedError, body, log_failure
-from .pieces import Answer, Made
 from .replies import PromptDetails, TokenLogprob, TopLogprob, UsageReply
+from .stream_chunks import Answer, Made
 
 
 def usage_of(answer: Answer) -> UsageReply:
     """What an answer cost."""
-    usages = [ticket.usage for ticket in answer.tickets if ticket.usage is not None]
-    read = sum(len(ticket.request.ids) for ticket in answer.tickets)
+    usages = [handle.usage for handle in answer.handles if handle.usage is not None]
+    read = sum(len(handle.request.ids) for handle in answer.handles)
     written = sum(map(len, answer.made))
     details = PromptDetails(
         cached_tokens=sum(usage.cached for usage in usages),
@@ -34,10 +34,10 @@ def usage_of(answer: Answer) -> UsageReply:
     )
 
 
-def told(request: Request, tickets: Sequence[Ticket], prompts: Any = None) -> None:
-    """Has the log line of `request` tell what `tickets` ask; the prompts only if they are given."""
+def told(request: Request, handles: Sequence[RequestHandle], prompts: Any = None) -> None:
+    """Has the log line of `request` tell what `handles` ask; the prompts only if they are given."""
     line = request.state.told
-    line["prompt_tokens"] = sum(len(ticket.request.ids) for ticket in tickets)
+    line["prompt_tokens"] = sum(len(handle.request.ids) for handle in handles)
     if prompts is not None:
         line["prompts"] = prompts
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ..api.language_model import LanguageModel
-from ..engine import BASE, Engine, Grammar, Kept, ReasoningFirst, Request, Ticket
+from ..engine import BASE, Engine, Grammar, ReasoningFirst, Request, RequestHandle, Snapshot
 from ..errors import InputError
 from ..generation.continuation import Token
 from ..generation.sampling import Sampling
@@ -25,7 +25,7 @@ from .written import WrittenTexts
 class Turn:
     """An answer that is being written: its ticket, and what was said before it."""
 
-    ticket: Ticket
+    handle: RequestHandle
     messages: tuple[Message, ...]
     prompt: Prompt
     splitter: Callable[[], ReasoningSplitter]  # of this answer's text
@@ -64,7 +64,7 @@ class Chats:
         copies: int = 1,
         grammar: Grammar | None = None,
         client: str = "",
-        states: Sequence[Kept] = (),
+        states: Sequence[Snapshot] = (),
         wants_states: bool = False,
         adapter: str | None = None,
         initial: str | None = None,
@@ -135,7 +135,7 @@ class Chats:
         messages: Sequence[Message],
         sampling: Sampling,
         *,
-        states: Sequence[Kept] | None = None,
+        states: Sequence[Snapshot] | None = None,
         name: str | None = None,
         **more: Any,
     ) -> Turn:
@@ -160,10 +160,10 @@ class Chats:
         if len(unended) < len(text) and text.startswith(unended):
             ends.append(Place(len(unended), len(ids) - 1))
         places = sorted({*before, *turn.prompt.places, *ends})
-        self._remember(turn.session, turn.ticket.request.cache_salt, text, ids, ends)
+        self._remember(turn.session, turn.handle.request.cache_salt, text, ids, ends)
         said = message or self._message(turn, answer)
         return Session(
-            [*map(dict, turn.messages), dict(said)], text, ids, tuple(places), turn.ticket.request.sampling,
+            [*map(dict, turn.messages), dict(said)], text, ids, tuple(places), turn.handle.request.sampling,
             session.created or time.time(), time.time(),
         )  # fmt: skip
 
@@ -176,7 +176,7 @@ class Chats:
         self,
         name: str,
         session: Session,
-        states: Sequence[Kept],
+        states: Sequence[Snapshot],
         *,
         new: bool = False,
         instead_of: Stamp | None = None,
@@ -202,7 +202,7 @@ class Chats:
         now = time.time()
         self.save(new, replace(session, messages=session.messages[:keep], created=now, updated=now), states, new=True)
 
-    def _stored_states(self, session: Session, name: str, cache_salt: str) -> tuple[Kept, ...]:
+    def _stored_states(self, session: Session, name: str, cache_salt: str) -> tuple[Snapshot, ...]:
         """The states in a session's file, unless the engine has the last of them in memory."""
         store = self._need_store()
         if not session.ids or name not in store or self.engine.knows(session.ids[:-1], cache_salt):

@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from typing import Any
 
-from ..engine import Kept, Piece, Usage
+from ..engine import Piece, Snapshot, Usage
 from ..generation.continuation import Token
 from ..generation.sampling import Sampling
 from ..text.reasoning import ReasoningSplitter
@@ -31,7 +31,7 @@ class Conversation:
         self.usage: Usage | None = None
         self.made = 0
         self.splitter: ReasoningSplitter | None = None
-        self._states: tuple[Kept, ...] = ()
+        self._states: tuple[Snapshot, ...] = ()
         self._stamps: dict[str, Stamp] = {}
         self.name = None
 
@@ -60,15 +60,15 @@ class Conversation:
         self.splitter = turn.splitter()
         made: list[Token] = []
         try:
-            for _, token in turn.ticket:
+            for _, token in turn.handle:
                 made.append(token)
                 if token.finish is None:
                     yield token
         finally:
-            turn.ticket.cancel()
-            turn.ticket.wait()
+            turn.handle.cancel()
+            turn.handle.wait()
             # What the model wrote before it heard belongs to the answer: the states that it left have seen it.
-            made += [item.token for item in turn.ticket.arrived() if isinstance(item, Piece)]
+            made += [item.token for item in turn.handle.arrived() if isinstance(item, Piece)]
             self._finish(turn, made)
         yield made[-1]
 
@@ -76,7 +76,7 @@ class Conversation:
         if not made:  # refused, or stopped while the prompt was read: as if nothing had been said
             return
         self.session = self._chats.finish(self.session, turn, made)
-        self.usage, self.made, self._states = turn.ticket.usage, len(made), turn.ticket.states
+        self.usage, self.made, self._states = turn.handle.usage, len(made), turn.handle.states
         if self.name is not None:
             self.save(self.name)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..engine import Kept
+from ..engine import Snapshot
 from ..errors import InputError, StateError, quoted
 from ..generation.sampling import Sampling
 from ..state import state_file
@@ -45,13 +45,13 @@ class Stored(NamedTuple):
     """What a file holds: a session, and states of its text, shortest first."""
 
     session: Session
-    states: tuple[Kept, ...]
+    states: tuple[Snapshot, ...]
 
 
 def write(
     path: Path,
     session: Session,
-    states: Sequence[Kept],
+    states: Sequence[Snapshot],
     owner: Owner,
     model: str,
     place: Callable[[Path, Path], object] = os.replace,
@@ -86,7 +86,7 @@ def read(path: Path, owner: Owner) -> Stored:
     if about.get("tokens") != str(len(ids)):
         raise StateError(f"{path} is damaged: it has {len(ids)} tokens, and another number in its header")
     session.ids = ids
-    return Stored(session, tuple(Kept(ids[: row.length], row) for row in rows))
+    return Stored(session, tuple(Snapshot(ids[: row.length], row) for row in rows))
 
 
 def session_of(about: dict[str, str], path: Path) -> Session:
@@ -145,7 +145,7 @@ def _sampling_of(fields: dict[str, Any]) -> Sampling:
     return Sampling(**{**fields, "stop": tuple(fields["stop"]), "logit_bias": biases})
 
 
-def thinned(states: Sequence[Kept]) -> list[Kept]:
+def thinned(states: Sequence[Snapshot]) -> list[Snapshot]:
     """The last of `states`, and at most `RUNGS` of those before: ever farther apart towards the beginning."""
     if not states:
         return []

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..engine import Kept
+from ..engine import Snapshot
 from ..errors import BraidError, InputError, StateError
 from ..state import state_file
 from ..state.state_file import Owner
@@ -139,7 +139,7 @@ class SessionStore:
         self,
         name: str,
         session: Session,
-        states: Sequence[Kept],
+        states: Sequence[Snapshot],
         owner: Owner,
         model: str,
         *,

@@ -22,8 +22,8 @@ def lines(spec: "ModelSpec") -> list[tuple[str, str]]:
     experts = next((block.ffn for block in spec.blocks if isinstance(block.ffn, Moe)), None)
     if experts is not None:
         found.append(("experts", f"{experts.experts}, {experts.top_k} a token"))
-    if spec.prefix_tokens:
-        found.append(("learned prefix", f"{spec.prefix_tokens} tokens"))
+    if spec.meta_tokens:
+        found.append(("learned prefix", f"{spec.meta_tokens} tokens"))
     return [*found, ("declared length", str(spec.max_positions or "unlimited"))]
 
 

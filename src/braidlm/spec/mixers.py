@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from .checks import countable, finite, is_finite, of_kind, positive, require
 from .rope import Rope
-from .state import Fixed, Growing, Ring, Shared, Slot
+from .state import FullKV, RecurrentState, SharedKV, StateSpec, WindowKV
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -12,7 +12,7 @@ class Attention:
     """Causal softmax attention with grouped queries.
 
     `rope` None means no position encoding. A query sees the last `window` keys, itself included
-    (None: all), and always the first `pinned` positions. `kv_from` names an earlier block whose
+    (None: all), and always the first `sink_tokens` positions. `kv_from` names an earlier block whose
     keys and values are used instead of own ones. `scale` None means 1/sqrt(head_dim).
     """
 
@@ -22,7 +22,7 @@ class Attention:
     value_dim: int | None = None
     rope: Rope | None = None
     window: int | None = None
-    pinned: int = 0
+    sink_tokens: int = 0
     kv_from: int | None = None
     scale: float | None = None
     qkv_bias: bool = False
@@ -36,9 +36,9 @@ class Attention:
             positive(self, "value_dim")
         if self.window is not None:
             positive(self, "window")
-        countable(self, "pinned")
-        if self.pinned:
-            require(self.window is not None, "Attention.pinned", self.pinned, "zero where there is no window")
+        countable(self, "sink_tokens")
+        if self.sink_tokens:
+            require(self.window is not None, "Attention.pinned", self.sink_tokens, "zero where there is no window")
         if self.scale is not None:
             finite(self, "scale")
         of_kind(self, "rope", Rope, type(None))
@@ -56,14 +56,14 @@ class Attention:
         """Channels before the output projection."""
         return self.heads * self.v_dim
 
-    def slots(self) -> tuple[Slot, ...]:
+    def state_spec(self) -> tuple[StateSpec, ...]:
         """Keys and values: all, a window of them, or another layer's."""
         if self.kv_from is not None:
-            return (Shared(layer=self.kv_from),)
+            return (SharedKV(layer=self.kv_from),)
         sizes = {"heads": self.kv_heads, "k_dim": self.head_dim, "v_dim": self.v_dim}
         if self.window is None:
-            return (Growing(**sizes),)
-        return (Ring(**sizes, window=self.window, pinned=self.pinned),)
+            return (FullKV(**sizes),)
+        return (WindowKV(**sizes, window=self.window, sink_tokens=self.sink_tokens),)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,10 +92,10 @@ class Mamba:
         require(plain, "Mamba.inner_norms", False, "true where these norms are described further")
         require(self.conv >= 2, "Mamba.conv", self.conv, "at least 2 taps")
 
-    def slots(self) -> tuple[Slot, ...]:
+    def state_spec(self) -> tuple[StateSpec, ...]:
         """The convolution's tail [inner, conv-1] and the scan's state [inner, d_state]."""
-        tail = Fixed(name="conv", shape=(self.inner, self.conv - 1), dtype="activation")
-        return (tail, Fixed(name="ssm", shape=(self.inner, self.d_state), dtype="float32"))
+        tail = RecurrentState(name="conv", shape=(self.inner, self.conv - 1), dtype="activation")
+        return (tail, RecurrentState(name="ssm", shape=(self.inner, self.d_state), dtype="float32"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,10 +135,10 @@ class Mamba2:
         """Channels of the convolution: x, B and C."""
         return self.inner + 2 * self.groups * self.d_state
 
-    def slots(self) -> tuple[Slot, ...]:
+    def state_spec(self) -> tuple[StateSpec, ...]:
         """The convolution's tail [x B C, conv-1] and the state [heads, head_dim, d_state]."""
-        tail = Fixed(name="conv", shape=(self.conv_width, self.conv - 1), dtype="activation")
-        return (tail, Fixed(name="ssm", shape=(self.heads, self.head_dim, self.d_state), dtype="float32"))
+        tail = RecurrentState(name="conv", shape=(self.conv_width, self.conv - 1), dtype="activation")
+        return (tail, RecurrentState(name="ssm", shape=(self.heads, self.head_dim, self.d_state), dtype="float32"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,10 +162,10 @@ class Hyena:
         if self.heads is not None:
             positive(self, "heads")
 
-    def slots(self, width: int) -> tuple[Slot, ...]:
+    def state_spec(self, width: int) -> tuple[StateSpec, ...]:
         """The short filter's tail [3 width, conv-1] and the modal state [width, d_state]."""
-        tail = Fixed(name="conv", shape=(3 * width, self.conv - 1), dtype="activation")
-        return (tail, Fixed(name="modes", shape=(width, self.d_state), dtype="complex64"))
+        tail = RecurrentState(name="conv", shape=(3 * width, self.conv - 1), dtype="activation")
+        return (tail, RecurrentState(name="modes", shape=(width, self.d_state), dtype="complex64"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,9 +181,9 @@ class Parallel:
         same = self.attention.inner == self.ssm.inner
         require(same, "Parallel.attention channels", self.attention.inner, f"those of ssm ({self.ssm.inner})")
 
-    def slots(self) -> tuple[Slot, ...]:
+    def state_spec(self) -> tuple[StateSpec, ...]:
         """The slots of both branches."""
-        return self.attention.slots() + self.ssm.slots()
+        return self.attention.state_spec() + self.ssm.state_spec()
 
 
 Mixer = Attention | Mamba | Mamba2 | Hyena | Parallel

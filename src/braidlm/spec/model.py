@@ -10,7 +10,7 @@ from .feed_forward import FeedForward, Mlp, Moe
 from .json import decode, encode
 from .lines import lines
 from .mixers import Attention, Hyena, Mamba, Mamba2, Mixer, Parallel, attention_of
-from .state import ITEM_BYTES, Slot
+from .state import ITEM_BYTES, StateSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,16 +37,16 @@ class Block:
         of_kind(self, "mixer", Attention, Mamba, Mamba2, Hyena, Parallel)
         of_kind(self, "ffn", Mlp, Moe, type(None))
 
-    def slots(self, width: int) -> tuple[Slot, ...]:
+    def state_spec(self, width: int) -> tuple[StateSpec, ...]:
         """What the block must remember between tokens."""
-        return self.mixer.slots(width) if isinstance(self.mixer, Hyena) else self.mixer.slots()
+        return self.mixer.state_spec(width) if isinstance(self.mixer, Hyena) else self.mixer.state_spec()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
     """A whole language model.
 
-    `prefix_tokens` learned vectors stand before every sequence and are counted in positions.
+    `meta_tokens` learned vectors stand before every sequence and are counted in positions.
     Logits are multiplied by `logit_scale`. `max_positions` is the number of user tokens that
     the model declares it was made for (None: no limit).
     """
@@ -58,9 +58,9 @@ class ModelSpec:
     tied: bool = False
     embed_scale: float = 1.0
     logit_scale: float = 1.0
-    prefix_tokens: int = 0
+    meta_tokens: int = 0
     max_positions: int | None = None
-    _slots: tuple[tuple[Slot, ...], ...] = field(init=False, repr=False, compare=False)
+    _slots: tuple[tuple[StateSpec, ...], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         positive(self, "vocab", "width")
@@ -68,12 +68,12 @@ class ModelSpec:
         blocks = isinstance(self.blocks, tuple) and all(isinstance(block, Block) for block in self.blocks)
         require(blocks and len(self.blocks) > 0, "ModelSpec.blocks", self.blocks, "a tuple of at least one block")
         of_kind(self, "norm", Norm)
-        countable(self, "prefix_tokens")
+        countable(self, "meta_tokens")
         if self.max_positions is not None:
             positive(self, "max_positions")
         for index, block in enumerate(self.blocks):
             self._validate_mixer(index, block.mixer)
-        object.__setattr__(self, "_slots", tuple(block.slots(self.width) for block in self.blocks))
+        object.__setattr__(self, "_slots", tuple(block.state_spec(self.width) for block in self.blocks))
 
     def __repr__(self) -> str:
         """As `braid info` shows it; `to_json` has every field."""
@@ -103,17 +103,19 @@ class ModelSpec:
         if owner.window is not None:
             covers = attention.window is not None and attention.window <= owner.window
             require(covers, f"{where} Attention.window", attention.window, f"within its owner's ({owner.window})")
-            covers = attention.pinned <= owner.pinned
-            require(covers, f"{where} Attention.pinned", attention.pinned, f"within its owner's ({owner.pinned})")
+            covers = attention.sink_tokens <= owner.sink_tokens
+            require(
+                covers, f"{where} Attention.pinned", attention.sink_tokens, f"within its owner's ({owner.sink_tokens})"
+            )
 
     @property
-    def slots(self) -> tuple[tuple[Slot, ...], ...]:
+    def state_specs(self) -> tuple[tuple[StateSpec, ...], ...]:
         """The state slots of every block, in block order."""
         return self._slots
 
     def state_bytes(self, length: int, *, dtype: str = "float32", kv_dtype: str | None = None) -> int:
         """Bytes of one sequence's state after `length` user tokens, learned prefix included."""
-        total = self.prefix_tokens + length
+        total = self.meta_tokens + length
         require(dtype in ("float64", "float32", "bfloat16", "float16"), "dtype", dtype, "float32 or bfloat16")
         kv = kv_dtype or dtype
         require(kv in ITEM_BYTES and kv != "complex64", "kv_dtype", kv, "float32, bfloat16, float16, fp8 or int8")

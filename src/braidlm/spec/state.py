@@ -1,6 +1,6 @@
 """What a sequence carries between tokens, described without tensors.
 
-A mixer declares slots; `state.State` allocates them, and `nbytes` of a slot is what planning
+A mixer declares slots; `state.BatchState` allocates them, and `nbytes` of a slot is what planning
 prints before anything is loaded. Four kinds cover every family.
 
 Keys and values live in pages of `PAGE_TOKENS` positions, aligned to absolute position, so that
@@ -12,18 +12,18 @@ from typing import Literal
 
 PAGE_TOKENS = 128
 
-SlotDtype = Literal["activation", "float32", "complex64"]
+StateDtype = Literal["activation", "float32", "complex64"]
 ITEM_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "fp8": 1, "int8": 1, "complex64": 8}
 SCALE_BYTES = {"int8": 4}  # one float32 scale per head and token, for the key and for the value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fixed:
+class RecurrentState:
     """A tensor of constant size: a convolution tail or a recurrent state."""
 
     name: str
     shape: tuple[int, ...]
-    dtype: SlotDtype
+    dtype: StateDtype
 
     def nbytes(self, length: int, dtype: str, kv_dtype: str) -> int:
         """Bytes at any `length`, for activations of `dtype`."""
@@ -36,7 +36,7 @@ class Fixed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Growing:
+class FullKV:
     """Keys and values of every position so far."""
 
     heads: int
@@ -48,7 +48,7 @@ class Growing:
         return 0
 
     @property
-    def pinned(self) -> int:
+    def sink_tokens(self) -> int:
         """Positions at the start that are always held."""
         return 0
 
@@ -62,10 +62,10 @@ class Growing:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ring:
+class WindowKV:
     """Keys and values of a sliding window and of an always-visible prefix.
 
-    `window` counts the visible keys including the query itself; the first `pinned` positions
+    `window` counts the visible keys including the query itself; the first `sink_tokens` positions
     are visible to every query and never let go.
     """
 
@@ -73,7 +73,7 @@ class Ring:
     k_dim: int
     v_dim: int
     window: int
-    pinned: int
+    sink_tokens: int
 
     def first_kept(self, length: int) -> int:
         """First page-aligned position that the query at position `length` or a later one can see."""
@@ -81,7 +81,7 @@ class Ring:
 
     def kept(self, length: int) -> int:
         """Number of positions held once `length` positions have been seen."""
-        prefix_end = min(length, -(-self.pinned // PAGE_TOKENS) * PAGE_TOKENS)
+        prefix_end = min(length, -(-self.sink_tokens // PAGE_TOKENS) * PAGE_TOKENS)
         first = max(self.first_kept(length), prefix_end)
         return prefix_end + max(0, length - first)
 
@@ -91,7 +91,7 @@ class Ring:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shared:
+class SharedKV:
     """Keys and values of an earlier layer: nothing of its own."""
 
     layer: int
@@ -101,10 +101,10 @@ class Shared:
         return 0
 
 
-Slot = Fixed | Growing | Ring | Shared
+StateSpec = RecurrentState | FullKV | WindowKV | SharedKV
 
 
-def token_bytes(slot: Growing | Ring, kv_dtype: str) -> int:
+def token_bytes(slot: FullKV | WindowKV, kv_dtype: str) -> int:
     """Bytes that one position of `slot` takes when stored as `kv_dtype`."""
     values = slot.heads * (slot.k_dim + slot.v_dim) * ITEM_BYTES[kv_dtype]
     return values + 2 * slot.heads * SCALE_BYTES.get(kv_dtype, 0)

@@ -1,12 +1,12 @@
 """What sequences carry between tokens, batched and ragged from the start.
 
-A `State` is a list of rows; a `Row` is one sequence: its length and, for every block, the tensors
+A `BatchState` is a list of rows; a `SequenceState` is one sequence: its length and, for every block, the tensors
 of its slots. Rows are immutable: a forward pass makes new ones. Forking, taking snapshots and
 moving rows between batches are therefore plain references, and cannot go wrong. There is no way
 to go back by some tokens: a recurrence cannot be rewound; keep a fork instead.
 
-This module does not know what the slots mean. `Row.length` counts the user's tokens; a learned
-prefix is counted from below zero, so that a row starts at `-prefix_tokens`.
+This module does not know what the slots mean. `SequenceState.length` counts the user's tokens; a learned
+prefix is counted from below zero, so that a row starts at `-meta_tokens`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,14 +22,14 @@ from ..spec import ModelSpec
 from ..system.units import size
 from . import state_file
 from .kv import KvBatch
-from .sequence import Identity, LayerRow, Precision, Row
+from .sequence import Identity, LayerState, Precision, SequenceState
 from .state_file import Owner
 
 _FORMAT = "braidlm-state-2"
 
 
 @dataclass(frozen=True)
-class LayerState:
+class BatchLayerState:
     """One block's slots for a whole batch: what a mixer takes and returns.
 
     `marked[name][r][k]` is the slot `name` of row r at its k-th mark (see `ops.Segments`).
@@ -39,14 +39,14 @@ class LayerState:
     kv: KvBatch | None = None
     marked: dict[str, tuple[tuple[Tensor, ...], ...]] = field(default_factory=dict)
 
-    def detached(self) -> "LayerState":
+    def detached(self) -> "BatchLayerState":
         """The same numbers without their history."""
         kv = self.kv
         if kv is not None and kv.new_k is not None and kv.new_v is not None:
             kv = replace(kv, new_k=kv.new_k.detached(), new_v=kv.new_v.detached())
         return replace(self, fixed={name: t.detach() for name, t in self.fixed.items()}, kv=kv)
 
-    def rows(self, index: int, segments: Segments, *, owns_kv: bool) -> list[LayerRow]:
+    def rows(self, index: int, segments: Segments, *, owns_kv: bool) -> list[LayerState]:
         """One sequence at each of its marks and, last, after all of its new tokens."""
         alone = len(segments.lengths) == 1
         # A row of a batch is copied out, so that it does not keep the whole batch's memory.
@@ -59,20 +59,20 @@ class LayerState:
         ]
         fixed.append(final)
         if not owns_kv:
-            return [LayerRow(slots, None) for slots in fixed]
+            return [LayerState(slots, None) for slots in fixed]
         assert self.kv is not None
-        return [LayerRow(*both) for both in zip(fixed, self.kv.after(index, segments), strict=True)]
+        return [LayerState(*both) for both in zip(fixed, self.kv.after(index, segments), strict=True)]
 
 
-class State:
+class BatchState:
     """The sequences of one batch. `lengths[r]` is the number of user tokens that row r has seen."""
 
     def __init__(
         self,
         spec: ModelSpec,
         precision: Precision,
-        rows: Iterable[Row],
-        initial: Row,
+        rows: Iterable[SequenceState],
+        initial: SequenceState,
         device: torch.device,
     ) -> None:
         """Used by `Model`; `initial` is what `reset` returns a row to. It says what computes the rows."""
@@ -88,7 +88,7 @@ class State:
         return self._initial.identity or Identity("", self.precision.name, self.precision.kv)
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[SequenceState, ...]:
         """The sequences, in batch order."""
         return tuple(self._rows)
 
@@ -112,32 +112,32 @@ class State:
         many = f"{len(self)} sequence{'s' if len(self) != 1 else ''}"
         return f"State({many} after {seen} tokens; {size(self.nbytes)} in {self.precision.name}{kv})"
 
-    def _with(self, rows: Iterable[Row]) -> "State":
-        return State(self.spec, self.precision, rows, self._initial, self.device)
+    def _with(self, rows: Iterable[SequenceState]) -> "BatchState":
+        return BatchState(self.spec, self.precision, rows, self._initial, self.device)
 
     def _check_row(self, row: int) -> int:
         if not 0 <= row < len(self._rows):
             raise StateError(f"row {row} does not exist; this state has rows 0 to {len(self._rows) - 1}")
         return row
 
-    def fork(self, row: int | None = None) -> "State":
+    def fork(self, row: int | None = None) -> "BatchState":
         """An independent copy of every row, or of one; nothing is copied until one of them moves on."""
         return self._with(self._rows if row is None else [self._rows[self._check_row(row)]])
 
     snapshot = fork
 
-    def detached(self) -> "State":
+    def detached(self) -> "BatchState":
         """A copy of every row without the history of its numbers: gradients end here."""
         return self._with(row.detached() for row in self._rows)
 
-    def restore(self, row: int, snapshot: "State") -> None:
+    def restore(self, row: int, snapshot: "BatchState") -> None:
         """Puts the only sequence of `snapshot` in place of `row`."""
         self.require_same(snapshot)
         if len(snapshot) != 1:
             raise StateError(f"a snapshot holds one row, not {len(snapshot)}")
         self._rows[self._check_row(row)] = snapshot._rows[0]
 
-    def put(self, row: int, sequence: Row) -> None:
+    def put(self, row: int, sequence: SequenceState) -> None:
         """Puts a sequence of this model in place of `row`."""
         self._rows[self._check_row(row)] = sequence
 
@@ -146,20 +146,20 @@ class State:
         for index in range(len(self._rows)) if row is None else [self._check_row(row)]:
             self._rows[index] = self._initial
 
-    def take(self, rows: Sequence[int]) -> "State":
+    def take(self, rows: Sequence[int]) -> "BatchState":
         """A state of the given rows, in the given order."""
         return self._with(self._rows[self._check_row(row)] for row in rows)
 
-    def append(self, other: "State") -> None:
+    def append(self, other: "BatchState") -> None:
         """Adds the rows of `other` behind these."""
         self.require_same(other)
         self._rows.extend(other._rows)
 
-    def commit(self, other: "State") -> None:
+    def commit(self, other: "BatchState") -> None:
         """Takes over the rows that a forward pass of this state returned."""
         self._rows = list(other._rows)
 
-    def require_same(self, other: "State") -> None:
+    def require_same(self, other: "BatchState") -> None:
         """`StateError` unless `other` is of the same weights, adapter and initial state at the same precision."""
         other.require(self.identity)
 
@@ -167,7 +167,7 @@ class State:
         """`StateError` unless the state is of this identity."""
         self.identity.require(identity, "the state")
 
-    def layer(self, index: int) -> LayerState:
+    def layer(self, index: int) -> BatchLayerState:
         """Block `index` of all rows, batched; views where there is one row."""
         parts = [row.layers[index] for row in self._rows]
         fixed = {
@@ -175,20 +175,22 @@ class State:
             for name, t in parts[0].fixed.items()
         }
         pasts = tuple(part.kv for part in parts if part.kv is not None)
-        return LayerState(fixed, KvBatch(pasts) if pasts else None)
+        return BatchLayerState(fixed, KvBatch(pasts) if pasts else None)
 
-    def advanced(self, layers: Sequence[LayerState], segments: Segments) -> tuple["State", tuple["State", ...]]:
+    def advanced(
+        self, layers: Sequence[BatchLayerState], segments: Segments
+    ) -> tuple["BatchState", tuple["BatchState", ...]]:
         """The rows after a pass that returned `layers`, and for each row its states at its marks."""
         rows = [self.stages(index, layers, segments) for index in range(len(self._rows))]
         return self._with(of_row[-1] for of_row in rows), tuple(self._with(of_row[:-1]) for of_row in rows)
 
-    def stages(self, index: int, layers: Sequence[LayerState], segments: Segments) -> list[Row]:
+    def stages(self, index: int, layers: Sequence[BatchLayerState], segments: Segments) -> list[SequenceState]:
         """Row `index` at each of its marks and, last, after all of its new tokens, from a pass that gave `layers`."""
         old = self._rows[index]
         pairs = zip(layers, old.layers, strict=True)
         stages = zip(*(layer.rows(index, segments, owns_kv=was.kv is not None) for layer, was in pairs), strict=True)
         offsets = (*segments.marks_of(index), segments.lengths[index])
-        return [Row(old.length + n, stage, old.identity) for n, stage in zip(offsets, stages, strict=True)]
+        return [SequenceState(old.length + n, stage, old.identity) for n, stage in zip(offsets, stages, strict=True)]
 
     @property
     def owner(self) -> Owner:
@@ -199,6 +201,6 @@ class State:
         """Writes all rows to one safetensors file, whole or not at all."""
         state_file.write(path, _FORMAT, self.owner, self._rows)
 
-    def load(self, path: str | Path) -> "State":
+    def load(self, path: str | Path) -> "BatchState":
         """The rows that `save` wrote to `path`; refused unless they belong to this model and precision."""
         return self._with(state_file.read(path, _FORMAT, self.owner).rows)

@@ -15,56 +15,56 @@ import torch
 from torch import Tensor
 
 from ..ops import Past, Segments
-from ..spec.state import PAGE_TOKENS, Growing, Ring
+from ..spec.state import PAGE_TOKENS, FullKV, WindowKV
 
 FORMATS = ("float64", "float32", "bfloat16", "float16", "fp8", "int8")
 # Formats of less range than activations, which saturate instead of becoming infinite.
 _LARGEST = {"fp8": torch.finfo(torch.float8_e4m3fn).max, "float16": torch.finfo(torch.float16).max}
 
 
-class Stored(NamedTuple):
+class QuantizedKV(NamedTuple):
     """Numbers in their storage format: `data` [n, G, K], and for int8 a `scale` [n, G]."""
 
     data: Tensor
     scale: Tensor | None
 
-    def rows(self, part: slice) -> "Stored":
+    def rows(self, part: slice) -> "QuantizedKV":
         """Some positions of it, as a view."""
-        return Stored(self.data[part], None if self.scale is None else self.scale[part])
+        return QuantizedKV(self.data[part], None if self.scale is None else self.scale[part])
 
-    def detached(self) -> "Stored":
+    def detached(self) -> "QuantizedKV":
         """The same numbers without their history."""
-        return Stored(self.data.detach(), None if self.scale is None else self.scale.detach())
+        return QuantizedKV(self.data.detach(), None if self.scale is None else self.scale.detach())
 
     def nbytes(self) -> int:
         """Bytes of data and scale."""
         return self.data.nbytes + (0 if self.scale is None else self.scale.nbytes)
 
 
-def store(x_nGK: Tensor, form: str) -> Stored:
+def quantize_kv(x_nGK: Tensor, form: str) -> QuantizedKV:
     """`x` rounded to `form`: a dtype's name, "fp8" (e4m3) or "int8" (a scale per head and token)."""
     if form in _LARGEST:
         kind = torch.float8_e4m3fn if form == "fp8" else torch.float16
-        return Stored(x_nGK.clamp(-_LARGEST[form], _LARGEST[form]).to(kind), None)
+        return QuantizedKV(x_nGK.clamp(-_LARGEST[form], _LARGEST[form]).to(kind), None)
     if form == "int8":
         wide = x_nGK.float()
         scale = wide.abs().amax(-1).clamp_min(torch.finfo(torch.float32).tiny) / 127
-        return Stored((wide / scale[..., None]).round().to(torch.int8), scale)
-    return Stored(x_nGK.to(getattr(torch, form)), None)
+        return QuantizedKV((wide / scale[..., None]).round().to(torch.int8), scale)
+    return QuantizedKV(x_nGK.to(getattr(torch, form)), None)
 
 
-def load(stored: Stored, dtype: torch.dtype) -> Tensor:
+def load(stored: QuantizedKV, dtype: torch.dtype) -> Tensor:
     """The numbers that were stored, as `dtype`."""
     if stored.scale is not None:
         return (stored.data.to(torch.float32) * stored.scale[..., None]).to(dtype)
     return stored.data.to(dtype)
 
 
-def _join(parts: list[Stored]) -> Stored:
+def _join(parts: list[QuantizedKV]) -> QuantizedKV:
     if len(parts) == 1:
-        return Stored(parts[0].data.clone(), None if parts[0].scale is None else parts[0].scale.clone())
+        return QuantizedKV(parts[0].data.clone(), None if parts[0].scale is None else parts[0].scale.clone())
     scales = [part.scale for part in parts if part.scale is not None]
-    return Stored(torch.cat([part.data for part in parts]), torch.cat(scales) if scales else None)
+    return QuantizedKV(torch.cat([part.data for part in parts]), torch.cat(scales) if scales else None)
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class Page:
     """Up to `PAGE_TOKENS` positions from `start`, a multiple of `PAGE_TOKENS`."""
 
     start: int
-    k: Stored
-    v: Stored
+    k: QuantizedKV
+    v: QuantizedKV
 
     def first(self, count: int) -> "Page":
         """A copy of its first positions."""
@@ -86,36 +86,36 @@ def with_room(page: Page) -> Page:
     return Page(page.start, _with_room(page.k), _with_room(page.v))
 
 
-def _with_room(stored: Stored) -> Stored:
+def _with_room(stored: QuantizedKV) -> QuantizedKV:
     held = stored.data.shape[0]
     data = stored.data.new_empty(PAGE_TOKENS, *stored.data.shape[1:])
     data[:held] = stored.data
     if stored.scale is None:
-        return Stored(data, None)
+        return QuantizedKV(data, None)
     scale = stored.scale.new_empty(PAGE_TOKENS, *stored.scale.shape[1:])
     scale[:held] = stored.scale
-    return Stored(data, scale)
+    return QuantizedKV(data, scale)
 
 
 @dataclass(frozen=True)
 class KeyValues:
-    """What one sequence holds of the first `length` positions, by the rule of its `slot`."""
+    """What one sequence holds of the first `length` positions, by the rule of its `spec`."""
 
-    slot: Growing | Ring
+    spec: FullKV | WindowKV
     form: str
     length: int = 0
     pages: tuple[Page, ...] = ()
 
-    def append(self, k: Stored, v: Stored) -> "KeyValues":
+    def append(self, k: QuantizedKV, v: QuantizedKV) -> "KeyValues":
         """With the keys and values of the next positions; pages that no later query sees are dropped."""
         begin, total = self.length, self.length + k.data.shape[0]
         if begin == total:
             return self
-        first, pinned = self.slot.first_kept(total), self.slot.pinned
-        pages = [page for page in self.pages if page.start < pinned or page.start >= first]
+        first, sink_tokens = self.spec.first_kept(total), self.spec.sink_tokens
+        pages = [page for page in self.pages if page.start < sink_tokens or page.start >= first]
         start = begin // PAGE_TOKENS * PAGE_TOKENS
         while start < total:
-            if start < pinned or start >= first:
+            if start < sink_tokens or start >= first:
                 part = slice(max(start, begin) - begin, min(start + PAGE_TOKENS, total) - begin)
                 begun = [pages.pop()] if start < begin else []
                 # Joining copies, so that a page never keeps a whole prompt's activations alive.
@@ -144,7 +144,7 @@ class KeyValues:
 
     def first(self, length: int) -> "KeyValues":
         """What the sequence held of its first `length` positions; for slots that let nothing go."""
-        assert isinstance(self.slot, Growing) and length <= self.length
+        assert isinstance(self.spec, FullKV) and length <= self.length
         pages = [page for page in self.pages if page.start < length]
         if length % PAGE_TOKENS and length < self.length:
             pages[-1] = pages[-1].first(length % PAGE_TOKENS)
@@ -152,8 +152,8 @@ class KeyValues:
 
     def empty_page(self, start: int) -> Page:
         """A full page's room from `start` on, not initialised; on the CPU."""
-        sizes = ((0, self.slot.heads, size) for size in (self.slot.k_dim, self.slot.v_dim))
-        k, v = (store(torch.empty(size), self.form) for size in sizes)
+        sizes = ((0, self.spec.heads, size) for size in (self.spec.k_dim, self.spec.v_dim))
+        k, v = (quantize_kv(torch.empty(size), self.form) for size in sizes)
         return with_room(Page(start, k, v))
 
     @property
@@ -171,14 +171,14 @@ class KeyValues:
 
     def from_tensors(self, tensors: dict[str, Tensor], length: int) -> "KeyValues":
         """The sequence of `length` positions whose `tensors` were saved; ValueError if they do not fit."""
-        self._check(tensors, self.slot.kept(length))
+        self._check(tensors, self.spec.kept(length))
         if not tensors:
             return self if length == 0 else replace(self, length=length)
-        k, v = (Stored(tensors[name], tensors.get(f"{name}_scale")) for name in ("k", "v"))
+        k, v = (QuantizedKV(tensors[name], tensors.get(f"{name}_scale")) for name in ("k", "v"))
         pages, offset = [], 0
-        first, pinned = self.slot.first_kept(length), self.slot.pinned
+        first, sink_tokens = self.spec.first_kept(length), self.spec.sink_tokens
         for start in range(0, length, PAGE_TOKENS):
-            if start < pinned or start >= first:
+            if start < sink_tokens or start >= first:
                 part = slice(offset, offset + min(PAGE_TOKENS, length - start))
                 pages.append(Page(start, _join([k.rows(part)]), _join([v.rows(part)])))
                 offset = part.stop
@@ -187,12 +187,12 @@ class KeyValues:
     def _check(self, tensors: dict[str, Tensor], kept: int) -> None:
         """ValueError unless `tensors` are what `tensors()` gives for `kept` positions."""
         dtype: torch.dtype = torch.float8_e4m3fn if self.form == "fp8" else getattr(torch, self.form)
-        sizes = {"k": self.slot.k_dim, "v": self.slot.v_dim}
+        sizes = {"k": self.spec.k_dim, "v": self.spec.v_dim}
         wanted: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
-            name: ((kept, self.slot.heads, size), dtype) for name, size in sizes.items()
+            name: ((kept, self.spec.heads, size), dtype) for name, size in sizes.items()
         }
         if self.form == "int8":
-            wanted |= {f"{name}_scale": ((kept, self.slot.heads), torch.float32) for name in sizes}
+            wanted |= {f"{name}_scale": ((kept, self.spec.heads), torch.float32) for name in sizes}
         found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
         if found != (wanted if kept else {}):
             raise ValueError(f"keys and values are {found}, where {kept} positions belong as {wanted}")
@@ -203,13 +203,13 @@ class KvBatch:
     """Keys and values of one layer for a packed batch: the rows' pasts and the new tokens."""
 
     past: tuple[KeyValues, ...]
-    new_k: Stored | None = None
-    new_v: Stored | None = None
+    new_k: QuantizedKV | None = None
+    new_v: QuantizedKV | None = None
 
     def append(self, k_TGK: Tensor, v_TGK: Tensor) -> "KvBatch":
         """With the new tokens' keys and values, rounded to the storage format."""
         form = self.past[0].form
-        return replace(self, new_k=store(k_TGK, form), new_v=store(v_TGK, form))
+        return replace(self, new_k=quantize_kv(k_TGK, form), new_v=quantize_kv(v_TGK, form))
 
     def new(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The new tokens' keys and values as every later token will see them."""

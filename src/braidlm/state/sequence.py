@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..errors import InputError, StateError
 from ..spec import ModelSpec
-from ..spec.state import Fixed, Growing, Ring, Shared
+from ..spec.state import FullKV, RecurrentState, SharedKV, WindowKV
 from .kv import FORMATS, KeyValues
 
 
@@ -64,7 +64,7 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class LayerRow:
+class LayerState:
     """One block's slots for one sequence; `kv` is None where the block has none of its own."""
 
     fixed: dict[str, Tensor]
@@ -77,17 +77,17 @@ class LayerRow:
 
 
 @dataclass(frozen=True)
-class Row:
+class SequenceState:
     """One sequence, and what computes it: None where states are neither stored nor compared, as in training."""
 
     length: int
-    layers: tuple[LayerRow, ...]
+    layers: tuple[LayerState, ...]
     identity: Identity | None = None
 
-    def detached(self) -> "Row":
+    def detached(self) -> "SequenceState":
         """The same numbers without their history."""
         layers = (
-            LayerRow({name: t.detach() for name, t in layer.fixed.items()}, layer.kv and layer.kv.detached())
+            LayerState({name: t.detach() for name, t in layer.fixed.items()}, layer.kv and layer.kv.detached())
             for layer in self.layers
         )
         return replace(self, layers=tuple(layers))
@@ -98,22 +98,22 @@ class Row:
         return next((layer.kv.length - self.length for layer in self.layers if layer.kv is not None), 0)
 
 
-def empty_row(spec: ModelSpec, precision: Precision, device: torch.device) -> Row:
+def empty_sequence(spec: ModelSpec, precision: Precision, device: torch.device) -> SequenceState:
     """A sequence before the learned prefix and the first token: the only allocator."""
     layers = []
-    for slots in spec.slots:
+    for slots in spec.state_specs:
         fixed: dict[str, Tensor] = {}
         kv = None
         for slot in slots:
             match slot:
-                case Fixed(name=name, shape=shape, dtype=kind):
+                case RecurrentState(name=name, shape=shape, dtype=kind):
                     fixed[name] = torch.zeros(shape, dtype=_slot_dtype(kind, precision.dtype), device=device)
-                case Growing() | Ring():
+                case FullKV() | WindowKV():
                     kv = KeyValues(slot, precision.kv)
-                case Shared():
+                case SharedKV():
                     pass
-        layers.append(LayerRow(fixed, kv))
-    return Row(-spec.prefix_tokens, tuple(layers))
+        layers.append(LayerState(fixed, kv))
+    return SequenceState(-spec.meta_tokens, tuple(layers))
 
 
 def _slot_dtype(kind: str, activation: torch.dtype) -> torch.dtype:

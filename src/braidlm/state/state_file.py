@@ -19,11 +19,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import InputError, StateError
-from ..spec.state import Growing
+from ..spec.state import FullKV
 from ..system.digest import digest
 from ..system.files import parse_json, regular_file, whole_file
 from .kv import KeyValues
-from .sequence import Identity, LayerRow, Precision, Row
+from .sequence import Identity, LayerState, Precision, SequenceState
 
 # Digest of the header's texts alone, by which these are believed where nothing else is read.
 _OWN_DIGEST = "header_digest"
@@ -35,7 +35,7 @@ class Owner:
 
     identity: Identity
     precision: Precision
-    initial: Row
+    initial: SequenceState
     device: torch.device
 
 
@@ -43,7 +43,7 @@ class Contents(NamedTuple):
     """What was in a file: the header's texts, the rows, and the tensors beside them."""
 
     about: dict[str, str]
-    rows: list[Row]
+    rows: list[SequenceState]
     more: dict[str, Tensor]
 
 
@@ -51,7 +51,7 @@ def write(
     path: str | Path,
     form: str,
     owner: Owner,
-    rows: Sequence[Row],
+    rows: Sequence[SequenceState],
     *,
     about: Mapping[str, str] | None = None,
     more: Mapping[str, Tensor] | None = None,
@@ -168,7 +168,7 @@ def _require_owner(about: Mapping[str, str], path: str | Path, owner: Owner) -> 
     Identity(*told).require(owner.identity, str(path))
 
 
-def _tensors_of(rows: Sequence[Row], one_text: bool) -> dict[str, Tensor]:
+def _tensors_of(rows: Sequence[SequenceState], one_text: bool) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for r, row in enumerate(rows):
         for i, layer in enumerate(row.layers):
@@ -181,11 +181,11 @@ def _tensors_of(rows: Sequence[Row], one_text: bool) -> dict[str, Tensor]:
     return tensors
 
 
-def _rows_of(owner: Owner, lengths: list[int], tensors: dict[str, Tensor], one_text: bool) -> list[Row]:
+def _rows_of(owner: Owner, lengths: list[int], tensors: dict[str, Tensor], one_text: bool) -> list[SequenceState]:
     """The rows, read from the last to the first, since that one holds what grows of all of them."""
     if one_text and lengths != sorted(lengths):
         raise ValueError(f"states along one text have the lengths {lengths}")
-    rows: list[Row] = []
+    rows: list[SequenceState] = []
     for r, length in reversed(list(enumerate(lengths))):
         layers = []
         for i, like in enumerate(owner.initial.layers):
@@ -198,16 +198,16 @@ def _rows_of(owner: Owner, lengths: list[int], tensors: dict[str, Tensor], one_t
             elif kv is not None:
                 mine = [name for name in tensors if name.startswith(prefix)]
                 held = {name.removeprefix(prefix): tensors.pop(name).to(owner.device) for name in mine}
-                kv = KeyValues(kv.slot, kv.form).from_tensors(held, seen)
-            layers.append(LayerRow(fixed, kv))
-        rows.append(Row(length, tuple(layers), owner.initial.identity))
+                kv = KeyValues(kv.spec, kv.form).from_tensors(held, seen)
+            layers.append(LayerState(fixed, kv))
+        rows.append(SequenceState(length, tuple(layers), owner.initial.identity))
     if tensors:
         raise ValueError(f"it has the unknown tensor {min(tensors)}")
     return rows[::-1]
 
 
 def _grows(kv: KeyValues | None) -> bool:
-    return kv is not None and isinstance(kv.slot, Growing)
+    return kv is not None and isinstance(kv.spec, FullKV)
 
 
 def _lengths(text: str) -> list[int]:

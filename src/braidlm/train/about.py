@@ -44,7 +44,7 @@ def about(path: Path) -> About | None:
     except (OSError, ValueError):  # a preset, say, or a name that no file can have
         return None
     if path.suffix == ".toml" and path.is_file():
-        config = plan.settle(read(path))
+        config = plan.move_to_huge_pages(read(path))
         return _about("configuration", path, config, _steps(config))
     if checkpoints.is_checkpoint(path):
         step, _ = plan.stored(path)

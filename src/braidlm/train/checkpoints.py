@@ -27,7 +27,7 @@ from torch.optim import Optimizer
 from ..errors import CheckpointError, InputError
 from ..model.model import Model
 from ..state import state_file
-from ..state.sequence import Identity, Precision, Row
+from ..state.sequence import Identity, Precision, SequenceState
 from ..state.state_file import Owner
 from ..system.files import flush, is_there, read_object
 from .stored import PlainPlanner, StoredReader
@@ -44,7 +44,7 @@ class Progress(NamedTuple):
     """
 
     step: int
-    lanes: dict[int, Row]
+    lanes: dict[int, SequenceState]
     config: dict[str, Any]
     made_from: dict[str, str]
 
@@ -174,7 +174,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _owner(model: Model, initial: Row) -> Owner:
+def _owner(model: Model, initial: SequenceState) -> Owner:
     # Weights change at every step, so that the directory and not a digest says whose states these are.
     precision = Precision.of(model.dtype)
     return Owner(Identity("", precision.name, precision.kv), precision, initial, model.device)

@@ -31,7 +31,7 @@ _FALL, _FASTEST, _SLOWEST = 0.01, 0.3, 1.5
 class ImplicitFilters(nn.Module):
     """The filters of one Hyena block, over `length` positions. None of its parameters decays (see `optim.groups`)."""
 
-    PRECISE: ClassVar[tuple[str, ...]] = ("last", *(f"weights.{layer}" for layer in range(_LAYERS)))
+    FP32_PARAMETERS: ClassVar[tuple[str, ...]] = ("last", *(f"weights.{layer}" for layer in range(_LAYERS)))
 
     def __init__(self, filters: int, length: int) -> None:
         super().__init__()
@@ -88,14 +88,14 @@ def attach(model: Model, length: int, seed: int) -> None:
             'a learned prefix leaves a state, which implicit filters cannot use; set model.filters="modal"'
         )
     for number, block in enumerate(blocks):
-        block.implicit = ImplicitFilters(block.form.filters, length)
+        block.implicit = ImplicitFilters(block.spec.filters, length)
         block.implicit.initialise(torch.Generator().manual_seed(hash((seed, number))))
         block.implicit.to(model.device)
         block.poles.requires_grad_(False)
         block.residues.requires_grad_(False)
 
 
-def settle(model: Model, weights: dict[str, Any]) -> float:
+def move_to_huge_pages(model: Model, weights: dict[str, Any]) -> float:
     """Puts modes in place of the implicit filters among `weights`, whole and by name; the part of them that is lost.
 
     That is the norm of what modes leave of the filters over the norm of the filters.
@@ -106,11 +106,11 @@ def settle(model: Model, weights: dict[str, Any]) -> float:
             continue
         inside = f"{name}.implicit."
         own = {key.removeprefix(inside): weights.pop(key) for key in list(weights) if key.startswith(inside)}
-        made = ImplicitFilters(block.form.filters, block.implicit.length)
+        made = ImplicitFilters(block.spec.filters, block.implicit.length)
         made.load_state_dict(own)
         with torch.no_grad():
             filters_FL = made.filters(made.length)
-            poles_FM, residues_FM, left = fit(filters_FL, block.form.d_state)
+            poles_FM, residues_FM, left = fit(filters_FL, block.spec.d_state)
         weights[f"{name}.poles"], weights[f"{name}.residues"] = map(torch.view_as_real, (poles_FM, residues_FM))
         lost, whole = lost + left**2, whole + float(filters_FL.norm()) ** 2
     return math.sqrt(lost / whole) if whole else 0.0

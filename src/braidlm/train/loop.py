@@ -16,7 +16,7 @@ from torch import Tensor
 from ..adapters import Adapters, attach, attach_initial
 from ..errors import InputError, TrainingError
 from ..model.model import Model
-from ..state.sequence import Row
+from ..state.sequence import SequenceState
 from ..system.memory import keep_all_freed_memory
 from . import checkpoints, diagnose, implicit, optim, plan
 from .config import Config, Run, whole
@@ -72,13 +72,13 @@ class Trainer:
         `form` names the model's published format, whose names adapters get; `made_from` has digests of what the
         configuration names by path, which must be the same when the run goes on. `eval_files` are evaluated by name.
         """
-        self.config = config = plan.settle(config)
+        self.config = config = plan.move_to_huge_pages(config)
         self.world = world or World()
         self.step = 0
         self._order = order
         self._evaluated = {"held_out": held_out} if held_out else {}
         self._evaluated |= {f"eval/{name}": packs for name, packs in (eval_files or {}).items()}
-        self._carried: dict[int, Row] = {}
+        self._carried: dict[int, SequenceState] = {}
         self._skipped = 0
         self.directory = plan.directory(config)
         self._made_from = dict(made_from or {})
@@ -208,7 +208,7 @@ class Trainer:
             for group in self._optimizer.param_groups:
                 group["lr"] = self.config.optimizer.lr * rate
             self._optimizer.step()
-            optim.settle(self.model)
+            optim.move_to_huge_pages(self.model)
             # Fused steps leave versions as they were, by which fingerprints, prefixes and plans know of changes.
             torch.autograd.graph.increment_version([p for p in self.model.parameters() if p.requires_grad])
             self._skipped = 0
@@ -237,7 +237,7 @@ class Trainer:
                 self._carried[lane] = sums.after
         return found
 
-    def _require_room(self, pack: Pack, before: Row | None) -> None:
+    def _require_room(self, pack: Pack, before: SequenceState | None) -> None:
         limit = self.model.spec.max_positions
         longest = max(pack.lengths[0] + (before.length if before else 0), *pack.lengths)
         if limit is not None and longest > limit:
@@ -295,7 +295,7 @@ def _prepare(model: Model, run: Run, world: World) -> None:
             parameter.requires_grad_()
     elif world.size > 1 and run.spread == "sharded":
         raise InputError('a frozen model cannot be sharded; set run.spread="replicated"')
-    model.computing = getattr(torch, run.dtype)
+    model.compute_dtype = getattr(torch, run.dtype)
     model.train()
 
 

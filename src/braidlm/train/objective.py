@@ -14,8 +14,8 @@ from ..layers import Batch
 from ..model.model import Model, run_block
 from ..ops import Segments
 from ..ops.linear.packed import PackedWeight
-from ..state.batch import LayerState
-from ..state.sequence import Row
+from ..state.batch import BatchLayerState
+from ..state.sequence import SequenceState
 from .balance import Balance
 from .config import Loss
 from .data.pack import Pack
@@ -32,7 +32,7 @@ class Sums(NamedTuple):
     loss: Tensor
     plain: Tensor
     balance: Tensor | None
-    after: Row | None
+    after: SequenceState | None
 
 
 class Objective(nn.Module):
@@ -51,7 +51,7 @@ class Objective(nn.Module):
         """Whether there is a balance."""
         return self._balance.present
 
-    def forward(self, pack: Pack, before: Row | None = None, *, carry: bool = False) -> Sums:
+    def forward(self, pack: Pack, before: SequenceState | None = None, *, carry: bool = False) -> Sums:
         """Sums over the pack's targets, those of this process's part; the balance counts once for each of them.
 
         `before` is the state that the first row goes on from; `carry` asks for the one after the last row.
@@ -95,7 +95,7 @@ def _head(model: Model) -> Tensor:
 
 
 def recomputed(
-    block: nn.Module, x_TD: Tensor, state: LayerState, batch: Batch, dtype: torch.dtype
-) -> tuple[Tensor, LayerState]:
+    block: nn.Module, x_TD: Tensor, state: BatchLayerState, batch: Batch, dtype: torch.dtype
+) -> tuple[Tensor, BatchLayerState]:
     """Runs a block so that its activations are made again for its gradient, instead of kept (Chen et al. 2016)."""
     return checkpoint(block, x_TD, state, batch, dtype, use_reentrant=False)

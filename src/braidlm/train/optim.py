@@ -15,7 +15,7 @@ from .config import Optimizer, Schedule
 
 def groups(model: Model, weight_decay: float) -> list[dict[str, object]]:
     """Matrices, which decay, and the rest, which does not: gains, biases, A, D, time steps, modes, prefixes."""
-    precise = set(model.precise_names())
+    precise = set(model.fp32_parameter_names())
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
@@ -59,7 +59,7 @@ def clip(parameters: Iterable[nn.Parameter], most: float, found: float) -> None:
 
 
 @torch.no_grad()
-def settle(model: Model) -> None:
+def move_to_huge_pages(model: Model) -> None:
     """Brings poles that a step has moved out of the unit circle back to it: outside, a filter grows without end.
 
     Shorter rows than later ones would not show it in the loss.

@@ -53,7 +53,7 @@ def write_model(outcome: Outcome, place: Path) -> None:
     """A directory that holds the model, in the published layout of its family where there is one, with its card."""
     config, spec = outcome.config, outcome.model.spec
     implicit_filters = config.model.filters == "implicit"
-    lost = implicit.settle(outcome.model, outcome.weights) if implicit_filters else None
+    lost = implicit.move_to_huge_pages(outcome.model, outcome.weights) if implicit_filters else None
     model = skeleton(spec)
     dtypes = parameter_dtypes(model, getattr(torch, config.run.dtype))
     for name, value in outcome.weights.items():

@@ -45,7 +45,7 @@ def read_any(path: Path, changes: Sequence[str] = ()) -> Config:
     return replace(config, run=replace(config.run, out=str(path)))
 
 
-def settle(config: Config, more: int = 0) -> Config:
+def move_to_huge_pages(config: Config, more: int = 0) -> Config:
     """The configuration with the steps of its schedule, and the stages that its checkpoints have begun, as planned.
 
     `more` steps like the last ones are added. `InputError` names the first field that does not fit what was begun.

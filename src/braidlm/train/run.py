@@ -52,7 +52,7 @@ def prepare(config: Config, world: World, more: int = 0) -> Prepared:
     """
     report.require()
     record.require(tensorboard=config.run.tensorboard)
-    config = plan.settle(config, more)
+    config = plan.move_to_huge_pages(config, more)
     _check_place(config, world)
     language = build_language(config)
     if language.tokenizer is None:

@@ -20,8 +20,8 @@ from ..errors import InputError
 from ..layers import Batch
 from ..model.model import RunBlock
 from ..ops import Segments
-from ..state.batch import LayerState
-from ..state.sequence import Row
+from ..state.batch import BatchLayerState
+from ..state.sequence import SequenceState
 from .data.pack import Pack
 
 
@@ -55,10 +55,10 @@ def part(pack: Pack, place: int, places: int) -> Part:
     return Part(own, begin - rows[0][0], rows[-1][1] > end)
 
 
-def gone_on(row: Row, seen: int) -> Row:
+def gone_on(row: SequenceState, seen: int) -> SequenceState:
     """A row whose `seen` next tokens are in the parts before: in the right place, but still without what they left."""
     layers = (replace(layer, kv=layer.kv and layer.kv.with_pages(layer.kv.length + seen, ())) for layer in row.layers)
-    return Row(row.length + seen, tuple(layers), row.identity)
+    return SequenceState(row.length + seen, tuple(layers), row.identity)
 
 
 class Relay:
@@ -80,8 +80,8 @@ class Relay:
         self._wait()
 
         def run_part(
-            block: nn.Module, x_TD: Tensor, state: LayerState, batch: Batch, dtype: torch.dtype
-        ) -> tuple[Tensor, LayerState]:
+            block: nn.Module, x_TD: Tensor, state: BatchLayerState, batch: Batch, dtype: torch.dtype
+        ) -> tuple[Tensor, BatchLayerState]:
             owns_kv = state.kv is not None and state.kv.new_k is None  # not those of an earlier block
             if part.seen:
                 x_TD, state = self._received(x_TD, state, batch.starts[0], owns_kv)
@@ -92,14 +92,16 @@ class Relay:
 
         return run_part
 
-    def _received(self, x_TD: Tensor, state: LayerState, length: int, owns_kv: bool) -> tuple[Tensor, LayerState]:
+    def _received(
+        self, x_TD: Tensor, state: BatchLayerState, length: int, owns_kv: bool
+    ) -> tuple[Tensor, BatchLayerState]:
         """The state with what its first row carries after `length` positions."""
         shapes = [t[0] for t in state.fixed.values()]
         kv = state.kv if owns_kv else None
         if kv is not None:
-            kept, form = kv.past[0].slot.kept(length), getattr(torch, kv.past[0].form)
-            sizes = (kv.past[0].slot.k_dim, kv.past[0].slot.v_dim)
-            shapes += [x_TD.new_empty(kept, kv.past[0].slot.heads, size, dtype=form) for size in sizes if kept]
+            kept, form = kv.past[0].spec.kept(length), getattr(torch, kv.past[0].form)
+            sizes = (kv.past[0].spec.k_dim, kv.past[0].spec.v_dim)
+            shapes += [x_TD.new_empty(kept, kv.past[0].spec.heads, size, dtype=form) for size in sizes if kept]
         x_TD, *found = _Receive.apply(self, _passing(x_TD), *shapes)
         fixed = {name: torch.cat([t[None], state.fixed[name][1:]]) for name, t in zip(state.fixed, found, strict=False)}
         if kv is not None:
@@ -137,7 +139,7 @@ def _plain(tensor: Tensor) -> Tensor:
     return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
-def _carried(after: LayerState, segments: Segments, owns_kv: bool) -> list[Tensor]:
+def _carried(after: BatchLayerState, segments: Segments, owns_kv: bool) -> list[Tensor]:
     """What the last row carries on."""
     last = len(segments.lengths) - 1
     held = [t[last] for t in after.fixed.values()]

@@ -18,10 +18,10 @@ from . import gpu, native, reference
 
 
 class Visible(NamedTuple):
-    """Which keys a query sees: the last `window` ones, itself included (None: all), and the first `pinned`."""
+    """Which keys a query sees: the last `window` ones, itself included (None: all), and the first `sink_tokens`."""
 
     window: int | None
-    pinned: int
+    sink_tokens: int
 
 
 class Past(NamedTuple):

@@ -108,12 +108,12 @@ def block_mask(
     new = [torch.arange(starts[r], starts[r] + segments.lengths[r], device=device) for r in rows]
     at = [new[r] if (earlier := held[r]) is None else torch.cat([earlier, new[r]]) for r in rows]
     (row_of_T, at_T), (row_of_S, at_S) = ((_numbered(parts), torch.cat(parts)) for parts in (new, at))
-    window, pinned = visible
+    window, sink_tokens = visible
 
     def seen(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         distance = at_T[query] - at_S[key]
         mask = (row_of_T[query] == row_of_S[key]) & (distance >= 0)
-        return mask if window is None else mask & ((distance < window) | (at_S[key] < pinned))
+        return mask if window is None else mask & ((distance < window) | (at_S[key] < sink_tokens))
 
     _, create = _tools(compiled=device.type == "cuda")
     return create(seen, None, None, len(at_T), len(at_S), device=device)

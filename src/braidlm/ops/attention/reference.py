@@ -52,7 +52,7 @@ def attention(
 
 
 def _blocks(
-    q: Tensor, k: Tensor, v: Tensor, positions_S: Tensor, start: int, scale: float, window: int | None, pinned: int
+    q: Tensor, k: Tensor, v: Tensor, positions_S: Tensor, start: int, scale: float, window: int | None, sink_tokens: int
 ) -> Tensor:
     """q [R, H, L, K] at positions `start`... against k, v [R, G, S, .] at `positions_S` (the new keys last)."""
     length, held = q.shape[2], k.shape[2]
@@ -69,12 +69,16 @@ def _blocks(
         keys = slice(0, held - length + end)
         k_block, v_block, at = k[:, :, keys], v[:, :, keys], positions_S[keys]
         if window is not None:
-            seen = (at > start + begin - window) | (at < pinned)
+            seen = (at > start + begin - window) | (at < sink_tokens)
             if not bool(seen.all()):
                 chosen = seen.nonzero()[:, 0]
                 k_block, v_block, at = k_block[:, :, chosen], v_block[:, :, chosen], at[chosen]
         square = at.shape[0] == end - begin and window is None
-        mask = None if square else _mask(torch.arange(start + begin, start + end, device=q.device), at, window, pinned)
+        mask = (
+            None
+            if square
+            else _mask(torch.arange(start + begin, start + end, device=q.device), at, window, sink_tokens)
+        )
         y = F.scaled_dot_product_attention(
             q[:, :, begin:end],
             k_block,
@@ -89,11 +93,11 @@ def _blocks(
     return y[..., :value_dim]
 
 
-def _mask(queries_L: Tensor, keys_S: Tensor, window: int | None, pinned: int) -> Tensor | None:
+def _mask(queries_L: Tensor, keys_S: Tensor, window: int | None, sink_tokens: int) -> Tensor | None:
     """Which keys each query sees, [L, S]; None where one query sees them all."""
     if len(queries_L) == 1:  # its keys were chosen by exactly this rule
         return None
     distance = queries_L[:, None] - keys_S[None, :]
     if window is None:
         return distance >= 0
-    return (distance >= 0) & ((distance < window) | (keys_S < pinned)[None, :])
+    return (distance >= 0) & ((distance < window) | (keys_S < sink_tokens)[None, :])

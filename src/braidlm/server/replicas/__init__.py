@@ -10,7 +10,7 @@ import secrets
 from fastapi import FastAPI
 
 from ..settings import Settings
-from .front import Front, create_front
+from .frontend import Frontend, create_front
 from .replica import Make
 
 
@@ -28,7 +28,9 @@ def create_replicated(make: Make, settings: Settings, *, address: str | None, gp
 
     cluster.connect(address)
     remain = address is not None
-    return create_front(Front(lambda: cluster.Replicas(make, settings.replicas, gpus, name, remain=remain), settings))
+    return create_front(
+        Frontend(lambda: cluster.Replicas(make, settings.replicas, gpus, name, remain=remain), settings)
+    )
 
 
 __all__ = ["create_replicated"]

@@ -21,7 +21,7 @@ from ...errors import InputError
 from ..errors import RefusedError
 from .replica import CannotLoadError, Make, Replica
 from .router import StickyRouter
-from .routing import Wish
+from .routing import RoutingKey
 
 _OBJECTS = 256 << 20  # bytes of shared memory, for what is on its way
 _PATIENCE_S = 10.0  # with replicas that are asked how they are
@@ -97,7 +97,7 @@ class Replicas:
         except RuntimeError as error:
             raise InputError(_why_not(name) or f"Ray cannot start the replicas: {error}") from None
 
-    async def exchange(self, wish: Wish, scope: Scope, body: bytes) -> AsyncGenerator[list[Message]]:
+    async def exchange(self, wish: RoutingKey, scope: Scope, body: bytes) -> AsyncGenerator[list[Message]]:
         """The messages of a response, from the replica that the rule names; stopping early tells that replica."""
         call = self._handle.options(stream=True, method_name="exchange").remote(wish, scope, body)
         try:

@@ -11,7 +11,7 @@ from starlette.types import Message, Scope
 
 from ...errors import BraidError
 from ..app import unguarded
-from ..host import Host
+from ..host import ModelHost
 
 log = logging.getLogger("braidlm.server")
 
@@ -19,7 +19,7 @@ log = logging.getLogger("braidlm.server")
 TOLD = "braidlm.told"
 
 # Makes what is served on a machine that this many replicas share.
-Make = Callable[[int], Host]
+Make = Callable[[int], ModelHost]
 
 
 class CannotLoadError(Exception):

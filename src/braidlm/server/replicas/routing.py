@@ -27,30 +27,30 @@ _SESSION_PATH = re.compile(r"/v1/sessions/([^/]+)(?:/fork)?")
 
 
 @dataclass(frozen=True)
-class Wish:
+class RoutingKey:
     """What a request asks for: a session, or a text by the digests of its beginnings, shortest first, or neither."""
 
     session: str | None = None
     beginnings: tuple[bytes, ...] = ()
 
 
-def wish_of(path: str, body: bytes, owner: str = "") -> Wish:
+def wish_of(path: str, body: bytes, owner: str = "") -> RoutingKey:
     """What a request to `path` asks for; `owner` is what the names of its client's sessions begin with.
 
     A body that is not as it should be asks for nothing: whoever gets it refuses it.
     """
     if found := _SESSION_PATH.fullmatch(path):
-        return Wish(owner + found[1])
+        return RoutingKey(owner + found[1])
     try:
         asked = json.loads(body) if body else None
         if not isinstance(asked, dict):
-            return Wish()
+            return RoutingKey()
         session = asked.get("id" if path == "/v1/sessions" else "session")
         if isinstance(session, str):
-            return Wish(owner + session)
-        return Wish(None, tuple(itertools.islice(_digests(_parts(asked)), _MOST_STEPS)))
+            return RoutingKey(owner + session)
+        return RoutingKey(None, tuple(itertools.islice(_digests(_parts(asked)), _MOST_STEPS)))
     except (ValueError, RecursionError):
-        return Wish()
+        return RoutingKey()
 
 
 def _parts(asked: Mapping[str, Any]) -> Iterator[str]:
@@ -93,7 +93,7 @@ class Routing:
         self._chosen: dict[str, int] = {}  # when each replica was chosen last
         self._choices = 0
 
-    def choose(self, wish: Wish, running: Mapping[str, int]) -> str:
+    def choose(self, wish: RoutingKey, running: Mapping[str, int]) -> str:
         """The replica that answers; `running` has how many requests each of those that live is answering."""
         chosen = self._of_session(wish.session, running) if wish.session is not None else self._of_text(wish, running)
         self._choices += 1
@@ -107,7 +107,7 @@ class Routing:
         _remember(self._holders, session, holder, _MOST_SESSIONS)
         return holder
 
-    def _of_text(self, wish: Wish, running: Mapping[str, int]) -> str:
+    def _of_text(self, wish: RoutingKey, running: Mapping[str, int]) -> str:
         # Of two that are as idle, the one that has waited longer: so texts spread.
         idlest = min(running, key=lambda name: (running[name], self._chosen.get(name, 0)))
         readers = (self._readers.get(digest, "") for digest in reversed(wish.beginnings))

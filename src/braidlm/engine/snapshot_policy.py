@@ -5,33 +5,33 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..spec import ModelSpec
-from ..state.sequence import Identity, Row
-from .lanes import Variant, variant_of
+from ..state.sequence import Identity, SequenceState
+from .adapter_runners import AdapterKey, adapter_key_of
 from .prefix_cache import PrefixCache
-from .request import Kept, Request, Usage
+from .request import Request, Snapshot, Usage
 from .runner import can_be_cut, cut
 
 
 class Scope(NamedTuple):
     """Whose texts may meet in the cache: those of one variant and one salt."""
 
-    variant: Variant
+    variant: AdapterKey
     salt: str
 
 
 def scope_of(request: Request) -> Scope:
     """Where a request's texts are sought and kept."""
-    return Scope(variant_of(request), request.cache_salt)
+    return Scope(adapter_key_of(request), request.cache_salt)
 
 
 class Found(NamedTuple):
     """The nearest state before a prompt's end, if there is one, and what that leaves to do."""
 
-    row: Row | None
+    row: SequenceState | None
     usage: Usage
 
 
-class Keeping:
+class SnapshotPolicy:
     """The states of one engine. `replay`: tokens between two of them, at most, while `memory`, in bytes, lasts."""
 
     def __init__(self, spec: ModelSpec, memory: int, replay: int, smallest: int) -> None:
@@ -94,15 +94,15 @@ class Keeping:
         """Whether the state after `ids` is kept."""
         return self.cache.match((*ids, 0), scope).cached == len(ids)
 
-    def add(self, ids: Sequence[int], row: Row, request: Request) -> None:
+    def add(self, ids: Sequence[int], row: SequenceState, request: Request) -> None:
         """Keeps the state after `ids`, as far as memory allows."""
         if self.keeps:
             self.cache.add(ids, row, scope_of(request))
 
-    def along(self, ids: Sequence[int], row: Row, request: Request) -> tuple[Kept, ...]:
+    def along(self, ids: Sequence[int], row: SequenceState, request: Request) -> tuple[Snapshot, ...]:
         """All that is kept along a text whose end is `row`; of what can be cut, the end is enough."""
         before = [] if self._cut is not None else self.cache.along(ids[:-1], scope_of(request))
-        return (*(Kept(tuple(ids[:length]), kept) for length, kept in before), Kept(tuple(ids), row))
+        return (*(Snapshot(tuple(ids[:length]), kept) for length, kept in before), Snapshot(tuple(ids), row))
 
 
 def _why(known: int, replayed: int, dropped: bool) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..api.language_model import LanguageModel
 from ..errors import InputError
-from ..state.batch import State
+from ..state.batch import BatchState
 
 # Positions at which one bucket ends and the next begins: recurrences lose differently near and far.
 BORDERS = (32, 128, 512, 2048, 8192, 32768)
@@ -42,7 +42,7 @@ class Bucket(NamedTuple):
     agreement: float
 
 
-class Fidelity(NamedTuple):
+class QuantizationReport(NamedTuple):
     """All positions together, and by position."""
 
     whole: Bucket
@@ -64,7 +64,7 @@ def compare(
     progress: Callable[[int, int], None] | None = None,
     *,
     kv_dtype: str | None = None,
-) -> Fidelity:
+) -> QuantizationReport:
     """Runs both over windows of token ids, [T] each; `progress(done, total)` is called for each window.
 
     `kv_dtype` is how `model` stores keys and values; the reference stores them as its activations are.
@@ -82,10 +82,12 @@ def compare(
             progress(done, len(rows))
     ends = [0, *(border for border in BORDERS if border < length - 1), length - 1]
     buckets = tuple(_bucket(sums, a, b) for a, b in pairwise(ends))
-    return Fidelity(_bucket(sums, 0, length - 1), buckets)
+    return QuantizationReport(_bucket(sums, 0, length - 1), buckets)
 
 
-def _measured(model: LanguageModel, reference: LanguageModel, states: tuple[State, State], part_T: Tensor) -> Tensor:
+def _measured(
+    model: LanguageModel, reference: LanguageModel, states: tuple[BatchState, BatchState], part_T: Tensor
+) -> Tensor:
     """The five sums for tokens 1 to T - 1, given those before each: [5, T - 1]."""
     ours, theirs = (
         one.forward(part_T[None, :-1], state=state)[0].cpu().log_softmax(-1)

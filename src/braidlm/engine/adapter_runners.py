@@ -11,27 +11,27 @@ from ..adapters import Variants
 from ..errors import InputError
 from ..generation.generate import Run
 from ..model.model import Model
-from ..state.batch import State
+from ..state.batch import BatchState
 from ..state.sequence import Identity
 from ..state.state_file import Owner
 from .request import Request, as_exception
-from .runner import Move, Runner
+from .runner import DecodeInput, Runner
 
 # An adapter and a learned initial state by name.
-Variant = tuple[str | None, str | None]
-BASE: Variant = (None, None)
+AdapterKey = tuple[str | None, str | None]
+BASE: AdapterKey = (None, None)
 
 
-def variant_of(request: Request) -> Variant:
+def adapter_key_of(request: Request) -> AdapterKey:
     """What a request wants."""
     return request.adapter, request.initial
 
 
-class Lanes:
+class AdapterRunners:
     """Runners by variant; each is made when it is first needed."""
 
     def __init__(
-        self, model: Model, run: Run, new_state: Callable[[], State], slots: int, variants: Variants | None
+        self, model: Model, run: Run, new_state: Callable[[], BatchState], slots: int, variants: Variants | None
     ) -> None:
         """`run`, `new_state` and `slots` are as for `Runner`."""
         self._model = model
@@ -47,17 +47,17 @@ class Lanes:
         """Of the model itself."""
         return self._runners[BASE]
 
-    def require(self, variant: Variant) -> None:
+    def require(self, variant: AdapterKey) -> None:
         """`InputError` for a variant that there is not."""
         self._variants.require(*variant)
         if variant[0] is not None and self._run is not self._model:
             raise InputError("deterministic runs have no adapters; merge the adapter into the weights")
 
-    def identity(self, variant: Variant) -> Identity:
+    def identity(self, variant: AdapterKey) -> Identity:
         """Whose states a variant's are. May be asked from any thread."""
         return self._variants.of(*variant).identity(self._precision.kv)
 
-    def of(self, variant: Variant) -> Runner:
+    def of(self, variant: AdapterKey) -> Runner:
         """The runner of a variant."""
         if variant not in self._runners:
             model = self._variants.of(*variant)
@@ -69,7 +69,7 @@ class Lanes:
             self._runners[variant] = Runner(model, run, lambda: model.new_state(1, kv), self._slots, shared)
         return self._runners[variant]
 
-    def owner(self, variant: Variant) -> Owner:
+    def owner(self, variant: AdapterKey) -> Owner:
         """Whose rows a variant's are."""
         return self.of(variant).owner
 
@@ -80,7 +80,7 @@ class Lanes:
         self._runners = {BASE: self.base}
         return True
 
-    def write(self, moves: Sequence[tuple[Variant, Move]]) -> tuple[dict[int, Tensor], dict[int, Exception]]:
+    def write(self, moves: Sequence[tuple[AdapterKey, DecodeInput]]) -> tuple[dict[int, Tensor], dict[int, Exception]]:
         """Moves slots along; by slot, the logits after each of its tokens, [tokens, V], or what failed.
 
         Where a call fails, its slots go on one by one, without guesses: only those at fault stay where they are.
@@ -100,7 +100,7 @@ class Lanes:
                         failed[move.slot] = as_exception(error)
         return made, failed
 
-    def take_back(self, counts: Mapping[tuple[Variant, int], int]) -> None:
+    def rollback(self, counts: Mapping[tuple[AdapterKey, int], int]) -> None:
         """Takes back so many of the last tokens of each slot."""
         for adapter in dict.fromkeys(adapter for (adapter, _), _ in counts):
-            self.of((adapter, None)).take_back({slot: n for ((of, _), slot), n in counts.items() if of == adapter})
+            self.of((adapter, None)).rollback({slot: n for ((of, _), slot), n in counts.items() if of == adapter})

@@ -33,7 +33,7 @@ class AtHand(NamedTuple):
     stamp: Stamp
 
 
-class Desk:
+class SessionCache:
     """Sessions of one server: reserved for one turn at a time, and those used last at hand.
 
     May be used from several threads, but for `claim`, `reserved`, `began`, `release` and `free`: these are the event

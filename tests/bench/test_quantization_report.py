@@ -10,7 +10,7 @@ import torch
 import braidlm
 from braidlm.api.loading import read_kinds
 from braidlm.api.self_calibration import own_text
-from braidlm.bench.fidelity import BORDERS, compare, windows
+from braidlm.bench.quantization_report import BORDERS, compare, windows
 from braidlm.checkpoints.saving import Origin
 from braidlm.errors import InputError
 from braidlm.model import footprint

@@ -11,17 +11,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..app import create_app
 from ..errors import RefusedError
-from ..host import BaseHost
+from ..host import BaseModelHost
 from ..metrics import merged
 from ..replies import StatusReply
 from ..settings import Settings
-from .passage import Passage
+from .proxy import ReplicaProxy
 
 if TYPE_CHECKING:
     from .cluster import Replicas
 
 
-class Front(BaseHost):
+class Frontend(BaseModelHost):
     """Serves the replicas that `deploy` makes."""
 
     def __init__(self, deploy: "Callable[[], Replicas]", settings: Settings) -> None:
@@ -64,7 +64,7 @@ class Front(BaseHost):
             await self._replicas.close()
 
 
-def create_front(front: Front) -> FastAPI:
+def create_front(front: Frontend) -> FastAPI:
     """The application that serves what the replicas of `front` do."""
     app = create_app(front)
 
@@ -88,7 +88,7 @@ def create_front(front: Front) -> FastAPI:
             continue
         route = Route(
             path,
-            own.get(path, Passage(lambda: front.replicas, front.settings)),
+            own.get(path, ReplicaProxy(lambda: front.replicas, front.settings)),
             methods=[*operations],
             middleware=[Middleware(_Named, path)],
         )

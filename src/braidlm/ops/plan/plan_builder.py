@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ...spec.state import Fixed, Slot
+from ...spec.state import RecurrentState, StateSpec
 from ..linear.native import held
 from ..native_loader import extension
 
@@ -14,7 +14,7 @@ from ..native_loader import extension
 Layout = Literal["same", "exchanged", "planes"]
 
 
-class State(NamedTuple):
+class StateBuffer(NamedTuple):
     """Where a plan keeps one slot of one block."""
 
     block: int
@@ -24,7 +24,7 @@ class State(NamedTuple):
     dtype: torch.dtype
 
 
-class Draft:
+class PlanBuilder:
     """Collects the operations of one block after the other.
 
     `x` is the place of the residual stream. Scratch places are shared by all blocks: `place` gives
@@ -36,19 +36,19 @@ class Draft:
         self.plan: Any = self._native.Plan()
         self.dtype = dtype
         self.kv_format = kv_format
-        self.states: list[State] = []
+        self.states: list[StateBuffer] = []
         self.kv_of_block: dict[int, int] = {}
         self.x: int = self.plan.place(width)
         self._block = 0
-        self._slots: tuple[Slot, ...] = ()
+        self._slots: tuple[StateSpec, ...] = ()
         self._places: dict[tuple[str, int], int] = {}
         self._angles: dict[Any, tuple[int, int]] = {}
 
-    def begin(self, block: int, slots: tuple[Slot, ...]) -> None:
+    def begin_block(self, block: int, slots: tuple[StateSpec, ...]) -> None:
         """From now on operations belong to this block."""
         self._block, self._slots = block, slots
 
-    def place(self, name: str, width: int) -> int:
+    def buffer(self, name: str, width: int) -> int:
         """Scratch room of `width` floats a row."""
         if (name, width) not in self._places:
             self._places[name, width] = self.plan.place(width)
@@ -56,13 +56,13 @@ class Draft:
 
     def state(self, name: str, layout: Layout) -> int:
         """The block's slot `name`, laid out for the kernels."""
-        slot = next(slot for slot in self._slots if isinstance(slot, Fixed) and slot.name == name)
+        slot = next(slot for slot in self._slots if isinstance(slot, RecurrentState) and slot.name == name)
         shape, dtype = slot.shape, self.dtype if slot.dtype == "activation" else torch.float32
         if layout != "same":
             shape = shape[::-1]
         if layout == "planes":
             shape = (2, *shape)
-        self.states.append(State(self._block, name, layout, shape, dtype))
+        self.states.append(StateBuffer(self._block, name, layout, shape, dtype))
         return self.plan.state(str(dtype).removeprefix("torch."), list(shape))
 
     def keys_values(self, heads: int, k_dim: int, v_dim: int) -> int:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 
 from ..model.footprint import transformer_bytes_per_token
 from .errors import RefusedError
-from .host import Here, Host, Served, TheHost
+from .host import ModelHost, Served, ServedModel, TheHost
 from .replies import (
     DetokenizeReply,
     InfoReply,
@@ -30,7 +30,7 @@ async def health(host: TheHost) -> StatusReply:
 
 
 @router.get("/ready", tags=["Server"])
-async def ready(_: Here) -> StatusReply:
+async def ready(_: ServedModel) -> StatusReply:
     """Whether the model is loaded."""
     return StatusReply(status="ready")
 
@@ -42,7 +42,7 @@ async def metrics(host: TheHost) -> Response:
 
 
 @router.get("/info", tags=["Server"])
-async def info(here: Here) -> InfoReply:
+async def info(here: ServedModel) -> InfoReply:
     """What is served, and what a conversation of so many tokens takes."""
     return InfoReply(
         model=here.settings.name,
@@ -80,14 +80,14 @@ async def model(model: str, host: TheHost) -> ModelReply:
     return _model(host, model)
 
 
-def _model(host: Host, name: str) -> ModelReply:
+def _model(host: ModelHost, name: str) -> ModelReply:
     return ModelReply(id=name, created=host.begun, owned_by="braidlm")
 
 
 @router.post("/tokenize", tags=["Server"])
-async def tokenize(body: TokenizeRequest, here: Here) -> TokenizeReply:
+async def tokenize(body: TokenizeRequest, here: ServedModel) -> TokenizeReply:
     """Token ids of a text, or of a chat ready for its answer."""
-    here.variant_of(body.model)
+    here.adapter_key_of(body.model)
     if (body.text is None) == (body.messages is None):
         raise RefusedError(400, "give either a text or messages")
     if body.text is not None:
@@ -104,7 +104,7 @@ def _ids_of_text(here: Served, text: str, around: bool) -> list[int]:
 
 
 @router.post("/detokenize", tags=["Server"])
-async def detokenize(body: DetokenizeRequest, here: Here) -> DetokenizeReply:
+async def detokenize(body: DetokenizeRequest, here: ServedModel) -> DetokenizeReply:
     """The text of token ids, control tokens included."""
-    here.variant_of(body.model)
+    here.adapter_key_of(body.model)
     return DetokenizeReply(text=await asyncio.to_thread(here.tokenizer.decode, body.ids, skip_special=False))

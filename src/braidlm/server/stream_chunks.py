@@ -5,28 +5,28 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-from ..engine import Piece, Ticket
+from ..engine import Piece, RequestHandle
 from ..generation.continuation import Token
 
 Made = list[list[Token]]
 
 
-async def pieces(tickets: Sequence[Ticket]) -> AsyncIterator[tuple[int, Piece]]:
-    """What the engine gives to each of `tickets` (by number), as it comes; the first error is raised."""
+async def pieces(handles: Sequence[RequestHandle]) -> AsyncIterator[tuple[int, Piece]]:
+    """What the engine gives to each of `handles` (by number), as it comes; the first error is raised."""
     loop, fresh = asyncio.get_running_loop(), asyncio.Event()
 
     def tell() -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
             loop.call_soon_threadsafe(fresh.set)
 
-    for ticket in tickets:
-        ticket.listen(tell)
-    going = list(range(len(tickets)))
+    for handle in handles:
+        handle.listen(tell)
+    going = list(range(len(handles)))
     while going:
         await fresh.wait()
         fresh.clear()
         for number in list(going):
-            for item in tickets[number].arrived():
+            for item in handles[number].arrived():
                 if isinstance(item, Exception):
                     raise item
                 if item is None:
@@ -43,14 +43,14 @@ class Answer:
     """
 
     def __init__(
-        self, tickets: Sequence[Ticket], done: Callable[[Made], Awaitable[None]], over: Callable[[], None]
+        self, handles: Sequence[RequestHandle], done: Callable[[Made], Awaitable[None]], over: Callable[[], None]
     ) -> None:
         """`done` gets each text's tokens when the last one has come, also of an answer that was cancelled.
 
         `over` is called after that, whatever has happened, and before the end is told.
         """
-        self.tickets = tickets
-        self.made: Made = [[] for ticket in tickets for _ in range(ticket.request.copies)]
+        self.handles = handles
+        self.made: Made = [[] for handle in handles for _ in range(handle.request.copies)]
         self.begun = time.perf_counter()
         self.first: float | None = None  # seconds until the first token
         self.seconds = 0.0  # and until the last one
@@ -72,8 +72,8 @@ class Answer:
         self._items.put_nowait(error)
 
     async def _follow(self) -> None:
-        starts = [sum(ticket.request.copies for ticket in self.tickets[:n]) for n in range(len(self.tickets))]
-        async for number, (copy, token) in pieces(self.tickets):
+        starts = [sum(handle.request.copies for handle in self.handles[:n]) for n in range(len(self.handles))]
+        async for number, (copy, token) in pieces(self.handles):
             self.seconds = time.perf_counter() - self.begun
             self.first = self.first or self.seconds
             text = starts[number] + copy
@@ -82,8 +82,8 @@ class Answer:
 
     def cancel(self) -> None:
         """Stops writing; what was written is kept."""
-        for ticket in self.tickets:
-            ticket.cancel()
+        for handle in self.handles:
+            handle.cancel()
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, Token]]:
         while (item := await self._items.get()) is not None:

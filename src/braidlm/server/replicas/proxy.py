@@ -11,7 +11,7 @@ from ..errors import RefusedError, body
 from ..settings import Settings
 from ..writing import event, gone
 from .replica import TOLD
-from .routing import Wish, wish_of
+from .routing import RoutingKey, wish_of
 
 if TYPE_CHECKING:
     from .cluster import Replicas
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SCOPE = "type asgi http_version method scheme path raw_path query_string root_path headers".split()
 
 
-class Passage:
+class ReplicaProxy:
     """Passes requests to replicas, and what they answer back."""
 
     def __init__(self, replicas: "Callable[[], Replicas]", settings: Settings) -> None:
@@ -64,7 +64,7 @@ class _Answer:
         self._streams = False  # whether an event may still follow
         self.ended = False
 
-    async def take(self, replicas: "Replicas", wish: Wish, scope: Scope, body_: bytes) -> None:
+    async def take(self, replicas: "Replicas", wish: RoutingKey, scope: Scope, body_: bytes) -> None:
         """Passes on what a replica answers, and tells the log what it says."""
         try:
             async with aclosing(replicas.exchange(wish, scope, body_)) as exchange:
