@@ -1,6 +1,7 @@
 """The rules of the house as tests: who imports whom, what an import costs, what the command line offers."""
 
 import ast
+import runpy
 import subprocess
 import sys
 from dataclasses import fields, is_dataclass
@@ -14,6 +15,7 @@ import braidlm.spec.state
 from braidlm.cli.main import app
 
 SOURCE = Path(braidlm.__file__).parent
+ROOT = Path(__file__).parents[1]
 
 # Rooms by floor. A room imports rooms of lower floors only; `NEIGHBOURS` names what one on the same floor may import.
 FLOORS = (
@@ -72,6 +74,12 @@ def test_few_rooms() -> None:
         entry for entry in SOURCE.iterdir() if entry.name != "__pycache__" and not entry.name.startswith("_native")
     ]
     assert len(entries) <= 24, sorted(entry.name for entry in entries)
+
+
+def test_picture_of_the_rooms() -> None:
+    """Oracle: the picture that `docs/rooms.py` makes of the code as it is now."""
+    made = runpy.run_path(str(ROOT / "docs" / "rooms.py"))
+    assert (ROOT / "docs" / "rooms.svg").read_text() == made["picture"](), "run `python docs/rooms.py`"
 
 
 SHARED_BY_FAMILIES = (

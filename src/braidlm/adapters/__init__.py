@@ -1,4 +1,4 @@
-"""Small changes of a model that are trained, kept and served apart from it: low-rank adapters, learned states."""
+"""LoRA and learned initial states: small changes of a model that are trained, kept and served apart from it."""
 
 from .attach import Adapters, Kind, attach
 from .config import Lora

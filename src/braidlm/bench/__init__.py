@@ -1,1 +1,1 @@
-"""Measured speed: braidlm beside its peers on the same weights, and beside what the machine could do at best."""
+"""Speed beside other engines: on the same weights in one run, and beside what the machine could do at best."""

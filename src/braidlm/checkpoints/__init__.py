@@ -1,1 +1,1 @@
-"""Checkpoints of others as they are found on disk: files, names, quantized weights, nested configs."""
+"""Files of weights, read and written: safetensors, GGUF, FP8, names in front, weights in few bits."""

@@ -1,1 +1,1 @@
-"""How models run at their fastest: decode plans and the slots that sequences take in them."""
+"""Decode plans and slots: a step of many sequences as one native call."""

@@ -1,4 +1,4 @@
-"""Many texts with one model at once: a queue, slots that decode together, and states kept for what comes again."""
+"""Scheduler, prefix cache and runner: many sequences with one model at once."""
 
 from .adapter_runners import BASE, AdapterKey
 from .after_reasoning import ReasoningFirst

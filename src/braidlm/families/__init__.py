@@ -1,4 +1,4 @@
-"""Published formats, one file each, found by looking into this package: no central list to edit."""
+"""Published formats and presets: one file a family, found by looking into this package; no central list to edit."""
 
 import functools
 import importlib

@@ -1,4 +1,4 @@
-"""Sequence mixers: the only places that know a mixer's mathematics and which state it needs."""
+"""Mixers, feed-forward layers, norms: the only places that know their mathematics and which state they need."""
 
 from torch import nn
 

@@ -1,1 +1,1 @@
-"""The model: its blocks in a row, its initial weights, its size."""
+"""The model, its initial weights, its size: blocks in a row."""

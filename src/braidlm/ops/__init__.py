@@ -1,4 +1,4 @@
-"""Operations: each a folder with its plain reference and, where they exist, faster twins.
+"""Operations, reference and kernels: each a folder with its plain reference and whatever is faster.
 
 Callers import from here; which twin runs is decided in `dispatch` alone.
 """

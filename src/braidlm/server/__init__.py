@@ -1,4 +1,4 @@
-"""Serving a model over HTTP: the OpenAI API, stored sessions, figures, and a page to talk on."""
+"""The HTTP server: the OpenAI API, stored sessions, metrics, and a page to talk on."""
 
 from .app import create_app
 from .host import ModelHost

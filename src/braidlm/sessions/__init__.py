@@ -1,4 +1,4 @@
-"""Chats that are not read twice: messages to tokens and back, and conversations that survive on disk."""
+"""Conversations that survive: messages to tokens and back, no token read twice, files on disk."""
 
 from .chats import Chats, Turn, message_of
 from .conversation import Conversation

@@ -1,4 +1,4 @@
-"""A model as data: one frozen description for every family.
+"""The model as data: one frozen description for every family.
 
 A `ModelSpec` is a tuple of `Block`s; a block is one sequence mixer and at most one feed-forward.
 Nothing here knows torch, a checkpoint or a family. Sizes are validated when a description is

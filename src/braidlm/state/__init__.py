@@ -1,1 +1,1 @@
-"""What sequences carry between tokens: recurrent states, keys and values, and their files."""
+"""What a sequence carries: recurrent states, keys and values, and their files."""

@@ -1,1 +1,1 @@
-"""The machine: files, memory, digests."""
+"""Files, memory, digests: what is asked of the machine."""

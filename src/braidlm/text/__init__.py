@@ -1,1 +1,1 @@
-"""Text on its way into models and out of them: vocabularies, chat templates, reasoning and tool calls."""
+"""Tokenizers and chat formats: text on its way into models and out of them."""
