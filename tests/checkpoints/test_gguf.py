@@ -88,7 +88,7 @@ def test_description_of_converted_checkpoints(name: str) -> None:
     assert ours == converted(name).spec
     for spec in (ours, theirs):
         assert (spec.vocab, spec.width, spec.tied) == (theirs.vocab, theirs.width, theirs.tied)
-    assert ours.slots == theirs.slots
+    assert ours.state_specs == theirs.state_specs
     for length in (0, 7, 1000):
         assert ours.state_bytes(length) == theirs.state_bytes(length)
 

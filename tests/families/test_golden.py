@@ -51,7 +51,7 @@ def test_hidden_states(case: tuple[LanguageModel, dict[str, torch.Tensor]]) -> N
     model, golden = case
     names = [f"blocks.{i}" for i in range(len(model.spec.blocks))]
     taps = model.forward(golden["input_ids"], logits=None, taps=[*names, "norm"]).taps
-    hidden = golden["hidden_layers"][:, :, model.spec.prefix_tokens :]
+    hidden = golden["hidden_layers"][:, :, model.spec.meta_tokens :]
     for name, expected in zip(names, hidden, strict=True):
         assert (taps[name] - expected).abs().max() / expected.abs().max() < RELATIVE_LOGITS[torch.float32]
     final = golden["hidden_final"]

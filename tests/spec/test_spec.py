@@ -78,8 +78,8 @@ def test_scales_are_positive_and_finite(kind: type, rest: dict[str, Any], name: 
     [
         (lambda: Attention(heads=6, kv_heads=4, head_dim=8), "Attention.kv_heads is 4", "divisor of heads (6)"),
         (lambda: Attention(heads=2, kv_heads=4, head_dim=8), "Attention.kv_heads is 4", "divisor of heads (2)"),
-        (lambda: Attention(**ATTENTION, sink_tokens=3), "Attention.pinned is 3", "zero where there is no window"),
-        (lambda: Attention(**ATTENTION, window=5, sink_tokens=-1), "Attention.pinned is -1", "zero or more"),
+        (lambda: Attention(**ATTENTION, sink_tokens=3), "Attention.sink_tokens is 3", "zero where there is no window"),
+        (lambda: Attention(**ATTENTION, window=5, sink_tokens=-1), "Attention.sink_tokens is -1", "zero or more"),
         (lambda: Attention(**ATTENTION, rope=Rope(base=1e4, dims=10)), "Rope.dims is 10", "at most head_dim (8)"),
         (lambda: Rope(base=1e4, dims=7), "Rope.dims is 7", "even"),
         (lambda: Rope(base=1e4, dims=2, scaling=NtkScaling(factor=2.0)), "Rope.dims is 2", "above 2 for NTK"),
@@ -122,7 +122,7 @@ def test_scales_are_positive_and_finite(kind: type, rest: dict[str, Any], name: 
         (lambda: model(Mamba(**MAMBA), vocab=-1), "ModelSpec.vocab is -1", "positive whole number"),
         (lambda: model(Mamba(**MAMBA), width=0), "ModelSpec.width is 0", "positive whole number"),
         (lambda: model(Mamba(**MAMBA), max_positions=0), "ModelSpec.max_positions is 0", "positive whole number"),
-        (lambda: model(Mamba(**MAMBA), meta_tokens=-1), "ModelSpec.prefix_tokens is -1", "zero or more"),
+        (lambda: model(Mamba(**MAMBA), meta_tokens=-1), "ModelSpec.meta_tokens is -1", "zero or more"),
         (lambda: model(Mamba(**MAMBA), embed_scale=0.0), "ModelSpec.embed_scale is 0.0", "positive finite number"),
         (lambda: model(Mamba(**MAMBA), logit_scale=NAN), "ModelSpec.logit_scale is nan", "positive finite number"),
         # keys and values of another block
@@ -203,7 +203,7 @@ def test_replace_block(index: int) -> None:
     expected[index] = Block(mixer=mixer, ffn=expected[index].ffn, residual_scale=0.5)
     assert changed.blocks == tuple(expected)
     assert replace(changed, blocks=spec.blocks) == spec == tiny("bamba", 0)
-    assert changed.slots[index] == mixer.slots()
+    assert changed.state_specs[index] == mixer.state_spec()
 
 
 def test_replace_block_is_validated() -> None:

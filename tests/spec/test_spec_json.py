@@ -44,7 +44,7 @@ def test_json_round_trip_of_every_family(family: str, seed: int) -> None:
     spec = tiny(family, seed)
     again = through_text(spec)
     assert again == spec
-    assert again.slots == spec.state_specs
+    assert again.state_specs == spec.state_specs
     assert hash(again) == hash(spec)
     assert again.to_json() == spec.to_json()
 

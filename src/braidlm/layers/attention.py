@@ -1,4 +1,4 @@
-"""Attention: full, windowed, with a pinned prefix, with another block's keys and values.
+"""Attention: full, windowed, with sink tokens, with another block's keys and values.
 
 Legend: T = packed tokens, D = width, H = query heads, G = key/value heads, K, V = head sizes.
 """

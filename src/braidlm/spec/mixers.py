@@ -38,7 +38,7 @@ class Attention:
             positive(self, "window")
         countable(self, "sink_tokens")
         if self.sink_tokens:
-            require(self.window is not None, "Attention.pinned", self.sink_tokens, "zero where there is no window")
+            require(self.window is not None, "Attention.sink_tokens", self.sink_tokens, "zero where there is no window")
         if self.scale is not None:
             finite(self, "scale")
         of_kind(self, "rope", Rope, type(None))

@@ -44,7 +44,7 @@ class FullKV:
     v_dim: int
 
     def first_kept(self, length: int) -> int:
-        """First position after the pinned prefix that is still held at `length`."""
+        """First position after the sink tokens that is still held at `length`."""
         return 0
 
     @property

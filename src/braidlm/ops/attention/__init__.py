@@ -1,7 +1,7 @@
 """Causal softmax attention over packed rows, with keys and values of earlier tokens.
 
 The query at absolute position p sees key position j iff j <= p and (p - j < window or
-j < pinned); `window` None means no limit. Query head h uses key/value head h // (H / G).
+j < sink_tokens); `window` None means no limit. Query head h uses key/value head h // (H / G).
 
 Legend: T = packed tokens, H = query heads, G = key/value heads, K = key size, V = value size,
 S = earlier keys of one row.
