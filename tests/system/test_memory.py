@@ -10,7 +10,7 @@ from braidlm.system.memory import keep_freed_memory
 _HELD = """
 import gc, torch
 from pathlib import Path
-from braidlm.memory import give_back, keep_freed_memory
+from braidlm.system.memory import give_back, keep_freed_memory
 assert keep_freed_memory()
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -73,6 +73,9 @@ class Terminal:
         name = self._conversation.name
         if name is not None and name in self._store:
             self._take_up(name)
+            system = self._conversation.system
+            if system is not None and {"role": "system", "content": system} not in self._conversation.messages:
+                say("This session keeps the system message that it began with; /reset begins with that of --system.")
         elif name is not None:
             say(f"{name} is a new session; each turn is saved.")
 

@@ -18,7 +18,7 @@ class Conversation:
     def __init__(self, chats: Chats, system: str | None = None, name: str | None = None) -> None:
         """`name` of a session: one that exists goes on, else it begins."""
         self._chats = chats
-        self._system = system
+        self.system = system
         self.name: str | None
         self.reset()
         if name is not None and chats.store is not None and name in chats.store:
@@ -27,7 +27,7 @@ class Conversation:
 
     def reset(self) -> None:
         """Forgets everything but the system message; what was saved stays."""
-        self.session = Session([{"role": "system", "content": self._system}] if self._system else [])
+        self.session = Session([{"role": "system", "content": self.system}] if self.system else [])
         self.usage: Usage | None = None
         self.made = 0
         self.splitter: ReasoningSplitter | None = None

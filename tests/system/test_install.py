@@ -8,7 +8,7 @@ from zipfile import ZipFile
 
 import braidlm
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BUILD = "import sys; from scikit_build_core.build import build_wheel; build_wheel(sys.argv[1])"
 
 
