@@ -105,7 +105,10 @@ class ModelSpec:
             require(covers, f"{where} Attention.window", attention.window, f"within its owner's ({owner.window})")
             covers = attention.sink_tokens <= owner.sink_tokens
             require(
-                covers, f"{where} Attention.sink_tokens", attention.sink_tokens, f"within its owner's ({owner.sink_tokens})"
+                covers,
+                f"{where} Attention.sink_tokens",
+                attention.sink_tokens,
+                f"within its owner's ({owner.sink_tokens})",
             )
 
     @property

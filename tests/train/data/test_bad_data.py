@@ -137,7 +137,11 @@ def test_packages_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Oracle: sentences by hand."""
     (tmp_path / "a.parquet").touch()
     for package, kind, sentence in (
-        ("pyarrow.parquet", "parquet", r"Parquet needs the package pyarrow; pip install '.\[train\]' in a clone of braidlm gets it"),
+        (
+            "pyarrow.parquet",
+            "parquet",
+            r"Parquet needs the package pyarrow; pip install '.\[train\]' in a clone of braidlm gets it",
+        ),
         ("datasets", "dataset", "this needs the package datasets; pip install datasets gets it"),
     ):
         monkeypatch.setitem(sys.modules, package, None)
