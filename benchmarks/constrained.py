@@ -6,8 +6,8 @@ Each round writes with every rule, and after each of them freely, as many texts 
 (on one engine, so that both meet the same noise), greedy and sampled in turn by round. A ratio is a rule's tokens a
 second over those of the free text beside it: the median with the smallest and the largest. Seconds are counted from a
 text's first token to its last; what a rule takes before the first token (its compilation, once) is told apart.
-Tokens that a rule forces are guessed ahead, as engines do by default: `--guesses 0` shows masks alone. The median ratio
-of each rule must be 0.75 or more.
+Tokens that a rule forces are draft tokens, as engines have it by default: `--speculative-tokens 0` shows masks alone.
+The median ratio of each rule must be 0.75 or more.
 """
 
 import argparse
@@ -79,7 +79,7 @@ def measure(given: argparse.Namespace, report: Report) -> None:
     ids = tuple(model.encode(PROMPT))
     found: dict[str, list[tuple[Written, Written]]] = {name: [] for name in RULES}
     compiled: dict[str, float] = {}
-    with model.engine(limits=Limits(guesses=given.guesses)) as engine:
+    with model.engine(limits=Limits(speculative_tokens=given.speculative_tokens)) as engine:
         for number in range(given.rounds + 1):
             for name, grammar in RULES.items():
                 heat = 1.0 if number % 2 else 0.0
@@ -115,7 +115,12 @@ def _tell(
         speeds = [f"{statistics.median(side.speed for side in sides):.1f}" for sides in zip(*pairs, strict=True)]
         first = milliseconds(max(0.0, compiled[name]))  # noise may hide it
         lines.append([name, *speeds, spread(ratios[name]), first])
-    report.found |= {"model": given.model, "copies": given.copies, "guesses": given.guesses, "ratios": ratios}
+    report.found |= {
+        "model": given.model,
+        "copies": given.copies,
+        "speculative_tokens": given.speculative_tokens,
+        "ratios": ratios,
+    }
     report.table(["rule", "tok/s with it", "tok/s free", "ratio", "before the first token, once"], lines)
     for name, values in ratios.items():
         median = statistics.median(values)
@@ -128,7 +133,9 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m", help="with a tokenizer, in bfloat16")
     parser.add_argument("--tokens", type=int, default=64, help="of each text, at most")
     parser.add_argument("--copies", type=int, default=1, help="texts written at once")
-    parser.add_argument("--guesses", type=int, default=15, help="of the engine; 0 shows what masks cost")
+    parser.add_argument(
+        "--speculative-tokens", type=int, default=15, help="maximum number of draft tokens; 0 shows what masks cost"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     report.run(measure, parser)
 

@@ -125,7 +125,7 @@ def measure(given: argparse.Namespace, report: Report) -> None:
     fixed = model.spec.state_bytes(0, dtype="bfloat16")
     each = (model.spec.state_bytes(1 << 20, dtype="bfloat16") - fixed) / (1 << 20)
     report.say(f"state: {fixed / 2**20:.1f} MiB and {each / 1024:.1f} KiB a token; {model.spec.width} wide")
-    limits = Limits(slots=1, cache_memory=bytes_of(given.cache_memory))
+    limits = Limits(parallel=1, cache_memory=bytes_of(given.cache_memory))
     rng, found, most = random.Random(given.seed), [], 0
     with model.engine(limits=limits) as engine:
         for turn in turns(engine, given.tokens, given.message, rng):

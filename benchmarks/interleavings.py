@@ -36,7 +36,7 @@ from . import report
 from .report import Report
 
 # So little memory that kept states are dropped within a round.
-LIMITS = Limits(slots=4, replay=8, chunk=16, cache_memory=1 << 18)
+LIMITS = Limits(parallel=4, snapshot_interval=8, prefill_chunk=16, cache_memory=1 << 18)
 ROOMY = replace(LIMITS, cache_memory=1 << 30)
 THREADS = 4
 REQUESTS = 4  # of each thread in a round

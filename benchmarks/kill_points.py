@@ -56,7 +56,7 @@ def killed(directory: Path, points: int, seed: int) -> Kills:
     processes.set_forkserver_preload([chat_model.__module__])  # imports are paid for once
     model = chat_model("granitemoehybrid", deterministic=True)
     saved: dict[str, Any] = {}
-    with model.engine(limits=Limits(slots=1, cache_memory=0)) as engine:
+    with model.engine(limits=Limits(parallel=1, cache_memory=0)) as engine:
         for _ in range(points):
             ours, theirs = processes.Pipe(duplex=False)
             process = processes.Process(target=_save_for_ever, args=(directory, theirs, rng.random()))

@@ -111,7 +111,7 @@ def throughput(given: argparse.Namespace, report: Report) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="braidlm-pace-") as place,
         # Random weights soon repeat themselves: with guesses, one client would get twice the pace of real text.
-        serving(servable(name, Path(place)), "--guesses", "0") as server,
+        serving(servable(name, Path(place)), "--speculative-tokens", "0") as server,
     ):
         for number in range(given.rounds + 1):
             for clients, found in rates.items():

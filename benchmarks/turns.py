@@ -141,7 +141,7 @@ def tell(name: str, found: Found, given: argparse.Namespace, report: Report) -> 
     later = [what for what in found if what not in ("1", EDIT)]
     most = {what: max(run for _, run in found[what]["braidlm"]) for what in found}
     report.check(f"{name}: later turns and the file run {new} tokens", all(most[what] <= new for what in later))
-    allowed = new + Limits().replay
+    allowed = new + Limits().snapshot_interval
     report.check(f"{name}: the edit runs {most[EDIT]} tokens, at most {allowed}", most[EDIT] <= allowed)
     for peer in peers:
         appended = [ratio for what in later if what != FILE for ratio in ratios(found[what], peer)]

@@ -142,10 +142,11 @@ OPTIONS = {
     "chat": "--adapter --allow-pickle --deterministic --device --dtype --kv-dtype --max-tokens --min-p --ops "
     "--quantize --repetition-penalty --seed --session --sessions --state --system --temperature --threads "
     "--top-k --top-p",
-    "serve": "--adapter --allow-pickle --api-key --cache-memory --deterministic --device --drain --dtype --guesses "
-    "--host --initial-state --kv-dtype --log-prompts --max-answer --max-body --max-connections --max-prompt --memory "
-    "--name --ops --origin --port --quantize --queue --rate --ray-address --replay --replicas --request-timeout "
-    "--sessions --share-prefix-cache --slots --threads --tool-format",
+    "serve": "--adapter --allow-pickle --api-key --cache-memory --cors-origin --deterministic --device --dtype --host "
+    "--initial-state --kv-dtype --log-prompts --max-body --max-connections --max-prompt-tokens --max-queue "
+    "--max-tokens --memory --name --ops --parallel --port --quantize --rate-limit --ray-address --replicas "
+    "--request-timeout --sessions --share-prefix-cache --shutdown-timeout --snapshot-interval --speculative-tokens "
+    "--threads --tool-format",
     "convert": "--allow-pickle --dtype --format --json --no-tokenizer --quantize",
     "quantize": "--allow-pickle --bits --calibration --dtype --json --report --threads --tokens",
     "finetune": "--alpha --cut --how --lanes --lr --positions --quantize --rank --steps --target --threads --tokens",

@@ -33,7 +33,7 @@ def test_side_by_side_is_alone(family: str, tmp_path: Path) -> None:
     # Granite's blocks add a fifth of what they compute: a state that was learned elsewhere changes no token of it.
     assert len({tuple(text) for text in alone.values()}) == (3 if family == "granitemoehybrid" else len(WAYS))
     sampling = Sampling(max_tokens=12)
-    with language.engine(limits=Limits(slots=8, chunk=16, replay=8)) as engine:
+    with language.engine(limits=Limits(parallel=8, prefill_chunk=16, snapshot_interval=8)) as engine:
         for _ in range(2):
             handles = {
                 way: engine.submit(Request(ids=PROMPT, sampling=sampling, adapter=way[0], initial=way[1]))
@@ -57,7 +57,7 @@ def test_a_failure_in_one_lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(PlainSlots, "step", breaks)
     asked = [(PROMPT, None), ((*PROMPT[:4], broken), "one"), (PROMPT, "one")]
     requests = [Request(ids=ids, sampling=Sampling(max_tokens=12), adapter=adapter) for ids, adapter in asked]
-    with language.engine(limits=Limits(slots=8, chunk=64)) as engine:
+    with language.engine(limits=Limits(parallel=8, prefill_chunk=64)) as engine:
         first, bad, last = [engine.submit(request) for request in requests]
         assert [[token.id for _, token in handle] for handle in (first, last)] == expected
         with pytest.raises(IndexError):

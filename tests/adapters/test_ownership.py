@@ -26,7 +26,7 @@ WAYS = {
     "initial state 'task'": {"initial": "task"},
     "adapter 'one' and initial state 'task'": {"adapter": "one", "initial": "task"},
 }
-LIMITS = Limits(slots=4, replay=8, chunk=16)
+LIMITS = Limits(parallel=4, snapshot_interval=8, prefill_chunk=16)
 
 
 @pytest.fixture(scope="module", params=["bamba", "llama"])

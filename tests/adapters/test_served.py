@@ -36,7 +36,7 @@ def test_served_by_name(tmp_path: Path) -> None:
     language.load_adapter("a", tmp_path / "adapter")
     language.load_initial_state("s", tmp_path / "state.safetensors")
     ways = {NAME: (None, None), f"{NAME}:a": ("a", None), f"{NAME}:s": (None, "s"), f"{NAME}:a:s": ("a", "s")}
-    with serving(language, tmp_path / "sessions", adapters=("a",), initials=("s",)) as local:
+    with serving(language, tmp_path / "sessions", adapters=("a",), initial_states=("s",)) as local:
         assert {item["id"] for item in local.get("/v1/models").json()["data"]} == ways.keys()
         assert local.get(f"/v1/models/{NAME}:a").json()["id"] == f"{NAME}:a"
         for name, way in ways.items():
@@ -62,7 +62,7 @@ def test_names_are_told_apart() -> None:
     """Oracle: a sentence for a name that would mean two things."""
     for adapters, initials in ((("a",), ("a",)), (("a:b",), ()), (("",), ())):
         with pytest.raises(InputError, match="cannot be the name of"):
-            Settings(name="m", adapters=adapters, initials=initials)
+            Settings(name="m", adapters=adapters, initial_states=initials)
 
 
 def test_command_line(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from braidlm.state.sequence import SequenceState
 from tests.families.tiny import TINY, tiny
 from tests.quant.test_quantize import model_of
 
-SMALL = Limits(slots=4, replay=8, chunk=16)
+SMALL = Limits(parallel=4, snapshot_interval=8, prefill_chunk=16)
 
 
 def prompt(model: LanguageModel, length: int, seed: int = 0) -> tuple[int, ...]:
@@ -103,7 +103,7 @@ def test_an_edit_replays_few_tokens(family: str) -> None:
             assert handle.usage is not None
             cached, replayed, computed, _ = handle.usage
             assert cached + replayed + computed == len(edited.ids)
-            assert replayed <= (0 if at in (13, 29, 60) else SMALL.replay)
+            assert replayed <= (0 if at in (13, 29, 60) else SMALL.snapshot_interval)
             assert computed <= 9
 
 
@@ -122,7 +122,7 @@ def test_without_memory_for_states() -> None:
     """Oracle: the plain loop; nothing is kept, and usage says so."""
     model = model_of("mamba2")
     request = asked(prompt(model, 50))
-    with model.engine(limits=Limits(slots=1, cache_memory=0)) as engine:
+    with model.engine(limits=Limits(parallel=1, cache_memory=0)) as engine:
         for _ in range(2):
             handle = engine.submit(request)
             assert made(handle) == alone(model, request)
@@ -136,7 +136,9 @@ def test_little_memory_for_states() -> None:
     model = model_of("mamba2")
     state = model.spec.state_bytes(0)
     texts = [prompt(model, 60, seed) for seed in range(6)]
-    with model.engine(limits=Limits(slots=1, replay=8, chunk=16, cache_memory=3 * state)) as engine:
+    with model.engine(
+        limits=Limits(parallel=1, snapshot_interval=8, prefill_chunk=16, cache_memory=3 * state)
+    ) as engine:
         for text in texts:
             made(engine.submit(asked(text)))
             assert engine.cache.nbytes <= 3 * state
@@ -244,7 +246,7 @@ def test_a_full_queue_and_what_can_never_run() -> None:
     """Oracle: the errors' kinds and words."""
     model = model_of("mamba")
     ids = prompt(model, 8)
-    with model.engine(limits=Limits(slots=1, waiting=2, memory=model.spec.state_bytes(100))) as engine:
+    with model.engine(limits=Limits(parallel=1, max_queue=2, memory=model.spec.state_bytes(100))) as engine:
         running = engine.submit(asked(ids, 50_000))
         next(iter(running))
         queued = [engine.submit(asked(ids, 1)) for _ in range(2)]
@@ -355,7 +357,7 @@ def test_ended_texts_hold_no_pages() -> None:
         gc.collect()
         return sum(type(found) is Page for found in gc.get_objects())
 
-    with model.engine(limits=Limits(slots=3, cache_memory=0)) as engine:
+    with model.engine(limits=Limits(parallel=3, cache_memory=0)) as engine:
         before = engine.run(pages)
         handles = [engine.submit(asked(prompt(model, 40, seed), 5, copies=seed)) for seed in (1, 2)]
         for handle in handles:

@@ -173,7 +173,7 @@ def test_forced_tokens_change_nothing(model: LanguageModel, monkeypatch: pytest.
     found = []
     monkeypatch.setattr(Speculation, "length", lambda self, _: self.most)
     for guesses in (0, 15):
-        with model.engine(limits=Limits(guesses=guesses)) as engine:
+        with model.engine(limits=Limits(speculative_tokens=guesses)) as engine:
             for options in ({}, {"temperature": 1.0, "seed": 4, "frequency_penalty": 0.5}):
                 found.append(texts(engine, model, Grammar.of_schema(rule), **options)[0])
             load = engine.load

@@ -120,7 +120,7 @@ def test_an_errand_that_exits_leaves_the_engine() -> None:
 def test_nothing_is_to_do_once_closed() -> None:
     """Oracle: by hand: requests that waited, read and wrote have ended; so has an errand."""
     model = model_of("mamba2")
-    engine = model.engine(limits=Limits(slots=2, replay=8, chunk=16))
+    engine = model.engine(limits=Limits(parallel=2, snapshot_interval=8, prefill_chunk=16))
     writing = engine.submit(asked([1, 2, 3], 100_000, copies=2))
     next(iter(writing))
     waiting = [engine.submit(asked([4, n], 5, copies=2)) for n in range(3)]

@@ -90,7 +90,7 @@ def test_few_logits_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Runner, "read", counted)
     monkeypatch.setattr(engine, "_LOGITS", 8 * model.spec.vocab)
-    with model.engine(limits=Limits(slots=1, chunk=32)) as running:
+    with model.engine(limits=Limits(parallel=1, prefill_chunk=32)) as running:
         handle = running.submit(scored(prompt(model, 50)))
         made(handle)
         check(handle, "mamba2")

@@ -203,7 +203,7 @@ def test_a_rule_that_waits_for_too_long(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_team_that_begins_at_once() -> None:
     """Oracle: 16 new schemas at the same moment: none is refused, and each answer follows its own."""
-    with serving(model(), limits=Limits(slots=16)) as server:
+    with serving(model(), limits=Limits(parallel=16)) as server:
 
         def one(number: int) -> httpx2.Response:
             rule = {"type": "regex", "regex": f"answer {number}"}

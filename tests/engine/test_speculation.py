@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import braidlm
 from braidlm import LanguageModel
 from braidlm.engine import Limits
-from braidlm.engine.speculation import MOST, PromptLookup, Speculation
+from braidlm.engine.speculation import MAX_SPECULATIVE_TOKENS, PromptLookup, Speculation
 from braidlm.engine.writer import Writer
 from braidlm.errors import InputError
 from braidlm.generation.continuation import Continuation, Token
@@ -97,9 +97,9 @@ def test_hits_are_learnt() -> None:
 @pytest.mark.parametrize(("cost", "pays"), [(0.05, True), (1.0, False)])
 def test_it_is_used_where_it_pays(cost: float, pays: bool) -> None:
     """Oracle: by hand: half of the guesses come true, and a row more costs 5% of a pass, or as much as the first."""
-    speculation, lengths = Speculation(MOST), []
+    speculation, lengths = Speculation(MAX_SPECULATIVE_TOKENS), []
     for _ in range(60):
-        lengths.append(speculation.length([(0.5, MOST)]))
+        lengths.append(speculation.length([(0.5, MAX_SPECULATIVE_TOKENS)]))
         rows = 1 + lengths[-1]
         speculation.measured(rows, 1 + cost * (rows - 1))
     assert all(lengths[20:]) if pays else not any(lengths[20:])
@@ -107,12 +107,12 @@ def test_it_is_used_where_it_pays(cost: float, pays: bool) -> None:
 
 def test_times_are_measured_again() -> None:
     """Oracle: by hand: what was slow once, while something else ran, is tried again after a while."""
-    speculation = Speculation(MOST)
-    for rows, seconds in ((1, 1.0), *((1 + n, 100.0) for n in range(1, MOST + 1))):
+    speculation = Speculation(MAX_SPECULATIVE_TOKENS)
+    for rows, seconds in ((1, 1.0), *((1 + n, 100.0) for n in range(1, MAX_SPECULATIVE_TOKENS + 1))):
         speculation.measured(rows, seconds)
     found = []
     for _ in range(600):
-        found.append(speculation.length([(0.9, MOST)]))
+        found.append(speculation.length([(0.9, MAX_SPECULATIVE_TOKENS)]))
         speculation.measured(1 + found[-1], 1.0)
     assert not any(found[:100])
     assert any(found)
@@ -176,8 +176,8 @@ def test_what_is_kept(family: str, mode: str) -> None:
 def test_guesses_come_true() -> None:
     """Oracle: a model whose text runs in a circle: nearly all guesses are right, and passes fewer than tokens."""
     model = repeating("llama")
-    with model.engine(limits=Limits(slots=2)) as engine:
-        engine._speculation.length = lambda texts: MOST  # type: ignore[method-assign]
+    with model.engine(limits=Limits(parallel=2)) as engine:
+        engine._speculation.length = lambda texts: MAX_SPECULATIVE_TOKENS  # type: ignore[method-assign]
         (written,) = made(engine.submit(asked(prompt(model, 9), 400)))
         load = engine.load
     assert len(written) == 400
@@ -194,17 +194,17 @@ def test_none_without_a_plan() -> None:
 
 
 def test_limits() -> None:
-    """Oracle: the rule: 0 to 15 guesses."""
-    assert Limits(guesses=0).guesses == 0
-    with pytest.raises(InputError, match="guesses"):
-        Limits(guesses=MOST + 1)
+    """Oracle: the rule: 0 to 15 draft tokens."""
+    assert Limits(speculative_tokens=0).speculative_tokens == 0
+    with pytest.raises(InputError, match="speculative_tokens"):
+        Limits(speculative_tokens=MAX_SPECULATIVE_TOKENS + 1)
 
 
 @native
 def test_switched_off() -> None:
     """Oracle: nothing is guessed."""
     model = repeating("mamba2")
-    with model.engine(limits=Limits(slots=2, guesses=0)) as engine:
+    with model.engine(limits=Limits(parallel=2, speculative_tokens=0)) as engine:
         made(engine.submit(asked(prompt(model, 9) * 4, 60)))
         assert engine.load.guessed == 0
 

@@ -38,7 +38,7 @@ def _answered(chats: Chats, session: Session, text: str) -> Session:
 
 
 def _build_session(place: Path) -> None:
-    with _model().engine(limits=Limits(slots=2)) as engine:
+    with _model().engine(limits=Limits(parallel=2)) as engine:
         chats = Chats(_model(), engine, SessionStore(place), "small")
         session = _answered(chats, Session(), "hello")
         _answered(chats, session, "and all")
@@ -50,7 +50,7 @@ def _read_session(place: Path) -> str:
     about = [(found.name, found.title, found.messages, found.tokens) for found in store.all()]
     if "other" not in [name for name, *_ in about]:
         raise AssertionError("a session beside the damaged one is not listed")
-    with _model().engine(limits=Limits(slots=2)) as engine:
+    with _model().engine(limits=Limits(parallel=2)) as engine:
         chats = Chats(_model(), engine, store, "small")
         session = _answered(chats, chats.open("talk").session, "go on")
     return digest(session.messages, session.ids, about)

@@ -29,7 +29,7 @@ ENDLESS = {"prompt": "a", "max_tokens": 90_000, "stream": True, "logprobs": 20, 
 
 @pytest.fixture(scope="module")
 def local() -> Iterator[Local]:
-    with serving(model(), arriving=1, connections=4) as made:
+    with serving(model(), request_timeout=1, max_connections=4) as made:
         yield made
 
 
@@ -193,7 +193,7 @@ def test_bytes_of_a_body(local: Local) -> None:
 
 def test_bytes_of_all_bodies() -> None:
     """Oracle: sixteen bodies of the largest size may be on their way; later ones are told to come again."""
-    with serving(model(), body=1000) as here:
+    with serving(model(), max_body=1000) as here:
         halves = [connected(here, POST + b"Content-Length: 1000\r\n\r\n" + b" " * 990) for _ in range(16)]
         ask = partial(
             post, here, "/v1/completions", b'{"prompt": "a"}' + b" " * 900, **{"Content-Type": "application/json"}

@@ -22,7 +22,7 @@ PROMPTS = ["one", "two three", PROMPT]
 
 @pytest.fixture(scope="module")
 def local() -> Iterator[Local]:
-    with serving(model(), limits=Limits(slots=8, replay=8, chunk=16)) as made:
+    with serving(model(), limits=Limits(parallel=8, snapshot_interval=8, prefill_chunk=16)) as made:
         yield made
 
 

@@ -23,7 +23,9 @@ LONG = {**ANSWER, "max_tokens": 50_000, "response_format": {"type": "regex", "re
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
-    with serving(model(), tmp_path_factory.mktemp("sessions"), Limits(slots=4, replay=16), body=100_000) as made:
+    with serving(
+        model(), tmp_path_factory.mktemp("sessions"), Limits(parallel=4, snapshot_interval=16), max_body=100_000
+    ) as made:
         yield made
 
 
@@ -128,7 +130,7 @@ def test_too_much(local: Local) -> None:
     parts = (b"a" * 10_000 for _ in range(20))
     reply = httpx2.post(f"{local.url}/v1/completions", content=parts, headers={"Content-Type": "application/json"})
     assert reply.status_code == 413
-    with serving(model(), limits=Limits(prompt=50)) as small:
+    with serving(model(), limits=Limits(max_prompt_tokens=50)) as small:
         reply = small.post("/v1/completions", {"prompt": "a" * 60})
         assert reply.status_code == 400
         assert reply.json()["error"]["code"] == "context_length_exceeded"
@@ -192,7 +194,7 @@ def test_a_full_disk(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_full_queue() -> None:
     """Oracle: one text is written and one may wait."""
-    with serving(model(), limits=Limits(slots=1, waiting=1)) as small, httpx2.Client(base_url=small.url) as client:
+    with serving(model(), limits=Limits(parallel=1, max_queue=1)) as small, httpx2.Client(base_url=small.url) as client:
         body = {**LONG, "stream": True}
         with client.stream("POST", "/v1/chat/completions", json=body):
             until(lambda: small.host.served.engine.load.writing == 1)

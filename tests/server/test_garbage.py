@@ -24,7 +24,7 @@ def test_what_is_loaded_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(run._Server, "run", begin)
     before = signal.getsignal(signal.SIGTERM)
     try:
-        run.serve(create_app(host), "127.0.0.1", 0, drain=0)
+        run.serve(create_app(host), "127.0.0.1", 0, shutdown_timeout=0)
     finally:
         signal.signal(signal.SIGTERM, before)
         host.served.engine.close()

@@ -24,9 +24,9 @@ def test_a_key_sees_its_own_prompts_alone(path: str) -> None:
     asked: dict[str, Any] = (
         {"prompt": LONG} if "chat" not in path else {"messages": [{"role": "user", "content": LONG}]}
     )
-    with serving(model(), keys=KEYS) as server:
+    with serving(model(), api_keys=KEYS) as server:
         fresh = usage(server, KEYS[1], path, asked)
-    with serving(model(), keys=KEYS) as server:
+    with serving(model(), api_keys=KEYS) as server:
         usage(server, KEYS[0], path, asked)
         assert usage(server, KEYS[1], path, asked) == fresh
         assert (fresh["cached_tokens"], fresh["replayed_tokens"]) == (0, 0)
@@ -48,10 +48,10 @@ def test_a_session_begun_before_goes_on(tmp_path: Path) -> None:
     """Oracle: cached tokens: the states on disk serve its own key after a restart, whatever other keys have asked."""
     body = {"session": "talk", "messages": [{"role": "user", "content": LONG}]}
     told = {"Authorization": f"Bearer {KEYS[0]}"}
-    with serving(model(), tmp_path, keys=KEYS) as server:
+    with serving(model(), tmp_path, api_keys=KEYS) as server:
         assert server.post("/v1/sessions", {"id": "talk"}, headers=told).status_code == 201
         usage(server, KEYS[0], "/v1/chat/completions", body)
-    with serving(model(), tmp_path, keys=KEYS) as server:
+    with serving(model(), tmp_path, api_keys=KEYS) as server:
         other = usage(server, KEYS[1], "/v1/chat/completions", {"messages": body["messages"]})
         assert other["cached_tokens"] == 0
         again = usage(

@@ -42,7 +42,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_asked_again_at_once(tmp_path: Path, slow: None) -> None:
     """Oracle: by hand: every turn is there, in order, what was left as far as it was written; nobody is refused."""
-    with serving(model(), tmp_path, Limits(slots=2, replay=16)) as server:
+    with serving(model(), tmp_path, Limits(parallel=2, snapshot_interval=16)) as server:
         assert server.post("/v1/sessions", {"id": "talk"}).status_code == 201
         for number in range(2):
             leave(server, "talk", f"left {number}")
@@ -62,7 +62,7 @@ def test_asked_again_at_once(tmp_path: Path, slow: None) -> None:
 
 def test_beside_a_client_that_stays(tmp_path: Path) -> None:
     """Oracle: 409, a code, and when to try again; the answer that is being written goes on."""
-    with serving(model(), tmp_path, Limits(slots=2, replay=16)) as server:
+    with serving(model(), tmp_path, Limits(parallel=2, snapshot_interval=16)) as server:
         server.post("/v1/sessions", {"id": "talk"})
         body = {"session": "talk", "messages": [{"role": "user", "content": "hello"}], "stream": True, **ENDLESS}
         with httpx2.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60) as answer:

@@ -13,7 +13,7 @@ from braidlm.engine import Limits
 from tests.server.local import model, serving
 
 # So little memory that states are dropped meanwhile.
-LIMITS = Limits(slots=4, replay=16, chunk=32, cache_memory=1 << 18)
+LIMITS = Limits(parallel=4, snapshot_interval=16, prefill_chunk=32, cache_memory=1 << 18)
 KINDS = 3
 
 

@@ -186,7 +186,7 @@ def test_documentation_needs_no_network(server: Server) -> None:
 
 def test_keys(start: Start, tmp_path: Path) -> None:
     """Oracle: the statuses of the API; each key sees its own sessions."""
-    server = start("--api-key", "first", "--api-key", "second", "--rate", "9", sessions=tmp_path)
+    server = start("--api-key", "first", "--api-key", "second", "--rate-limit", "9", sessions=tmp_path)
     with pytest.raises(openai.AuthenticationError, match="API key"):
         server.client.models.list()
     one, two = (server.client.with_options(api_key=key) for key in ("first", "second"))

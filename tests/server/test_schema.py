@@ -21,7 +21,7 @@ OPERATIONS = {op.label: op for op in (r.ok() for r in schemathesis.openapi.from_
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
     # Answers are short and few at a time, so that a thousand of them do not take long.
-    with serving(model(), tmp_path_factory.mktemp("sessions"), Limits(memory=1 << 20), answer=2) as made:
+    with serving(model(), tmp_path_factory.mktemp("sessions"), Limits(memory=1 << 20), max_tokens=2) as made:
         yield made
 
 

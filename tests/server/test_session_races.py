@@ -12,7 +12,7 @@ from braidlm.sessions import Session, SessionStore
 from tests.server.local import Local, model, serving
 
 MANY = 16
-LIMITS = Limits(slots=4, replay=16)
+LIMITS = Limits(parallel=4, snapshot_interval=16)
 
 
 def said(text: str) -> list[dict[str, str]]:

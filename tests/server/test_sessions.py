@@ -106,10 +106,10 @@ def test_killed_and_started_again(start: Start, tmp_path: Path) -> None:
     assert cost(reply)[1] == 0
 
 
-@pytest.mark.parametrize("drain", [60, 0])
-def test_asked_to_stop(start: Start, tmp_path: Path, drain: int) -> None:
+@pytest.mark.parametrize("shutdown_timeout", [60, 0])
+def test_asked_to_stop(start: Start, tmp_path: Path, shutdown_timeout: int) -> None:
     """Oracle: the end of the stream: a turn that has time is finished, one that has none is stored as far as it is."""
-    server = start("--drain", str(drain), sessions=tmp_path)
+    server = start("--shutdown-timeout", str(shutdown_timeout), sessions=tmp_path)
     server.post("/v1/sessions", {"id": "last"})
     body = {"messages": said("Count to a hundred."), "session": "last", "stream": True, "max_tokens": 120, "seed": 1}
     lines: list[str] = []
@@ -131,7 +131,7 @@ def test_asked_to_stop(start: Start, tmp_path: Path, drain: int) -> None:
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(60) == 0, server.log.read_text()
     reader.join()
-    if drain:
+    if shutdown_timeout:
         assert lines[-2] == "data: [DONE]"
     again = start(sessions=tmp_path)
     messages = again.get("/v1/sessions/last").json()["messages"]

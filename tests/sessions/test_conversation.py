@@ -24,7 +24,7 @@ def model() -> LanguageModel:
 
 @pytest.fixture
 def engine(model: LanguageModel) -> Iterator[Engine]:
-    with model.engine(limits=Limits(slots=2)) as engine:
+    with model.engine(limits=Limits(parallel=2)) as engine:
         yield engine
 
 
@@ -125,7 +125,7 @@ def test_saved_forked_and_taken_up_elsewhere(model: LanguageModel, chats: Chats,
     before = conversation.tokens
     expected = say(conversation, QUESTIONS[1])
     conversation.fork("copy")
-    with model.engine(limits=Limits(slots=1, cache_memory=0)) as fresh:
+    with model.engine(limits=Limits(parallel=1, cache_memory=0)) as fresh:
         elsewhere = Chats(model, fresh, SessionStore(tmp_path / "sessions"))
         again = Conversation(elsewhere, name="talk")
         assert say(again, QUESTIONS[1]) == expected

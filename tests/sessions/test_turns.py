@@ -13,8 +13,8 @@ from braidlm.sessions import Chats, Session, SessionStore, Turn
 from tests.families.tiny import TINY, tiny
 from tests.text.made import byte_level
 
-REPLAY = 16
-LIMITS = Limits(slots=2, replay=REPLAY, chunk=32)
+INTERVAL = 16
+LIMITS = Limits(parallel=2, snapshot_interval=INTERVAL, prefill_chunk=32)
 # Random weights write anything; as letters their answers read back as they were written.
 LETTERS = Grammar("regex", "[a-z]{5,9}")
 SAMPLING = Sampling(max_tokens=12, temperature=1.0, seed=5)
@@ -57,7 +57,7 @@ def test_twenty_turns_and_an_edit(family: str) -> None:
         for k in (38, 20, 4):
             _, turn = answered(chats, session, "something else", keep=k)
             cached, replayed, _, _ = used(turn)
-            assert replayed <= REPLAY
+            assert replayed <= INTERVAL
             # What lies before the edited message was seen; behind it is only what is said now.
             assert cached + replayed >= lengths[k // 2] - 1
 

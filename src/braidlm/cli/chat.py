@@ -78,7 +78,7 @@ def command(
             repetition_penalty=repetition_penalty,
             seed=seed,
         )
-        with language.engine(kv_dtype, Limits(slots=1)) as engine:
+        with language.engine(kv_dtype, Limits(parallel=1)) as engine:
             store = store_at(sessions)
             chats = Chats(language, engine, store, Path(model).name)
             Terminal(Conversation(chats, system, session), store, sampling).run()

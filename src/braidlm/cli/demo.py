@@ -77,7 +77,7 @@ def _write(language: LanguageModel, prompt: str, sampling: Sampling, store: Sess
     """Continues the prompt and stores what was written with its states."""
     assert language.tokenizer is not None
     ids = tuple(language.encode(prompt))
-    with language.engine(limits=Limits(slots=1)) as engine:
+    with language.engine(limits=Limits(parallel=1)) as engine:
         handle = engine.submit(Request(ids=ids, sampling=sampling, wants_states=True))
         tokens, rate = _stream(handle, show=show)
         owner = engine.owner
@@ -91,7 +91,7 @@ def _write(language: LanguageModel, prompt: str, sampling: Sampling, store: Sess
 
 def _resume(language: LanguageModel, store: SessionStore, *, show: bool) -> _Part:
     """Goes on with what was stored."""
-    with language.engine(limits=Limits(slots=1)) as engine:
+    with language.engine(limits=Limits(parallel=1)) as engine:
         session, states = store.load(_SESSION, engine.owner)
         assert session.sampling is not None
         handle = engine.submit(Request(ids=session.ids, sampling=session.sampling, states=states))

@@ -45,7 +45,9 @@ FrequencyPenalty = Annotated[
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same text.", show_default=False)]
 
 # One text has the machine to itself, and nothing comes after it.
-_ALONE = Limits(slots=1, memory=sys.maxsize, cache_memory=0, chunk=PREFILL_CHUNK, prompt=sys.maxsize)
+_ALONE = Limits(
+    parallel=1, memory=sys.maxsize, cache_memory=0, prefill_chunk=PREFILL_CHUNK, max_prompt_tokens=sys.maxsize
+)
 
 
 def command(

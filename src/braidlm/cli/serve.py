@@ -1,4 +1,4 @@
-"""`braid serve`: the OpenAI API and a page to talk on, for many at once."""
+"""`braid serve`: the OpenAI API and a chat page, for many clients at once."""
 
 import logging
 import os
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..engine import MOST_GUESSES, Limits
+from ..engine import MAX_SPECULATIVE_TOKENS, Limits
 from ..errors import InputError, not_installed
 from ..ops.threads import processors
 from ..text.tool_calls import AUTO, NAMES
@@ -46,46 +46,64 @@ def bytes_of(text: str) -> int:
 def command(
     model: ModelArgument,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
-    name: Annotated[str | None, typer.Option(help="What the model is called (else MODEL's own name).")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for a free one.")] = 8000,
+    name: Annotated[str | None, typer.Option(help="Name of the model in the API (else MODEL's own name).")] = None,
     api_key: Annotated[
-        list[str] | None, typer.Option(help="Who may use it; may be repeated, also in $BRAIDLM_API_KEYS (commas).")
+        list[str] | None,
+        typer.Option(help="Key that clients must send; may be repeated, also in $BRAIDLM_API_KEYS (commas)."),
     ] = None,
     sessions: Sessions = None,
-    slots: Annotated[int, typer.Option(min=1, help="Texts written at once.")] = 16,
-    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait.")] = 256,
-    memory: Annotated[str, typer.Option(help="For states of running requests.")] = "4GiB",
-    cache_memory: Annotated[str, typer.Option(help="For states of texts that may come again.")] = "1GiB",
-    replay: Annotated[int, typer.Option(min=1, help="Tokens between two kept states, at most.")] = 256,
-    guesses: Annotated[
-        int, typer.Option(min=0, help="Tokens guessed from what a text repeats, at most; as many as pay are.")
-    ] = MOST_GUESSES,
-    max_prompt: Annotated[int, typer.Option(min=1, help="Tokens of a prompt, at most.")] = 1 << 17,
-    max_answer: Annotated[int, typer.Option(min=1, help="Tokens of an answer that asks for no number.")] = 2048,
+    parallel: Annotated[int, typer.Option(min=1, help="Maximum number of sequences decoded at once.")] = 16,
+    max_queue: Annotated[int, typer.Option(min=1, help="Maximum number of waiting requests; 429 beyond it.")] = 256,
+    memory: Annotated[str, typer.Option(help="Memory for the states of running requests.")] = "4GiB",
+    cache_memory: Annotated[str, typer.Option(help="Memory for snapshots in the prefix cache.")] = "1GiB",
+    snapshot_interval: Annotated[
+        int, typer.Option(min=1, help="Maximum number of tokens between two snapshots in the prefix cache.")
+    ] = 256,
+    speculative_tokens: Annotated[
+        int,
+        typer.Option(min=0, max=MAX_SPECULATIVE_TOKENS, help="Maximum number of draft tokens per sequence and step."),
+    ] = MAX_SPECULATIVE_TOKENS,
+    max_prompt_tokens: Annotated[int, typer.Option(min=1, help="Maximum number of tokens of a prompt.")] = 1 << 17,
+    max_tokens: Annotated[
+        int, typer.Option(min=1, help="Maximum number of generated tokens of a chat request that gives none.")
+    ] = 2048,
     max_body: Annotated[
-        str | None, typer.Option(help="Bytes of a request, at most (else what the context can hold, up to 8MiB).")
+        str | None,
+        typer.Option(help="Maximum size of a request's body (else what the context can hold, up to 8MiB)."),
     ] = None,
     max_connections: Annotated[int, typer.Option(min=1, help="Maximum number of open connections.")] = 512,
-    request_timeout: Annotated[int, typer.Option(min=1, help="Seconds in which a request must come whole.")] = 30,
-    rate: Annotated[int, typer.Option(min=0, help="Requests a minute for each client; 0: any.")] = 0,
-    origin: Annotated[list[str] | None, typer.Option(help="Web pages from elsewhere that may ask (CORS).")] = None,
-    drain: Annotated[int, typer.Option(min=0, help="Seconds that answers have to end after SIGTERM.")] = 30,
+    request_timeout: Annotated[
+        int, typer.Option(min=1, help="Seconds until a request must have come as a whole; 408 beyond it.")
+    ] = 30,
+    rate_limit: Annotated[
+        int, typer.Option(min=0, help="Maximum number of requests a minute for each client; 0 for no limit.")
+    ] = 0,
+    cors_origin: Annotated[
+        list[str] | None, typer.Option(help="Origin of web pages that may call the server (CORS); may be repeated.")
+    ] = None,
+    shutdown_timeout: Annotated[
+        int, typer.Option(min=0, help="Seconds that answers have to end after SIGTERM before they are cut.")
+    ] = 30,
     adapter: Annotated[
-        list[str] | None, typer.Option(help="NAME=DIR: an adapter, asked for as model:NAME; may be repeated.")
+        list[str] | None, typer.Option(help="Adapter as NAME=DIR, served as model:NAME; may be repeated.")
     ] = None,
     initial_state: Annotated[
-        list[str] | None, typer.Option(help="NAME=FILE: a learned initial state, as model:NAME; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Learned initial state as NAME=FILE, served as model:NAME; may be repeated."),
     ] = None,
     tool_format: Annotated[
         str, typer.Option(help=f"Format of the model's tool calls: {', '.join(NAMES)}.", show_default=True)
     ] = AUTO,
     share_prefix_cache: Annotated[
-        bool, typer.Option("--share-prefix-cache", help="Let prompts of one API key be found in those of another.")
+        bool, typer.Option("--share-prefix-cache", help="Share the prefix cache between API keys.")
     ] = False,
-    log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Have the log tell what is asked.")] = False,
-    replicas: Annotated[int, typer.Option(min=1, help="Copies of the model, kept by Ray; limits are each one's.")] = 1,
+    log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Write prompts to the log.")] = False,
+    replicas: Annotated[
+        int, typer.Option(min=1, help="Number of processes that serve the model (Ray); limits are per replica.")
+    ] = 1,
     ray_address: Annotated[
-        str | None, typer.Option(help="A Ray cluster to join (else $RAY_ADDRESS, else this machine alone).")
+        str | None, typer.Option(help="Address of a Ray cluster (else $RAY_ADDRESS, else this machine alone).")
     ] = None,
     dtype: Dtype = "auto",
     quantize: Quantize = None,
@@ -96,7 +114,7 @@ def command(
     deterministic: Deterministic = False,
     allow_pickle: AllowPickle = False,
 ) -> None:
-    """Serve MODEL: the OpenAI API under /v1, a page to talk on at /, figures at /metrics."""
+    """Serve MODEL: the OpenAI API under /v1, a chat page at /, Prometheus metrics at /metrics."""
     serving = _serving()
     if ray_address is not None and replicas == 1:
         raise InputError("--ray-address is where replicas run; say how many with --replicas")
@@ -104,25 +122,26 @@ def command(
     keys = (*(api_key or ()), *filter(None, os.environ.get("BRAIDLM_API_KEYS", "").split(",")))
     settings = serving.Settings(
         name=name or Path(model).name,
-        keys=keys,
-        body=None if max_body is None else bytes_of(max_body),
-        connections=max_connections,
-        arriving=request_timeout,
-        answer=max_answer,
-        rate=rate,
-        origins=tuple(origin or ()),
+        api_keys=keys,
+        max_body=None if max_body is None else bytes_of(max_body),
+        max_connections=max_connections,
+        request_timeout=request_timeout,
+        max_tokens=max_tokens,
+        rate_limit=rate_limit,
+        cors_origins=tuple(cors_origin or ()),
         # A page from elsewhere could have its own name point here; it would ask by that name.
-        hosts=(*_LOCAL, "[::1]") if host in _LOCAL else (),
+        allowed_hosts=(*_LOCAL, "[::1]") if host in _LOCAL else (),
         share_prefix_cache=share_prefix_cache,
         log_prompts=log_prompts,
         replicas=replicas,
         tool_format=tool_format,
         adapters=tuple(adapters),
-        initials=tuple(initials),
+        initial_states=tuple(initials),
     )
     limits = Limits(
-        slots=slots, waiting=queue, memory=bytes_of(memory), cache_memory=bytes_of(cache_memory), replay=replay,
-        prompt=max_prompt, guesses=guesses,
+        parallel=parallel, max_queue=max_queue, memory=bytes_of(memory), cache_memory=bytes_of(cache_memory),
+        snapshot_interval=snapshot_interval, max_prompt_tokens=max_prompt_tokens,
+        speculative_tokens=speculative_tokens,
     )  # fmt: skip
     if not keys and host not in _LOCAL:
         err.print(
@@ -153,7 +172,7 @@ def command(
 
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     app = serving.create_app(make()) if replicas == 1 else _replicated(make, settings, ray_address, device, host, port)
-    serving.serve(app, host, port, drain)
+    serving.serve(app, host, port, shutdown_timeout)
 
 
 def _named(given: list[str] | None, option: str) -> dict[str, Path]:

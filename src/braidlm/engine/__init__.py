@@ -5,11 +5,11 @@ from .after_reasoning import ReasoningFirst
 from .engine import Engine, Limits, Load
 from .grammar import Grammar
 from .request import Piece, QueueFullError, Request, RequestHandle, Snapshot, Usage
-from .speculation import MOST as MOST_GUESSES
+from .speculation import MAX_SPECULATIVE_TOKENS
 
 __all__ = [
     "BASE",
-    "MOST_GUESSES",
+    "MAX_SPECULATIVE_TOKENS",
     "Engine",
     "Grammar",
     "Snapshot",

@@ -37,7 +37,7 @@ from .prefix_cache import PrefixCache
 from .request import Piece, Request, RequestHandle, as_exception
 from .scheduler import PrefillThrottle, RequestQueue
 from .snapshot_policy import Scope, SnapshotPolicy
-from .speculation import MOST, Speculation
+from .speculation import MAX_SPECULATIVE_TOKENS, Speculation
 from .writer import Writer
 
 Result = TypeVar("Result")
@@ -51,30 +51,33 @@ _LOGITS = 1 << 24
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What the engine may use.
+    """Limits of an engine.
 
-    slots: texts written at once. waiting: requests in the queue. memory: bytes of the states of running requests.
-    cache_memory: bytes of states kept for later. replay: tokens between two of them, at most, while that
-    memory lasts. chunk: tokens of a prompt that are read at a time. prompt: tokens of a prompt, at most.
-    guesses: tokens of a text that are guessed from what it repeats, at most; as many as pay are.
+    parallel: maximum number of sequences decoded at once. max_queue: maximum number of waiting requests. memory: bytes
+    for the states of running requests. cache_memory: bytes for snapshots in the prefix cache. snapshot_interval:
+    maximum number of tokens between two snapshots, while that memory lasts. prefill_chunk: tokens of a prompt that go
+    through the model in one pass. max_prompt_tokens: maximum number of tokens of a prompt. speculative_tokens: maximum
+    number of draft tokens of a sequence in one pass; as many are run as measured times say will pay.
     """
 
-    slots: int = 16
-    waiting: int = 256
+    parallel: int = 16
+    max_queue: int = 256
     memory: int = 4 << 30
     cache_memory: int = 1 << 30
-    replay: int = 256
-    chunk: int = 256
-    prompt: int = 1 << 20
-    guesses: int = MOST
+    snapshot_interval: int = 256
+    prefill_chunk: int = 256
+    max_prompt_tokens: int = 1 << 20
+    speculative_tokens: int = MAX_SPECULATIVE_TOKENS
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            least = 0 if name in ("cache_memory", "guesses") else 1
+            least = 0 if name in ("cache_memory", "speculative_tokens") else 1
             if not is_whole(value) or value < least:
                 raise InputError(f"{name} is {value!r}, but must be a whole number from {least}")
-        if self.guesses > MOST:
-            raise InputError(f"guesses is {self.guesses}, but may be {MOST}")
+        if self.speculative_tokens > MAX_SPECULATIVE_TOKENS:
+            raise InputError(
+                f"speculative_tokens is {self.speculative_tokens}, but may be at most {MAX_SPECULATIVE_TOKENS}"
+            )
 
 
 class Load(NamedTuple):
@@ -141,16 +144,16 @@ class Engine:
         self._grammars = grammars
         self._ops = ops
         with dispatch.using(ops), torch.no_grad():
-            self._lanes = AdapterRunners(model, run or model, new_state, self.limits.slots, variants)
+            self._lanes = AdapterRunners(model, run or model, new_state, self.limits.parallel, variants)
         spec, precision = model.spec, new_state().precision
         self._state_bytes = lambda length: spec.state_bytes(length, dtype=precision.name, kv_dtype=precision.kv)
-        self._kept = SnapshotPolicy(spec, self.limits.cache_memory, self.limits.replay, self._state_bytes(0))
-        self._waiting: RequestQueue[RequestHandle] = RequestQueue(self.limits.waiting)
+        self._kept = SnapshotPolicy(spec, self.limits.cache_memory, self.limits.snapshot_interval, self._state_bytes(0))
+        self._waiting: RequestQueue[RequestHandle] = RequestQueue(self.limits.max_queue)
         self._reading: deque[_Job] = deque()
         self._writing: list[_Job] = []
-        self._free = list(range(self.limits.slots))
+        self._free = list(range(self.limits.parallel))
         self._pace = PrefillThrottle()
-        self._speculation = Speculation(self.limits.guesses if self._lanes.base.rewinding else 0)
+        self._speculation = Speculation(self.limits.speculative_tokens if self._lanes.base.rewinding else 0)
         self._guessed = self._guessed_right = 0
         self._errands: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._errand_is_next = False
@@ -172,12 +175,14 @@ class Engine:
         `StateError` if it brings states of another model, adapter, initial state or precision.
         """
         check_length(len(request.ids), self._model.spec.max_positions)
-        if len(request.ids) > self.limits.prompt:
-            raise ContextLengthError(f"the prompt has {len(request.ids)} tokens, but may have {self.limits.prompt}")
+        if len(request.ids) > self.limits.max_prompt_tokens:
+            raise ContextLengthError(
+                f"the prompt has {len(request.ids)} tokens, but may have {self.limits.max_prompt_tokens}"
+            )
         check_ids(request.ids, self._model.spec.vocab)
         check_sampling(request.sampling, self._model.spec.vocab)
-        if request.copies > self.limits.slots:
-            raise InputError(f"copies is {request.copies}, but only {self.limits.slots} texts are written at once")
+        if request.copies > self.limits.parallel:
+            raise InputError(f"copies is {request.copies}, but only {self.limits.parallel} texts are written at once")
         if self._bytes_of(request) > self.limits.memory:
             raise InputError(
                 f"the request needs {self._bytes_of(request)} bytes of state, but there are {self.limits.memory}"
@@ -217,7 +222,7 @@ class Engine:
     @property
     def most_prompt_tokens(self) -> int:
         """Number of tokens that a prompt may have: the model's context, or less where the limits say so."""
-        return min(self.limits.prompt, self._model.spec.max_positions or self.limits.prompt)
+        return min(self.limits.max_prompt_tokens, self._model.spec.max_positions or self.limits.max_prompt_tokens)
 
     @property
     def cache(self) -> PrefixCache:
@@ -402,7 +407,7 @@ class Engine:
 
     def _chunk(self, request: Request) -> int:
         """How many tokens of a prompt are read at a time; fewer where the logits of all of them are looked at."""
-        chunk, most = self.limits.chunk, max(1, _LOGITS // self._model.spec.vocab)
+        chunk, most = self.limits.prefill_chunk, max(1, _LOGITS // self._model.spec.vocab)
         return chunk if request.prompt_logprobs is None else min(chunk, most)
 
     def _pass(self, job: _Job, end: int) -> torch.Tensor | None:
@@ -474,7 +479,7 @@ class Engine:
             return 0
         for writer in writers:
             # None behind the next place where a state is kept.
-            writer.guess(min(most, -len(writer.text.seen) % self.limits.replay))
+            writer.guess(min(most, -len(writer.text.seen) % self.limits.snapshot_interval))
         return self._speculation.length([(writer.source.hits, len(writer.guessed)) for writer in writers])
 
     def _follow(self, job: _Job, slot: int, logits: torch.Tensor | Exception) -> list[Token]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 _ENDS = (3, 2)
 # Guesses a text that a pass may have; as many as pay are taken.
 _LENGTHS = (1, 2, 4, 8, 15)
-MOST = _LENGTHS[-1]
+MAX_SPECULATIVE_TOKENS = _LENGTHS[-1]
 # How much a single guess, and a single pass, moves what was learnt before.
 _LEARN_HITS, _LEARN_SECONDS = 0.1, 0.3
 # Passes after which a time that was not measured again is forgotten, so that it is.

@@ -79,12 +79,12 @@ def _guard(app: FastAPI, host: BaseModelHost) -> None:
     """Puts around the routes what every request passes; the last one is the outermost."""
     settings = host.settings
     app.add_middleware(Bodies, most=host.most_body)
-    app.add_middleware(Access, keys=settings.keys, rate=settings.rate)
-    if settings.hosts:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.hosts))
-    if settings.origins:
+    app.add_middleware(Access, keys=settings.api_keys, rate=settings.rate_limit)
+    if settings.allowed_hosts:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.allowed_hosts))
+    if settings.cors_origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=list(settings.origins), allow_methods=["*"], allow_headers=["*"]
+            CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["*"], allow_headers=["*"]
         )
     app.add_middleware(_Headers)
     app.add_middleware(RequestLog, observe=host.metrics.request)

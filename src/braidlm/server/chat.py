@@ -92,7 +92,7 @@ def _understood(body: ChatRequest, here: Served, client: str) -> _Asked:
     call, rule = tools.rule_for(body, chosen, formats, tokenizer), _rule(body)
     if rule is not None and chosen:
         raise RefusedError(400, "an answer in a response_format cannot call tools", param="response_format")
-    most = body.max_tokens or body.max_completion_tokens or here.settings.answer
+    most = body.max_tokens or body.max_completion_tokens or here.settings.max_tokens
     sampling = body.sampling(most, body.top_logprobs)
     return _Asked(
         body, tools.for_template(body.messages), sampling, chosen, formats,

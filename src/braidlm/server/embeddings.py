@@ -42,7 +42,7 @@ async def embeddings(body: EmbeddingRequest, request: Request, here: ServedModel
 
 
 def _vector(here: Served, ids: tuple[int, ...]) -> Tensor:
-    return embed(here.model, ids, part=here.engine.limits.chunk, run=here.engine.run)
+    return embed(here.model, ids, part=here.engine.limits.prefill_chunk, run=here.engine.run)
 
 
 def _written(vector_D: Tensor, form: str) -> list[float] | str:

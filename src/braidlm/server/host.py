@@ -247,7 +247,7 @@ class BaseModelHost(ABC):
 
     def most_body(self) -> int:
         """Number of bytes that a request's body may have."""
-        return self.settings.body or _MOST_BODY
+        return self.settings.max_body or _MOST_BODY
 
     @abstractmethod
     async def cut(self) -> None:
@@ -291,7 +291,7 @@ class ModelHost(BaseModelHost):
 
     def most_body(self) -> int:
         """Number of bytes that a request's body may have: by default, those of a prompt that fills the context."""
-        if self.settings.body is None and self._served is not None:
+        if self.settings.max_body is None and self._served is not None:
             return self._served.most_body
         return super().most_body()
 

@@ -27,10 +27,10 @@ _BACKLOG, _OTHER_FILES = 128, 384
 class _Server(uvicorn.Server):
     """Ends in two steps: first answers may come to their end, then they are cut, while their clients are there."""
 
-    def __init__(self, config: uvicorn.Config, host: BaseModelHost, drain: int) -> None:
+    def __init__(self, config: uvicorn.Config, host: BaseModelHost, shutdown_timeout: int) -> None:
         super().__init__(config)
         self._host = host
-        self._drain = drain
+        self._shutdown_timeout = shutdown_timeout
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Called when a signal has come."""
@@ -39,21 +39,22 @@ class _Server(uvicorn.Server):
         cutting.cancel()
 
     async def _cut(self) -> None:
-        await asyncio.sleep(self._drain)
+        await asyncio.sleep(self._shutdown_timeout)
         await self._host.cut()
 
 
-def serve(app: FastAPI, address: str, port: int, drain: int) -> None:
-    """Serves what `create_app` made, until SIGTERM or SIGINT.
+def serve(app: FastAPI, address: str, port: int, shutdown_timeout: int) -> None:
+    """Serves an application of `create_app` at `address` and `port`, until SIGTERM or SIGINT.
 
-    Then answers have `drain` seconds to end, and what they wrote is stored. Raises what kept the model from loading.
+    Then answers have `shutdown_timeout` seconds to end, and what was generated is stored. Raises the error that kept
+    the model from loading.
     """
     listening = _listen(address, port)
     host: BaseModelHost = app.state.host
     prometheus_client.disable_created_metrics()  # when each counter began: a line for every line
-    require_files(host.settings.connections)
-    config = config_of(app, timeout_graceful_shutdown=drain + _PATIENCE_S, log_level="warning")
-    server = _Server(config, host, drain)
+    require_files(host.settings.max_connections)
+    config = config_of(app, timeout_graceful_shutdown=shutdown_timeout + _PATIENCE_S, log_level="warning")
+    server = _Server(config, host, shutdown_timeout)
 
     def stop(*_: object) -> None:
         server.should_exit = True
@@ -78,7 +79,7 @@ def _keep_what_is_loaded() -> None:
 def config_of(app: FastAPI, **options: Any) -> uvicorn.Config:
     """How uvicorn serves an application: with bounds on connections and headers, over h11 on every install."""
     settings = app.state.host.settings
-    bounds = Bounds(settings.connections, settings.arriving)
+    bounds = Bounds(settings.max_connections, settings.request_timeout)
     made: Any = protocol_of(bounds)
     return uvicorn.Config(
         app, http=made, timeout_keep_alive=int(bounds.idle), backlog=_BACKLOG, access_log=False, server_header=False,
