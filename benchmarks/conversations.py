@@ -8,7 +8,7 @@ and 4 attention layers of 4 key-value heads of 128; 54 MiB a kept place and 8 Ki
 no state is cut: the stream is 256 wide, feed-forwards are 256 wide without experts, the vocabulary has 1,024 words.
 Weights are random. Conversations grow in rotation, a message and an answer at a time; then in each an earlier
 message is edited: the last one, one in the middle, and an early one. The table tells what each kind of turn took
-from the cache, read again (`replayed`) and read for the first time (`computed`), and why. Of sampled turns the log
+from the cache, read again (`recomputed`) and read for the first time (`computed`), and why. Of sampled turns the log
 probabilities of all answer's tokens are held against one cold pass over the whole text, within the tolerance of
 `braid verify` (relative to the largest logit), or to the bit. What must hold besides: every turn computes only
 what is new, appended turns read at most a twentieth of what was said before again, and kept states stay within
@@ -137,7 +137,7 @@ def measure(given: argparse.Namespace, report: Report) -> None:
     # The last token of an answer was given, but not run.
     report.check("every turn computes only what is new", all(turn.usage.computed <= turn.new + 1 for turn in found))
     appended = [turn for turn in found if turn.kind == "appended"]
-    again = sum(turn.usage.replayed for turn in appended) / sum(len(turn.ids) - turn.new for turn in appended)
+    again = sum(turn.usage.recomputed for turn in appended) / sum(len(turn.ids) - turn.new for turn in appended)
     report.check(f"appended turns read {again:.2%} of what was said before again (at most {AGAIN:.0%})", again <= AGAIN)
     _compare(report, model, found, given.sample, rng)
 
@@ -152,17 +152,17 @@ def _tell(report: Report, found: list[Turn]) -> None:
         rows.append([kind, len(mine), sum(len(turn.ids) for turn in mine), *sums, milliseconds(mean), why])
     totals = [len(found), sum(len(turn.ids) for turn in found), *_sums(found)]
     report.table(
-        ["turns", "number", "prompt tokens", "cached", "replayed", "computed", "first token, mean", "why"],
+        ["turns", "number", "prompt tokens", "cached", "recomputed", "computed", "first token, mean", "why"],
         [*rows, ["all", *totals, "", ""]],
     )
     report.found["turns"] = [turn._asdict() | {"ids": len(turn.ids), "usage": turn.usage._asdict()} for turn in found]
-    report.found["totals"] = dict(zip(["turns", "prompt", "cached", "replayed", "computed"], totals, strict=True))
+    report.found["totals"] = dict(zip(["turns", "prompt", "cached", "recomputed", "computed"], totals, strict=True))
 
 
 def _sums(found: list[Turn]) -> list[int]:
-    """Tokens cached, replayed, computed."""
+    """Tokens cached, recomputed, computed."""
     usages = [turn.usage for turn in found]
-    return [sum(u.cached for u in usages), sum(u.replayed for u in usages), sum(u.computed for u in usages)]
+    return [sum(u.cached for u in usages), sum(u.recomputed for u in usages), sum(u.computed for u in usages)]
 
 
 def _compare(report: Report, model: LanguageModel, found: list[Turn], sample: int, rng: random.Random) -> None:

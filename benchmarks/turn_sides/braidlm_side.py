@@ -44,7 +44,7 @@ class Braidlm:
             made.append(token.id)
         assert handle.usage is not None
         self._states = handle.states
-        return {"first": first, "ids": made, "run": handle.usage.replayed + handle.usage.computed}
+        return {"first": first, "ids": made, "run": handle.usage.recomputed + handle.usage.computed}
 
     def keep(self, path: str) -> None:
         """A session's file."""

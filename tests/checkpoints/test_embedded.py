@@ -80,7 +80,7 @@ def test_the_demo_writes_and_goes_on_from_its_session() -> None:
     )
     assert found["text"].startswith("In the beginning" + written)
     resumed = found["resumed"]
-    assert resumed["tokens"] == 24 and resumed["replayed"] == 0 and resumed["computed"] == 1
+    assert resumed["tokens"] == 24 and resumed["recomputed"] == 0 and resumed["computed"] == 1
     state = found["state_bytes"]
     assert state["10000"] == pytest.approx(state["100000"], rel=0.05)
     assert found["transformer_bytes"]["100000"] == 100 * found["transformer_bytes"]["1000"]

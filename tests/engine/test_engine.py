@@ -90,8 +90,8 @@ def test_turns_are_not_read_again(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", TINY)
-def test_an_edit_replays_few_tokens(family: str) -> None:
-    """Oracle: the plain loop; at most `replay` tokens that were seen before are run again, none at a break."""
+def test_an_edit_recomputes_few_tokens(family: str) -> None:
+    """Oracle: the plain loop; at most `snapshot_interval` tokens that were seen before are run again, none at a break."""
     model = model_of(family)
     text = prompt(model, 61)
     with model.engine(limits=SMALL) as engine:
@@ -101,9 +101,9 @@ def test_an_edit_replays_few_tokens(family: str) -> None:
             handle = engine.submit(edited)
             assert made(handle) == alone(model, edited)
             assert handle.usage is not None
-            cached, replayed, computed, _ = handle.usage
-            assert cached + replayed + computed == len(edited.ids)
-            assert replayed <= (0 if at in (13, 29, 60) else SMALL.snapshot_interval)
+            cached, recomputed, computed, _ = handle.usage
+            assert cached + recomputed + computed == len(edited.ids)
+            assert recomputed <= (0 if at in (13, 29, 60) else SMALL.snapshot_interval)
             assert computed <= 9
 
 
@@ -145,7 +145,7 @@ def test_little_memory_for_states() -> None:
         handle = engine.submit(asked(texts[0]))
         assert made(handle) == alone(model, asked(texts[0]))
         assert handle.usage is not None
-        assert handle.usage.replayed > 0
+        assert handle.usage.recomputed > 0
         assert "dropped for memory" in handle.usage.why
 
 

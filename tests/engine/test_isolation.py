@@ -31,7 +31,7 @@ def test_salts_share_nothing(family: str) -> None:
         handle = engine.submit(salted(text, "one"))
         assert made(handle) == expected
         assert handle.usage == cold.usage
-        assert handle.usage is not None and (handle.usage.cached, handle.usage.replayed) == (0, 0)
+        assert handle.usage is not None and (handle.usage.cached, handle.usage.recomputed) == (0, 0)
         assert engine.knows(text, "one") != engine.knows(text, "never seen")
         again = engine.submit(salted(text, "one"))
         assert made(again) == expected

@@ -50,7 +50,7 @@ def test_a_client_that_leaves(local: Local, stream: bool) -> None:
     """Oracle: the engine's load; what was written by then is in the session, which can go on."""
     before, name = chatted(local), f"left-{stream}"
     assert local.post("/v1/sessions", {"id": name}).status_code == 201
-    # Words of its own: the last token written counts as replayed where a like text went further.
+    # Words of its own: the last token written counts as recomputed where a like text went further.
     said = [{"role": "user", "content": name}]
     body = json.dumps({**LONG, "messages": said, "stream": stream, "session": name}).encode()
     connection = raw(local, post("/v1/chat/completions", body), body)
@@ -66,7 +66,7 @@ def test_a_client_that_leaves(local: Local, stream: bool) -> None:
     assert [message["role"] for message in messages] == ["user", "assistant"]
     assert messages[1]["content"].isalpha()
     more = local.post("/v1/chat/completions", {**ANSWER, "session": name}).json()
-    assert more["usage"]["prompt_tokens_details"]["replayed_tokens"] == 0
+    assert more["usage"]["prompt_tokens_details"]["recomputed_tokens"] == 0
     assert chatted(local) == before
 
 

@@ -29,7 +29,7 @@ def test_a_key_sees_its_own_prompts_alone(path: str) -> None:
     with serving(model(), api_keys=KEYS) as server:
         usage(server, KEYS[0], path, asked)
         assert usage(server, KEYS[1], path, asked) == fresh
-        assert (fresh["cached_tokens"], fresh["replayed_tokens"]) == (0, 0)
+        assert (fresh["cached_tokens"], fresh["recomputed_tokens"]) == (0, 0)
         for key in KEYS:
             assert usage(server, key, path, asked)["cached_tokens"] > 0
         # `user` is the client's own word: it neither joins keys nor parts what one key asks.

@@ -37,7 +37,7 @@ def test_chat(server: Server) -> None:
     assert reply.usage is not None
     assert reply.usage.total_tokens == reply.usage.prompt_tokens + reply.usage.completion_tokens
     details = reply.usage.prompt_tokens_details.model_dump()
-    parts = details["cached_tokens"] + details["replayed_tokens"] + details["computed_tokens"]
+    parts = details["cached_tokens"] + details["recomputed_tokens"] + details["computed_tokens"]
     assert parts == reply.usage.prompt_tokens
 
 

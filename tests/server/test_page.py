@@ -53,7 +53,7 @@ def test_talk(page: Page, server: Server) -> None:
     expect(page.get_by_text("Say something.")).to_be_visible()
     expect(say(page, "What is the capital of France?")).to_have_text("The capital of France is Paris.")
     expect(say(page, "And of Italy?")).to_contain_text("Rome")
-    expect(page.locator("#prompt")).to_have_text(re.compile(r"^[1-9]\d* cached, 0 replayed, \d+ computed$"))
+    expect(page.locator("#prompt")).to_have_text(re.compile(r"^[1-9]\d* cached, 0 recomputed, \d+ computed$"))
     expect(page.locator("#speed")).to_have_text(re.compile(r"^\d+\.\d tokens/s$"))
     expect(page.locator("#first")).to_have_text(re.compile(r"^\d+\.\d\d s$"))
     session = server.get(f"/v1/sessions/{page.url.split('#')[1]}").json()

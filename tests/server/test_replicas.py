@@ -127,8 +127,8 @@ def test_a_session_stays_where_its_states_are(two: Server) -> None:
     for text in ("And then?", "Why?"):
         for name, home in homes.items():
             before, tokens = read(two), two.get(f"/v1/sessions/{name}").json()["tokens"]
-            cached, replayed, computed = cost(turn(two, name, text))
-            assert (cached, replayed) == (tokens - 1, 0) and computed < 30
+            cached, recomputed, computed = cost(turn(two, name, text))
+            assert (cached, recomputed) == (tokens - 1, 0) and computed < 30
             assert reader(before, read(two)) == home
     assert {item["id"] for item in two.get("/v1/sessions").json()["data"]} == set(homes)
     for name in homes:
@@ -243,13 +243,13 @@ def test_a_replica_that_dies(two: Server) -> None:
     events = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
     assert events[-1]["error"]["code"] == "replica_died" and events[-1]["error"]["type"] == "server_error"
     assert "data: [DONE]" not in lines
-    cached, replayed, _ = cost(turn(two, "kept", "And of Italy?"))
-    assert (cached, replayed) == (tokens - 1, 0)
+    cached, recomputed, _ = cost(turn(two, "kept", "And of Italy?"))
+    assert (cached, recomputed) == (tokens - 1, 0)
     assert two.get("/ready").status_code == 200
     while len(figures(two, "process_start_time_seconds")) < 2:
         time.sleep(0.2)
-    cached, replayed, _ = cost(turn(two, "kept", "And of Spain?"))
-    assert replayed == 0 and cached > tokens
+    cached, recomputed, _ = cost(turn(two, "kept", "And of Spain?"))
+    assert recomputed == 0 and cached > tokens
 
 
 @needs_ray

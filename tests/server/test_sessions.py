@@ -27,7 +27,7 @@ def turn(server: Server, name: str, text: str | None, **more: Any) -> dict[str, 
 
 def cost(reply: dict[str, Any]) -> tuple[int, int, int]:
     details = reply["usage"]["prompt_tokens_details"]
-    return details["cached_tokens"], details["replayed_tokens"], details["computed_tokens"]
+    return details["cached_tokens"], details["recomputed_tokens"], details["computed_tokens"]
 
 
 def content(reply: dict[str, Any]) -> str:

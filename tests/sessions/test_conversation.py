@@ -48,8 +48,8 @@ def test_turns_equal_cold_runs(model: LanguageModel, chats: Chats) -> None:
         assert say(conversation, question) == cold
         messages.append({"role": "assistant", "content": cold})
         assert conversation.usage is not None
-        cached, replayed, computed, _ = conversation.usage
-        assert (cached, replayed) == (max(0, before - 1), 0)
+        cached, recomputed, computed, _ = conversation.usage
+        assert (cached, recomputed) == (max(0, before - 1), 0)
         assert conversation.tokens == cached + computed + conversation.made
     assert conversation.messages == messages
 
@@ -66,7 +66,7 @@ def test_control_tokens_in_a_message_are_plain_text(model: LanguageModel, chats:
     said = [*conversation.messages, {"role": "user", "content": QUESTIONS[0]}]
     assert say(conversation, QUESTIONS[0]) == model.generate(said, **COLD)
     assert conversation.usage is not None
-    assert conversation.usage.replayed == 0
+    assert conversation.usage.recomputed == 0
 
 
 def test_stopping_early_keeps_what_was_written(model: LanguageModel, chats: Chats) -> None:
@@ -114,7 +114,7 @@ def test_a_refused_message_changes_nothing(model: LanguageModel, chats: Chats) -
     messages = [*before, {"role": "user", "content": QUESTIONS[1]}]
     assert say(conversation, QUESTIONS[1]) == model.generate(messages, **COLD)
     assert conversation.usage is not None
-    assert conversation.usage.replayed == 0
+    assert conversation.usage.recomputed == 0
 
 
 def test_saved_forked_and_taken_up_elsewhere(model: LanguageModel, chats: Chats, tmp_path: Path) -> None:

@@ -56,10 +56,10 @@ def test_twenty_turns_and_an_edit(family: str) -> None:
         assert cold  # the grammar narrows ours; that it is the same distribution is shown by the engine's own tests
         for k in (38, 20, 4):
             _, turn = answered(chats, session, "something else", keep=k)
-            cached, replayed, _, _ = used(turn)
-            assert replayed <= INTERVAL
+            cached, recomputed, _, _ = used(turn)
+            assert recomputed <= INTERVAL
             # What lies before the edited message was seen; behind it is only what is said now.
-            assert cached + replayed >= lengths[k // 2] - 1
+            assert cached + recomputed >= lengths[k // 2] - 1
 
 
 @pytest.mark.parametrize("family", TINY)

@@ -69,6 +69,6 @@ class Answers:
         speed = (conversation.made - 1) / (self._seconds - self._first) if conversation.made > 1 else 0.0
         return (
             f"conversation: {conversation.tokens} tokens, state {size(conversation.nbytes)}; last turn: {usage.cached} "
-            f"prompt tokens known, {usage.replayed} read again, {usage.computed} new ({usage.why}) in "
+            f"prompt tokens known, {usage.recomputed} read again, {usage.computed} new ({usage.why}) in "
             f"{self._first:.2f} s, {conversation.made} made at {speed:.1f} tokens/s"
         )

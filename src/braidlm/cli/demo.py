@@ -67,7 +67,7 @@ def command(
         return
     out.print(
         f"\n\n{written.tokens} tokens at {written.rate:,.0f} a second, stored in {size(told['session_bytes'])}; loaded "
-        f"again, {resumed.tokens} more; {resumed.usage.replayed} of {len(resumed.seen)} tokens were read again\n",
+        f"again, {resumed.tokens} more; {resumed.usage.recomputed} of {len(resumed.seen)} tokens were read again\n",
         style="dim", highlight=False,
     )  # fmt: skip
     out.print(_table(told["state_bytes"], told["transformer_bytes"]))

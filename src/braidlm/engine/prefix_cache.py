@@ -93,15 +93,15 @@ class _Ledger:
 
 
 class PrefixCache:
-    """States of one model and its variants at one precision. `replay` is how many tokens are readily read again.
+    """States of one model and its variants at one precision. `snapshot_interval` is how many tokens are readily read again.
 
     `of` says whose texts are meant, of which variant and which salt: a tree for each, one memory for all.
     """
 
-    def __init__(self, budget: int, replay: int, cut: Cut | None = None) -> None:
+    def __init__(self, budget: int, snapshot_interval: int, cut: Cut | None = None) -> None:
         """`budget` in bytes; `cut(row, length)` shortens a row, where the model's states can be cut."""
         self._budget = budget
-        self._replay = replay
+        self._snapshot_interval = snapshot_interval
         self._cut = cut
         self._ledger = _Ledger()
         self._clock = 0
@@ -197,9 +197,9 @@ class PrefixCache:
         before = node.parent
         while before is not None and before.held is None:
             before = before.parent
-        lost = node.depth - (before.depth if before else 0) + (0 if node.children else _END * self._replay)
+        lost = node.depth - (before.depth if before else 0) + (0 if node.children else _END * self._snapshot_interval)
         unused = 1 + self._clock - node.used
-        from_end = 1 + (node.farthest - node.depth) / self._replay
+        from_end = 1 + (node.farthest - node.depth) / self._snapshot_interval
         return lost / (unused * from_end * max(1, self._ledger.alone(node.held)))
 
     def _drop(self, node: _Node) -> None:

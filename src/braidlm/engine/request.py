@@ -92,12 +92,12 @@ class Request:
 class Usage(NamedTuple):
     """Tokens of a prompt by what they cost.
 
-    cached: their state was there. replayed: seen before, but run again, since no state was kept in the right
+    cached: their state was there. recomputed: seen before, but run again, since no state was kept in the right
     place. computed: never seen. `why` says in words what stood in the way of more.
     """
 
     cached: int
-    replayed: int
+    recomputed: int
     computed: int
     why: str
 

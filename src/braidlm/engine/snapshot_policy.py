@@ -32,14 +32,14 @@ class Found(NamedTuple):
 
 
 class SnapshotPolicy:
-    """The states of one engine. `replay`: tokens between two of them, at most, while `memory`, in bytes, lasts."""
+    """The states of one engine. `snapshot_interval`: tokens between two of them, at most, while `memory`, in bytes, lasts."""
 
-    def __init__(self, spec: ModelSpec, memory: int, replay: int, smallest: int) -> None:
+    def __init__(self, spec: ModelSpec, memory: int, snapshot_interval: int, smallest: int) -> None:
         """`smallest` are the bytes of a state that has seen nothing: without room for one, nothing is kept."""
         self._cut = cut if can_be_cut(spec) else None
-        self._replay = replay
+        self._snapshot_interval = snapshot_interval
         self.keeps = memory >= smallest
-        self.cache = PrefixCache(memory, replay, self._cut)
+        self.cache = PrefixCache(memory, snapshot_interval, self._cut)
 
     def find(self, request: Request, identity: Identity) -> Found:
         """What is known of the prompt, to the engine or to the caller, whose states become known to the engine.
@@ -51,14 +51,14 @@ class SnapshotPolicy:
             return Found(None, Usage(0, 0, len(request.ids), "log probabilities of the prompt need all of it run"))
         found = self.cache.match(request.ids, scope_of(request))
         if request.states:
-            given = PrefixCache(sys.maxsize, self._replay, self._cut)
+            given = PrefixCache(sys.maxsize, self._snapshot_interval, self._cut)
             for ids, row in request.states:
                 given.add(ids, row)
                 self.add(ids, row, request)
             found = max(given.match(request.ids), found, key=lambda match: (match.cached, match.known))
-        replayed = min(found.known, len(request.ids) - 1) - found.cached
-        new = len(request.ids) - found.cached - replayed
-        return Found(found.row, Usage(found.cached, replayed, new, _why(found.known, replayed, found.dropped)))
+        recomputed = min(found.known, len(request.ids) - 1) - found.cached
+        new = len(request.ids) - found.cached - recomputed
+        return Found(found.row, Usage(found.cached, recomputed, new, _why(found.known, recomputed, found.dropped)))
 
     def stop(self, request: Request, begin: int, short: int) -> int:
         """How much of the prompt, which is known up to `begin`, is to be read.
@@ -82,13 +82,13 @@ class SnapshotPolicy:
         if self._cut is not None:
             wanted = {len(request.ids)}
         else:
-            apart = self._replay
+            apart = self._snapshot_interval
             wanted = {len(request.ids) - 1, *request.breaks, *range(begin - begin % apart, end + 1, apart)}
         return sorted(mark for mark in wanted if begin < mark <= end)
 
     def wanted_inside(self, length: int) -> bool:
         """Whether the state after so many tokens of a text is to be kept while the text goes on."""
-        return self.keeps and self._cut is None and length % self._replay == 0
+        return self.keeps and self._cut is None and length % self._snapshot_interval == 0
 
     def knows(self, ids: Sequence[int], scope: Scope) -> bool:
         """Whether the state after `ids` is kept."""
@@ -105,10 +105,10 @@ class SnapshotPolicy:
         return (*(Snapshot(tuple(ids[:length]), kept) for length, kept in before), Snapshot(tuple(ids), row))
 
 
-def _why(known: int, replayed: int, dropped: bool) -> str:
+def _why(known: int, recomputed: int, dropped: bool) -> str:
     """What stood in the way of taking more."""
     if not known:
         return "no text seen before begins so"
-    if not replayed:
+    if not recomputed:
         return "what follows was not seen before"
     return "the states in between were dropped for memory" if dropped else "no state was kept nearer"

@@ -22,7 +22,7 @@ class Metrics:
         self._requests = Counter("braidlm_requests", "Requests answered.", ("path", "status"), registry=self.registry)
         self._prompt = Counter(
             "braidlm_prompt_tokens",
-            "Tokens of prompts: their state was kept (cached), they were run again (replayed), or new (computed).",
+            "Tokens of prompts: their state was kept (cached), they were run again (recomputed), or new (computed).",
             ("kind",),
             registry=self.registry,
         )
@@ -58,7 +58,7 @@ class Metrics:
 
     def read(self, usages: Sequence[Usage]) -> None:
         """Prompts were read."""
-        for kind in ("cached", "replayed", "computed"):
+        for kind in ("cached", "recomputed", "computed"):
             self._prompt.labels(kind).inc(sum(getattr(usage, kind) for usage in usages))
 
     def wrote(self, answer: Answer) -> None:

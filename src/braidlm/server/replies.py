@@ -9,7 +9,7 @@ class PromptDetails(BaseModel):
     """What the tokens of a prompt cost: their state was there, they were run again, or they were new."""
 
     cached_tokens: int
-    replayed_tokens: int
+    recomputed_tokens: int
     computed_tokens: int
     why: str
 

@@ -25,7 +25,7 @@ def usage_of(answer: Answer) -> UsageReply:
     written = sum(map(len, answer.made))
     details = PromptDetails(
         cached_tokens=sum(usage.cached for usage in usages),
-        replayed_tokens=sum(usage.replayed for usage in usages),
+        recomputed_tokens=sum(usage.recomputed for usage in usages),
         computed_tokens=sum(usage.computed for usage in usages),
         why="; ".join(dict.fromkeys(usage.why for usage in usages)),
     )
@@ -47,7 +47,7 @@ def answered(request: Request, answer: Answer) -> None:
     usage = usage_of(answer)
     details = usage.prompt_tokens_details
     request.state.told.update(
-        cached=details.cached_tokens, replayed=details.replayed_tokens, computed=details.computed_tokens,
+        cached=details.cached_tokens, recomputed=details.recomputed_tokens, computed=details.computed_tokens,
         generated_tokens=usage.completion_tokens, first_token_seconds=round(answer.first or 0.0, 4),
     )  # fmt: skip
 

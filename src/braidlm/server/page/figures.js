@@ -43,7 +43,7 @@ export class Figures {
       if (this.#first !== null) this.#speed(usage.completion_tokens);
       const cost = usage.prompt_tokens_details;
       this.#shown.prompt =
-        `${cost.cached_tokens} cached, ${cost.replayed_tokens} replayed, ${cost.computed_tokens} computed`;
+        `${cost.cached_tokens} cached, ${cost.recomputed_tokens} recomputed, ${cost.computed_tokens} computed`;
       this.#shown.why = cost.why;
     }
     this.#shown.end = ENDS[reason] ?? "";
