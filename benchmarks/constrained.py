@@ -68,7 +68,7 @@ class Written(NamedTuple):
 def write(engine: Engine, ids: tuple[int, ...], grammar: Grammar | None, copies: int, sampling: Sampling) -> Written:
     """Writes the texts of one request."""
     begun, times = time.perf_counter(), []
-    for _ in engine.submit(Request(ids=ids, sampling=sampling, grammar=grammar, copies=copies)):
+    for _ in engine.submit(Request(ids=ids, sampling=sampling, grammar=grammar, n=copies)):
         times.append(time.perf_counter())
     return Written(len(times) - copies, times[copies - 1] - begun, times[-1] - times[copies - 1])
 

@@ -81,7 +81,9 @@ def said(engine: Engine, talk: Conversation, message: list[int], kind: str) -> T
     """A message and its answer, appended to `talk`."""
     known, ids = len(talk.ids), (*talk.ids, *message)
     begun, first, made = time.perf_counter(), 0.0, []
-    handle = engine.submit(Request(ids=ids, sampling=Sampling(max_tokens=_ANSWER), breaks=(*talk.ends, len(ids))))
+    handle = engine.submit(
+        Request(ids=ids, sampling=Sampling(max_tokens=_ANSWER), message_boundaries=(*talk.ends, len(ids)))
+    )
     for _, token in handle:
         first = first or time.perf_counter() - begun
         made.append((token.id, token.logprob))

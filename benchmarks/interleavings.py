@@ -90,7 +90,7 @@ def together(work: Sequence[Callable[[], None]]) -> None:
 def answer_of(engine: Engine, request: Request, leave: int | None = None) -> tuple[Answer, tuple[Snapshot, ...]]:
     """A request's answer and states; cancelled after `leave` tokens."""
     handle = engine.submit(request)
-    made: Answer = [[] for _ in range(request.copies)]
+    made: Answer = [[] for _ in range(request.n)]
     for number, (copy, token) in enumerate(handle):
         made[copy].append((token.id, token.logprob))
         if number + 1 == leave:
@@ -125,7 +125,7 @@ def variants(
                 max_tokens=own.randrange(2, 9), temperature=own.choice((0.0, 1.0)), seed=own.randrange(99)
             )
             request = Request(
-                ids=ids, sampling=sampling, copies=own.choice((1, 1, 2)), states=states, wants_states=True,
+                ids=ids, sampling=sampling, n=own.choice((1, 1, 2)), states=states, wants_states=True,
                 adapter=way[0], initial=way[1],
             )  # fmt: skip
             made, left = answer_of(engine, request, own.choice((None, None, 2)))

@@ -35,7 +35,7 @@ class Braidlm:
         begun, first, made = time.perf_counter(), 0.0, []
         handle = self._engine.submit(
             Request(
-                ids=tuple(ids), sampling=Sampling(max_tokens=tokens), breaks=tuple(ends),
+                ids=tuple(ids), sampling=Sampling(max_tokens=tokens), message_boundaries=tuple(ends),
                 states=states, wants_states=True,
             )
         )  # fmt: skip

@@ -13,7 +13,7 @@ import braidlm
 from braidlm import LanguageModel
 from braidlm.decode.decode import Decoder
 from braidlm.decode.slots import PlainSlots
-from braidlm.engine import Engine, Limits, Piece, QueueFullError, Request, RequestHandle
+from braidlm.engine import Engine, Limits, QueueFullError, Request, RequestHandle, StreamChunk
 from braidlm.engine.runner import Runner
 from braidlm.errors import ContextLengthError, InputError
 from braidlm.generation.sampling import Sampling
@@ -32,13 +32,13 @@ def prompt(model: LanguageModel, length: int, seed: int = 0) -> tuple[int, ...]:
 
 
 def asked(ids: Sequence[int], tokens: int = 12, **options: object) -> Request:
-    more = {name: options.pop(name) for name in ("copies", "breaks", "client") if name in options}
+    more = {name: options.pop(name) for name in ("n", "message_boundaries", "client") if name in options}
     return Request(ids=tuple(ids), sampling=Sampling(max_tokens=tokens, **options), **more)
 
 
 def made(handle: RequestHandle) -> list[list[int]]:
     """The ids of every copy."""
-    found: list[list[int]] = [[] for _ in range(handle.request.copies)]
+    found: list[list[int]] = [[] for _ in range(handle.request.n)]
     for copy, token in handle:
         found[copy].append(token.id)
     return found
@@ -46,7 +46,7 @@ def made(handle: RequestHandle) -> list[list[int]]:
 
 def alone(model: LanguageModel, request: Request) -> list[list[int]]:
     """What the plain loop writes."""
-    copies = range(request.copies)
+    copies = range(request.n)
     options = [vars(request.sampling_of(copy)) for copy in copies]
     return [[token.id for token in model.stream(list(request.ids), **given)] for given in options]
 
@@ -56,7 +56,7 @@ def test_together_as_alone(family: str) -> None:
     """Oracle: each request by the plain loop; lengths, seeds and numbers of copies are mixed, more than fit at once."""
     model = model_of(family)
     requests = [
-        asked(prompt(model, length, length), tokens, temperature=heat, seed=length, copies=copies)
+        asked(prompt(model, length, length), tokens, temperature=heat, seed=length, n=copies)
         for length, tokens, heat, copies in (
             (1, 9, 0.0, 1),
             (16, 5, 1.0, 3),
@@ -91,11 +91,11 @@ def test_turns_are_not_read_again(family: str) -> None:
 
 @pytest.mark.parametrize("family", TINY)
 def test_an_edit_recomputes_few_tokens(family: str) -> None:
-    """Oracle: the plain loop; at most `snapshot_interval` tokens that were seen before are run again, none at a break."""
+    """Oracle: the plain loop; at most `snapshot_interval` tokens seen before are run again, none at a boundary."""
     model = model_of(family)
     text = prompt(model, 61)
     with model.engine(limits=SMALL) as engine:
-        made(engine.submit(asked(text, breaks=(13, 29))))
+        made(engine.submit(asked(text, message_boundaries=(13, 29))))
         for at in (13, 29, 37, 44, 60, 61):
             edited = asked((*text[:at], *prompt(model, 9, seed=at)))
             handle = engine.submit(edited)
@@ -173,19 +173,19 @@ def test_deterministic_bits() -> None:
 @pytest.mark.parametrize("family", TINY)
 def test_short_prompts_need_no_pass(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: the plain loop; by hand, that prompts are read by steps, and which states are kept inside them."""
-    model, read = model_of(family), Runner.read
+    model, read = model_of(family), Runner.prefill
     passes: list[int] = []
 
     def counted(self: Runner, row: SequenceState, ids: Sequence[int], *more: object, **options: object) -> object:
         passes.append(len(ids))
         return read(self, row, ids, *more, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Runner, "read", counted)
+    monkeypatch.setattr(Runner, "prefill", counted)
     text = prompt(model, 8, 1)
     requests = [
-        asked(text, breaks=(3, 5)),
+        asked(text, message_boundaries=(3, 5)),
         asked((*text[:3], *prompt(model, 4, 2)), temperature=1.0, seed=1),
-        asked((*text[:5], *prompt(model, 2, 3)), 1, breaks=(7,)),
+        asked((*text[:5], *prompt(model, 2, 3)), 1, message_boundaries=(7,)),
         asked(prompt(model, 1, 4)),
         asked(text),
     ]
@@ -214,7 +214,7 @@ def test_listening_in_an_event_loop() -> None:
             await more.wait()
             more.clear()
             for piece in handle.arrived():
-                if not isinstance(piece, Piece):
+                if not isinstance(piece, StreamChunk):
                     assert piece is None
                     return found
                 found.append(piece.token.id)
@@ -255,7 +255,7 @@ def test_a_full_queue_and_what_can_never_run() -> None:
         running.cancel()
         assert [len(made(handle)[0]) for handle in queued] == [1, 1]
         for request, message in (
-            (asked(ids, copies=2), "only 1 texts"),
+            (asked(ids, n=2), "at most 1 sequences"),
             (asked((*ids, model.spec.vocab)), "out of range"),
         ):
             with pytest.raises(InputError, match=message):
@@ -295,7 +295,7 @@ def test_a_failing_step_ends_those_at_fault(family: str, ops: str, monkeypatch: 
     # Long enough that pages are begun, and like enough to themselves that tokens are guessed.
     good = [asked(prompt(model, 9, seed) * 13, 40, temperature=0.5, seed=seed) for seed in range(2)]
     expected = [alone(model, request) for request in good]
-    bad = asked(prompt(model, 5), temperature=5.0, seed=5, copies=2)
+    bad = asked(prompt(model, 5), temperature=5.0, seed=5, n=2)
     used = {*good[0].ids, *good[1].ids, *expected[0][0], *expected[1][0], *bad.ids}
     broken = next(token for token in alone(model, bad)[0][:-1] if token not in used)
 
@@ -310,7 +310,7 @@ def test_a_failing_step_ends_those_at_fault(family: str, ops: str, monkeypatch: 
             assert [made(handles[0]), made(handles[2])] == expected
             with pytest.raises((ValueError, IndexError), match=r"out of (range|bounds)"):
                 made(handles[1])
-        assert engine.load.writing == 0 and engine.failure is None
+        assert engine.load.decode == 0 and engine.failure is None
 
 
 def test_changed_weights_are_noticed() -> None:
@@ -359,7 +359,7 @@ def test_ended_texts_hold_no_pages() -> None:
 
     with model.engine(limits=Limits(parallel=3, cache_memory=0)) as engine:
         before = engine.run(pages)
-        handles = [engine.submit(asked(prompt(model, 40, seed), 5, copies=seed)) for seed in (1, 2)]
+        handles = [engine.submit(asked(prompt(model, 40, seed), 5, n=seed)) for seed in (1, 2)]
         for handle in handles:
             made(handle)
             handle.wait()
@@ -369,7 +369,7 @@ def test_ended_texts_hold_no_pages() -> None:
 def test_freed_memory_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """While there is work, by the engine's own thread; and once, not for ever, when there was none for a while."""
     given: list[str] = []
-    monkeypatch.setattr("braidlm.engine.engine._GIVE_BACK_S", 0.0)
+    monkeypatch.setattr("braidlm.engine.engine._RELEASE_MEMORY_S", 0.0)
     monkeypatch.setattr("braidlm.engine.engine.give_back", lambda: given.append(threading.current_thread().name))
 
     def settled() -> int:

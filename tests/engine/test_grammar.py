@@ -40,10 +40,10 @@ def engine(model: LanguageModel) -> Iterator[Engine]:
         yield running
 
 
-def texts(engine: Engine, model: LanguageModel, grammar: Grammar, copies: int = 1, **options: object) -> list[str]:
+def texts(engine: Engine, model: LanguageModel, grammar: Grammar, n: int = 1, **options: object) -> list[str]:
     ids = tuple(model.encode("A person, as JSON: "))
-    request = Request(ids=ids, sampling=Sampling(max_tokens=80, **options), copies=copies, grammar=grammar)
-    found = [""] * copies
+    request = Request(ids=ids, sampling=Sampling(max_tokens=80, **options), n=n, grammar=grammar)
+    found = [""] * n
     for copy, token in engine.submit(request):
         found[copy] += token.text
     return found
@@ -171,14 +171,14 @@ def test_forced_tokens_change_nothing(model: LanguageModel, monkeypatch: pytest.
     """Oracle: an engine that guesses nothing; with guesses the names of fields come in fewer passes."""
     rule = {**SCHEMA, "x-guidance": RENDERED}
     found = []
-    monkeypatch.setattr(Speculation, "length", lambda self, _: self.most)
+    monkeypatch.setattr(Speculation, "draft_length", lambda self, _: self.most)
     for guesses in (0, 15):
         with model.engine(limits=Limits(speculative_tokens=guesses)) as engine:
             for options in ({}, {"temperature": 1.0, "seed": 4, "frequency_penalty": 0.5}):
                 found.append(texts(engine, model, Grammar.of_schema(rule), **options)[0])
             load = engine.load
     assert found[:2] == found[2:]
-    assert load.guessed_right > 10
+    assert load.accepted_tokens > 10
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from braidlm.engine import Limits, Piece, Request, RequestHandle
+from braidlm.engine import Limits, Request, RequestHandle, StreamChunk
 from braidlm.errors import BraidError, InputError
 from braidlm.generation.sampling import Sampling
 from tests.engine.test_engine import SMALL, asked, made, prompt
@@ -121,13 +121,13 @@ def test_nothing_is_to_do_once_closed() -> None:
     """Oracle: by hand: requests that waited, read and wrote have ended; so has an errand."""
     model = model_of("mamba2")
     engine = model.engine(limits=Limits(parallel=2, snapshot_interval=8, prefill_chunk=16))
-    writing = engine.submit(asked([1, 2, 3], 100_000, copies=2))
+    writing = engine.submit(asked([1, 2, 3], 100_000, n=2))
     next(iter(writing))
-    waiting = [engine.submit(asked([4, n], 5, copies=2)) for n in range(3)]
+    waiting = [engine.submit(asked([4, n], 5, n=2)) for n in range(3)]
     assert engine.load[:3] == (3, 0, 1)
     engine.close()
     assert engine.load[:4] == (0, 0, 0, 0)
     for handle in waiting:
         with pytest.raises(InputError, match="closed"):
             made(handle)
-    assert all(isinstance(item, (Piece, InputError)) for item in writing.arrived())
+    assert all(isinstance(item, (StreamChunk, InputError)) for item in writing.arrived())

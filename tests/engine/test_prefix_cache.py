@@ -29,7 +29,7 @@ def test_finds_the_longest_state(kept: list[tuple[int, ...]], asked: list[tuple[
     rows = {}
     for text in kept:
         rows[text] = row(len(text))
-        cache.add(text, rows[text])
+        cache.add_state(text, rows[text])
     assert cache.states == len(rows)
     assert cache.nbytes == BYTES * len(rows)
     for text in asked:
@@ -49,7 +49,7 @@ def test_keeps_to_its_memory(kept: list[tuple[int, ...]], most: int) -> None:
     rows = {}
     for text in kept:
         rows[text] = row(len(text))
-        cache.add(text, rows[text])
+        cache.add_state(text, rows[text])
         assert cache.nbytes <= most * BYTES + 1
     assert cache.states <= most
     for text in kept:
@@ -63,7 +63,7 @@ def test_what_goes_first() -> None:
     cache = PrefixCache(2 * BYTES, 4)
     text = tuple(range(100))
     for length in (50, 52, 100):
-        cache.add(text[:length], row(length))
+        cache.add_state(text[:length], row(length))
     assert cache.match((*text[:52], 999)).cached == 50
     assert cache.match((*text[:52], 999)).dropped
     assert cache.match((*text, 999)).cached == 100
@@ -73,9 +73,9 @@ def test_an_old_text_goes_before_a_new_one() -> None:
     """Oracle: by hand: of two alike, that longest unused."""
     cache = PrefixCache(2 * BYTES, 4)
     for first in (1, 2):
-        cache.add((first,) * 30, row(30))
+        cache.add_state((first,) * 30, row(30))
     cache.match((1,) * 31)
-    cache.add((3,) * 30, row(30))
+    cache.add_state((3,) * 30, row(30))
     assert [cache.match((first,) * 31).cached for first in (1, 2, 3)] == [30, 0, 30]
 
 
@@ -84,17 +84,17 @@ def test_the_end_of_a_text_stays() -> None:
     cache = PrefixCache(4 * BYTES, 4)
     chat, other = (1,) * 42, (2,) * 60
     for length in (40, 42):
-        cache.add(chat[:length], row(length))
+        cache.add_state(chat[:length], row(length))
     for length in (15, 30, 45, 60):
-        cache.add(other[:length], row(length))
+        cache.add_state(other[:length], row(length))
     assert cache.match((*chat, 9)).cached == 42
     assert cache.match((*other, 9)).cached == 60
 
 
 def test_states_that_can_be_cut() -> None:
     """Oracle: the caller's own cut; one state serves every place before it."""
-    cache = PrefixCache(1 << 30, 4, cut=lambda held, length: row(length))
-    cache.add(tuple(range(10)), row(10))
+    cache = PrefixCache(1 << 30, 4, truncate=lambda held, length: row(length))
+    cache.add_state(tuple(range(10)), row(10))
     assert (cache.match(tuple(range(10))).cached, cache.match((0, 1, 2, 77, 78)).cached) == (9, 3)
     assert cache.match((5,)).cached == 0
 
@@ -109,7 +109,7 @@ def test_texts_without_states_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> 
     for number in range(100):
         text = tuple(range(number, number + 10))
         cache.match(text, number % 50)
-        cache.add(text, row(10), number % 50)
+        cache.add_state(text, row(10), number % 50)
     assert cache._roots is roots
     assert cache._tokens <= 800
     assert cache._tokens == sum(len(node.edge) for root in roots.values() for node in _nodes_of(root))

@@ -43,9 +43,9 @@ def test_all_of_the_prompt_is_scored(family: str) -> None:
     with model.engine(limits=SMALL) as running:
         before = asked(text)
         (first,) = made(running.submit(before))
-        request = scored(text, copies=2, temperature=0.8, seed=3)
+        request = scored(text, n=2, temperature=0.8, seed=3)
         handle = running.submit(request)
-        assert made(handle) == alone(model, asked(text, 5, copies=2, temperature=0.8, seed=3))
+        assert made(handle) == alone(model, asked(text, 5, n=2, temperature=0.8, seed=3))
         check(handle, family)
         assert handle.usage is not None
         assert handle.usage[:3] == (0, 0, 45)
@@ -82,13 +82,13 @@ def test_one_token_has_no_score() -> None:
 
 def test_few_logits_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: `check`; no pass gives more logits than are allowed, whatever the chunks of other prompts."""
-    model, read, passes = model_of("mamba2"), Runner.read, []
+    model, read, passes = model_of("mamba2"), Runner.prefill, []
 
     def counted(self: Runner, row: object, ids: Sequence[int], *more: object, **options: object) -> object:
         passes.append((len(ids), options["logits"]))
         return read(self, row, ids, *more, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Runner, "read", counted)
+    monkeypatch.setattr(Runner, "prefill", counted)
     monkeypatch.setattr(engine, "_LOGITS", 8 * model.spec.vocab)
     with model.engine(limits=Limits(parallel=1, prefill_chunk=32)) as running:
         handle = running.submit(scored(prompt(model, 50)))

@@ -220,7 +220,7 @@ def test_a_team_that_begins_at_once() -> None:
 def test_a_server_prepares_its_compiler() -> None:
     """Oracle: the compiler's process runs before any rule was asked for, and is the one that compiles the first."""
     with serving(model()) as server:
-        rules = server.host.served.engine._grammars
+        rules = server.host.served.engine._compile_grammar
         assert isinstance(rules, Rules)
         until(lambda: rules._process._process is not None)
         prepared = rules._process._process

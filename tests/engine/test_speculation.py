@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 import braidlm
 from braidlm import LanguageModel
 from braidlm.engine import Limits
+from braidlm.engine.decoding_sequence import DecodingSequence
 from braidlm.engine.speculation import MAX_SPECULATIVE_TOKENS, PromptLookup, Speculation
-from braidlm.engine.writer import Writer
 from braidlm.errors import InputError
 from braidlm.generation.continuation import Continuation, Token
 from braidlm.generation.sampling import Sampling
@@ -39,7 +39,7 @@ def test_lookup(parts: list[list[int]], most: int) -> None:
     lookup = PromptLookup(seen)
     for part in parts:
         seen += part
-        assert lookup.guess(most) == searched(seen, most)
+        assert lookup.propose(most) == searched(seen, most)
 
 
 def test_what_a_rule_forces_is_guessed_first() -> None:
@@ -62,36 +62,36 @@ def test_what_a_rule_forces_is_guessed_first() -> None:
 
     rule = Forcing()
     text = Continuation([1, 2, 3, 1, 2, 3], Sampling(max_tokens=9), None, rule)
-    writer = Writer(0, text, (), None)
-    writer.guess(2)
-    assert writer.guessed == [7, 8]
-    forced = writer.source
-    assert forced.hits > 0.9
-    writer.source.learn([7, 8], [7, 5])
+    sequence = DecodingSequence(0, text, (), None)
+    sequence.propose(2)
+    assert sequence.draft == [7, 8]
+    forced = sequence.source
+    assert forced.acceptance_rate > 0.9
+    sequence.source.learn([7, 8], [7, 5])
     rule.forced_now = []  # type: ignore[misc]
-    writer.guess(15)
-    assert writer.guessed == [1, 2, 3]
-    assert writer.source is not forced
-    assert writer.source.hits == 0.5
+    sequence.propose(15)
+    assert sequence.draft == [1, 2, 3]
+    assert sequence.source is not forced
+    assert sequence.source.acceptance_rate == 0.5
     for _ in range(8):
         text.step(torch.zeros(10), (), 100)
     rule.forced_now = [4]  # type: ignore[misc]
-    writer.guess(15)
-    assert writer.guessed == []
+    sequence.propose(15)
+    assert sequence.draft == []
 
 
 def test_hits_are_learnt() -> None:
     """Oracle: by hand: guesses count until the first wrong one; the measure stays a likelihood."""
     lookup = PromptLookup([])
-    before = lookup.hits
+    before = lookup.acceptance_rate
     lookup.learn([1, 2, 3], [1])
-    assert before < lookup.hits <= 1
-    better = lookup.hits
+    assert before < lookup.acceptance_rate <= 1
+    better = lookup.acceptance_rate
     lookup.learn([1, 2, 3], [4, 2, 3])
-    assert lookup.hits < better
+    assert lookup.acceptance_rate < better
     for _ in range(100):
         lookup.learn([1, 2], [5, 6])
-    assert 0 <= lookup.hits < 0.01
+    assert 0 <= lookup.acceptance_rate < 0.01
 
 
 @pytest.mark.parametrize(("cost", "pays"), [(0.05, True), (1.0, False)])
@@ -99,9 +99,9 @@ def test_it_is_used_where_it_pays(cost: float, pays: bool) -> None:
     """Oracle: by hand: half of the guesses come true, and a row more costs 5% of a pass, or as much as the first."""
     speculation, lengths = Speculation(MAX_SPECULATIVE_TOKENS), []
     for _ in range(60):
-        lengths.append(speculation.length([(0.5, MAX_SPECULATIVE_TOKENS)]))
+        lengths.append(speculation.draft_length([(0.5, MAX_SPECULATIVE_TOKENS)]))
         rows = 1 + lengths[-1]
-        speculation.measured(rows, 1 + cost * (rows - 1))
+        speculation.record_pass(rows, 1 + cost * (rows - 1))
     assert all(lengths[20:]) if pays else not any(lengths[20:])
 
 
@@ -109,11 +109,11 @@ def test_times_are_measured_again() -> None:
     """Oracle: by hand: what was slow once, while something else ran, is tried again after a while."""
     speculation = Speculation(MAX_SPECULATIVE_TOKENS)
     for rows, seconds in ((1, 1.0), *((1 + n, 100.0) for n in range(1, MAX_SPECULATIVE_TOKENS + 1))):
-        speculation.measured(rows, seconds)
+        speculation.record_pass(rows, seconds)
     found = []
     for _ in range(600):
-        found.append(speculation.length([(0.9, MAX_SPECULATIVE_TOKENS)]))
-        speculation.measured(1 + found[-1], 1.0)
+        found.append(speculation.draft_length([(0.9, MAX_SPECULATIVE_TOKENS)]))
+        speculation.record_pass(1 + found[-1], 1.0)
     assert not any(found[:100])
     assert any(found)
 
@@ -122,9 +122,9 @@ def test_times_are_measured_again() -> None:
 def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Guesses that are tried when the engine thinks so, or always; or always, and they are the text's beginning."""
     if request.param != "as it pays":
-        monkeypatch.setattr(Speculation, "length", lambda self, _: self.most)
+        monkeypatch.setattr(Speculation, "draft_length", lambda self, _: self.most)
     if request.param == "mostly wrong":
-        monkeypatch.setattr(PromptLookup, "guess", lambda self, most: list(self._seen[: max(0, most)]))
+        monkeypatch.setattr(PromptLookup, "propose", lambda self, most: list(self._seen[: max(0, most)]))
     return request.param
 
 
@@ -140,7 +140,7 @@ def test_the_same_tokens(family: str, mode: str) -> None:
     text = prompt(model, 9) * 4
     requests = [
         asked(text, 60),
-        asked(text, 60, temperature=0.3, seed=3, copies=2),
+        asked(text, 60, temperature=0.3, seed=3, n=2),
         asked(prompt(model, 33), 25, temperature=1.0, seed=5),
         asked(text, 1),
         asked(text, 40, presence_penalty=0.4, frequency_penalty=0.02, logit_bias={text[0]: 1.5, text[1]: -100}),
@@ -150,9 +150,9 @@ def test_the_same_tokens(family: str, mode: str) -> None:
         for handle, request in [(engine.submit(request), request) for request in requests]:
             assert made(handle) == alone(model, request)
         load = engine.load
-    assert 0 <= load.guessed_right <= load.guessed
+    assert 0 <= load.accepted_tokens <= load.draft_tokens
     if mode == "mostly wrong":
-        assert load.guessed > 2 * load.guessed_right
+        assert load.draft_tokens > 2 * load.accepted_tokens
 
 
 @native
@@ -177,11 +177,11 @@ def test_guesses_come_true() -> None:
     """Oracle: a model whose text runs in a circle: nearly all guesses are right, and passes fewer than tokens."""
     model = repeating("llama")
     with model.engine(limits=Limits(parallel=2)) as engine:
-        engine._speculation.length = lambda texts: MAX_SPECULATIVE_TOKENS  # type: ignore[method-assign]
+        engine._speculation.draft_length = lambda texts: MAX_SPECULATIVE_TOKENS  # type: ignore[method-assign]
         (written,) = made(engine.submit(asked(prompt(model, 9), 400)))
         load = engine.load
     assert len(written) == 400
-    assert load.guessed_right > max(100, 0.8 * load.guessed)
+    assert load.accepted_tokens > max(100, 0.8 * load.draft_tokens)
 
 
 def test_none_without_a_plan() -> None:
@@ -190,7 +190,7 @@ def test_none_without_a_plan() -> None:
     request = asked(prompt(model, 9) * 4, 30)
     with model.engine(limits=SMALL) as engine:
         assert made(engine.submit(request)) == alone(model, request)
-        assert engine.load.guessed == 0
+        assert engine.load.draft_tokens == 0
 
 
 def test_limits() -> None:
@@ -206,7 +206,7 @@ def test_switched_off() -> None:
     model = repeating("mamba2")
     with model.engine(limits=Limits(parallel=2, speculative_tokens=0)) as engine:
         made(engine.submit(asked(prompt(model, 9) * 4, 60)))
-        assert engine.load.guessed == 0
+        assert engine.load.draft_tokens == 0
 
 
 @native
@@ -230,21 +230,21 @@ def test_ends_inside_guesses(mode: str) -> None:
 @native
 def test_a_failing_copy_ends_its_request_alone(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: the plain loop for the request beside it; the second of three copies fails when others were guessed."""
-    model, follow, calls = repeating("granitemoehybrid"), Writer.follow, []
+    model, follow, calls = repeating("granitemoehybrid"), DecodingSequence.choose_tokens, []
 
-    def failing(self: Writer, logits: torch.Tensor) -> list[Token]:
-        calls.append(self.copy)
-        if self.copy == 1 and calls.count(1) == 9:
+    def failing(self: DecodingSequence, logits: torch.Tensor) -> list[Token]:
+        calls.append(self.index)
+        if self.index == 1 and calls.count(1) == 9:
             raise RuntimeError("broken")
         return follow(self, logits)
 
-    monkeypatch.setattr(Writer, "follow", failing)
+    monkeypatch.setattr(DecodingSequence, "choose_tokens", failing)
     text = prompt(model, 9) * 4
     beside = asked(text, 60)
     with model.engine(limits=SMALL) as engine:
-        handle, other = engine.submit(asked(text, 60, copies=3)), engine.submit(beside)
+        handle, other = engine.submit(asked(text, 60, n=3)), engine.submit(beside)
         with pytest.raises(RuntimeError, match="broken"):
             made(handle)
         assert made(other) == alone(model, beside)
         assert made(engine.submit(beside)) == alone(model, beside)
-        assert engine.load.writing == 0
+        assert engine.load.decode == 0

@@ -54,7 +54,7 @@ def test_a_client_that_leaves(local: Local, stream: bool) -> None:
     said = [{"role": "user", "content": name}]
     body = json.dumps({**LONG, "messages": said, "stream": stream, "session": name}).encode()
     connection = raw(local, post("/v1/chat/completions", body), body)
-    until(lambda: local.host.served.engine.load.writing == 1)
+    until(lambda: local.host.served.engine.load.decode == 1)
     assert local.post("/v1/chat/completions", {**ANSWER, "session": name}).status_code == 409
     assert local.get(f"/v1/sessions/{name}").status_code == 409
     if stream:
@@ -197,7 +197,7 @@ def test_a_full_queue() -> None:
     with serving(model(), limits=Limits(parallel=1, max_queue=1)) as small, httpx2.Client(base_url=small.url) as client:
         body = {**LONG, "stream": True}
         with client.stream("POST", "/v1/chat/completions", json=body):
-            until(lambda: small.host.served.engine.load.writing == 1)
+            until(lambda: small.host.served.engine.load.decode == 1)
             with client.stream("POST", "/v1/chat/completions", json=body):
                 until(lambda: small.host.served.engine.load.waiting == 1)
                 reply = small.post("/v1/chat/completions", ANSWER)
@@ -210,7 +210,7 @@ def test_a_full_queue() -> None:
 
 def test_too_many_rules(local: Local) -> None:
     """Oracle: none of the places for rules is free, then all are; who is refused may try again."""
-    process = local.host.served.engine._grammars._process  # type: ignore[union-attr]
+    process = local.host.served.engine._compile_grammar._process  # type: ignore[union-attr]
     rule = {"name": "any", "schema": {"type": "string", "maxLength": 3}}
     body = {**ANSWER, "response_format": {"type": "json_schema", "json_schema": rule}}
     taken = 0

@@ -33,7 +33,7 @@ def two(start: Start) -> Server:
     return start("--replicas", "2")
 
 
-def figures(server: Server, name: str, **labels: str) -> dict[str, float]:
+def metrics(server: Server, name: str, **labels: str) -> dict[str, float]:
     """A figure of each replica, summed over its other labels."""
     found: dict[str, float] = {}
     for line in server.get("/metrics").text.splitlines():
@@ -45,7 +45,7 @@ def figures(server: Server, name: str, **labels: str) -> dict[str, float]:
 
 
 def read(server: Server) -> dict[str, float]:
-    return figures(server, "braidlm_prompt_tokens_total")
+    return metrics(server, "braidlm_prompt_tokens_total")
 
 
 def reader(before: dict[str, float], after: dict[str, float]) -> str:
@@ -72,7 +72,7 @@ def processes(server: Server) -> dict[int, tuple[int, str]]:
 
 
 def pid_of(server: Server, replica: str) -> int:
-    begun = figures(server, "process_start_time_seconds")
+    begun = metrics(server, "process_start_time_seconds")
     pids = sorted((when, pid) for pid, (when, name) in processes(server).items() if name.startswith("ray::ServeRepl"))
     return pids[sorted(begun, key=begun.__getitem__).index(replica)][1]
 
@@ -158,7 +158,7 @@ def test_texts_go_to_who_read_their_beginning(two: Server) -> None:
 @needs_ray
 def test_many_at_once(two: Server) -> None:
     """Oracle: the rule: whoever has fewer requests gets the next one, so that each replica writes its half."""
-    before = figures(two, "braidlm_generated_tokens_total")
+    before = metrics(two, "braidlm_generated_tokens_total")
     body = {"temperature": 0, "max_tokens": 4, "response_format": LONG["response_format"]}
     replies: list[httpx2.Response] = []
 
@@ -171,7 +171,7 @@ def test_many_at_once(two: Server) -> None:
     for thread in threads:
         thread.join()
     assert [reply.status_code for reply in replies] == [200] * 16
-    after = figures(two, "braidlm_generated_tokens_total")
+    after = metrics(two, "braidlm_generated_tokens_total")
     assert sum(after.values()) - sum(before.values()) == 64
     assert all(after[name] - before[name] >= 16 for name in after)
 
@@ -205,10 +205,10 @@ def test_a_client_that_leaves(two: Server) -> None:
         for _ in range(8):
             next(lines)
         assert two.get("/v1/sessions/left").status_code == 409
-        assert sum(figures(two, "braidlm_engine_writing").values()) == 1
+        assert sum(metrics(two, "braidlm_engine_decode").values()) == 1
     while (found := two.get("/v1/sessions/left")).status_code == 409:
         time.sleep(0.05)
-    assert sum(figures(two, "braidlm_engine_writing").values()) == 0
+    assert sum(metrics(two, "braidlm_engine_decode").values()) == 0
     assert [message["role"] for message in found.json()["messages"]] == ["user", "assistant"]
     assert len(found.json()["messages"][1]["content"]) > 0
     assert found.json()["tokens"] < 150
@@ -246,7 +246,7 @@ def test_a_replica_that_dies(two: Server) -> None:
     cached, recomputed, _ = cost(turn(two, "kept", "And of Italy?"))
     assert (cached, recomputed) == (tokens - 1, 0)
     assert two.get("/ready").status_code == 200
-    while len(figures(two, "process_start_time_seconds")) < 2:
+    while len(metrics(two, "process_start_time_seconds")) < 2:
         time.sleep(0.2)
     cached, recomputed, _ = cost(turn(two, "kept", "And of Spain?"))
     assert recomputed == 0 and cached > tokens

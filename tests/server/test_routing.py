@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from braidlm.server.replicas.routing import SLACK, STEP, Routing, RoutingKey, home_of, wish_of
+from braidlm.server.replicas.routing import SLACK, STEP, Routing, RoutingKey, home_of, routing_key_of
 
 NAMES = st.sets(st.text("abcdef0123456789", min_size=8, max_size=8), min_size=2, max_size=8)
 CHAT = "/v1/chat/completions"
@@ -15,7 +15,7 @@ CHAT = "/v1/chat/completions"
 
 def chat(*texts: str, **more: Any) -> RoutingKey:
     messages = [{"role": "user", "content": text} for text in texts]
-    return wish_of(CHAT, json.dumps({"messages": messages, **more}).encode())
+    return routing_key_of(CHAT, json.dumps({"messages": messages, **more}).encode())
 
 
 def idle(*names: str) -> dict[str, int]:
@@ -41,14 +41,14 @@ def test_homes_are_spread() -> None:
 
 def test_a_session_stays() -> None:
     """Oracle: who answered last, while it lives, however busy it is; when it is gone, the home among the others."""
-    routing, wish = Routing(), RoutingKey("trip")
+    routing, routing_key = Routing(), RoutingKey("trip")
     home = home_of("trip", "ab")
     other = "b" if home == "a" else "a"
-    assert routing.choose(wish, idle("a", "b")) == home
-    assert routing.choose(wish, {home: 50, other: 0}) == home
-    assert routing.choose(wish, idle("a", "b", "c", "d", "e")) == home
-    assert routing.choose(wish, idle(other)) == other
-    assert routing.choose(wish, idle("a", "b")) == other  # its states are there now
+    assert routing.choose(routing_key, idle("a", "b")) == home
+    assert routing.choose(routing_key, {home: 50, other: 0}) == home
+    assert routing.choose(routing_key, idle("a", "b", "c", "d", "e")) == home
+    assert routing.choose(routing_key, idle(other)) == other
+    assert routing.choose(routing_key, idle("a", "b")) == other  # its states are there now
 
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c" * STEP, "d" * 3 * STEP]), max_size=5)
@@ -76,12 +76,12 @@ def test_the_longest_beginning(before: list[list[str]], asked: list[str]) -> Non
 
 def test_busy_readers_are_spared() -> None:
     """Oracle: the rule: more than `SLACK` requests more than the idlest; and the idlest is the reader afterwards."""
-    routing, wish = Routing(), chat("x" * 300)
-    reader = routing.choose(wish, idle("a", "b"))
+    routing, routing_key = Routing(), chat("x" * 300)
+    reader = routing.choose(routing_key, idle("a", "b"))
     other = "b" if reader == "a" else "a"
-    assert routing.choose(wish, {reader: SLACK + 1, other: 1}) == reader
-    assert routing.choose(wish, {reader: SLACK + 1, other: 0}) == other
-    assert routing.choose(wish, idle("a", "b")) == other
+    assert routing.choose(routing_key, {reader: SLACK + 1, other: 1}) == reader
+    assert routing.choose(routing_key, {reader: SLACK + 1, other: 0}) == other
+    assert routing.choose(routing_key, idle("a", "b")) == other
 
 
 def test_new_texts_are_spread() -> None:
@@ -113,17 +113,17 @@ def test_a_reader_that_is_gone() -> None:
 )
 def test_whose_session(path: str, body: bytes, session: str | None) -> None:
     """Oracle: the API's own description of where a session is named."""
-    assert wish_of(path, body, "key.").session == session
+    assert routing_key_of(path, body, "key.").session == session
 
 
 @settings(max_examples=300)
 @given(st.one_of(st.binary(max_size=50), st.recursive(st.none() | st.text(), st.lists).map(json.dumps).map(str.encode)))
 def test_any_body(body: bytes) -> None:
     """Oracle: what is no request asks for nothing, and breaks nothing."""
-    wish = wish_of(CHAT, body)
-    assert wish.session is None
-    assert Routing().choose(wish, idle("a")) == "a"
-    assert wish_of(CHAT, b"[" * 50_000) == RoutingKey()
+    routing_key = routing_key_of(CHAT, body)
+    assert routing_key.session is None
+    assert Routing().choose(routing_key, idle("a")) == "a"
+    assert routing_key_of(CHAT, b"[" * 50_000) == RoutingKey()
 
 
 def test_what_a_text_begins_with() -> None:
@@ -131,7 +131,7 @@ def test_what_a_text_begins_with() -> None:
     one, two = ("x" * 5 * STEP + end for end in ("one", "two"))
     for make in (
         lambda text: chat(text),
-        lambda text: wish_of("/v1/completions", json.dumps({"prompt": text}).encode()),
+        lambda text: routing_key_of("/v1/completions", json.dumps({"prompt": text}).encode()),
     ):
         first, second = make(one).beginnings, make(two).beginnings
         same = sum(a == b for a, b in zip(first, second))

@@ -363,8 +363,10 @@ class LanguageModel:
             functools.partial(self.new_state, 1, kv_dtype),
             run=self._run,
             ends=self.origin.ends,
-            texts=self.tokenizer.stream if self.tokenizer else None,
-            grammars=Rules(self.tokenizer.to_json, self.spec.vocab, self.origin.ends) if self.tokenizer else None,
+            new_detokenizer=self.tokenizer.stream if self.tokenizer else None,
+            compile_grammar=Rules(self.tokenizer.to_json, self.spec.vocab, self.origin.ends)
+            if self.tokenizer
+            else None,
             limits=limits,
             ops=self.ops,
             variants=self.variants,

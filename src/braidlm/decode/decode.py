@@ -27,8 +27,8 @@ from .plan import plan_of
 _DTYPES = (torch.float32, torch.bfloat16)
 
 # So many tokens of one sequence take a step less time than a pass of the model: the matrix unit has rows to spare.
-_SHORT = {"avx512_amx": 32}
-_SHORT_BY_VECTORS = 8
+_MAX_DECODE_TOKENS = {"avx512_amx": 32}
+_MAX_DECODE_TOKENS_BY_VECTORS = 8
 
 
 def available(model: Model) -> bool:
@@ -95,7 +95,7 @@ class Decoder:
     """Up to `capacity` sequences of one model at one precision, each in a slot of its own."""
 
     def __init__(self, model: Model, precision: Precision, capacity: int) -> None:
-        self.short = _SHORT.get(extension().level(), _SHORT_BY_VECTORS)
+        self.max_decode_tokens = _MAX_DECODE_TOKENS.get(extension().level(), _MAX_DECODE_TOKENS_BY_VECTORS)
         self._draft = plan_of(model, precision.kv)
         self._blocks = len(model.spec.blocks)
         self._slots = extension().Slots(self._draft.plan, capacity)

@@ -4,7 +4,7 @@ from .adapter_runners import BASE, AdapterKey
 from .after_reasoning import ReasoningFirst
 from .engine import Engine, Limits, Load
 from .grammar import Grammar
-from .request import Piece, QueueFullError, Request, RequestHandle, Snapshot, Usage
+from .request import QueueFullError, Request, RequestHandle, Snapshot, StreamChunk, Usage
 from .speculation import MAX_SPECULATIVE_TOKENS
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
     "Snapshot",
     "Limits",
     "Load",
-    "Piece",
+    "StreamChunk",
     "QueueFullError",
     "ReasoningFirst",
     "Request",

@@ -1,6 +1,6 @@
-"""The variants of a model that the engine runs side by side: a runner for each, over slots of the same numbers.
+"""Runners of a model's adapters and initial states, side by side over slots of the same numbers.
 
-A step is one call for each adapter that is in it; the model's own rows and those that only begin otherwise are one.
+A decode step is one call for each adapter in it: sequences that differ in their initial state alone share a call.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,12 +23,12 @@ BASE: AdapterKey = (None, None)
 
 
 def adapter_key_of(request: Request) -> AdapterKey:
-    """What a request wants."""
+    """Adapter and initial state that a request names."""
     return request.adapter, request.initial
 
 
 class AdapterRunners:
-    """Runners by variant; each is made when it is first needed."""
+    """Runners by adapter key; each is made when it is first needed."""
 
     def __init__(
         self, model: Model, run: Run, new_state: Callable[[], BatchState], slots: int, variants: Variants | None
@@ -44,63 +44,67 @@ class AdapterRunners:
 
     @property
     def base(self) -> Runner:
-        """Of the model itself."""
+        """Runner of the model itself."""
         return self._runners[BASE]
 
-    def require(self, variant: AdapterKey) -> None:
-        """`InputError` for a variant that there is not."""
-        self._variants.require(*variant)
-        if variant[0] is not None and self._run is not self._model:
+    def require(self, adapter_key: AdapterKey) -> None:
+        """`InputError` unless there are this adapter and initial state, and the model can run with them."""
+        self._variants.require(*adapter_key)
+        if adapter_key[0] is not None and self._run is not self._model:
             raise InputError("deterministic runs have no adapters; merge the adapter into the weights")
 
-    def identity(self, variant: AdapterKey) -> Identity:
-        """Whose states a variant's are. May be asked from any thread."""
-        return self._variants.of(*variant).identity(self._precision.kv)
+    def identity_of(self, adapter_key: AdapterKey) -> Identity:
+        """Identity of the states of an adapter key. May be asked from any thread."""
+        return self._variants.of(*adapter_key).identity(self._precision.kv)
 
-    def of(self, variant: AdapterKey) -> Runner:
-        """The runner of a variant."""
-        if variant not in self._runners:
-            model = self._variants.of(*variant)
-            adapter, initial = variant
-            # What begins otherwise goes on as ever: only adapters change how tokens are run.
+    def runner_of(self, adapter_key: AdapterKey) -> Runner:
+        """Runner of an adapter key."""
+        if adapter_key not in self._runners:
+            model = self._variants.of(*adapter_key)
+            adapter, initial = adapter_key
+            # An initial state changes where a sequence begins; only adapters change how tokens are run.
             run = self._run if adapter is None else model
-            shared = None if initial is None else self.of((adapter, None)).slots
+            shared = None if initial is None else self.runner_of((adapter, None)).slots
             kv = self._precision.kv
-            self._runners[variant] = Runner(model, run, lambda: model.new_state(1, kv), self._slots, shared)
-        return self._runners[variant]
+            self._runners[adapter_key] = Runner(model, run, lambda: model.new_state(1, kv), self._slots, shared)
+        return self._runners[adapter_key]
 
-    def owner(self, variant: AdapterKey) -> Owner:
-        """Whose rows a variant's are."""
-        return self.of(variant).owner
+    def owner_of(self, adapter_key: AdapterKey) -> Owner:
+        """Owner of the states of an adapter key."""
+        return self.runner_of(adapter_key).owner
 
     def refresh(self) -> bool:
-        """Begins anew if the weights have changed; whether they have."""
+        """Drops runners of old weights if these have changed; whether they have."""
         if not self.base.refresh() and not any(runner.stale for runner in self._runners.values()):
             return False
         self._runners = {BASE: self.base}
         return True
 
-    def write(self, moves: Sequence[tuple[AdapterKey, DecodeInput]]) -> tuple[dict[int, Tensor], dict[int, Exception]]:
-        """Moves slots along; by slot, the logits after each of its tokens, [tokens, V], or what failed.
+    def decode(
+        self, inputs: Sequence[tuple[AdapterKey, DecodeInput]]
+    ) -> tuple[dict[int, Tensor], dict[int, Exception]]:
+        """One decode step; by slot, the logits after each of its tokens, [tokens, V], or the error.
 
-        Where a call fails, its slots go on one by one, without guesses: only those at fault stay where they are.
+        Where a call fails, its slots go on one by one, without draft tokens: only those at fault stay where they are.
         """
         made: dict[int, Tensor] = {}
         failed: dict[int, Exception] = {}
-        for adapter in dict.fromkeys(adapter for (adapter, _), _ in moves):
-            runner = self.of((adapter, None))
-            own = [move for (of, _), move in moves if of == adapter]
+        for adapter in dict.fromkeys(adapter for (adapter, _), _ in inputs):
+            runner = self.runner_of((adapter, None))
+            own = [step_input for (name, _), step_input in inputs if name == adapter]
             try:
-                made |= runner.write(own)
+                made |= runner.decode(own)
             except BaseException:  # a panic of a library is none of Exception
-                for move in own:
+                for step_input in own:
                     try:
-                        made |= runner.write([move.sure])
+                        made |= runner.decode([step_input.without_draft])
                     except BaseException as error:
-                        failed[move.slot] = as_exception(error)
+                        failed[step_input.slot] = as_exception(error)
         return made, failed
 
     def rollback(self, counts: Mapping[tuple[AdapterKey, int], int]) -> None:
-        """Takes back so many of the last tokens of each slot."""
+        """Takes back as many of the last tokens of each slot as `counts` says."""
         for adapter in dict.fromkeys(adapter for (adapter, _), _ in counts):
-            self.of((adapter, None)).rollback({slot: n for ((of, _), slot), n in counts.items() if of == adapter})
+            self.runner_of((adapter, None)).rollback(
+                {slot: n for ((of, _), slot), n in counts.items() if of == adapter}
+            )

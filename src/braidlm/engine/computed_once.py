@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 
 
 class ComputedOnce(Generic[Key, Result]):
-    """Results of a function by its argument, those used last. May be used from several threads."""
+    """Cache of a function's results by its argument, of those used last. May be used from several threads."""
 
     def __init__(self, compute: Callable[[Key], Result], most: int) -> None:
         """`most` is how many results are kept. What `compute` raises goes to all who wait for it, and is not kept."""

@@ -1,7 +1,7 @@
-"""The engine: admits requests, reads their prompts in parts, and writes all texts together, in one thread of its own.
+"""The engine: admits requests, prefills prompts in chunks, and decodes all sequences together, in a thread of its own.
 
-Prompts are cut at places that they alone decide, whoever else is there, and decoding gives each row what it gives
-alone: so a request's tokens depend on what was kept of its text before, but not on what runs beside it.
+The ends of a prompt's chunks depend on that prompt alone, whoever else is there, and a decode step gives each sequence
+what it gives alone: so a request's tokens depend on the snapshots of its prompt, but not on what runs beside it.
 """
 
 import contextlib
@@ -32,20 +32,20 @@ from ..system.memory import give_back
 from ..text.marked_stream import Detokenizer, MarkedStream
 from .adapter_runners import BASE, AdapterKey, AdapterRunners, adapter_key_of
 from .after_reasoning import AfterReasoning
+from .decoding_sequence import DecodingSequence
 from .grammar import Compile
 from .prefix_cache import PrefixCache
-from .request import Piece, Request, RequestHandle, as_exception
+from .request import Request, RequestHandle, StreamChunk, as_exception
 from .scheduler import PrefillThrottle, RequestQueue
 from .snapshot_policy import Scope, SnapshotPolicy
 from .speculation import MAX_SPECULATIVE_TOKENS, Speculation
-from .writer import Writer
 
 Result = TypeVar("Result")
 
-# Freed memory goes back to the system once in so many seconds of work, and when there was none for as long.
-_GIVE_BACK_S = 30.0
+# Freed memory goes back to the system once in so many seconds of work, and after as many without any.
+_RELEASE_MEMORY_S = 30.0
 
-# Logits that are held at once where those of every token of a prompt are looked at: 64 MiB of them.
+# Logits that are held at once where those of every token of a prompt are needed: 64 MiB of them.
 _LOGITS = 1 << 24
 
 
@@ -81,42 +81,42 @@ class Limits:
 
 
 class Load(NamedTuple):
-    """What the engine has to do: requests by where they are, and bytes of states, of running requests and kept."""
+    """Load of an engine: requests by where they are, bytes of states, and tokens of speculative decoding so far."""
 
     waiting: int
-    reading: int
-    writing: int
+    prefill: int
+    decode: int
     state_bytes: int
     cache_bytes: int
     cache_states: int
-    guessed: int  # tokens, so far
-    guessed_right: int
+    draft_tokens: int
+    accepted_tokens: int
 
 
 @dataclass(eq=False)
-class _Job:
-    """A request between admission and its end: first a prompt to read, then texts to write."""
+class _RunningRequest:
+    """A request between admission and its end: first in prefill, then in decode."""
 
     handle: RequestHandle
-    row: SequenceState
-    bytes: int
-    slots: list[int]  # of the texts that go on, one a copy
-    writers: dict[int, Writer] = field(default_factory=dict)  # by slot, once passes have read enough of the prompt
-    marks: Sequence[int] = ()  # where in the prompt the writers' states are to be kept
+    state: SequenceState  # after the part of the prompt that passes have run
+    bytes: int  # promised to its states
+    slots: list[int]  # of the sequences that go on
+    sequences: dict[int, DecodingSequence] = field(default_factory=dict)  # by slot; empty in prefill
+    snapshot_positions: Sequence[int] = ()  # in the part of the prompt that decode steps run
 
     @property
     def ids(self) -> tuple[int, ...]:
         return self.handle.request.ids
 
     @property
-    def variant(self) -> AdapterKey:
+    def adapter_key(self) -> AdapterKey:
         return adapter_key_of(self.handle.request)
 
 
 class Engine:
-    """Runs requests on one model. Close it, or use it in a `with` statement: it has a thread of its own.
+    """Engine that runs requests on one model. Close it, or use it in a `with` statement: it has a thread of its own.
 
-    Weights may be changed while nothing runs: what was kept of the old ones is dropped before the next request begins.
+    Weights may be changed while nothing runs: snapshots of the old ones are dropped before the next request begins.
     Small changes through `.data` may escape it (see `Model.notice_edits`).
     """
 
@@ -127,40 +127,43 @@ class Engine:
         *,
         run: Run | None = None,
         ends: Collection[int] = (),
-        texts: Callable[[], Detokenizer] | None = None,
-        grammars: Compile | None = None,
+        new_detokenizer: Callable[[], Detokenizer] | None = None,
+        compile_grammar: Compile | None = None,
         limits: Limits | None = None,
         ops: str = "auto",
         variants: Variants | None = None,
     ) -> None:
-        """`new_state` gives one row of the precision to run at; `run`, `ends` and `texts` are those of `generate`.
+        """`new_state` makes an empty sequence's state at the precision to run at; `run` and `ends` as in `generate`.
 
-        `grammars` compiles requests' grammars; without it they are refused. `variants` are what requests may name.
+        `new_detokenizer` makes the detokenizer of one sequence; without it tokens have no text. `compile_grammar`
+        compiles requests' grammars; without it they are refused. `variants` has adapters and initial states by name.
         """
         self.limits = limits or Limits()
         self._model = model
         self._ends = ends
-        self._texts = texts
-        self._grammars = grammars
+        self._new_detokenizer = new_detokenizer
+        self._compile_grammar = compile_grammar
         self._ops = ops
         with dispatch.using(ops), torch.no_grad():
-            self._lanes = AdapterRunners(model, run or model, new_state, self.limits.parallel, variants)
+            self._runners = AdapterRunners(model, run or model, new_state, self.limits.parallel, variants)
         spec, precision = model.spec, new_state().precision
         self._state_bytes = lambda length: spec.state_bytes(length, dtype=precision.name, kv_dtype=precision.kv)
-        self._kept = SnapshotPolicy(spec, self.limits.cache_memory, self.limits.snapshot_interval, self._state_bytes(0))
+        self._snapshots = SnapshotPolicy(
+            spec, self.limits.cache_memory, self.limits.snapshot_interval, self._state_bytes(0)
+        )
         self._waiting: RequestQueue[RequestHandle] = RequestQueue(self.limits.max_queue)
-        self._reading: deque[_Job] = deque()
-        self._writing: list[_Job] = []
-        self._free = list(range(self.limits.parallel))
-        self._pace = PrefillThrottle()
-        self._speculation = Speculation(self.limits.speculative_tokens if self._lanes.base.rewinding else 0)
-        self._guessed = self._guessed_right = 0
-        self._errands: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
-        self._errand_is_next = False
+        self._prefilling: deque[_RunningRequest] = deque()
+        self._decoding: list[_RunningRequest] = []
+        self._free_slots = list(range(self.limits.parallel))
+        self._throttle = PrefillThrottle()
+        self._speculation = Speculation(self.limits.speculative_tokens if self._runners.base.can_roll_back else 0)
+        self._draft_tokens = self._accepted_tokens = 0
+        self._tasks: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._task_is_next = False
         self._changed = threading.Condition()
         self._closing = False
-        self.failure: Exception | None = None  # what ended the thread against its will
-        self._thread = threading.Thread(target=self._serve, name="braidlm-engine", daemon=True)
+        self.failure: Exception | None = None  # that ended the thread
+        self._thread = threading.Thread(target=self._loop, name="braidlm-engine", daemon=True)
         self._thread.start()
 
     def __enter__(self) -> "Engine":
@@ -181,20 +184,20 @@ class Engine:
             )
         check_ids(request.ids, self._model.spec.vocab)
         check_sampling(request.sampling, self._model.spec.vocab)
-        if request.copies > self.limits.parallel:
-            raise InputError(f"copies is {request.copies}, but only {self.limits.parallel} texts are written at once")
+        if request.n > self.limits.parallel:
+            raise InputError(f"n is {request.n}, but at most {self.limits.parallel} sequences are decoded at once")
         if self._bytes_of(request) > self.limits.memory:
             raise InputError(
                 f"the request needs {self._bytes_of(request)} bytes of state, but there are {self.limits.memory}"
             )
         constraint = None
         if request.grammar is not None:
-            if self._grammars is None:
+            if self._compile_grammar is None:
                 raise InputError("the model has no tokenizer, so that no grammar can be followed")
-            constraint = self._after_reasoning(request, self._grammars(request.grammar))
-        self._lanes.require(adapter_key_of(request))
+            constraint = self._after_reasoning(request, self._compile_grammar(request.grammar))
+        self._runners.require(adapter_key_of(request))
         if request.states:
-            request.require_states_of(self._lanes.identity(adapter_key_of(request)))
+            request.require_states_of(self._runners.identity_of(adapter_key_of(request)))
         handle = RequestHandle(request, constraint)
         with self._changed:
             if self._closing:
@@ -204,20 +207,20 @@ class Engine:
         return handle
 
     def run(self, work: Callable[[], Result]) -> Result:
-        """Does `work` in the engine's thread, between two steps; gives its result or raises its error."""
-        errand: Future[Result] = Future()
+        """Runs `work` in the engine's thread, between two steps; returns its result or raises its error."""
+        task: Future[Result] = Future()
         with self._changed:
             if self._closing:
                 raise InputError("the engine is closed")
-            self._errands.append((errand, work))
+            self._tasks.append((task, work))
             self._changed.notify()
-        return errand.result()
+        return task.result()
 
     def prepare_rules(self) -> None:
-        """Does what the first request with a grammar would wait for; nothing where no grammar can be followed."""
-        if self._grammars is not None:
+        """Starts the compiler of grammars ahead of the first request that needs it, where there is one."""
+        if self._compile_grammar is not None:
             with contextlib.suppress(UnavailableError):  # which that request is told
-                self._grammars.prepare()
+                self._compile_grammar.prepare()
 
     @property
     def most_prompt_tokens(self) -> int:
@@ -226,31 +229,31 @@ class Engine:
 
     @property
     def cache(self) -> PrefixCache:
-        """The states that are kept."""
-        return self._kept.cache
+        """The prefix cache."""
+        return self._snapshots.cache
 
     @property
     def owner(self) -> Owner:
-        """Whose states the engine takes and gives for requests without an adapter or an initial state."""
-        return self._lanes.owner(BASE)
+        """Owner of the states of requests without an adapter or an initial state."""
+        return self._runners.owner_of(BASE)
 
     def knows(self, ids: Sequence[int], cache_salt: str = "") -> bool:
-        """Whether the state after `ids` is kept for requests of this salt, without adapter and initial state."""
-        return self.run(lambda: self._kept.knows(ids, Scope(BASE, cache_salt)))
+        """Whether there is a snapshot after `ids` for requests of this salt, without adapter and initial state."""
+        return self.run(lambda: self._snapshots.has_snapshot(ids, Scope(BASE, cache_salt)))
 
     @property
     def load(self) -> Load:
-        """How much there is to do."""
+        """Current load."""
         with self._changed:
             waiting = len(self._waiting)
-        running = [*self._reading, *self._writing]
+        running = [*self._prefilling, *self._decoding]
         return Load(
-            waiting, len(self._reading), len(self._writing), sum(job.bytes for job in running),
-            self.cache.nbytes, self.cache.states, self._guessed, self._guessed_right,
+            waiting, len(self._prefilling), len(self._decoding), sum(job.bytes for job in running),
+            self.cache.nbytes, self.cache.states, self._draft_tokens, self._accepted_tokens,
         )  # fmt: skip
 
     def close(self) -> None:
-        """Ends what runs and waits, each with an error, and the thread."""
+        """Ends all requests, each with an error, and the thread."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -258,309 +261,318 @@ class Engine:
 
     def _bytes_of(self, request: Request) -> int:
         longest = len(request.ids) + request.sampling.max_tokens
-        return request.copies * self._state_bytes(min(longest, self._model.spec.max_positions or longest))
+        return request.n * self._state_bytes(min(longest, self._model.spec.max_positions or longest))
 
-    def _serve(self) -> None:
+    def _loop(self) -> None:
         failure: Exception = InputError("the engine was closed")
         try:
             with dispatch.using(self._ops), torch.no_grad():
-                given_back = time.monotonic()
-                while self._wait():
-                    for handle in self._admitted():
-                        self._attempt(handle)
+                released = time.monotonic()
+                while self._wait_for_work():
+                    for handle in self._admit():
+                        self._try_begin(handle)
                     self._step()
-                    if time.monotonic() - given_back > _GIVE_BACK_S:
-                        self._give_back()
-                        given_back = time.monotonic()
-        except BaseException as error:  # nobody may wait for ever, whatever has happened
+                    if time.monotonic() - released > _RELEASE_MEMORY_S:
+                        self._release_memory()
+                        released = time.monotonic()
+        except BaseException as error:  # whatever has happened, nobody may wait for ever
             failure = self.failure = as_exception(error)
         with self._changed:
             self._closing = True
             left = self._waiting.remove(lambda _: True)
-        errands, running = list(self._errands), [*self._reading, *self._writing]
-        for gone in (self._errands, self._reading, self._writing):
+        tasks, running = list(self._tasks), [*self._prefilling, *self._decoding]
+        for gone in (self._tasks, self._prefilling, self._decoding):
             gone.clear()
-        for errand, _ in errands:
-            errand.set_exception(failure)
+        for task, _ in tasks:
+            task.set_exception(failure)
         for handle in (*left, *(job.handle for job in running)):
-            handle.end(failure)
+            handle.finish(failure)
 
-    def _wait(self) -> bool:
-        """Until there is something to do; False when the engine closes."""
+    def _wait_for_work(self) -> bool:
+        """Waits until there is something to do; False when the engine closes."""
         rested = False
         with self._changed:
-            while not (self._closing or self._errands or self._reading or self._writing or len(self._waiting)):
-                if not self._changed.wait(None if rested else _GIVE_BACK_S):
+            while not (self._closing or self._tasks or self._prefilling or self._decoding or len(self._waiting)):
+                if not self._changed.wait(None if rested else _RELEASE_MEMORY_S):
                     rested = True
-                    self._give_back()
+                    self._release_memory()
             return not self._closing
 
-    def _give_back(self) -> None:
+    def _release_memory(self) -> None:
         if self._model.device.type == "cpu":
             give_back()
 
-    def _admitted(self) -> list[RequestHandle]:
-        """The requests that begin now; those that were cancelled in the queue end."""
+    def _admit(self) -> list[RequestHandle]:
+        """Takes the requests that begin now from the queue; those that were cancelled there end."""
         with self._changed:
             gone = self._waiting.remove(lambda handle: handle.cancelled)
         for handle in gone:
-            handle.end()
-        used = sum(job.bytes for job in (*self._reading, *self._writing))
-        slots, found = len(self._free), []
+            handle.finish()
+        used = sum(job.bytes for job in (*self._prefilling, *self._decoding))
+        slots, found = len(self._free_slots), []
 
         def fits(handle: RequestHandle) -> bool:
-            return handle.request.copies <= slots and used + self._bytes_of(handle.request) <= self.limits.memory
+            return handle.request.n <= slots and used + self._bytes_of(handle.request) <= self.limits.memory
 
         with self._changed:
             while (taken := self._waiting.take(fits)) is not None:
                 found.append(taken)
                 used += self._bytes_of(taken.request)
-                slots -= taken.request.copies
+                slots -= taken.request.n
         return found
 
-    def _attempt(self, handle: RequestHandle) -> None:
+    def _try_begin(self, handle: RequestHandle) -> None:
         """Begins a request; if that fails, it alone ends."""
         try:
             self._begin(handle)
         except BaseException as error:
-            handle.end(error)
+            handle.finish(error)
 
     def _begin(self, handle: RequestHandle) -> None:
-        """Finds what is known of the prompt, and gives the request its slots."""
-        if not (self._reading or self._writing) and self._lanes.refresh():
+        """Finds the longest known prefix of the prompt, and gives the request its slots."""
+        if not (self._prefilling or self._decoding) and self._runners.refresh():
             self.cache.clear()
         request = handle.request
-        runner = self._lanes.of(adapter_key_of(request))
-        found = self._kept.find(request, runner.owner.identity)
+        runner = self._runners.runner_of(adapter_key_of(request))
+        found = self._snapshots.find_prefix(request, runner.owner.identity)
         handle.usage = found.usage
-        slots = [self._free.pop() for _ in range(request.copies)]
-        self._reading.append(_Job(handle, found.row or runner.empty, self._bytes_of(request), slots))
+        slots = [self._free_slots.pop() for _ in range(request.n)]
+        self._prefilling.append(_RunningRequest(handle, found.row or runner.empty, self._bytes_of(request), slots))
 
     def _step(self) -> None:
-        for job in [job for job in (*self._reading, *self._writing) if job.handle.cancelled]:
-            self._drop(job)
-        busy, rests = bool(self._writing), 0
-        if (self._reading or self._errands) and self._pace.may_read(busy):
+        for job in [job for job in (*self._prefilling, *self._decoding) if job.handle.cancelled]:
+            self._cancel(job)
+        busy, suffix_tokens = bool(self._decoding), 0
+        if (self._prefilling or self._tasks) and self._throttle.may_prefill(busy):
             begun = time.perf_counter()
-            # Prompts and errands in turn, so that neither waits for all of the other.
-            self._errand_is_next = not self._reading or (bool(self._errands) and not self._errand_is_next)
-            if self._errand_is_next:
-                _do(*self._errands.popleft())
+            # Prompts and tasks in turn, so that neither waits for all of the other.
+            self._task_is_next = not self._prefilling or (bool(self._tasks) and not self._task_is_next)
+            if self._task_is_next:
+                _run_task(*self._tasks.popleft())
             else:
-                rests = self._read_some()
-            self._pace.read(time.perf_counter() - begun, busy)
-        if self._writing:
+                suffix_tokens = self._prefill_some()
+            self._throttle.prefilled(time.perf_counter() - begun, busy)
+        if self._decoding:
             begun = time.perf_counter()
-            self._write()
+            self._decode()
             seconds = time.perf_counter() - begun
-            if rests:
-                self._pace.did_both(seconds, busy)
+            if suffix_tokens:
+                self._throttle.did_both(seconds, busy)
             else:
-                self._pace.wrote(seconds)
+                self._throttle.decoded(seconds)
 
-    def _read_some(self) -> int:
-        """A part of the next prompt; or short rests of several, whose tokens, so many, the next step runs."""
+    def _prefill_some(self) -> int:
+        """Runs a chunk of the next prompt, or leaves short suffixes of several to the next step; tokens of these."""
         tokens = 0
-        while self._reading:
-            rest = self._rest(job := self._reading[0])
-            if tokens and not 0 < rest <= self._lanes.base.short - tokens:
+        while self._prefilling:
+            suffix = self._suffix_length(job := self._prefilling[0])
+            if tokens and not 0 < suffix <= self._runners.base.max_decode_tokens - tokens:
                 break
-            self._reading.popleft()
+            self._prefilling.popleft()
             try:
-                self._read(job)
+                self._prefill(job)
             except BaseException as error:
-                self._end(job, error)
-            tokens += rest
-            if not rest:
+                self._end_request(job, error)
+            tokens += suffix
+            if not suffix:
                 break
         return tokens
 
-    def _rest(self, job: _Job) -> int:
-        """The tokens of a prompt that need no pass; 0 if there are others before them."""
-        begin, short = job.row.length, self._lanes.of(job.variant).short
-        return len(job.ids) - begin if self._kept.stop(job.handle.request, begin, short) == begin else 0
+    def _suffix_length(self, job: _RunningRequest) -> int:
+        """Number of a prompt's tokens that a decode step runs without a pass before; 0 if a pass is needed first."""
+        begin, short = job.state.length, self._runners.runner_of(job.adapter_key).max_decode_tokens
+        return len(job.ids) - begin if self._snapshots.prefill_end(job.handle.request, begin, short) == begin else 0
 
-    def _read(self, job: _Job) -> None:
-        """The prompt's next part; after the last one the texts begin."""
-        request, begin = job.handle.request, job.row.length
-        runner, logits = self._lanes.of(job.variant), None
-        last, chunk = self._kept.stop(request, begin, runner.short), self._chunk(request)
+    def _prefill(self, job: _RunningRequest) -> None:
+        """Runs the prompt's next chunk; after the last one the request's sequences are in decode."""
+        request, begin = job.handle.request, job.state.length
+        runner, logits = self._runners.runner_of(job.adapter_key), None
+        last, chunk = self._snapshots.prefill_end(request, begin, runner.max_decode_tokens), self._chunk_size(request)
         end = last if last - begin <= chunk else (begin // chunk + 1) * chunk
         if begin < end:
-            logits = self._pass(job, end)
+            logits = self._prefill_pass(job, end)
         if end < last:
-            self._reading.append(job)
+            self._prefilling.append(job)
             return
         if not request.generates:
-            self._end(job)
+            self._end_request(job)
             return
-        self._writing.append(job)
-        job.marks = self._kept.marks(request, end, len(job.ids))
-        rest = [job.ids[start:stop] for start, stop in pairwise((end, *job.marks, len(job.ids))) if start < stop]
-        for copy, slot in enumerate(job.slots):
-            text = self._continuation(job.handle, copy)
-            job.writers[slot] = Writer(copy, text, self._ends, self._model.spec.max_positions, rest)
-            runner.slots.put(slot, job.row)
+        self._decoding.append(job)
+        job.snapshot_positions = self._snapshots.snapshot_positions(request, end, len(job.ids))
+        parts = pairwise((end, *job.snapshot_positions, len(job.ids)))
+        suffix = [job.ids[start:stop] for start, stop in parts if start < stop]
+        for index, slot in enumerate(job.slots):
+            continuation, limit = self._continuation(job.handle, index), self._model.spec.max_positions
+            job.sequences[slot] = DecodingSequence(index, continuation, self._ends, limit, suffix)
+            runner.slots.put(slot, job.state)
         if logits is not None:
-            for slot in list(job.writers):
-                self._give(job, slot, job.writers[slot].follow(logits[-1:]))
+            for slot in list(job.sequences):
+                self._deliver(job, slot, job.sequences[slot].choose_tokens(logits[-1:]))
 
-    def _chunk(self, request: Request) -> int:
-        """How many tokens of a prompt are read at a time; fewer where the logits of all of them are looked at."""
+    def _chunk_size(self, request: Request) -> int:
+        """Number of a prompt's tokens in one pass: fewer where the logits of all of them are needed."""
         chunk, most = self.limits.prefill_chunk, max(1, _LOGITS // self._model.spec.vocab)
         return chunk if request.prompt_logprobs is None else min(chunk, most)
 
-    def _pass(self, job: _Job, end: int) -> torch.Tensor | None:
-        """Runs the prompt up to `end` and keeps the states inside; the last logits if they are needed, [n, V]."""
-        request, begin = job.handle.request, job.row.length
-        marks = self._kept.marks(request, begin, end)
+    def _prefill_pass(self, job: _RunningRequest, end: int) -> torch.Tensor | None:
+        """Runs the prompt up to `end` and takes snapshots on the way; the logits that are needed, [n, V]."""
+        request, begin = job.handle.request, job.state.length
+        positions = self._snapshots.snapshot_positions(request, begin, end)
         wanted: Logits = "last" if end == len(job.ids) else None
         if request.prompt_logprobs is not None:
             wanted = "all"
-        job.row, marked, logits = self._lanes.of(job.variant).read(
-            job.row, job.ids[begin:end], [mark - begin for mark in marks], logits=wanted
+        job.state, marked, logits = self._runners.runner_of(job.adapter_key).prefill(
+            job.state, job.ids[begin:end], [position - begin for position in positions], logits=wanted
         )
-        for mark, row in zip(marks, marked, strict=True):
-            self._kept.add(job.ids[:mark], row, job.handle.request)
+        for position, state in zip(positions, marked, strict=True):
+            self._snapshots.add_snapshot(job.ids[:position], state, job.handle.request)
         if request.prompt_logprobs is not None and logits is not None:
             after = job.ids[begin + 1 : end + 1]
             job.handle.prompt_logprobs += scores(logits[: len(after)], after, request.prompt_logprobs)
         return logits
 
-    def _continuation(self, handle: RequestHandle, copy: int) -> Continuation:
+    def _continuation(self, handle: RequestHandle, index: int) -> Continuation:
         constraint = handle.constraint() if handle.constraint else None
-        text = self._text_of(handle.request)
-        return Continuation(handle.request.ids, handle.request.sampling_of(copy), text, constraint)
+        detokenizer = self._detokenizer_of(handle.request)
+        return Continuation(handle.request.ids, handle.request.sampling_of(index), detokenizer, constraint)
 
-    def _text_of(self, request: Request) -> Detokenizer | None:
-        """What decodes an answer to a request, with the marks that it asks for."""
-        if self._texts is None or not request.marks:
-            return self._texts and self._texts()
-        return MarkedStream(self._texts(), request.marks)
+    def _detokenizer_of(self, request: Request) -> Detokenizer | None:
+        """Detokenizer of one of a request's sequences, which shows its visible tokens."""
+        if self._new_detokenizer is None or not request.visible_tokens:
+            return self._new_detokenizer and self._new_detokenizer()
+        return MarkedStream(self._new_detokenizer(), request.visible_tokens)
 
     def _after_reasoning(self, request: Request, rule: Callable[[], Constraint]) -> Callable[[], Constraint]:
-        """A request's rule, from the end of the reasoning on where there may be any."""
-        reasoning, texts = request.reasoning, self._texts
-        if reasoning is None or texts is None:
+        """Constraint of a request: its rule, from the end of the reasoning on where there may be any."""
+        reasoning, new_detokenizer = request.reasoning, self._new_detokenizer
+        if reasoning is None or new_detokenizer is None:
             return rule
-        vocab, marks = self._model.spec.vocab, request.marks
-        return lambda: AfterReasoning(reasoning, rule, MarkedStream(texts(), marks), vocab, self._ends)
+        vocab, visible = self._model.spec.vocab, request.visible_tokens
+        return lambda: AfterReasoning(reasoning, rule, MarkedStream(new_detokenizer(), visible), vocab, self._ends)
 
-    def _write(self) -> None:
-        """One token for every text, and more of those whose next ones were guessed."""
-        pairs = [(job, slot) for job in self._writing for slot in job.writers]
-        rewinding = [self._lanes.of(job.variant).rewinding for job, _ in pairs]
-        guesses = self._guesses([job.writers[slot] for (job, slot), can in zip(pairs, rewinding) if can])
-        moves = [job.writers[slot].next(slot, guesses if can else 0) for (job, slot), can in zip(pairs, rewinding)]
-        before = {slot: job.writers[slot].position for job, slot in pairs}
+    def _decode(self) -> None:
+        """One decode step: a token for every sequence, and more for those whose draft tokens are accepted."""
+        pairs = [(job, slot) for job in self._decoding for slot in job.sequences]
+        can_roll_back = [self._runners.runner_of(job.adapter_key).can_roll_back for job, _ in pairs]
+        count = self._draft([job.sequences[slot] for (job, slot), can in zip(pairs, can_roll_back) if can])
+        inputs = [
+            job.sequences[slot].next_input(slot, count if can else 0) for (job, slot), can in zip(pairs, can_roll_back)
+        ]
+        before = {slot: job.sequences[slot].position for job, slot in pairs}
         begun = time.perf_counter()
-        logits, failed = self._lanes.write([(job.variant, move) for (job, _), move in zip(pairs, moves)])
+        logits, failed = self._runners.decode(
+            [(job.adapter_key, step_input) for (job, _), step_input in zip(pairs, inputs)]
+        )
         seconds = time.perf_counter() - begun
-        found = {slot: self._follow(job, slot, failed.get(slot) or logits[slot]) for job, slot in pairs}
+        found = {slot: self._choose_tokens(job, slot, failed.get(slot) or logits[slot]) for job, slot in pairs}
         begun = time.perf_counter()
         wrong = {}
-        for (job, slot), move in zip(pairs, moves):
-            # A request that failed for one of its texts has given all of its slots back.
-            if slot in job.writers and len(logits[slot]) == len(move.tokens):
-                wrong[job.variant, slot] = before[slot] + len(move.tokens) - job.writers[slot].position
-                self._guessed += move.guesses
-                self._guessed_right += move.guesses - wrong[job.variant, slot]
-        self._lanes.rollback({place: count for place, count in wrong.items() if count})
+        for (job, slot), step_input in zip(pairs, inputs):
+            # A request that failed for one of its sequences has given all of its slots back.
+            if slot in job.sequences and len(logits[slot]) == len(step_input.tokens):
+                wrong[job.adapter_key, slot] = before[slot] + len(step_input.tokens) - job.sequences[slot].position
+                self._draft_tokens += step_input.draft_count
+                self._accepted_tokens += step_input.draft_count - wrong[job.adapter_key, slot]
+        self._runners.rollback({place: count for place, count in wrong.items() if count})
         if not failed:
-            self._speculation.measured(sum(map(len, logits.values())), seconds + time.perf_counter() - begun)
+            self._speculation.record_pass(sum(map(len, logits.values())), seconds + time.perf_counter() - begun)
         for job, slot in pairs:
-            if slot in job.writers:
-                self._give_some(job, slot, found[slot])
+            if slot in job.sequences:
+                self._commit(job, slot, found[slot])
 
-    def _guesses(self, writers: Sequence[Writer]) -> int:
-        """Has the texts guess how they go on, and says how many guesses of each are to be tried."""
+    def _draft(self, sequences: Sequence[DecodingSequence]) -> int:
+        """Fills the drafts of `sequences`; how many draft tokens of each are to be run."""
         most = self._speculation.most
         if not most:
             return 0
-        for writer in writers:
-            # None behind the next place where a state is kept.
-            writer.guess(min(most, -len(writer.text.seen) % self.limits.snapshot_interval))
-        return self._speculation.length([(writer.source.hits, len(writer.guessed)) for writer in writers])
+        for sequence in sequences:
+            # None behind the next position of a snapshot.
+            sequence.propose(min(most, -len(sequence.continuation.seen) % self.limits.snapshot_interval))
+        return self._speculation.draft_length(
+            [(sequence.source.acceptance_rate, len(sequence.draft)) for sequence in sequences]
+        )
 
-    def _follow(self, job: _Job, slot: int, logits: torch.Tensor | Exception) -> list[Token]:
-        """The tokens that the text in a slot goes on with; none if its prompt does, or its request fails and ends."""
-        if slot not in job.writers:
+    def _choose_tokens(self, job: _RunningRequest, slot: int, logits: torch.Tensor | Exception) -> list[Token]:
+        """The next tokens of the sequence in a slot; none if its prompt goes on, or its request fails and ends."""
+        if slot not in job.sequences:
             return []
         try:
             if isinstance(logits, Exception):
                 raise logits
-            return job.writers[slot].follow(logits)
+            return job.sequences[slot].choose_tokens(logits)
         except BaseException as error:
-            self._end(job, error)
+            self._end_request(job, error)
             return []
 
-    def _give_some(self, job: _Job, slot: int, tokens: Sequence[Token]) -> None:
+    def _commit(self, job: _RunningRequest, slot: int, tokens: Sequence[Token]) -> None:
         try:
-            self._remember(job, slot)
+            self._take_snapshot(job, slot)
             if tokens:
-                self._give(job, slot, tokens)
+                self._deliver(job, slot, tokens)
         except BaseException as error:
-            self._end(job, error)
+            self._end_request(job, error)
 
-    def _remember(self, job: _Job, slot: int) -> None:
-        """Keeps the state at a mark of the prompt, or inside a long answer."""
-        writer = job.writers[slot]
-        if writer.position in job.marks or self._kept.wanted_inside(writer.position):
-            ids = writer.text.seen[: writer.position]
-            self._kept.add(ids, self._lanes.of(job.variant).slots.take(slot), job.handle.request)
+    def _take_snapshot(self, job: _RunningRequest, slot: int) -> None:
+        """Takes a snapshot where one is wanted: at a position of the prompt, or inside a long answer."""
+        sequence = job.sequences[slot]
+        if sequence.position in job.snapshot_positions or self._snapshots.wants_snapshot(sequence.position):
+            ids = sequence.continuation.seen[: sequence.position]
+            state = self._runners.runner_of(job.adapter_key).slots.take(slot)
+            self._snapshots.add_snapshot(ids, state, job.handle.request)
 
-    def _give(self, job: _Job, slot: int, tokens: Sequence[Token]) -> None:
-        """More tokens of the text in a slot, and its end if these were the last."""
-        copy = job.writers[slot].copy
+    def _deliver(self, job: _RunningRequest, slot: int, tokens: Sequence[Token]) -> None:
+        """Hands on more tokens of the sequence in a slot; ends it if these were the last."""
+        index = job.sequences[slot].index
         if tokens[-1].finish is not None:
-            self._keep(job, slot)
+            self._finish_sequence(job, slot)
         for token in tokens:
-            job.handle.give(Piece(copy, token))
-        if not job.writers:
-            self._end(job)
+            job.handle.push_chunk(StreamChunk(index, token))
+        if not job.sequences:
+            self._end_request(job)
 
-    def _keep(self, job: _Job, slot: int) -> None:
-        """Frees a slot; its state stays known, for a text that goes on from here."""
-        writer = job.writers.pop(slot)
-        wanted = writer.copy == 0 and job.handle.request.wants_states
-        if self._kept.keeps or wanted:
-            row, ids = self._lanes.of(job.variant).slots.take(slot), writer.text.seen[: writer.position]
-            self._kept.add(ids, row, job.handle.request)
+    def _finish_sequence(self, job: _RunningRequest, slot: int) -> None:
+        """Frees a slot; a snapshot of its state stays, for a prompt that goes on from here."""
+        sequence = job.sequences.pop(slot)
+        wanted = sequence.index == 0 and job.handle.request.wants_states
+        if self._snapshots.enabled or wanted:
+            ids = sequence.continuation.seen[: sequence.position]
+            state = self._runners.runner_of(job.adapter_key).slots.take(slot)
+            self._snapshots.add_snapshot(ids, state, job.handle.request)
             if wanted:
-                job.handle.states = self._kept.along(ids, row, job.handle.request)
+                job.handle.states = self._snapshots.snapshots_along(ids, state, job.handle.request)
         job.slots.remove(slot)
-        self._release(slot, job.variant)
+        self._free_slot(slot, job.adapter_key)
 
-    def _release(self, slot: int, variant: AdapterKey) -> None:
-        """Makes a slot free for another text; its pages are not held until then."""
-        self._lanes.of(variant).slots.free(slot)
-        self._free.append(slot)
+    def _free_slot(self, slot: int, adapter_key: AdapterKey) -> None:
+        """Makes a slot free for another sequence; its KV pages are not held until then."""
+        self._runners.runner_of(adapter_key).slots.free(slot)
+        self._free_slots.append(slot)
 
-    def _drop(self, job: _Job) -> None:
-        """Ends a cancelled request; what it has read and written stays known."""
+    def _cancel(self, job: _RunningRequest) -> None:
+        """Ends a cancelled request; snapshots of what it has run stay."""
         try:
-            if not job.writers and job.row.length:
-                self._kept.add(job.ids[: job.row.length], job.row, job.handle.request)
-            for slot in list(job.writers):
-                self._keep(job, slot)
+            if not job.sequences and job.state.length:
+                self._snapshots.add_snapshot(job.ids[: job.state.length], job.state, job.handle.request)
+            for slot in list(job.sequences):
+                self._finish_sequence(job, slot)
         except BaseException as error:
-            self._end(job, error)
+            self._end_request(job, error)
         else:
-            self._end(job)
+            self._end_request(job)
 
-    def _end(self, job: _Job, error: BaseException | None = None) -> None:
+    def _end_request(self, job: _RunningRequest, error: BaseException | None = None) -> None:
         for slot in job.slots:
-            self._release(slot, job.variant)
+            self._free_slot(slot, job.adapter_key)
         job.slots.clear()
-        job.writers.clear()
-        for jobs in (self._reading, self._writing):
+        job.sequences.clear()
+        for jobs in (self._prefilling, self._decoding):
             if job in jobs:
                 jobs.remove(job)
-        job.handle.end(error)
+        job.handle.finish(error)
 
 
-def _do(errand: "Future[Any]", work: Callable[[], Any]) -> None:
+def _run_task(task: "Future[Any]", work: Callable[[], Any]) -> None:
     try:
-        errand.set_result(work())
+        task.set_result(work())
     except BaseException as error:
-        errand.set_exception(error)
+        task.set_exception(error)

@@ -45,22 +45,22 @@ class Grammar:
 
     @classmethod
     def of_schema(cls, schema: dict[str, Any]) -> "Grammar":
-        """Texts that are JSON of this schema."""
+        """Grammar of JSON that follows a schema."""
         return cls("json_schema", json.dumps(schema))
 
 
 class Compile(Protocol):
-    """What compiles rules for one vocabulary."""
+    """Compiler of rules for one vocabulary."""
 
     def __call__(self, grammar: Grammar) -> Callable[[], Constraint]:
-        """What gives a fresh matcher of a rule at each call; `InputError` for a rule that is none."""
+        """Compiles a rule; returns a factory of its constraints. `InputError` for what is no rule."""
 
     def prepare(self) -> None:
-        """Does what the first rule would wait for."""
+        """Starts what the first rule would wait for."""
 
 
 class Matcher:
-    """The state of one text within a rule."""
+    """Constraint of one sequence by a rule."""
 
     def __init__(self, matcher: Any, vocab: int) -> None:
         """`matcher` is llguidance's."""
@@ -132,7 +132,7 @@ class Rules:
         return found
 
     def _compiled(self, grammar: Grammar) -> Callable[[], Constraint] | InputError:
-        """What gives matchers of a rule, or the error that says what is wrong with it."""
+        """Factory of a rule's matchers, or the error that says what is wrong with the rule."""
         what = grammar.made_of or grammar.kind
         try:
             check_rule(grammar.kind, grammar.text, what)
@@ -152,7 +152,7 @@ class Rules:
 
 
 def _white_space(schema: str) -> dict[str, str]:
-    """The bound on white space, unless the schema leaves none: the library would take the bound for a wish for some."""
+    """Bound on white space, unless the schema leaves none: the library would take the bound for a wish for some."""
     try:
         read = json.loads(schema)
     except (ValueError, RecursionError):

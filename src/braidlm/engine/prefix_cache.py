@@ -1,13 +1,13 @@
-"""Texts that were seen, as a tree of tokens, with states at some places of it.
+"""Prefix cache: a radix tree of the tokens of sequences, with snapshots at some nodes.
 
-A state cannot be taken back to an earlier token, so states are kept where texts are likely to part or to go on:
-where the caller says. Between two of them a text is read again from the nearer one before. Rows are immutable
-and share their pages of keys and values, so that a kept state costs its recurrent part and the pages that nothing
-else holds. When the memory for them is used up, the state goes whose loss costs the fewest tokens read again for
-each byte that it frees, those longest unused and farthest from the ends of texts first. Where a text ends it is most
-likely to go on: ends count for more, however near the state before is.
+A recurrent state cannot be taken back to an earlier token, so snapshots are kept where sequences are likely to part or
+to go on: where the caller says. Tokens between two snapshots are recomputed from the one before. States are immutable
+and share their KV pages, so that a snapshot costs its recurrent part and the pages that nothing else holds. When the
+memory is used up, the snapshot goes whose loss costs the fewest recomputed tokens for each byte that it frees, those
+longest unused and farthest from the ends of sequences first. Where a sequence ends it is most likely to go on: ends
+count for more, however near the snapshot before is.
 
-What models without recurrence have seen can be cut anywhere: one state serves every place before it.
+States of models without recurrence can be truncated anywhere: one snapshot serves every prefix.
 """
 
 import heapq
@@ -17,27 +17,27 @@ from typing import NamedTuple
 
 from ..state.sequence import SequenceState
 
-Cut = Callable[[SequenceState, int], SequenceState]
+Truncate = Callable[[SequenceState, int], SequenceState]
 
-# Tokens of texts that are remembered, with or without states: what a miss is told from.
+# Tokens that the tree remembers, with or without snapshots: what a miss is explained from.
 _MOST_TOKENS = 1 << 20
 
-# What the state of a text's end counts for beside the tokens that its loss costs, in distances between kept states.
-# Without it a chat's end, a short answer away from the prompt's, goes before all that other chats keep.
+# What the snapshot of a sequence's end counts for beside the tokens that its loss costs, in snapshot intervals. Without
+# it a chat's end, a short answer away from the prompt's, goes before all snapshots of other chats.
 _END = 4
 
 
 class Match(NamedTuple):
-    """How much of a text is known: a state after `cached` tokens, and `known` tokens in all."""
+    """Longest known prefix of a sequence: a state after `cached` tokens, and `known` tokens in all."""
 
     row: SequenceState | None
     cached: int
     known: int
-    dropped: bool  # whether a state in between had to go
+    dropped: bool  # whether a snapshot in between was dropped for memory
 
 
 class _Held(NamedTuple):
-    """A row that is kept, the bytes of its recurrent part, and its pages of keys and values with theirs."""
+    """State of a snapshot, the bytes of its recurrent part, and its KV pages with theirs."""
 
     row: SequenceState
     fixed: int
@@ -52,7 +52,7 @@ class _Held(NamedTuple):
 
 
 class _Node:
-    """The end of a run of tokens that follow `parent`'s."""
+    """Node of the tree: the end of a run of tokens, `edge`, that follow those of `parent`."""
 
     __slots__ = ("children", "depth", "dropped", "edge", "farthest", "held", "parent", "used")
 
@@ -61,14 +61,14 @@ class _Node:
         self.edge = edge
         self.children: dict[int, _Node] = {}
         self.depth: int = (parent.depth if parent else 0) + len(edge)
-        self.farthest = self.depth  # the depth of the longest text that passes here
+        self.farthest = self.depth  # the depth of the longest sequence that passes here
         self.held: _Held | None = None
         self.dropped = False
         self.used = clock
 
 
 class _Ledger:
-    """Bytes of rows, pages that several rows share counted once."""
+    """Bytes of states; KV pages that several states share count once."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -88,21 +88,21 @@ class _Ledger:
                 del self._holders[page]
 
     def alone(self, held: _Held) -> int:
-        """What nothing else holds of a row."""
+        """Bytes of a state that no other one holds."""
         return held.fixed + sum(size for page, size in held.pages if self._holders[page] == 1)
 
 
 class PrefixCache:
-    """States of one model and its variants at one precision. `snapshot_interval` is how many tokens are readily read again.
+    """Snapshots of one model, with its adapters and initial states, at one precision.
 
-    `of` says whose texts are meant, of which variant and which salt: a tree for each, one memory for all.
+    Each scope (adapter key and salt) has a tree of its own; all share one memory.
     """
 
-    def __init__(self, budget: int, snapshot_interval: int, cut: Cut | None = None) -> None:
-        """`budget` in bytes; `cut(row, length)` shortens a row, where the model's states can be cut."""
+    def __init__(self, budget: int, snapshot_interval: int, truncate: Truncate | None = None) -> None:
+        """`budget` in bytes; `truncate(row, length)` shortens a state, where the model's states can be truncated."""
         self._budget = budget
         self._snapshot_interval = snapshot_interval
-        self._cut = cut
+        self._truncate = truncate
         self._ledger = _Ledger()
         self._clock = 0
         self._roots: dict[Hashable, _Node] = {}
@@ -111,21 +111,21 @@ class PrefixCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all states kept."""
+        """Bytes of all snapshots."""
         return self._ledger.total
 
     @property
     def states(self) -> int:
-        """Number of states kept."""
+        """Number of snapshots."""
         return len(self._kept)
 
-    def match(self, ids: Sequence[int], of: Hashable = None) -> Match:
-        """The longest state of a beginning of `ids` that leaves at least one token to run."""
+    def match(self, ids: Sequence[int], scope: Hashable = None) -> Match:
+        """The longest prefix of `ids` with a snapshot that leaves at least one token to run."""
         self._clock += 1
         ids = tuple(ids)
-        node = found = self._root(of)
+        node = found = self._root(scope)
         dropped = False
-        below: _Node | None = None  # the node whose edge the text leaves within, or where it ends
+        below: _Node | None = None  # the node within whose edge `ids` parts or ends
         known = 0
         while (child := node.children.get(ids[known]) if known < len(ids) else None) is not None:
             same = _common(child.edge, ids, known)
@@ -137,16 +137,16 @@ class PrefixCache:
             node = below = child
             if child.depth < len(ids):
                 found, dropped = (child, False) if child.held else (found, dropped or child.dropped)
-        if self._cut is not None and below is not None and (held := _any_row(below)) is not None:
+        if self._truncate is not None and below is not None and (held := _any_row(below)) is not None:
             length = min(known, len(ids) - 1)
             if length > found.depth:
-                return Match(self._cut(held, length), length, known, False)
+                return Match(self._truncate(held, length), length, known, False)
         row = found.held.row if found.held else None
         return Match(row, found.depth if row else 0, known, dropped)
 
-    def add(self, ids: Sequence[int], row: SequenceState, of: Hashable = None) -> None:
-        """Keeps `row`, which has seen exactly `ids`, as far as memory allows."""
-        node = self._place(tuple(ids), of)
+    def add_state(self, ids: Sequence[int], row: SequenceState, scope: Hashable = None) -> None:
+        """Keeps `row`, the state after exactly `ids`, as far as memory allows."""
+        node = self._place(tuple(ids), scope)
         if node.held is not None:
             self._ledger.remove(node.held)
         node.held, node.dropped = _Held.of(row), False
@@ -156,9 +156,9 @@ class PrefixCache:
             self._drop(min(self._kept, key=self._worth))
         self._forget()
 
-    def along(self, ids: Sequence[int], of: Hashable = None) -> list[tuple[int, SequenceState]]:
-        """The states kept of beginnings of `ids`, shortest first."""
-        ids, node, found = tuple(ids), self._root(of), []
+    def states_along(self, ids: Sequence[int], scope: Hashable = None) -> list[tuple[int, SequenceState]]:
+        """States of the snapshots of prefixes of `ids` with their lengths, shortest first."""
+        ids, node, found = tuple(ids), self._root(scope), []
         while (child := node.children.get(ids[node.depth]) if node.depth < len(ids) else None) is not None:
             if _common(child.edge, ids, node.depth) < len(child.edge):
                 break
@@ -168,17 +168,17 @@ class PrefixCache:
         return found
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Drops all snapshots and tokens."""
         self._roots = {}
         self._ledger, self._kept, self._tokens = _Ledger(), set(), 0
 
-    def _root(self, of: Hashable) -> _Node:
-        """The tree of `of`; an empty one, which is not kept, where there is none."""
-        return self._roots.get(of) or _Node(None, (), self._clock)
+    def _root(self, scope: Hashable) -> _Node:
+        """Root of a scope's tree; an empty one, which is not kept, where there is none."""
+        return self._roots.get(scope) or _Node(None, (), self._clock)
 
-    def _place(self, ids: tuple[int, ...], of: Hashable) -> _Node:
+    def _place(self, ids: tuple[int, ...], scope: Hashable) -> _Node:
         """The node at the end of `ids`, made where there is none."""
-        node, at = self._roots.setdefault(of, self._root(of)), 0
+        node, at = self._roots.setdefault(scope, self._root(scope)), 0
         while at < len(ids):
             node.farthest = max(node.farthest, len(ids))
             child = node.children.get(ids[at])
@@ -192,7 +192,7 @@ class PrefixCache:
         return node
 
     def _worth(self, node: _Node) -> float:
-        """Tokens that would have to be read again without the node's state, by chance of use and byte."""
+        """Tokens to recompute without the node's snapshot, by chance of use and byte."""
         assert node.held is not None
         before = node.parent
         while before is not None and before.held is None:
@@ -209,26 +209,26 @@ class PrefixCache:
         node.held, node.dropped = None, True
 
     def _forget(self) -> None:
-        """Lets go of the texts longest unused that have no state: of more than must go, since all are looked at."""
+        """Drops the tokens longest unused that lead to no snapshot: more than must go, since all are looked at."""
         if self._tokens <= _MOST_TOKENS:
             return
-        nodes = ((of, node) for of, root in self._roots.items() for node in _nodes(root))
-        leaves = [(node.used, id(node), of, node) for of, node in nodes if _is_idle(node)]
+        nodes = ((scope, node) for scope, root in self._roots.items() for node in _nodes(root))
+        leaves = [(node.used, id(node), scope, node) for scope, node in nodes if _is_idle(node)]
         heapq.heapify(leaves)
         while self._tokens > _MOST_TOKENS - _MOST_TOKENS // 8 and leaves:
-            *_, of, leaf = heapq.heappop(leaves)
+            *_, scope, leaf = heapq.heappop(leaves)
             parent = leaf.parent
             assert parent is not None
             del parent.children[leaf.edge[0]]
             self._tokens -= len(leaf.edge)
             if _is_idle(parent):
-                heapq.heappush(leaves, (parent.used, id(parent), of, parent))
+                heapq.heappush(leaves, (parent.used, id(parent), scope, parent))
             elif parent.parent is None and not parent.children:
-                del self._roots[of]
+                del self._roots[scope]
 
 
 def _is_idle(node: _Node) -> bool:
-    """Whether nothing is lost with a node but that its text was seen."""
+    """Whether a node has neither a snapshot nor nodes behind it."""
     return not node.children and node.held is None and node.parent is not None
 
 

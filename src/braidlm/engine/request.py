@@ -1,4 +1,4 @@
-"""What is asked of the engine, and what it gives: requests, tickets, pieces of text, and what they cost."""
+"""Requests to the engine, their handles, the chunks of their answers, and their usage."""
 
 import contextlib
 import logging
@@ -20,11 +20,11 @@ log = logging.getLogger("braidlm.engine")
 
 
 class QueueFullError(BraidError, RuntimeError):
-    """More requests than may wait."""
+    """Refusal of a request because too many wait."""
 
 
 class Snapshot(NamedTuple):
-    """A state that has seen exactly `ids`."""
+    """State of a sequence after exactly `ids`."""
 
     ids: tuple[int, ...]
     row: SequenceState
@@ -34,26 +34,26 @@ class Snapshot(NamedTuple):
 class Request:
     """A prompt and how to go on from it.
 
-    `copies` texts are written, each by its own seed: that of `sampling`, the next, and so on. `breaks` are lengths
-    of the prompt at which a message ends: states are kept there, since edits begin there. `grammar` is a rule that
-    every text follows. Clients get equal shares of the engine. `states` are what the caller holds of this text or of
-    one that begins like it, of the same model, adapter, initial state and precision (others are refused); with
-    `wants_states` the ticket has those of the first text when it ends. `adapter` and `initial` name what is loaded
-    beside the model (see `adapters.Variants`). What is kept of a request's texts serves requests of the same
+    `n` sequences are generated, each with its own seed: that of `sampling`, the next, and so on. `message_boundaries`
+    are lengths of the prompt at which a message ends: snapshots are taken there, since edits begin there. `grammar` is
+    a rule that every sequence follows. Clients get equal shares of the engine. `states` are snapshots that the caller
+    holds of this prompt or of one that begins like it, of the same model, adapter, initial state and precision (others
+    are refused); with `wants_states` the handle has those of the first sequence when it ends. `adapter` and `initial`
+    name what is loaded beside the model (see `adapters.Variants`). Snapshots of a request serve requests of the same
     `cache_salt` alone: neither `usage` nor time tells one of what another asked.
 
-    `reasoning` says how the model may reason first: a grammar then describes what follows. `marks` are control tokens
-    that are shown in the text, by id.
+    `reasoning` says how the model may reason first: a grammar then describes what follows. `visible_tokens` are
+    control tokens that are shown in the text, by id.
 
     With `prompt_logprobs` the handle has the log probability of each of the prompt's tokens and of so many of the
     most likely ones in its place; every token of the prompt is then run, whatever is known of it. With `generates`
-    False nothing is written after the prompt.
+    False the request ends after the prompt.
     """
 
     ids: tuple[int, ...]
     sampling: Sampling
-    copies: int = 1
-    breaks: tuple[int, ...] = ()
+    n: int = 1
+    message_boundaries: tuple[int, ...] = ()
     grammar: Grammar | None = None
     client: str = ""
     states: tuple[Snapshot, ...] = ()
@@ -64,13 +64,13 @@ class Request:
     prompt_logprobs: int | None = None
     generates: bool = True
     reasoning: ReasoningFirst | None = None
-    marks: Mapping[int, str] = field(default_factory=dict)
+    visible_tokens: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.ids:
             raise InputError("the prompt is empty; give at least one token")
-        if not 1 <= self.copies <= 128:
-            raise InputError(f"copies is {self.copies}, but must be from 1 to 128")
+        if not 1 <= self.n <= 128:
+            raise InputError(f"n is {self.n}, but must be from 1 to 128")
         if self.prompt_logprobs is not None and not 0 <= self.prompt_logprobs <= 1000:
             raise InputError(f"prompt_logprobs is {self.prompt_logprobs}, but must be from 0 to 1000")
         if any(len(state.ids) != state.row.length for state in self.states):
@@ -83,17 +83,17 @@ class Request:
                 raise StateError(f"a state that was given does not say what computed it; it should be of {identity}")
             row.identity.require(identity, "a state that was given")
 
-    def sampling_of(self, copy: int) -> Sampling:
-        """How copy number `copy` is written."""
+    def sampling_of(self, index: int) -> Sampling:
+        """Sampling of sequence number `index`."""
         seed = self.sampling.seed
-        return self.sampling if seed is None or copy == 0 else self.sampling.with_seed(seed + copy)
+        return self.sampling if seed is None or index == 0 else self.sampling.with_seed(seed + index)
 
 
 class Usage(NamedTuple):
     """Tokens of a prompt by what they cost.
 
-    cached: their state was there. recomputed: seen before, but run again, since no state was kept in the right
-    place. computed: never seen. `why` says in words what stood in the way of more.
+    cached: covered by a snapshot. recomputed: seen before, but run again, since there was no snapshot near enough.
+    computed: never seen. `why` says in words what stood in the way of more.
     """
 
     cached: int
@@ -102,34 +102,34 @@ class Usage(NamedTuple):
     why: str
 
 
-class Piece(NamedTuple):
-    """One token of copy number `copy`."""
+class StreamChunk(NamedTuple):
+    """One token of sequence number `index`."""
 
-    copy: int
+    index: int
     token: Token
 
 
 class RequestHandle:
-    """One request on its way. Iterate to get the pieces as they are made; an error is raised there."""
+    """Handle of a submitted request. Iterate to get its chunks as they are generated; an error is raised there."""
 
     def __init__(self, request: Request, constraint: Callable[[], Constraint] | None = None) -> None:
-        """`constraint` gives the request's grammar, compiled, to each text."""
+        """`constraint` makes the constraint of one sequence from the request's compiled grammar."""
         self.request = request
         self.constraint = constraint
         self.usage: Usage | None = None
-        self.states: tuple[Snapshot, ...] = ()  # shortest first, once the ticket has ended
-        self.prompt_logprobs: list[Choice] = []  # of the prompt's second token and of all after it, before any piece
+        self.states: tuple[Snapshot, ...] = ()  # shortest first, once the request has ended
+        self.prompt_logprobs: list[Choice] = []  # of the prompt's second token and of all after it, before any chunk
         self.cancelled = False
         self._done = Event()
-        self._listener: Callable[[], None] = _nobody
-        self._pieces: SimpleQueue[Piece | Exception | None] = SimpleQueue()
+        self._listener: Callable[[], None] = _no_listener
+        self._chunks: SimpleQueue[StreamChunk | Exception | None] = SimpleQueue()
 
     def cancel(self) -> None:
-        """Asks the engine to stop; what was read and written stays known to it."""
+        """Asks the engine to stop; snapshots of what was run stay."""
         self.cancelled = True
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Until the engine is done with the request; whether it is."""
+        """Waits until the request has ended, or for `timeout` seconds; whether it has ended."""
         return self._done.wait(timeout)
 
     def listen(self, listener: Callable[[], None]) -> None:
@@ -140,44 +140,44 @@ class RequestHandle:
         self._listener = listener
         listener()
 
-    def arrived(self) -> Iterator[Piece | Exception | None]:
-        """What has come and was not taken yet, without waiting; at the end an error, or None."""
+    def arrived(self) -> Iterator[StreamChunk | Exception | None]:
+        """Chunks that have come and were not taken yet, without waiting; at the end an error, or None."""
         with contextlib.suppress(Empty):
             while True:
-                yield self._pieces.get_nowait()
+                yield self._chunks.get_nowait()
 
-    def give(self, piece: Piece) -> None:
-        """For the engine: one more piece."""
-        self._pieces.put(piece)
-        self._tell()
+    def push_chunk(self, chunk: StreamChunk) -> None:
+        """Appends a chunk; called by the engine."""
+        self._chunks.put(chunk)
+        self._notify()
 
-    def end(self, error: BaseException | None = None) -> None:
-        """For the engine: nothing more follows. Never raises."""
-        self._pieces.put(None if error is None else as_exception(error))
+    def finish(self, error: BaseException | None = None) -> None:
+        """Ends the stream of chunks; called by the engine. Never raises."""
+        self._chunks.put(None if error is None else as_exception(error))
         self._done.set()
         try:
-            self._tell()
+            self._notify()
         except BaseException as raised:
             log.warning("the listener of a request failed as the request ended: %s", as_exception(raised))
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         try:
             self._listener()
         except BaseException:
-            self._listener = _nobody
+            self._listener = _no_listener
             raise
 
-    def __iter__(self) -> Iterator[Piece]:
-        while (item := self._pieces.get()) is not None:
+    def __iter__(self) -> Iterator[StreamChunk]:
+        while (item := self._chunks.get()) is not None:
             if isinstance(item, Exception):
                 raise item
             yield item
 
 
 def as_exception(error: BaseException) -> Exception:
-    """What is told of an error: a library's panic, or an exit from within a callback, is not to end who hears of it."""
+    """`error` as an `Exception`: a library's panic or an exit in a callback must not end the thread that gets it."""
     return error if isinstance(error, Exception) else BraidError(f"{type(error).__name__}: {error}")
 
 
-def _nobody() -> None:
-    """Nobody listens."""
+def _no_listener() -> None:
+    """Does nothing: the listener before one is set."""

@@ -25,7 +25,7 @@ _WAIT_S = 5.0
 
 
 class RuleProcess:
-    """Proves that rules can be compiled, for one vocabulary. May be used from several threads."""
+    """Trial compiler of rules for one vocabulary, in a process of its own. May be used from several threads."""
 
     def __init__(self, tokenizer_json: Callable[[], str], vocab: int, ends: Collection[int]) -> None:
         """`tokenizer_json` gives the tokenizers library's own description of a vocabulary of `vocab` ids."""
@@ -37,7 +37,7 @@ class RuleProcess:
         self._end: Callable[[], object] = lambda: None
 
     def reason_against(self, kind: str, text: str, defaults: dict[str, str]) -> str:
-        """Why a rule cannot be compiled; "" if it can. `BusyError` if too many wait, or this one has for too long."""
+        """Reason against a rule; "" if it compiles. `BusyError` if too many wait, or this one has for too long."""
         if not self._seats.acquire(blocking=False):
             raise BusyError("too many rules wait to be compiled; try again soon")
         try:

@@ -1,6 +1,6 @@
-"""Rows of state through the model: a part of a prompt for one row, a token for each of several.
+"""Runner of a model: prefill of a part of one prompt, and decode steps of several sequences.
 
-Everything here takes and gives rows, which are immutable: nothing that is kept elsewhere can change.
+Sequence states come in and go out, and are immutable: no snapshot that is kept elsewhere can change.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,25 +22,25 @@ from ..state.state_file import Owner
 
 
 class DecodeInput(NamedTuple):
-    """What a slot is moved along by: tokens, the last `guesses` of which may be taken back."""
+    """Input of one slot to a decode step: tokens, the last `draft_count` of which may be rolled back."""
 
     slot: int
     tokens: Sequence[int]
-    guesses: int = 0
+    draft_count: int = 0
 
     @property
-    def sure(self) -> "DecodeInput":
-        """Without what was guessed."""
-        return DecodeInput(self.slot, self.tokens[: len(self.tokens) - self.guesses])
+    def without_draft(self) -> "DecodeInput":
+        """The same without draft tokens."""
+        return DecodeInput(self.slot, self.tokens[: len(self.tokens) - self.draft_count])
 
 
 class Runner:
-    """One model at one precision, and `slots` rows that decode together."""
+    """Runner of one model at one precision, with slots for sequences that decode together."""
 
     def __init__(
         self, model: Model, run: Run, new_state: Callable[[], BatchState], slots: int, shared: Slots | None = None
     ) -> None:
-        """`new_state` gives one row that has seen nothing; `shared` are slots of another runner of these weights."""
+        """`new_state` makes the state of one empty sequence; `slots` is their number, `shared` are another runner's."""
         self._model = model
         self._run = run
         self._new_state = new_state
@@ -54,7 +54,7 @@ class Runner:
         return self._empty.identity.fingerprint != self._model.fingerprint()
 
     def refresh(self) -> bool:
-        """Begins anew if the weights have changed; whether they have."""
+        """Makes the slots anew if the weights have changed; whether they have."""
         self._model.notice_edits()
         if not self.stale:
             return False
@@ -64,62 +64,64 @@ class Runner:
 
     @property
     def empty(self) -> SequenceState:
-        """A row that has seen nothing."""
+        """State of a sequence without tokens."""
         return self._empty.rows[0]
 
     @property
     def owner(self) -> Owner:
-        """Whose rows these are."""
+        """Owner of the states that this runner makes."""
         return self._empty.owner
 
-    def read(
-        self, row: SequenceState, ids: Sequence[int], marks: Sequence[int], *, logits: Logits
+    def prefill(
+        self, row: SequenceState, ids: Sequence[int], snapshot_positions: Sequence[int], *, logits: Logits
     ) -> tuple[SequenceState, tuple[SequenceState, ...], Tensor | None]:
-        """`row` after `ids`, its states after each number of them in `marks`, and the logits [n, V] that are asked for.
+        """The state after `ids`, those after each number of them in `snapshot_positions`, and logits [n, V].
 
-        n is the number of `ids` for "all" and 1 for "last".
+        n is the number of `ids` for `logits` "all" and 1 for "last"; None for None.
         """
         state = self._empty.fork()
         state.put(0, row)
-        segments = Segments((len(ids),), (tuple(marks),))
+        segments = Segments((len(ids),), (tuple(snapshot_positions),))
         out = self._run(torch.tensor(ids, device=self._model.device), segments, state, logits=logits)
         return out.state.rows[0], out.marked[0].rows, out.logits
 
     @property
-    def rewinding(self) -> bool:
-        """Whether `write` takes several tokens a row, as if one came after the other, and they can be taken back."""
+    def can_roll_back(self) -> bool:
+        """Whether a decode step takes several tokens of a sequence, which can be rolled back."""
         return isinstance(self.slots, Decoder)
 
     @property
-    def short(self) -> int:
-        """How many tokens of a prompt `write` takes in less time than `read`; at least one."""
-        return self.slots.short if isinstance(self.slots, Decoder) else 1
+    def max_decode_tokens(self) -> int:
+        """Number of a prompt's tokens up to which a decode step takes less time than a prefill pass; at least one."""
+        return self.slots.max_decode_tokens if isinstance(self.slots, Decoder) else 1
 
-    def write(self, moves: Sequence[DecodeInput]) -> dict[int, Tensor]:
-        """Moves slots along; by slot, the logits after each of its tokens, [tokens, V]. If it fails, none has moved."""
-        ids = torch.tensor([token for move in moves for token in move.tokens])
-        slots = [move.slot for move in moves for _ in move.tokens]
+    def decode(self, inputs: Sequence[DecodeInput]) -> dict[int, Tensor]:
+        """One decode step; by slot, the logits after each of its tokens, [tokens, V]. If it fails, no slot changes."""
+        ids = torch.tensor([token for step_input in inputs for token in step_input.tokens])
+        slots = [step_input.slot for step_input in inputs for _ in step_input.tokens]
         if isinstance(self.slots, Decoder):
-            logits = self.slots.step(ids, slots, keep=[move.slot for move in moves if move.guesses])
+            logits = self.slots.step(
+                ids, slots, keep=[step_input.slot for step_input in inputs if step_input.draft_count]
+            )
         else:
             logits = self.slots.step(ids, slots)
-        parts = logits.split([len(move.tokens) for move in moves])
-        return {move.slot: part for move, part in zip(moves, parts, strict=True)}
+        parts = logits.split([len(step_input.tokens) for step_input in inputs])
+        return {step_input.slot: part for step_input, part in zip(inputs, parts, strict=True)}
 
     def rollback(self, counts: Mapping[int, int]) -> None:
-        """Takes back so many of the last tokens of each slot."""
+        """Takes back as many of the last tokens of each slot as `counts` says."""
         if counts:
             assert isinstance(self.slots, Decoder)
             self.slots.undo(counts)
 
 
-def can_be_cut(spec: ModelSpec) -> bool:
-    """Whether states can be taken back to an earlier token: only keys and values, all of them held."""
+def can_truncate(spec: ModelSpec) -> bool:
+    """Whether states can be truncated to an earlier token: they are keys and values of all positions alone."""
     return all(isinstance(slot, (FullKV, SharedKV)) for slots in spec.state_specs for slot in slots)
 
 
-def cut(row: SequenceState, length: int) -> SequenceState:
-    """The row as it was after `length` of its tokens, for models that `can_be_cut`."""
+def truncate(row: SequenceState, length: int) -> SequenceState:
+    """The state as it was after `length` of its tokens, for models that `can_truncate`."""
     less = row.length - length
     layers = (LayerState({}, layer.kv and layer.kv.first(layer.kv.length - less)) for layer in row.layers)
     return SequenceState(length, tuple(layers), row.identity)

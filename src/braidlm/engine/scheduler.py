@@ -1,4 +1,4 @@
-"""What runs next. Knows requests by their sizes only, and no tensors."""
+"""Order of requests and of prefill and decode. Requests are known by their sizes only; there are no tensors."""
 
 from collections import Counter, deque
 from collections.abc import Callable
@@ -6,54 +6,55 @@ from typing import Generic, TypeVar
 
 from .request import QueueFullError
 
-Job = TypeVar("Job")
+Item = TypeVar("Item")
 
 
-class RequestQueue(Generic[Job]):
-    """A bounded queue in which clients get equal shares: the one that was given the fewest tokens comes next.
+class RequestQueue(Generic[Item]):
+    """Bounded queue of waiting requests, fair across clients: the one that was given the fewest tokens comes next.
 
     What a client was given counts while others wait that were given less: so long it is remembered, for at most as many
     clients as requests may wait.
     """
 
     def __init__(self, most: int) -> None:
+        """`most` requests may wait."""
         self._most = most
-        self._queues: dict[str, deque[tuple[Job, int]]] = {}
+        self._queues: dict[str, deque[tuple[Item, int]]] = {}
         self._given: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
 
-    def add(self, job: Job, client: str, tokens: int) -> None:
-        """Puts a job of so many tokens at the end of its client's queue; `QueueFullError` if too many wait."""
+    def add(self, item: Item, client: str, tokens: int) -> None:
+        """Puts an item of so many tokens at the end of its client's queue; `QueueFullError` if too many wait."""
         if len(self) >= self._most:
             raise QueueFullError(f"{len(self)} requests are waiting already; try again later")
         if client not in self._queues:
-            # Who comes new begins with what the others have been given: absence earns nothing.
+            # A new client begins with what the others have been given: absence earns nothing.
             least = min((self._given[other] for other in self._queues), default=0)
             self._given[client] = max(self._given[client], least)
-        self._queues.setdefault(client, deque()).append((job, tokens))
+        self._queues.setdefault(client, deque()).append((item, tokens))
 
-    def take(self, fits: Callable[[Job], bool]) -> Job | None:
-        """The next job, if it fits; the others wait behind it, so that a large one is not passed over for ever."""
+    def take(self, fits: Callable[[Item], bool]) -> Item | None:
+        """The next item, if it fits; the others wait behind it, so that a large one is not passed over for ever."""
         if not self._queues:
             return None
         client = min(self._queues, key=lambda name: self._given[name])
-        job, tokens = self._queues[client][0]
-        if not fits(job):
+        item, tokens = self._queues[client][0]
+        if not fits(item):
             return None
         self._queues[client].popleft()
         self._given[client] += tokens
         if not self._queues[client]:
             del self._queues[client]
         self._forget()
-        return job
+        return item
 
-    def remove(self, unwanted: Callable[[Job], bool]) -> list[Job]:
-        """Takes out and returns the jobs that are no longer wanted."""
-        gone = [job for queue in self._queues.values() for job, _ in queue if unwanted(job)]
+    def remove(self, unwanted: Callable[[Item], bool]) -> list[Item]:
+        """Takes out and returns the items that are no longer wanted."""
+        gone = [item for queue in self._queues.values() for item, _ in queue if unwanted(item)]
         kept = {
-            client: deque((job, tokens) for job, tokens in queue if not unwanted(job))
+            client: deque((item, tokens) for item, tokens in queue if not unwanted(item))
             for client, queue in self._queues.items()
         }
         self._queues = {client: queue for client, queue in kept.items() if queue}
@@ -62,7 +63,7 @@ class RequestQueue(Generic[Job]):
         return gone
 
     def _forget(self) -> None:
-        """Drops clients with nothing waiting that a return would set level with others; the most given stay longest."""
+        """Drops clients with nothing waiting who would come back level with others; the most given stay longest."""
         least = min((self._given[client] for client in self._queues), default=None)
         away = [client for client in self._given if client not in self._queues]
         owed = [client for client in away if least is not None and self._given[client] > least]
@@ -70,29 +71,29 @@ class RequestQueue(Generic[Job]):
         self._given = Counter({client: self._given[client] for client in (*self._queues, *kept)})
 
 
-# Seconds of writing for each one of reading. With one, texts take at least twice as long beside a prompt as without it,
-# 2.1 times in practice.
-_WRITING = 4 / 3
+# Seconds of decode for each second of prefill. With one, sequences take at least twice as long beside a prompt as
+# without it, 2.1 times in practice.
+_DECODE_SHARE = 4 / 3
 
 
 class PrefillThrottle:
-    """Shares time between reading prompts and writing: writing gets somewhat more than it had to wait."""
+    """Shares time between prefill and decode: decode gets somewhat more than it had to wait."""
 
     def __init__(self) -> None:
         self._owed = 0.0
 
-    def may_read(self, writing: bool) -> bool:
-        """Whether a part of a prompt may be read now."""
-        return not writing or self._owed <= 0
+    def may_prefill(self, decoding: bool) -> bool:
+        """Whether a chunk of a prompt may run now; `decoding`: whether sequences wait for their next token."""
+        return not decoding or self._owed <= 0
 
-    def read(self, seconds: float, writing: bool) -> None:
-        """So much time went into reading."""
-        self._owed = self._owed + _WRITING * seconds if writing else 0.0
+    def prefilled(self, seconds: float, decoding: bool) -> None:
+        """Records so many seconds of prefill."""
+        self._owed = self._owed + _DECODE_SHARE * seconds if decoding else 0.0
 
-    def did_both(self, seconds: float, writing: bool) -> None:
-        """So much time went into a step that read for some texts and moved the others along, which waited for less."""
-        self._owed = self._owed + seconds if writing else 0.0
+    def did_both(self, seconds: float, decoding: bool) -> None:
+        """Records a decode step that also ran suffixes of prompts, for which the other sequences waited less."""
+        self._owed = self._owed + seconds if decoding else 0.0
 
-    def wrote(self, seconds: float) -> None:
-        """So much time went into writing."""
+    def decoded(self, seconds: float) -> None:
+        """Records so many seconds of decode."""
         self._owed = max(0.0, self._owed - seconds)

@@ -1,4 +1,4 @@
-"""What is kept of the texts that an engine reads and writes: at which places, and what a request finds of it."""
+"""Policy of snapshots: at which positions they are taken, and with which one a request begins."""
 
 import sys
 from collections.abc import Sequence
@@ -9,104 +9,104 @@ from ..state.sequence import Identity, SequenceState
 from .adapter_runners import AdapterKey, adapter_key_of
 from .prefix_cache import PrefixCache
 from .request import Request, Snapshot, Usage
-from .runner import can_be_cut, cut
+from .runner import can_truncate, truncate
 
 
 class Scope(NamedTuple):
-    """Whose texts may meet in the cache: those of one variant and one salt."""
+    """Requests that may share snapshots: those of one adapter key and one salt."""
 
-    variant: AdapterKey
+    adapter_key: AdapterKey
     salt: str
 
 
 def scope_of(request: Request) -> Scope:
-    """Where a request's texts are sought and kept."""
+    """Scope of a request."""
     return Scope(adapter_key_of(request), request.cache_salt)
 
 
 class Found(NamedTuple):
-    """The nearest state before a prompt's end, if there is one, and what that leaves to do."""
+    """The longest snapshot of a prompt's prefix, if there is one, and the usage that follows."""
 
     row: SequenceState | None
     usage: Usage
 
 
 class SnapshotPolicy:
-    """The states of one engine. `snapshot_interval`: tokens between two of them, at most, while `memory`, in bytes, lasts."""
+    """Snapshots of one engine: at most `snapshot_interval` tokens apart while memory lasts."""
 
     def __init__(self, spec: ModelSpec, memory: int, snapshot_interval: int, smallest: int) -> None:
-        """`smallest` are the bytes of a state that has seen nothing: without room for one, nothing is kept."""
-        self._cut = cut if can_be_cut(spec) else None
+        """`memory` is in bytes; without room for `smallest`, an empty sequence's state, there are no snapshots."""
+        self._truncate = truncate if can_truncate(spec) else None
         self._snapshot_interval = snapshot_interval
-        self.keeps = memory >= smallest
-        self.cache = PrefixCache(memory, snapshot_interval, self._cut)
+        self.enabled = memory >= smallest
+        self.cache = PrefixCache(memory, snapshot_interval, self._truncate)
 
-    def find(self, request: Request, identity: Identity) -> Found:
-        """What is known of the prompt, to the engine or to the caller, whose states become known to the engine.
+    def find_prefix(self, request: Request, identity: Identity) -> Found:
+        """The longest prefix of the prompt that the engine or the caller has a snapshot of; the caller's are added.
 
-        `StateError` for states that were given of another identity than this, which the request runs on.
+        `StateError` for states of the caller of another identity than this, which the request runs on.
         """
         request.require_states_of(identity)
         if request.prompt_logprobs is not None:
             return Found(None, Usage(0, 0, len(request.ids), "log probabilities of the prompt need all of it run"))
         found = self.cache.match(request.ids, scope_of(request))
         if request.states:
-            given = PrefixCache(sys.maxsize, self._snapshot_interval, self._cut)
+            given = PrefixCache(sys.maxsize, self._snapshot_interval, self._truncate)
             for ids, row in request.states:
-                given.add(ids, row)
-                self.add(ids, row, request)
+                given.add_state(ids, row)
+                self.add_snapshot(ids, row, request)
             found = max(given.match(request.ids), found, key=lambda match: (match.cached, match.known))
         recomputed = min(found.known, len(request.ids) - 1) - found.cached
         new = len(request.ids) - found.cached - recomputed
         return Found(found.row, Usage(found.cached, recomputed, new, _why(found.known, recomputed, found.dropped)))
 
-    def stop(self, request: Request, begin: int, short: int) -> int:
-        """How much of the prompt, which is known up to `begin`, is to be read.
+    def prefill_end(self, request: Request, begin: int, max_decode_tokens: int) -> int:
+        """Length of the prompt, which is known up to `begin`, that prefill passes run.
 
-        The rest is left to the step that writes the texts, where that costs less: up to `short` tokens of one text,
-        of several ones the last token, and so the last one behind others where a state is wanted before it (a pass
-        would run every mixer in two pieces).
+        The suffix after it is left to decode steps, where that costs less: up to `max_decode_tokens` tokens of one
+        sequence, of several ones the last token, and so the last one behind others where a snapshot is wanted before
+        it (a pass would run every mixer in two parts).
         """
         whole = len(request.ids)
         if request.prompt_logprobs is not None or not request.generates:
             return whole
-        if whole - begin <= (short if request.copies == 1 else 1):
+        if whole - begin <= (max_decode_tokens if request.n == 1 else 1):
             return begin
-        wanted = self.keeps and self._cut is None and whole not in request.breaks
+        wanted = self.enabled and self._truncate is None and whole not in request.message_boundaries
         return whole - 1 if wanted else whole
 
-    def marks(self, request: Request, begin: int, end: int) -> list[int]:
-        """Where in (begin, end] of the prompt states are to be kept."""
-        if not self.keeps:
+    def snapshot_positions(self, request: Request, begin: int, end: int) -> list[int]:
+        """Positions in (begin, end] of the prompt at which snapshots are to be taken, in order."""
+        if not self.enabled:
             return []
-        if self._cut is not None:
+        if self._truncate is not None:
             wanted = {len(request.ids)}
         else:
             apart = self._snapshot_interval
-            wanted = {len(request.ids) - 1, *request.breaks, *range(begin - begin % apart, end + 1, apart)}
-        return sorted(mark for mark in wanted if begin < mark <= end)
+            wanted = {len(request.ids) - 1, *request.message_boundaries, *range(begin - begin % apart, end + 1, apart)}
+        return sorted(position for position in wanted if begin < position <= end)
 
-    def wanted_inside(self, length: int) -> bool:
-        """Whether the state after so many tokens of a text is to be kept while the text goes on."""
-        return self.keeps and self._cut is None and length % self._snapshot_interval == 0
+    def wants_snapshot(self, length: int) -> bool:
+        """Whether a snapshot is to be taken after `length` tokens of a sequence that goes on."""
+        return self.enabled and self._truncate is None and length % self._snapshot_interval == 0
 
-    def knows(self, ids: Sequence[int], scope: Scope) -> bool:
-        """Whether the state after `ids` is kept."""
+    def has_snapshot(self, ids: Sequence[int], scope: Scope) -> bool:
+        """Whether there is a snapshot after exactly `ids`."""
         return self.cache.match((*ids, 0), scope).cached == len(ids)
 
-    def add(self, ids: Sequence[int], row: SequenceState, request: Request) -> None:
-        """Keeps the state after `ids`, as far as memory allows."""
-        if self.keeps:
-            self.cache.add(ids, row, scope_of(request))
+    def add_snapshot(self, ids: Sequence[int], row: SequenceState, request: Request) -> None:
+        """Keeps the state after `ids` as a snapshot, as far as memory allows."""
+        if self.enabled:
+            self.cache.add_state(ids, row, scope_of(request))
 
-    def along(self, ids: Sequence[int], row: SequenceState, request: Request) -> tuple[Snapshot, ...]:
-        """All that is kept along a text whose end is `row`; of what can be cut, the end is enough."""
-        before = [] if self._cut is not None else self.cache.along(ids[:-1], scope_of(request))
+    def snapshots_along(self, ids: Sequence[int], row: SequenceState, request: Request) -> tuple[Snapshot, ...]:
+        """Snapshots of prefixes of `ids`, whose state is `row`; that one alone where states can be truncated."""
+        before = [] if self._truncate is not None else self.cache.states_along(ids[:-1], scope_of(request))
         return (*(Snapshot(tuple(ids[:length]), kept) for length, kept in before), Snapshot(tuple(ids), row))
 
 
 def _why(known: int, recomputed: int, dropped: bool) -> str:
-    """What stood in the way of taking more."""
+    """Reason in words why no longer prefix was cached."""
     if not known:
         return "no text seen before begins so"
     if not recomputed:

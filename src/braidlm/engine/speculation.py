@@ -1,64 +1,65 @@
-"""Guessing the next tokens of a text from the text itself, and whether that pays.
+"""Speculative decoding from the sequence itself: draft tokens, and how many of them pay.
 
-Text that repeats itself (code, quotations, a document and its summary) often goes on as it did before: after
-the last few tokens' earlier appearance comes what is guessed to come now (prompt lookup, Saxena 2023). Guesses
-are run through the model in one pass with the token that they follow, and kept as far as the model, choosing
-as it always does, chooses them: so they change when tokens come, and never which. A rule that leaves the text no
-choice (the names of a schema's fields) is a second source, whose guesses nearly always come true.
+Text that repeats itself (code, quotations, a document and its summary) often goes on as it did before: what came after
+an earlier appearance of the last few tokens is the draft (prompt lookup, Saxena 2023). Draft tokens go through the
+model in one pass with the token that they follow, and are accepted as far as the model, choosing as it always does,
+chooses them: so they change when tokens come, and never which. A constraint that leaves no choice (the names of a
+schema's fields) is a second source, whose draft tokens are nearly always accepted.
 
-It knows tokens and seconds, and neither models nor states.
+The module knows tokens and seconds, and neither models nor states.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# Lengths of the ends of a text that are looked up, the longest first.
-_ENDS = (3, 2)
-# Guesses a text that a pass may have; as many as pay are taken.
+# Lengths of the n-grams at the end of a sequence that are looked up, the longest first.
+_NGRAMS = (3, 2)
+# Numbers of draft tokens of a sequence that are tried in a pass.
 _LENGTHS = (1, 2, 4, 8, 15)
 MAX_SPECULATIVE_TOKENS = _LENGTHS[-1]
-# How much a single guess, and a single pass, moves what was learnt before.
-_LEARN_HITS, _LEARN_SECONDS = 0.1, 0.3
-# Passes after which a time that was not measured again is forgotten, so that it is.
+# Weights of a single draft token and of a single pass against what was learnt before.
+_LEARN_ACCEPTANCE, _LEARN_SECONDS = 0.1, 0.3
+# Passes after which a time that was not measured again is forgotten, so that it is measured.
 _FORGET = 256
-# Guessing must promise so much more speed than not guessing.
+# A draft must promise so many times the tokens a second of none.
 _GAIN = 1.03
 
 
 class DraftSource:
     """Source of draft tokens of one sequence, with its acceptance rate."""
 
-    def __init__(self, hits: float) -> None:
-        self.hits = hits  # how likely a guess comes true
+    def __init__(self, acceptance_rate: float) -> None:
+        """`acceptance_rate`, from 0 to 1, is assumed until it is learnt."""
+        self.acceptance_rate = acceptance_rate
 
-    def learn(self, guesses: Sequence[int], tokens: Sequence[int]) -> None:
-        """`tokens` came where `guesses` had been expected; what comes after the first wrong one says nothing."""
-        for guess, token in zip(guesses, tokens):
-            self.hits += _LEARN_HITS * ((guess == token) - self.hits)
-            if guess != token:
+    def learn(self, draft: Sequence[int], tokens: Sequence[int]) -> None:
+        """Updates the acceptance rate: `tokens` came where `draft` was; nothing after its first wrong token counts."""
+        for drafted, token in zip(draft, tokens):
+            self.acceptance_rate += _LEARN_ACCEPTANCE * ((drafted == token) - self.acceptance_rate)
+            if drafted != token:
                 break
 
 
 class PromptLookup(DraftSource):
-    """What may come next in one text, which grows."""
+    """Draft tokens of one growing sequence by n-gram lookup in itself."""
 
     def __init__(self, seen: Sequence[int]) -> None:
-        """`seen` is the text itself, not a copy."""
-        super().__init__(hits=0.5)
+        """`seen` is the sequence itself, not a copy."""
+        super().__init__(acceptance_rate=0.5)
         self._seen = seen
         self._after: dict[tuple[int, ...], int] = {}
         self._indexed = 0
 
-    def guess(self, most: int) -> list[int]:
-        """Up to `most` tokens."""
+    def propose(self, most: int) -> list[int]:
+        """Up to `most` draft tokens."""
         seen = self._seen
-        # An end of the text is known once a token follows it.
+        # An n-gram is known once a token follows it.
         for after in range(self._indexed, len(seen)):
-            for size in _ENDS:
+            for size in _NGRAMS:
                 if size <= after:
                     self._after[tuple(seen[after - size : after])] = after
         self._indexed = len(seen)
-        for size in _ENDS:
+        for size in _NGRAMS:
             after = self._after.get(tuple(seen[-size:]), len(seen)) if size <= len(seen) else len(seen)
             if after < len(seen):
                 return list(seen[after : after + most])
@@ -66,56 +67,56 @@ class PromptLookup(DraftSource):
 
 
 class _Time(NamedTuple):
-    """Seconds of a pass, and when it was measured last."""
+    """Seconds of a pass, and the number of the pass in which they were measured last."""
 
     seconds: float
     at: int
 
 
 class Speculation:
-    """How many guesses pay: learnt from the time of passes of each size, and from the guesses that came true."""
+    """Choice of the number of draft tokens, from measured times of passes by their size and from acceptance rates."""
 
     def __init__(self, most: int) -> None:
-        """`most` guesses a text; 0 for none."""
+        """`most` draft tokens of a sequence in a pass; 0 for none."""
         self.most = most
         self._times: dict[int, _Time] = {}
         self._passes = 0
 
-    def length(self, texts: Sequence[tuple[float, int]]) -> int:
-        """How many guesses each of the texts may have in the next pass.
+    def draft_length(self, sequences: Sequence[tuple[float, int]]) -> int:
+        """Number of draft tokens that each sequence may have in the next pass.
 
-        `texts`: of each how likely a guess comes true, and how many guesses there are.
+        `sequences` has the acceptance rate of each, and how many draft tokens it has.
         """
-        base = self._speed(texts, 0)
+        base = self._throughput(sequences, 0)
         best, found = base * _GAIN, 0
         for length in _LENGTHS:
-            if length > self.most or length > max((count for _, count in texts), default=0):
+            if length > self.most or length > max((count for _, count in sequences), default=0):
                 break
-            speed = self._speed(texts, length)
-            if speed > best:
-                best, found = speed, length
+            throughput = self._throughput(sequences, length)
+            if throughput > best:
+                best, found = throughput, length
         return found
 
-    def measured(self, rows: int, seconds: float) -> None:
-        """A pass of `rows` tokens took so long."""
+    def record_pass(self, size: int, seconds: float) -> None:
+        """Records that a pass of `size` tokens took so many seconds."""
         self._passes += 1
-        known = self._times.get(rows)
-        self._times[rows] = _Time(
+        known = self._times.get(size)
+        self._times[size] = _Time(
             seconds if known is None else known.seconds + _LEARN_SECONDS * (seconds - known.seconds), self._passes
         )
-        self._times = {rows: time for rows, time in self._times.items() if self._passes - time.at < _FORGET}
+        self._times = {size: time for size, time in self._times.items() if self._passes - time.at < _FORGET}
 
-    def _speed(self, texts: Sequence[tuple[float, int]], length: int) -> float:
-        """Tokens a second that are to be expected."""
-        rows, tokens = 0, 0.0
-        for hits, count in texts:
+    def _throughput(self, sequences: Sequence[tuple[float, int]], length: int) -> float:
+        """Expected tokens a second with `length` draft tokens a sequence."""
+        size, tokens = 0, 0.0
+        for acceptance_rate, count in sequences:
             taken = min(length, count)
-            rows += 1 + taken
-            tokens += sum(hits**n for n in range(taken + 1))
-        return tokens / self._seconds(rows)
+            size += 1 + taken
+            tokens += sum(acceptance_rate**n for n in range(taken + 1))
+        return tokens / self._seconds(size)
 
-    def _seconds(self, rows: int) -> float:
-        """Of a pass; of a size that was not tried, as little as a smaller one took, so that it is tried."""
-        if rows in self._times:
-            return self._times[rows].seconds
-        return max((time.seconds for size, time in self._times.items() if size < rows), default=1.0)
+    def _seconds(self, size: int) -> float:
+        """Seconds of a pass of `size` tokens; where that was not tried, those of a smaller one, so that it is tried."""
+        if size in self._times:
+            return self._times[size].seconds
+        return max((time.seconds for known, time in self._times.items() if known < size), default=1.0)

@@ -49,12 +49,12 @@ def choose(
     else:
         kept, ids = _narrowed(kept / np.float32(sampling.temperature), ids, sampling)
         place = _drawn(kept, generator)
-    return _told(logits, place if ids is None else int(ids[place]), sampling.top_logprobs)
+    return _scored(logits, place if ids is None else int(ids[place]), sampling.top_logprobs)
 
 
 def scores(logits_nV: Tensor, tokens: Sequence[int], top: int) -> list[Choice]:
     """The log probabilities of `tokens`, each by the logits before it, and of the `top` most likely ones beside it."""
-    return [_told(_numbers(logits_V), token, top) for logits_V, token in zip(logits_nV, tokens, strict=True)]
+    return [_scored(_numbers(logits_V), token, top) for logits_V, token in zip(logits_nV, tokens, strict=True)]
 
 
 def _numbers(logits_V: Tensor) -> NDArray[np.float32]:
@@ -62,7 +62,7 @@ def _numbers(logits_V: Tensor) -> NDArray[np.float32]:
     return numbers
 
 
-def _told(logits_V: NDArray[np.float32], token: int, count: int) -> Choice:
+def _scored(logits_V: NDArray[np.float32], token: int, count: int) -> Choice:
     most = logits_V.max()
     whole = float(most) + math.log(float(np.exp(logits_V - most).sum()))
     top: tuple[tuple[int, float], ...] = ()

@@ -1,4 +1,4 @@
-"""Answers to one chat request as they are told: whole, piece by piece, and as messages that are kept."""
+"""Answers to one chat request: whole, as stream chunks, and as messages that are stored."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ class _Whole(NamedTuple):
 
 
 class Answers:
-    """The answers to one request. An answer's calls have the same ids wherever they are told."""
+    """Answers to one request. The ids of an answer's calls are the same wherever they are shown."""
 
     def __init__(
         self, splitter: Callable[[], ReasoningSplitter], calls: Callable[[], ToolCallReader | None], template: str
@@ -63,7 +63,7 @@ class Answers:
         return _Whole(part, calls, reason(tokens, bool(calls), reader.truncated))
 
     def reply(self, index: int, tokens: Sequence[Token]) -> tuple[MessageReply, Any]:
-        """Answer `index` as a message, and why it ended."""
+        """Answer `index` as a message, and its finish reason."""
         part, calls, why = self._read(index, tokens)
         content = part.content if part.content or not (calls or part.reasoning) else None
         message = MessageReply(content=content, reasoning_content=part.reasoning or None, tool_calls=calls or None)
@@ -89,22 +89,22 @@ class DeltaWriter:
         return self._deltas(self._reader.push(text))
 
     def finish(self) -> list[dict[str, Any]]:
-        """Those that are left once the answer has ended."""
+        """The deltas that are left once the answer has ended."""
         return self._deltas(self._reader.finish())
 
     def reason(self, tokens: Sequence[Token]) -> Any:
-        """Why the answer of these tokens has ended."""
+        """Finish reason of the answer of these tokens."""
         return reason(tokens, self._calls > 0, self._reader.truncated)
 
     def _deltas(self, part: Part) -> list[dict[str, Any]]:
         calls = self._answers.replies(self._index, self._calls, part.calls)
-        told = [{"index": number, **call.model_dump()} for number, call in enumerate(calls, self._calls)]
+        shown_calls = [{"index": number, **call.model_dump()} for number, call in enumerate(calls, self._calls)]
         self._calls += len(calls)
-        deltas = {"reasoning_content": part.reasoning, "content": part.content, "tool_calls": told}
+        deltas = {"reasoning_content": part.reasoning, "content": part.content, "tool_calls": shown_calls}
         return [{name: value} for name, value in deltas.items() if value]
 
 
 def reason(tokens: Sequence[Token], called: bool, truncated: bool) -> Any:
-    """Why an answer ended: one that was cut off within a call has not called all that it wanted."""
+    """Finish reason of an answer: one that was cut off within a call has not made all its calls."""
     why = reason_of(tokens)
     return "tool_calls" if called and not (truncated and why == "length") else why

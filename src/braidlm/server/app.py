@@ -31,14 +31,14 @@ _THREADS = 32  # that wait: for the tokenizer, for the disk, for the engine
 
 
 def create_app(host: BaseModelHost) -> FastAPI:
-    """The application that serves what `host` loads; it begins to load when the application starts."""
+    """Application that serves the model of `host`, which begins to load when the application starts."""
     app = unguarded(host)
     _guard(app, host)
     return app
 
 
 def unguarded(host: BaseModelHost) -> FastAPI:
-    """The same without its middleware: for who has checked keys and limits before."""
+    """Application without middleware, for replicas: the frontend has checked keys and limits."""
 
     @contextlib.asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
@@ -76,7 +76,7 @@ def unguarded(host: BaseModelHost) -> FastAPI:
 
 
 def _guard(app: FastAPI, host: BaseModelHost) -> None:
-    """Puts around the routes what every request passes; the last one is the outermost."""
+    """Adds the middleware that every request passes; the last one is the outermost."""
     settings = host.settings
     app.add_middleware(Bodies, most=host.most_body)
     app.add_middleware(Access, keys=settings.api_keys, rate=settings.rate_limit)
@@ -87,11 +87,11 @@ def _guard(app: FastAPI, host: BaseModelHost) -> None:
             CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["*"], allow_headers=["*"]
         )
     app.add_middleware(_Headers)
-    app.add_middleware(RequestLog, observe=host.metrics.request)
+    app.add_middleware(RequestLog, observe=host.metrics.count_request)
 
 
 class _Headers:
-    """Tells browsers to believe the types that they are told, and on the page to load nothing from elsewhere."""
+    """Middleware that has browsers keep to declared content types, and load nothing from elsewhere on the page."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

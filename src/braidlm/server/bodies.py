@@ -55,7 +55,7 @@ class JsonBounds:
 
 
 class Bodies:
-    """What every request's body passes."""
+    """Middleware that bounds the bodies of requests."""
 
     def __init__(self, app: ASGIApp, most: Callable[[], int]) -> None:
         """`most` says how many bytes a body may have."""
@@ -85,7 +85,7 @@ class Bodies:
 
         try:
             _require_json(scope)
-            self._require(_told(scope), most)
+            self._require(_declared_length(scope), most)
         except RefusedError as error:
             await reply(error)(scope, receive, send)
             return
@@ -105,16 +105,16 @@ def _retry(error: RefusedError) -> dict[str, str]:
     return {} if error.wait is None else {"Retry-After": str(error.wait)}
 
 
-def _told(scope: Scope) -> int:
+def _declared_length(scope: Scope) -> int:
     """Number of bytes that a body says it has; 0 if it does not say."""
-    told = Headers(scope=scope).get("content-length", "0")
-    return int(told[:20]) if told.isascii() and told.isdigit() else 0
+    length = Headers(scope=scope).get("content-length", "0")
+    return int(length[:20]) if length.isascii() and length.isdigit() else 0
 
 
 def _require_json(scope: Scope) -> None:
     """Refuses a body that says that it is something else, as that of curl and of forms does."""
     headers = Headers(scope=scope)
-    if not (_told(scope) or "transfer-encoding" in headers):
+    if not (_declared_length(scope) or "transfer-encoding" in headers):
         return
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not re.fullmatch(r"application/[^ ]*\+json", kind):

@@ -19,16 +19,16 @@ from .errors import RefusedError
 from .host import Served, ServedModel
 from .replies import ChatChoice, ChatLogprobs, ChatReply
 from .requests import ChatRequest, GrammarFormat, PlainFormat, RegexFormat, Tool
-from .session_cache import AtHand
+from .session_cache import CachedSession
 from .stream_chunks import Answer, Made
-from .writing import Events, logprob_of, now, streamed, told, usage_of, whole
+from .writing import Events, log_request, logprob_of, now, streamed, usage_of, whole
 
 router = APIRouter(tags=["OpenAI API"])
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """A request that was understood."""
+    """Chat request, checked and translated for `Chats`."""
 
     body: ChatRequest
     messages: list[dict[str, Any]]
@@ -40,16 +40,16 @@ class _Asked:
     client: str
     cache_salt: str
     model: str
-    variant: AdapterKey
+    adapter_key: AdapterKey
 
     def options(self) -> dict[str, Any]:
-        """For `Chats.begin`; what the template is told of tools included."""
+        """Options for `Chats.begin`, with the tools for the template."""
         listed = [tool.model_dump(exclude_none=True) for tool in self.tools]
-        told = self.variables | ({"tools": listed} if listed else {})
-        adapter, initial = self.variant
-        beside = {"adapter": adapter, "initial": initial, "marks": tokens_of(self.formats) if listed else ()}
+        variables = self.variables | ({"tools": listed} if listed else {})
+        adapter, initial = self.adapter_key
+        beside = {"adapter": adapter, "initial": initial, "visible_tokens": tokens_of(self.formats) if listed else ()}
         whose = {"client": self.client, "cache_salt": self.cache_salt}
-        return {"grammar": self.grammar, "variables": told, **whose, **beside}
+        return {"grammar": self.grammar, "variables": variables, **whose, **beside}
 
     def calls(self) -> ToolCallReader | None:
         """Reader of the calls in one answer; None without tools."""
@@ -59,52 +59,52 @@ class _Asked:
 
 
 class _Begun(NamedTuple):
-    """A request whose answers are on their way, and how they are told."""
+    """Request whose answers are on their way."""
 
     answer: Answer
     answers: Answers
 
 
 @router.post("/v1/chat/completions", response_model=ChatReply)
-async def chat(body: ChatRequest, request: Request, here: ServedModel) -> ChatReply | Response:
+async def chat(body: ChatRequest, request: Request, served: ServedModel) -> ChatReply | Response:
     """An answer to messages. With `stream`, server-sent events."""
-    asked = _understood(body, here, request.state.client)
+    asked = _understood(body, served, request.state.client)
     if body.session is None:
-        begun = await _alone(asked, here)
+        begun = await _alone(asked, served)
     else:
-        begun = await _in_session(asked, here, here.name_of(request, body.session))
+        begun = await _in_session(asked, served, served.name_of(request, body.session))
     answer = begun.answer
-    told(request, answer.handles, asked.messages if here.settings.log_prompts else None)
+    log_request(request, answer.handles, asked.messages if served.settings.log_prompts else None)
     name = f"chatcmpl-{secrets.token_hex(12)}"
     if body.stream:
-        return streamed(request, answer, _events(asked, here, begun, name))
+        return streamed(request, answer, _events(asked, served, begun, name))
     made = await whole(request, answer)
-    choices = [_choice(index, asked, here, begun.answers, tokens) for index, tokens in enumerate(made)]
+    choices = [_choice(index, asked, served, begun.answers, tokens) for index, tokens in enumerate(made)]
     return ChatReply(id=name, created=now(), model=asked.model, choices=choices, usage=usage_of(answer))
 
 
-def _understood(body: ChatRequest, here: Served, client: str) -> _Asked:
-    """What is asked, or why it cannot be answered."""
-    variant, tokenizer = here.adapter_key_of(body.model), here.chats.tokenizer
-    _check(body, variant, here)
+def _understood(body: ChatRequest, served: Served, client: str) -> _Asked:
+    """Checks a request and translates it; refuses what cannot be answered."""
+    adapter_key, tokenizer = served.adapter_key_of(body.model), served.chats.tokenizer
+    _check(body, adapter_key, served)
     chosen = tools.tools_of(body, tokenizer)
-    formats = tools.formats_for(here.settings.tool_format, tokenizer)
+    formats = tools.formats_for(served.settings.tool_format, tokenizer)
     call, rule = tools.rule_for(body, chosen, formats, tokenizer), _rule(body)
     if rule is not None and chosen:
         raise RefusedError(400, "an answer in a response_format cannot call tools", param="response_format")
-    most = body.max_tokens or body.max_completion_tokens or here.settings.max_tokens
+    most = body.max_tokens or body.max_completion_tokens or served.settings.max_tokens
     sampling = body.sampling(most, body.top_logprobs)
     return _Asked(
         body, tools.for_template(body.messages), sampling, chosen, formats,
-        tools.variables_of(body, tokenizer), call or rule, here.settings.share(client, body.user),
-        here.settings.cache_salt(client), body.model or here.settings.name, variant,
+        tools.variables_of(body, tokenizer), call or rule, served.settings.share(client, body.user),
+        served.settings.cache_salt(client), body.model or served.settings.name, adapter_key,
     )  # fmt: skip
 
 
-def _check(body: ChatRequest, variant: AdapterKey, here: Served) -> None:
+def _check(body: ChatRequest, adapter_key: AdapterKey, served: Served) -> None:
     """Refuses fields that do not go together."""
-    if body.session is not None and variant != BASE:
-        raise RefusedError(400, f"sessions are of the model itself; ask for {here.settings.name!r}", param="model")
+    if body.session is not None and adapter_key != BASE:
+        raise RefusedError(400, f"sessions are of the model itself; ask for {served.settings.name!r}", param="model")
     if body.top_logprobs and not body.logprobs:
         raise RefusedError(400, "top_logprobs needs logprobs", param="top_logprobs")
     if body.max_tokens is not None and body.max_completion_tokens is not None:
@@ -131,30 +131,30 @@ def _rule(body: ChatRequest) -> Grammar | None:
             return Grammar.of_schema(schema.json_schema.schema_)
 
 
-def _answers(asked: _Asked, here: Served, turn: Turn) -> Answers:
-    return Answers(turn.splitter, asked.calls, here.chats.tokenizer.tool_template or "")
+def _answers(asked: _Asked, served: Served, turn: Turn) -> Answers:
+    return Answers(turn.splitter, asked.calls, served.chats.tokenizer.tool_template or "")
 
 
-async def _alone(asked: _Asked, here: Served) -> _Begun:
-    """The answer to messages of which nothing is kept but what the engine remembers."""
+async def _alone(asked: _Asked, served: Served) -> _Begun:
+    """Begins the answer to messages outside of sessions."""
 
     def begin() -> Turn:
-        return here.chats.begin(asked.messages, asked.sampling, copies=asked.body.n, **asked.options())
+        return served.chats.begin(asked.messages, asked.sampling, n=asked.body.n, **asked.options())
 
     def finish(made: Made) -> None:
         for tokens in made:
-            here.chats.finish(Session(), turn, tokens)
+            served.chats.finish(Session(), turn, tokens)
 
     turn = await asyncio.to_thread(begin)
-    return _Begun(here.answer([turn.handle], finish), _answers(asked, here, turn))
+    return _Begun(served.answer([turn.handle], finish), _answers(asked, served, turn))
 
 
-async def _in_session(asked: _Asked, here: Served, name: str) -> _Begun:
-    """The answer in a stored session, which is stored again before the answer's end is told."""
+async def _in_session(asked: _Asked, served: Served, name: str) -> _Begun:
+    """Begins the answer in a stored session, which is stored again before the end of the answer is sent."""
     keep = asked.body.session_keep
 
-    def begin() -> tuple[AtHand, Turn]:
-        opened = here.desk.open(here.sessions, name, here.chats.open)
+    def begin() -> tuple[CachedSession, Turn]:
+        opened = served.session_cache.open(served.sessions, name, served.chats.open)
         session = opened.session
         if keep is not None and keep > len(session.messages):
             raise RefusedError(
@@ -163,35 +163,35 @@ async def _in_session(asked: _Asked, here: Served, name: str) -> _Begun:
         messages = [*session.messages[:keep], *asked.messages]
         if not messages:
             raise RefusedError(400, "there are no messages", param="messages")
-        return opened, here.chats.begin_in(session, messages, asked.sampling, name=name, **asked.options())
+        return opened, served.chats.begin_in(session, messages, asked.sampling, name=name, **asked.options())
 
     def finish(made: Made) -> None:
         if not made[0]:  # stopped before anything was written: as if nothing had been said
             return
-        after = here.chats.finish(opened.session, turn, made[0], answers.stored(made[0]))
-        here.save(name, after, turn.handle.states, opened.stamp)
+        after = served.chats.finish(opened.session, turn, made[0], answers.stored(made[0]))
+        served.save(name, after, turn.handle.states, opened.stamp)
 
-    await here.desk.claim(name)
+    await served.session_cache.claim(name)
     try:
         opened, turn = await asyncio.to_thread(begin)
     except BaseException:
-        here.desk.release(name)
+        served.session_cache.release(name)
         raise
-    here.desk.began(name, lambda: turn.handle.cancelled)
-    answers = _answers(asked, here, turn)
-    return _Begun(here.answer([turn.handle], finish, lambda: here.desk.release(name)), answers)
+    served.session_cache.began(name, lambda: turn.handle.cancelled)
+    answers = _answers(asked, served, turn)
+    return _Begun(served.answer([turn.handle], finish, lambda: served.session_cache.release(name)), answers)
 
 
-def _choice(index: int, asked: _Asked, here: Served, answers: Answers, tokens: Sequence[Token]) -> ChatChoice:
+def _choice(index: int, asked: _Asked, served: Served, answers: Answers, tokens: Sequence[Token]) -> ChatChoice:
     message, reason = answers.reply(index, tokens)
     logprobs = None
     if asked.body.logprobs:
-        logprobs = ChatLogprobs(content=[logprob_of(here.tokenizer, token) for token in tokens])
+        logprobs = ChatLogprobs(content=[logprob_of(served.tokenizer, token) for token in tokens])
     return ChatChoice(index=index, message=message, logprobs=logprobs, finish_reason=reason)
 
 
-async def _events(asked: _Asked, here: Served, begun: _Begun, name: str) -> AsyncIterator[str]:
-    """An answer as server-sent events. That it has ended is told once it is stored."""
+async def _events(asked: _Asked, served: Served, begun: _Begun, name: str) -> AsyncIterator[str]:
+    """Server-sent events of an answer. Its end is sent once the session is stored."""
     answer, answers = begun
     events = Events("chat.completion.chunk", name, asked.model, answer, asked.body.wants_usage)
 
@@ -204,7 +204,7 @@ async def _events(asked: _Asked, here: Served, begun: _Begun, name: str) -> Asyn
     async for index, token in answer:
         deltas, logprobs = writers[index].push(token.text), None
         if asked.body.logprobs:
-            logprobs = {"content": [logprob_of(here.tokenizer, token).model_dump()]}
+            logprobs = {"content": [logprob_of(served.tokenizer, token).model_dump()]}
             deltas = deltas or [{"content": ""}]
         for delta in deltas:
             yield chunk(index, delta, logprobs)

@@ -1,4 +1,4 @@
-"""`POST /v1/completions`: texts that go on from prompts."""
+"""`POST /v1/completions`: completions of prompts."""
 
 import asyncio
 import secrets
@@ -16,7 +16,7 @@ from .host import Served, ServedModel
 from .replies import CompletionChoice, CompletionLogprobs, CompletionReply
 from .requests import MOST_COPIES, CompletionRequest
 from .stream_chunks import Answer, Made
-from .writing import Events, logprob_of, now, reason_of, streamed, told, usage_of, whole
+from .writing import Events, log_request, logprob_of, now, reason_of, streamed, usage_of, whole
 
 router = APIRouter(tags=["OpenAI API"])
 
@@ -24,27 +24,27 @@ _USUAL = 16
 
 
 @router.post("/v1/completions", response_model=CompletionReply)
-async def completions(body: CompletionRequest, request: Request, here: ServedModel) -> CompletionReply | Response:
-    """Goes on from a text or token ids, or from several of them. With `stream`, server-sent events."""
-    here.adapter_key_of(body.model)
-    handles = await asyncio.to_thread(_submitted, body, here, request.state.client)
-    answer = here.answer(handles, _nothing)
-    told(request, handles, body.prompt if here.settings.log_prompts else None)
+async def completions(body: CompletionRequest, request: Request, served: ServedModel) -> CompletionReply | Response:
+    """Completes a text or token ids, or several of them. With `stream`, server-sent events."""
+    served.adapter_key_of(body.model)
+    handles = await asyncio.to_thread(_submitted, body, served, request.state.client)
+    answer = served.answer(handles, _nothing)
+    log_request(request, handles, body.prompt if served.settings.log_prompts else None)
     name = f"cmpl-{secrets.token_hex(12)}"
     if body.stream:
-        return streamed(request, answer, _events(body, here, answer, name))
-    made, texts = await whole(request, answer), _Texts(body, here, answer)
+        return streamed(request, answer, _events(body, served, answer, name))
+    made, texts = await whole(request, answer), _Texts(body, served, answer)
     # Prompts may be long: others are answered meanwhile.
     choices = await asyncio.to_thread(lambda: [texts.choice(index, tokens) for index, tokens in enumerate(made)])
     return CompletionReply(
-        id=name, created=now(), model=body.model or here.settings.name, choices=choices, usage=usage_of(answer)
+        id=name, created=now(), model=body.model or served.settings.name, choices=choices, usage=usage_of(answer)
     )
 
 
-def _submitted(body: CompletionRequest, here: Served, client: str) -> list[RequestHandle]:
-    """The prompts' tickets, of all of them or of none."""
-    _check(body, here)
-    prompts, (adapter, initial) = here.ids_of(body.prompt), here.adapter_key_of(body.model)
+def _submitted(body: CompletionRequest, served: Served, client: str) -> list[RequestHandle]:
+    """Handles of the submitted prompts, of all of them or of none."""
+    _check(body, served)
+    prompts, (adapter, initial) = served.ids_of(body.prompt), served.adapter_key_of(body.model)
     if len(prompts) * body.n > MOST_COPIES:
         raise RefusedError(400, f"{len(prompts)} prompts and n {body.n} are more than {MOST_COPIES} texts", param="n")
     most = _USUAL if body.max_tokens is None else body.max_tokens
@@ -53,11 +53,11 @@ def _submitted(body: CompletionRequest, here: Served, client: str) -> list[Reque
     try:
         for ids in prompts:
             prompt = Prompt(
-                ids=ids, sampling=sampling, copies=body.n, client=here.settings.share(client, body.user),
-                cache_salt=here.settings.cache_salt(client), adapter=adapter, initial=initial,
+                ids=ids, sampling=sampling, n=body.n, client=served.settings.share(client, body.user),
+                cache_salt=served.settings.cache_salt(client), adapter=adapter, initial=initial,
                 prompt_logprobs=body.logprobs if body.echo else None, generates=most > 0,
             )  # fmt: skip
-            handles.append(here.engine.submit(prompt))
+            handles.append(served.engine.submit(prompt))
     except Exception:
         for handle in handles:
             handle.cancel()
@@ -65,7 +65,7 @@ def _submitted(body: CompletionRequest, here: Served, client: str) -> list[Reque
     return handles
 
 
-def _check(body: CompletionRequest, here: Served) -> None:
+def _check(body: CompletionRequest, served: Served) -> None:
     """Refuses what no completion can be."""
     if body.max_tokens == 0 and not body.echo:
         raise RefusedError(400, "max_tokens is 0, which needs echo; it must be at least 1", param="max_tokens")
@@ -74,20 +74,20 @@ def _check(body: CompletionRequest, here: Served) -> None:
             400, f"best_of is {body.best_of}, but n is {body.n}: all that is written is given", param="best_of"
         )
     if body.echo or body.logprobs is not None:
-        _ = here.tokenizer  # refuses if there is none
+        _ = served.tokenizer  # refuses if there is none
 
 
 def _nothing(_: Made) -> None:
-    """Nothing is kept of a completion but what the engine remembers."""
+    """Does nothing: a completion is not stored."""
 
 
 class _Texts:
-    """Texts of one request as they are told: behind their prompts and with log probabilities, if that was asked for."""
+    """Texts of one request for the client: behind their prompts and with log probabilities, if that was asked for."""
 
-    def __init__(self, body: CompletionRequest, here: Served, answer: Answer) -> None:
+    def __init__(self, body: CompletionRequest, served: Served, answer: Answer) -> None:
         self._body = body
-        self._here = here
-        self._tickets = answer.handles
+        self._served = served
+        self._handles = answer.handles
         self._prompts: dict[int, list[Token]] = {}
 
     def choice(self, index: int, tokens: Sequence[Token]) -> CompletionChoice:
@@ -102,21 +102,21 @@ class _Texts:
         )
 
     def prompt(self, index: int) -> list[Token]:
-        """The tokens of the prompt of text number `index`, with what the engine told of them."""
+        """Tokens of the prompt of text number `index`, with their log probabilities."""
         number = index // self._body.n
         if number not in self._prompts:
-            handle, given = self._tickets[number], self._body.prompt
+            handle, given = self._handles[number], self._body.prompt
             text = given[number] if isinstance(given, list) and isinstance(given[0], str) else given
-            tokens = echoed(self._here.tokenizer, handle.request.ids, text if isinstance(text, str) else None)
-            told = self._body.logprobs is not None
-            self._prompts[number] = scored(tokens, handle.prompt_logprobs) if told else tokens
+            tokens = echoed(self._served.tokenizer, handle.request.ids, text if isinstance(text, str) else None)
+            wants_logprobs = self._body.logprobs is not None
+            self._prompts[number] = scored(tokens, handle.prompt_logprobs) if wants_logprobs else tokens
         return self._prompts[number]
 
     def logprobs(self, tokens: Sequence[Token], offset: int, begins: bool) -> CompletionLogprobs | None:
         """Log probabilities of tokens whose text is at `offset`, if asked for; the first of a prompt has none."""
         if self._body.logprobs is None:
             return None
-        found = [logprob_of(self._here.tokenizer, token) for token in tokens]
+        found = [logprob_of(self._served.tokenizer, token) for token in tokens]
         begin_of = accumulate((len(token.text) for token in tokens), initial=offset)
         without = int(begins)
         # Of tokens that are no whole characters, and so look alike, the most likely one.
@@ -129,10 +129,10 @@ class _Texts:
         )
 
 
-async def _events(body: CompletionRequest, here: Served, answer: Answer, name: str) -> AsyncIterator[str]:
+async def _events(body: CompletionRequest, served: Served, answer: Answer, name: str) -> AsyncIterator[str]:
     """Completions as server-sent events."""
-    events = Events("text_completion", name, body.model or here.settings.name, answer, body.wants_usage)
-    texts = _Texts(body, here, answer)
+    events = Events("text_completion", name, body.model or served.settings.name, answer, body.wants_usage)
+    texts = _Texts(body, served, answer)
     written = [0] * len(answer.made)
     waiting = set(range(len(answer.made))) if body.echo else set()
 
@@ -140,8 +140,8 @@ async def _events(body: CompletionRequest, here: Served, answer: Answer, name: s
         text = "".join(token.text for token in tokens)
         logprobs = texts.logprobs(tokens, written[index], begins)
         written[index] += len(text)
-        told = logprobs and logprobs.model_dump()
-        return events.chunk(index, {"text": text}, told) if text or told else ""
+        log_request = logprobs and logprobs.model_dump()
+        return events.chunk(index, {"text": text}, log_request) if text or log_request else ""
 
     async def prompt(index: int) -> str:
         waiting.discard(index)

@@ -32,7 +32,7 @@ SUPERVISED = ("/health", "/ready", "/metrics")
 
 
 class Bounds(NamedTuple):
-    """What connections may take.
+    """Bounds on connections.
 
     connections: how many there may be. arriving: seconds until a whole request must have come. taking: seconds in
     which a client that is behind must take some of its answer. idle: seconds between two requests.
@@ -45,7 +45,7 @@ class Bounds(NamedTuple):
 
 
 def protocol_of(bounds: Bounds) -> Callable[..., asyncio.Protocol]:
-    """What uvicorn makes of each connection."""
+    """Factory of the protocol of each connection, for uvicorn."""
     return partial(Connection, bounds)
 
 
@@ -177,10 +177,10 @@ class Connection(H11Protocol):
         self.loop.call_later(self._bounds.taking, self.transport.abort)  # if the client does not take it
 
     def _say(self, error: RefusedError) -> None:
-        told = reply(error)
-        headers, reason = [*told.raw_headers, (b"connection", b"close")], HTTPStatus(error.status).phrase
+        response = reply(error)
+        headers, reason = [*response.raw_headers, (b"connection", b"close")], HTTPStatus(error.status).phrase
         begin = h11.Response(status_code=error.status, headers=headers, reason=reason.encode())
-        for event in (begin, h11.Data(data=bytes(told.body)), h11.EndOfMessage()):
+        for event in (begin, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
 
     def pause_writing(self) -> None:

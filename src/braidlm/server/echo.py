@@ -11,7 +11,7 @@ from ..text.tokenizer import Tokenizer
 def echoed(tokenizer: Tokenizer, ids: Sequence[int], text: str | None) -> list[Token]:
     """The tokens of a prompt, whose texts add up to what is shown of it: `text`, if it was given as one.
 
-    No log probabilities are told; see `scored`.
+    Their log probabilities are 0; see `scored`.
     """
     pieces = list(_pieces(tokenizer, ids, text))
     if text is not None:
@@ -24,7 +24,7 @@ def echoed(tokenizer: Tokenizer, ids: Sequence[int], text: str | None) -> list[T
 def scored(tokens: Sequence[Token], scores: Sequence[Choice]) -> list[Token]:
     """The tokens of a prompt with their log probabilities; the first one has none.
 
-    An answer that was cut off may have `scores` of the prompt's beginning only: then that is what is told.
+    An answer that was cut off may have `scores` of the prompt's beginning only: then only that is shown.
     """
     after = [token._replace(logprob=score.logprob, top=score.top) for token, score in zip(tokens[1:], scores)]
     return [*tokens[:1], *after]

@@ -19,30 +19,30 @@ router = APIRouter(tags=["OpenAI API"])
 
 
 @router.post("/v1/embeddings")
-async def embeddings(body: EmbeddingRequest, request: Request, here: ServedModel) -> EmbeddingList:
+async def embeddings(body: EmbeddingRequest, request: Request, served: ServedModel) -> EmbeddingList:
     """The mean of the last hidden states over a text's tokens, of length 1; for each of the texts."""
-    here.require_base(body.model)
-    width = here.model.spec.width
+    served.require_base(body.model)
+    width = served.model.spec.width
     if body.dimensions not in (None, width):
         raise RefusedError(400, f"this model's vectors have {width} dimensions", param="dimensions")
-    prompts = await asyncio.to_thread(here.ids_of, body.input)
+    prompts = await asyncio.to_thread(served.ids_of, body.input)
     total = sum(map(len, prompts))
     if total > _MOST_TOKENS:
         raise RefusedError(400, f"the inputs have {total} tokens, but may have {_MOST_TOKENS}", param="input")
-    request.state.told["prompt_tokens"] = total
+    request.state.log_fields["prompt_tokens"] = total
     data = []
-    async with here.embedding:
+    async with served.embedding:
         for index, ids in enumerate(prompts):
             if await request.is_disconnected():
                 raise RefusedError(499, "the client has left")
-            vector = await asyncio.to_thread(_vector, here, ids)
+            vector = await asyncio.to_thread(_vector, served, ids)
             data.append(EmbeddingReply(index=index, embedding=_written(vector, body.encoding_format)))
     usage = EmbeddingUsage(prompt_tokens=total, total_tokens=total)
-    return EmbeddingList(data=data, model=here.settings.name, usage=usage)
+    return EmbeddingList(data=data, model=served.settings.name, usage=usage)
 
 
-def _vector(here: Served, ids: tuple[int, ...]) -> Tensor:
-    return embed(here.model, ids, part=here.engine.limits.prefill_chunk, run=here.engine.run)
+def _vector(served: Served, ids: tuple[int, ...]) -> Tensor:
+    return embed(served.model, ids, part=served.engine.limits.prefill_chunk, run=served.engine.run)
 
 
 def _written(vector_D: Tensor, form: str) -> list[float] | str:

@@ -62,13 +62,13 @@ def body(error: Exception) -> dict[str, Any]:
     """The JSON that tells of `error`, alone or within a stream."""
     refused = refusal(error)
     kind = _KINDS.get(refused.status, "invalid_request_error" if refused.status < 500 else "server_error")
-    told = {
+    error_fields = {
         "message": str(refused),
         "type": kind,
         "param": refused.param and shortened(refused.param),
         "code": refused.code,
     }
-    return {"error": told}
+    return {"error": error_fields}
 
 
 def refusal(error: Exception) -> RefusedError:

@@ -29,7 +29,7 @@ class Unserved(NamedTuple):
 
 
 class Body(BaseModel):
-    """A request's body, or an object in one: no fields but the declared ones, no numbers written as texts.
+    """Body of a request, or an object in one: no fields but the declared ones, no numbers written as texts.
 
     `most` are numbers of entries that fields may have.
     """

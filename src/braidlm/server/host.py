@@ -1,4 +1,4 @@
-"""What is served: not there yet, there, or gone."""
+"""Hosts of a model: load it in the background, answer with it, and close it."""
 
 import asyncio
 import logging
@@ -24,17 +24,16 @@ from .stream_chunks import Answer, Made
 
 log = logging.getLogger("braidlm.server")
 
-# Bytes of a request's body, at least and at most, where the server is not told; and of a byte of text in JSON, which is
-# three in "\u00e9".
+# Default bounds on the bytes of a request's body; and the bytes in JSON of a byte of text, which are three in "\u00e9".
 _LEAST_BODY, _MOST_BODY, _IN_JSON = 1 << 20, 8 << 20, 3
-# Requests whose vectors are made in turns; each holds a state.
+# Requests for embeddings that are answered at the same time; each holds a state.
 _EMBEDDINGS = 4
 
 Opened = TypeVar("Opened")
 
 
 class Served:
-    """A loaded model, its engine, and the answers on their way."""
+    """Loaded model, its engine, and the answers on their way."""
 
     def __init__(
         self, model: LanguageModel, engine: Engine, store: SessionStore | None, settings: Settings, metrics: Metrics
@@ -45,7 +44,7 @@ class Served:
         self._store = store
         self.settings = settings
         self.metrics = metrics
-        self.desk = SessionCache()
+        self.session_cache = SessionCache()
         self.embedding = asyncio.Semaphore(_EMBEDDINGS)
         self._answers: set[Answer] = set()
         has_template = model.tokenizer is not None and model.tokenizer.chat_template is not None
@@ -54,14 +53,14 @@ class Served:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The model's; refuses if it has none."""
+        """Tokenizer of the model; refuses if it has none."""
         if self.model.tokenizer is None:
             raise RefusedError(400, "this model has no tokenizer; give and take token ids")
         return self.model.tokenizer
 
     @property
     def sessions(self) -> SessionStore:
-        """Where sessions are stored; refuses if they are not, or if the model cannot chat."""
+        """Store of sessions; refuses if there is none, or if the model cannot chat."""
         if self._store is None:
             raise RefusedError(400, "no sessions are kept here")
         if self._chats is None:
@@ -70,12 +69,12 @@ class Served:
 
     @property
     def keeps_sessions(self) -> bool:
-        """Whether there are sessions."""
+        """Whether sessions are stored."""
         return self._store is not None and self._chats is not None
 
     @property
     def chats(self) -> Chats:
-        """The model's chats; refuses if it has no template for them."""
+        """Chats with the model; refuses if it has no chat template."""
         if self._chats is None:
             raise RefusedError(400, "this model has no chat template; use /v1/completions")
         return self._chats
@@ -86,7 +85,7 @@ class Served:
         return self._chats is not None
 
     def adapter_key_of(self, name: str | None) -> AdapterKey:
-        """The adapter and the initial state that a model's name asks for; refuses names that are not served."""
+        """Adapter key of a model's name in the API; refuses names that are not served."""
         known = self.settings.models
         if name is not None and name not in known:
             raise RefusedError(
@@ -126,7 +125,7 @@ class Served:
         return min(max(needed, _LEAST_BODY), _MOST_BODY)
 
     def prefix_of(self, request: Request) -> str:
-        """What the names of a client's sessions begin with: who has another key sees none of them."""
+        """Prefix of the names of a client's sessions: clients with other keys see none of them."""
         return self.settings.owner(request.state.client)
 
     def name_of(self, request: Request, id: str) -> str:
@@ -151,12 +150,12 @@ class Served:
             raise
         except BraidError as error:
             raise RefusedError(507, f"the session could not be stored: {error}", code="not_stored") from None
-        self.desk.keep(name, session, stamp)
+        self.session_cache.keep(name, session, stamp)
 
     def delete(self, name: str) -> None:
         """Removes a session for good."""
         self.sessions.delete(name)
-        self.desk.forget(name)
+        self.session_cache.forget(name)
 
     def answer(
         self,
@@ -164,14 +163,14 @@ class Served:
         finish: Callable[[Made], None],
         release: Callable[[], None] = lambda: None,
     ) -> Answer:
-        """Follows tickets to their end; then `finish` is called in a thread, if there was no error, and `release`."""
+        """Follows requests to their end; then calls `finish` in a thread, if there was no error, and `release`."""
 
         async def done(made: Made) -> None:
             await asyncio.to_thread(finish, made)
 
         def over() -> None:
-            self.metrics.read([handle.usage for handle in handles if handle.usage is not None])
-            self.metrics.wrote(answer)
+            self.metrics.count_prompts([handle.usage for handle in handles if handle.usage is not None])
+            self.metrics.count_answer(answer)
             self._answers.discard(answer)
             release()
 
@@ -180,19 +179,19 @@ class Served:
         return answer
 
     def cut(self) -> None:
-        """Ends all answers where they are."""
+        """Cuts all answers off."""
         for answer in self._answers:
             answer.cancel()
 
     async def close(self) -> None:
-        """Ends all answers, has what they wrote stored, and closes the engine."""
+        """Cuts all answers off, waits until they are stored, and closes the engine."""
         self.cut()
         await asyncio.gather(*(answer.task for answer in self._answers), return_exceptions=True)
         await asyncio.to_thread(self.engine.close)
 
 
 class BaseModelHost(ABC):
-    """What answers requests, made ready in the background."""
+    """Host of what answers requests, which it loads in the background."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -206,11 +205,11 @@ class BaseModelHost(ABC):
         self._loading = threading.Thread(target=self._run, name="braidlm-load", daemon=True)
 
     def start(self) -> None:
-        """Begins to load."""
+        """Begins to load the model."""
         self._loading.start()
 
     def wait(self) -> None:
-        """Until it has been loaded, or could not be."""
+        """Waits until the model has been loaded, or could not be."""
         self._loading.join()
 
     def _run(self) -> None:
@@ -224,20 +223,20 @@ class BaseModelHost(ABC):
 
     @abstractmethod
     def _open(self) -> None:
-        """Makes ready what answers; called in a thread of its own."""
+        """Loads what answers requests; called in a thread of its own."""
 
     @property
     def failure(self) -> Exception | None:
-        """Why the model could not be loaded."""
+        """Error that kept the model from loading."""
         return self._failure
 
     def require_health(self) -> None:
-        """Refuses if there is no hope: the model could not be loaded."""
+        """Refuses if the model could not be loaded."""
         if self._failure is not None:
             raise RefusedError(503, f"the model could not be loaded: {self._failure}", code="load_failed")
 
     def ready(self, opened: Opened | None) -> Opened:
-        """What answers; refuses while there is none."""
+        """`opened`, which answers requests; refuses while it is None."""
         self.require_health()
         if self._closed:
             raise RefusedError(503, "the server is shutting down", code="closing")
@@ -251,15 +250,15 @@ class BaseModelHost(ABC):
 
     @abstractmethod
     async def cut(self) -> None:
-        """Ends all answers where they are."""
+        """Cuts all answers off."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Ends everything; answers that are being written are stored as far as they are."""
+        """Ends everything; unfinished answers are stored as far as they are."""
 
 
 class ModelHost(BaseModelHost):
-    """Serves a model in this process."""
+    """Host of a model in this process."""
 
     def __init__(
         self,
@@ -284,7 +283,7 @@ class ModelHost(BaseModelHost):
         self._served = Served(model, engine, self._store, self.settings, self.metrics)
 
     def require_health(self) -> None:
-        """Refuses if there is no hope: the model could not be loaded, or its engine has stopped."""
+        """Refuses if the model could not be loaded, or its engine has stopped."""
         super().require_health()
         if self._served is not None and self._served.engine.failure is not None:
             raise RefusedError(503, f"the engine has stopped: {self._served.engine.failure}", code="engine_stopped")
@@ -297,16 +296,16 @@ class ModelHost(BaseModelHost):
 
     @property
     def served(self) -> Served:
-        """The model; refuses while there is none."""
+        """The loaded model; refuses while there is none."""
         return self.ready(self._served)
 
     async def cut(self) -> None:
-        """Ends all answers where they are."""
+        """Cuts all answers off."""
         if self._served is not None:
             self._served.cut()
 
     async def close(self) -> None:
-        """Ends everything; answers that are being written are stored as far as they are."""
+        """Ends everything; unfinished answers are stored as far as they are."""
         self._closed = True
         if self._served is not None:
             await self._served.close()

@@ -1,4 +1,4 @@
-"""Figures for Prometheus."""
+"""Prometheus metrics of a server."""
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.
 
 
 class Metrics:
-    """Counts of one server, and the state of its engine."""
+    """Metrics of one server and of its engine."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -22,47 +22,47 @@ class Metrics:
         self._requests = Counter("braidlm_requests", "Requests answered.", ("path", "status"), registry=self.registry)
         self._prompt = Counter(
             "braidlm_prompt_tokens",
-            "Tokens of prompts: their state was kept (cached), they were run again (recomputed), or new (computed).",
+            "Prompt tokens: covered by a snapshot (cached), seen before but run again (recomputed), or new (computed).",
             ("kind",),
             registry=self.registry,
         )
-        self._written = Counter("braidlm_generated_tokens", "Tokens written.", registry=self.registry)
+        self._written = Counter("braidlm_generated_tokens", "Generated tokens.", registry=self.registry)
         self._first = Histogram(
-            "braidlm_time_to_first_token_seconds", "From a request to its first token.",
+            "braidlm_time_to_first_token_seconds", "Time from a request to its first token.",
             buckets=_SECONDS, registry=self.registry,
         )  # fmt: skip
         self._each = Histogram(
-            "braidlm_time_per_token_seconds", "Mean time between the tokens of one text.",
+            "braidlm_time_per_token_seconds", "Mean time between the tokens of one sequence.",
             buckets=_TOKEN_SECONDS, registry=self.registry,
         )  # fmt: skip
 
     def watch(self, engine: Engine) -> None:
-        """Tells of an engine from now on."""
+        """Adds the load of an engine."""
         gauges = {
             "waiting": "Requests in the queue.",
-            "reading": "Requests whose prompts are being read.",
-            "writing": "Requests whose texts are being written.",
+            "prefill": "Requests in prefill.",
+            "decode": "Requests in decode.",
             "state_bytes": "Bytes promised to the states of running requests.",
-            "cache_bytes": "Bytes of states kept for later.",
-            "cache_states": "States kept for later.",
-            "guessed": "Tokens that were guessed from what a text repeats.",
-            "guessed_right": "Guessed tokens that came true.",
+            "cache_bytes": "Bytes of snapshots in the prefix cache.",
+            "cache_states": "Snapshots in the prefix cache.",
+            "draft_tokens": "Draft tokens of speculative decoding that were run.",
+            "accepted_tokens": "Draft tokens that were accepted.",
         }
         for name, text in gauges.items():
             gauge = Gauge(f"braidlm_engine_{name}", text, registry=self.registry)
             gauge.set_function(functools.partial(_load, engine, name))
 
-    def request(self, path: str, status: int) -> None:
-        """One more request was answered."""
+    def count_request(self, path: str, status: int) -> None:
+        """Counts one answered request."""
         self._requests.labels(path, str(status)).inc()
 
-    def read(self, usages: Sequence[Usage]) -> None:
-        """Prompts were read."""
+    def count_prompts(self, usages: Sequence[Usage]) -> None:
+        """Counts the tokens of prompts."""
         for kind in ("cached", "recomputed", "computed"):
             self._prompt.labels(kind).inc(sum(getattr(usage, kind) for usage in usages))
 
-    def wrote(self, answer: Answer) -> None:
-        """An answer has come to its end."""
+    def count_answer(self, answer: Answer) -> None:
+        """Counts the tokens of an answer that has ended, and observes its times."""
         self._written.inc(sum(map(len, answer.made)))
         if answer.first is not None:
             self._first.observe(answer.first)
@@ -71,11 +71,11 @@ class Metrics:
                 self._each.observe((answer.seconds - answer.first) / (longest - 1))
 
     def collect(self) -> list[Metric]:
-        """All figures, as they are now."""
+        """All metrics with their current values."""
         return list(self.registry.collect())
 
     def text(self) -> bytes:
-        """All figures in Prometheus' format."""
+        """All metrics in Prometheus' format."""
         return generate_latest(self.registry)
 
 
@@ -84,7 +84,7 @@ def _load(engine: Engine, name: str) -> float:
 
 
 class _Collected(Collector):
-    """Figures that were collected before."""
+    """Collector of metrics that were collected before."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = families
@@ -94,7 +94,7 @@ class _Collected(Collector):
 
 
 def merged(own: Iterable[Metric], replicas: Mapping[str, Iterable[Metric]]) -> bytes:
-    """Figures of several processes in Prometheus' format: each replica's have its name as a label."""
+    """Metrics of several processes in Prometheus' format: each replica's have its name as a label."""
     families: dict[str, Metric] = {}
     for name, found in [("", own), *replicas.items()]:
         for family in found:

@@ -1,4 +1,4 @@
-"""What happens to every request before and after it is answered: its id, its log line, its limits, its key."""
+"""Middleware of every request: its id, its log line, its API key, its rate limit."""
 
 import asyncio
 import hashlib
@@ -27,7 +27,7 @@ _OPEN = ("/health", "/ready", "/docs", "/openapi.json")
 
 
 class RequestLog:
-    """Gives each request an id, and writes one line of JSON when it has been answered: figures, never texts."""
+    """Middleware that gives each request an id, and logs one line of JSON when it is answered: numbers, no texts."""
 
     def __init__(self, app: ASGIApp, observe: Observe) -> None:
         """`observe` gets the path's pattern and the status of each answer."""
@@ -42,8 +42,8 @@ class RequestLog:
         begun, status = time.perf_counter(), 0
         given = Headers(scope=scope).get("x-request-id", "")
         name = given if _ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
-        told: dict[str, Any] = {}
-        scope.setdefault("state", {}).update(request_id=name, told=told)
+        log_fields: dict[str, Any] = {}
+        scope.setdefault("state", {}).update(request_id=name, log_fields=log_fields)
 
         async def answered(message: Message) -> None:
             nonlocal status
@@ -55,7 +55,7 @@ class RequestLog:
         try:
             await self._app(scope, receive, answered)
         except asyncio.CancelledError:
-            told["gone"] = True
+            log_fields["gone"] = True
             raise
         finally:
             route = getattr(scope.get("route"), "path", "other")
@@ -69,11 +69,11 @@ class RequestLog:
                 "status": status,
                 "seconds": round(time.perf_counter() - begun, 4),
             }
-            log.info(json.dumps(line | told))
+            log.info(json.dumps(line | log_fields))
 
 
 class Access:
-    """Lets in who has a key, where there are keys, and each client only so often."""
+    """Middleware that requires an API key, where there are keys, and limits the requests of each client."""
 
     def __init__(self, app: ASGIApp, keys: Sequence[str], rate: int, now: Now = time.monotonic) -> None:
         """`rate` is requests a minute for each client; 0 allows any."""
@@ -96,7 +96,7 @@ class Access:
         await self._app(scope, receive, send)
 
     def _client(self, scope: Scope) -> str:
-        """A name for who asks: of the key, which must be right, or of the address."""
+        """Name of the client: of its key, which must be right, or of its address."""
         if not self._keys:
             return str(scope["client"][0]) if scope.get("client") else "local"
         kind, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
@@ -125,7 +125,7 @@ class Access:
 
 
 def _key_name(key: str) -> str:
-    """What a key is called where it must not be told."""
+    """Name of a key where the key itself must not be shown."""
     return hashlib.blake2b(key.encode(), digest_size=4).hexdigest()
 
 

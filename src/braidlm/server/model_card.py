@@ -1,4 +1,4 @@
-"""What is served, whether it is well, and texts as token ids."""
+"""Routes of the model and the server: info, health, metrics, models, tokenizer."""
 
 import asyncio
 
@@ -37,26 +37,26 @@ async def ready(_: ServedModel) -> StatusReply:
 
 @router.get("/metrics", tags=["Server"], response_class=Response)
 async def metrics(host: TheHost) -> Response:
-    """Figures for Prometheus."""
+    """Prometheus metrics."""
     return Response(host.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get("/info", tags=["Server"])
-async def info(here: ServedModel) -> InfoReply:
-    """What is served, and what a conversation of so many tokens takes."""
+async def info(served: ServedModel) -> InfoReply:
+    """Model, abilities of the server, and memory of a conversation by its tokens."""
     return InfoReply(
-        model=here.settings.name,
-        chat=here.can_chat,
-        sessions=here.keeps_sessions,
-        max_positions=here.model.spec.max_positions,
-        replicas=here.settings.replicas,
-        state=_state_info(here),
+        model=served.settings.name,
+        chat=served.can_chat,
+        sessions=served.keeps_sessions,
+        max_positions=served.model.spec.max_positions,
+        replicas=served.settings.replicas,
+        state=_state_info(served),
     )
 
 
-def _state_info(here: Served) -> StateInfo:
+def _state_info(served: Served) -> StateInfo:
     """Bytes of a state by its two parts, measured between two lengths at which nothing is full or empty."""
-    spec, precision, many = here.model.spec, here.engine.owner.precision, 1 << 20
+    spec, precision, many = served.model.spec, served.engine.owner.precision, 1 << 20
     short, long = (spec.state_bytes(n, dtype=precision.name, kv_dtype=precision.kv) for n in (many, 2 * many))
     each = (long - short) / many
     return StateInfo(
@@ -85,26 +85,26 @@ def _model(host: ModelHost, name: str) -> ModelReply:
 
 
 @router.post("/tokenize", tags=["Server"])
-async def tokenize(body: TokenizeRequest, here: ServedModel) -> TokenizeReply:
+async def tokenize(body: TokenizeRequest, served: ServedModel) -> TokenizeReply:
     """Token ids of a text, or of a chat ready for its answer."""
-    here.adapter_key_of(body.model)
+    served.adapter_key_of(body.model)
     if (body.text is None) == (body.messages is None):
         raise RefusedError(400, "give either a text or messages")
     if body.text is not None:
-        ids = await asyncio.to_thread(_ids_of_text, here, body.text, body.add_special_tokens)
+        ids = await asyncio.to_thread(_ids_of_text, served, body.text, body.add_special_tokens)
     else:
         plain = for_template(body.messages or [])
-        ids = list((await asyncio.to_thread(here.chats.transcripts.prompt, plain)).ids)
+        ids = list((await asyncio.to_thread(served.chats.transcripts.prompt, plain)).ids)
     return TokenizeReply(ids=ids, count=len(ids))
 
 
-def _ids_of_text(here: Served, text: str, around: bool) -> list[int]:
-    here.tokenizer.require_tokens(text, here.engine.most_prompt_tokens)
-    return here.tokenizer.encode(text, add_bos=around)
+def _ids_of_text(served: Served, text: str, around: bool) -> list[int]:
+    served.tokenizer.require_tokens(text, served.engine.most_prompt_tokens)
+    return served.tokenizer.encode(text, add_bos=around)
 
 
 @router.post("/detokenize", tags=["Server"])
-async def detokenize(body: DetokenizeRequest, here: ServedModel) -> DetokenizeReply:
+async def detokenize(body: DetokenizeRequest, served: ServedModel) -> DetokenizeReply:
     """The text of token ids, control tokens included."""
-    here.adapter_key_of(body.model)
-    return DetokenizeReply(text=await asyncio.to_thread(here.tokenizer.decode, body.ids, skip_special=False))
+    served.adapter_key_of(body.model)
+    return DetokenizeReply(text=await asyncio.to_thread(served.tokenizer.decode, body.ids, skip_special=False))

@@ -1,4 +1,4 @@
-"""What clients get, as the OpenAI API writes it, with what this server adds."""
+"""Bodies of responses, as the OpenAI API has them, with what this server adds."""
 
 from typing import Any, Literal
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 
 class PromptDetails(BaseModel):
-    """What the tokens of a prompt cost: their state was there, they were run again, or they were new."""
+    """Tokens of a prompt: covered by a snapshot, seen before but run again, or new; and why no more were covered."""
 
     cached_tokens: int
     recomputed_tokens: int
@@ -15,7 +15,7 @@ class PromptDetails(BaseModel):
 
 
 class UsageReply(BaseModel):
-    """Tokens read and written."""
+    """Tokens of prompts and of answers."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -142,7 +142,7 @@ class EmbeddingReply(BaseModel):
 
 
 class EmbeddingUsage(BaseModel):
-    """Tokens read."""
+    """Tokens of the inputs."""
 
     prompt_tokens: int
     total_tokens: int
@@ -248,6 +248,6 @@ class ErrorBody(BaseModel):
 
 
 class ErrorReply(BaseModel):
-    """Every error."""
+    """Body of every error."""
 
     error: ErrorBody

@@ -12,7 +12,7 @@ MOST_COPIES = 128
 # What OpenAI's API allows of one request's inputs; a chat has fewer messages than any context has room for.
 MOST_INPUTS = 2048
 _MOST_MESSAGES, _MOST_TOOLS, _MOST_STOPS = 4096, 128, 64
-# The first wrong entry is told; checking thousands more would keep others waiting.
+# Only the first wrong entry is reported; checking thousands more would keep others waiting.
 _FirstWrong = Field(fail_fast=True)
 
 # Parts of messages that are no text, by their names in the OpenAI API and its likes.
@@ -37,7 +37,7 @@ _Stops = _Stop | Annotated[list[_Stop], _FirstWrong]
 
 
 class StreamOptions(Body):
-    """What a stream holds beside the text."""
+    """Options of a stream."""
 
     unserved: ClassVar = {"include_obfuscation": Unserved("nothing is added to hide the length of texts", (False,))}
 
@@ -45,14 +45,14 @@ class StreamOptions(Body):
 
 
 class Sampled(Body):
-    """How an answer is written: what chats and completions have in common."""
+    """Sampling and other fields that chats and completions have in common."""
 
     most: ClassVar = {"messages": _MOST_MESSAGES, "tools": _MOST_TOOLS, "stop": _MOST_STOPS, "prompt": MOST_COPIES}
 
-    model: str | None = Field(None, description="The served model's name; any other is refused.")
+    model: str | None = Field(None, description="Name of a served model.")
     temperature: float = Field(1.0, ge=0, le=1000, description="0 takes the most likely token.")
     top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0, le=2**31, description="Choose among the most likely so many tokens; 0: among all.")
+    top_k: int = Field(0, ge=0, le=2**31, description="Number of most likely tokens to choose among; 0 for all.")
     min_p: float = Field(0.0, ge=0, le=1)
     repetition_penalty: float = Field(1.0, ge=1e-6, le=1e6)
     presence_penalty: float = Field(0.0, ge=-2, le=2, description="Subtracted from the logit of each generated token.")
@@ -61,7 +61,7 @@ class Sampled(Body):
         {}, description="Added to the logits of these token ids: -100 in effect bans one, 100 forces it."
     )
     seed: int | None = Field(None, ge=0, le=2**63, description="The same seed gives the same answer.")
-    stop: _Stops = Field([], description="Texts that end the answer, no part of it.")
+    stop: _Stops = Field([], description="Stop texts: they end the answer and are no part of it.")
     n: int = Field(1, ge=1, le=MOST_COPIES, description="Answers to the same prompt, each by a seed of its own.")
     max_tokens: int | None = Field(None, ge=1, le=2**31)
     stream: bool = False
@@ -69,7 +69,7 @@ class Sampled(Body):
     user: str | None = Field(None, description="Users of one client get equal shares of the machine.")
     metadata: dict[str, Any] | None = Field(None, description=_NO_EFFECT + "nothing is kept of it.")
     service_tier: str | None = Field(None, description=_NO_EFFECT + "there is one.")
-    safety_identifier: str | None = Field(None, description=_NO_EFFECT + "nobody is told of it.")
+    safety_identifier: str | None = Field(None, description=_NO_EFFECT + "it is passed to nobody.")
     store: bool = Field(False, description=_NO_EFFECT + "sessions are what is stored.")
     prompt_cache_key: str | None = Field(None, description=_NO_EFFECT + "every prompt is sought in the cache.")
     prompt_cache_retention: str | None = Field(None, description=_NO_EFFECT + "states stay while memory lasts.")
@@ -89,7 +89,7 @@ class Sampled(Body):
         return self.stream_options is not None and self.stream_options.include_usage
 
     def sampling(self, most: int, top_logprobs: int = 0) -> Sampling:
-        """How at most `most` tokens are chosen."""
+        """Sampling of at most `most` tokens."""
         return Sampling(
             max_tokens=most,
             temperature=self.temperature,
@@ -116,7 +116,7 @@ class CompletionRequest(Sampled):
     prompt: _Input = Field(description="A text, token ids, or several of one kind.")
     logprobs: int | None = Field(None, ge=0, le=20)
     max_tokens: int | None = Field(None, ge=0, le=2**31, description="16 by default; 0 with echo alone.")
-    echo: bool = Field(False, description="Begin with the prompt; with logprobs, its tokens' are told too.")
+    echo: bool = Field(False, description="Begin with the prompt; with logprobs, those of its tokens too.")
     best_of: int | None = Field(None, ge=1, description="Accepted if it is n: all that is written is given.")
 
 
@@ -149,7 +149,7 @@ class ToolCall(Body):
     id: str
     type: Literal["function"] = "function"
     function: CalledFunction
-    index: int | None = Field(None, description=_NO_EFFECT + "calls of a stream are told with one.")
+    index: int | None = Field(None, description=_NO_EFFECT + "calls of a stream have one.")
 
 
 class ChatMessage(Body):
@@ -266,7 +266,7 @@ class ChatRequest(Sampled):
         "web_search_options": Unserved("nothing is searched; give the model a tool for it"),
     }
 
-    messages: _Messages = Field(description="With a session: what is new in it.")
+    messages: _Messages = Field(description="Messages of the chat; with a session, the new ones.")
     max_completion_tokens: int | None = Field(None, ge=1, le=2**31)
     logprobs: bool = False
     top_logprobs: int = Field(0, ge=0, le=20)
@@ -285,8 +285,8 @@ class ChatRequest(Sampled):
     prediction: dict[str, Any] | None = Field(
         None, description=_NO_EFFECT + "it would change when tokens come, and never which."
     )
-    session: str | None = Field(None, description="A stored conversation that goes on; its answer is stored too.")
-    session_keep: int | None = Field(None, ge=0, le=2**31, description="How many of the session's messages stay.")
+    session: str | None = Field(None, description="Id of a stored session that goes on; the answer is stored in it.")
+    session_keep: int | None = Field(None, ge=0, le=2**31, description="Number of the session's messages that stay.")
 
     @field_validator("modalities")
     @classmethod
@@ -329,7 +329,7 @@ class DetokenizeRequest(Body):
 class NewSession(Body):
     """`POST /v1/sessions`."""
 
-    id: str | None = Field(None, description="Its name; one is made up if none is given.")
+    id: str | None = Field(None, description="Id of the session; made up if none is given.")
     most: ClassVar = {"messages": _MOST_MESSAGES}
 
     messages: _Messages = Field([])
@@ -338,5 +338,5 @@ class NewSession(Body):
 class ForkRequest(Body):
     """`POST /v1/sessions/{id}/fork`."""
 
-    id: str | None = Field(None, description="The new session's name; one is made up if none is given.")
-    keep: int | None = Field(None, ge=0, le=2**31, description="How many messages it takes over; all by default.")
+    id: str | None = Field(None, description="Id of the new session; made up if none is given.")
+    keep: int | None = Field(None, ge=0, le=2**31, description="Number of messages that are copied; all by default.")

@@ -1,4 +1,4 @@
-"""From an application to a process that listens, and ends in good order."""
+"""Process of the server: it listens, serves an application, and ends in good order."""
 
 import asyncio
 import gc
@@ -25,7 +25,7 @@ _BACKLOG, _OTHER_FILES = 128, 384
 
 
 class _Server(uvicorn.Server):
-    """Ends in two steps: first answers may come to their end, then they are cut, while their clients are there."""
+    """Server that ends in two steps: first answers may come to their end, then they are cut off."""
 
     def __init__(self, config: uvicorn.Config, host: BaseModelHost, shutdown_timeout: int) -> None:
         super().__init__(config)
@@ -71,13 +71,13 @@ def serve(app: FastAPI, address: str, port: int, shutdown_timeout: int) -> None:
 
 
 def _keep_what_is_loaded() -> None:
-    """Takes modules and weights out of what Python searches for garbage: for each full search everything else stops."""
+    """Excludes modules and weights from garbage collection: everything else stops for each full one."""
     gc.collect()
     gc.freeze()
 
 
 def config_of(app: FastAPI, **options: Any) -> uvicorn.Config:
-    """How uvicorn serves an application: with bounds on connections and headers, over h11 on every install."""
+    """Configuration of uvicorn: with bounds on connections and headers, over h11 on every install."""
     settings = app.state.host.settings
     bounds = Bounds(settings.max_connections, settings.request_timeout)
     made: Any = protocol_of(bounds)
@@ -88,7 +88,7 @@ def config_of(app: FastAPI, **options: Any) -> uvicorn.Config:
 
 
 def require_files(connections: int) -> None:
-    """Has the system allow as many open files as there may be connections; `InputError` if it does not."""
+    """Raises the limit of open files to what the connections need; `InputError` if the system does not allow it."""
     needed = connections + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:

@@ -1,4 +1,4 @@
-"""Stored sessions on their way: one turn at a time in each, and those used last at hand."""
+"""Cache of stored sessions, and one turn at a time in each."""
 
 import asyncio
 import contextlib
@@ -20,35 +20,35 @@ _LOOK_S = 0.05
 
 @dataclass
 class _Turn:
-    """One turn in a session: whether its client has left, and when it is over."""
+    """Turn in a session: whether its client has left, and when it is over."""
 
     left: Callable[[], bool] = lambda: False
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class AtHand(NamedTuple):
-    """A session as it was read or written, and which file that was."""
+class CachedSession(NamedTuple):
+    """Session as it was read or written, with the stamp of its file."""
 
     session: Session
     stamp: Stamp
 
 
 class SessionCache:
-    """Sessions of one server: reserved for one turn at a time, and those used last at hand.
+    """Cache of a server's sessions, of those used last, each reserved for one turn at a time.
 
     May be used from several threads, but for `claim`, `reserved`, `began`, `release` and `free`: these are the event
     loop's.
     """
 
     def __init__(self, most: int = 256) -> None:
-        """`most` is how many sessions are at hand; their states are not here, but in the engine or on disk."""
+        """`most` is the number of sessions; their states are in the engine or on disk."""
         self._most = most
         self._turns: dict[str, _Turn] = {}
-        self._known: OrderedDict[str, AtHand] = OrderedDict()
+        self._known: OrderedDict[str, CachedSession] = OrderedDict()
         self._lock = threading.Lock()
 
     async def claim(self, name: str) -> None:
-        """Reserves a session for one turn, as soon as it is `free`."""
+        """Reserves a session for one turn, as soon as it is free."""
         await self.free(name)
         self._turns[name] = _Turn()
 
@@ -62,7 +62,7 @@ class SessionCache:
             self.release(name)
 
     def began(self, name: str, left: Callable[[], bool]) -> None:
-        """The turn is being answered; `left` tells whether its client has left."""
+        """Marks the turn as being answered; `left` tells whether its client has left."""
         self._turns[name].left = left
 
     def release(self, name: str) -> None:
@@ -71,7 +71,7 @@ class SessionCache:
             turn.over.set()
 
     async def free(self, name: str) -> None:
-        """Until nothing is written to a session: waits for a turn whose client has left, refuses beside any other."""
+        """Waits until a session has no turn, if the client of the present one has left; refuses beside any other."""
         begun = time.monotonic()
         while (turn := self._turns.get(name)) is not None:
             left = turn.left()
@@ -81,8 +81,8 @@ class SessionCache:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(turn.over.wait(), rest if left else min(rest, _LOOK_S))
 
-    def open(self, store: SessionStore, name: str, read: Callable[[str], Stored]) -> AtHand:
-        """A session as it was when it was last kept, if its file is still the same; else it is read anew."""
+    def open(self, store: SessionStore, name: str, read: Callable[[str], Stored]) -> CachedSession:
+        """The cached session, if its file is still the same; else it is read anew."""
         stamp = store.stamp(name)
         with self._lock:
             known = self._known.get(name)
@@ -94,9 +94,9 @@ class SessionCache:
             raise NoSessionError(f"there is no session {name} yet; ask for it again")
         return self.keep(name, session, stamp)
 
-    def keep(self, name: str, session: Session, stamp: Stamp) -> AtHand:
-        """Keeps a session at hand that is on disk, in the file of this stamp."""
-        kept = AtHand(session, stamp)
+    def keep(self, name: str, session: Session, stamp: Stamp) -> CachedSession:
+        """Caches a session that is on disk, in the file of this stamp."""
+        kept = CachedSession(session, stamp)
         with self._lock:
             self._known[name] = kept
             self._known.move_to_end(name)
@@ -105,6 +105,6 @@ class SessionCache:
         return kept
 
     def forget(self, name: str) -> None:
-        """Lets go of a session that was deleted."""
+        """Drops a session that was deleted."""
         with self._lock:
             self._known.pop(name, None)

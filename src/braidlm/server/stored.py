@@ -17,10 +17,10 @@ router = APIRouter(prefix="/v1/sessions", tags=["Sessions"])
 
 
 @router.get("")
-async def list_sessions(request: Request, here: ServedModel) -> SessionList:
+async def list_sessions(request: Request, served: ServedModel) -> SessionList:
     """All of them, those changed last first; and the names of those that cannot be read."""
-    prefix = here.prefix_of(request)
-    found = await asyncio.to_thread(here.sessions.listing)
+    prefix = served.prefix_of(request)
+    found = await asyncio.to_thread(served.sessions.listing)
     bad = [(name.removeprefix(prefix), reason) for name, reason in found.unreadable if name.startswith(prefix)]
     return SessionList(
         data=[_reply(about, prefix) for about in found.sessions if about.name.startswith(prefix)],
@@ -29,49 +29,49 @@ async def list_sessions(request: Request, here: ServedModel) -> SessionList:
 
 
 @router.post("", status_code=201)
-async def create(body: NewSession, request: Request, here: ServedModel) -> SessionReply:
+async def create(body: NewSession, request: Request, served: ServedModel) -> SessionReply:
     """A new session; its messages may be of anybody's making."""
-    name = here.name_of(request, body.id or _new())
+    name = served.name_of(request, body.id or _new())
     moment = time.time()
     session = Session(for_template(body.messages), created=moment, updated=moment)
-    await asyncio.to_thread(here.sessions.require_new, name)
-    async with here.desk.reserved(name):
-        await asyncio.to_thread(here.create, name, session)
-        return await _about(request, here, name)
+    await asyncio.to_thread(served.sessions.require_new, name)
+    async with served.session_cache.reserved(name):
+        await asyncio.to_thread(served.create, name, session)
+        return await _about(request, served, name)
 
 
 @router.get("/{id}")
-async def get(id: str, request: Request, here: ServedModel) -> SessionWhole:
+async def get(id: str, request: Request, served: ServedModel) -> SessionWhole:
     """One session with its messages."""
-    name = here.name_of(request, id)
-    await here.desk.free(name)
-    about = await asyncio.to_thread(here.sessions.about, name)
-    shown = _reply(about, here.prefix_of(request)).model_dump()
+    name = served.name_of(request, id)
+    await served.session_cache.free(name)
+    about = await asyncio.to_thread(served.sessions.about, name)
+    shown = _reply(about, served.prefix_of(request)).model_dump()
     return SessionWhole(**{**shown, "messages": [for_client(message) for message in about.messages]})
 
 
 @router.delete("/{id}")
-async def delete(id: str, request: Request, here: ServedModel) -> SessionDeleted:
+async def delete(id: str, request: Request, served: ServedModel) -> SessionDeleted:
     """Removes a session for good."""
-    name = here.name_of(request, id)
-    async with here.desk.reserved(name):
-        await asyncio.to_thread(here.delete, name)
+    name = served.name_of(request, id)
+    async with served.session_cache.reserved(name):
+        await asyncio.to_thread(served.delete, name)
     return SessionDeleted(id=id)
 
 
 @router.post("/{id}/fork", status_code=201)
-async def fork(id: str, body: ForkRequest, request: Request, here: ServedModel) -> SessionReply:
+async def fork(id: str, body: ForkRequest, request: Request, served: ServedModel) -> SessionReply:
     """A new session that begins as this one does."""
-    name, new = here.name_of(request, id), here.name_of(request, body.id or _new())
-    await asyncio.to_thread(here.sessions.require_new, new)
-    await here.desk.free(name)
-    async with here.desk.reserved(new):
-        await asyncio.to_thread(here.chats.fork, name, new, body.keep)
-        return await _about(request, here, new)
+    name, new = served.name_of(request, id), served.name_of(request, body.id or _new())
+    await asyncio.to_thread(served.sessions.require_new, new)
+    await served.session_cache.free(name)
+    async with served.session_cache.reserved(new):
+        await asyncio.to_thread(served.chats.fork, name, new, body.keep)
+        return await _about(request, served, new)
 
 
-async def _about(request: Request, here: ServedModel, name: str) -> SessionReply:
-    return _reply(await asyncio.to_thread(here.sessions.about, name), here.prefix_of(request))
+async def _about(request: Request, served: ServedModel, name: str) -> SessionReply:
+    return _reply(await asyncio.to_thread(served.sessions.about, name), served.prefix_of(request))
 
 
 def _reply(about: About, prefix: str) -> SessionReply:

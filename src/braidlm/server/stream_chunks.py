@@ -1,22 +1,22 @@
-"""From the engine's thread to the event loop: the tokens of tickets, and answers that end whether read or not."""
+"""Chunks of requests from the engine's thread to the event loop, and answers that go on by themselves."""
 
 import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-from ..engine import Piece, RequestHandle
+from ..engine import RequestHandle, StreamChunk
 from ..generation.continuation import Token
 
 Made = list[list[Token]]
 
 
-async def pieces(handles: Sequence[RequestHandle]) -> AsyncIterator[tuple[int, Piece]]:
-    """What the engine gives to each of `handles` (by number), as it comes; the first error is raised."""
+async def stream_chunks(handles: Sequence[RequestHandle]) -> AsyncIterator[tuple[int, StreamChunk]]:
+    """Chunks of `handles` with the number of each handle, as they come; the first error is raised."""
     loop, fresh = asyncio.get_running_loop(), asyncio.Event()
 
     def tell() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(fresh.set)
 
     for handle in handles:
@@ -36,21 +36,21 @@ async def pieces(handles: Sequence[RequestHandle]) -> AsyncIterator[tuple[int, P
 
 
 class Answer:
-    """The texts of one request. It goes on by itself, so that a client who reads slowly or leaves holds nothing up.
+    """Answer to one HTTP request. It goes on by itself, so that a client who reads slowly or leaves holds nothing up.
 
-    Texts are numbered: the copies of the first ticket, of the second, and so on. Iterate to get (number, token).
+    Its sequences are numbered: those of the first handle, of the second, and so on. Iterate to get (number, token).
     Once that has ended, `done` has seen all of them.
     """
 
     def __init__(
         self, handles: Sequence[RequestHandle], done: Callable[[Made], Awaitable[None]], over: Callable[[], None]
     ) -> None:
-        """`done` gets each text's tokens when the last one has come, also of an answer that was cancelled.
+        """`done` gets each sequence's tokens when the last one has come, also of an answer that was cancelled.
 
-        `over` is called after that, whatever has happened, and before the end is told.
+        `over` is called after that, whatever has happened, and before the iteration ends.
         """
         self.handles = handles
-        self.made: Made = [[] for handle in handles for _ in range(handle.request.copies)]
+        self.made: Made = [[] for handle in handles for _ in range(handle.request.n)]
         self.begun = time.perf_counter()
         self.first: float | None = None  # seconds until the first token
         self.seconds = 0.0  # and until the last one
@@ -72,16 +72,16 @@ class Answer:
         self._items.put_nowait(error)
 
     async def _follow(self) -> None:
-        starts = [sum(handle.request.copies for handle in self.handles[:n]) for n in range(len(self.handles))]
-        async for number, (copy, token) in pieces(self.handles):
+        starts = [sum(handle.request.n for handle in self.handles[:n]) for n in range(len(self.handles))]
+        async for number, (index, token) in stream_chunks(self.handles):
             self.seconds = time.perf_counter() - self.begun
             self.first = self.first or self.seconds
-            text = starts[number] + copy
-            self.made[text].append(token)
-            self._items.put_nowait((text, token))
+            place = starts[number] + index
+            self.made[place].append(token)
+            self._items.put_nowait((place, token))
 
     def cancel(self) -> None:
-        """Stops writing; what was written is kept."""
+        """Stops the generation; what was generated is kept."""
         for handle in self.handles:
             handle.cancel()
 
@@ -92,7 +92,7 @@ class Answer:
             yield item
 
     async def whole(self) -> Made:
-        """All texts, once they are written."""
+        """Tokens of all sequences, once the answer has ended."""
         async for _ in self:
             pass
         return self.made

@@ -1,4 +1,4 @@
-"""Tools: what the model's template is told of them, the rule that forces a call, and calls as clients know them."""
+"""Tools: for the chat template, as the rule that forces a call, and calls as clients know them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -60,7 +60,7 @@ def rule_for(
 
 
 def variables_of(body: ChatRequest, tokenizer: Tokenizer) -> dict[str, Any]:
-    """What the template is told beside messages and tools; refused if it asks for nothing of that name."""
+    """Variables of the chat template beside messages and tools; refused if it has none of that name."""
     free = sorted(name for name in tokenizer.template_variables - _OWN if not name.endswith("_token"))
     for name in body.chat_template_kwargs:
         if name not in free:

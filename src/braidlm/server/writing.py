@@ -1,4 +1,4 @@
-"""How answers are written down: usage, log probabilities, events, and clients that leave."""
+"""Parts of responses: usage, log fields, log probabilities, server-sent events, and clients that leave."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from .stream_chunks import Answer, Made
 
 
 def usage_of(answer: Answer) -> UsageReply:
-    """What an answer cost."""
+    """Usage of an answer."""
     usages = [handle.usage for handle in answer.handles if handle.usage is not None]
     read = sum(len(handle.request.ids) for handle in answer.handles)
     written = sum(map(len, answer.made))
@@ -34,19 +34,19 @@ def usage_of(answer: Answer) -> UsageReply:
     )
 
 
-def told(request: Request, handles: Sequence[RequestHandle], prompts: Any = None) -> None:
-    """Has the log line of `request` tell what `handles` ask; the prompts only if they are given."""
-    line = request.state.told
-    line["prompt_tokens"] = sum(len(handle.request.ids) for handle in handles)
+def log_request(request: Request, handles: Sequence[RequestHandle], prompts: Any = None) -> None:
+    """Adds a request's prompt tokens to its log fields, and its prompts if they are given."""
+    fields = request.state.log_fields
+    fields["prompt_tokens"] = sum(len(handle.request.ids) for handle in handles)
     if prompts is not None:
-        line["prompts"] = prompts
+        fields["prompts"] = prompts
 
 
-def answered(request: Request, answer: Answer) -> None:
-    """Has the log line of `request` tell what came of it."""
+def log_answer(request: Request, answer: Answer) -> None:
+    """Adds an answer's usage and time to its request's log fields."""
     usage = usage_of(answer)
     details = usage.prompt_tokens_details
-    request.state.told.update(
+    request.state.log_fields.update(
         cached=details.cached_tokens, recomputed=details.recomputed_tokens, computed=details.computed_tokens,
         generated_tokens=usage.completion_tokens, first_token_seconds=round(answer.first or 0.0, 4),
     )  # fmt: skip
@@ -62,17 +62,17 @@ def logprob_of(tokenizer: Tokenizer, token: Token) -> TokenLogprob:
 def _top(tokenizer: Tokenizer, token: int, logprob: float) -> TopLogprob:
     text = tokenizer.decode([token], skip_special=False)
     spelled = None if "\ufffd" in text else list(text.encode())
-    # JSON has no infinity: what a rule made impossible is told as very unlikely.
+    # JSON has no infinity: what a rule made impossible is shown as very unlikely.
     return TopLogprob(token=text, logprob=max(logprob, -9999.0), bytes=spelled)
 
 
 def reason_of(tokens: Sequence[Token]) -> Any:
-    """Why a text ended; one that was cut off by a closing server was as long as it could be."""
+    """Finish reason of a sequence; "length" for one that a closing server cut off."""
     return (tokens[-1].finish if tokens else None) or "length"
 
 
 class Events:
-    """The server-sent events of one answer: its pieces, and its end."""
+    """Server-sent events of one answer: its chunks, and its end."""
 
     def __init__(self, kind: str, name: str, model: str, answer: Answer, wants_usage: bool) -> None:
         """`kind` and `name` are the chunks' object and id."""
@@ -81,12 +81,12 @@ class Events:
         self._wants_usage = wants_usage
 
     def chunk(self, index: int, content: dict[str, Any], logprobs: Any = None, reason: str | None = None) -> str:
-        """A piece of text number `index`."""
+        """Chunk of sequence number `index`."""
         choice = {"index": index, **content, "logprobs": logprobs, "finish_reason": reason}
         return event({**self._head, "choices": [choice], **({"usage": None} if self._wants_usage else {})})
 
     def end(self) -> Iterator[str]:
-        """What follows the last piece."""
+        """Events after the last chunk: the usage, if it is wanted, and the end."""
         if self._wants_usage:
             yield event({**self._head, "choices": [], "usage": usage_of(self._answer).model_dump()})
         yield "data: [DONE]\n\n"
@@ -98,7 +98,7 @@ def event(data: dict[str, Any]) -> str:
 
 
 def streamed(request: Request, answer: Answer, events: AsyncIterator[str]) -> StreamingResponse:
-    """`events` as a response; what goes wrong on the way is its last event, and a client that leaves stops `answer`."""
+    """`events` as a response; an error on the way is its last event, and a client that leaves stops `answer`."""
 
     async def guarded() -> AsyncIterator[str]:
         try:
@@ -109,14 +109,14 @@ def streamed(request: Request, answer: Answer, events: AsyncIterator[str]) -> St
             yield event(body(error))
         finally:
             answer.cancel()
-            answered(request, answer)
+            log_answer(request, answer)
 
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(guarded(), media_type="text/event-stream", headers=headers)
 
 
 async def whole(request: Request, answer: Answer) -> Made:
-    """All texts of an answer; it is stopped if the client leaves before."""
+    """Tokens of an answer, once it has ended; it is stopped if the client leaves before."""
     reading = asyncio.create_task(answer.whole())
     leaving = asyncio.create_task(gone(request.receive))
     try:
@@ -128,11 +128,11 @@ async def whole(request: Request, answer: Answer) -> Made:
         answer.cancel()
         reading.cancel()
         leaving.cancel()
-        answered(request, answer)
+        log_answer(request, answer)
 
 
 async def gone(receive: Receive) -> None:
-    """Until the client has left."""
+    """Waits until the client has left."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

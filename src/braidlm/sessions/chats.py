@@ -23,7 +23,7 @@ from .written import WrittenTexts
 
 @dataclass(frozen=True)
 class Turn:
-    """An answer that is being written: its ticket, and what was said before it."""
+    """One turn of a chat: the handle of its answer, and the messages before it."""
 
     handle: RequestHandle
     messages: tuple[Message, ...]
@@ -61,7 +61,7 @@ class Chats:
         messages: Sequence[Message],
         sampling: Sampling,
         *,
-        copies: int = 1,
+        n: int = 1,
         grammar: Grammar | None = None,
         client: str = "",
         states: Sequence[Snapshot] = (),
@@ -70,31 +70,32 @@ class Chats:
         initial: str | None = None,
         cache_salt: str = "",
         session: Session | None = None,
-        marks: Collection[str] = (),
+        visible_tokens: Collection[str] = (),
         variables: Mapping[str, Any] = MappingProxyType({}),
     ) -> Turn:
-        """Asks for an answer to `messages`; `variables` are for the model's template.
+        """Submits a request for an answer to `messages`; `variables` are for the model's template.
 
-        `marks` are texts that are shown even where they are control tokens, beside the tags of reasoning; the rest
-        is as in `Request`. A grammar describes what follows the reasoning, where the model may reason first.
+        `visible_tokens` are texts that are shown even where they are control tokens, beside the tags of reasoning; the
+        rest is as in `Request`. A grammar describes what follows the reasoning, where the model may reason first.
 
-        What was written keeps the ids that it was written with: in a session that of the session alone; elsewhere that
-        of plain chats of the same `cache_salt`, or nothing if the model runs deterministically.
+        Earlier answers keep the token ids that they were generated with: in a session its own; elsewhere those of plain
+        chats of the same `cache_salt`, or none if the model runs deterministically.
         """
         prompt = self.transcripts.prompt(messages, self._known(session, cache_salt), **variables)
         self._remember(session, cache_salt, prompt.text, prompt.ids, prompt.places)
         tags, begun, expected = self._reasoning(messages, prompt.text, variables)
         first = self._reasoning_first(tags, begun) if expected and grammar is not None else None
         request = Request(
-            ids=prompt.ids, sampling=sampling, copies=copies, breaks=prompt.breaks, grammar=grammar, client=client,
-            states=tuple(states), wants_states=wants_states, adapter=adapter, initial=initial, reasoning=first,
-            cache_salt=cache_salt, marks=self._shown({tags.begin, tags.end, *marks}),
+            ids=prompt.ids, sampling=sampling, n=n, message_boundaries=prompt.message_boundaries, grammar=grammar,
+            client=client, states=tuple(states), wants_states=wants_states, adapter=adapter, initial=initial,
+            reasoning=first, cache_salt=cache_salt,
+            visible_tokens=self._visible({tags.begin, tags.end, *visible_tokens}),
         )  # fmt: skip
         splitter = functools.partial(ReasoningSplitter, tags, begun)
         return Turn(self.engine.submit(request), tuple(messages), prompt, splitter, session)
 
     def _known(self, session: Session | None, scope: str) -> Known:
-        """What is known of how texts were written, in a session or in a scope of plain chats."""
+        """Known token ids of earlier answers, of a session or of a scope of plain chats."""
         if session is not None:
             return known_of(session.text, session.ids, session.places)
         return nothing if self._written is None else self._written.known(scope)
@@ -102,12 +103,12 @@ class Chats:
     def _remember(
         self, session: Session | None, scope: str, text: str, ids: Sequence[int], places: Sequence[Place]
     ) -> None:
-        """Remembers what a plain chat has written; a session does so itself."""
+        """Remembers the token ids of a plain chat; a session does so itself."""
         if session is None and self._written is not None:
             self._written.remember(scope, text, ids, places)
 
     def _reasoning(self, messages: Sequence[Message], text: str, variables: Mapping[str, Any]) -> _Reasoning:
-        """What the template and the `text` of a prompt tell of reasoning."""
+        """Reasoning of an answer, by the template and the `text` of its prompt."""
         template = self.transcripts.template(variables)
         tags, knows = tags_of(template), thinks(template)
         opening = self.transcripts.generation_prompt(messages, text, variables) if knows else ""
@@ -115,14 +116,14 @@ class Chats:
         # A prompt in which reasoning has ended already asks for none.
         return _Reasoning(tags, begun, knows and (begun or tags.end not in opening))
 
-    def _shown(self, texts: Collection[str]) -> dict[int, str]:
+    def _visible(self, texts: Collection[str]) -> dict[int, str]:
         """Those of `texts` that are control tokens, by id."""
         found = [(self.tokenizer.id_of(text), text) for text in texts]
         control = self.tokenizer.special_ids
         return {token: text for token, text in found if token is not None and token in control}
 
     def _reasoning_first(self, tags: Tags, begun: bool) -> ReasoningFirst:
-        """How the model reasons before what a grammar describes."""
+        """Form of the reasoning before what a grammar describes."""
         encode = functools.partial(self.tokenizer.encode, add_bos=False)
         gaps = [encode(text) for text in ("\n", "\n\n")]
         begin = () if begun else tuple(encode(tags.begin))
@@ -139,7 +140,7 @@ class Chats:
         name: str | None = None,
         **more: Any,
     ) -> Turn:
-        """Asks for an answer to all `messages` of a session, with its `states`, or those stored under `name`.
+        """Submits a request for an answer to all `messages` of a session, with `states` or those stored under `name`.
 
         `StateError` for states of another model, adapter, initial state or precision than the answer is made with.
         """

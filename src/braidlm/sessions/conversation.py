@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from typing import Any
 
-from ..engine import Piece, Snapshot, Usage
+from ..engine import Snapshot, StreamChunk, Usage
 from ..generation.continuation import Token
 from ..generation.sampling import Sampling
 from ..text.reasoning import ReasoningSplitter
@@ -68,7 +68,7 @@ class Conversation:
             turn.handle.cancel()
             turn.handle.wait()
             # What the model wrote before it heard belongs to the answer: the states that it left have seen it.
-            made += [item.token for item in turn.handle.arrived() if isinstance(item, Piece)]
+            made += [item.token for item in turn.handle.arrived() if isinstance(item, StreamChunk)]
             self._finish(turn, made)
         yield made[-1]
 

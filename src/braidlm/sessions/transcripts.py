@@ -32,7 +32,7 @@ class Prompt(NamedTuple):
     places: tuple[Place, ...]
 
     @property
-    def breaks(self) -> tuple[int, ...]:
+    def message_boundaries(self) -> tuple[int, ...]:
         """Numbers of ids after which messages end."""
         return tuple(place.ids for place in self.places)
 
@@ -75,7 +75,7 @@ class Transcripts:
         `known` tells the number of characters and the ids of a text's beginning that is known.
         """
         self._require_tokens(len(messages))
-        messages = self._told(messages, variables)
+        messages = self._for_template(messages, variables)
         text = self._tokenizer.render_marked(messages, **variables)
         size, ids = known(text)
         if self._most is not None:
@@ -100,8 +100,8 @@ class Transcripts:
     def generation_prompt(self, messages: Sequence[Message], text: str, variables: Mapping[str, Any]) -> str:
         """What a prompt's `text` holds after the last of its `messages`; its last line if that cannot be told."""
         try:
-            told = self._told(messages, variables)
-            begun = self._tokenizer.render_marked(told, add_generation_prompt=False, **variables)
+            shown = self._for_template(messages, variables)
+            begun = self._tokenizer.render_marked(shown, add_generation_prompt=False, **variables)
         except InputError:
             begun = ""
         if begun and text.startswith(begun) and len(begun) < len(text):
@@ -113,7 +113,7 @@ class Transcripts:
         tokenizer = self._tokenizer
         return (tokenizer.tool_template if variables.get("tools") else tokenizer.chat_template) or ""
 
-    def _told(self, messages: Sequence[Message], variables: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _for_template(self, messages: Sequence[Message], variables: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Messages as the model's template wants them."""
         template = self.template(variables)
         return [for_template(message, template) for message in messages]

@@ -1,6 +1,6 @@
 """Several copies of a model behind one server, on one machine or more, kept by Ray Serve.
 
-`front` is what clients talk to, `replica` what answers them, `routing` says which replica answers what, and `cluster`
+`frontend` is what clients talk to, `replica` what answers them, `routing` says which replica answers what; `cluster`
 and `router` are all that has to do with Ray.
 """
 
@@ -10,15 +10,15 @@ import secrets
 from fastapi import FastAPI
 
 from ..settings import Settings
-from .frontend import Frontend, create_front
+from .frontend import Frontend, create_frontend
 from .replica import Make
 
 
 def create_replicated(make: Make, settings: Settings, *, address: str | None, gpus: int, name: str) -> FastAPI:
-    """The application that serves `settings.replicas` copies of what `make` makes.
+    """Application that serves `settings.replicas` replicas of the host that `make` makes.
 
-    `address` is a Ray cluster's; without one a cluster of this machine alone is started. `gpus` is how many each copy
-    needs, `name` what Ray calls all of them together. To be called by the main thread.
+    `address` is a Ray cluster's; without one a cluster of this machine alone is started. Each replica needs `gpus`
+    GPUs; `name` is what Ray calls all of them together. To be called by the main thread.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None:  # nobody else can reach it: loopback only (Ray has it for systems without clusters), and a key
@@ -28,7 +28,7 @@ def create_replicated(make: Make, settings: Settings, *, address: str | None, gp
 
     cluster.connect(address)
     remain = address is not None
-    return create_front(
+    return create_frontend(
         Frontend(lambda: cluster.Replicas(make, settings.replicas, gpus, name, remain=remain), settings)
     )
 

@@ -1,4 +1,4 @@
-"""All that the front asks of Ray: a cluster, replicas in it, and calls of them."""
+"""Access to Ray: a cluster, replicas in it, and calls of them."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ _QUIET = {"log_level": "ERROR", "enable_access_log": False}
 
 
 class Deployed(Replica):
-    """A replica in a process of Ray Serve."""
+    """Replica in a process of Ray Serve."""
 
     # Ray Serve awaits it.
     async def __init__(self, make: Make, share: int) -> None:  # type: ignore[misc]
@@ -63,7 +63,7 @@ def connect(address: str | None) -> None:
 
 
 class Replicas:
-    """So many replicas of a model, started and kept by Ray Serve."""
+    """`count` replicas of a model, started and kept by Ray Serve."""
 
     def __init__(self, make: Make, count: int, gpus: int, name: str, *, remain: bool) -> None:
         """`gpus` is how many each needs; `name` is what Ray calls all of them together.
@@ -97,9 +97,9 @@ class Replicas:
         except RuntimeError as error:
             raise InputError(_why_not(name) or f"Ray cannot start the replicas: {error}") from None
 
-    async def exchange(self, wish: RoutingKey, scope: Scope, body: bytes) -> AsyncGenerator[list[Message]]:
+    async def forward(self, routing_key: RoutingKey, scope: Scope, body: bytes) -> AsyncGenerator[list[Message]]:
         """The messages of a response, from the replica that the rule names; stopping early tells that replica."""
-        call = self._handle.options(stream=True, method_name="exchange").remote(wish, scope, body)
+        call = self._handle.options(stream=True, method_name="forward").remote(routing_key, scope, body)
         try:
             async for messages in call:
                 yield messages
@@ -112,26 +112,26 @@ class Replicas:
         finally:
             call.cancel()
 
-    async def figures(self) -> dict[str, list[Metric]]:
-        """The figures of each replica that answers, by its name."""
-        return dict(await self._all("figures", _PATIENCE_S))
+    async def metrics(self) -> dict[str, list[Metric]]:
+        """Metrics of each replica that answers, by its name."""
+        return dict(await self._all("metrics", _PATIENCE_S))
 
     async def healthy(self) -> int:
-        """How many replicas say that they are well."""
+        """Number of replicas that pass their health check."""
         return len(await self._all("check_health", _PATIENCE_S))
 
     async def cut(self) -> None:
-        """Ends all answers where they are."""
+        """Cuts all answers off."""
         await self._all("cut", _PATIENCE_S)
 
     async def close(self) -> None:
-        """Ends all replicas, once they have stored what was written."""
+        """Ends all replicas, once they have stored what was generated."""
         await self._all("close", _CLOSING_S)
         if self._remain:
             await asyncio.to_thread(serve.delete, self._name)
 
     async def _all(self, method: str, patience: float) -> list[Any]:
-        """What each replica returns, but for those that fail."""
+        """Results of a method of each replica, but for those that fail."""
         try:
             results = await self._handle.broadcast(method).results_async(timeout_s=patience, return_exceptions=True)
         except (TimeoutError, RayError, RayServeException):
@@ -140,7 +140,7 @@ class Replicas:
 
 
 def _why_not(name: str) -> str | None:
-    """What a replica has said that could not load its model."""
-    told = "".join(deployment.message for deployment in serve.status().applications[name].deployments.values())
-    found = re.findall(rf"{CannotLoadError.__name__}: (.*)", told)
+    """Error of a replica that could not load its model; None if there is none."""
+    messages = "".join(deployment.message for deployment in serve.status().applications[name].deployments.values())
+    found = re.findall(rf"{CannotLoadError.__name__}: (.*)", messages)
     return found[-1] if found else None

@@ -1,4 +1,4 @@
-"""What clients talk to where there are replicas: the same application, whose routes lead to one of them."""
+"""Frontend of replicas: the application that clients reach, whose routes lead to one of the replicas."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Frontend(BaseModelHost):
-    """Serves the replicas that `deploy` makes."""
+    """Host of the replicas that `deploy` makes."""
 
     def __init__(self, deploy: "Callable[[], Replicas]", settings: Settings) -> None:
         super().__init__(settings)
@@ -34,7 +34,7 @@ class Frontend(BaseModelHost):
 
     @property
     def replicas(self) -> "Replicas":
-        """Those that answer; refuses while there are none."""
+        """The replicas; refuses while there are none."""
         return self.ready(self._replicas)
 
     @property
@@ -47,10 +47,10 @@ class Frontend(BaseModelHost):
         if not await self.replicas.healthy():
             raise RefusedError(503, "no replica answers; try again soon", code="no_replica", wait=2)
 
-    async def figures(self) -> bytes:
-        """All for Prometheus: of this process, and of each replica."""
+    async def metrics_text(self) -> bytes:
+        """Metrics of this process and of each replica in Prometheus' format."""
         own = [f for f in self.metrics.collect() if f.name == "braidlm_requests" or f.name.startswith("process_")]
-        return merged(own, await self._replicas.figures() if self._replicas is not None else {})
+        return merged(own, await self._replicas.metrics() if self._replicas is not None else {})
 
     async def cut(self) -> None:
         """Ends all answers where they are."""
@@ -64,22 +64,22 @@ class Frontend(BaseModelHost):
             await self._replicas.close()
 
 
-def create_front(front: Frontend) -> FastAPI:
-    """The application that serves what the replicas of `front` do."""
-    app = create_app(front)
+def create_frontend(frontend: Frontend) -> FastAPI:
+    """Application that passes requests to the replicas of `frontend`."""
+    app = create_app(frontend)
 
     async def health(_: Request) -> Response:
-        front.require_health()
-        if front.is_open:
-            await front.require_answers()
+        frontend.require_health()
+        if frontend.is_open:
+            await frontend.require_answers()
         return Response(StatusReply(status="ok").model_dump_json(), media_type="application/json")
 
     async def ready(_: Request) -> Response:
-        await front.require_answers()
+        await frontend.require_answers()
         return Response(StatusReply(status="ready").model_dump_json(), media_type="application/json")
 
     async def metrics(_: Request) -> Response:
-        return Response(await front.figures(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(await frontend.metrics_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     own = {"/health": health, "/ready": ready, "/metrics": metrics}
     routes = []
@@ -88,7 +88,7 @@ def create_front(front: Frontend) -> FastAPI:
             continue
         route = Route(
             path,
-            own.get(path, ReplicaProxy(lambda: front.replicas, front.settings)),
+            own.get(path, ReplicaProxy(lambda: frontend.replicas, frontend.settings)),
             methods=[*operations],
             middleware=[Middleware(_Named, path)],
         )
@@ -99,7 +99,7 @@ def create_front(front: Frontend) -> FastAPI:
 
 
 class _Named:
-    """Has the log tell the pattern of a path, as for routes of FastAPI."""
+    """Middleware that names the pattern of a path for the log, as routes of FastAPI do."""
 
     def __init__(self, app: ASGIApp, path: str) -> None:
         self._app = app

@@ -10,18 +10,18 @@ from starlette.types import Message, Receive, Scope, Send
 from ..errors import RefusedError, body
 from ..settings import Settings
 from ..writing import event, gone
-from .replica import TOLD
-from .routing import RoutingKey, wish_of
+from .replica import LOG_FIELDS
+from .routing import RoutingKey, routing_key_of
 
 if TYPE_CHECKING:
     from .cluster import Replicas
 
-# What a replica is told of a request; the rest of a scope is of this process.
+# Parts of a scope that a replica gets; the others are of this process.
 _SCOPE = "type asgi http_version method scheme path raw_path query_string root_path headers".split()
 
 
 class ReplicaProxy:
-    """Passes requests to replicas, and what they answer back."""
+    """Proxy that passes requests to replicas, and their responses back."""
 
     def __init__(self, replicas: "Callable[[], Replicas]", settings: Settings) -> None:
         """`replicas` refuses while there are none."""
@@ -38,14 +38,18 @@ class ReplicaProxy:
         else:  # the client has left
             return
         whole = bytes(asked)
-        wish = await asyncio.to_thread(wish_of, scope["path"], whole, self._settings.owner(state["client"]))
-        answer = _Answer(state["told"], send)
-        slim = {key: scope[key] for key in _SCOPE if key in scope} | {"state": {"client": state["client"], "told": {}}}
-        passing = asyncio.create_task(answer.take(replicas, wish, slim, whole))
+        routing_key = await asyncio.to_thread(
+            routing_key_of, scope["path"], whole, self._settings.owner(state["client"])
+        )
+        answer = _Answer(state["log_fields"], send)
+        slim = {key: scope[key] for key in _SCOPE if key in scope} | {
+            "state": {"client": state["client"], "log_fields": {}}
+        }
+        passing = asyncio.create_task(answer.take(replicas, routing_key, slim, whole))
         leaving = asyncio.create_task(gone(receive))
         try:
             await asyncio.wait((passing, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if not answer.ended:  # else only the log's figures are still to come
+            if not answer.ended:  # else only the log fields are still to come
                 passing.cancel()
             await asyncio.wait((passing,))
         finally:
@@ -56,30 +60,30 @@ class ReplicaProxy:
 
 
 class _Answer:
-    """A response on its way."""
+    """Response on its way from a replica to the client."""
 
-    def __init__(self, told: dict[str, Any], send: Send) -> None:
-        self._told = told
+    def __init__(self, log_fields: dict[str, Any], send: Send) -> None:
+        self._log_fields = log_fields
         self._send = send
         self._streams = False  # whether an event may still follow
         self.ended = False
 
-    async def take(self, replicas: "Replicas", wish: RoutingKey, scope: Scope, body_: bytes) -> None:
-        """Passes on what a replica answers, and tells the log what it says."""
+    async def take(self, replicas: "Replicas", routing_key: RoutingKey, scope: Scope, body_: bytes) -> None:
+        """Passes on the messages of a replica's response, and its log fields to the log."""
         try:
-            async with aclosing(replicas.exchange(wish, scope, body_)) as exchange:
-                async for messages in exchange:
+            async with aclosing(replicas.forward(routing_key, scope, body_)) as forward:
+                async for messages in forward:
                     for message in messages:
                         await self._pass(message)
         except RefusedError as error:
             if not self._streams:
                 raise
-            told = event(body(error)).encode()
-            await self._send({"type": "http.response.body", "body": told, "more_body": False})
+            log_fields = event(body(error)).encode()
+            await self._send({"type": "http.response.body", "body": log_fields, "more_body": False})
 
     async def _pass(self, message: Message) -> None:
-        if message["type"] == TOLD:
-            self._told.update(message["told"])
+        if message["type"] == LOG_FIELDS:
+            self._log_fields.update(message["log_fields"])
             return
         if message["type"] == "http.response.start":
             self._streams = any(

@@ -1,4 +1,4 @@
-"""One replica: the application that serves a model alone, without a port of its own."""
+"""Replica: the application that serves a model, without a port of its own."""
 
 import asyncio
 import logging
@@ -15,22 +15,22 @@ from ..host import ModelHost
 
 log = logging.getLogger("braidlm.server")
 
-# Beside the messages of ASGI: what the front's log line tells of a request.
-TOLD = "braidlm.told"
+# Type of a message beside those of ASGI: fields of a request for the frontend's log line.
+LOG_FIELDS = "braidlm.log_fields"
 
-# Makes what is served on a machine that this many replicas share.
+# Makes the host on a machine that this many replicas share.
 Make = Callable[[int], ModelHost]
 
 
 class CannotLoadError(Exception):
-    """Why the model could not be loaded, in one sentence."""
+    """Failure to load the model, in one sentence."""
 
 
 class Replica:
-    """Loads a model, and answers what the front passes on."""
+    """Replica: loads a model, and answers requests that the frontend passes on."""
 
     def __init__(self, make: Make, share: int, name: Callable[[], str]) -> None:
-        """`name` says what this replica is called in figures."""
+        """`name` gives this replica's name in metrics."""
         logging.basicConfig(format="%(message)s", level=logging.INFO)
         prometheus_client.disable_created_metrics()
         self._name = name
@@ -47,10 +47,10 @@ class Replica:
             kind = "" if isinstance(failure, BraidError) else f"{type(failure).__name__}: "
             raise CannotLoadError(kind + " ".join(str(failure).split())) from failure
 
-    async def exchange(self, _wish: Any, scope: Scope, body: bytes) -> AsyncIterator[list[Message]]:
-        """Answers one request: the messages of its response as they come, several at once if they come fast."""
+    async def forward(self, _routing_key: Any, scope: Scope, body: bytes) -> AsyncIterator[list[Message]]:
+        """Answers one request; yields the messages of its response, several at once if they come fast."""
         sent: asyncio.Queue[Message | None] = asyncio.Queue()
-        left, told = asyncio.Event(), scope["state"]["told"]
+        left, log_fields = asyncio.Event(), scope["state"]["log_fields"]
         asked: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def receive() -> Message:
@@ -64,7 +64,7 @@ class Replica:
                 await self._app(scope, receive, sent.put)
             except Exception as error:  # the client has been told by then
                 log.error("a request failed", exc_info=error)
-            sent.put_nowait({"type": TOLD, "told": told})
+            sent.put_nowait({"type": LOG_FIELDS, "log_fields": log_fields})
             sent.put_nowait(None)
 
         task = asyncio.create_task(answer())
@@ -81,16 +81,16 @@ class Replica:
         finally:  # the client has left, or all is said
             left.set()
 
-    async def figures(self) -> tuple[str, list[Metric]]:
-        """What this replica is called, and its figures."""
+    async def metrics(self) -> tuple[str, list[Metric]]:
+        """Name and metrics of this replica."""
         return self._name(), self._host.metrics.collect()
 
     async def cut(self) -> None:
-        """Ends all answers where they are."""
+        """Cuts all answers off."""
         await self._host.cut()
 
     async def close(self) -> None:
-        """Ends everything; what was written is stored."""
+        """Ends everything; what was generated is stored."""
         await self._life.__aexit__(None, None, None)
 
     def check_health(self) -> None:

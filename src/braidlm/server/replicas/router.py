@@ -1,4 +1,4 @@
-"""The rule of `routing`, as Ray Serve wants to be told it. One router for each front, in the front's process."""
+"""Router for Ray Serve by the rule of `routing`: one for each frontend, in the frontend's process."""
 
 import asyncio
 from collections import Counter
@@ -10,17 +10,17 @@ from .routing import Routing
 
 
 class StickyRouter(RequestRouter):  # type: ignore[misc]
-    """Sends each request to the one replica that the rule names."""
+    """Router that sends each request to the one replica that the rule names."""
 
     def initialize_state(self, **_: Any) -> None:
-        """Called once."""
+        """Called once by Ray Serve."""
         self._routing = Routing()
         self._answering: dict[str, str] = {}  # which replica answers each request, from when it was chosen
 
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
-        """Those that may answer, best first: one. Called again if that one does not take the request."""
+        """The replica that is to answer, as a list. Called again if it does not take the request."""
         if pending_request is None:
             return [candidate_replicas]
         # Ray Serve shall wait a moment before it asks again.
@@ -40,6 +40,6 @@ class StickyRouter(RequestRouter):  # type: ignore[misc]
         return [[candidates[chosen]]]
 
     def on_request_completed(self, replica_id: ReplicaID, internal_request_id: str) -> None:
-        """Called when a request has ended, however it did."""
+        """Called by Ray Serve when a request has ended, whatever happened."""
         if self._answering.get(internal_request_id) == replica_id.unique_id:
             del self._answering[internal_request_id]

@@ -1,9 +1,9 @@
-"""Which replica answers a request. A rule without a network: names of replicas in, one of them out.
+"""Routing of requests to replicas: a rule without a network, from names of replicas to one of them.
 
 - A session goes to the replica that answered it last: its states are there, and nobody else writes its file. One that
   no running replica has answered goes to its home, which is the same for as long as that replica runs.
-- Any other text goes to the replica that last got the longest beginning of it, unless that one has more than `SLACK`
-  requests more than the idlest; then to the idlest, as does a text whose beginning nobody knows.
+- Any other prompt goes to the replica that last got the longest prefix of it, unless that one has more than `SLACK`
+  requests more than the idlest; then to the idlest, as does a prompt whose prefix nobody knows.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 SLACK = 2
-# Characters that are one step of a beginning; so many steps of a text are looked at.
+# Characters of one step of a prefix, and steps of a prompt that are looked at.
 STEP = 64
 _MOST_STEPS = 1 << 12
-# What is remembered: about 30 MB of beginnings at most, and sessions.
+# Prefixes that are remembered, about 30 MB at most, and sessions.
 _MOST_BEGINNINGS = 1 << 17
 _MOST_SESSIONS = 1 << 16
 
@@ -28,16 +28,16 @@ _SESSION_PATH = re.compile(r"/v1/sessions/([^/]+)(?:/fork)?")
 
 @dataclass(frozen=True)
 class RoutingKey:
-    """What a request asks for: a session, or a text by the digests of its beginnings, shortest first, or neither."""
+    """Key of a request: its session, or digests of its prompt's prefixes, shortest first, or neither."""
 
     session: str | None = None
     beginnings: tuple[bytes, ...] = ()
 
 
-def wish_of(path: str, body: bytes, owner: str = "") -> RoutingKey:
-    """What a request to `path` asks for; `owner` is what the names of its client's sessions begin with.
+def routing_key_of(path: str, body: bytes, owner: str = "") -> RoutingKey:
+    """Routing key of a request to `path`; `owner` is the prefix of the names of its client's sessions.
 
-    A body that is not as it should be asks for nothing: whoever gets it refuses it.
+    A malformed body has an empty key: whichever replica gets it refuses it.
     """
     if found := _SESSION_PATH.fullmatch(path):
         return RoutingKey(owner + found[1])
@@ -54,7 +54,7 @@ def wish_of(path: str, body: bytes, owner: str = "") -> RoutingKey:
 
 
 def _parts(asked: Mapping[str, Any]) -> Iterator[str]:
-    """What is the prompt of a request, part by part: like beginnings of prompts are like first parts."""
+    """Parts of a request's prompt: prompts that begin alike have the same first parts."""
     if asked.get("tools"):  # templates write them before anything else
         yield json.dumps(asked["tools"])
     if isinstance(asked.get("messages"), list):
@@ -65,7 +65,7 @@ def _parts(asked: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _digests(parts: Iterator[str]) -> Iterator[bytes]:
-    """A digest of all that came before, after every step of every part."""
+    """Digests of prefixes: one of all that came before, after every step of every part."""
     hashed = hashlib.blake2b(digest_size=16)
     for part in parts:
         for at in range(0, len(part), STEP):
@@ -85,7 +85,7 @@ def home_of(session: str, replicas: Collection[str]) -> str:
 
 
 class Routing:
-    """Remembers who answered what. To be used by one thread."""
+    """Memory of which replica answered what. To be used by one thread."""
 
     def __init__(self) -> None:
         self._holders: OrderedDict[str, str] = OrderedDict()
@@ -93,9 +93,13 @@ class Routing:
         self._chosen: dict[str, int] = {}  # when each replica was chosen last
         self._choices = 0
 
-    def choose(self, wish: RoutingKey, running: Mapping[str, int]) -> str:
+    def choose(self, routing_key: RoutingKey, running: Mapping[str, int]) -> str:
         """The replica that answers; `running` has how many requests each of those that live is answering."""
-        chosen = self._of_session(wish.session, running) if wish.session is not None else self._of_text(wish, running)
+        chosen = (
+            self._of_session(routing_key.session, running)
+            if routing_key.session is not None
+            else self._of_text(routing_key, running)
+        )
         self._choices += 1
         self._chosen = {name: at for name, at in self._chosen.items() if name in running} | {chosen: self._choices}
         return chosen
@@ -107,14 +111,14 @@ class Routing:
         _remember(self._holders, session, holder, _MOST_SESSIONS)
         return holder
 
-    def _of_text(self, wish: RoutingKey, running: Mapping[str, int]) -> str:
-        # Of two that are as idle, the one that has waited longer: so texts spread.
+    def _of_text(self, routing_key: RoutingKey, running: Mapping[str, int]) -> str:
+        # Of two that are as idle, the one that has waited longer: so prompts spread.
         idlest = min(running, key=lambda name: (running[name], self._chosen.get(name, 0)))
-        readers = (self._readers.get(digest, "") for digest in reversed(wish.beginnings))
+        readers = (self._readers.get(digest, "") for digest in reversed(routing_key.beginnings))
         chosen = next((name for name in readers if name in running), idlest)
         if running[chosen] > running[idlest] + SLACK:
             chosen = idlest
-        for digest in wish.beginnings:
+        for digest in routing_key.beginnings:
             _remember(self._readers, digest, chosen, _MOST_BEGINNINGS)
         return chosen
 
