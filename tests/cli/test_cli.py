@@ -250,7 +250,7 @@ def test_chat_and_its_sessions(tmp_path: Path) -> None:
     assert "Paris" in first.stdout
     assert "Rome" in first.stdout
     stats = " ".join(first.stderr.split())
-    assert " 0 read again" in stats
+    assert " 0 recomputed" in stats
     assert "nowhere" in stats
     assert "/bogus" in stats
     assert "cut at" not in stats
@@ -262,7 +262,7 @@ def test_chat_and_its_sessions(tmp_path: Path) -> None:
     assert "Madrid" in second.stdout
     stats = " ".join(second.stderr.split())
     assert "4 messages" in stats
-    assert " 0 read again" in stats
+    assert " 0 recomputed" in stats
     assert "/save NAME" in stats
     where = ("--sessions", str(tmp_path))
     listed = json.loads(braid("session", "list", "--json", *where).stdout)

@@ -49,7 +49,7 @@ def said(text: str) -> Session:
 
 
 def words(store: SessionStore, name: str) -> str:
-    return str(store.about(name).messages[0]["content"])
+    return str(store.summary(name).messages[0]["content"])
 
 
 def together(work: Callable[[int], None], many: int = MANY) -> list[Any]:

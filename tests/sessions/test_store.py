@@ -33,7 +33,7 @@ def test_listing_forking_deleting(tmp_path: Path) -> None:
         session, turn = answered(chats, Session(), "what is  a\nriver?")
         chats.save("one", session, turn.handle.states)
         owner = engine.owner
-    about = store.about("one")
+    about = store.summary("one")
     assert (about.name, about.model, about.title) == ("one", "tiny", "what is a river?")
     assert (about.messages, about.tokens) == (session.messages, len(session.ids))
     store.fork("one", "two")

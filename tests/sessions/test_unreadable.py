@@ -152,7 +152,7 @@ def test_every_damaged_bit_of_a_header_is_seen(tmp_path: Path, owner: Owner) -> 
     """Oracle: the listing of the whole file: with a bit turned it is the same, or the file is named as damaged."""
     store = SessionStore(tmp_path)
     path = saved(store, owner, "talk")
-    whole, data = store.about("talk"), path.read_bytes()
+    whole, data = store.summary("talk"), path.read_bytes()
     size = 8 + int.from_bytes(data[:8], "little")
     same = 0
     for place in range(0, size, 5):
@@ -169,17 +169,17 @@ def test_files_of_the_version_before(tmp_path: Path, owner: Owner) -> None:
     """Oracle: a header as it was written before it had a digest of its own: read, and damage to it is seen."""
     store = SessionStore(tmp_path)
     path = saved(store, owner, "talk")
-    whole = store.about("talk")
+    whole = store.summary("talk")
     with safe_open(path, framework="pt") as file:
         header, tensors = file.metadata(), {"ids": file.get_tensor("ids").clone()}
     del header["header_digest"]
     header["digest"] = digest_of(header, tensors)
     save_file(tensors, path, header)
-    assert store.about("talk")._replace(bytes=0) == whole._replace(bytes=0)
+    assert store.summary("talk")._replace(bytes=0) == whole._replace(bytes=0)
     assert store.load("talk", owner).session.ids == (1, 2, 3)
     save_file(tensors, path, header | {"messages": json.dumps([{"role": "user", "content": "hellp"}])})
     with pytest.raises(StateError, match="damaged"):
-        store.about("talk")
+        store.summary("talk")
 
 
 def test_the_server_and_the_command_line(tmp_path: Path, owner: Owner) -> None:
@@ -220,7 +220,7 @@ def test_deep_messages_are_not_stored(tmp_path: Path, owner: Owner) -> None:
         return [{"role": "user", "content": content}]
 
     store.save("deep", Session(nested(150)), (), owner, "")
-    assert store.about("deep").messages == nested(150)
+    assert store.summary("deep").messages == nested(150)
     with pytest.raises(InputError, match="nested more than 200 deep"):
         store.save("deeper", Session(nested(250)), (), owner, "")
     assert store.names() == ["deep"]

@@ -35,7 +35,8 @@ def command(
     model: ModelArgument,
     system: Annotated[str | None, typer.Option(help="System message.", show_default=False)] = None,
     session: Annotated[
-        str | None, typer.Option(help="Go on with this session, or begin it; each turn is saved.", show_default=False)
+        str | None,
+        typer.Option(help="Name of a session to go on with, or to begin; each turn is saved.", show_default=False),
     ] = None,
     sessions: Sessions = None,
     max_tokens: MaxTokens = 512,
@@ -56,7 +57,7 @@ def command(
     deterministic: Deterministic = False,
     allow_pickle: AllowPickle = False,
 ) -> None:
-    """Talk with MODEL. Earlier turns are not read again. Commands: /save /load /fork /reset /stats /help /quit."""
+    """Talk with MODEL. Earlier turns are not run again. Commands: /save /load /fork /reset /stats /help /quit."""
     with quiet_terminal():
         language = load_model(
             model,

@@ -1,4 +1,4 @@
-"""Answers of `braid chat` as they are printed, and the figures of the last one."""
+"""Answers of `braid chat` as they are printed, and the usage of the last one."""
 
 import contextlib
 import time
@@ -62,13 +62,13 @@ class Answers:
             self._reasoned = False
 
     def stats(self) -> str:
-        """The size of the conversation, and what the last answer cost."""
+        """Size of the conversation, and usage of the last answer."""
         conversation, usage = self._conversation, self._conversation.usage
         if usage is None:
             return f"conversation: {conversation.tokens} tokens"
         speed = (conversation.made - 1) / (self._seconds - self._first) if conversation.made > 1 else 0.0
         return (
             f"conversation: {conversation.tokens} tokens, state {size(conversation.nbytes)}; last turn: {usage.cached} "
-            f"prompt tokens known, {usage.recomputed} read again, {usage.computed} new ({usage.why}) in "
-            f"{self._first:.2f} s, {conversation.made} made at {speed:.1f} tokens/s"
+            f"prompt tokens cached, {usage.recomputed} recomputed, {usage.computed} computed ({usage.why}) in "
+            f"{self._first:.2f} s, {conversation.made} generated at {speed:.1f} tokens/s"
         )

@@ -84,7 +84,7 @@ class Terminal:
         conversation = self._conversation
         self._saved = len(conversation.messages)
         kept = "each turn is saved" if conversation.name else f"further turns are saved by /save {name}"
-        title = self._store.about(name).title
+        title = self._store.summary(name).title
         say(f"Going on with {name}{f' ({quoted(title)})' if title else ''}: {self._size()}; {kept}.")
         said = [message for message in conversation.messages if isinstance(message.get("content"), str)]
         for message in said[-2:]:
@@ -144,7 +144,7 @@ class Terminal:
     def _standing(self, name: str) -> str:
         """Where a session of this conversation stands, as a clause."""
         try:
-            return f"{name} stays as it was saved ({_counted(len(self._store.about(name).messages))})"
+            return f"{name} stays as it was saved ({_counted(len(self._store.summary(name).messages))})"
         except BraidError:  # deleted or damaged by somebody else: beginning anew needs nothing of it
             return f"{name} cannot be read any more"
 

@@ -1,4 +1,4 @@
-"""`braid session`: what was saved of conversations."""
+"""`braid session`: stored conversations."""
 
 import json as json_module
 import shutil
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import InputError
-from ..sessions import About, SessionStore
+from ..sessions import SessionStore, SessionSummary
 from ..system.files import whole_file
 from .common import Json, err, out, print_json, size
 
@@ -20,7 +20,9 @@ EXAMPLE = "Example: braid session list"
 
 Sessions = Annotated[
     Path | None,
-    typer.Option(help="Directory of sessions (else $BRAIDLM_SESSIONS, else in the user's data).", show_default=False),
+    typer.Option(
+        help="Directory of sessions (else $BRAIDLM_SESSIONS, else below the user's data).", show_default=False
+    ),
 ]
 Name = Annotated[str, typer.Argument(help="A session's name.", show_default=False)]
 
@@ -34,10 +36,10 @@ def store_at(directory: Path | None) -> SessionStore:
 
 @app.command("list", epilog=EXAMPLE)
 def list_sessions(sessions: Sessions = None, json: Json = False) -> None:
-    """All sessions, those changed last first."""
+    """List all sessions, those changed last first."""
     found = store_at(sessions).listing()
     if json:
-        print_json([_summary(about) for about in found.sessions])
+        print_json([_facts(summary) for summary in found.sessions])
     else:
         print_sessions(found.sessions, out)
     for _, reason in found.unreadable:
@@ -46,19 +48,19 @@ def list_sessions(sessions: Sessions = None, json: Json = False) -> None:
 
 @app.command(epilog="Example: braid session info holidays")
 def info(name: Name, sessions: Sessions = None, json: Json = False) -> None:
-    """What a session holds, without loading its model."""
-    about = store_at(sessions).about(name)
+    """Show what a session holds, without loading its model."""
+    summary = store_at(sessions).summary(name)
     if json:
-        print_json(_summary(about))
+        print_json(_facts(summary))
         return
-    for key, value in _summary(about).items():
-        shown = size(about.bytes) if key == "bytes" else value
+    for key, value in _facts(summary).items():
+        shown = size(summary.bytes) if key == "bytes" else value
         out.print(f"{key:9} {shown}", markup=False, highlight=False)
 
 
 @app.command(epilog="Example: braid session fork holidays winter")
 def fork(name: Name, new: Annotated[str, typer.Argument(help="Name of the copy.")], sessions: Sessions = None) -> None:
-    """A copy under another name; it takes no more room until one of them goes on."""
+    """Copy a session to another name; the copy takes no room until one of them goes on."""
     store_at(sessions).fork(name, new)
 
 
@@ -72,21 +74,24 @@ def delete(name: Name, sessions: Sessions = None) -> None:
 def export(
     name: Name,
     format: Annotated[
-        Literal["text", "json", "file"], typer.Option(help="file: with states, for a like model.")
+        Literal["text", "json", "file"],
+        typer.Option(help="Format of the output; file: with snapshots, for the same model elsewhere."),
     ] = "text",
-    to: Annotated[Path | None, typer.Option(help="A file (else standard output).", show_default=False)] = None,
+    to: Annotated[Path | None, typer.Option(help="File to write (else standard output).", show_default=False)] = None,
     sessions: Sessions = None,
 ) -> None:
-    """Write what was said, or the whole session for another machine."""
+    """Write the messages, or the whole session with its snapshots for another machine."""
     store = store_at(sessions)
-    about = store.about(name)
+    summary = store.summary(name)
     if format == "file":
         if to is None:
             raise InputError("--format file needs --to FILE: a session with its states is no text")
         with whole_file(to) as temporary:
             shutil.copyfile(store.path(name), temporary)
         return
-    text = json_module.dumps(about.messages, ensure_ascii=False, indent=1) if format == "json" else _transcript(about)
+    text = (
+        json_module.dumps(summary.messages, ensure_ascii=False, indent=1) if format == "json" else _transcript(summary)
+    )
     if to is None:
         typer.echo(text)
         return
@@ -94,7 +99,7 @@ def export(
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def print_sessions(found: Sequence[About], console: Console) -> None:
+def print_sessions(found: Sequence[SessionSummary], console: Console) -> None:
     """A table of sessions."""
     if not found:
         console.print("there are no sessions")
@@ -102,24 +107,24 @@ def print_sessions(found: Sequence[About], console: Console) -> None:
     table = Table(box=None)
     for heading in ("name", "changed", "messages", "tokens", "size", "model", "begins"):
         table.add_column(heading)
-    for about in found:
+    for summary in found:
         table.add_row(
-            about.name, _date(about.updated), str(len(about.messages)), str(about.tokens), size(about.bytes),
-            about.model, about.title,
+            summary.name, _date(summary.updated), str(len(summary.messages)), str(summary.tokens), size(summary.bytes),
+            summary.model, summary.title,
         )  # fmt: skip
     console.print(table, markup=False, highlight=False)
 
 
-def _summary(about: About) -> dict[str, str | int]:
+def _facts(summary: SessionSummary) -> dict[str, str | int]:
     return {
-        "name": about.name,
-        "model": about.model,
-        "title": about.title,
-        "messages": len(about.messages),
-        "tokens": about.tokens,
-        "bytes": about.bytes,
-        "created": _date(about.created),
-        "updated": _date(about.updated),
+        "name": summary.name,
+        "model": summary.model,
+        "title": summary.title,
+        "messages": len(summary.messages),
+        "tokens": summary.tokens,
+        "bytes": summary.bytes,
+        "created": _date(summary.created),
+        "updated": _date(summary.updated),
     }
 
 
@@ -127,5 +132,5 @@ def _date(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
-def _transcript(about: About) -> str:
-    return "\n\n".join(f"{message.get('role')}: {message.get('content')}" for message in about.messages)
+def _transcript(summary: SessionSummary) -> str:
+    return "\n\n".join(f"{message.get('role')}: {message.get('content')}" for message in summary.messages)

@@ -1,6 +1,6 @@
-"""From logits to the tokens and the text of one sequence: choices, stop texts, the end.
+"""Continuation of one sequence: from logits to tokens and text, with stop texts and the end.
 
-It knows nothing of models and states; the plain loop and the engine both write with it.
+It knows nothing of models and states; the plain loop and the engine both generate with it.
 
 Legend: V = vocabulary.
 """
@@ -36,7 +36,7 @@ class Token(NamedTuple):
 
 
 class Constraint(Protocol):
-    """A rule that the text must follow, and how far it is fulfilled."""
+    """Constraint of one sequence: a rule that its text must follow, and how far it is fulfilled."""
 
     def allowed(self) -> NDArray[np.bool_] | None:
         """Which tokens may come next, [V]; always at least one. None: every token."""
@@ -56,7 +56,7 @@ class Constraint(Protocol):
 
 
 class _Silent:
-    """For models without a tokenizer: no text."""
+    """Detokenizer of models without a tokenizer: no text."""
 
     def push(self, token: int) -> str:
         return ""
@@ -66,7 +66,7 @@ class _Silent:
 
 
 class StopTexts:
-    """Holds back text that may turn out to begin one of the `stops`."""
+    """Filter that holds back text which may turn out to begin one of the `stops`."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
@@ -85,13 +85,13 @@ class StopTexts:
         return shown, False
 
     def flush(self) -> str:
-        """What is still held."""
+        """The text that is still held back."""
         held, self._held = self._held, ""
         return held
 
 
 class Continuation:
-    """What is written after one prompt."""
+    """Tokens and text that are generated after one prompt."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class Continuation:
 
     @property
     def left(self) -> int:
-        """How many tokens may still be made."""
+        """Number of tokens that may still be generated."""
         return self.sampling.max_tokens - self._made
 
     def forced(self) -> list[int]:

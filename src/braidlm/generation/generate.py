@@ -1,4 +1,4 @@
-"""The plain loop: prefill, then one token a row at a time. Every faster way to generate is held against it.
+"""Plain loop of generation: prefill, then one token a row at a time. Every faster way is held against it.
 
 It knows tokens, states and stop texts; it does not know where prompts come from or who waits for
 them. Rows of one call share each pass over the weights, and each gives the tokens that it would
@@ -22,7 +22,7 @@ from .sampling import Sampling, check_sampling
 
 PREFILL_CHUNK = 2048
 
-# A model, or what is called like one.
+# A model, or a function that is called like one.
 Run = Callable[..., Output]
 
 

@@ -43,7 +43,7 @@ class _Counts:
 
 
 class Penalties:
-    """What one sequence's tokens so far, and the biases that were asked for, do to its logits."""
+    """Penalties of one sequence by its tokens so far, and the biases of its sampling."""
 
     def __init__(self, sampling: Sampling, prompt: Iterable[int] = ()) -> None:
         """`prompt` counts for the repetition penalty only."""

@@ -140,8 +140,8 @@ async def _events(body: CompletionRequest, served: Served, answer: Answer, name:
         text = "".join(token.text for token in tokens)
         logprobs = texts.logprobs(tokens, written[index], begins)
         written[index] += len(text)
-        log_request = logprobs and logprobs.model_dump()
-        return events.chunk(index, {"text": text}, log_request) if text or log_request else ""
+        shown = logprobs and logprobs.model_dump()
+        return events.chunk(index, {"text": text}, shown) if text or shown else ""
 
     async def prompt(index: int) -> str:
         waiting.discard(index)

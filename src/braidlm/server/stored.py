@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from ..sessions import About, Session
+from ..sessions import Session, SessionSummary
 from .host import ServedModel
 from .replies import SessionDeleted, SessionList, SessionReply, SessionWhole, UnreadableSession
 from .requests import ForkRequest, NewSession
@@ -23,7 +23,7 @@ async def list_sessions(request: Request, served: ServedModel) -> SessionList:
     found = await asyncio.to_thread(served.sessions.listing)
     bad = [(name.removeprefix(prefix), reason) for name, reason in found.unreadable if name.startswith(prefix)]
     return SessionList(
-        data=[_reply(about, prefix) for about in found.sessions if about.name.startswith(prefix)],
+        data=[_reply(summary, prefix) for summary in found.sessions if summary.name.startswith(prefix)],
         unreadable=[UnreadableSession(id=id, reason=reason) for id, reason in bad],
     )
 
@@ -45,9 +45,9 @@ async def get(id: str, request: Request, served: ServedModel) -> SessionWhole:
     """One session with its messages."""
     name = served.name_of(request, id)
     await served.session_cache.free(name)
-    about = await asyncio.to_thread(served.sessions.about, name)
-    shown = _reply(about, served.prefix_of(request)).model_dump()
-    return SessionWhole(**{**shown, "messages": [for_client(message) for message in about.messages]})
+    summary = await asyncio.to_thread(served.sessions.summary, name)
+    shown = _reply(summary, served.prefix_of(request)).model_dump()
+    return SessionWhole(**{**shown, "messages": [for_client(message) for message in summary.messages]})
 
 
 @router.delete("/{id}")
@@ -71,11 +71,11 @@ async def fork(id: str, body: ForkRequest, request: Request, served: ServedModel
 
 
 async def _about(request: Request, served: ServedModel, name: str) -> SessionReply:
-    return _reply(await asyncio.to_thread(served.sessions.about, name), served.prefix_of(request))
+    return _reply(await asyncio.to_thread(served.sessions.summary, name), served.prefix_of(request))
 
 
-def _reply(about: About, prefix: str) -> SessionReply:
-    shown: dict[str, Any] = {**about._asdict(), "messages": len(about.messages)}
+def _reply(summary: SessionSummary, prefix: str) -> SessionReply:
+    shown: dict[str, Any] = {**summary._asdict(), "messages": len(summary.messages)}
     return SessionReply(id=shown.pop("name").removeprefix(prefix), **shown)
 
 

@@ -1,14 +1,14 @@
-"""Conversations that survive: messages to tokens and back, no token read twice, files on disk."""
+"""Stored conversations: chats as token ids, sessions with their snapshots, files on disk."""
 
 from .chats import Chats, Turn, message_of
 from .conversation import Conversation
 from .naming import SessionChangedError, SessionExistsError, Stamp
 from .session import Session, Stored
-from .store import About, Listing, NoSessionError, SessionStore, Unreadable
+from .store import Listing, NoSessionError, SessionStore, SessionSummary, Unreadable
 from .transcripts import Prompt, Transcripts
 
 __all__ = [
-    "About",
+    "SessionSummary",
     "Chats",
     "Conversation",
     "Listing",

@@ -13,7 +13,7 @@ from .session import Session
 
 
 class Conversation:
-    """Says and hears, one turn at a time. With a name, each turn is on disk before its last token is given."""
+    """Conversation, one turn at a time. With a name, each turn is on disk before its last token is given."""
 
     def __init__(self, chats: Chats, system: str | None = None, name: str | None = None) -> None:
         """`name` of a session: one that exists goes on, else it begins."""
@@ -37,7 +37,7 @@ class Conversation:
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        """What was said so far."""
+        """Messages so far."""
         return self.session.messages
 
     @property
@@ -67,7 +67,7 @@ class Conversation:
         finally:
             turn.handle.cancel()
             turn.handle.wait()
-            # What the model wrote before it heard belongs to the answer: the states that it left have seen it.
+            # Tokens generated before the engine heard of it belong to the answer: the snapshots have seen them.
             made += [item.token for item in turn.handle.arrived() if isinstance(item, StreamChunk)]
             self._finish(turn, made)
         yield made[-1]

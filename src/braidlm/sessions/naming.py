@@ -1,4 +1,4 @@
-"""Names of the files in a directory of sessions: given and taken by one thread of one process at a time."""
+"""Names of the files in a directory of sessions: changed by one thread of one process at a time."""
 
 import contextlib
 import fcntl
@@ -20,7 +20,7 @@ class SessionChangedError(InputError):
 
 
 class Stamp(NamedTuple):
-    """What tells a file from all others that had its name before or get it later."""
+    """Stamp of a file: tells it from all others that had its name before or get it later."""
 
     inode: int
     changed: int  # nanoseconds since 1970
@@ -45,7 +45,7 @@ class Naming:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Nobody else who asks for this changes a name meanwhile; `OSError` if there is no directory."""
+        """Holds the lock for the time of a `with` block; `OSError` if there is no directory."""
         with self._lock:
             descriptor = os.open(self._directory, os.O_RDONLY)
             try:

@@ -1,4 +1,4 @@
-"""One conversation: what was said, as messages and as the model saw it. And its file, which holds states as well."""
+"""Session: one conversation, as messages and as token ids, and its file, which holds snapshots as well."""
 
 import json
 import os
@@ -26,9 +26,9 @@ _DEPTH = 200
 
 @dataclass
 class Session:
-    """`messages` as a client sees them; `text` and `ids` as the model saw them, its last answer included.
+    """A conversation: `messages` as a client sees them, `text` and `ids` as the model saw them, answers included.
 
-    `places` are where messages end in `text`. `sampling` is how the last answer was written. `created` and
+    `places` are where messages end in `text`. `sampling` is that of the last answer. `created` and
     `updated` are seconds since 1970.
     """
 
@@ -42,7 +42,7 @@ class Session:
 
 
 class Stored(NamedTuple):
-    """What a file holds: a session, and states of its text, shortest first."""
+    """Contents of a session's file: the session, and snapshots of its ids, shortest first."""
 
     session: Session
     states: tuple[Snapshot, ...]
@@ -78,7 +78,7 @@ def write(
 
 
 def read(path: Path, owner: Owner) -> Stored:
-    """What `write` wrote; `StateError` if it is damaged or belongs to another model or precision."""
+    """Reads a session's file; `StateError` if it is damaged or belongs to another model or precision."""
     about, rows, beside = state_file.read(path, FORMAT, owner, beside=("ids",), one_text=True)
     session, ids = session_of(about, path), tuple(beside["ids"].tolist())
     if any(row.length > len(ids) for row in rows):
@@ -140,7 +140,7 @@ def _time(text: str) -> float:
 
 
 def _sampling_of(fields: dict[str, Any]) -> Sampling:
-    """How an answer was written, from JSON, whose lists and keys are of other types."""
+    """Sampling from JSON, whose lists and keys are of other types."""
     biases = {int(token): bias for token, bias in dict({**fields}.get("logit_bias", {})).items()}
     return Sampling(**{**fields, "stop": tuple(fields["stop"]), "logit_bias": biases})
 

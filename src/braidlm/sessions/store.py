@@ -1,4 +1,4 @@
-"""Sessions in a directory, one file each: named, listed, forked, deleted. What is there is always whole."""
+"""Store of sessions: a directory with one file each, which is always whole."""
 
 import functools
 import os
@@ -23,11 +23,11 @@ _SUFFIX = ".session"
 
 
 class NoSessionError(StateError):
-    """A session that does not exist."""
+    """Request for a session that does not exist."""
 
 
-class About(NamedTuple):
-    """What is said of a session without loading its model: sizes in bytes, times in seconds since 1970."""
+class SessionSummary(NamedTuple):
+    """Summary of a session, read without its model: sizes in bytes, times in seconds since 1970."""
 
     name: str
     model: str
@@ -40,7 +40,7 @@ class About(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """A session's file that cannot be read, and why in one sentence."""
+    """Name of a session whose file cannot be read, and the reason in one sentence."""
 
     name: str
     reason: str
@@ -49,12 +49,12 @@ class Unreadable(NamedTuple):
 class Listing(NamedTuple):
     """All sessions of a directory, those changed last first, and the files that are none."""
 
-    sessions: list[About]
+    sessions: list[SessionSummary]
     unreadable: list[Unreadable]
 
 
 class SessionStore:
-    """The sessions of one directory, which is made at the first saving.
+    """Store of the sessions in one directory, which is made at the first saving.
 
     May be used from several threads, and by several processes on one directory.
     """
@@ -66,7 +66,7 @@ class SessionStore:
 
     @classmethod
     def default(cls) -> "SessionStore":
-        """The user's own: `$BRAIDLM_SESSIONS`, else below `$XDG_DATA_HOME`, else below the home directory."""
+        """Store of the user: `$BRAIDLM_SESSIONS`, else below `$XDG_DATA_HOME`, else below the home directory."""
         if own := os.environ.get("BRAIDLM_SESSIONS"):
             return cls(Path(own))
         data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
@@ -86,7 +86,7 @@ class SessionStore:
         require_new(self.path(name))
 
     def stamp(self, name: str) -> Stamp | None:
-        """What tells a session's file from earlier and later ones of its name; None if there is none."""
+        """Stamp of a session's file; None if there is none."""
         return stamp_of(self.path(name))
 
     def names(self) -> list[str]:
@@ -100,8 +100,8 @@ class SessionStore:
             raise InputError(f"cannot read {self.directory}: {error.strerror or error}") from None
         return [name for _, name in sorted(found)]
 
-    def about(self, name: str) -> About:
-        """What the file's header says."""
+    def summary(self, name: str) -> SessionSummary:
+        """Summary of a session, from its file's header."""
         with self._existing(name) as path:
             header = state_file.header(path, files.FORMAT)
             session = files.session_of(header, path)
@@ -109,7 +109,7 @@ class SessionStore:
                 tokens, size = int(header["tokens"]), path.stat().st_size
             except (KeyError, ValueError, OSError) as error:
                 raise StateError(f"{path} is damaged: {error}") from None
-        return About(
+        return SessionSummary(
             name, header.get("model", ""), _title(session), session.messages, tokens, size,
             session.created, session.updated,
         )  # fmt: skip
@@ -119,14 +119,14 @@ class SessionStore:
         found = Listing([], [])
         for name in self.names():
             try:
-                found.sessions.append(self.about(name))
+                found.sessions.append(self.summary(name))
             except NoSessionError:  # deleted meanwhile
                 continue
             except StateError as error:
                 found.unreadable.append(Unreadable(name, str(error)))
         return found
 
-    def all(self) -> list[About]:
+    def all(self) -> list[SessionSummary]:
         """Every session that can be read, those changed last first."""
         return self.listing().sessions
 
@@ -171,7 +171,7 @@ class SessionStore:
     def fork(self, name: str, new: str) -> None:
         """A copy under another name; `SessionExistsError` if that is taken, `StateError` if there is none to copy."""
         target = self.path(new)
-        self.about(name)
+        self.summary(name)
         with self._existing(name) as source:
             try:
                 self._naming.link_new(source, target)  # files are replaced, never changed: a second name is a copy

@@ -1,8 +1,8 @@
-"""Chats as token ids, such that what was written once keeps the ids that it was written with.
+"""Chats as token ids, such that earlier answers keep the ids that they were generated with.
 
-A text can be spelled in several ways in tokens, and a model rarely writes the one that reading its text again would
-give. So whoever knows texts with their ids (a session its own, `WrittenTexts` those of plain chats) says which
-beginning of a rendered chat is known, and only the rest of it is turned into ids.
+A text can be spelled in several ways in tokens, and a model rarely generates the one that the tokenizer would give. So
+whoever knows texts with their ids (a session its own, `WrittenTexts` those of plain chats) says which prefix of a
+rendered chat is known, and only the suffix after it is turned into ids.
 """
 
 from bisect import bisect_left
@@ -18,14 +18,14 @@ Message = Mapping[str, Any]
 
 
 class Place(NamedTuple):
-    """The end of a message: after so many characters of a text, and so many of its ids."""
+    """End of a message: the number of characters of the text, and of its ids, before it."""
 
     characters: int
     ids: int
 
 
 class Prompt(NamedTuple):
-    """Messages, ready for an answer: their text, its ids, and where those messages end that were not known."""
+    """Prompt of a chat: its text, its ids, and the ends of those messages that were not known."""
 
     text: str
     ids: tuple[int, ...]
@@ -33,7 +33,7 @@ class Prompt(NamedTuple):
 
     @property
     def message_boundaries(self) -> tuple[int, ...]:
-        """Numbers of ids after which messages end."""
+        """Lengths in ids at which messages end."""
         return tuple(place.ids for place in self.places)
 
 
@@ -41,12 +41,12 @@ Known = Callable[[str], tuple[int, Sequence[int]]]
 
 
 def nothing(_: str) -> tuple[int, Sequence[int]]:
-    """No beginning of any text is known."""
+    """Lookup that knows no prefix of any text."""
     return 0, ()
 
 
 def known_of(text: str, ids: Sequence[int], places: Sequence[Place]) -> Known:
-    """The longest beginning that a text shares with this one, up to one of its `places`."""
+    """Lookup of the longest prefix that a text shares with this one, up to one of its `places`."""
 
     def known(other: str) -> tuple[int, Sequence[int]]:
         ends = sorted(places)
@@ -62,17 +62,17 @@ _LAST = 8
 
 
 class Transcripts:
-    """The chats of one tokenizer."""
+    """Renderer of chats as prompts of one tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer, most: int | None = None) -> None:
-        """`most` is how many tokens a chat may have; one that has more is refused before it is read."""
+        """`most` is how many tokens a chat may have; one that has more is refused before it is tokenized."""
         self._tokenizer = tokenizer
         self._most = most
 
     def prompt(self, messages: Sequence[Message], known: Known = nothing, /, **variables: Any) -> Prompt:
         """The prompt for an answer to `messages`; `variables` are for the model's template.
 
-        `known` tells the number of characters and the ids of a text's beginning that is known.
+        `known` looks up the known prefix of a text: its number of characters, and its ids.
         """
         self._require_tokens(len(messages))
         messages = self._for_template(messages, variables)
@@ -98,7 +98,7 @@ class Transcripts:
             raise ContextLengthError(f"the chat has {least} tokens or more, but may have {self._most}")
 
     def generation_prompt(self, messages: Sequence[Message], text: str, variables: Mapping[str, Any]) -> str:
-        """What a prompt's `text` holds after the last of its `messages`; its last line if that cannot be told."""
+        """Part of a prompt's `text` after the last of its `messages`; its last line if that cannot be found."""
         try:
             shown = self._for_template(messages, variables)
             begun = self._tokenizer.render_marked(shown, add_generation_prompt=False, **variables)
@@ -119,7 +119,7 @@ class Transcripts:
         return [for_template(message, template) for message in messages]
 
     def text_of(self, ids: Sequence[int]) -> str:
-        """What an answer adds to the text: control tokens too."""
+        """Text of an answer's ids, control tokens included."""
         return self._tokenizer.decode(ids, skip_special=False)
 
     def _encode(self, text: str) -> list[int]:
@@ -128,7 +128,7 @@ class Transcripts:
     def _ends_of_messages(
         self, messages: Sequence[Message], text: str, known: int, variables: Mapping[str, Any]
     ) -> list[int]:
-        """Where in `text`, after its first `known` characters, messages end: the last ones, and some before."""
+        """Ends of messages in `text` after its first `known` characters: the last ones, and some before."""
         places: list[int] = []
         for count in _counts(len(messages)):
             try:

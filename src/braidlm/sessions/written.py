@@ -1,4 +1,4 @@
-"""Texts of plain chats with the ids that they were written with, each known to requests of its scope alone."""
+"""Memory of plain chats: their texts with the token ids of their answers, each known to its scope alone."""
 
 import hashlib
 import threading
@@ -18,7 +18,7 @@ class _Written(NamedTuple):
 
 
 class WrittenTexts:
-    """Rendered chats up to the end of an answer or of a message. May be used from several threads."""
+    """Memory of rendered chats up to the end of an answer or of a message. May be used from several threads."""
 
     def __init__(self, most: int = 1 << 23) -> None:
         """`most` is how many ids are remembered, of all scopes; texts longest unused are forgotten first."""
@@ -29,7 +29,7 @@ class WrittenTexts:
         self._lock = threading.Lock()
 
     def known(self, scope: str) -> Known:
-        """The longest beginning of a text that is remembered in this scope."""
+        """Lookup of the longest prefix of a text that is remembered in this scope."""
 
         def known(text: str) -> tuple[int, Sequence[int]]:
             with self._lock:
