@@ -110,7 +110,7 @@ def throughput(given: argparse.Namespace, report: Report) -> None:
     rates: dict[int, list[float]] = {1: [], CLIENTS: []}
     with (
         tempfile.TemporaryDirectory(prefix="braidlm-pace-") as place,
-        # Random weights soon repeat themselves: with guesses, one client would get twice the pace of real text.
+        # Random weights soon repeat themselves: with draft tokens, one client would get twice the pace of real text.
         serving(servable(name, Path(place)), "--speculative-tokens", "0") as server,
     ):
         for number in range(given.rounds + 1):

@@ -132,7 +132,7 @@ def test_without_memory_for_states() -> None:
 
 
 def test_little_memory_for_states() -> None:
-    """Oracle: the budget; a text whose states were dropped is read again, and the reason is told."""
+    """Oracle: the budget; a prompt whose snapshots were dropped is recomputed, and the reason is given."""
     model = model_of("mamba2")
     state = model.spec.state_bytes(0)
     texts = [prompt(model, 60, seed) for seed in range(6)]
@@ -292,7 +292,7 @@ def test_a_failing_step_ends_those_at_fault(family: str, ops: str, monkeypatch: 
     """Oracle: the plain loop for the others, whose step one text breaks with an id that the model does not have."""
     model = model_of(family)
     model.ops = ops
-    # Long enough that pages are begun, and like enough to themselves that tokens are guessed.
+    # Long enough that pages are begun, and like enough to themselves that there are draft tokens.
     good = [asked(prompt(model, 9, seed) * 13, 40, temperature=0.5, seed=seed) for seed in range(2)]
     expected = [alone(model, request) for request in good]
     bad = asked(prompt(model, 5), temperature=5.0, seed=5, n=2)

@@ -168,12 +168,12 @@ def test_the_same_rule_is_compiled_once(model: LanguageModel) -> None:
 
 
 def test_forced_tokens_change_nothing(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oracle: an engine that guesses nothing; with guesses the names of fields come in fewer passes."""
+    """Oracle: an engine without drafts; with them the names of fields come in fewer passes."""
     rule = {**SCHEMA, "x-guidance": RENDERED}
     found = []
     monkeypatch.setattr(Speculation, "draft_length", lambda self, _: self.most)
-    for guesses in (0, 15):
-        with model.engine(limits=Limits(speculative_tokens=guesses)) as engine:
+    for most in (0, 15):
+        with model.engine(limits=Limits(speculative_tokens=most)) as engine:
             for options in ({}, {"temperature": 1.0, "seed": 4, "frequency_penalty": 0.5}):
                 found.append(texts(engine, model, Grammar.of_schema(rule), **options)[0])
             load = engine.load

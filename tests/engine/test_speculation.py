@@ -1,4 +1,4 @@
-"""Guessed tokens: they change when tokens come, and never which."""
+"""Speculative decoding: it changes when tokens come, and never which."""
 
 from typing import ClassVar
 
@@ -42,7 +42,7 @@ def test_lookup(parts: list[list[int]], most: int) -> None:
         assert lookup.propose(most) == searched(seen, most)
 
 
-def test_what_a_rule_forces_is_guessed_first() -> None:
+def test_forced_tokens_are_drafted_first() -> None:
     """Oracle: by hand: forced tokens go before those looked up, each source learns for itself, none beyond the end."""
 
     class Forcing:
@@ -80,8 +80,8 @@ def test_what_a_rule_forces_is_guessed_first() -> None:
     assert sequence.draft == []
 
 
-def test_hits_are_learnt() -> None:
-    """Oracle: by hand: guesses count until the first wrong one; the measure stays a likelihood."""
+def test_acceptance_is_learnt() -> None:
+    """Oracle: by hand: draft tokens count until the first wrong one; the rate stays a likelihood."""
     lookup = PromptLookup([])
     before = lookup.acceptance_rate
     lookup.learn([1, 2, 3], [1])
@@ -96,7 +96,7 @@ def test_hits_are_learnt() -> None:
 
 @pytest.mark.parametrize(("cost", "pays"), [(0.05, True), (1.0, False)])
 def test_it_is_used_where_it_pays(cost: float, pays: bool) -> None:
-    """Oracle: by hand: half of the guesses come true, and a row more costs 5% of a pass, or as much as the first."""
+    """Oracle: by hand: half of the drafts are accepted, and a row more costs 5% of a pass, or as much as the first."""
     speculation, lengths = Speculation(MAX_SPECULATIVE_TOKENS), []
     for _ in range(60):
         lengths.append(speculation.draft_length([(0.5, MAX_SPECULATIVE_TOKENS)]))
@@ -120,7 +120,7 @@ def test_times_are_measured_again() -> None:
 
 @pytest.fixture(params=["as it pays", "always", "mostly wrong"])
 def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Guesses that are tried when the engine thinks so, or always; or always, and they are the text's beginning."""
+    """Drafts that are run when the engine thinks so, or always; or always, and they are the prompt's beginning."""
     if request.param != "as it pays":
         monkeypatch.setattr(Speculation, "draft_length", lambda self, _: self.most)
     if request.param == "mostly wrong":
@@ -135,7 +135,7 @@ def repeating(family: str) -> LanguageModel:
 @native
 @pytest.mark.parametrize("family", TINY)
 def test_the_same_tokens(family: str, mode: str) -> None:
-    """Oracle: the plain loop, which guesses nothing; greedy and sampled, texts that repeat and texts that do not."""
+    """Oracle: the plain loop, which drafts nothing; greedy and sampled, texts that repeat and texts that do not."""
     model = repeating(family)
     text = prompt(model, 9) * 4
     requests = [
@@ -173,11 +173,11 @@ def test_what_is_kept(family: str, mode: str) -> None:
 
 
 @native
-def test_guesses_come_true() -> None:
-    """Oracle: a model whose text runs in a circle: nearly all guesses are right, and passes fewer than tokens."""
+def test_drafts_are_accepted() -> None:
+    """Oracle: a model whose text runs in a circle: nearly all drafts are accepted, and passes fewer than tokens."""
     model = repeating("llama")
     with model.engine(limits=Limits(parallel=2)) as engine:
-        engine._speculation.draft_length = lambda texts: MAX_SPECULATIVE_TOKENS  # type: ignore[method-assign]
+        engine._speculation.draft_length = lambda sequences: MAX_SPECULATIVE_TOKENS  # type: ignore[method-assign]
         (written,) = made(engine.submit(asked(prompt(model, 9), 400)))
         load = engine.load
     assert len(written) == 400
@@ -202,7 +202,7 @@ def test_limits() -> None:
 
 @native
 def test_switched_off() -> None:
-    """Oracle: nothing is guessed."""
+    """Oracle: there are no draft tokens."""
     model = repeating("mamba2")
     with model.engine(limits=Limits(parallel=2, speculative_tokens=0)) as engine:
         made(engine.submit(asked(prompt(model, 9) * 4, 60)))
@@ -210,8 +210,8 @@ def test_switched_off() -> None:
 
 
 @native
-def test_ends_inside_guesses(mode: str) -> None:
-    """Oracle: the plain loop; a stop text, an end token and the last token come in the midst of guessed ones."""
+def test_ends_inside_drafts(mode: str) -> None:
+    """Oracle: the plain loop; a stop text, an end token and the last token come in the midst of accepted ones."""
     model = repeating("granitemoehybrid")
     text = prompt(model, 9) * 4
     (written,) = alone(model, asked(text, LOOPS))
@@ -228,8 +228,8 @@ def test_ends_inside_guesses(mode: str) -> None:
 
 
 @native
-def test_a_failing_copy_ends_its_request_alone(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oracle: the plain loop for the request beside it; the second of three copies fails when others were guessed."""
+def test_a_failing_sequence_ends_its_request_alone(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the plain loop for the request beside it; the second of three sequences fails in a step with drafts."""
     model, follow, calls = repeating("granitemoehybrid"), DecodingSequence.choose_tokens, []
 
     def failing(self: DecodingSequence, logits: torch.Tensor) -> list[Token]:
