@@ -49,7 +49,7 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
 
 
 def test_talk(page: Page, server: Server) -> None:
-    """Oracle: geography; the figures of the server's own usage; the session that it stores; a reload."""
+    """Oracle: geography; the metrics of the server's own usage; the session that it stores; a reload."""
     expect(page.get_by_text("Say something.")).to_be_visible()
     expect(say(page, "What is the capital of France?")).to_have_text("The capital of France is Paris.")
     expect(say(page, "And of Italy?")).to_contain_text("Rome")

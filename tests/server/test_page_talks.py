@@ -1,4 +1,4 @@
-"""Conversations on the page: a server that dies, figures of each, times in the list, settings, none empty."""
+"""Conversations on the page: a server that dies, metrics of each, times in the list, settings, none empty."""
 
 import re
 import socket
@@ -150,38 +150,38 @@ def test_a_stream_that_ends_too_early(page: Page, server: Server, first: bool) -
     expect(page.locator(".message")).to_have_count(before + 4)
 
 
-def test_figures_are_those_of_the_conversation(page: Page, server: Server) -> None:
+def test_metrics_are_those_of_the_conversation(page: Page, server: Server) -> None:
     """Oracle: what was shown after each conversation's own answer; none for one that was not answered here."""
     visit(page, server)
     title = "What is the capital of France?"
     say(page, title)
-    first = page.locator("#answer-figures").inner_text()
+    first = page.locator("#answer-metrics").inner_text()
     assert re.search(r"Ended\s+at its end", first)
     page.keyboard.press("Alt+n")
-    expect(page.locator("#figures")).not_to_be_visible()
+    expect(page.locator("#metrics")).not_to_be_visible()
     move_to_huge_pages(page, max_tokens="5")
     say(page, "Count from one to a hundred, with words in between.")
-    second = page.locator("#answer-figures").inner_text()
+    second = page.locator("#answer-metrics").inner_text()
     assert re.search(r"Ended\s+at the limit of tokens", second)
     page.get_by_role("button", name=f"Open {title}").first.click()
-    expect(page.locator("#answer-figures")).to_have_text(re.compile("at its end"))
-    assert page.locator("#answer-figures").inner_text() == first
+    expect(page.locator("#answer-metrics")).to_have_text(re.compile("at its end"))
+    assert page.locator("#answer-metrics").inner_text() == first
     page.reload()
     expect(page.locator("#own-bytes")).to_have_text(re.compile(r"MiB|KiB"))
-    expect(page.locator("#answer-figures")).not_to_be_visible()
+    expect(page.locator("#answer-metrics")).not_to_be_visible()
 
 
-def test_figures_of_an_answer_that_was_left(page: Page, server: Server) -> None:
-    """Oracle: the figures of the conversation that was opened meanwhile: it has no answer of this page's."""
+def test_metrics_of_an_answer_that_was_left(page: Page, server: Server) -> None:
+    """Oracle: the metrics of the conversation that was opened meanwhile: it has no answer of this page's."""
     visit(page, server)
     made = server.post("/v1/sessions", {"messages": [{"role": "user", "content": "Aside"}]}).json()
     page.reload()
     move_to_huge_pages(page, max_tokens="3000")
     ask(page, STORY)
-    expect(page.locator("#answer-figures")).to_be_visible()
+    expect(page.locator("#answer-metrics")).to_be_visible()
     page.get_by_role("button", name="Open Aside").first.click()
     expect(page.locator(".message.user .text")).to_have_text("Aside")
-    expect(page.locator("#answer-figures")).not_to_be_visible()
+    expect(page.locator("#answer-metrics")).not_to_be_visible()
     assert page.url.endswith(made["id"])
 
 

@@ -34,7 +34,7 @@ def two(start: Start) -> Server:
 
 
 def metrics(server: Server, name: str, **labels: str) -> dict[str, float]:
-    """A figure of each replica, summed over its other labels."""
+    """A metric of each replica, summed over its other labels."""
     found: dict[str, float] = {}
     for line in server.get("/metrics").text.splitlines():
         if (match := re.fullmatch(rf"{name}{{(.*)}} (\S+)", line)) and 'replica="' in match[1]:

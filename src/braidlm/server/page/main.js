@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { button } from "./dom.js";
-import { Figures, showConversation } from "./figures.js";
+import { AnswerMetrics, showConversation } from "./metrics.js";
 import { beginning, sampling, wrongSetting } from "./settings.js";
 import * as view from "./view.js";
 
@@ -154,7 +154,7 @@ async function startAnew() {
   messages = [];
   editing = null;
   history.replaceState(null, "", location.pathname);
-  element("figures").hidden = true;
+  element("metrics").hidden = true;
   showDrawer(false);
   draw();
   box.focus();
@@ -197,7 +197,7 @@ async function beginSession(turn, mine) {
 /** Streams a turn's answer into the last message that is shown. Gives whether the server brought it to its end. */
 async function stream({ keep, added }, signal, growing) {
   const session = id;
-  const figures = new Figures(() => id === session);
+  const metrics = new AnswerMetrics(() => id === session);
   const body = { model: info.model, session, session_keep: keep, messages: added, ...sampling() };
   let usage = null;
   let reason = "";
@@ -205,7 +205,7 @@ async function stream({ keep, added }, signal, growing) {
     for await (const part of api.answer(body, signal)) {
       if (part.reasoning) growing.reason(part.reasoning);
       if (part.text) growing.push(part.text);
-      if (part.reasoning || part.text) figures.piece();
+      if (part.reasoning || part.text) metrics.chunk();
       usage = part.usage ?? usage;
       reason = part.reason ?? reason;
     }
@@ -215,7 +215,7 @@ async function stream({ keep, added }, signal, growing) {
     reason = "stopped";
     return false;
   } finally {
-    figures.end(session, usage, reason);
+    metrics.end(session, usage, reason);
   }
 }
 

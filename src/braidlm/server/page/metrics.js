@@ -3,7 +3,7 @@
 const element = (id) => document.getElementById(id);
 const ENDS = { stop: "at its end", length: "at the limit of tokens", tool_calls: "with a call", stopped: "stopped" };
 
-const last = new Map(); // of each conversation: the figures of its last answer, while the page is open
+const last = new Map(); // of each conversation: the metrics of its last answer, while the page is open
 
 function bytes(count) {
   const units = ["B", "KiB", "MiB", "GiB"];
@@ -15,11 +15,11 @@ function bytes(count) {
   return `${unit ? count.toFixed(1) : Math.round(count)} ${units[unit]}`;
 }
 
-/** Figures of one answer, from the moment it is asked for. They are shown while `isOpen()`: on their conversation. */
-export class Figures {
+/** Metrics of one answer, from the moment it is asked for. They are shown while `isOpen()`: on their conversation. */
+export class AnswerMetrics {
   #begun = performance.now();
   #first = null;
-  #pieces = 0;
+  #chunks = 0;
   #shown = { speed: "…", first: "", prompt: "", why: "", end: "" };
   #isOpen;
 
@@ -28,12 +28,12 @@ export class Figures {
     showAnswer(null);
   }
 
-  /** A piece of text has come, which is about a token. */
-  piece() {
-    this.#pieces += 1;
+  /** A chunk of text has come, which is about a token. */
+  chunk() {
+    this.#chunks += 1;
     this.#first ??= performance.now();
     this.#shown.first = `${((this.#first - this.#begun) / 1000).toFixed(2)} s`;
-    this.#speed(this.#pieces);
+    this.#speed(this.#chunks);
     this.#show();
   }
 
@@ -61,16 +61,16 @@ export class Figures {
   }
 }
 
-/** The figures of one answer, or none. */
+/** The metrics of one answer, or none. */
 function showAnswer(shown) {
-  element("answer-figures").hidden = shown === null;
+  element("answer-metrics").hidden = shown === null;
   if (shown === null) return;
   for (const name of ["speed", "first", "prompt", "end"]) {
     element(name).textContent = shown[name];
     element(name).parentElement.hidden = !shown[name];
   }
   element("prompt").title = shown.why;
-  element("figures").hidden = false;
+  element("metrics").hidden = false;
 }
 
 /** What is known of a stored conversation of so many tokens: the two bars, and its last answer. */
@@ -83,5 +83,5 @@ export function showConversation(session, state, tokens) {
     element(`${name}-bytes`).textContent = bytes(count);
   }
   showAnswer(last.get(session) ?? null);
-  element("figures").hidden = tokens === 0;
+  element("metrics").hidden = tokens === 0;
 }
