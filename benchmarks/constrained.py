@@ -84,10 +84,10 @@ def measure(given: argparse.Namespace, report: Report) -> None:
             for name, grammar in RULES.items():
                 heat = 1.0 if number % 2 else 0.0
                 sampling = Sampling(max_tokens=given.tokens, temperature=heat, seed=number)
-                rule = write(engine, ids, grammar, given.copies, sampling)
-                long = max(2, rule.tokens // given.copies + 1)
+                rule = write(engine, ids, grammar, given.n, sampling)
+                long = max(2, rule.tokens // given.n + 1)
                 free = Sampling(max_tokens=long, temperature=heat, seed=number, logit_bias=_endless(model))
-                beside = write(engine, ids, None, given.copies, free)
+                beside = write(engine, ids, None, given.n, free)
                 if not number:  # the first round compiles the rules, and warms up
                     compiled[name] = rule.first - beside.first
                 elif rule.tokens >= _FEWEST:
@@ -117,7 +117,7 @@ def _tell(
         lines.append([name, *speeds, spread(ratios[name]), first])
     report.found |= {
         "model": given.model,
-        "copies": given.copies,
+        "n": given.n,
         "speculative_tokens": given.speculative_tokens,
         "ratios": ratios,
     }
@@ -132,7 +132,7 @@ def main() -> None:
     parser = report.parser(__doc__)
     parser.add_argument("--model", default="smollm2-135m", help="with a tokenizer, in bfloat16")
     parser.add_argument("--tokens", type=int, default=64, help="of each text, at most")
-    parser.add_argument("--copies", type=int, default=1, help="texts written at once")
+    parser.add_argument("--n", type=int, default=1, help="texts written at once")
     parser.add_argument(
         "--speculative-tokens", type=int, default=15, help="maximum number of draft tokens; 0 shows what masks cost"
     )

@@ -96,13 +96,13 @@ def answer_of(engine: Engine, request: Request, leave: int | None = None) -> tup
         if number + 1 == leave:
             handle.cancel()
     handle.wait()
-    return made, handle.states
+    return made, handle.snapshots
 
 
 def fresh(model: LanguageModel, request: Request) -> Answer:
     """The answer of an engine that has seen nothing, from no states."""
     with model.engine(limits=replace(ROOMY, cache_memory=0)) as engine:
-        return answer_of(engine, replace(request, states=(), wants_states=False))[0]
+        return answer_of(engine, replace(request, snapshots=(), wants_snapshots=False))[0]
 
 
 def variants(
@@ -118,14 +118,14 @@ def variants(
         for _ in range(REQUESTS):
             way = own.choice(ways)
             ids = tuple(text[: own.randrange(4, 60)]) + tuple(own.randrange(3, 30) for _ in range(own.randrange(3)))
-            states: tuple[Snapshot, ...] = held[way] if own.random() < 0.5 else ()
-            if states:
-                ids = (*states[-1].ids, own.randrange(3, 30))
+            snapshots: tuple[Snapshot, ...] = held[way] if own.random() < 0.5 else ()
+            if snapshots:
+                ids = (*snapshots[-1].ids, own.randrange(3, 30))
             sampling = Sampling(
                 max_tokens=own.randrange(2, 9), temperature=own.choice((0.0, 1.0)), seed=own.randrange(99)
             )
             request = Request(
-                ids=ids, sampling=sampling, n=own.choice((1, 1, 2)), states=states, wants_states=True,
+                ids=ids, sampling=sampling, n=own.choice((1, 1, 2)), snapshots=snapshots, wants_snapshots=True,
                 adapter=way[0], initial=way[1],
             )  # fmt: skip
             made, left = answer_of(engine, request, own.choice((None, None, 2)))
@@ -134,7 +134,7 @@ def variants(
             for other in ways:
                 if other != way and left:
                     adapter, initial = other
-                    refused = replace(request, ids=(*left[-1].ids, 5), states=left, adapter=adapter, initial=initial)
+                    refused = replace(request, ids=(*left[-1].ids, 5), snapshots=left, adapter=adapter, initial=initial)
                     _refused(engine, refused, found)
 
     with model.engine(limits=LIMITS) as engine:
@@ -199,7 +199,7 @@ def sessions(model: LanguageModel, rng: random.Random, found: Found, store: Sess
             compare(f"session {name}", made, partial(_again_in, session, turn))
             if made:
                 session = chats.finish(session, turn, made)
-                chats.save(name, session, turn.handle.states)
+                chats.save(name, session, turn.handle.snapshots)
                 session = chats.open(name).session if own.random() < 0.5 else session
 
     def plain(seed: float) -> None:

@@ -87,7 +87,7 @@ def _save_for_ever(directory: Path, telling: Connection, seed: float) -> None:
             before = sessions[name] if len(sessions[name].messages) < LONGEST else Session()
             after, turn = answered(chats, before, f"say {rng.randrange(100)}", name=name)
             telling.send(("begun", name, _meaning(after)))
-            chats.save(name, after, turn.handle.states)
+            chats.save(name, after, turn.handle.snapshots)
             telling.send(("saved", name, _meaning(after)))
             sessions[name] = after
 
@@ -136,7 +136,7 @@ def _look(
         if meaning not in allowed:
             found.wrong.append(f"kill {found.points}: session {name} is neither the one before nor the one after")
         saved[name] = meaning
-        for state in stored.states:
+        for state in stored.snapshots:
             found.states += 1
             if not _leads_on(model, engine, state):
                 found.wrong.append(f"kill {found.points}: a state of session {name} leads elsewhere")
@@ -146,7 +146,7 @@ def _look(
 
 def _leads_on(model: LanguageModel, engine: Engine, state: Snapshot) -> bool:
     ids = (*state.ids, 1)
-    handle = engine.submit(Request(ids=ids, sampling=_AFTER, states=(state,)))
+    handle = engine.submit(Request(ids=ids, sampling=_AFTER, snapshots=(state,)))
     made = [(token.id, token.logprob) for _, token in handle]
     assert handle.usage is not None
     return handle.usage.cached == len(state.ids) and made == _cold(model, ids)

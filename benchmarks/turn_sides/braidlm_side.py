@@ -28,35 +28,37 @@ class Braidlm:
 
     def begin(self) -> None:
         """What other chats left stays in the cache."""
-        self._states = ()
+        self._snapshots = ()
 
-    def turn(self, ids: list[int], ends: list[int], tokens: int, states: tuple[Snapshot, ...] = ()) -> dict[str, Any]:
+    def turn(
+        self, ids: list[int], ends: list[int], tokens: int, snapshots: tuple[Snapshot, ...] = ()
+    ) -> dict[str, Any]:
         """States are kept where messages end."""
         begun, first, made = time.perf_counter(), 0.0, []
         handle = self._engine.submit(
             Request(
                 ids=tuple(ids), sampling=Sampling(max_tokens=tokens), message_boundaries=tuple(ends),
-                states=states, wants_states=True,
+                snapshots=snapshots, wants_snapshots=True,
             )
         )  # fmt: skip
         for _, token in handle:
             first = first or time.perf_counter() - begun
             made.append(token.id)
         assert handle.usage is not None
-        self._states = handle.states
+        self._snapshots = handle.snapshots
         return {"first": first, "ids": made, "run": handle.usage.recomputed + handle.usage.computed}
 
     def keep(self, path: str) -> None:
         """A session's file."""
-        seen = self._states[-1].ids
-        write(Path(path), Session(ids=seen), self._states, self._engine.owner, "")
+        seen = self._snapshots[-1].ids
+        write(Path(path), Session(ids=seen), self._snapshots, self._engine.owner, "")
 
     def resume(self, path: str, ids: list[int], ends: list[int], tokens: int) -> dict[str, Any]:
         """In an engine that has never seen the chat."""
         begun = time.perf_counter()
-        states = read(Path(path), self._engine.owner).states
+        snapshots = read(Path(path), self._engine.owner).snapshots
         taken = time.perf_counter() - begun
-        done = self.turn(ids, ends, tokens, states)
+        done = self.turn(ids, ends, tokens, snapshots)
         return done | {"first": done["first"] + taken}
 
 

@@ -44,20 +44,20 @@ def ids(handle: RequestHandle) -> list[int]:
     return [token.id for _, token in handle]
 
 
-def states_of(engine: Engine, **more: str) -> tuple[Snapshot, ...]:
-    handle = engine.submit(Request(ids=PROMPT, sampling=SAMPLING, wants_states=True, **more))
+def snapshots_of(engine: Engine, **more: str) -> tuple[Snapshot, ...]:
+    handle = engine.submit(Request(ids=PROMPT, sampling=SAMPLING, wants_snapshots=True, **more))
     list(handle)
     handle.wait()
-    return handle.states
+    return handle.snapshots
 
 
 @pytest.mark.parametrize("name", WAYS)
 def test_every_other_variant_refuses(language: LanguageModel, engine: Engine, name: str) -> None:
     """Oracle: the sentence, which names both owners; then each variant's text by an engine that was never asked so."""
-    states = states_of(engine, **WAYS[name])
-    longer = (*states[-1].ids, 5, 6)
+    snapshots = snapshots_of(engine, **WAYS[name])
+    longer = (*snapshots[-1].ids, 5, 6)
     for other, way in WAYS.items():
-        request = Request(ids=longer, sampling=SAMPLING, states=states, **way)
+        request = Request(ids=longer, sampling=SAMPLING, snapshots=snapshots, **way)
         if other == name:
             assert ids(engine.submit(request))
             continue
@@ -74,8 +74,8 @@ def test_every_other_variant_refuses(language: LanguageModel, engine: Engine, na
 
 def test_other_precisions_and_models_refuse(language: LanguageModel, engine: Engine) -> None:
     """Oracle: the sentence that names both; and that the same weights at the same precision take them."""
-    states = states_of(engine)
-    request = Request(ids=(*states[-1].ids, 5), sampling=SAMPLING, states=states)
+    snapshots = snapshots_of(engine)
+    request = Request(ids=(*snapshots[-1].ids, 5), sampling=SAMPLING, snapshots=snapshots)
     with language.engine("int8", limits=LIMITS) as narrow, pytest.raises(StateError, match=r"float32 keys.*not .*int8"):
         narrow.submit(request)
     with language.engine(limits=LIMITS) as same:
@@ -83,20 +83,20 @@ def test_other_precisions_and_models_refuse(language: LanguageModel, engine: Eng
     other = braidlm.build(language.spec, seed=9)
     with other.engine(limits=LIMITS) as engine_of_other, pytest.raises(StateError, match="another model"):
         engine_of_other.submit(request)
-    unowned = Snapshot(states[-1].ids, replace(states[-1].row, identity=None))
+    unowned = Snapshot(snapshots[-1].ids, replace(snapshots[-1].state, identity=None))
     with pytest.raises(StateError, match="does not say what computed it"):
-        engine.submit(replace(request, states=(unowned,)))
+        engine.submit(replace(request, snapshots=(unowned,)))
 
 
 def test_weights_that_changed_since(language: LanguageModel) -> None:
     """Oracle: the sentence: states of weights that are no more belong to another model."""
     model = braidlm.build(language.spec, seed=3)
     with model.engine(limits=LIMITS) as engine:
-        states = states_of(engine)
+        snapshots = snapshots_of(engine)
         with torch.no_grad():
             model.network.norm.weight.mul_(1.5)
         with pytest.raises(StateError, match="another model"):
-            engine.submit(Request(ids=(*states[-1].ids, 5), sampling=SAMPLING, states=states))
+            engine.submit(Request(ids=(*snapshots[-1].ids, 5), sampling=SAMPLING, snapshots=snapshots))
 
 
 def test_a_narrower_computation_refuses() -> None:
@@ -120,11 +120,11 @@ def test_states_of_another_cannot_be_saved_or_begun_in(tmp_path: Path) -> None:
         session = chats.finish(Session(), turn, [token for _, token in turn.handle])
         more = [*session.messages, *messages]
         with pytest.raises(StateError, match="another model"):
-            others.begin_in(session, more, SAMPLING, states=turn.handle.states)
+            others.begin_in(session, more, SAMPLING, snapshots=turn.handle.snapshots)
         with pytest.raises(StateError, match="another model"):
-            others.save("talk", session, turn.handle.states)
+            others.save("talk", session, turn.handle.snapshots)
         assert "talk" not in store
-        chats.save("talk", session, turn.handle.states)
+        chats.save("talk", session, turn.handle.snapshots)
         with pytest.raises(StateError, match="another model"):
             others.begin_in(session, more, SAMPLING, name="talk")
         with pytest.raises(InputError, match="stored sessions are of the model itself"):

@@ -30,13 +30,13 @@ def test_finds_the_longest_state(kept: list[tuple[int, ...]], asked: list[tuple[
     for text in kept:
         rows[text] = row(len(text))
         cache.add_state(text, rows[text])
-    assert cache.states == len(rows)
+    assert cache.snapshots == len(rows)
     assert cache.nbytes == BYTES * len(rows)
     for text in asked:
         found = cache.match(text)
         begun = [other for other in rows if len(other) < len(text) and text[: len(other)] == other]
         longest = max(begun, key=len, default=())
-        assert (found.cached, found.row) == (len(longest), rows.get(longest))
+        assert (found.cached, found.state) == (len(longest), rows.get(longest))
         same = [n for other in rows for n in range(1, len(text) + 1) if other[:n] == text[:n]]
         assert found.known == max(same, default=0)
 
@@ -51,10 +51,10 @@ def test_keeps_to_its_memory(kept: list[tuple[int, ...]], most: int) -> None:
         rows[text] = row(len(text))
         cache.add_state(text, rows[text])
         assert cache.nbytes <= most * BYTES + 1
-    assert cache.states <= most
+    assert cache.snapshots <= most
     for text in kept:
         found = cache.match((*text, 9))
-        assert found.row is None or found.row is rows[text[: found.cached]]
+        assert found.state is None or found.state is rows[text[: found.cached]]
         assert found.known == len(text)
 
 

@@ -33,7 +33,7 @@ def _answered(chats: Chats, session: Session, text: str) -> Session:
     messages = [*session.messages, {"role": "user", "content": text}]
     turn = chats.begin_in(session, messages, _SAMPLING, grammar=_LETTERS)
     session = chats.finish(session, turn, [token for _, token in turn.handle])
-    chats.save("talk", session, turn.handle.states)
+    chats.save("talk", session, turn.handle.snapshots)
     return session
 
 

@@ -96,7 +96,7 @@ def test_an_interruption_while_waiting_leaves_a_whole_session(chats: Chats, monk
     conversation.save("talk")
     stored = chats.open("talk")
     assert stored.session == conversation.session
-    assert stored.states[-1].ids == stored.session.ids[:-1]
+    assert stored.snapshots[-1].ids == stored.session.ids[:-1]
     before = conversation.tokens
     say(conversation, QUESTIONS[1])
     assert conversation.usage is not None

@@ -31,7 +31,7 @@ def test_listing_forking_deleting(tmp_path: Path) -> None:
     with model.engine(limits=LIMITS) as engine:
         chats = Chats(model, engine, store, "tiny")
         session, turn = answered(chats, Session(), "what is  a\nriver?")
-        chats.save("one", session, turn.handle.states)
+        chats.save("one", session, turn.handle.snapshots)
         owner = engine.owner
     about = store.summary("one")
     assert (about.name, about.model, about.title) == ("one", "tiny", "what is a river?")
@@ -59,7 +59,7 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
     with chat_model("mamba").engine(limits=LIMITS) as engine:
         chats = Chats(chat_model("mamba"), engine, store)
         session, turn = answered(chats, Session(), "hello")
-        chats.save("talk", session, turn.handle.states)
+        chats.save("talk", session, turn.handle.snapshots)
     with chat_model("mamba2").engine(limits=LIMITS) as other, pytest.raises(StateError, match="another model"):
         store.load("talk", other.owner)
 
@@ -70,7 +70,7 @@ def test_a_full_disk_keeps_the_session_before(tmp_path: Path, monkeypatch: pytes
     with model.engine(limits=LIMITS) as engine:
         chats = Chats(model, engine, store)
         session, turn = answered(chats, Session(), "hello")
-        chats.save("talk", session, turn.handle.states)
+        chats.save("talk", session, turn.handle.snapshots)
 
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
@@ -78,7 +78,7 @@ def test_a_full_disk_keeps_the_session_before(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setattr("braidlm.state.state_file.save_file", full)
         more, turn = answered(chats, session, "more")
         with pytest.raises(InputError, match="No space left"):
-            chats.save("talk", more, turn.handle.states)
+            chats.save("talk", more, turn.handle.snapshots)
         assert chats.open("talk").session == session
     assert [path.name for path in tmp_path.iterdir()] == ["talk.session"]
 
@@ -94,17 +94,17 @@ def test_leftovers_of_killed_processes_go(tmp_path: Path) -> None:
             if name != names[1]:
                 os.utime(tmp_path / name, (1, 1))
         session, turn = answered(chats, Session(), "one")
-        chats.save("kept", session, turn.handle.states)
+        chats.save("kept", session, turn.handle.snapshots)
     assert {path.name for path in tmp_path.iterdir()} == {*names[1:], "kept.session"}
 
 
 def test_what_is_saved_is_bounded() -> None:
     """Oracle: the number of states; the end stays, and the others are farther apart towards the beginning."""
-    states = [Snapshot(tuple(range(n)), row(n)) for n in range(1, 4000, 37)]
-    kept = [len(state.ids) for state in thinned(states)]
+    snapshots = [Snapshot(tuple(range(n)), row(n)) for n in range(1, 4000, 37)]
+    kept = [len(state.ids) for state in thinned(snapshots)]
     assert len(kept) == RUNGS + 1
-    assert kept[-1] == len(states[-1].ids)
+    assert kept[-1] == len(snapshots[-1].ids)
     apart = [b - a for a, b in pairwise(kept)]
     assert apart == sorted(apart, reverse=True)
-    assert thinned(states[:3]) == states[:3]
+    assert thinned(snapshots[:3]) == snapshots[:3]
     assert thinned([]) == []

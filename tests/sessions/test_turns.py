@@ -70,7 +70,7 @@ def test_taken_up_from_disk(family: str, tmp_path: Path) -> None:
         chats, session = Chats(model, engine, store), Session()
         for number in range(3):
             session, turn = answered(chats, session, f"say {number}")
-        chats.save("talk", session, turn.handle.states)
+        chats.save("talk", session, turn.handle.snapshots)
         more, _ = answered(chats, session, "go on")
     for memory in (0, 1 << 30):
         with model.engine(limits=replace(LIMITS, cache_memory=memory)) as engine:
@@ -91,7 +91,7 @@ def test_deterministic_bits_after_disk(tmp_path: Path) -> None:
     with model.engine(limits=LIMITS) as engine:
         chats = Chats(model, engine, store)
         session, turn = answered(chats, Session(), "hello")
-        chats.save("talk", session, turn.handle.states)
+        chats.save("talk", session, turn.handle.snapshots)
     with model.engine(limits=LIMITS) as engine:
         chats = Chats(model, engine, store)
         turn = chats.begin_in(
@@ -113,7 +113,7 @@ def test_a_fork_of_the_first_messages(tmp_path: Path) -> None:
         chats, session = Chats(model, engine, store), Session()
         for number in range(4):
             session, turn = answered(chats, session, f"say {number}")
-        chats.save("talk", session, turn.handle.states)
+        chats.save("talk", session, turn.handle.snapshots)
         chats.fork("talk", "branch", keep=6)
         chats.fork("talk", "copy")
     with model.engine(limits=LIMITS) as engine:

@@ -78,23 +78,23 @@ def _write(language: LanguageModel, prompt: str, sampling: Sampling, store: Sess
     assert language.tokenizer is not None
     ids = tuple(language.encode(prompt))
     with language.engine(limits=Limits(parallel=1)) as engine:
-        handle = engine.submit(Request(ids=ids, sampling=sampling, wants_states=True))
+        handle = engine.submit(Request(ids=ids, sampling=sampling, wants_snapshots=True))
         tokens, rate = _stream(handle, show=show)
         owner = engine.owner
     assert handle.usage is not None
     text = "".join(token.text for token in tokens)
     made = tuple(token.id for token in tokens)
     session = Session(text=prompt + text, ids=ids + made, sampling=sampling)
-    store.save(_SESSION, session, handle.states, owner, embedded.NAME)
+    store.save(_SESSION, session, handle.snapshots, owner, embedded.NAME)
     return _Part(ids, text, len(tokens), rate, handle.usage)
 
 
 def _resume(language: LanguageModel, store: SessionStore, *, show: bool) -> _Part:
     """Goes on with what was stored."""
     with language.engine(limits=Limits(parallel=1)) as engine:
-        session, states = store.load(_SESSION, engine.owner)
+        session, snapshots = store.load(_SESSION, engine.owner)
         assert session.sampling is not None
-        handle = engine.submit(Request(ids=session.ids, sampling=session.sampling, states=states))
+        handle = engine.submit(Request(ids=session.ids, sampling=session.sampling, snapshots=snapshots))
         tokens, rate = _stream(handle, show=show)
     assert handle.usage is not None
     return _Part(session.ids, "".join(token.text for token in tokens), len(tokens), rate, handle.usage)

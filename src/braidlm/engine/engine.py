@@ -88,7 +88,7 @@ class Load(NamedTuple):
     decode: int
     state_bytes: int
     cache_bytes: int
-    cache_states: int
+    cache_snapshots: int
     draft_tokens: int
     accepted_tokens: int
 
@@ -196,8 +196,8 @@ class Engine:
                 raise InputError("the model has no tokenizer, so that no grammar can be followed")
             constraint = self._after_reasoning(request, self._compile_grammar(request.grammar))
         self._runners.require(adapter_key_of(request))
-        if request.states:
-            request.require_states_of(self._runners.identity_of(adapter_key_of(request)))
+        if request.snapshots:
+            request.require_identity(self._runners.identity_of(adapter_key_of(request)))
         handle = RequestHandle(request, constraint)
         with self._changed:
             if self._closing:
@@ -249,7 +249,7 @@ class Engine:
         running = [*self._prefilling, *self._decoding]
         return Load(
             waiting, len(self._prefilling), len(self._decoding), sum(job.bytes for job in running),
-            self.cache.nbytes, self.cache.states, self._draft_tokens, self._accepted_tokens,
+            self.cache.nbytes, self.cache.snapshots, self._draft_tokens, self._accepted_tokens,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -337,7 +337,7 @@ class Engine:
         found = self._snapshots.find_prefix(request, runner.owner.identity)
         handle.usage = found.usage
         slots = [self._free_slots.pop() for _ in range(request.n)]
-        self._prefilling.append(_RunningRequest(handle, found.row or runner.empty, self._bytes_of(request), slots))
+        self._prefilling.append(_RunningRequest(handle, found.state or runner.empty, self._bytes_of(request), slots))
 
     def _step(self) -> None:
         for job in [job for job in (*self._prefilling, *self._decoding) if job.handle.cancelled]:
@@ -533,13 +533,13 @@ class Engine:
     def _finish_sequence(self, job: _RunningRequest, slot: int) -> None:
         """Frees a slot; a snapshot of its state stays, for a prompt that goes on from here."""
         sequence = job.sequences.pop(slot)
-        wanted = sequence.index == 0 and job.handle.request.wants_states
+        wanted = sequence.index == 0 and job.handle.request.wants_snapshots
         if self._snapshots.enabled or wanted:
             ids = sequence.continuation.seen[: sequence.position]
             state = self._runners.runner_of(job.adapter_key).slots.take(slot)
             self._snapshots.add_snapshot(ids, state, job.handle.request)
             if wanted:
-                job.handle.states = self._snapshots.snapshots_along(ids, state, job.handle.request)
+                job.handle.snapshots = self._snapshots.snapshots_along(ids, state, job.handle.request)
         job.slots.remove(slot)
         self._free_slot(slot, job.adapter_key)
 

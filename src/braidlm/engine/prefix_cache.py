@@ -30,7 +30,7 @@ _END = 4
 class Match(NamedTuple):
     """Longest known prefix of a sequence: a state after `cached` tokens, and `known` tokens in all."""
 
-    row: SequenceState | None
+    state: SequenceState | None
     cached: int
     known: int
     dropped: bool  # whether a snapshot in between was dropped for memory
@@ -39,16 +39,16 @@ class Match(NamedTuple):
 class _Held(NamedTuple):
     """State of a snapshot, the bytes of its recurrent part, and its KV pages with theirs."""
 
-    row: SequenceState
+    state: SequenceState
     fixed: int
     pages: tuple[tuple[int, int], ...]
 
     @classmethod
-    def of(cls, row: SequenceState) -> "_Held":
-        fixed = sum(tensor.nbytes for layer in row.layers for tensor in layer.fixed.values())
+    def of(cls, state: SequenceState) -> "_Held":
+        fixed = sum(tensor.nbytes for layer in state.layers for tensor in layer.fixed.values())
         # Counted once: what is dropped next is sought among all rows at every new one.
-        pages = (page for layer in row.layers if layer.kv for page in layer.kv.pages)
-        return cls(row, fixed, tuple((id(page), page.k.nbytes() + page.v.nbytes()) for page in pages))
+        pages = (page for layer in state.layers if layer.kv for page in layer.kv.pages)
+        return cls(state, fixed, tuple((id(page), page.k.nbytes() + page.v.nbytes()) for page in pages))
 
 
 class _Node:
@@ -99,7 +99,7 @@ class PrefixCache:
     """
 
     def __init__(self, budget: int, snapshot_interval: int, truncate: Truncate | None = None) -> None:
-        """`budget` in bytes; `truncate(row, length)` shortens a state, where the model's states can be truncated."""
+        """`budget` in bytes; `truncate(state, length)` shortens a state, where the model's states can be truncated."""
         self._budget = budget
         self._snapshot_interval = snapshot_interval
         self._truncate = truncate
@@ -115,7 +115,7 @@ class PrefixCache:
         return self._ledger.total
 
     @property
-    def states(self) -> int:
+    def snapshots(self) -> int:
         """Number of snapshots."""
         return len(self._kept)
 
@@ -141,15 +141,15 @@ class PrefixCache:
             length = min(known, len(ids) - 1)
             if length > found.depth:
                 return Match(self._truncate(held, length), length, known, False)
-        row = found.held.row if found.held else None
-        return Match(row, found.depth if row else 0, known, dropped)
+        state = found.held.state if found.held else None
+        return Match(state, found.depth if state else 0, known, dropped)
 
-    def add_state(self, ids: Sequence[int], row: SequenceState, scope: Hashable = None) -> None:
-        """Keeps `row`, the state after exactly `ids`, as far as memory allows."""
+    def add_state(self, ids: Sequence[int], state: SequenceState, scope: Hashable = None) -> None:
+        """Keeps `state`, that after exactly `ids`, as far as memory allows."""
         node = self._place(tuple(ids), scope)
         if node.held is not None:
             self._ledger.remove(node.held)
-        node.held, node.dropped = _Held.of(row), False
+        node.held, node.dropped = _Held.of(state), False
         self._ledger.add(node.held)
         self._kept.add(node)
         while self._ledger.total > self._budget and self._kept:
@@ -164,7 +164,7 @@ class PrefixCache:
                 break
             node = child
             if node.held is not None:
-                found.append((node.depth, node.held.row))
+                found.append((node.depth, node.held.state))
         return found
 
     def clear(self) -> None:
@@ -258,7 +258,7 @@ def _common(edge: tuple[int, ...], ids: tuple[int, ...], at: int) -> int:
 
 
 def _any_row(node: _Node) -> SequenceState | None:
-    return next((found.held.row for found in _nodes(node) if found.held is not None), None)
+    return next((found.held.state for found in _nodes(node) if found.held is not None), None)
 
 
 def _nodes(node: _Node) -> Iterator[_Node]:

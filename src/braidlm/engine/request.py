@@ -27,7 +27,7 @@ class Snapshot(NamedTuple):
     """State of a sequence after exactly `ids`."""
 
     ids: tuple[int, ...]
-    row: SequenceState
+    state: SequenceState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +36,9 @@ class Request:
 
     `n` sequences are generated, each with its own seed: that of `sampling`, the next, and so on. `message_boundaries`
     are lengths of the prompt at which a message ends: snapshots are taken there, since edits begin there. `grammar` is
-    a rule that every sequence follows. Clients get equal shares of the engine. `states` are snapshots that the caller
-    holds of this prompt or of one that begins like it, of the same model, adapter, initial state and precision (others
-    are refused); with `wants_states` the handle has those of the first sequence when it ends. `adapter` and `initial`
+    a rule that every sequence follows. Clients get equal shares of the engine. `snapshots` are those that the caller
+    holds of this prompt or of one that begins like it; those of another model, adapter, initial state or precision are
+    refused. With `wants_snapshots` the handle has those of the first sequence when it ends. `adapter` and `initial`
     name what is loaded beside the model (see `adapters.Variants`). Snapshots of a request serve requests of the same
     `cache_salt` alone: neither `usage` nor time tells one of what another asked.
 
@@ -56,8 +56,8 @@ class Request:
     message_boundaries: tuple[int, ...] = ()
     grammar: Grammar | None = None
     client: str = ""
-    states: tuple[Snapshot, ...] = ()
-    wants_states: bool = False
+    snapshots: tuple[Snapshot, ...] = ()
+    wants_snapshots: bool = False
     adapter: str | None = None
     initial: str | None = None
     cache_salt: str = ""
@@ -73,15 +73,15 @@ class Request:
             raise InputError(f"n is {self.n}, but must be from 1 to 128")
         if self.prompt_logprobs is not None and not 0 <= self.prompt_logprobs <= 1000:
             raise InputError(f"prompt_logprobs is {self.prompt_logprobs}, but must be from 0 to 1000")
-        if any(len(state.ids) != state.row.length for state in self.states):
+        if any(len(snapshot.ids) != snapshot.state.length for snapshot in self.snapshots):
             raise InputError("a state that was given has not seen the tokens that it is said to have seen")
 
-    def require_states_of(self, identity: Identity) -> None:
-        """`StateError` unless all `states` that were given are of this identity."""
-        for _, row in self.states:
-            if row.identity is None:
+    def require_identity(self, identity: Identity) -> None:
+        """`StateError` unless all `snapshots` are of this identity."""
+        for _, state in self.snapshots:
+            if state.identity is None:
                 raise StateError(f"a state that was given does not say what computed it; it should be of {identity}")
-            row.identity.require(identity, "a state that was given")
+            state.identity.require(identity, "a state that was given")
 
     def sampling_of(self, index: int) -> Sampling:
         """Sampling of sequence number `index`."""
@@ -117,7 +117,7 @@ class RequestHandle:
         self.request = request
         self.constraint = constraint
         self.usage: Usage | None = None
-        self.states: tuple[Snapshot, ...] = ()  # shortest first, once the request has ended
+        self.snapshots: tuple[Snapshot, ...] = ()  # shortest first, once the request has ended
         self.prompt_logprobs: list[Choice] = []  # of the prompt's second token and of all after it, before any chunk
         self.cancelled = False
         self._done = Event()

@@ -27,7 +27,7 @@ def scope_of(request: Request) -> Scope:
 class Found(NamedTuple):
     """The longest snapshot of a prompt's prefix, if there is one, and the usage that follows."""
 
-    row: SequenceState | None
+    state: SequenceState | None
     usage: Usage
 
 
@@ -46,19 +46,19 @@ class SnapshotPolicy:
 
         `StateError` for states of the caller of another identity than this, which the request runs on.
         """
-        request.require_states_of(identity)
+        request.require_identity(identity)
         if request.prompt_logprobs is not None:
             return Found(None, Usage(0, 0, len(request.ids), "log probabilities of the prompt need all of it run"))
         found = self.cache.match(request.ids, scope_of(request))
-        if request.states:
+        if request.snapshots:
             given = PrefixCache(sys.maxsize, self._snapshot_interval, self._truncate)
-            for ids, row in request.states:
-                given.add_state(ids, row)
-                self.add_snapshot(ids, row, request)
+            for ids, state in request.snapshots:
+                given.add_state(ids, state)
+                self.add_snapshot(ids, state, request)
             found = max(given.match(request.ids), found, key=lambda match: (match.cached, match.known))
         recomputed = min(found.known, len(request.ids) - 1) - found.cached
         new = len(request.ids) - found.cached - recomputed
-        return Found(found.row, Usage(found.cached, recomputed, new, _why(found.known, recomputed, found.dropped)))
+        return Found(found.state, Usage(found.cached, recomputed, new, _why(found.known, recomputed, found.dropped)))
 
     def prefill_end(self, request: Request, begin: int, max_decode_tokens: int) -> int:
         """Length of the prompt, which is known up to `begin`, that prefill passes run.
@@ -94,15 +94,15 @@ class SnapshotPolicy:
         """Whether there is a snapshot after exactly `ids`."""
         return self.cache.match((*ids, 0), scope).cached == len(ids)
 
-    def add_snapshot(self, ids: Sequence[int], row: SequenceState, request: Request) -> None:
+    def add_snapshot(self, ids: Sequence[int], state: SequenceState, request: Request) -> None:
         """Keeps the state after `ids` as a snapshot, as far as memory allows."""
         if self.enabled:
-            self.cache.add_state(ids, row, scope_of(request))
+            self.cache.add_state(ids, state, scope_of(request))
 
-    def snapshots_along(self, ids: Sequence[int], row: SequenceState, request: Request) -> tuple[Snapshot, ...]:
-        """Snapshots of prefixes of `ids`, whose state is `row`; that one alone where states can be truncated."""
+    def snapshots_along(self, ids: Sequence[int], state: SequenceState, request: Request) -> tuple[Snapshot, ...]:
+        """Snapshots of prefixes of `ids`, whose state is `state`; that one alone where states can be truncated."""
         before = [] if self._truncate is not None else self.cache.states_along(ids[:-1], scope_of(request))
-        return (*(Snapshot(tuple(ids[:length]), kept) for length, kept in before), Snapshot(tuple(ids), row))
+        return (*(Snapshot(tuple(ids[:length]), kept) for length, kept in before), Snapshot(tuple(ids), state))
 
 
 def _why(known: int, recomputed: int, dropped: bool) -> str:

@@ -169,7 +169,7 @@ async def _in_session(asked: _Asked, served: Served, name: str) -> _Begun:
         if not made[0]:  # stopped before anything was written: as if nothing had been said
             return
         after = served.chats.finish(opened.session, turn, made[0], answers.stored(made[0]))
-        served.save(name, after, turn.handle.states, opened.stamp)
+        served.save(name, after, turn.handle.snapshots, opened.stamp)
 
     await served.session_cache.claim(name)
     try:

@@ -138,14 +138,14 @@ class Served:
         """Stores a new session; `SessionExistsError` if there is one of this name."""
         self._save(name, session, (), new=True)
 
-    def save(self, name: str, session: Session, states: Sequence[Snapshot], instead_of: Stamp) -> None:
+    def save(self, name: str, session: Session, snapshots: Sequence[Snapshot], instead_of: Stamp) -> None:
         """Stores a session in place of the one of this stamp; `SessionChangedError` if that is there no longer."""
-        self._save(name, session, states, instead_of=instead_of)
+        self._save(name, session, snapshots, instead_of=instead_of)
 
-    def _save(self, name: str, session: Session, states: Sequence[Snapshot], **how: Any) -> None:
+    def _save(self, name: str, session: Session, snapshots: Sequence[Snapshot], **how: Any) -> None:
         """Stores a session; that there is no room for it is the server's fault."""
         try:
-            stamp = self.chats.save(name, session, states, **how)
+            stamp = self.chats.save(name, session, snapshots, **how)
         except (SessionExistsError, SessionChangedError):
             raise
         except BraidError as error:

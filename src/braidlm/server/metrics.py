@@ -44,7 +44,7 @@ class Metrics:
             "decode": "Requests in decode.",
             "state_bytes": "Bytes promised to the states of running requests.",
             "cache_bytes": "Bytes of snapshots in the prefix cache.",
-            "cache_states": "Snapshots in the prefix cache.",
+            "cache_snapshots": "Snapshots in the prefix cache.",
             "draft_tokens": "Draft tokens of speculative decoding that were run.",
             "accepted_tokens": "Draft tokens that were accepted.",
         }

@@ -1,4 +1,4 @@
-"""Turns of conversations on an engine: which tokens to ask for, which states to bring, what to keep afterwards."""
+"""Turns of conversations on an engine: their prompts, the snapshots they begin with, what is kept afterwards."""
 
 import functools
 import time
@@ -64,8 +64,8 @@ class Chats:
         n: int = 1,
         grammar: Grammar | None = None,
         client: str = "",
-        states: Sequence[Snapshot] = (),
-        wants_states: bool = False,
+        snapshots: Sequence[Snapshot] = (),
+        wants_snapshots: bool = False,
         adapter: str | None = None,
         initial: str | None = None,
         cache_salt: str = "",
@@ -87,8 +87,8 @@ class Chats:
         first = self._reasoning_first(tags, begun) if expected and grammar is not None else None
         request = Request(
             ids=prompt.ids, sampling=sampling, n=n, message_boundaries=prompt.message_boundaries, grammar=grammar,
-            client=client, states=tuple(states), wants_states=wants_states, adapter=adapter, initial=initial,
-            reasoning=first, cache_salt=cache_salt,
+            client=client, snapshots=tuple(snapshots), wants_snapshots=wants_snapshots, adapter=adapter,
+            initial=initial, reasoning=first, cache_salt=cache_salt,
             visible_tokens=self._visible({tags.begin, tags.end, *visible_tokens}),
         )  # fmt: skip
         splitter = functools.partial(ReasoningSplitter, tags, begun)
@@ -136,19 +136,19 @@ class Chats:
         messages: Sequence[Message],
         sampling: Sampling,
         *,
-        states: Sequence[Snapshot] | None = None,
+        snapshots: Sequence[Snapshot] | None = None,
         name: str | None = None,
         **more: Any,
     ) -> Turn:
-        """Submits a request for an answer to all `messages` of a session, with `states` or those stored under `name`.
+        """Submits a request for an answer to all `messages` of a session, with `snapshots` or those stored as `name`.
 
         `StateError` for states of another model, adapter, initial state or precision than the answer is made with.
         """
         if name is not None and (more.get("adapter"), more.get("initial")) != BASE:
             raise InputError(f"stored sessions are of the model itself; take {name!r} without adapter or initial state")
-        if states is None:
-            states = self._stored_states(session, name, more.get("cache_salt", "")) if name is not None else ()
-        return self.begin(messages, sampling, states=states, wants_states=True, session=session, **more)
+        if snapshots is None:
+            snapshots = self._stored_snapshots(session, name, more.get("cache_salt", "")) if name is not None else ()
+        return self.begin(messages, sampling, snapshots=snapshots, wants_snapshots=True, session=session, **more)
 
     def finish(self, session: Session, turn: Turn, answer: Sequence[Token], message: Message | None = None) -> Session:
         """The session after an answer; `message` is the answer as it is to be kept, if not as plain text."""
@@ -177,17 +177,17 @@ class Chats:
         self,
         name: str,
         session: Session,
-        states: Sequence[Snapshot],
+        snapshots: Sequence[Snapshot],
         *,
         new: bool = False,
         instead_of: Stamp | None = None,
     ) -> Stamp:
-        """Makes a session durable, with states of its text; the rest is as in `SessionStore.save`."""
+        """Makes a session durable, with snapshots of it; the rest is as in `SessionStore.save`."""
         store, owner = self._need_store(), self.engine.owner
-        return store.save(name, session, states, owner, self._model_name, new=new, instead_of=instead_of)
+        return store.save(name, session, snapshots, owner, self._model_name, new=new, instead_of=instead_of)
 
     def open(self, name: str) -> Stored:
-        """A stored session with its states."""
+        """A stored session with its snapshots."""
         return self._need_store().load(name, self.engine.owner)
 
     def fork(self, name: str, new: str, keep: int | None = None) -> None:
@@ -197,18 +197,20 @@ class Chats:
             store.fork(name, new)
             return
         store.require_new(new)
-        session, states = store.load(name, self.engine.owner)
+        session, snapshots = store.load(name, self.engine.owner)
         if not 0 <= keep <= len(session.messages):
             raise InputError(f"keep is {keep}, but the session has {len(session.messages)} messages")
         now = time.time()
-        self.save(new, replace(session, messages=session.messages[:keep], created=now, updated=now), states, new=True)
+        self.save(
+            new, replace(session, messages=session.messages[:keep], created=now, updated=now), snapshots, new=True
+        )
 
-    def _stored_states(self, session: Session, name: str, cache_salt: str) -> tuple[Snapshot, ...]:
-        """The states in a session's file, unless the engine has the last of them in memory."""
+    def _stored_snapshots(self, session: Session, name: str, cache_salt: str) -> tuple[Snapshot, ...]:
+        """Snapshots in a session's file, unless the engine has the last of them in memory."""
         store = self._need_store()
         if not session.ids or name not in store or self.engine.knows(session.ids[:-1], cache_salt):
             return ()
-        return store.load(name, self.engine.owner).states
+        return store.load(name, self.engine.owner).snapshots
 
     def _need_store(self) -> SessionStore:
         if self.store is None:

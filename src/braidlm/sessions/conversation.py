@@ -31,7 +31,7 @@ class Conversation:
         self.usage: Usage | None = None
         self.made = 0
         self.splitter: ReasoningSplitter | None = None
-        self._states: tuple[Snapshot, ...] = ()
+        self._snapshots: tuple[Snapshot, ...] = ()
         self._stamps: dict[str, Stamp] = {}
         self.name = None
 
@@ -48,7 +48,7 @@ class Conversation:
     @property
     def nbytes(self) -> int:
         """Bytes of the state that holds all of it."""
-        return sum(layer.nbytes for layer in self._states[-1].row.layers) if self._states else 0
+        return sum(layer.nbytes for layer in self._snapshots[-1].state.layers) if self._snapshots else 0
 
     def reply(self, text: str, sampling: Sampling) -> Generator[Token, None, None]:
         """Streams the answer to `text`; when the caller stops early, what was written by then is the answer.
@@ -56,7 +56,7 @@ class Conversation:
         From the first token on, `splitter` is what tells the answer's reasoning from its content.
         """
         messages = [*self.messages, {"role": "user", "content": text}]
-        turn = self._chats.begin_in(self.session, messages, sampling, states=self._states)
+        turn = self._chats.begin_in(self.session, messages, sampling, snapshots=self._snapshots)
         self.splitter = turn.splitter()
         made: list[Token] = []
         try:
@@ -76,7 +76,7 @@ class Conversation:
         if not made:  # refused, or stopped while the prompt was read: as if nothing had been said
             return
         self.session = self._chats.finish(self.session, turn, made)
-        self.usage, self.made, self._states = turn.handle.usage, len(made), turn.handle.states
+        self.usage, self.made, self._snapshots = turn.handle.usage, len(made), turn.handle.snapshots
         if self.name is not None:
             self.save(self.name)
 
@@ -86,14 +86,14 @@ class Conversation:
         return tuple(sorted(self._stamps))
 
     def save(self, name: str, *, replacing: bool = False) -> None:
-        """Writes the conversation and its states to the store, in place of what it has there under this name.
+        """Writes the conversation and its snapshots to the store, in place of what it has there under this name.
 
         `SessionExistsError` if that is another conversation, `SessionChangedError` if somebody else has written or
         deleted it since: unless `replacing`, what is stored stays.
         """
         before = None if replacing else self._stamps.get(name)
         new = before is None and not replacing
-        self._stamps[name] = self._chats.save(name, self.session, self._states, new=new, instead_of=before)
+        self._stamps[name] = self._chats.save(name, self.session, self._snapshots, new=new, instead_of=before)
 
     def load(self, name: str) -> None:
         """Takes up what was saved; on an error this conversation stays as it is."""
@@ -101,7 +101,7 @@ class Conversation:
         stamp = store.stamp(name) if store is not None else None  # before it is read: what changes then is seen later
         stored = self._chats.open(name)
         self.reset()
-        self.session, self._states = stored.session, stored.states
+        self.session, self._snapshots = stored.session, stored.snapshots
         self._stamps = {name: stamp} if stamp is not None else {}
 
     def fork(self, name: str, *, replacing: bool = False) -> None:

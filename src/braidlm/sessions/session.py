@@ -45,13 +45,13 @@ class Stored(NamedTuple):
     """Contents of a session's file: the session, and snapshots of its ids, shortest first."""
 
     session: Session
-    states: tuple[Snapshot, ...]
+    snapshots: tuple[Snapshot, ...]
 
 
 def write(
     path: Path,
     session: Session,
-    states: Sequence[Snapshot],
+    snapshots: Sequence[Snapshot],
     owner: Owner,
     model: str,
     place: Callable[[Path, Path], object] = os.replace,
@@ -61,7 +61,7 @@ def write(
         _require_depth(session.messages)
     except ValueError as error:
         raise InputError(f"cannot save the session to {path}: {error}") from None
-    kept = thinned(states)
+    kept = thinned(snapshots)
     about = {
         "model": model,
         "tokens": str(len(session.ids)),
@@ -73,7 +73,7 @@ def write(
         "updated": repr(session.updated),
     }
     ids = torch.tensor(session.ids, dtype=torch.int32)
-    rows = [state.row for state in kept]
+    rows = [snapshot.state for snapshot in kept]
     state_file.write(path, FORMAT, owner, rows, about=about, more={"ids": ids}, one_text=True, place=place)
 
 
@@ -145,11 +145,11 @@ def _sampling_of(fields: dict[str, Any]) -> Sampling:
     return Sampling(**{**fields, "stop": tuple(fields["stop"]), "logit_bias": biases})
 
 
-def thinned(states: Sequence[Snapshot]) -> list[Snapshot]:
-    """The last of `states`, and at most `RUNGS` of those before: ever farther apart towards the beginning."""
-    if not states:
+def thinned(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+    """The last of `snapshots`, and at most `RUNGS` of those before: ever farther apart towards the beginning."""
+    if not snapshots:
         return []
-    *before, last = states
+    *before, last = snapshots
     while len(before) > RUNGS:
         # The one goes whose neighbours are closest, measured by how far they are from the end.
         ends = [0, *(len(state.ids) for state in before), len(last.ids)]

@@ -131,7 +131,7 @@ class SessionStore:
         return self.listing().sessions
 
     def load(self, name: str, owner: Owner) -> Stored:
-        """A session with its states; `StateError` if it is damaged or of another model."""
+        """A session with its snapshots; `StateError` if it is damaged or of another model."""
         with self._existing(name) as path:
             return files.read(path, owner)
 
@@ -139,7 +139,7 @@ class SessionStore:
         self,
         name: str,
         session: Session,
-        states: Sequence[Snapshot],
+        snapshots: Sequence[Snapshot],
         owner: Owner,
         model: str,
         *,
@@ -165,7 +165,7 @@ class SessionStore:
             placed.extend(filter(None, [stamp]))
 
         self._make_directory()
-        files.write(path, session, states, owner, model, noted)
+        files.write(path, session, snapshots, owner, model, noted)
         return placed[0]
 
     def fork(self, name: str, new: str) -> None:
