@@ -53,7 +53,7 @@ def alone(model: LanguageModel, request: Request) -> list[list[int]]:
 
 @pytest.mark.parametrize("family", TINY)
 def test_together_as_alone(family: str) -> None:
-    """Oracle: each request by the plain loop; lengths, seeds and numbers of copies are mixed, more than fit at once."""
+    """Oracle: each request by the plain loop; lengths, seeds and numbers of sequences mixed, more than fit at once."""
     model = model_of(family)
     requests = [
         asked(prompt(model, length, length), tokens, temperature=heat, seed=length, n=copies)

@@ -36,7 +36,7 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def bytes_of(text: str) -> int:
-    """`4GiB`, `512M` or a plain number as bytes."""
+    """Number of bytes of `4GiB`, `512M` or a plain number."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if found is None:
         raise InputError(f"{text!r} is no amount of memory; write 4GiB, 512MiB or a number of bytes")
@@ -145,14 +145,14 @@ def command(
     )  # fmt: skip
     if not keys and host not in _LOCAL:
         err.print(
-            f"braid: whoever reaches {host} may use this server and read its sessions; see --api-key", markup=False
+            f"braid: anybody who reaches {host} may use this server and read its sessions; see --api-key", markup=False
         )
     # Replicas have working directories of their own.
     directory = store_at(sessions).directory.absolute()
     place = str(Path(model).absolute()) if Path(model).exists() else model
 
     def make(share: int | None = None) -> Any:
-        """What serves the model, on a machine that has `share` copies of it."""
+        """Host of the model, on a machine that `share` replicas share."""
 
         def load() -> Any:
             language = load_model(
@@ -176,7 +176,7 @@ def command(
 
 
 def _named(given: list[str] | None, option: str) -> dict[str, Path]:
-    """NAME=PLACE options; places are made whole, since replicas have working directories of their own."""
+    """Values of a NAME=PLACE option; places become absolute, since replicas have working directories of their own."""
     found: dict[str, Path] = {}
     for text in given or ():
         name, equals, place = text.partition("=")
@@ -187,7 +187,7 @@ def _named(given: list[str] | None, option: str) -> dict[str, Path]:
 
 
 def _replicated(make: Any, settings: Any, address: str | None, device: str, host: str, port: int) -> Any:
-    """The server whose model has several copies; it needs yet another package."""
+    """Server of several replicas; it needs yet another package."""
     address = address or os.environ.get("RAY_ADDRESS")
     gpus = int(device.startswith("cuda"))
     # Only one server can listen at a given port: it takes the place of one that was killed.
@@ -201,7 +201,7 @@ def _replicated(make: Any, settings: Any, address: str | None, device: str, host
 
 
 def _serving() -> Any:
-    """The server, which needs more packages than the library."""
+    """Module of the server, which needs more packages than the library."""
     try:
         from .. import server  # noqa: PLC0415 - optional
     except ModuleNotFoundError as error:

@@ -222,7 +222,7 @@ class StateInfo(BaseModel):
 
 
 class InfoReply(BaseModel):
-    """`GET /info`: what is served; `replicas` is how many copies of the model answer."""
+    """`GET /info`: the model and its memory; `replicas` is the number of processes that serve it."""
 
     model: str
     chat: bool
