@@ -46,7 +46,7 @@ class Answers:
             self._say_cut(sampling.max_tokens)
 
     def _say_cut(self, limit: int) -> None:
-        """Says that the answer is not whole, and how to have the rest."""
+        """Prints that the answer is not whole, and how to have the rest."""
         if self._conversation.made < limit:
             say(f"(cut: the model takes no more than these {self._conversation.tokens} tokens; /reset begins anew)")
         else:

@@ -1,4 +1,4 @@
-"""The conversation of `braid chat`: messages and commands in, answers and where things stand out."""
+"""Terminal of `braid chat`: messages and commands in, answers and the state of the conversation out."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,7 +28,7 @@ _LAST_LINES, _LAST_CHARACTERS = 6, 400  # of what was said last, when a conversa
 
 
 class Terminal:
-    """One person's side of a conversation: reads messages, runs commands, and knows what is saved."""
+    """Terminal of a conversation: reads messages, runs commands, and knows what is saved."""
 
     def __init__(self, conversation: Conversation, store: SessionStore, sampling: Sampling) -> None:
         self._conversation = conversation
@@ -51,7 +51,7 @@ class Terminal:
         }
 
     def run(self) -> None:
-        """Until the user leaves."""
+        """Runs until the user leaves."""
         say("Type a message, /help for commands, Ctrl-D to leave.")
         self._begin()
         for text in messages(self._reader):
@@ -69,7 +69,7 @@ class Terminal:
                 say("(stopped)")
 
     def _begin(self) -> None:
-        """Says what a session goes on with."""
+        """Prints what a session goes on with."""
         name = self._conversation.name
         if name is not None and name in self._store:
             self._take_up(name)
@@ -80,7 +80,7 @@ class Terminal:
             say(f"{name} is a new session; each turn is saved.")
 
     def _take_up(self, name: str) -> None:
-        """Says where a saved conversation stands, and what was said last."""
+        """Prints the size of a saved conversation and its last message."""
         conversation = self._conversation
         self._saved = len(conversation.messages)
         kept = "each turn is saved" if conversation.name else f"further turns are saved by /save {name}"
@@ -135,14 +135,14 @@ class Terminal:
         say(f"{'; '.join(parts)}. It is not saved until you /save or /fork it.")
 
     def _lost(self) -> str:
-        """What of the conversation is in no session, as a clause; "" if all is saved."""
+        """Clause about messages that are in no session; "" if all are saved."""
         count = len(self._conversation.messages) - self._saved
         if count <= 0:
             return ""
         return f"{_counted(count)} {'was' if count == 1 else 'were'} not saved and {'is' if count == 1 else 'are'} gone"
 
     def _standing(self, name: str) -> str:
-        """Where a session of this conversation stands, as a clause."""
+        """Clause about the size of a session of this conversation."""
         try:
             return f"{name} stays as it was saved ({_counted(len(self._store.summary(name).messages))})"
         except BraidError:  # deleted or damaged by somebody else: beginning anew needs nothing of it

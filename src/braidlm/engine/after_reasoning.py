@@ -1,4 +1,4 @@
-"""A rule for an answer whose model may reason first: the reasoning is free, what follows it obeys the rule."""
+"""Constraint of an answer whose model may reason first: the reasoning is free, what follows it obeys the rule."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ..text.marked_stream import Detokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class ReasoningFirst:
-    """How reasoning begins and ends.
+    """Form of the reasoning before a constrained answer.
 
     begin: ids of the tag that begins it; empty where the prompt has written the tag. end: the text that ends it. gap:
     ids of white space of which one may stand between that and what the rule describes.

@@ -96,7 +96,7 @@ def _check_chains(root: Any, what: str) -> None:
 
 
 def _at(root: Any, place: str) -> Any:
-    """What a reference within the schema points to; None if it leads elsewhere or nowhere."""
+    """Target of a reference within the schema; None if it leads elsewhere or nowhere."""
     found = root
     for part in place.removeprefix("#").split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")

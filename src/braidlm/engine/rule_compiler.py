@@ -43,7 +43,7 @@ def first_line(text: str) -> str:
 
 
 def on_a_stack(size: int, work: Callable[[], None]) -> None:
-    """Does `work` in a thread with so many bytes of stack."""
+    """Runs `work` in a thread with so many bytes of stack."""
     before = threading.stack_size(size)
     try:
         thread = threading.Thread(target=work, name="braidlm-rules")

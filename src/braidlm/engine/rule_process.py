@@ -91,7 +91,7 @@ class RuleProcess:
             return "compiling it takes too much memory or too deep a recursion"
 
     def _line(self, seconds: float) -> bytes:
-        """One line of the process within so many seconds; `TimeoutError`, or less than a line if it ends before."""
+        """Next line of the process within so many seconds; `TimeoutError`, or less than a line if it ends before."""
         assert self._process is not None and self._process.stdout is not None
         found, until = b"", time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:

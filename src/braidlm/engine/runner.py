@@ -30,7 +30,7 @@ class DecodeInput(NamedTuple):
 
     @property
     def without_draft(self) -> "DecodeInput":
-        """The same without draft tokens."""
+        """The input without its draft tokens."""
         return DecodeInput(self.slot, self.tokens[: len(self.tokens) - self.draft_count])
 
 

@@ -38,7 +38,7 @@ class _Counts:
 
     @property
     def counts_S(self) -> NDArray[np.float32]:
-        """How often each of them came."""
+        """Number of times that each token came."""
         return self._counts[: len(self._place)]
 
 

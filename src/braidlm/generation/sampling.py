@@ -11,7 +11,7 @@ _LAST_ID = 2**31
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How tokens are chosen and when to stop.
+    """Sampling parameters of one sequence.
 
     `temperature` 0 takes the most likely token. The others change the logits or narrow the choice, in this order:
     `repetition_penalty` (divides positive and multiplies negative logits of tokens seen in prompt and answer, Keskar
@@ -56,7 +56,7 @@ class Sampling:
                 raise InputError(f"{name} is {getattr(self, name)!r}, but must be {right}")
 
     def with_seed(self, seed: int) -> "Sampling":
-        """The same, begun with another seed."""
+        """These parameters with another seed."""
         return replace(self, seed=seed % _LAST_SEED)
 
 

@@ -67,7 +67,7 @@ class _Begun(NamedTuple):
 
 @router.post("/v1/chat/completions", response_model=ChatReply)
 async def chat(body: ChatRequest, request: Request, served: ServedModel) -> ChatReply | Response:
-    """An answer to messages. With `stream`, server-sent events."""
+    """Answers messages. With `stream`, server-sent events."""
     asked = _understood(body, served, request.state.client)
     if body.session is None:
         begun = await _alone(asked, served)

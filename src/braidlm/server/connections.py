@@ -77,7 +77,7 @@ class _Parser(h11.Connection):
 
 
 class Connection(H11Protocol):
-    """One connection."""
+    """Connection of a client, within bounds."""
 
     def __init__(self, bounds: Bounds, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -89,12 +89,12 @@ class Connection(H11Protocol):
 
     @property
     def waits(self) -> bool:
-        """Whether the client is waited for: nothing of it is being answered."""
+        """Whether no request of the client is being answered."""
         answering = self.cycle is not None and not self.cycle.response_complete
         return not answering or self.conn.their_state is h11.SEND_BODY
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has come."""
+        """Called when a client has connected."""
         super().connection_made(transport)  # type: ignore[arg-type]
         self._arm()
         if len(self.connections) > self._bounds.connections:
@@ -116,13 +116,13 @@ class Connection(H11Protocol):
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client has left, or was cut off."""
+        """Called when the client has left or was cut off."""
         self._disarm()
         self.resume_writing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Something of a request has come."""
+        """Called when a part of a request has come."""
         at = 0
         while at < len(data) and not self.transport.is_closing():
             # h11 looks at a header's length only where it is not whole.
@@ -132,7 +132,7 @@ class Connection(H11Protocol):
         self._settle()
 
     def on_response_complete(self) -> None:
-        """An answer has been given."""
+        """Called when a response has been sent."""
         super().on_response_complete()
         self._turn = next(_TURNS)
         self._settle()
@@ -164,7 +164,7 @@ class Connection(H11Protocol):
         self.end(f"this request is refused: {why}", status)
 
     def end(self, why: str, status: int) -> None:
-        """Says why, if nothing has been said and something was asked, and closes."""
+        """Closes the connection; answers with the reason if a request is under way without a response."""
         self._disarm()
         if self.transport.is_closing():
             return
@@ -184,13 +184,13 @@ class Connection(H11Protocol):
             self.transport.write(self.conn.send(event) or b"")
 
     def pause_writing(self) -> None:
-        """The client does not take what it is sent."""
+        """Called when the client does not take what it is sent."""
         super().pause_writing()
         if self._behind is None:
             self._behind = self.loop.call_later(self._bounds.taking, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """It has taken most of that."""
+        """Called when the client has taken most of what it was sent."""
         if self._behind is not None:
             self._behind.cancel()
             self._behind = None
@@ -198,7 +198,7 @@ class Connection(H11Protocol):
 
 
 class _Supervised:
-    """An application for a supervisor alone."""
+    """Application that answers a supervisor alone."""
 
     def __init__(self, app: Any) -> None:
         self._app = app

@@ -31,7 +31,7 @@ def scored(tokens: Sequence[Token], scores: Sequence[Choice]) -> list[Token]:
 
 
 def _pieces(tokenizer: Tokenizer, ids: Sequence[int], text: str | None) -> Iterator[str]:
-    """What becomes certain with each token; control tokens are shown where the text names them."""
+    """Text that becomes certain with each token; control tokens are shown where the text names them."""
     stream, shown = tokenizer.stream(), 0
     for number, token in enumerate(ids):
         piece = stream.push(token)

@@ -1,4 +1,4 @@
-"""What goes wrong, as clients of the OpenAI API expect it: a status, and one sentence with a kind and a code."""
+"""Errors as clients of the OpenAI API expect them: a status, and one sentence with a kind and a code."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ _KINDS = {401: "authentication_error", 404: "not_found_error", 409: "conflict_er
 
 
 class RefusedError(BraidError):
-    """A request that is answered with a status of its own; `wait` is after how many seconds to try again."""
+    """Refusal of a request with an HTTP status; `wait` is after how many seconds to try again."""
 
     def __init__(
         self, status: int, message: str, *, code: str | None = None, param: str | None = None, wait: int | None = None
@@ -36,7 +36,7 @@ class RefusedError(BraidError):
 
 
 def install(app: FastAPI) -> None:
-    """Has every error of an app answered in this form."""
+    """Installs handlers that answer every error of an application in this form."""
 
     async def answer(_: Request, error: Exception) -> Response:
         return reply(error)
@@ -72,7 +72,7 @@ def body(error: Exception) -> dict[str, Any]:
 
 
 def refusal(error: Exception) -> RefusedError:
-    """Which status and words an error comes to."""
+    """Refusal, with status and sentence, that an error is answered with."""
     match error:
         case RefusedError():
             return error
@@ -101,7 +101,7 @@ def refusal(error: Exception) -> RefusedError:
 
 
 def log_failure(error: Exception) -> None:
-    """Tells the log of an error that is nobody's fault but ours."""
+    """Logs an error that is a fault of the server."""
     if refusal(error).status == 500:
         log.error("a request failed", exc_info=error)
 
@@ -132,7 +132,7 @@ def _rank(error: Mapping[str, Any]) -> tuple[bool, int]:
 
 
 def _place(error: Mapping[str, Any], body: Any) -> list[str]:
-    """Where in the body an error is, without the names of types among which there was a choice."""
+    """Path in the body to an error, without the names of types among which there was a choice."""
     found: list[str] = []
     parts = error["loc"][1:]
     for number, part in enumerate(parts):

@@ -59,7 +59,7 @@ class ToolCallReply(BaseModel):
 
 
 class MessageReply(BaseModel):
-    """An answer."""
+    """Message of an answer."""
 
     role: Literal["assistant"] = "assistant"
     content: str | None
@@ -239,7 +239,7 @@ class StatusReply(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """What was wrong: one sentence, a kind, the field that it is about, a code."""
+    """Error: one sentence, a kind, the field that it is about, a code."""
 
     message: str
     type: str

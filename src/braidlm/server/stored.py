@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1/sessions", tags=["Sessions"])
 
 @router.get("")
 async def list_sessions(request: Request, served: ServedModel) -> SessionList:
-    """All of them, those changed last first; and the names of those that cannot be read."""
+    """All sessions, those changed last first; and the names of those that cannot be read."""
     prefix = served.prefix_of(request)
     found = await asyncio.to_thread(served.sessions.listing)
     bad = [(name.removeprefix(prefix), reason) for name, reason in found.unreadable if name.startswith(prefix)]

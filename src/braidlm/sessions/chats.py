@@ -41,7 +41,7 @@ class _Reasoning(NamedTuple):
 
 
 class Chats:
-    """All conversations with one model. May be used from several threads, one turn of a session at a time."""
+    """Conversations with one model. May be used from several threads, one turn of a session at a time."""
 
     def __init__(
         self, model: LanguageModel, engine: Engine, store: SessionStore | None = None, model_name: str = ""
@@ -117,7 +117,7 @@ class Chats:
         return _Reasoning(tags, begun, knows and (begun or tags.end not in opening))
 
     def _visible(self, texts: Collection[str]) -> dict[int, str]:
-        """Those of `texts` that are control tokens, by id."""
+        """Control tokens among `texts`, by id."""
         found = [(self.tokenizer.id_of(text), text) for text in texts]
         control = self.tokenizer.special_ids
         return {token: text for token, text in found if token is not None and token in control}

@@ -1,4 +1,4 @@
-"""One conversation of one person, at a terminal or in a program."""
+"""Conversation of one person, at a terminal or in a program."""
 
 from collections.abc import Generator
 from typing import Any

@@ -12,11 +12,11 @@ from ..errors import InputError
 
 
 class SessionExistsError(InputError):
-    """A new session whose name is taken."""
+    """Refusal of a new session whose name is taken."""
 
 
 class SessionChangedError(InputError):
-    """A session that is no longer the one that was read: another process has changed or deleted it."""
+    """Refusal to replace a session that another process has changed or deleted since it was read."""
 
 
 class Stamp(NamedTuple):

@@ -38,7 +38,7 @@ class WrittenTexts:
         return known
 
     def remember(self, scope: str, text: str, ids: Sequence[int], places: Sequence[Place]) -> None:
-        """From now on, texts of this scope that begin as `text` does up to one of `places` begin with its ids there."""
+        """Remembers the ids of `text` up to each of `places`, for texts of this scope that begin alike."""
         ends = sorted(places)
         digests = [key for _, key in _digests(scope, text, [end.characters for end in ends])]
         with self._lock:

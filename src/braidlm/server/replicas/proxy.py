@@ -1,4 +1,4 @@
-"""A request's way to a replica, and the answer's way back."""
+"""Proxy of requests to replicas."""
 
 import asyncio
 from collections.abc import Callable
