@@ -18,7 +18,7 @@ class Braidlm:
     """See `benchmarks.turn_sides`."""
 
     _engine: Engine
-    _states: tuple[Snapshot, ...] = ()
+    _snapshots: tuple[Snapshot, ...] = ()
 
     def load(self, path: str, precision: str, threads: int) -> dict[str, Any]:
         """Opens a directory."""

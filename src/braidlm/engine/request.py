@@ -105,7 +105,7 @@ class Usage(NamedTuple):
 class StreamChunk(NamedTuple):
     """One token of sequence number `index`."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # in place of the method of tuples
     token: Token
 
 
