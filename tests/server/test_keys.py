@@ -36,7 +36,7 @@ def test_a_key_sees_its_own_prompts_alone(path: str) -> None:
         assert usage(server, KEYS[1], path, {**asked, "user": "someone"})["cached_tokens"] > 0
 
 
-@pytest.mark.parametrize("settings", [{"keys": KEYS, "share_prefix_cache": True}, {}])
+@pytest.mark.parametrize("settings", [{"api_keys": KEYS, "share_prefix_cache": True}, {}])
 def test_what_is_shared(settings: dict[str, Any]) -> None:
     """Oracle: cached tokens for the second who asks: with the flag that says so, and where there are no keys."""
     with serving(model(), **settings) as server:
