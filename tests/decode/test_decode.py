@@ -79,7 +79,7 @@ def test_bfloat16(kind: str, level: str) -> None:
 
 @pytest.mark.parametrize("level", BEST)
 @pytest.mark.parametrize("kv_dtype", ["bfloat16", "float16", "fp8", "int8"])
-@pytest.mark.parametrize("kind", ["attention", "window and pinned", "shared keys", "everything"])
+@pytest.mark.parametrize("kind", ["attention", "window and sinks", "shared keys", "everything"])
 def test_stored_keys_and_values(kind: str, kv_dtype: str, level: str) -> None:
     """Oracle: the reference forward pass with keys and values stored alike; float16 rounds less than bfloat16."""
     with at_level(level):
@@ -136,7 +136,7 @@ def test_many_rows_in_bfloat16(level: str) -> None:
             assert torch.equal(together.step(ids, list(range(len(lengths)))), torch.cat(expected))
 
 
-@pytest.mark.parametrize("kind", ["everything", "window and pinned"])
+@pytest.mark.parametrize("kind", ["everything", "window and sinks"])
 def test_what_was_taken_stays(kind: str) -> None:
     """Oracle: the sequences that were put in and taken out, before the decoder moved on past the ends of pages."""
     model = build(kind, "float32")

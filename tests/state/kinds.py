@@ -37,7 +37,7 @@ KINDS: dict[str, ModelSpec] = {
     "attention": spec(FULL, PLAIN),
     "window of one": spec(windowed(1), PLAIN),
     "window": spec(windowed(5), windowed(127)),
-    "window and pinned": spec(windowed(5, 3), windowed(2, 130)),
+    "window and sinks": spec(windowed(5, 3), windowed(2, 130)),
     "shared keys": spec(windowed(9, 2), windowed(5, 1, kv_from=0), PLAIN, windowed(9, kv_from=0)),
     "mamba": spec(MAMBA, MAMBA),
     "mamba2": spec(MAMBA2, MAMBA2),
