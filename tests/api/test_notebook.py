@@ -71,11 +71,11 @@ def test_hidden_states_are_what_the_head_takes(language: LanguageModel) -> None:
     """Oracle: the residual stream after each block, from `forward`; the head's product with "norm" is the logits."""
     plain, ids = braidlm.build(language.spec), torch.tensor([[5, 6, 7]])
     with torch.no_grad():
-        hidden, again = plain.hidden_states(ids), plain.forward(ids, taps=["blocks.3"])
+        hidden, again = plain.hidden_states(ids), plain.forward(ids, hidden_states=["blocks.3"])
         logits = hidden["norm"] @ plain.network.embed.weight.T * plain.spec.logit_scale
         (of_a_list,) = plain.hidden_states(ids.tolist(), ["blocks.3"]).values()
     assert list(hidden) == ["embed", *(f"blocks.{i}" for i in range(6)), "norm"]
     assert all(states.shape == (1, 3, 256) for states in hidden.values())
-    assert torch.equal(again.taps["blocks.3"], hidden["blocks.3"])
+    assert torch.equal(again.hidden_states["blocks.3"], hidden["blocks.3"])
     assert torch.equal(of_a_list[0], hidden["blocks.3"][0])
     torch.testing.assert_close(logits, again.logits)

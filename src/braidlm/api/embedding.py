@@ -29,5 +29,5 @@ def embed(model: LanguageModel, ids: Sequence[int], *, part: int = 256, run: Run
 
 def _read(model: LanguageModel, ids: Sequence[int], state: Any) -> Tensor:
     """The sum of the hidden states of some tokens, which `state` has seen afterwards."""
-    hidden_LD = model.forward([list(ids)], state=state, logits=None, taps=("norm",)).taps["norm"][0]
+    hidden_LD = model.forward([list(ids)], state=state, logits=None, hidden_states=("norm",)).hidden_states["norm"][0]
     return hidden_LD.float().sum(0).cpu()

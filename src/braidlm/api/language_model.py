@@ -31,7 +31,7 @@ from ..model.model import Logits, Model
 from ..ops import Segments, dispatch
 from ..ops.native_loader import tell_if_missing
 from ..ops.threads import limit_to_share, on_threads
-from ..quant import policy as pack
+from ..quant import policy as quantization
 from ..spec import ModelSpec, is_whole
 from ..state.batch import BatchState
 from ..state.sequence import Precision
@@ -52,12 +52,12 @@ Prompt = str | Sequence[int] | Tensor | np.ndarray | Messages
 class Forward(NamedTuple):
     """What `LanguageModel.forward` gives when more than logits is asked for.
 
-    logits: as `forward` says, or None. taps: name -> hidden states, shaped as logits are but D
+    logits: as `forward` says, or None. hidden_states: name -> hidden states, shaped as logits are but D
     wide. states: for each sequence, its states at the positions asked for.
     """
 
     logits: Tensor | list[Tensor] | None
-    taps: dict[str, Tensor | list[Tensor]]
+    hidden_states: dict[str, Tensor | list[Tensor]]
     states: tuple[BatchState, ...]
 
 
@@ -121,7 +121,7 @@ class LanguageModel:
     def __repr__(self) -> str:
         """As `braid info` shows it."""
         network, label = self.network, f" with {self.network.label}" if self.network.label else ""
-        kinds = {name: weight.kind for name, weight in pack.packed_names(network).items()}
+        kinds = {name: weight.kind for name, weight in quantization.quantized_weights(network).items()}
         facts = footprint.facts(self.spec, _SHOWN_LENGTHS, Precision.of(network.dtype), kinds)
         return aligned(f"LanguageModel{label}", footprint.lines(self.spec, facts))
 
@@ -161,7 +161,7 @@ class LanguageModel:
         *,
         state: BatchState | None = None,
         logits: Logits = "all",
-        taps: Collection[str] = (),
+        hidden_states: Collection[str] = (),
         state_at: Sequence[Sequence[int]] | None = None,
     ) -> Any:
         """Logits for every token, [B, L, V] in float32; a list of [L_b, V] for a list of sequences.
@@ -169,9 +169,9 @@ class LanguageModel:
         `ids` is [B, L] whole numbers (torch or numpy), or a list of 1-D sequences of unequal length. `state` (one row a
         sequence) is moved along, so calls may follow one another with any number of tokens; with
         it, no gradient is recorded. `logits` "last" gives [B, V], one row for each sequence that
-        has new tokens; None gives no logits. `taps` names hidden states to return ("embed", "blocks.0", ..., "norm").
+        has new tokens; None gives no logits. `hidden_states` names hidden states to return ("embed", "blocks.0", ..., "norm").
         `state_at` gives, for each sequence, increasing numbers of new tokens after which its
-        state is wanted; one pass serves them all. With taps or state_at, or without logits, the
+        state is wanted; one pass serves them all. With hidden_states or state_at, or without logits, the
         result is a `Forward`.
 
         Raises `InputError` for ids out of range or without tokens, `ContextLengthError` beyond the declared
@@ -180,7 +180,7 @@ class LanguageModel:
         if logits not in ("all", "last", None):
             raise InputError(f"logits is {logits!r}, but must be 'all', 'last' or None")
         rows, dense = self._rows(ids)
-        self._check_taps(taps)
+        self._check_hidden_states(hidden_states)
         if state is not None:
             state.require(self.network.identity(state.precision.kv))
             if len(state) != len(rows):
@@ -188,10 +188,10 @@ class LanguageModel:
             for length, row in zip(state.lengths, rows, strict=True):
                 check_length(length + len(row), self.spec.max_positions)
             with torch.no_grad():
-                return self._forward(rows, dense, state, logits, taps, state_at, commit=True)
+                return self._forward(rows, dense, state, logits, hidden_states, state_at, commit=True)
         for row in rows:
             check_length(len(row), self.spec.max_positions)
-        return self._forward(rows, dense, self.new_state(len(rows)), logits, taps, state_at, commit=False)
+        return self._forward(rows, dense, self.new_state(len(rows)), logits, hidden_states, state_at, commit=False)
 
     def _forward(
         self,
@@ -199,13 +199,15 @@ class LanguageModel:
         dense: bool,
         state: BatchState,
         logits: Logits,
-        taps: Collection[str],
+        hidden_states: Collection[str],
         state_at: Sequence[Sequence[int]] | None,
         *,
         commit: bool,
     ) -> Any:
         segments = Segments(tuple(len(row) for row in rows), _marks(state_at, rows))
-        out = self._run(torch.cat(rows).to(self.network.device), segments, state, logits=logits, taps=taps)
+        out = self._run(
+            torch.cat(rows).to(self.network.device), segments, state, logits=logits, hidden_states=hidden_states
+        )
         if commit:
             state.commit(out.state)
 
@@ -215,9 +217,9 @@ class LanguageModel:
             return list(packed.split(list(segments.lengths)))
 
         made = None if out.logits is None else out.logits if logits == "last" else shaped(out.logits)
-        if made is not None and not taps and state_at is None:
+        if made is not None and not hidden_states and state_at is None:
             return made
-        return Forward(made, {name: shaped(hidden) for name, hidden in out.taps.items()}, out.marked)
+        return Forward(made, {name: shaped(hidden) for name, hidden in out.hidden_states.items()}, out.snapshots)
 
     def _rows(self, ids: Ids) -> tuple[list[Tensor], bool]:
         """The sequences as 1-D tensors, and whether they came as one [B, L] tensor."""
@@ -254,13 +256,15 @@ class LanguageModel:
         is what the head takes; None gives all of them, in this order.
         """
         names = ("embed", *(f"blocks.{i}" for i in range(len(self.spec.blocks))), "norm")
-        return self.forward(ids, logits=None, taps=names if layers is None else layers).taps
+        return self.forward(ids, logits=None, hidden_states=names if layers is None else layers).hidden_states
 
-    def _check_taps(self, taps: Collection[str]) -> None:
-        if isinstance(taps, str):
-            raise InputError(f"taps is {taps!r}, but must be a list of names, such as [{taps!r}]")
+    def _check_hidden_states(self, hidden_states: Collection[str]) -> None:
+        if isinstance(hidden_states, str):
+            raise InputError(
+                f"hidden_states is {hidden_states!r}, but must be a list of names, such as [{hidden_states!r}]"
+            )
         known = {"embed", "norm", *(f"blocks.{i}" for i in range(len(self.spec.blocks)))}
-        for name in taps:
+        for name in hidden_states:
             if name not in known:
                 raise InputError(
                     f"there is no layer {name!r} to tap; there are embed, blocks.0 to "
@@ -384,7 +388,7 @@ class LanguageModel:
         blocks' outputs on that text stay close; `policy` says which weights get which form. `progress` as in `load`.
         """
         with dispatch.using(self.ops), shown("quantizing", progress) as step:
-            pack.quantize(self.network, form, policy, calibration, step)
+            quantization.quantize(self.network, form, policy, calibration, step)
 
     def save(self, directory: str | Path, format: str = "hf", progress: Step | Literal[False] | None = None) -> None:
         """Writes a directory that appears whole or not at all.

@@ -16,7 +16,7 @@ from .language_model import LanguageModel
 ROWS, LENGTH = 16, 512
 
 
-def own_text(
+def sample_calibration_text(
     model: LanguageModel,
     rows: int = ROWS,
     length: int = LENGTH,

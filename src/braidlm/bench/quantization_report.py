@@ -89,25 +89,25 @@ def _measured(
     model: LanguageModel, reference: LanguageModel, states: tuple[BatchState, BatchState], part_T: Tensor
 ) -> Tensor:
     """The five sums for tokens 1 to T - 1, given those before each: [5, T - 1]."""
-    ours, theirs = (
+    quantized, original = (
         one.forward(part_T[None, :-1], state=state)[0].cpu().log_softmax(-1)
         for one, state in zip((model, reference), states, strict=True)
     )
     target = part_T[1:, None]
-    divergence = (theirs.exp() * (theirs - ours)).sum(-1)
-    same = (ours.argmax(-1) == theirs.argmax(-1)).double()
-    likelihoods = [-logs.gather(-1, target)[:, 0].double() for logs in (ours, theirs)]
+    divergence = (original.exp() * (original - quantized)).sum(-1)
+    same = (quantized.argmax(-1) == original.argmax(-1)).double()
+    likelihoods = [-logs.gather(-1, target)[:, 0].double() for logs in (quantized, original)]
     return torch.stack([torch.ones_like(same), *likelihoods, divergence.double(), same])
 
 
 def _bucket(sums: Tensor, begin: int, end: int) -> Bucket:
-    tokens, ours, theirs, divergence, same = sums[:, begin:end].sum(-1).tolist()
+    tokens, quantized, original, divergence, same = sums[:, begin:end].sum(-1).tolist()
     return Bucket(
         begin,
         end - 1,
         int(tokens),
-        math.exp(ours / tokens),
-        math.exp(theirs / tokens),
+        math.exp(quantized / tokens),
+        math.exp(original / tokens),
         divergence / tokens,
         same / tokens,
     )

@@ -91,7 +91,7 @@ class Measured:
 
     def ratios(self, peer: str) -> list[float]:
         """Round by round, how many times faster than `peer` braidlm was."""
-        return [theirs / ours for ours, theirs in zip(self.seconds["braidlm"], self.seconds[peer])]
+        return [baseline / own for own, baseline in zip(self.seconds["braidlm"], self.seconds[peer])]
 
     @property
     def of_floor(self) -> float:

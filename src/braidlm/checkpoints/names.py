@@ -105,12 +105,14 @@ class TextTensors:
         found = {name: name for name in known & present}
         wanted = {_bare(name).bare: name for name in known}
         for name in sorted(present - found.keys()):
-            ours = wanted.get(_bare(name).bare)
-            if ours is None:
+            target = wanted.get(_bare(name).bare)
+            if target is None:
                 continue
-            if ours in found:
-                raise CheckpointError(f"tensors {found[ours]} and {name} are both the model's {ours}; keep one of them")
-            found[ours] = name
+            if target in found:
+                raise CheckpointError(
+                    f"tensors {found[target]} and {name} are both the model's {target}; keep one of them"
+                )
+            found[target] = name
         return found
 
     def _sort_out(self, others: Iterable[str]) -> None:
@@ -168,7 +170,7 @@ class TextTensors:
 
 
 def _patterns(rule: NameRule) -> Sequence[str]:
-    return rule.theirs if isinstance(rule, Rule) else (rule.theirs,)
+    return rule.source if isinstance(rule, Rule) else (rule.source,)
 
 
 def _names(rule: NameRule, layers: int) -> Iterable[str]:

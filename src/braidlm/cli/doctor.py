@@ -51,7 +51,9 @@ def _facts(device: str) -> dict[str, Any]:
         "instruction sets": module.cpu_features() if module is not None else [],
         "native extension": if_missing() or "loaded",
         "packages": {name: _version(name) for name in _PACKAGES},
-        "operations": [{"operation": op, "implementation": twin, "why": why} for op, twin, why in rows],
+        "operations": [
+            {"operation": op, "implementation": implementation, "why": why} for op, implementation, why in rows
+        ],
     }
 
 

@@ -7,10 +7,10 @@ import typer
 from rich.table import Table
 
 from ..api.language_model import LanguageModel
-from ..api.self_calibration import own_text
+from ..api.self_calibration import sample_calibration_text
 from ..bench.quantization_report import WINDOW, Bucket, QuantizationReport, compare, windows
 from ..errors import InputError
-from ..quant.rounding import FORMS as ROUNDED
+from ..quant.gptq import FORMS as ROUNDED
 from ..system.files import check_free, check_no_file
 from .common import AllowPickle, Json, ModelArgument, Threads, load_model, out, print_json, progress, size
 from .gguf_file import SUFFIX, stored_as, write_gguf
@@ -95,7 +95,7 @@ def _round(language: LanguageModel, form: str, text: str | None, tokens: int) ->
 
 def _own(language: LanguageModel) -> list[Any]:
     with progress("writing a text to round by") as step:
-        return own_text(language, progress=step)
+        return sample_calibration_text(language, progress=step)
 
 
 def _read(file: Path) -> str:

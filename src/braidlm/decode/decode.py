@@ -17,7 +17,7 @@ from torch import Tensor
 from ..model.model import Model
 from ..ops import dispatch
 from ..ops.native_loader import extension, why_not
-from ..ops.plan import StateBuffer as Place
+from ..ops.plan import StateBuffer
 from ..ops.threads import count
 from ..spec.state import PAGE_TOKENS
 from ..state.kv import KeyValues, Page, QuantizedKV, with_room
@@ -96,10 +96,10 @@ class Decoder:
 
     def __init__(self, model: Model, precision: Precision, capacity: int) -> None:
         self.short = _SHORT.get(extension().level(), _SHORT_BY_VECTORS)
-        self._draft = plan_of(model, precision.kv)
+        self._plan = plan_of(model, precision.kv)
         self._blocks = len(model.spec.blocks)
-        self._slots = extension().Slots(self._draft.plan, capacity)
-        self._states = [torch.zeros(capacity, *place.shape, dtype=place.dtype) for place in self._draft.states]
+        self._slots = extension().Slots(self._plan.plan, capacity)
+        self._states = [torch.zeros(capacity, *place.shape, dtype=place.dtype) for place in self._plan.states]
         for index, slab in enumerate(self._states):
             self._slots.bind_state(index, slab)
         self._tails: list[dict[int, _Tail]] = [{} for _ in range(capacity)]
@@ -113,9 +113,9 @@ class Decoder:
         self._slots.clear(slot)
         self._positions[slot], self._ahead[slot] = row.length + row.ahead, row.ahead
         self._identities[slot] = row.identity
-        for place, slab in zip(self._draft.states, self._states, strict=True):
-            slab[slot] = _into_plan(row.layers[place.block].fixed[place.name], place)
-        for block, kv in self._draft.kv_of_block.items():
+        for place, slab in zip(self._plan.states, self._states, strict=True):
+            slab[slot] = _into_plan(row.layers[place.block].recurrent[place.name], place)
+        for block, kv in self._plan.kv_of_block.items():
             held = row.layers[block].kv
             assert held is not None
             tail = self._tails[slot][block] = _Tail(held)
@@ -125,13 +125,13 @@ class Decoder:
 
     def take(self, slot: int) -> SequenceState:
         """The sequence as it is now, independent of what happens here later."""
-        fixed: list[dict[str, Tensor]] = [{} for _ in range(self._blocks)]
-        for place, slab in zip(self._draft.states, self._states, strict=True):
-            fixed[place.block][place.name] = _from_plan(slab[slot], place)
+        recurrent: list[dict[str, Tensor]] = [{} for _ in range(self._blocks)]
+        for place, slab in zip(self._plan.states, self._states, strict=True):
+            recurrent[place.block][place.name] = _from_plan(slab[slot], place)
         positions, tails = self._positions[slot], self._tails[slot]
         layers = (
             LayerState(slots, tails[block].kept(positions) if block in tails else None)
-            for block, slots in enumerate(fixed)
+            for block, slots in enumerate(recurrent)
         )
         return SequenceState(positions - self._ahead[slot], tuple(layers), self._identities[slot])
 
@@ -143,7 +143,7 @@ class Decoder:
     def step(self, ids: Tensor, slots: list[int], *, keep: Collection[int] = ()) -> Tensor:
         """Moves the sequences in `slots` along by one token each; logits [len(slots), V] in float32.
 
-        A slot that comes several times in a row gets as many tokens, of which `undo` takes some back for slots that
+        A slot that comes several times in a row gets as many tokens, of which `rollback` takes some back for slots that
         are in `keep`. A step that fails has moved none of them.
         """
         # Made anew in any case: copies of states live no longer than they are good for.
@@ -154,7 +154,7 @@ class Decoder:
             after[slot] += 1
         # At most one page a slot: a step is far shorter.
         turned = {slot: at for slot, at in zip(slots, positions) if at % PAGE_TOKENS == 0}
-        logits = torch.empty(len(slots), self._draft.plan.logits)
+        logits = torch.empty(len(slots), self._plan.plan.logits)
         try:
             for slot, position in turned.items():
                 self._turn_pages(slot, position)
@@ -169,7 +169,7 @@ class Decoder:
             self._positions[slot] = position
         return logits
 
-    def undo(self, counts: Mapping[int, int]) -> None:
+    def rollback(self, counts: Mapping[int, int]) -> None:
         """Takes back the last tokens of slots that got more of them in the last step, which was kept."""
         slots = self._last.slots
         rows: list[int] = []
@@ -184,18 +184,18 @@ class Decoder:
             self._slots.replay(torch.tensor(sorted(rows)), count())
 
     def _turn_pages(self, slot: int, position: int) -> None:
-        for block, kv in self._draft.kv_of_block.items():
+        for block, kv in self._plan.kv_of_block.items():
             self._add_page(kv, slot, self._tails[slot][block].turn(position))
 
     def _turn_back(self, slot: int) -> None:
-        for block, kv in self._draft.kv_of_block.items():
+        for block, kv in self._plan.kv_of_block.items():
             gone = self._tails[slot][block].back(self._positions[slot])
             if gone is not None:
                 self._slots.release_page(kv, slot, gone.start)
 
     def _leave_pages(self, slot: int) -> None:
         # What the first token of the step saw stays: the others may be taken back.
-        for block, kv in self._draft.kv_of_block.items():
+        for block, kv in self._plan.kv_of_block.items():
             for gone in self._tails[slot][block].leave(self._positions[slot]):
                 self._slots.release_page(kv, slot, gone.start)
 
@@ -208,14 +208,14 @@ def _raw(stored: QuantizedKV) -> Tensor:
     return stored.data.view(torch.uint8) if stored.data.dtype == torch.float8_e4m3fn else stored.data
 
 
-def _into_plan(tensor: Tensor, place: Place) -> Tensor:
+def _into_plan(tensor: Tensor, place: StateBuffer) -> Tensor:
     if place.layout == "same":
         return tensor
     exchanged = tensor.transpose(0, 1)
     return torch.stack([exchanged.real, exchanged.imag]) if place.layout == "planes" else exchanged
 
 
-def _from_plan(tensor: Tensor, place: Place) -> Tensor:
+def _from_plan(tensor: Tensor, place: StateBuffer) -> Tensor:
     if place.layout == "same":
         return tensor.clone()
     plain = torch.complex(*tensor) if place.layout == "planes" else tensor

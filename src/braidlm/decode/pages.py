@@ -37,7 +37,7 @@ def move_to_huge_pages(model: Model) -> None:
     # Files that were read stay in the system's cache for a while: only memory that is free anyway is taken.
     if not moving or not _offered() or 2 * sum(t.nbytes for t in moving) > available_memory():
         return
-    with model.moving_weights():
+    with model.keep_fingerprint():
         for alike in ([t for t in moving if t.nbytes >= _SMALL], [t for t in moving if t.nbytes < _SMALL]):
             while alike:
                 piece = [alike.pop(0)]

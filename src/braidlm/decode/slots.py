@@ -36,7 +36,7 @@ class PlainSlots:
 
     def __init__(self, model: Model, like: BatchState, capacity: int) -> None:
         self._model = model
-        self._unused = like.rows[0]
+        self._unused = like.sequences[0]
         self._state = like.take([0] * capacity)
 
     def put(self, slot: int, row: SequenceState) -> None:
@@ -45,7 +45,7 @@ class PlainSlots:
 
     def take(self, slot: int) -> SequenceState:
         """See `Slots`."""
-        return self._state.rows[slot]
+        return self._state.sequences[slot]
 
     def free(self, slot: int) -> None:
         """See `Slots`."""
@@ -55,7 +55,7 @@ class PlainSlots:
         """See `Slots`."""
         live = self._state.take(slots)
         out = self._model(ids.to(self._model.device), Segments((1,) * len(slots)), live, logits="last")
-        for slot, row in zip(slots, out.state.rows, strict=True):
+        for slot, row in zip(slots, out.state.sequences, strict=True):
             self._state.put(slot, row)
         assert out.logits is not None
         return out.logits
@@ -70,7 +70,7 @@ def slots_of(model: Model, like: BatchState, capacity: int) -> Slots:
 
 def put_all(slots: Slots, state: BatchState) -> None:
     """Takes in every row of a state, each into the slot of its number."""
-    for slot, row in enumerate(state.rows):
+    for slot, row in enumerate(state.sequences):
         slots.put(slot, row)
 
 

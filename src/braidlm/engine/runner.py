@@ -65,7 +65,7 @@ class Runner:
     @property
     def empty(self) -> SequenceState:
         """A row that has seen nothing."""
-        return self._empty.rows[0]
+        return self._empty.sequences[0]
 
     @property
     def owner(self) -> Owner:
@@ -83,7 +83,7 @@ class Runner:
         state.put(0, row)
         segments = Segments((len(ids),), (tuple(marks),))
         out = self._run(torch.tensor(ids, device=self._model.device), segments, state, logits=logits)
-        return out.state.rows[0], out.marked[0].rows, out.logits
+        return out.state.sequences[0], out.snapshots[0].sequences, out.logits
 
     @property
     def rewinding(self) -> bool:
@@ -110,7 +110,7 @@ class Runner:
         """Takes back so many of the last tokens of each slot."""
         if counts:
             assert isinstance(self.slots, Decoder)
-            self.slots.undo(counts)
+            self.slots.rollback(counts)
 
 
 def can_be_cut(spec: ModelSpec) -> bool:

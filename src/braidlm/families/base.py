@@ -95,9 +95,9 @@ class Family:
 
     def in_memory(self, name: str) -> str:
         """What transformers calls a tensor of the file once it is loaded."""
-        for theirs, other in self.renamed.items():
-            if name.endswith(theirs):
-                return name.removesuffix(theirs) + other
+        for source, other in self.renamed.items():
+            if name.endswith(source):
+                return name.removesuffix(source) + other
         return name
 
     def read(self, config: Mapping[str, Any]) -> ModelSpec:
@@ -136,7 +136,7 @@ class Family:
 
 
 def _difference(expressed: ModelSpec, wanted: ModelSpec) -> str:
-    for index, (theirs, ours) in enumerate(zip(expressed.blocks, wanted.blocks, strict=False)):
-        if theirs != ours:
-            return f"it has no way to say that block {index} is {ours}"
+    for index, (found, asked) in enumerate(zip(expressed.blocks, wanted.blocks, strict=False)):
+        if found != asked:
+            return f"it has no way to say that block {index} is {asked}"
     return "it has no way to say its embedding, norm or head settings"

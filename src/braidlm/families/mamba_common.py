@@ -82,27 +82,27 @@ def write_limit(mixer: Mamba2) -> list[float]:
     return [mixer.dt_min, math.inf if mixer.dt_max is None else mixer.dt_max]
 
 
-def mamba2_mixer_names(theirs: str) -> list[NameRule]:
-    """A Mamba-2 mixer's tensors under the prefix `theirs`, as every published family names them."""
-    ours = "blocks.{i}.mixer"
+def mamba2_mixer_names(source: str) -> list[NameRule]:
+    """A Mamba-2 mixer's tensors under the prefix `source`, as every published family names them."""
+    target = "blocks.{i}.mixer"
     same = ("in_proj.weight", "in_proj.bias", "dt_bias", "norm.weight", "out_proj.weight", "out_proj.bias")
     pairs = [(name, name) for name in same]
     pairs += [("conv1d.weight", "conv.weight"), ("conv1d.bias", "conv.bias"), ("A_log", "a_log"), ("D", "d")]
-    return [rename(f"{theirs}.{their}", f"{ours}.{our}") for their, our in pairs]
+    return [rename(f"{source}.{their}", f"{target}.{our}") for their, our in pairs]
 
 
 def gguf_mamba2_names(groups: int) -> list[NameRule]:
     """A Mamba-2 mixer in GGUF files: A itself instead of its logarithm, vectors as columns, the norm by groups."""
-    theirs, ours = "blk.{i}.ssm_", "blocks.{i}.mixer."
+    source, target = "blk.{i}.ssm_", "blocks.{i}.mixer."
     return [
-        rename(theirs + "in.weight", ours + "in_proj.weight"),
-        reshape(theirs + "conv1d.weight", ours + "conv.weight", 0, -1),
-        rename(theirs + "conv1d.bias", ours + "conv.bias"),
-        rename(theirs + "dt.bias", ours + "dt_bias"),
-        mapped(theirs + "a", ours + "a_log", lambda a: (-a).log().flatten(), lambda a_log: -a_log.exp()[:, None]),
-        reshape(theirs + "d", ours + "d", 0, 1),
-        reshape(theirs + "norm.weight", ours + "norm.weight", groups, -1),
-        rename(theirs + "out.weight", ours + "out_proj.weight"),
+        rename(source + "in.weight", target + "in_proj.weight"),
+        reshape(source + "conv1d.weight", target + "conv.weight", 0, -1),
+        rename(source + "conv1d.bias", target + "conv.bias"),
+        rename(source + "dt.bias", target + "dt_bias"),
+        mapped(source + "a", target + "a_log", lambda a: (-a).log().flatten(), lambda a_log: -a_log.exp()[:, None]),
+        reshape(source + "d", target + "d", 0, 1),
+        reshape(source + "norm.weight", target + "norm.weight", groups, -1),
+        rename(source + "out.weight", target + "out_proj.weight"),
     ]
 
 

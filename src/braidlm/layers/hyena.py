@@ -35,17 +35,17 @@ class Hyena(nn.Module):
 
     def forward(self, x_TD: Tensor, state: BatchLayerState, batch: Batch) -> tuple[Tensor, BatchLayerState]:
         """Convolves, gates, projects, and returns the state after the new tokens."""
-        conv = self.conv(self.in_proj(x_TD), state.fixed["conv"], batch.segments, silu=False)
+        conv = self.conv(self.in_proj(x_TD), state.recurrent["conv"], batch.segments, silu=False)
         parts_T = conv.y_T.unflatten(-1, (self.spec.heads or 1, 3, -1))  # [T, heads, 3, head size]
         x2, x1, v = (part.flatten(-2) for part in parts_T.unbind(-2))
         if self.implicit is not None:
             y = self.implicit(x1 * v, x2, self.d, batch.segments)
             return self.out_proj(y.to(x_TD.dtype)), state
         poles, residues = torch.view_as_complex(self.poles), torch.view_as_complex(self.residues)
-        long = ops.gated_conv(x1 * v, x2, poles, residues, self.d, state.fixed["modes"], batch.segments)
-        fixed = {"conv": conv.state_R, "modes": long.state_R}
-        marked = {"conv": conv.marked, "modes": long.marked}
-        return self.out_proj(long.y_T.to(x_TD.dtype)), replace(state, fixed=fixed, marked=marked)
+        long = ops.gated_conv(x1 * v, x2, poles, residues, self.d, state.recurrent["modes"], batch.segments)
+        recurrent = {"conv": conv.state_R, "modes": long.state_R}
+        snapshots = {"conv": conv.snapshots, "modes": long.snapshots}
+        return self.out_proj(long.y_T.to(x_TD.dtype)), replace(state, recurrent=recurrent, snapshots=snapshots)
 
     def build_step(self, builder: PlanBuilder, source: Any, scale: float) -> None:
         """One token's step, added to the residual stream."""

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
-from ..ops.linear.packed import PackedWeight
+from ..ops.linear.quantized import QuantizedWeight
 from ..ops.plan import PlanBuilder
 from ..spec import Norm
 
-Weight = nn.Parameter | PackedWeight  # the second once a model has been quantized
+Weight = nn.Parameter | QuantizedWeight  # the second once a model has been quantized
 
 
 def empty(*shape: int) -> nn.Parameter:
@@ -59,7 +59,7 @@ class Embedding(nn.Module):
     def forward(self, ids_T: Tensor) -> Tensor:
         """[T] int64 -> [T, width]."""
         # Not by indexing: its gradient adds rows of a token that comes twice in an order that varies between threads.
-        rows = self.weight.rows(ids_T) if isinstance(self.weight, PackedWeight) else F.embedding(ids_T, self.weight)
+        rows = self.weight.rows(ids_T) if isinstance(self.weight, QuantizedWeight) else F.embedding(ids_T, self.weight)
         return rows if self.adapter is None else self.adapter(ids_T, rows)
 
 

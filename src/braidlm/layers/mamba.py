@@ -49,14 +49,14 @@ class Mamba(nn.Module):
     def heads(self, x_TD: Tensor, state: BatchLayerState, batch: Batch) -> tuple[Tensor, BatchLayerState]:
         """The gated channels [T, E], before any output projection."""
         x, z = self.in_proj(x_TD).chunk(2, -1)
-        conv = self.conv(x, state.fixed["conv"], batch.segments, silu=True)
+        conv = self.conv(x, state.recurrent["conv"], batch.segments, silu=True)
         dt, b, c = self._selection(conv.y_T)
         a = -self.a_log.exp()
         scan = ops.gated_selective_scan(
-            conv.y_T, dt, self.dt_bias, a, b, c, self.d, z, state.fixed["ssm"], batch.segments
+            conv.y_T, dt, self.dt_bias, a, b, c, self.d, z, state.recurrent["ssm"], batch.segments
         )
-        fixed = {"conv": conv.state_R, "ssm": scan.state_R}
-        return scan.y_T, replace(state, fixed=fixed, marked={"conv": conv.marked, "ssm": scan.marked})
+        recurrent = {"conv": conv.state_R, "ssm": scan.state_R}
+        return scan.y_T, replace(state, recurrent=recurrent, snapshots={"conv": conv.snapshots, "ssm": scan.snapshots})
 
     def _selection(self, x_TE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The input-dependent dt [T, E] before its bias, B and C [T, N]."""

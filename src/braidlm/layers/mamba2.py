@@ -45,7 +45,7 @@ class Mamba2(nn.Module):
         """The gated and normed channels [T, E], before any output projection."""
         spec = self.spec
         z, xbc, dt = self.in_proj(x_TD).split([spec.inner, spec.conv_width, spec.heads], -1)
-        conv = self.conv(xbc, state.fixed["conv"], batch.segments, silu=True)
+        conv = self.conv(xbc, state.recurrent["conv"], batch.segments, silu=True)
         shared = spec.groups * spec.d_state
         x, b, c = conv.y_T.split([spec.inner, shared, shared], -1)
         scan = ops.ssd(
@@ -55,15 +55,15 @@ class Mamba2(nn.Module):
             b.unflatten(-1, (spec.groups, spec.d_state)),
             c.unflatten(-1, (spec.groups, spec.d_state)),
             self.d,
-            state.fixed["ssm"],
+            state.recurrent["ssm"],
             batch.segments,
         )
         eps = self.norm.norm.eps
         y = ops.gated_rms_norm(
             scan.y_T.flatten(-2), z, self.norm.gains(z.device), eps, groups=spec.groups, dtype=x_TD.dtype
         )
-        fixed = {"conv": conv.state_R, "ssm": scan.state_R}
-        return y, replace(state, fixed=fixed, marked={"conv": conv.marked, "ssm": scan.marked})
+        recurrent = {"conv": conv.state_R, "ssm": scan.state_R}
+        return y, replace(state, recurrent=recurrent, snapshots={"conv": conv.snapshots, "ssm": scan.snapshots})
 
     def build_step(self, builder: PlanBuilder, source: Any, scale: float) -> None:
         """One token's step, added to the residual stream."""

@@ -2,14 +2,14 @@
 
 from torch import Tensor, nn
 
-from ..ops.linear.packed import PackedWeight
+from ..ops.linear.quantized import QuantizedWeight
 
 
-def assign(model: nn.Module, name: str, value: Tensor | PackedWeight) -> None:
+def assign(model: nn.Module, name: str, value: Tensor | QuantizedWeight) -> None:
     """Makes `value` the weight called `name`, without copying it."""
     path, _, leaf = name.rpartition(".")
     module = model.get_submodule(path)
-    if isinstance(value, PackedWeight):
+    if isinstance(value, QuantizedWeight):
         delattr(module, leaf)  # a parameter's place is only a parameter's
         setattr(module, leaf, value)
     elif leaf in module._buffers:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import spec as specs
 from ..errors import SpecError
-from ..ops.linear.packed import packed_bytes
+from ..ops.linear.quantized import quantized_bytes
 from ..spec import Attention, Block, Hyena, Mamba, Mamba2, Mixer, ModelSpec, Moe, Parallel
 from ..spec.state import ITEM_BYTES
 from ..state.sequence import Precision
@@ -91,12 +91,12 @@ def _flops_a_token(mixer: Mixer, width: int, length: int) -> float:
 
 
 def weight_bytes(spec: ModelSpec, dtype: torch.dtype, kinds: Mapping[str, str] | None = None) -> int:
-    """Bytes of the weights in a model of `dtype`, of which those named in `kinds` are packed so."""
+    """Bytes of the weights in a model of `dtype`, of which those named in `kinds` are quantized so."""
     model, kinds = skeleton(spec), kinds or {}
     dtypes = parameter_dtypes(model, dtype)
 
     def count(name: str, weight: Tensor) -> int:
-        return packed_bytes(weight.shape, kinds[name]) if name in kinds else weight.numel() * dtypes[name].itemsize
+        return quantized_bytes(weight.shape, kinds[name]) if name in kinds else weight.numel() * dtypes[name].itemsize
 
     return sum(count(name, weight) for name, weight in model.named_parameters())
 
@@ -132,7 +132,7 @@ def lines(spec: ModelSpec, known: Mapping[str, Any]) -> list[tuple[str, str]]:
 def parameter_dtypes(model: Model, dtype: torch.dtype) -> dict[str, torch.dtype]:
     """The dtype of each weight in a model of `dtype`: some stay in float32 (see `Model.fp32_parameter_names`).
 
-    The parts of packed weights have dtypes of their own.
+    The parts of quantized weights have dtypes of their own.
     """
     precise = set(model.fp32_parameter_names()) if dtype != torch.float64 else set()
     dtypes = {name: torch.float32 if name in precise else dtype for name, _ in model.named_parameters()}

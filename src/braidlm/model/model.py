@@ -33,14 +33,14 @@ class Output(NamedTuple):
     """What one pass gives.
 
     logits: [T, V] in float32, [R, V] for "last" (rows without new tokens are left out), or None.
-    taps: hidden states [T, D] by name. state: the rows after the new tokens. marked: for each
-    row, its states at its marks.
+    hidden_states: hidden states [T, D] by name. state: the rows after the new tokens. snapshots: for each
+    row, its states at its snapshot_positions.
     """
 
     logits: Tensor | None
-    taps: dict[str, Tensor]
+    hidden_states: dict[str, Tensor]
     state: BatchState
-    marked: tuple[BatchState, ...]
+    snapshots: tuple[BatchState, ...]
 
 
 class Block(nn.Module):
@@ -101,7 +101,7 @@ class Model(nn.Module):
         self._sampled: tuple[int, int] | None = None
         self._fingerprint: tuple[int, str] | None = None
         self._base_fingerprint: tuple[int, str] | None = None
-        self._prefix_rows: dict[Precision, tuple[int, SequenceState]] = {}
+        self._fresh_sequences: dict[Precision, tuple[int, SequenceState]] = {}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -124,7 +124,7 @@ class Model(nn.Module):
                 yield f"{name}.{parameter}"
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Every parameter, then the parts of packed weights, which are buffers; nothing of adapters."""
+        """Every parameter, then the parts of quantized weights, which are buffers; nothing of adapters."""
         inside = tuple(f"{name}." for name, _ in self.named_adapters())
         yield from ((name, weight) for name, weight in self.named_parameters() if not name.startswith(inside))
         yield from sorted((name, part) for name, part in self.named_buffers() if not name.startswith(inside))
@@ -135,8 +135,8 @@ class Model(nn.Module):
 
     def share_weights(self) -> "Model":
         """A model over the very same weights, whose modules can be given adapters of their own."""
-        made = _twin(self)
-        made._fingerprint, made._prefix_rows = None, {}
+        made = _shallow_copy(self)
+        made._fingerprint, made._fresh_sequences = None, {}
         return made
 
     def require_no_adapters(self, what: str) -> None:
@@ -169,7 +169,7 @@ class Model(nn.Module):
         self._sampled = (version, values)
 
     def held_weights(self) -> list[Tensor]:
-        """Every parameter and buffer, parts of packed weights too."""
+        """Every parameter and buffer, parts of quantized weights too."""
         # torch's own iterators take twice as long, and this runs at every call.
         found: list[Tensor] = []
         modules: list[nn.Module] = [self]
@@ -211,7 +211,7 @@ class Model(nn.Module):
         return json.dumps(self.spec.to_json(), sort_keys=True)
 
     @contextmanager
-    def moving_weights(self) -> Iterator[None]:
+    def keep_fingerprint(self) -> Iterator[None]:
         """For moving weights in memory: what is known of their values stays known."""
         plain = self._version_of([weight for _, weight in self.named_weights()])
         before = self.weights_version()
@@ -224,9 +224,9 @@ class Model(nn.Module):
             self._fingerprint = (after, self._fingerprint[1])
         if self._sampled is not None and self._sampled[0] == before:
             self._sampled = (after, self._sampled[1])
-        for precision, (version, row) in self._prefix_rows.items():
+        for precision, (version, row) in self._fresh_sequences.items():
             if version == before:
-                self._prefix_rows[precision] = (after, row)
+                self._fresh_sequences[precision] = (after, row)
 
     def new_state(self, rows: int, kv_dtype: str | None = None) -> BatchState:
         """`rows` sequences that have seen nothing but the learned prefix.
@@ -236,38 +236,38 @@ class Model(nn.Module):
         """
         self.notice_edits()
         precision = Precision.of(self.dtype, kv_dtype)
-        initial = replace(self._initial_row(precision), identity=self.identity(kv_dtype))
+        initial = replace(self._initial_sequence(precision), identity=self.identity(kv_dtype))
         return BatchState(self.spec, precision, [initial] * rows, initial, self.device)
 
-    def passing_state(self, rows: int) -> BatchState:
+    def training_state(self, rows: int) -> BatchState:
         """As `new_state`, but for weights that change at every step: of a state that is never stored nor compared."""
         precision = Precision.of(self.dtype)
-        initial = self._initial_row(precision)
+        initial = self._initial_sequence(precision)
         return BatchState(self.spec, precision, [initial] * rows, initial, self.device)
 
-    def _initial_row(self, precision: Precision) -> SequenceState:
-        row = self.unlearned_row(precision)
+    def _initial_sequence(self, precision: Precision) -> SequenceState:
+        row = self.fresh_sequence(precision)
         return row if self.initial is None else self.initial(row)
 
-    def unlearned_row(self, precision: Precision) -> SequenceState:
+    def fresh_sequence(self, precision: Precision) -> SequenceState:
         """A sequence that has seen nothing but the learned prefix, whatever initial state was learned."""
         if self.prefix is None:
             return empty_sequence(self.spec, precision, self.device)
         recorded = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
         if recorded:
-            return self.run_prefix(precision).state.rows[0]
+            return self.run_meta_tokens(precision).state.sequences[0]
         version = self.weights_version()
-        known = self._prefix_rows.get(precision)
+        known = self._fresh_sequences.get(precision)
         if known is None or known[0] != version:
-            known = self._prefix_rows[precision] = (version, self.run_prefix(precision).state.rows[0])
+            known = self._fresh_sequences[precision] = (version, self.run_meta_tokens(precision).state.sequences[0])
         return known[1]
 
-    def run_prefix(self, precision: Precision, taps: Collection[str] = ()) -> Output:
+    def run_meta_tokens(self, precision: Precision, hidden_states: Collection[str] = ()) -> Output:
         """One row that has seen the learned prefix and nothing else."""
         assert self.prefix is not None
         empty = empty_sequence(self.spec, precision, self.device)
         state = BatchState(self.spec, precision, [empty], empty, self.device)
-        return self._run(self.prefix, Segments((len(self.prefix),)), state, None, taps)
+        return self._run(self.prefix, Segments((len(self.prefix),)), state, None, hidden_states)
 
     def forward(
         self,
@@ -276,14 +276,14 @@ class Model(nn.Module):
         state: BatchState,
         *,
         logits: Logits = "all",
-        taps: Collection[str] = (),
+        hidden_states: Collection[str] = (),
     ) -> Output:
         """Runs the new tokens of every row of `state`; `segments.lengths` may hold zeros.
 
-        `taps` names hidden states to return: "embed", "blocks.0" ... (the residual stream after
+        `hidden_states` names hidden states to return: "embed", "blocks.0" ... (the residual stream after
         a block), "norm".
         """
-        return self._run(self.embed(ids_T), segments, state, logits, taps)
+        return self._run(self.embed(ids_T), segments, state, logits, hidden_states)
 
     def hidden(
         self, ids_T: Tensor, segments: Segments, state: BatchState, run: RunBlock = run_block
@@ -296,31 +296,36 @@ class Model(nn.Module):
         return self.norm(x_TD, self.dtype), layers
 
     def _through_blocks(
-        self, x_TD: Tensor, segments: Segments, state: BatchState, taps: Collection[str], run: RunBlock = run_block
+        self,
+        x_TD: Tensor,
+        segments: Segments,
+        state: BatchState,
+        hidden_states: Collection[str],
+        run: RunBlock = run_block,
     ) -> tuple[Tensor, list[BatchLayerState], dict[str, Tensor]]:
-        """The residual stream after the last block, the blocks' slots, and what `taps` names of the way there."""
+        """The residual stream after the last block, the blocks' slots, and what `hidden_states` names of the way there."""
         x_TD = x_TD.to(torch.float64 if self.dtype == torch.float64 else torch.float32) * self.spec.embed_scale
-        batch = Batch(segments, tuple(row.length + row.ahead for row in state.rows), self.device)
-        tapped = {"embed": x_TD} if "embed" in taps else {}
+        batch = Batch(segments, tuple(row.length + row.ahead for row in state.sequences), self.device)
+        found = {"embed": x_TD} if "embed" in hidden_states else {}
         layers: list[BatchLayerState] = []
         for index, block in enumerate(self.blocks):
             x_TD, layer = run(block, x_TD, self.layer_state(index, state, layers), batch, self.dtype)
             layers.append(layer)
-            if f"blocks.{index}" in taps:
-                tapped[f"blocks.{index}"] = x_TD
-        return x_TD, layers, tapped
+            if f"blocks.{index}" in hidden_states:
+                found[f"blocks.{index}"] = x_TD
+        return x_TD, layers, found
 
     def _run(
-        self, x_TD: Tensor, segments: Segments, state: BatchState, logits: Logits, taps: Collection[str]
+        self, x_TD: Tensor, segments: Segments, state: BatchState, logits: Logits, hidden_states: Collection[str]
     ) -> Output:
-        x_TD, layers, tapped = self._through_blocks(x_TD, segments, state, taps)
-        after, marked = state.advanced(layers, segments)
-        if "norm" in taps:
-            tapped["norm"] = self.norm(x_TD, self.dtype)
+        x_TD, layers, found = self._through_blocks(x_TD, segments, state, hidden_states)
+        after, snapshots = state.advanced(layers, segments)
+        if "norm" in hidden_states:
+            found["norm"] = self.norm(x_TD, self.dtype)
         if logits == "last":
             last = [end - 1 for end, n in zip(segments.starts[1:], segments.lengths, strict=True) if n]
             x_TD = x_TD if len(last) == len(x_TD) else x_TD[last]
-        return Output(self._logits(self.norm(x_TD, self.dtype)) if logits else None, tapped, after, marked)
+        return Output(self._logits(self.norm(x_TD, self.dtype)) if logits else None, found, after, snapshots)
 
     def layer_state(self, index: int, state: BatchState, done: list[BatchLayerState]) -> BatchLayerState:
         """The block's slots; for shared keys and values its owner's, the new tokens' among them."""
@@ -328,7 +333,7 @@ class Model(nn.Module):
         attention = attention_of(self.spec.blocks[index].mixer)
         if attention is None or attention.kv_from is None:
             return own
-        return BatchLayerState(own.fixed, done[attention.kv_from].kv)
+        return BatchLayerState(own.recurrent, done[attention.kv_from].kv)
 
     def _logits(self, normed_TD: Tensor) -> Tensor:
         logits_TV = self.head(normed_TD) if self.head is not None else ops.linear(normed_TD, self.embed.weight)
@@ -336,8 +341,8 @@ class Model(nn.Module):
         return logits_TV if self.spec.logit_scale == 1.0 else logits_TV * self.spec.logit_scale
 
 
-def _twin(module: Any) -> Any:
+def _shallow_copy(module: Any) -> Any:
     made = module.__class__.__new__(module.__class__)
     made.__dict__ = {**module.__dict__, "_parameters": dict(module._parameters), "_buffers": dict(module._buffers)}
-    made.__dict__["_modules"] = {name: child and _twin(child) for name, child in module._modules.items()}
+    made.__dict__["_modules"] = {name: child and _shallow_copy(child) for name, child in module._modules.items()}
     return made

@@ -1,9 +1,9 @@
 """The one seam between an operation and its implementations.
 
-Every operation registers its twins ("reference", "native", "gpu") here; `select` picks one for
+Every operation registers its implementations ("reference", "native", "gpu") here; `select` picks one for
 a device, and `report` says what is picked and why, which is what `braid doctor` prints. The
-choice is "auto" unless `BRAIDLM_OPS` or `using` says otherwise; "auto" takes the fastest twin
-that is present, and a twin that is asked for by name but missing raises with the reason.
+choice is "auto" unless `BRAIDLM_OPS` or `using` says otherwise; "auto" takes the fastest implementation
+that is present, and an implementation that is asked for by name but missing raises with the reason.
 """
 
 import contextlib
@@ -15,8 +15,8 @@ from typing import Any
 
 from ..errors import UnavailableError
 
-TWINS = ("reference", "native", "gpu")
-CHOICES = (*TWINS, "auto")
+IMPLEMENTATIONS = ("reference", "native", "gpu")
+CHOICES = (*IMPLEMENTATIONS, "auto")
 _PREFERRED = {"cpu": ("native", "reference"), "cuda": ("gpu", "reference")}
 
 
@@ -33,10 +33,10 @@ _choice: contextvars.ContextVar[str | None] = contextvars.ContextVar("braidlm_op
 
 
 def register(
-    op: str, twin: str, function: Callable[..., Any], why_not: Callable[[], str | None] = lambda: None
+    op: str, implementation: str, function: Callable[..., Any], why_not: Callable[[], str | None] = lambda: None
 ) -> None:
-    """Adds the implementation `twin` of operation `op`."""
-    _table.setdefault(op, {})[twin] = Implementation(function, why_not)
+    """Adds the implementation `implementation` of operation `op`."""
+    _table.setdefault(op, {})[implementation] = Implementation(function, why_not)
 
 
 def choice() -> str:
@@ -54,7 +54,7 @@ def checked(name: str) -> str:
 
 @contextlib.contextmanager
 def using(name: str) -> Iterator[None]:
-    """Within the block, operations come from twin `name`; "auto" leaves an outer choice standing."""
+    """Within the block, operations come from implementation `name`; "auto" leaves an outer choice standing."""
     checked(name)
     if name == "auto":
         yield
@@ -66,21 +66,25 @@ def using(name: str) -> Iterator[None]:
         _choice.reset(token)
 
 
-def why_not(op: str, twin: str) -> str | None:
-    """Why `twin` of `op` cannot run here, or None if it can."""
-    known = _table[op].get(twin)
-    return f"{op} has no {twin} implementation" if known is None else known.why_not()
+def why_not(op: str, implementation: str) -> str | None:
+    """Why `implementation` of `op` cannot run here, or None if it can."""
+    known = _table[op].get(implementation)
+    return f"{op} has no {implementation} implementation" if known is None else known.why_not()
 
 
 def resolve(op: str, device: str) -> str:
-    """The name of the twin that `op` uses on `device` ("cpu", "cuda") under the present choice."""
+    """The name of the implementation that `op` uses on `device` ("cpu", "cuda") under the present choice."""
     asked = choice()
     if asked != "auto":
         reason = why_not(op, asked)
         if reason is not None:
             raise UnavailableError(f"ops {asked!r} was asked for, but {reason}")
         return asked
-    return next(twin for twin in _PREFERRED.get(device, ("reference",)) if why_not(op, twin) is None)
+    return next(
+        implementation
+        for implementation in _PREFERRED.get(device, ("reference",))
+        if why_not(op, implementation) is None
+    )
 
 
 def select(op: str, device: str) -> Callable[..., Any]:
@@ -89,15 +93,15 @@ def select(op: str, device: str) -> Callable[..., Any]:
 
 
 def report(device: str) -> list[tuple[str, str, str]]:
-    """For every operation: its name, the twin chosen on `device` ("none" if it cannot run), and why no faster one."""
+    """For every operation: its name, the implementation chosen on `device` ("none" if it cannot run), and why no faster one."""
     return [(op, *_explained(op, device)) for op in sorted(_table)]
 
 
 def _explained(op: str, device: str) -> tuple[str, str]:
     try:
-        twin = resolve(op, device)
+        implementation = resolve(op, device)
     except UnavailableError as error:
         return "none", str(error)
     better = _PREFERRED.get(device, ("reference",))
-    reasons = [why_not(op, name) for name in better[: better.index(twin)]] if twin in better else []
-    return twin, "; ".join(reason for reason in reasons if reason) or f"chosen by {choice()}"
+    reasons = [why_not(op, name) for name in better[: better.index(implementation)]] if implementation in better else []
+    return implementation, "; ".join(reason for reason in reasons if reason) or f"chosen by {choice()}"

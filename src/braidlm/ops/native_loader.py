@@ -37,19 +37,19 @@ def _share_threads(module: ModuleType) -> None:
 
 
 def why_not() -> str | None:
-    """Why native twins cannot run here, or None if they can: what they give to `dispatch.register`."""
+    """Why native implementations cannot run here, or None if they can: what they give to `dispatch.register`."""
     return native()[1]
 
 
 def tell_if_missing() -> None:
-    """A `NativeWarning`, once, if native twins would be chosen and cannot run."""
+    """A `NativeWarning`, once, if native implementations would be chosen and cannot run."""
     sentence = if_missing()
     if sentence is not None and dispatch.choice() == "auto":
         _tell(sentence)
 
 
 def if_missing() -> str | None:
-    """One sentence if native twins cannot run: what follows from it, why, and what would be right."""
+    """One sentence if native implementations cannot run: what follows from it, why, and what would be right."""
     reason = why_not()
     if reason is None:
         return None

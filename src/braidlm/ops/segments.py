@@ -30,11 +30,11 @@ class Group:
 class Segments:
     """`lengths` of the rows of a packed batch, and per row the offsets at which its state is wanted.
 
-    `marks[r]` are increasing offsets from 1 to `lengths[r]`; () everywhere by default.
+    `snapshot_positions[r]` are increasing offsets from 1 to `lengths[r]`; () everywhere by default.
     """
 
     lengths: tuple[int, ...]
-    marks: tuple[tuple[int, ...], ...] = ()
+    snapshot_positions: tuple[tuple[int, ...], ...] = ()
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
@@ -46,9 +46,9 @@ class Segments:
         """Number of tokens of all rows together."""
         return self.starts[-1]
 
-    def marks_of(self, row: int) -> tuple[int, ...]:
+    def snapshot_positions_of(self, row: int) -> tuple[int, ...]:
         """Offsets at which the state of `row` is wanted."""
-        return self.marks[row] if self.marks else ()
+        return self.snapshot_positions[row] if self.snapshot_positions else ()
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -56,7 +56,7 @@ class Segments:
         found: dict[tuple[int, tuple[int, ...]], list[int]] = {}
         for row, length in enumerate(self.lengths):
             if length:
-                found.setdefault((length, self.marks_of(row)), []).append(row)
+                found.setdefault((length, self.snapshot_positions_of(row)), []).append(row)
         return tuple(Group(tuple(rows), length, cuts) for (length, cuts), rows in found.items())
 
     def gather(self, x_T: Tensor, group: Group) -> Tensor:
@@ -78,12 +78,12 @@ class Segments:
 class Carried(NamedTuple):
     """Outputs of a packed operation that carries state.
 
-    y_T: packed outputs. state_R: state after each row. marked[r][k]: state of row r at its k-th mark.
+    y_T: packed outputs. state_R: state after each row. snapshots[r][k]: state of row r at its k-th mark.
     """
 
     y_T: Tensor
     state_R: Tensor
-    marked: tuple[tuple[Tensor, ...], ...]
+    snapshots: tuple[tuple[Tensor, ...], ...]
 
 
 Step = Callable[..., tuple[Tensor, Tensor]]
@@ -98,7 +98,7 @@ def over_rows(step: Step, inputs_T: Sequence[Tensor], state_R: Tensor, segments:
         return Carried(torch.empty_like(inputs_T[0]), state_R.clone(), ((),) * len(segments.lengths))
     parts: list[Tensor] = []
     finals: list[Tensor] = list(state_R.unbind(0))
-    marked: list[tuple[Tensor, ...]] = [()] * len(segments.lengths)
+    snapshots: list[tuple[Tensor, ...]] = [()] * len(segments.lengths)
     whole = len(segments.groups) == 1 and len(segments.groups[0].rows) == len(segments.lengths)
     for group in segments.groups:
         inputs_RL = [segments.gather(x_T, group) for x_T in inputs_T]
@@ -107,10 +107,10 @@ def over_rows(step: Step, inputs_T: Sequence[Tensor], state_R: Tensor, segments:
         parts.append(y_RL)
         for i, row in enumerate(group.rows):
             finals[row] = states[-1][i]
-            marked[row] = tuple(at[i] for at in states[: len(group.cuts)])
+            snapshots[row] = tuple(at[i] for at in states[: len(group.cuts)])
         if whole:  # nothing to put together
-            return Carried(segments.scatter(parts), states[-1], tuple(marked))
-    return Carried(segments.scatter(parts), torch.stack(finals), tuple(marked))
+            return Carried(segments.scatter(parts), states[-1], tuple(snapshots))
+    return Carried(segments.scatter(parts), torch.stack(finals), tuple(snapshots))
 
 
 def _in_pieces(step: Step, inputs_RL: Sequence[Tensor], state: Tensor, group: Group) -> tuple[Tensor, list[Tensor]]:

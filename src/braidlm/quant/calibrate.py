@@ -21,17 +21,17 @@ from ..layers.feed_forward import Moe
 from ..layers.linear import Linear
 from ..model.model import Block, Model
 from ..ops import Segments
-from ..ops.linear.packed import PackedWeight, empty_packed
+from ..ops.linear.quantized import QuantizedWeight, empty_quantized
 from ..ops.numerics import widened
 from ..spec import attention_of
 from ..state.batch import BatchLayerState, BatchState
-from .rounding import Products, round_to
+from .gptq import Products, quantize_calibrated
 
-Place = Callable[[str, PackedWeight], None]
+Place = Callable[[str, QuantizedWeight], None]
 
 
 @torch.no_grad()
-def round_blocks(model: Model, forms: Mapping[str, str], rows: Sequence[Tensor], place: Place) -> None:
+def calibrate_blocks(model: Model, forms: Mapping[str, str], rows: Sequence[Tensor], place: Place) -> None:
     """Rounds weights of the blocks to the forms (of `rounding.FORMS`) that they have; `place` puts each into the model.
 
     `rows` are token ids, [T] each; a few thousand tokens of the kind of text that the model is for.
@@ -154,7 +154,7 @@ def _round_group(
     for name, layer in group:
         assert isinstance(layer, Linear) and isinstance(layer.weight, Tensor)
         weight = f"{name}.weight"
-        place(weight, round_to(layer.weight, products, forms[weight], dtype=model.dtype))
+        place(weight, quantize_calibrated(layer.weight, products, forms[weight], dtype=model.dtype))
 
 
 def _products(inputs: Iterable[Tensor], originals: Iterable[Tensor]) -> Products:
@@ -180,7 +180,7 @@ def _round_experts(
     """
     chosen_TK = F.linear(widened(x_TD), widened(moe.router)).topk(moe.top_k, -1).indices
     made = {
-        part: empty_packed(getattr(moe, part).shape, forms[f"{name}.{part}"], dtype=dtype, device=x_TD.device)
+        part: empty_quantized(getattr(moe, part).shape, forms[f"{name}.{part}"], dtype=dtype, device=x_TD.device)
         for part in ("gate_up", "down")
         if f"{name}.{part}" in forms
     }
@@ -190,13 +190,13 @@ def _round_experts(
         original: Tensor = moe.gate_up[expert]
         gate_up = original
         if "gate_up" in made:
-            packed = round_to(original, _products([x], [y]), made["gate_up"].form, dtype=dtype)
-            gate_up = _put(made["gate_up"], expert, packed).dequantize(x.dtype)
+            quantized = quantize_calibrated(original, _products([x], [y]), made["gate_up"].form, dtype=dtype)
+            gate_up = _put(made["gate_up"], expert, quantized).dequantize(x.dtype)
         if "down" in made:
             products = _products([_hidden(x, gate_up)], [_hidden(y, original)])
-            _put(made["down"], expert, round_to(moe.down[expert], products, made["down"].form, dtype=dtype))
-    for part, packed in made.items():
-        place(f"{name}.{part}", packed)
+            _put(made["down"], expert, quantize_calibrated(moe.down[expert], products, made["down"].form, dtype=dtype))
+    for part, quantized in made.items():
+        place(f"{name}.{part}", quantized)
 
 
 def _hidden(x_TD: Tensor, gate_up_FD: Tensor) -> Tensor:
@@ -204,6 +204,6 @@ def _hidden(x_TD: Tensor, gate_up_FD: Tensor) -> Tensor:
     return F.silu(gate) * up
 
 
-def _put(whole: PackedWeight, expert: int, packed: PackedWeight) -> PackedWeight:
-    whole.data[expert], whole.scale[expert] = packed.data, packed.scale
-    return packed
+def _put(whole: QuantizedWeight, expert: int, quantized: QuantizedWeight) -> QuantizedWeight:
+    whole.data[expert], whole.scale[expert] = quantized.data, quantized.scale
+    return quantized

@@ -15,10 +15,10 @@ from ..layers.linear import Embedding, Linear
 from ..layers.mamba import Mamba
 from ..model.assign import assign
 from ..model.model import Model
-from ..ops.linear.nearest import pack
-from ..ops.linear.packed import FORMS, PackedWeight, packable
-from .calibrate import round_blocks
-from .rounding import FORMS as ROUNDED
+from ..ops.linear.quantized import FORMS, QuantizedWeight, quantizable
+from ..ops.linear.round_to_nearest import quantize_weight
+from .calibrate import calibrate_blocks
+from .gptq import FORMS as ROUNDED
 
 Progress = Callable[[int, int], None]
 
@@ -40,7 +40,7 @@ def policy_of(model: Model, form: str) -> dict[str, str]:
     found = {}
     for name, shape in _matrices(model):
         wanted = _FORM_OF_TOKENS.get(form, form) if name in _TOKENS else form
-        if packable(shape, wanted):
+        if quantizable(shape, wanted):
             found[name] = wanted
     return found
 
@@ -53,7 +53,7 @@ def check_policy(model: Model, policy: Mapping[str, str]) -> None:
             raise InputError(f"the policy names {name!r}, which is no weight of this model that can be quantized")
         if form not in FORMS:
             raise InputError(f"the policy gives {name} the form {form!r}, but it must be one of {', '.join(FORMS)}")
-        if not packable(shapes[name], form):
+        if not quantizable(shapes[name], form):
             raise InputError(f"the policy gives {name} the form {form}, but its shape is {list(shapes[name])}")
 
 
@@ -75,9 +75,9 @@ def _is_steering(model: nn.Module, name: str) -> bool:
     return any(isinstance(model.get_submodule(owner), kind) and leaf in kept for kind, kept in _STEERING.items())
 
 
-def packed_names(model: nn.Module) -> dict[str, PackedWeight]:
+def quantized_weights(model: nn.Module) -> dict[str, QuantizedWeight]:
     """The quantized weights of a model."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, PackedWeight)}
+    return {name: module for name, module in model.named_modules() if isinstance(module, QuantizedWeight)}
 
 
 def quantize(
@@ -94,15 +94,15 @@ def quantize(
     close (see `calibrate`). `progress(done, total)` is called for each weight.
     """
     model.require_no_adapters("quantized")
-    if packed_names(model):
+    if quantized_weights(model):
         raise InputError("the weights of this model are quantized already; start from the original ones")
     policy = policy_of(model, form) if policy is None else policy
     check_policy(model, policy)
     done = 0
 
-    def place(name: str, packed: PackedWeight) -> None:
+    def place(name: str, quantized: QuantizedWeight) -> None:
         nonlocal done
-        assign(model, name, packed)
+        assign(model, name, quantized)
         done += 1
         if progress is not None:
             progress(done, len(policy))
@@ -112,6 +112,6 @@ def quantize(
     }
     for name, wanted in policy.items():
         if name not in calibrated:
-            place(name, pack(model.get_parameter(name), wanted, dtype=model.dtype))
+            place(name, quantize_weight(model.get_parameter(name), wanted, dtype=model.dtype))
     if calibration and calibrated:
-        round_blocks(model, calibrated, calibration, place)
+        calibrate_blocks(model, calibrated, calibration, place)

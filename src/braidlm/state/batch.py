@@ -32,36 +32,36 @@ _FORMAT = "braidlm-state-2"
 class BatchLayerState:
     """One block's slots for a whole batch: what a mixer takes and returns.
 
-    `marked[name][r][k]` is the slot `name` of row r at its k-th mark (see `ops.Segments`).
+    `snapshots[name][r][k]` is the slot `name` of row r at its k-th mark (see `ops.Segments`).
     """
 
-    fixed: dict[str, Tensor]
+    recurrent: dict[str, Tensor]
     kv: KvBatch | None = None
-    marked: dict[str, tuple[tuple[Tensor, ...], ...]] = field(default_factory=dict)
+    snapshots: dict[str, tuple[tuple[Tensor, ...], ...]] = field(default_factory=dict)
 
     def detached(self) -> "BatchLayerState":
         """The same numbers without their history."""
         kv = self.kv
         if kv is not None and kv.new_k is not None and kv.new_v is not None:
             kv = replace(kv, new_k=kv.new_k.detached(), new_v=kv.new_v.detached())
-        return replace(self, fixed={name: t.detach() for name, t in self.fixed.items()}, kv=kv)
+        return replace(self, recurrent={name: t.detach() for name, t in self.recurrent.items()}, kv=kv)
 
-    def rows(self, index: int, segments: Segments, *, owns_kv: bool) -> list[LayerState]:
-        """One sequence at each of its marks and, last, after all of its new tokens."""
+    def layer_states(self, index: int, segments: Segments, *, owns_kv: bool) -> list[LayerState]:
+        """One sequence at each of its snapshot_positions and, last, after all of its new tokens."""
         alone = len(segments.lengths) == 1
         # A row of a batch is copied out, so that it does not keep the whole batch's memory.
-        final = {name: t[0] if alone else t[index].clone() for name, t in self.fixed.items()}
-        fixed = [
+        final = {name: t[0] if alone else t[index].clone() for name, t in self.recurrent.items()}
+        recurrent = [
             final
             if offset == segments.lengths[index]
-            else {name: at[index][k].clone() for name, at in self.marked.items()}
-            for k, offset in enumerate(segments.marks_of(index))
+            else {name: at[index][k].clone() for name, at in self.snapshots.items()}
+            for k, offset in enumerate(segments.snapshot_positions_of(index))
         ]
-        fixed.append(final)
+        recurrent.append(final)
         if not owns_kv:
-            return [LayerState(slots, None) for slots in fixed]
+            return [LayerState(slots, None) for slots in recurrent]
         assert self.kv is not None
-        return [LayerState(*both) for both in zip(fixed, self.kv.after(index, segments), strict=True)]
+        return [LayerState(*both) for both in zip(recurrent, self.kv.after(index, segments), strict=True)]
 
 
 class BatchState:
@@ -79,7 +79,7 @@ class BatchState:
         self.spec = spec
         self.device = device
         self.precision = precision
-        self._rows = list(rows)
+        self._sequences = list(rows)
         self._initial = initial
 
     @property
@@ -88,22 +88,22 @@ class BatchState:
         return self._initial.identity or Identity("", self.precision.name, self.precision.kv)
 
     @property
-    def rows(self) -> tuple[SequenceState, ...]:
+    def sequences(self) -> tuple[SequenceState, ...]:
         """The sequences, in batch order."""
-        return tuple(self._rows)
+        return tuple(self._sequences)
 
     @property
     def lengths(self) -> tuple[int, ...]:
         """User tokens seen by each row."""
-        return tuple(row.length for row in self._rows)
+        return tuple(row.length for row in self._sequences)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all rows; equal to the sum of `spec.state_bytes` over the lengths."""
-        return sum(layer.nbytes for row in self._rows for layer in row.layers)
+        return sum(layer.nbytes for row in self._sequences for layer in row.layers)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._sequences)
 
     def __repr__(self) -> str:
         """Sequences, how many tokens each has seen, bytes, and what they are stored in; at most eight are listed."""
@@ -116,48 +116,48 @@ class BatchState:
         return BatchState(self.spec, self.precision, rows, self._initial, self.device)
 
     def _check_row(self, row: int) -> int:
-        if not 0 <= row < len(self._rows):
-            raise StateError(f"row {row} does not exist; this state has rows 0 to {len(self._rows) - 1}")
+        if not 0 <= row < len(self._sequences):
+            raise StateError(f"row {row} does not exist; this state has rows 0 to {len(self._sequences) - 1}")
         return row
 
     def fork(self, row: int | None = None) -> "BatchState":
         """An independent copy of every row, or of one; nothing is copied until one of them moves on."""
-        return self._with(self._rows if row is None else [self._rows[self._check_row(row)]])
+        return self._with(self._sequences if row is None else [self._sequences[self._check_row(row)]])
 
     snapshot = fork
 
     def detached(self) -> "BatchState":
         """A copy of every row without the history of its numbers: gradients end here."""
-        return self._with(row.detached() for row in self._rows)
+        return self._with(row.detached() for row in self._sequences)
 
     def restore(self, row: int, snapshot: "BatchState") -> None:
         """Puts the only sequence of `snapshot` in place of `row`."""
         self.require_same(snapshot)
         if len(snapshot) != 1:
             raise StateError(f"a snapshot holds one row, not {len(snapshot)}")
-        self._rows[self._check_row(row)] = snapshot._rows[0]
+        self._sequences[self._check_row(row)] = snapshot._sequences[0]
 
     def put(self, row: int, sequence: SequenceState) -> None:
         """Puts a sequence of this model in place of `row`."""
-        self._rows[self._check_row(row)] = sequence
+        self._sequences[self._check_row(row)] = sequence
 
     def reset(self, row: int | None = None) -> None:
         """Puts one row, or all, back to before the first token."""
-        for index in range(len(self._rows)) if row is None else [self._check_row(row)]:
-            self._rows[index] = self._initial
+        for index in range(len(self._sequences)) if row is None else [self._check_row(row)]:
+            self._sequences[index] = self._initial
 
     def take(self, rows: Sequence[int]) -> "BatchState":
         """A state of the given rows, in the given order."""
-        return self._with(self._rows[self._check_row(row)] for row in rows)
+        return self._with(self._sequences[self._check_row(row)] for row in rows)
 
     def append(self, other: "BatchState") -> None:
         """Adds the rows of `other` behind these."""
         self.require_same(other)
-        self._rows.extend(other._rows)
+        self._sequences.extend(other._sequences)
 
     def commit(self, other: "BatchState") -> None:
         """Takes over the rows that a forward pass of this state returned."""
-        self._rows = list(other._rows)
+        self._sequences = list(other._sequences)
 
     def require_same(self, other: "BatchState") -> None:
         """`StateError` unless `other` is of the same weights, adapter and initial state at the same precision."""
@@ -169,27 +169,29 @@ class BatchState:
 
     def layer(self, index: int) -> BatchLayerState:
         """Block `index` of all rows, batched; views where there is one row."""
-        parts = [row.layers[index] for row in self._rows]
-        fixed = {
-            name: t[None] if len(parts) == 1 else torch.stack([part.fixed[name] for part in parts])
-            for name, t in parts[0].fixed.items()
+        parts = [row.layers[index] for row in self._sequences]
+        recurrent = {
+            name: t[None] if len(parts) == 1 else torch.stack([part.recurrent[name] for part in parts])
+            for name, t in parts[0].recurrent.items()
         }
         pasts = tuple(part.kv for part in parts if part.kv is not None)
-        return BatchLayerState(fixed, KvBatch(pasts) if pasts else None)
+        return BatchLayerState(recurrent, KvBatch(pasts) if pasts else None)
 
     def advanced(
         self, layers: Sequence[BatchLayerState], segments: Segments
     ) -> tuple["BatchState", tuple["BatchState", ...]]:
-        """The rows after a pass that returned `layers`, and for each row its states at its marks."""
-        rows = [self.stages(index, layers, segments) for index in range(len(self._rows))]
+        """The rows after a pass that returned `layers`, and for each row its states at its snapshot_positions."""
+        rows = [self.stages(index, layers, segments) for index in range(len(self._sequences))]
         return self._with(of_row[-1] for of_row in rows), tuple(self._with(of_row[:-1]) for of_row in rows)
 
     def stages(self, index: int, layers: Sequence[BatchLayerState], segments: Segments) -> list[SequenceState]:
-        """Row `index` at each of its marks and, last, after all of its new tokens, from a pass that gave `layers`."""
-        old = self._rows[index]
+        """Row `index` at each of its snapshot_positions and, last, after all of its new tokens, from a pass that gave `layers`."""
+        old = self._sequences[index]
         pairs = zip(layers, old.layers, strict=True)
-        stages = zip(*(layer.rows(index, segments, owns_kv=was.kv is not None) for layer, was in pairs), strict=True)
-        offsets = (*segments.marks_of(index), segments.lengths[index])
+        stages = zip(
+            *(layer.layer_states(index, segments, owns_kv=was.kv is not None) for layer, was in pairs), strict=True
+        )
+        offsets = (*segments.snapshot_positions_of(index), segments.lengths[index])
         return [SequenceState(old.length + n, stage, old.identity) for n, stage in zip(offsets, stages, strict=True)]
 
     @property
@@ -199,8 +201,8 @@ class BatchState:
 
     def save(self, path: str | Path) -> None:
         """Writes all rows to one safetensors file, whole or not at all."""
-        state_file.write(path, _FORMAT, self.owner, self._rows)
+        state_file.write(path, _FORMAT, self.owner, self._sequences)
 
     def load(self, path: str | Path) -> "BatchState":
         """The rows that `save` wrote to `path`; refused unless they belong to this model and precision."""
-        return self._with(state_file.read(path, _FORMAT, self.owner).rows)
+        return self._with(state_file.read(path, _FORMAT, self.owner).sequences)

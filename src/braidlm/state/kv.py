@@ -17,7 +17,7 @@ from torch import Tensor
 from ..ops import Past, Segments
 from ..spec.state import PAGE_TOKENS, FullKV, WindowKV
 
-FORMATS = ("float64", "float32", "bfloat16", "float16", "fp8", "int8")
+KV_DTYPES = ("float64", "float32", "bfloat16", "float16", "fp8", "int8")
 # Formats of less range than activations, which saturate instead of becoming infinite.
 _LARGEST = {"fp8": torch.finfo(torch.float8_e4m3fn).max, "float16": torch.finfo(torch.float16).max}
 
@@ -28,7 +28,7 @@ class QuantizedKV(NamedTuple):
     data: Tensor
     scale: Tensor | None
 
-    def rows(self, part: slice) -> "QuantizedKV":
+    def positions(self, part: slice) -> "QuantizedKV":
         """Some positions of it, as a view."""
         return QuantizedKV(self.data[part], None if self.scale is None else self.scale[part])
 
@@ -41,19 +41,19 @@ class QuantizedKV(NamedTuple):
         return self.data.nbytes + (0 if self.scale is None else self.scale.nbytes)
 
 
-def quantize_kv(x_nGK: Tensor, form: str) -> QuantizedKV:
-    """`x` rounded to `form`: a dtype's name, "fp8" (e4m3) or "int8" (a scale per head and token)."""
-    if form in _LARGEST:
-        kind = torch.float8_e4m3fn if form == "fp8" else torch.float16
-        return QuantizedKV(x_nGK.clamp(-_LARGEST[form], _LARGEST[form]).to(kind), None)
-    if form == "int8":
+def quantize_kv(x_nGK: Tensor, kv_dtype: str) -> QuantizedKV:
+    """`x` rounded to `kv_dtype`: a dtype's name, "fp8" (e4m3) or "int8" (a scale per head and token)."""
+    if kv_dtype in _LARGEST:
+        kind = torch.float8_e4m3fn if kv_dtype == "fp8" else torch.float16
+        return QuantizedKV(x_nGK.clamp(-_LARGEST[kv_dtype], _LARGEST[kv_dtype]).to(kind), None)
+    if kv_dtype == "int8":
         wide = x_nGK.float()
         scale = wide.abs().amax(-1).clamp_min(torch.finfo(torch.float32).tiny) / 127
         return QuantizedKV((wide / scale[..., None]).round().to(torch.int8), scale)
-    return QuantizedKV(x_nGK.to(getattr(torch, form)), None)
+    return QuantizedKV(x_nGK.to(getattr(torch, kv_dtype)), None)
 
 
-def load(stored: QuantizedKV, dtype: torch.dtype) -> Tensor:
+def dequantize_kv(stored: QuantizedKV, dtype: torch.dtype) -> Tensor:
     """The numbers that were stored, as `dtype`."""
     if stored.scale is not None:
         return (stored.data.to(torch.float32) * stored.scale[..., None]).to(dtype)
@@ -78,7 +78,7 @@ class Page:
     def first(self, count: int) -> "Page":
         """A copy of its first positions."""
         part = slice(0, count)
-        return Page(self.start, _join([self.k.rows(part)]), _join([self.v.rows(part)]))
+        return Page(self.start, _join([self.k.positions(part)]), _join([self.v.positions(part)]))
 
 
 def with_room(page: Page) -> Page:
@@ -102,7 +102,7 @@ class KeyValues:
     """What one sequence holds of the first `length` positions, by the rule of its `spec`."""
 
     spec: FullKV | WindowKV
-    form: str
+    kv_dtype: str
     length: int = 0
     pages: tuple[Page, ...] = ()
 
@@ -119,8 +119,8 @@ class KeyValues:
                 part = slice(max(start, begin) - begin, min(start + PAGE_TOKENS, total) - begin)
                 begun = [pages.pop()] if start < begin else []
                 # Joining copies, so that a page never keeps a whole prompt's activations alive.
-                k_page = _join([page.k for page in begun] + [k.rows(part)])
-                v_page = _join([page.v for page in begun] + [v.rows(part)])
+                k_page = _join([page.k for page in begun] + [k.positions(part)])
+                v_page = _join([page.v for page in begun] + [v.positions(part)])
                 pages.append(Page(start, k_page, v_page))
             start += PAGE_TOKENS
         return replace(self, length=total, pages=tuple(pages))
@@ -129,8 +129,8 @@ class KeyValues:
         """All keys and values held and their positions, or None if there are none."""
         if not self.pages:
             return None
-        k = load(_join([page.k for page in self.pages]), dtype)
-        v = load(_join([page.v for page in self.pages]), dtype)
+        k = dequantize_kv(_join([page.k for page in self.pages]), dtype)
+        v = dequantize_kv(_join([page.v for page in self.pages]), dtype)
         spans = [torch.arange(page.start, page.start + page.k.data.shape[0]) for page in self.pages]
         return Past(k, v, torch.cat(spans).to(k.device))
 
@@ -153,7 +153,7 @@ class KeyValues:
     def empty_page(self, start: int) -> Page:
         """A full page's room from `start` on, not initialised; on the CPU."""
         sizes = ((0, self.spec.heads, size) for size in (self.spec.k_dim, self.spec.v_dim))
-        k, v = (quantize_kv(torch.empty(size), self.form) for size in sizes)
+        k, v = (quantize_kv(torch.empty(size), self.kv_dtype) for size in sizes)
         return with_room(Page(start, k, v))
 
     @property
@@ -180,18 +180,18 @@ class KeyValues:
         for start in range(0, length, PAGE_TOKENS):
             if start < sink_tokens or start >= first:
                 part = slice(offset, offset + min(PAGE_TOKENS, length - start))
-                pages.append(Page(start, _join([k.rows(part)]), _join([v.rows(part)])))
+                pages.append(Page(start, _join([k.positions(part)]), _join([v.positions(part)])))
                 offset = part.stop
         return replace(self, length=length, pages=tuple(pages))
 
     def _check(self, tensors: dict[str, Tensor], kept: int) -> None:
         """ValueError unless `tensors` are what `tensors()` gives for `kept` positions."""
-        dtype: torch.dtype = torch.float8_e4m3fn if self.form == "fp8" else getattr(torch, self.form)
+        dtype: torch.dtype = torch.float8_e4m3fn if self.kv_dtype == "fp8" else getattr(torch, self.kv_dtype)
         sizes = {"k": self.spec.k_dim, "v": self.spec.v_dim}
         wanted: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
             name: ((kept, self.spec.heads, size), dtype) for name, size in sizes.items()
         }
-        if self.form == "int8":
+        if self.kv_dtype == "int8":
             wanted |= {f"{name}_scale": ((kept, self.spec.heads), torch.float32) for name in sizes}
         found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
         if found != (wanted if kept else {}):
@@ -208,21 +208,21 @@ class KvBatch:
 
     def append(self, k_TGK: Tensor, v_TGK: Tensor) -> "KvBatch":
         """With the new tokens' keys and values, rounded to the storage format."""
-        form = self.past[0].form
-        return replace(self, new_k=quantize_kv(k_TGK, form), new_v=quantize_kv(v_TGK, form))
+        kv_dtype = self.past[0].kv_dtype
+        return replace(self, new_k=quantize_kv(k_TGK, kv_dtype), new_v=quantize_kv(v_TGK, kv_dtype))
 
     def new(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The new tokens' keys and values as every later token will see them."""
         assert self.new_k is not None and self.new_v is not None
-        return load(self.new_k, dtype), load(self.new_v, dtype)
+        return dequantize_kv(self.new_k, dtype), dequantize_kv(self.new_v, dtype)
 
     def after(self, row: int, segments: Segments) -> list[KeyValues]:
         """What `row` holds at each of its marks and, last, after all of its new tokens; they share pages."""
         assert self.new_k is not None and self.new_v is not None
         held, begin, made = self.past[row], segments.starts[row], []
-        for offset in (*segments.marks_of(row), segments.lengths[row]):
+        for offset in (*segments.snapshot_positions_of(row), segments.lengths[row]):
             part = slice(begin, segments.starts[row] + offset)
-            held = held.append(self.new_k.rows(part), self.new_v.rows(part))
+            held = held.append(self.new_k.positions(part), self.new_v.positions(part))
             made.append(held)
             begin = part.stop
         return made

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..errors import InputError, StateError
 from ..spec import ModelSpec
 from ..spec.state import FullKV, RecurrentState, SharedKV, WindowKV
-from .kv import FORMATS, KeyValues
+from .kv import KV_DTYPES, KeyValues
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Precision:
         """`kv_dtype` None stores keys and values as activations are."""
         kv = kv_dtype or str(dtype).removeprefix("torch.")
         kv = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}.get(kv, kv)
-        if kv not in FORMATS:
-            raise InputError(f"kv_dtype is {kv!r}, but must be one of {', '.join(FORMATS)}")
+        if kv not in KV_DTYPES:
+            raise InputError(f"kv_dtype is {kv!r}, but must be one of {', '.join(KV_DTYPES)}")
         return cls(dtype, kv)
 
     @property
@@ -67,13 +67,13 @@ class Identity:
 class LayerState:
     """One block's slots for one sequence; `kv` is None where the block has none of its own."""
 
-    fixed: dict[str, Tensor]
+    recurrent: dict[str, Tensor]
     kv: KeyValues | None
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return sum(tensor.nbytes for tensor in self.fixed.values()) + (self.kv.nbytes if self.kv else 0)
+        return sum(tensor.nbytes for tensor in self.recurrent.values()) + (self.kv.nbytes if self.kv else 0)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class SequenceState:
     def detached(self) -> "SequenceState":
         """The same numbers without their history."""
         layers = (
-            LayerState({name: t.detach() for name, t in layer.fixed.items()}, layer.kv and layer.kv.detached())
+            LayerState({name: t.detach() for name, t in layer.recurrent.items()}, layer.kv and layer.kv.detached())
             for layer in self.layers
         )
         return replace(self, layers=tuple(layers))
@@ -102,17 +102,17 @@ def empty_sequence(spec: ModelSpec, precision: Precision, device: torch.device) 
     """A sequence before the learned prefix and the first token: the only allocator."""
     layers = []
     for slots in spec.state_specs:
-        fixed: dict[str, Tensor] = {}
+        recurrent: dict[str, Tensor] = {}
         kv = None
         for slot in slots:
             match slot:
                 case RecurrentState(name=name, shape=shape, dtype=kind):
-                    fixed[name] = torch.zeros(shape, dtype=_slot_dtype(kind, precision.dtype), device=device)
+                    recurrent[name] = torch.zeros(shape, dtype=_slot_dtype(kind, precision.dtype), device=device)
                 case FullKV() | WindowKV():
                     kv = KeyValues(slot, precision.kv)
                 case SharedKV():
                     pass
-        layers.append(LayerState(fixed, kv))
+        layers.append(LayerState(recurrent, kv))
     return SequenceState(-spec.meta_tokens, tuple(layers))
 
 

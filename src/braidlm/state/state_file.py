@@ -43,13 +43,13 @@ class Contents(NamedTuple):
     """What was in a file: the header's texts, the rows, and the tensors beside them."""
 
     about: dict[str, str]
-    rows: list[SequenceState]
+    sequences: list[SequenceState]
     more: dict[str, Tensor]
 
 
 def write(
     path: str | Path,
-    form: str,
+    file_format: str,
     owner: Owner,
     rows: Sequence[SequenceState],
     *,
@@ -60,7 +60,7 @@ def write(
 ) -> None:
     """Writes `rows`, the texts of `about` and the tensors of `more`.
 
-    `form` names the kind and version of the file. `one_text`: the rows are states along one text, shortest first.
+    `file_format` names the kind and version of the file. `one_text`: the rows are states along one text, shortest first.
     `place` gives the file its name (see `files.whole_file`).
     `StateError` for rows of another owner.
     """
@@ -69,7 +69,7 @@ def write(
             row.identity.require(owner.identity, f"a state to be saved to {path}")
     tensors = dict(more or {}) | _tensors_of(rows, one_text)
     header = dict(about or {}) | {
-        "format": form,
+        "format": file_format,
         "fingerprint": owner.identity.fingerprint,
         "label": owner.identity.label,
         "dtype": owner.identity.dtype,
@@ -87,14 +87,14 @@ def write(
 
 
 def read(
-    path: str | Path, form: str, owner: Owner, *, beside: Collection[str] = (), one_text: bool = False
+    path: str | Path, file_format: str, owner: Owner, *, beside: Collection[str] = (), one_text: bool = False
 ) -> Contents:
     """What `write` wrote; `StateError` unless it is whole and belongs to `owner`'s weights and precision.
 
     `beside` are the names of the tensors that stand beside the rows.
     """
     with _opened(path) as file:
-        about = _checked(file.metadata() or {}, path, form)
+        about = _checked(file.metadata() or {}, path, file_format)
         _require_owner(about, path, owner)
         names = file.keys()
         tensors = {name: file.get_tensor(name) for name in names}
@@ -106,10 +106,10 @@ def read(
         raise StateError(f"{path} is damaged: {error}") from None
 
 
-def header(path: str | Path, form: str) -> dict[str, str]:
+def header(path: str | Path, file_format: str) -> dict[str, str]:
     """The header's texts alone, as they were saved; what they describe is not read."""
     with _opened(path) as file:
-        about = _checked(file.metadata() or {}, path, form)
+        about = _checked(file.metadata() or {}, path, file_format)
         if _OWN_DIGEST in about:
             _require_whole(about[_OWN_DIGEST] == _own_digest(about), path)
         else:  # written before headers had a digest of their own: that of the whole file covers them
@@ -157,9 +157,9 @@ def _require_regular(path: str | Path) -> None:
         raise StateError(f"{path} is damaged or no state file: {error}") from None
 
 
-def _checked(about: dict[str, str], path: str | Path, form: str) -> dict[str, str]:
-    if about.get("format") != form:
-        raise StateError(f"{path} is no file of this kind and version (it should say {form!r})")
+def _checked(about: dict[str, str], path: str | Path, file_format: str) -> dict[str, str]:
+    if about.get("format") != file_format:
+        raise StateError(f"{path} is no file of this kind and version (it should say {file_format!r})")
     return about
 
 
@@ -173,7 +173,7 @@ def _tensors_of(rows: Sequence[SequenceState], one_text: bool) -> dict[str, Tens
     for r, row in enumerate(rows):
         for i, layer in enumerate(row.layers):
             repeated = one_text and r < len(rows) - 1 and _grows(layer.kv)
-            held = layer.fixed | (layer.kv.tensors() if layer.kv and not repeated else {})
+            held = layer.recurrent | (layer.kv.tensors() if layer.kv and not repeated else {})
             for name, tensor in held.items():
                 plain = torch.view_as_real(tensor) if tensor.is_complex() else tensor
                 # Rows may share a tensor; the file format wants each to have its own.
@@ -190,7 +190,7 @@ def _rows_of(owner: Owner, lengths: list[int], tensors: dict[str, Tensor], one_t
         layers = []
         for i, like in enumerate(owner.initial.layers):
             prefix = f"{r}.{i}."
-            fixed = {name: _like(tensors.pop(prefix + name), t, name) for name, t in like.fixed.items()}
+            recurrent = {name: _like(tensors.pop(prefix + name), t, name) for name, t in like.recurrent.items()}
             kv, seen = like.kv, like.kv.length - owner.initial.length + length if like.kv else 0
             if one_text and rows and _grows(kv):
                 last = rows[0].layers[i].kv
@@ -198,8 +198,8 @@ def _rows_of(owner: Owner, lengths: list[int], tensors: dict[str, Tensor], one_t
             elif kv is not None:
                 mine = [name for name in tensors if name.startswith(prefix)]
                 held = {name.removeprefix(prefix): tensors.pop(name).to(owner.device) for name in mine}
-                kv = KeyValues(kv.spec, kv.form).from_tensors(held, seen)
-            layers.append(LayerState(fixed, kv))
+                kv = KeyValues(kv.spec, kv.kv_dtype).from_tensors(held, seen)
+            layers.append(LayerState(recurrent, kv))
         rows.append(SequenceState(length, tuple(layers), owner.initial.identity))
     if tensors:
         raise ValueError(f"it has the unknown tensor {min(tensors)}")

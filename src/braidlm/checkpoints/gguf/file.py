@@ -54,9 +54,9 @@ class GgufFile:
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from None
         self._parts: dict[str, tuple[GgufHeader, str]] = {
-            ours: (holders[theirs], theirs) for ours, theirs in self._trunk.names.items()
+            name: (holders[stored], stored) for name, stored in self._trunk.names.items()
         }
-        self.shapes = {name: part.tensors[theirs].shape for name, (part, theirs) in self._parts.items()}
+        self.shapes = {name: part.tensors[stored].shape for name, (part, stored) in self._parts.items()}
         _report(path, self._trunk)
 
     def _architecture(self) -> str:
@@ -80,19 +80,19 @@ class GgufFile:
 
     def quantization(self, name: str) -> str:
         """The tensor's storage type: F32, BF16, Q4_1, ..."""
-        part, theirs = self._parts[name]
-        return part.tensors[theirs].kind.name
+        part, stored = self._parts[name]
+        return part.tensors[stored].kind.name
 
     def blocks(self, name: str) -> np.ndarray:
         """The bytes of a quantized tensor as they are stored, [rows, bytes a row]."""
-        part, theirs = self._parts[name]
+        part, stored = self._parts[name]
         rows = int(np.prod(self.shapes[name][:-1], dtype=np.int64))
-        return part.bytes_of(theirs).reshape(rows, -1)
+        return part.bytes_of(stored).reshape(rows, -1)
 
     def get(self, name: str) -> Tensor:
         """One tensor; a view into the file where it is not quantized."""
-        part, theirs = self._parts[name]
-        raw, kind, shape = part.bytes_of(theirs), part.tensors[theirs].kind, self.shapes[name]
+        part, stored = self._parts[name]
+        raw, kind, shape = part.bytes_of(stored), part.tensors[stored].kind, self.shapes[name]
         if kind.name in _PLAIN:
             return torch.from_numpy(raw).view(_PLAIN[kind.name]).reshape(shape)
         try:

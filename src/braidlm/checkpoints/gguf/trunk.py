@@ -22,7 +22,7 @@ _UNIFORM = ("attention.head_count", "attention.head_count_kv", "feed_forward_len
 
 
 class Trunk(NamedTuple):
-    """`names`: ours to the file's. `towers`, `ahead` and `buffers` are tensors that are left out.
+    """`names`: the model's names to the file's. `towers`, `ahead` and `buffers` are tensors that are left out.
 
     `present` is the number of blocks that have tensors, `blocks` that of the language model.
     """

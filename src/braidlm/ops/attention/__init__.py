@@ -53,5 +53,5 @@ def attention(
     `starts` are the absolute positions of the rows' first new tokens. Scores are multiplied by
     `scale`; softmax is in float32 (float64 for float64 inputs).
     """
-    twin = dispatch.select("attention", q_THK.device.type)
-    return twin(q_THK, k_TGK, v_TGV, past, starts, segments, scale=scale, visible=visible)
+    implementation = dispatch.select("attention", q_THK.device.type)
+    return implementation(q_THK, k_TGK, v_TGV, past, starts, segments, scale=scale, visible=visible)

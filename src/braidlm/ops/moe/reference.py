@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..linear import linear
-from ..linear.packed import PackedWeight
+from ..linear.quantized import QuantizedWeight
 from ..numerics import widened
 from ..pointwise import glu
 from ..products import mm
@@ -24,8 +24,8 @@ Changed = Callable[[Tensor, Tensor, int], Tensor]
 def moe(
     x_TD: Tensor,
     router_XD: Tensor,
-    gate_up_XFD: Tensor | PackedWeight,
-    down_XDF: Tensor | PackedWeight,
+    gate_up_XFD: Tensor | QuantizedWeight,
+    down_XDF: Tensor | QuantizedWeight,
     *,
     top_k: int,
     adapters: tuple[Changed | None, Changed | None] = (None, None),
@@ -48,7 +48,9 @@ def moe(
     return y_TD.index_add(0, token_of_C, weighted_CD).to(x_TD.dtype)
 
 
-def _by_expert(x_CI: Tensor, weight_XOI: Tensor | PackedWeight, counts: list[int], adapter: Changed | None) -> Tensor:
+def _by_expert(
+    x_CI: Tensor, weight_XOI: Tensor | QuantizedWeight, counts: list[int], adapter: Changed | None
+) -> Tensor:
     """Each expert's matrix times its choices, of which it has `counts`, and what `adapter` makes of that: [C, O]."""
     chosen = [expert for expert, count in enumerate(counts) if count]
     sizes = [counts[expert] for expert in chosen]

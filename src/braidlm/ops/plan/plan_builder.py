@@ -31,11 +31,11 @@ class PlanBuilder:
     the same one for the same name and width.
     """
 
-    def __init__(self, width: int, dtype: torch.dtype, kv_format: str) -> None:
+    def __init__(self, width: int, dtype: torch.dtype, kv_dtype: str) -> None:
         self._native = extension()
         self.plan: Any = self._native.Plan()
         self.dtype = dtype
-        self.kv_format = kv_format
+        self.kv_dtype = kv_dtype
         self.states: list[StateBuffer] = []
         self.kv_of_block: dict[int, int] = {}
         self.x: int = self.plan.place(width)
@@ -67,7 +67,7 @@ class PlanBuilder:
 
     def keys_values(self, heads: int, k_dim: int, v_dim: int) -> int:
         """The block's own keys and values."""
-        self.kv_of_block[self._block] = self.plan.kv(self.kv_format, heads, k_dim, v_dim)
+        self.kv_of_block[self._block] = self.plan.kv(self.kv_dtype, heads, k_dim, v_dim)
         return self.kv_of_block[self._block]
 
     def vector(self, tensor: Tensor | None) -> Tensor | None:
@@ -75,7 +75,7 @@ class PlanBuilder:
         return None if tensor is None else tensor.detach().float().contiguous()
 
     def weight(self, weight: Any) -> Any:
-        """A matrix [O, I] or experts' matrices [X, O, I], plain or packed, in place."""
+        """A matrix [O, I] or experts' matrices [X, O, I], plain or quantized, in place."""
         return held(weight)
 
     def pair(self, linear: Any) -> tuple[Any, Tensor | None]:

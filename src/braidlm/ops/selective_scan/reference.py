@@ -60,8 +60,8 @@ def gated_selective_scan(
 ) -> Carried:
     """See the package."""
     dt = F.softplus(widened(dt_TE) + dt_bias_E)
-    y, after, marked = selective_scan(x_TE, dt, a_EN, b_TN, c_TN, d_E, state_REN, segments)
-    return Carried((y * F.silu(widened(gate_TE))).to(x_TE.dtype), after, marked)
+    y, after, snapshots = selective_scan(x_TE, dt, a_EN, b_TN, c_TN, d_E, state_REN, segments)
+    return Carried((y * F.silu(widened(gate_TE))).to(x_TE.dtype), after, snapshots)
 
 
 def _chunk(

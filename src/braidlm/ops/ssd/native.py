@@ -33,8 +33,8 @@ def ssd(
         return _Scan.apply(groups, x, dt, a, b, c, d, before.contiguous())
 
     inputs = [channels_together(t) for t in (x_THP, dt_TH, b_TGN, c_TGN)]
-    y_T, state_R, marked = over_rows(step, inputs, state_RHPN, segments)
-    return Carried(y_T.view(x_THP.shape), state_R, marked)
+    y_T, state_R, snapshots = over_rows(step, inputs, state_RHPN, segments)
+    return Carried(y_T.view(x_THP.shape), state_R, snapshots)
 
 
 class _Scan(torch.autograd.Function):

@@ -1,7 +1,7 @@
-"""Quantized tensors of GGUF files as packed weights, without going through full precision.
+"""Quantized tensors of GGUF files as quantized weights, without going through full precision.
 
 What `gguf.blocks` can take apart is taken apart. Other quantized types are dequantized, one tensor at a time, and
-rounded to int8, whose steps are finer than theirs.
+rounded to int8, whose steps are finer than those of the file.
 
 Legend: N = rows (outputs of all experts).
 """
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 
 from ..families import Rule
-from ..ops.linear.nearest import pack
-from ..ops.linear.packed import PackedWeight
+from ..ops.linear.quantized import QuantizedWeight
+from ..ops.linear.round_to_nearest import quantize_weight
 from .gguf import GgufFile
 from .gguf.blocks import split_blocks
 from .rows import row_places, stack_rows, take_rows
@@ -26,22 +26,22 @@ def is_quantized(file: GgufFile, name: str) -> bool:
 
 
 def keep(
-    file: GgufFile, rule: Rule, theirs: Sequence[str], shapes: Sequence[torch.Size], dtype: torch.dtype
-) -> list[PackedWeight] | None:
+    file: GgufFile, rule: Rule, sources: Sequence[str], shapes: Sequence[torch.Size], dtype: torch.dtype
+) -> list[QuantizedWeight] | None:
     """The weights of these `shapes` that `rule` makes of quantized tensors; None if it does more than move rows."""
-    if not all(name in file.names() and is_quantized(file, name) for name in theirs):
+    if not all(name in file.names() and is_quantized(file, name) for name in sources):
         return None
-    places = row_places(rule, [torch.Size(file.shapes[name]) for name in theirs], shapes)
+    places = row_places(rule, [torch.Size(file.shapes[name]) for name in sources], shapes)
     if places is None:
         return None
-    parts = [_packed(file, name, dtype) for name in theirs]
+    parts = [_quantized(file, name, dtype) for name in sources]
     if len({part.kind for part in parts}) > 1:
-        parts = [pack(file.get(name).flatten(0, -2), "int8", dtype=dtype) for name in theirs]
+        parts = [quantize_weight(file.get(name).flatten(0, -2), "int8", dtype=dtype) for name in sources]
     whole = stack_rows(parts)
     return [take_rows(whole, rows_N, shape) for rows_N, shape in zip(places, shapes, strict=True)]
 
 
-def _packed(file: GgufFile, name: str, dtype: torch.dtype) -> PackedWeight:
+def _quantized(file: GgufFile, name: str, dtype: torch.dtype) -> QuantizedWeight:
     """One tensor as [N, I]."""
     found = split_blocks(file.quantization(name), file.blocks(name), dtype)
-    return pack(file.get(name).flatten(0, -2), "int8", dtype=dtype) if found is None else found
+    return quantize_weight(file.get(name).flatten(0, -2), "int8", dtype=dtype) if found is None else found

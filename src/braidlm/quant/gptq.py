@@ -19,8 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..ops.linear.nearest import int4_scales, int8_scales
-from ..ops.linear.packed import GROUP, PackedWeight, nibbles
+from ..ops.linear.quantized import GROUP, QuantizedWeight, nibbles
+from ..ops.linear.round_to_nearest import int4_scales, int8_scales
 
 # Added to the diagonal of H, as a share of its mean: directions that the text never took count a little.
 _DAMPING = 0.1
@@ -57,10 +57,10 @@ _GRIDS = {
 FORMS = tuple(_GRIDS)
 
 
-def round_to(weight_OI: Tensor, products: Products, form: str, *, dtype: torch.dtype) -> PackedWeight:
+def quantize_calibrated(weight_OI: Tensor, products: Products, form: str, *, dtype: torch.dtype) -> QuantizedWeight:
     """`weight` in one of `FORMS`, its outputs close to what they were on the inputs that are summed up.
 
-    `dtype` is that of the activations, as in `pack`.
+    `dtype` is that of the activations, as in `quantize_weight`.
     """
     grid = _GRIDS[form]
     damping = _damping(products.own)
@@ -71,7 +71,7 @@ def round_to(weight_OI: Tensor, products: Products, form: str, *, dtype: torch.d
     for _ in range(_SWEEPS):
         scale = _fitted(w, q, h)
         q = _swept(w, q, scale, h, grid)
-    return PackedWeight(form, grid.stored(q), scale, dtype=dtype)
+    return QuantizedWeight(form, grid.stored(q), scale, dtype=dtype)
 
 
 def _damping(h_II: Tensor) -> float:

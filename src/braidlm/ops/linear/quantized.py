@@ -24,7 +24,7 @@ GROUP = 32
 _DATA = {"int8": torch.int8, "int4": torch.uint8, "fp8": torch.float8_e4m3fn}
 
 
-class PackedWeight(nn.Module):
+class QuantizedWeight(nn.Module):
     """A weight [..., O, I] (leading dimension: experts) in one of `FORMS`; takes a parameter's place.
 
     data: int8 [..., O, I], uint8 [..., O, I/2] or float8_e4m3fn [..., O, I]. scale: float16
@@ -80,16 +80,16 @@ class PackedWeight(nn.Module):
         low = None if self.low is None else self.low[ids]
         return _values(self.form, self.data[ids], self.scale[ids], low).to(self.dtype)
 
-    def __getitem__(self, index: int | slice) -> "PackedWeight":
+    def __getitem__(self, index: int | slice) -> "QuantizedWeight":
         """A part of the first dimension (one expert, some outputs) that shares this one's memory."""
         low = None if self.low is None else self.low[index]
-        return PackedWeight(self.form, self.data[index], self.scale[index], low, dtype=self.dtype)
+        return QuantizedWeight(self.form, self.data[index], self.scale[index], low, dtype=self.dtype)
 
     def extra_repr(self) -> str:
         """What a printed model shows."""
         return f"{list(self.shape)}, {self.kind}"
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedWeight":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantizedWeight":
         # A model that is moved takes its weights along; one that is cast keeps its formats.
         for name, part in list(self._buffers.items()):
             if part is not None:
@@ -97,26 +97,26 @@ class PackedWeight(nn.Module):
         return self
 
 
-def packable(shape: torch.Size | tuple[int, ...], form: str) -> bool:
+def quantizable(shape: torch.Size | tuple[int, ...], form: str) -> bool:
     """Whether a weight of this shape has whole groups."""
     return len(shape) > 1 and 0 not in shape and (form == "fp8" or shape[-1] % GROUP == 0)
 
 
-def empty_packed(shape: torch.Size | tuple[int, ...], kind: str, **options: Any) -> PackedWeight:
-    """A packed weight whose numbers are still to be filled in; `options` are those of `torch.empty`, but dtype."""
+def empty_quantized(shape: torch.Size | tuple[int, ...], kind: str, **options: Any) -> QuantizedWeight:
+    """A quantized weight whose numbers are still to be filled in; `options` are those of `torch.empty`, but dtype."""
     dtype = options.pop("dtype", torch.bfloat16)
     form, _, low = kind.partition("-")
     *rows, inputs = shape
     data = torch.empty(*rows, inputs // 2 if form == "int4" else inputs, dtype=_DATA[form], **options)
     if form == "fp8":
-        return PackedWeight(form, data, torch.empty(*rows, dtype=torch.float32, **options), dtype=dtype)
+        return QuantizedWeight(form, data, torch.empty(*rows, dtype=torch.float32, **options), dtype=dtype)
     parts = [torch.empty(*rows, inputs // GROUP, dtype=torch.float16, **options) for _ in range(2 if low else 1)]
-    return PackedWeight(form, data, *parts, dtype=dtype)
+    return QuantizedWeight(form, data, *parts, dtype=dtype)
 
 
-def packed_bytes(shape: torch.Size | tuple[int, ...], kind: str) -> int:
+def quantized_bytes(shape: torch.Size | tuple[int, ...], kind: str) -> int:
     """Bytes of a weight of this shape."""
-    return empty_packed(shape, kind, device="meta").nbytes
+    return empty_quantized(shape, kind, device="meta").nbytes
 
 
 def nibbles(q: Tensor) -> Tensor:
