@@ -35,7 +35,7 @@ def test_a_state_is_one_short_line(language: LanguageModel) -> None:
     """Oracle: by hand: the tokens that each sequence has seen; the bytes are the state's own."""
     state = language.new_state(2)
     language.forward([[1, 2, 3], [4]], state=state)
-    assert repr(state).startswith("State(2 sequences after 3, 1 tokens; ")
+    assert repr(state).startswith("BatchState(2 sequences after 3, 1 tokens; ")
     assert f"{state.nbytes / 2**20:.1f} MiB in bfloat16)" in repr(state)
     assert repr(language.new_state(1, "int8")).endswith(" in bfloat16, keys and values in int8)")
     assert len(repr(language.new_state(1000))) < 120

@@ -266,7 +266,7 @@ def test_quantizing_on_the_command_line(option: tuple[str, str], kind: str, tmp_
 
 
 def test_a_directory_with_quantized_weights(tmp_path: Path) -> None:
-    """Oracle: the quantized weights in braidlm's own directory, bit for bit; those in fp8 are written in full if asked."""
+    """Oracle: the quantized weights in braidlm's own directory, bit for bit; those in fp8 in full if asked."""
     braid("quantize", str(path_of("mamba2")), str(tmp_path / "int8"), "--bits", "8")
     assert braid("convert", str(tmp_path / "int8"), str(tmp_path / "model.gguf"))["types"]["Q8_0"] > 1
     expected = quantized_weights(braidlm.load(tmp_path / "int8").network)

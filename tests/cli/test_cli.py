@@ -68,7 +68,7 @@ def test_info_of_files() -> None:
         model.forward([list(range(20))], state=state)
         assert found["state_bytes"]["20"] == state.nbytes
     text = braid("info", "hymba-1.5b").stdout
-    for word in ("Parallel", "learned prefix", "state at 32768 tokens", "1.52 B"):
+    for word in ("Parallel", "meta tokens", "state at 32768 tokens", "1.52 B"):
         assert word in text
     assert "mamba2-2.7b" in braid("info").stdout
 

@@ -1,6 +1,6 @@
 """What every operation that carries a state promises besides its numbers.
 
-Splits, snapshot_positions, rows that do not see each other, inputs that are left alone, outputs that own their
+Splits, snapshots, rows that do not see each other, inputs that are left alone, outputs that own their
 memory, and the dtypes of what comes back.
 """
 
@@ -64,7 +64,7 @@ def test_any_split_gives_the_same(case: Case) -> None:
 
 @pytest.mark.parametrize("dtype", [SINGLE, DOUBLE])
 def test_marks_change_nothing_else(case: Case, dtype: torch.dtype) -> None:
-    """Oracle: the same call without snapshot_positions: outputs and final states; a mark at the end is the final state."""
+    """Oracle: the same call without snapshots: outputs and final states; a snapshot at the end is the final state."""
     snapshot_positions = ((1, 2, 64), (), (3,), (65,), (1,))
     inputs, state = case.inputs(sum(RAGGED)), states(case, len(RAGGED))
     plain = run(case, inputs, state, Segments(RAGGED), dtype)

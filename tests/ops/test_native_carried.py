@@ -1,4 +1,4 @@
-"""Native implementations of the operations that carry a state, at every level: odd sizes, strides, ragged rows, threads."""
+"""Native operations that carry a state, at every level: odd sizes, strides, ragged rows, threads."""
 
 from collections.abc import Callable, Iterator
 

@@ -36,7 +36,7 @@ def parts(t: Tensor) -> Tensor:
 
 
 def gradients(case: Case, tensors: list[Tensor], segments: Segments, implementation: str) -> list[Tensor]:
-    """Gradients of a random weighting of outputs, final and snapshots states, for every input."""
+    """Gradients of a random weighting of outputs, final and snapshot states, for every input."""
     leaves = [t.clone().requires_grad_() for t in tensors]
     with dispatch.using(implementation):
         y, after, snapshots = case.call(*arguments(case, leaves), segments)
@@ -54,7 +54,7 @@ def tensors_of(case: Case, total: int, rows: int) -> list[Tensor]:
 @pytest.mark.parametrize("lengths", [(1,), (2,), (5,), (64,), (65,), (129,), (150,), (9, 9), (0, 70, 2, 70, 1)])
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_gradients(name: str, lengths: tuple[int, ...], level: str) -> None:
-    """Oracle: the reference's gradients in float64, through inputs, weights, initial, final and snapshots states."""
+    """Oracle: the reference's gradients in float64, through inputs, weights, initial, final and snapshot states."""
     case, segments = CASES[name](), Segments(lengths, tuple((1,) if n > 60 else () for n in lengths))
     tensors = tensors_of(case, segments.total, len(lengths))
     expected = gradients(case, tensors, segments, "reference")

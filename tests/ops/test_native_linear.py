@@ -37,7 +37,7 @@ def quantized(kind: str, outputs: int, inputs: int) -> QuantizedWeight:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", [*FORMS, "int4-low"])
 def test_numbers(kind: str, dtype: torch.dtype, level: str) -> None:
-    """Oracle: `QuantizedWeight.dequantize`, bit for bit, from any output on, into rows at any distance, on any threads."""
+    """Oracle: `QuantizedWeight.dequantize`, bit for bit: from any output on, rows at any distance, any threads."""
     inputs = 45 if kind == "fp8" else 96
     weight = quantized(kind, 37, inputs)
     for begin, end, threads in ((0, 37, 1), (5, 37, 2), (36, 37, 3), (7, 7, 2)):

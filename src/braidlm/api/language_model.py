@@ -50,10 +50,10 @@ Prompt = str | Sequence[int] | Tensor | np.ndarray | Messages
 
 
 class Forward(NamedTuple):
-    """What `LanguageModel.forward` gives when more than logits is asked for.
+    """Result of `LanguageModel.forward` where more than logits is asked for.
 
-    logits: as `forward` says, or None. hidden_states: name -> hidden states, shaped as logits are but D
-    wide. states: for each sequence, its states at the positions asked for.
+    logits: as `forward` says, or None. hidden_states: by name, shaped as logits are but D wide. states: for each
+    sequence, its states at the positions asked for.
     """
 
     logits: Tensor | list[Tensor] | None
@@ -164,14 +164,14 @@ class LanguageModel:
         hidden_states: Collection[str] = (),
         state_at: Sequence[Sequence[int]] | None = None,
     ) -> Any:
-        """Logits for every token, [B, L, V] in float32; a list of [L_b, V] for a list of sequences.
+        """Runs sequences: logits for every token, [B, L, V] in float32; a list of [L_b, V] for a list of sequences.
 
         `ids` is [B, L] whole numbers (torch or numpy), or a list of 1-D sequences of unequal length. `state` (one row a
         sequence) is moved along, so calls may follow one another with any number of tokens; with
         it, no gradient is recorded. `logits` "last" gives [B, V], one row for each sequence that
-        has new tokens; None gives no logits. `hidden_states` names hidden states to return ("embed", "blocks.0", ..., "norm").
+        has new tokens; None gives no logits. `hidden_states` names those to return ("embed", "blocks.0", ..., "norm").
         `state_at` gives, for each sequence, increasing numbers of new tokens after which its
-        state is wanted; one pass serves them all. With hidden_states or state_at, or without logits, the
+        state is wanted; one pass serves them all. With `hidden_states` or `state_at`, or without logits, the
         result is a `Forward`.
 
         Raises `InputError` for ids out of range or without tokens, `ContextLengthError` beyond the declared

@@ -1,8 +1,8 @@
-"""Tensors between sources and models: a table of names both ways, a strict account of coverage, writing.
+"""Binding of tensors in files to weights of models, both ways: by name rules, with strict coverage.
 
 A tensor whose dtype is wanted as it is becomes a parameter without being copied. Every tensor of a source
 must be used exactly once and every parameter filled exactly once, else the load is refused with the tensor's name.
-Where tensors come from (`checkpoints`, `gguf`) is not known here.
+Where tensors come from (`directory`, `gguf`) is not known here.
 """
 
 import json
@@ -34,7 +34,7 @@ _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 class Source(Protocol):
-    """Named tensors somewhere on disk."""
+    """Source of named tensors: a directory or a file."""
 
     def names(self) -> set[str]:
         """The names of all tensors."""
@@ -47,22 +47,22 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Bound:
-    """A rule at one block: which of their tensors hold which of our parameters."""
+    """A name rule at one block: the file's tensors (`source`) that hold the model's weights (`target`)."""
 
     rule: Rule
     source: tuple[str, ...]
     target: tuple[str, ...]
 
 
-def bind(rules: Sequence[NameRule], target: Mapping[str, torch.Size], blocks: int) -> list[Bound]:
-    """The rules that apply to a model with parameters `target`; each parameter is named exactly once."""
+def bind(rules: Sequence[NameRule], weights: Mapping[str, torch.Size], blocks: int) -> list[Bound]:
+    """Binds name rules to a model's weights (shapes by name) at each block; every weight is named exactly once."""
     bound: list[Bound] = []
     filled: dict[str, str] = {}
     for rule in rules:
         if not isinstance(rule, Rule):
             continue
         for i in _numbers(rule.source[0], blocks):
-            names = tuple(name for name in _at(rule.target, i) if name in target)
+            names = tuple(name for name in _at(rule.target, i) if name in weights)
             if not names:
                 continue
             bound.append(Bound(rule, _at(rule.source, i), names))
@@ -72,21 +72,21 @@ def bind(rules: Sequence[NameRule], target: Mapping[str, torch.Size], blocks: in
                         f"parameter {name} is filled by both {filled[name]} and {bound[-1].source[0]}"
                     )
                 filled[name] = bound[-1].source[0]
-    unfilled = sorted(set(target) - set(filled))
+    unfilled = sorted(set(weights) - set(filled))
     if unfilled:
         raise CheckpointError(f"this format has no tensor for the parameter {unfilled[0]}")
     return bound
 
 
 class WeightQuantizer(Protocol):
-    """How weights are quantized while they are read."""
+    """Quantizer of weights while they are read."""
 
     def kept(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[QuantizedWeight] | None:
-        """The weights of an entry as the file has them quantized; None if it has not, or they must not be."""
+        """Weights of an entry as the file has them quantized; None if they are not, or must not stay so."""
         ...
 
     def quantized(self, name: str, tensor: Tensor) -> QuantizedWeight | None:
-        """A tensor as the quantized weight `name`; None if that weight stays plain."""
+        """Quantizes the weight `name`; None if it stays plain."""
         ...
 
 
@@ -108,7 +108,7 @@ def fill(
     progress: Progress | None = None,
     quantizer: WeightQuantizer | None = None,
 ) -> None:
-    """Gives every weight of `model` (on the meta device) its values from `source`.
+    """Fills every weight of `model` (on the meta device) with its values from `source`.
 
     `quantizer` quantizes as the tensors come, so that the whole never exists unquantized.
     """
@@ -180,7 +180,7 @@ def _check_others(
 
 
 def _repeats(model: Model, source: Source, name: str, target: str, quantizer: WeightQuantizer | None) -> bool:
-    """Whether a tensor has the values of our weight `target`; where that is quantized, quantized in the same way."""
+    """Whether tensor `name`, quantized as the weight `target` is, has the values of that weight."""
     path, _, leaf = target.rpartition(".")
     weight: Any = getattr(model.get_submodule(path), leaf)
     kept = (
@@ -206,7 +206,7 @@ class Export(NamedTuple):
 
 
 def export(model: Model, rules: Sequence[NameRule]) -> Iterator[Export]:
-    """Their tensors for our weights."""
+    """Tensors of a file for a model's weights, in the order of the rules; each is made when its turn comes."""
     parameters = {name: weight.detach() for name, weight in model.named_weights()}
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
 

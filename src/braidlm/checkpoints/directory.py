@@ -44,7 +44,7 @@ class SafetensorsSource:
                     owners[name], self._handles[name] = file.name, handle
 
     def names(self) -> set[str]:
-        """See `Source`."""
+        """Names of all tensors."""
         return set(self._handles)
 
     def get(self, name: str) -> Tensor:
@@ -78,11 +78,11 @@ class PickleSource:
             self._tensors |= found
 
     def names(self) -> set[str]:
-        """See `Source`."""
+        """Names of all tensors."""
         return set(self._tensors)
 
     def get(self, name: str) -> Tensor:
-        """See `Source`."""
+        """One tensor, in its stored dtype."""
         return self._tensors[name]
 
 

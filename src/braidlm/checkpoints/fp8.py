@@ -67,7 +67,7 @@ class Fp8Tensors:
             warn_loading(f"left out the scales of activations, which are not quantized here: {shown}")
 
     def names(self) -> set[str]:
-        """See `Source`."""
+        """Names of all tensors; scales are none."""
         return set(self._names)
 
     def get(self, name: str) -> Tensor:
@@ -130,7 +130,7 @@ def _row_scale(found: _Scaled) -> Tensor | None:
 
 
 def _dequantized(found: _Scaled, block: Block | None, name: str) -> Tensor:
-    """Numbers times scale in float32."""
+    """A weight dequantized to float32: numbers times scale."""
     values = _floats(found.q)
     if found.scale.numel() == 1:
         return values.mul_(found.scale.reshape(()))
@@ -163,7 +163,7 @@ def _grid(shape: torch.Size, block: Block) -> list[int]:
 
 
 class KeepFp8:
-    """Leaves weights in fp8 as a file has them, and plain ones plain. See `binding.WeightQuantizer`.
+    """Quantizer that leaves weights in fp8 as a file has them, and plain ones plain (a `binding.WeightQuantizer`).
 
     A quantized weight has one scale a row. What has another layout (blocks) is dequantized, or rounded anew if `anew`;
     `tell` warns of both.
@@ -172,10 +172,10 @@ class KeepFp8:
     def __init__(self, model: Model, text: TextTensors, stored: Fp8Tensors, dtype: torch.dtype, *, anew: bool) -> None:
         self._text, self._stored, self._dtype, self._anew = text, stored, dtype, anew
         self._names = set(policy_of(model, "fp8"))
-        self._not_kept: dict[str, str] = {}  # our names to the file's
+        self._not_kept: dict[str, str] = {}  # the model's names to the file's
 
     def kept(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[QuantizedWeight] | None:
-        """The file's own numbers, if all of an entry's weights can be quantized, and their rows stay whole."""
+        """Keeps the file's own numbers, if all of an entry's weights can be quantized, and their rows stay whole."""
         stored = [self._text.stored_name(name) for name in entry.source]
         if not self._names.issuperset(entry.target) or not all(self._stored.is_fp8(name) for name in stored):
             return None
@@ -189,12 +189,12 @@ class KeepFp8:
         return [take_rows(rows, rows_N, shape) for rows_N, shape in zip(places, shapes, strict=True)]
 
     def _quantized_rows(self, scaled: _Scaled) -> QuantizedWeight:
-        """[N, I]: all rows of a weight."""
+        """A weight in fp8 as [N, I], all rows."""
         scale_N = scaled.scale.flatten().contiguous()
         return QuantizedWeight("fp8", scaled.q.flatten(0, -2), scale_N, dtype=self._dtype)
 
     def quantized(self, name: str, tensor: Tensor) -> QuantizedWeight | None:
-        """A weight that could not be kept, rounded anew; what a file has plain stays plain."""
+        """Quantizes a weight that could not be kept anew, if asked for; what a file has plain stays plain."""
         return quantize_weight(tensor, "fp8", dtype=self._dtype) if self._anew and name in self._not_kept else None
 
     def tell(self) -> None:

@@ -21,7 +21,7 @@ _PLAIN = ("F64", "F32", "F16", "BF16")
 
 
 def is_quantized(file: GgufFile, name: str) -> bool:
-    """Whether a tensor is stored in blocks."""
+    """Whether a tensor is stored in quantized blocks."""
     return file.quantization(name) not in _PLAIN
 
 
@@ -42,6 +42,6 @@ def keep(
 
 
 def _quantized(file: GgufFile, name: str, dtype: torch.dtype) -> QuantizedWeight:
-    """One tensor as [N, I]."""
+    """One quantized tensor as a quantized weight [N, I]."""
     found = split_blocks(file.quantization(name), file.blocks(name), dtype)
     return quantize_weight(file.get(name).flatten(0, -2), "int8", dtype=dtype) if found is None else found

@@ -83,11 +83,11 @@ class TextTensors:
         self._sort_out(source.names() - set(self._stored.values()))
 
     def names(self) -> set[str]:
-        """See `Source`: known names, and those that have no place in the model."""
+        """Names of all tensors: known names, and those that have no place in the model."""
         return set(self._stored)
 
     def get(self, name: str) -> Tensor:
-        """See `Source`."""
+        """One tensor by its known name, in its stored dtype."""
         return self._source.get(self._stored[name])
 
     def stored_name(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Quantization while a checkpoint is read, and what our own files say about it.
+"""Quantization of weights while a checkpoint is read, and its description in braidlm's own files.
 
 Tensor by tensor: a weight is read, quantized and dropped before the next, so that a model whose
 original does not fit into memory can be loaded all the same.
@@ -27,29 +27,29 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torc
 
 
 def check_choice(quantize: str | None) -> None:
-    """`InputError` unless `load` can quantize so."""
+    """Raises `InputError` unless `quantize` is a choice of `load`."""
     if quantize is not None and quantize not in CHOICES:
         raise InputError(f"quantize is {quantize!r}, but must be one of {', '.join(CHOICES)}")
 
 
 class RoundToNearest:
-    """Packs the weights of a policy to the nearest steps as they are read. See `binding.WeightQuantizer`."""
+    """Quantizer that rounds the weights of the usual policy to nearest (a `binding.WeightQuantizer`)."""
 
     def __init__(self, model: Model, form: str, dtype: torch.dtype) -> None:
         self._policy = policy_of(model, form)
         self._dtype = dtype
 
     def kept(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[QuantizedWeight] | None:
-        """Nothing is kept: what a file has quantized is quantized anew."""
+        """Keeps nothing: what a file has quantized is quantized anew."""
         return None
 
     def quantized(self, name: str, tensor: Tensor) -> QuantizedWeight | None:
-        """In the policy's form."""
+        """Quantizes a weight of the policy to its form; None for any other."""
         return quantize_weight(tensor, self._policy[name], dtype=self._dtype) if name in self._policy else None
 
 
 class KeepQuantized:
-    """Leaves the weights of a GGUF file as it has them. See `binding.WeightQuantizer`."""
+    """Quantizer that leaves the weights of a GGUF file as the file has them (a `binding.WeightQuantizer`)."""
 
     def __init__(self, model: Model, file: GgufFile, dtype: torch.dtype) -> None:
         if not any(is_quantized(file, name) for name in file.names()):
@@ -59,18 +59,18 @@ class KeepQuantized:
         self._names = set(policy_of(model, "int8"))
 
     def kept(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[QuantizedWeight] | None:
-        """The file's own numbers, if all of an entry's weights can be quantized."""
+        """Keeps the file's own numbers, if all of an entry's weights can be quantized."""
         if not self._names.issuperset(entry.target):
             return None
         return keep(self._file, entry.rule, entry.source, shapes, self._dtype)
 
     def quantized(self, name: str, tensor: Tensor) -> QuantizedWeight | None:
-        """What a file has plain stays plain."""
+        """Quantizes nothing: what a file has plain stays plain."""
         return None
 
 
 def describe_quantized(model: Model) -> dict[str, Any] | None:
-    """What our own files say: the dtype of the activations and each quantized weight's kind; None if none is quantized."""
+    """Description of quantization in braidlm's own files: activations' dtype, each weight's kind; None if none is."""
     quantized = quantized_weights(model)
     if not quantized:
         return None
@@ -81,7 +81,7 @@ def describe_quantized(model: Model) -> dict[str, Any] | None:
 
 
 def read_quantized(about: Any, model: Model, where: str) -> dict[str, str]:
-    """The kinds of the quantized weights in what `where` says, checked against a model's shapes."""
+    """Reads the kinds of quantized weights from `about`, which stands in `where`, checked against a model's shapes."""
     weights = about.get("weights") if isinstance(about, dict) else None
     if not isinstance(weights, dict) or about.get("dtype") not in _DTYPES:
         raise CheckpointError(
@@ -95,12 +95,12 @@ def read_quantized(about: Any, model: Model, where: str) -> dict[str, str]:
 
 
 def prepare(model: Model, kinds: Mapping[str, str], dtype: torch.dtype) -> None:
-    """Gives a skeleton quantized weights without memory, for a file's numbers to fill."""
+    """Replaces weights of a skeleton by quantized ones without memory, for a file's numbers to fill."""
     for name, kind in kinds.items():
         assign(model, name, empty_quantized(model.get_parameter(name).shape, kind, device="meta", dtype=dtype))
 
 
 def require_plain(model: Model, what: str) -> None:
-    """`InputError` if a model has quantized weights, which `what` cannot hold."""
+    """Raises `InputError` if a model has quantized weights, which `what` cannot hold."""
     if quantized_weights(model):
         raise InputError(f"the weights of this model are quantized, which {what} cannot hold; save it as braidlm")

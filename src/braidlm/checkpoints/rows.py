@@ -13,7 +13,7 @@ from ..ops.linear.quantized import QuantizedWeight
 
 
 def row_places(rule: Rule, sources: Sequence[torch.Size], targets: Sequence[torch.Size]) -> list[Tensor] | None:
-    """For each of targets the rows of sources, stacked, that it consists of; None if rows are not kept whole.
+    """For each target, the numbers of the stacked source rows that it consists of; None if rows are not kept whole.
 
     The rule itself tells: it is applied to tensors of two columns, numbered throughout.
     """
@@ -34,7 +34,7 @@ def row_places(rule: Rule, sources: Sequence[torch.Size], targets: Sequence[torc
 
 
 def take_rows(whole: QuantizedWeight, rows_N: Tensor, shape: torch.Size) -> QuantizedWeight:
-    """Chosen rows in a shape; the same memory if they are all rows in order."""
+    """Takes rows of a quantized weight [N, I] into a shape; the same memory if they are all rows in order."""
     in_order = torch.equal(rows_N, torch.arange(whole.shape[0]))
 
     def taken(part: Tensor | None) -> Tensor | None:
@@ -46,7 +46,7 @@ def take_rows(whole: QuantizedWeight, rows_N: Tensor, shape: torch.Size) -> Quan
 
 
 def stack_rows(parts: Sequence[QuantizedWeight]) -> QuantizedWeight:
-    """The rows of several weights of one kind, [N, I]."""
+    """Stacks the rows of several quantized weights of one kind, [N, I]."""
     if len(parts) == 1:
         return parts[0]
     lows = [part.low for part in parts if part.low is not None]

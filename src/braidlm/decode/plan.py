@@ -1,4 +1,4 @@
-"""From a model to its decode plan."""
+"""Decode plans of models, made once for each version of the weights."""
 
 from threading import Lock
 from weakref import WeakKeyDictionary
@@ -7,13 +7,13 @@ from ..model.model import Block, Model
 from ..ops.plan import PlanBuilder
 from .pages import move_to_huge_pages
 
-# The last plans of each model, by format of keys and values, and the version of the weights they point at.
+# The last plans of each model, by dtype of keys and values, and the version of the weights they point at.
 _making = Lock()
 _made: WeakKeyDictionary[Model, dict[str, tuple[int, PlanBuilder]]] = WeakKeyDictionary()
 
 
 def plan_of(model: Model, kv_dtype: str) -> PlanBuilder:
-    """The model's plan; made anew only after its weights have changed."""
+    """Decode plan of a model, with keys and values stored as `kv_dtype`; made anew after its weights have changed."""
     # One at a time: whoever comes second must find the weights where the first one's plan has them.
     with _making:
         version, known = model.weights_version(), _made.setdefault(model, {})
@@ -24,7 +24,7 @@ def plan_of(model: Model, kv_dtype: str) -> PlanBuilder:
 
 
 def compile_plan(model: Model, kv_dtype: str) -> PlanBuilder:
-    """The plan of one token through `model`, with keys and values stored as `kv_dtype`.
+    """Compiles the plan of one token through `model`, with keys and values stored as `kv_dtype`.
 
     It points at the model's own weights: it is valid while they are neither replaced nor moved.
     """

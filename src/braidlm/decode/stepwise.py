@@ -1,9 +1,9 @@
-"""Runs a model through its decode plan, a few tokens at a time, whatever the number of tokens.
+"""Deterministic runs: a model run through its decode plan, a few tokens at a time, prompts too.
 
 A decode step computes each token's numbers in the same way whoever else is in the step and however
-many threads there are. So logits and states come out bit for bit the same for every way of cutting a
-text into calls, for every batch and every number of threads. The cost: a prompt is read at the speed
-of decoding many rows.
+many threads there are. So logits and states are bit for bit the same for every way of cutting a sequence
+into calls, for every batch and every number of threads. The cost: prefill runs at the speed of decoding
+many rows.
 """
 
 from collections.abc import Collection
@@ -23,7 +23,7 @@ _TOGETHER = 32
 
 
 class Stepwise:
-    """Called as the model itself is."""
+    """Deterministic runner of a model; called as the model itself is."""
 
     def __init__(self, model: Model) -> None:
         if not available(model):
@@ -42,7 +42,7 @@ class Stepwise:
         logits: Logits = "all",
         hidden_states: Collection[str] = (),
     ) -> Output:
-        """See `Model.forward`; without `hidden_states`."""
+        """Runs as `Model.forward` does; raises `InputError` if hidden states are asked for."""
         if hidden_states:
             raise InputError("hidden states are not returned in deterministic runs")
         decoder = Decoder(self._model, state.precision, len(state))
@@ -55,10 +55,8 @@ class Stepwise:
             slots: list[int] = []
             places: list[int] = []
             for slot in going:
-                # The next mark ends a step, since states are taken behind it.
-                end = min(
-                    (mark for mark in snapshot_positions[slot] if mark > done[slot]), default=segments.lengths[slot]
-                )
+                # A snapshot position ends a step, since the state is taken there.
+                end = min((at for at in snapshot_positions[slot] if at > done[slot]), default=segments.lengths[slot])
                 end = min(end, done[slot] + max(1, _TOGETHER // len(going)))
                 places += range(segments.starts[slot] + done[slot], segments.starts[slot] + end)
                 slots += [slot] * (end - done[slot])

@@ -1,4 +1,4 @@
-"""Rules that say which of a file's tensors are which of target, in both directions.
+"""Name rules: which tensors of a published file (source) are which weights of the model (target), both ways.
 
 One rule serves import and export, so that they cannot drift apart. "{i}" in a name stands for a
 block's number. A rule whose parameters the model does not have at some block is not used there, so
@@ -19,9 +19,9 @@ Write = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 @dataclass(frozen=True)
 class Rule:
-    """`source` hold `target`; `read` and `write` convert the tensors of one side to those of the other.
+    """Rule that the tensors `source` of a file hold the weights `target`; `read` and `write` convert them, both ways.
 
-    `read` also gets the shapes of target, so that it can cut and reshape; what it cannot make fit
+    `read` also gets the shapes of the targets, so that it can cut and reshape; what it cannot make fit
     it returns as it is, and the shape check that follows names the tensor.
     """
 
@@ -33,7 +33,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class Alias:
-    """A tensor of source that repeats target: may be absent, must be equal, written only if `written`."""
+    """Rule that the file's tensor `source` repeats the weight `target`.
+
+    It may be absent, must be equal, and is written only if `written`.
+    """
 
     source: str
     target: str
@@ -42,7 +45,7 @@ class Alias:
 
 @dataclass(frozen=True)
 class Drop:
-    """A tensor of source that holds nothing needed: a saved buffer."""
+    """Rule that the file's tensor `source` is not needed: a saved buffer."""
 
     source: str
 
@@ -51,17 +54,17 @@ NameRule = Rule | Alias | Drop
 
 
 def rename(source: str, target: str) -> Rule:
-    """The same values under another name."""
+    """Rule for the same values under another name."""
     return Rule((source,), (target,), lambda tensors, _: tensors, lambda parts: parts)
 
 
 def mapped(source: str, target: str, read: Callable[[Tensor], Tensor], write: Callable[[Tensor], Tensor]) -> Rule:
-    """Values converted by `read`, and back by `write`."""
+    """Rule for values converted by `read`, and back by `write`."""
     return Rule((source,), (target,), lambda tensors, _: [read(tensors[0])], lambda parts: [write(parts[0])])
 
 
 def reshape(source: str, target: str, *shape: int) -> Rule:
-    """The same values; source has `shape`, in which 0 keeps our size at that place and -1 takes the rest."""
+    """Rule for the same values; the source has `shape`, where 0 keeps the target's size and -1 takes the rest."""
 
     def read(tensors: Sequence[Tensor], shapes: Sequence[torch.Size]) -> Sequence[Tensor]:
         tensor = tensors[0]
@@ -74,7 +77,7 @@ def reshape(source: str, target: str, *shape: int) -> Rule:
 
 
 def split(source: str, *target: str) -> Rule:
-    """Theirs is target stacked by rows, in this order; reading gives views."""
+    """Rule for a source that is its targets stacked by rows, in this order; reading gives views."""
 
     def read(tensors: Sequence[Tensor], shapes: Sequence[torch.Size]) -> Sequence[Tensor]:
         rows = [shape[0] for shape in shapes]
@@ -85,7 +88,7 @@ def split(source: str, *target: str) -> Rule:
 
 
 def joined(first: str, second: str, target: str, *, dim: int) -> Rule:
-    """Ours is two equal tensors of source side by side along `dim`."""
+    """Rule for a target that is two equal source tensors side by side along `dim`."""
 
     def read(tensors: Sequence[Tensor], shapes: Sequence[torch.Size]) -> Sequence[Tensor]:
         return [torch.cat(list(tensors), dim)]
@@ -94,7 +97,7 @@ def joined(first: str, second: str, target: str, *, dim: int) -> Rule:
 
 
 def paired_rows(source: str, target: str, heads: int) -> Rule:
-    """Query or key rows whose rotated pairs lie side by side in source and half a head apart in target."""
+    """Rule for query or key rows: rotated pairs lie side by side in the source, half a head apart in the target."""
 
     def read(tensor: Tensor) -> Tensor:
         if tensor.dim() == 0 or tensor.shape[0] % (2 * heads):
@@ -108,26 +111,26 @@ def paired_rows(source: str, target: str, heads: int) -> Rule:
 
 
 def outer_names(spec: ModelSpec, norm: str) -> list[NameRule]:
-    """Embedding, final norm (called `norm`) and head, as most transformers models name them."""
+    """Rules for embedding, final norm (called `norm`) and head, as most transformers models name them."""
     rules: list[NameRule] = [rename("model.embed_tokens.weight", "embed.weight"), rename(norm, "norm.weight")]
     head = "lm_head.weight"
     return [*rules, Alias(head, "embed.weight") if spec.tied else rename(head, "head.weight")]
 
 
 def attention_names(source: str, target: str) -> list[NameRule]:
-    """The four projections, weights and biases."""
+    """Rules for the four projections of attention, weights and biases."""
     parts = [f"{part}_proj.{kind}" for part in "qkvo" for kind in ("weight", "bias")]
     return [rename(f"{source}.{part}", f"{target}.{part}") for part in parts]
 
 
 def gated_mlp_names(source: str, target: str) -> list[NameRule]:
-    """The three projections, weights and biases."""
+    """Rules for the three projections of a gated MLP, weights and biases."""
     parts = [f"{part}_proj.{kind}" for part in ("gate", "up", "down") for kind in ("weight", "bias")]
     return [rename(f"{source}.{part}", f"{target}.{part}") for part in parts]
 
 
 def gguf_outer_names(spec: ModelSpec) -> list[NameRule]:
-    """Embedding, norms of mixers, final norm and head in every GGUF file."""
+    """Rules for embedding, norms of mixers, final norm and head in every GGUF file."""
     return [
         rename("token_embd.weight", "embed.weight"),
         rename("output_norm.weight", "norm.weight"),

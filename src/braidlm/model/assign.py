@@ -1,4 +1,4 @@
-"""Placing of a weight in a module: a parameter, a buffer or a quantized weight, by its dotted name."""
+"""Assignment of a weight to a module by its dotted name: a parameter, a buffer or a quantized weight."""
 
 from torch import Tensor, nn
 
@@ -6,11 +6,11 @@ from ..ops.linear.quantized import QuantizedWeight
 
 
 def assign(model: nn.Module, name: str, value: Tensor | QuantizedWeight) -> None:
-    """Makes `value` the weight called `name`, without copying it."""
+    """Assigns `value` to the weight called `name`, without copying it."""
     path, _, leaf = name.rpartition(".")
     module = model.get_submodule(path)
     if isinstance(value, QuantizedWeight):
-        delattr(module, leaf)  # a parameter's place is only a parameter's
+        delattr(module, leaf)  # torch refuses other modules where a parameter is
         setattr(module, leaf, value)
     elif leaf in module._buffers:
         setattr(module, leaf, value)

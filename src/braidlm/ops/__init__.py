@@ -1,4 +1,4 @@
-"""Operations, reference and kernels: each a folder with its plain reference and whatever is faster.
+"""Operations: each a folder with its plain reference in torch and its faster implementations.
 
 Callers import from here; which implementation runs is decided in `dispatch` alone.
 """

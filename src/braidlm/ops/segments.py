@@ -19,7 +19,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of equal length and equal cuts."""
+    """Group of rows of equal length and equal cuts, which are computed together."""
 
     rows: tuple[int, ...]
     length: int
@@ -28,7 +28,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Segments:
-    """`lengths` of the rows of a packed batch, and per row the offsets at which its state is wanted.
+    """Layout of a packed batch: `lengths` of its rows, and per row the offsets at which its state is wanted.
 
     `snapshot_positions[r]` are increasing offsets from 1 to `lengths[r]`; () everywhere by default.
     """
@@ -47,12 +47,12 @@ class Segments:
         return self.starts[-1]
 
     def snapshot_positions_of(self, row: int) -> tuple[int, ...]:
-        """Offsets at which the state of `row` is wanted."""
+        """Offsets in `row` at which its state is wanted."""
         return self.snapshot_positions[row] if self.snapshot_positions else ()
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """Rows that can be computed together, rows without tokens left out."""
+        """Groups of rows that can be computed together; rows without tokens are left out."""
         found: dict[tuple[int, tuple[int, ...]], list[int]] = {}
         for row, length in enumerate(self.lengths):
             if length:
@@ -60,7 +60,7 @@ class Segments:
         return tuple(Group(tuple(rows), length, cuts) for (length, cuts), rows in found.items())
 
     def gather(self, x_T: Tensor, group: Group) -> Tensor:
-        """The rows of `group` out of a packed [T, ...] tensor, as [rows, L, ...]; a view where it can be."""
+        """Gathers the rows of `group` from a packed [T, ...] tensor, as [rows, L, ...]; a view where possible."""
         shape = (len(group.rows), group.length, *x_T.shape[1:])
         first, last = self.starts[group.rows[0]], self.starts[group.rows[-1] + 1]
         if last - first == len(group.rows) * group.length:
@@ -68,7 +68,7 @@ class Segments:
         return torch.cat([x_T[self.starts[r] : self.starts[r + 1]] for r in group.rows]).reshape(shape)
 
     def scatter(self, parts: Sequence[Tensor]) -> Tensor:
-        """The inverse of `gather` over all groups: [rows, L, ...] parts as one packed [T, ...] tensor."""
+        """Scatters [rows, L, ...] parts, one a group, into one packed [T, ...] tensor: the inverse of `gather`."""
         if len(parts) == 1:
             return parts[0].flatten(0, 1)
         rows = {r: row_L for group, part in zip(self.groups, parts, strict=True) for r, row_L in zip(group.rows, part)}
@@ -78,7 +78,8 @@ class Segments:
 class Carried(NamedTuple):
     """Outputs of a packed operation that carries state.
 
-    y_T: packed outputs. state_R: state after each row. snapshots[r][k]: state of row r at its k-th mark.
+    y_T: packed outputs. state_R: state after each row. snapshots[r][k]: state of row r at its k-th
+    snapshot position.
     """
 
     y_T: Tensor

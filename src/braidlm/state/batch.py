@@ -1,12 +1,12 @@
-"""What sequences carry between tokens, batched and ragged from the start.
+"""State of a batch: several sequences, of unequal lengths, that go through the model together.
 
-A `BatchState` is a list of rows; a `SequenceState` is one sequence: its length and, for every block, the tensors
-of its slots. Rows are immutable: a forward pass makes new ones. Forking, taking snapshots and
-moving rows between batches are therefore plain references, and cannot go wrong. There is no way
-to go back by some tokens: a recurrence cannot be rewound; keep a fork instead.
+A `BatchState` is a list of `SequenceState`s, its rows: each a length and, for every block, its tensors. They are
+immutable: a forward pass makes new ones. Forking, taking snapshots and moving sequences between batches are
+therefore plain references, and cannot go wrong. There is no way to go back by some tokens, since a recurrence
+cannot be run backwards: keep a fork instead.
 
-This module does not know what the slots mean. `SequenceState.length` counts the user's tokens; a learned
-prefix is counted from below zero, so that a row starts at `-meta_tokens`.
+This module does not know what the tensors mean. `SequenceState.length` counts the user's tokens; meta tokens are
+counted from below zero, so that a sequence starts at `-meta_tokens`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,9 +30,10 @@ _FORMAT = "braidlm-state-2"
 
 @dataclass(frozen=True)
 class BatchLayerState:
-    """One block's slots for a whole batch: what a mixer takes and returns.
+    """State of one block for a whole batch: what a mixer takes and returns.
 
-    `snapshots[name][r][k]` is the slot `name` of row r at its k-th mark (see `ops.Segments`).
+    `recurrent[name]` is [R, ...] for R rows; `snapshots[name][r][k]` is that of row r at its k-th snapshot position
+    (see `ops.Segments`).
     """
 
     recurrent: dict[str, Tensor]
@@ -40,14 +41,14 @@ class BatchLayerState:
     snapshots: dict[str, tuple[tuple[Tensor, ...], ...]] = field(default_factory=dict)
 
     def detached(self) -> "BatchLayerState":
-        """The same numbers without their history."""
+        """A copy without autograd history: gradients end here."""
         kv = self.kv
         if kv is not None and kv.new_k is not None and kv.new_v is not None:
             kv = replace(kv, new_k=kv.new_k.detached(), new_v=kv.new_v.detached())
         return replace(self, recurrent={name: t.detach() for name, t in self.recurrent.items()}, kv=kv)
 
     def layer_states(self, index: int, segments: Segments, *, owns_kv: bool) -> list[LayerState]:
-        """One sequence at each of its snapshot_positions and, last, after all of its new tokens."""
+        """State of the block for row `index`: at each of its snapshot positions and, last, after its new tokens."""
         alone = len(segments.lengths) == 1
         # A row of a batch is copied out, so that it does not keep the whole batch's memory.
         final = {name: t[0] if alone else t[index].clone() for name, t in self.recurrent.items()}
@@ -59,13 +60,13 @@ class BatchLayerState:
         ]
         recurrent.append(final)
         if not owns_kv:
-            return [LayerState(slots, None) for slots in recurrent]
+            return [LayerState(tensors, None) for tensors in recurrent]
         assert self.kv is not None
         return [LayerState(*both) for both in zip(recurrent, self.kv.after(index, segments), strict=True)]
 
 
 class BatchState:
-    """The sequences of one batch. `lengths[r]` is the number of user tokens that row r has seen."""
+    """State of the sequences of one batch; `lengths[r]` is the number of user tokens that row r has seen."""
 
     def __init__(
         self,
@@ -75,7 +76,7 @@ class BatchState:
         initial: SequenceState,
         device: torch.device,
     ) -> None:
-        """Used by `Model`; `initial` is what `reset` returns a row to. It says what computes the rows."""
+        """Used by `Model`; `reset` returns a row to `initial`, whose identity says which model computes the rows."""
         self.spec = spec
         self.device = device
         self.precision = precision
@@ -84,17 +85,17 @@ class BatchState:
 
     @property
     def identity(self) -> Identity:
-        """What computes these sequences; without a fingerprint where nothing is compared, as in training."""
+        """Identity of the model that computes these sequences; without a fingerprint in training."""
         return self._initial.identity or Identity("", self.precision.name, self.precision.kv)
 
     @property
     def sequences(self) -> tuple[SequenceState, ...]:
-        """The sequences, in batch order."""
+        """States of the sequences, in batch order."""
         return tuple(self._sequences)
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """User tokens seen by each row."""
+        """Number of user tokens seen by each row."""
         return tuple(row.length for row in self._sequences)
 
     @property
@@ -106,11 +107,11 @@ class BatchState:
         return len(self._sequences)
 
     def __repr__(self) -> str:
-        """Sequences, how many tokens each has seen, bytes, and what they are stored in; at most eight are listed."""
+        """Summary: how many tokens each sequence has seen (at most eight are listed), bytes, dtypes."""
         seen = ", ".join(map(str, self.lengths[:8])) + (", ..." if len(self) > 8 else "")
         kv = "" if self.precision.kv == self.precision.name else f", keys and values in {self.precision.kv}"
         many = f"{len(self)} sequence{'s' if len(self) != 1 else ''}"
-        return f"State({many} after {seen} tokens; {size(self.nbytes)} in {self.precision.name}{kv})"
+        return f"BatchState({many} after {seen} tokens; {size(self.nbytes)} in {self.precision.name}{kv})"
 
     def _with(self, rows: Iterable[SequenceState]) -> "BatchState":
         return BatchState(self.spec, self.precision, rows, self._initial, self.device)
@@ -127,7 +128,7 @@ class BatchState:
     snapshot = fork
 
     def detached(self) -> "BatchState":
-        """A copy of every row without the history of its numbers: gradients end here."""
+        """A copy of every row without autograd history: gradients end here."""
         return self._with(row.detached() for row in self._sequences)
 
     def restore(self, row: int, snapshot: "BatchState") -> None:
@@ -156,19 +157,19 @@ class BatchState:
         self._sequences.extend(other._sequences)
 
     def commit(self, other: "BatchState") -> None:
-        """Takes over the rows that a forward pass of this state returned."""
+        """Replaces the rows by those that a forward pass of this state returned."""
         self._sequences = list(other._sequences)
 
     def require_same(self, other: "BatchState") -> None:
-        """`StateError` unless `other` is of the same weights, adapter and initial state at the same precision."""
+        """Raises `StateError` unless `other` is of the same weights, adapter, initial state and precision."""
         other.require(self.identity)
 
     def require(self, identity: Identity) -> None:
-        """`StateError` unless the state is of this identity."""
+        """Raises `StateError` unless the state is of this identity."""
         self.identity.require(identity, "the state")
 
     def layer(self, index: int) -> BatchLayerState:
-        """Block `index` of all rows, batched; views where there is one row."""
+        """State of block `index` for all rows; views where there is one row."""
         parts = [row.layers[index] for row in self._sequences]
         recurrent = {
             name: t[None] if len(parts) == 1 else torch.stack([part.recurrent[name] for part in parts])
@@ -180,12 +181,12 @@ class BatchState:
     def advanced(
         self, layers: Sequence[BatchLayerState], segments: Segments
     ) -> tuple["BatchState", tuple["BatchState", ...]]:
-        """The rows after a pass that returned `layers`, and for each row its states at its snapshot_positions."""
+        """State of all rows after a pass that returned `layers`, and for each row its snapshots."""
         rows = [self.stages(index, layers, segments) for index in range(len(self._sequences))]
         return self._with(of_row[-1] for of_row in rows), tuple(self._with(of_row[:-1]) for of_row in rows)
 
     def stages(self, index: int, layers: Sequence[BatchLayerState], segments: Segments) -> list[SequenceState]:
-        """Row `index` at each of its snapshot_positions and, last, after all of its new tokens, from a pass that gave `layers`."""
+        """States of row `index` after a pass that returned `layers`: its snapshots and, last, its end."""
         old = self._sequences[index]
         pairs = zip(layers, old.layers, strict=True)
         stages = zip(
@@ -196,7 +197,7 @@ class BatchState:
 
     @property
     def owner(self) -> Owner:
-        """Whose rows these are."""
+        """Owner of the rows, as state files name it."""
         return Owner(self.identity, self.precision, self._initial, self.device)
 
     def save(self, path: str | Path) -> None:

@@ -1,7 +1,7 @@
-"""Rows as one safetensors file, with a header that says whose they are: written whole or not at all, read if unchanged.
+"""State files: sequence states in one safetensors file, written whole or not at all, and read if unchanged.
 
-Several rows may be states along one text, the last one of its end. What grows with a text is then written once:
-the others hold the first part of it.
+The header names the model that computed them. Several of them may be snapshots of one sequence, the last one of its
+end. Its KV cache is then written once: the others hold the first part of it.
 """
 
 import contextlib
@@ -25,13 +25,13 @@ from ..system.files import parse_json, regular_file, whole_file
 from .kv import KeyValues
 from .sequence import Identity, LayerState, Precision, SequenceState
 
-# Digest of the header's texts alone, by which these are believed where nothing else is read.
+# Digest of the header's texts alone, which is checked where nothing else is read.
 _OWN_DIGEST = "header_digest"
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose rows are exchangeable: those of one identity. `initial` has seen nothing."""
+    """Owner of sequence states: the model's identity, its precision, and `initial`, a state that has seen nothing."""
 
     identity: Identity
     precision: Precision
@@ -40,7 +40,7 @@ class Owner:
 
 
 class Contents(NamedTuple):
-    """What was in a file: the header's texts, the rows, and the tensors beside them."""
+    """Contents of a state file: the header's texts, the sequence states, and the tensors beside them."""
 
     about: dict[str, str]
     sequences: list[SequenceState]
@@ -58,11 +58,12 @@ def write(
     one_text: bool = False,
     place: Callable[[Path, Path], object] = os.replace,
 ) -> None:
-    """Writes `rows`, the texts of `about` and the tensors of `more`.
+    """Writes sequence states, the texts of `about` and the tensors of `more` to a state file.
 
-    `file_format` names the kind and version of the file. `one_text`: the rows are states along one text, shortest first.
+    `file_format` names the kind and version of the file. `one_text`: the rows are snapshots of one sequence, the
+    shortest first.
     `place` gives the file its name (see `files.whole_file`).
-    `StateError` for rows of another owner.
+    Raises `StateError` for rows of another owner.
     """
     for row in rows:
         if row.identity is not None:
@@ -89,7 +90,7 @@ def write(
 def read(
     path: str | Path, file_format: str, owner: Owner, *, beside: Collection[str] = (), one_text: bool = False
 ) -> Contents:
-    """What `write` wrote; `StateError` unless it is whole and belongs to `owner`'s weights and precision.
+    """Reads a state file; `StateError` unless it is whole and belongs to `owner`'s weights and precision.
 
     `beside` are the names of the tensors that stand beside the rows.
     """
@@ -107,7 +108,7 @@ def read(
 
 
 def header(path: str | Path, file_format: str) -> dict[str, str]:
-    """The header's texts alone, as they were saved; what they describe is not read."""
+    """Reads the header's texts alone, as they were saved."""
     with _opened(path) as file:
         about = _checked(file.metadata() or {}, path, file_format)
         if _OWN_DIGEST in about:
@@ -119,7 +120,7 @@ def header(path: str | Path, file_format: str) -> dict[str, str]:
 
 
 def digest_of(about: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """Digest of a file's header, whatever digest it names, and of all of its tensors."""
+    """Digest of a state file: of its header, whatever digest that names, and of all of its tensors."""
     text = json.dumps({key: value for key, value in about.items() if key != "digest"}, sort_keys=True)
     return digest(text, sorted(tensors.items()))
 
@@ -136,7 +137,7 @@ def _require_whole(holds: bool, path: str | Path) -> None:
 
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[Any]:
-    """The file, open; what goes wrong with it meanwhile ends in one sentence."""
+    """Opens a state file; what goes wrong with it meanwhile ends in one sentence."""
     try:
         _require_regular(path)
         with safe_open(path, framework="pt") as file:
@@ -150,7 +151,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
 
 
 def _require_regular(path: str | Path) -> None:
-    """Refuses what opening would wait for, or never end to read."""
+    """Refuses pipes and devices, which opening would wait for or never end to read."""
     try:
         regular_file(path)
     except ValueError as error:
@@ -182,9 +183,9 @@ def _tensors_of(rows: Sequence[SequenceState], one_text: bool) -> dict[str, Tens
 
 
 def _rows_of(owner: Owner, lengths: list[int], tensors: dict[str, Tensor], one_text: bool) -> list[SequenceState]:
-    """The rows, read from the last to the first, since that one holds what grows of all of them."""
+    """Sequence states from the last to the first, since that one holds the KV cache of all of them."""
     if one_text and lengths != sorted(lengths):
-        raise ValueError(f"states along one text have the lengths {lengths}")
+        raise ValueError(f"snapshots of one sequence have the lengths {lengths}")
     rows: list[SequenceState] = []
     for r, length in reversed(list(enumerate(lengths))):
         layers = []
@@ -220,5 +221,5 @@ def _lengths(text: str) -> list[int]:
 def _like(stored: Tensor, wanted: Tensor, name: str) -> Tensor:
     tensor: Any = torch.view_as_complex(stored) if wanted.is_complex() else stored
     if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype:
-        raise ValueError(f"slot {name} is {tensor.dtype} {tuple(tensor.shape)}")
+        raise ValueError(f"state {name} is {tensor.dtype} {tuple(tensor.shape)}")
     return tensor.to(wanted.device)

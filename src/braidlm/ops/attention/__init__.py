@@ -18,14 +18,14 @@ from . import gpu, native, reference
 
 
 class Visible(NamedTuple):
-    """Which keys a query sees: the last `window` ones, itself included (None: all), and the first `sink_tokens`."""
+    """Keys that a query sees: the last `window` ones, its own included (None: all), and the first `sink_tokens`."""
 
     window: int | None
     sink_tokens: int
 
 
 class Past(NamedTuple):
-    """Earlier keys and values of one row, in order of their absolute positions."""
+    """Earlier keys [S, G, K] and values [S, G, V] of one row, by increasing absolute `positions_S`."""
 
     k_SGK: Tensor
     v_SGV: Tensor

@@ -15,7 +15,7 @@ dispatch.register("linear", "native", native.linear, why_not)
 
 
 def linear(x_I: Tensor, weight_OI: Tensor | QuantizedWeight, bias_O: Tensor | None = None) -> Tensor:
-    """x W^T + bias, in x's dtype; a weight counts as the numbers that it stands for, rounded to that dtype."""
+    """Product x W^T + bias, [..., I] -> [..., O] in x's dtype; a quantized weight is dequantized to that dtype."""
     if isinstance(weight_OI, Tensor):
         weight_OI = weight_OI.to(x_I.dtype)
     bias_O = None if bias_O is None else bias_O.to(x_I.dtype)

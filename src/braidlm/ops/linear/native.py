@@ -1,7 +1,7 @@
-"""Quantized weights made into numbers by C++, a tile of outputs at a time; the product is torch's.
+"""Linear layers in C++: quantized weights dequantized a tile of outputs at a time, multiplied by torch.
 
-Where the processor cannot multiply bfloat16 (see `ops.products`), the product is ours too, of plain weights as of
-quantized ones.
+Where the processor cannot multiply bfloat16 (see `ops.products`), a kernel here multiplies too, plain weights as well
+as quantized ones.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _FEW = 2
 
 
 def held(weight: Tensor | QuantizedWeight) -> Any:
-    """A matrix [O, I] or experts' matrices [X, O, I] as the extension knows them, in place."""
+    """The extension's view of a matrix [O, I] or experts' matrices [X, O, I], without a copy."""
     *experts, outputs, inputs = weight.shape
     several = experts[0] if experts else 1
     if isinstance(weight, Tensor):
@@ -36,7 +36,7 @@ def held(weight: Tensor | QuantizedWeight) -> Any:
 
 
 def linear(x_I: Tensor, weight_OI: Tensor | QuantizedWeight, bias_O: Tensor | None) -> Tensor:
-    """See the package."""
+    """Native implementation of `ops.linear`."""
     if isinstance(weight_OI, Tensor) and not (widens(x_I) and x_I.numel() > _FEW * x_I.shape[-1]):
         return F.linear(x_I, weight_OI, bias_O)
     if not (takes(x_I, gradients=True) and x_I.dtype in _TILE_DTYPES and weight_OI.device.type == "cpu"):

@@ -1,4 +1,7 @@
-"""torch's own matrix product: oneDNN on a CPU. Quantized weights are dequantized, a tile of outputs at a time."""
+"""Linear layers by torch's own matrix product (oneDNN on a CPU).
+
+Quantized weights are dequantized, a tile of outputs at a time.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +15,7 @@ _BYTES_A_NUMBER = 2 + 4 + 4
 
 
 def linear(x_I: Tensor, weight_OI: Tensor | QuantizedWeight, bias_O: Tensor | None) -> Tensor:
-    """See the package."""
+    """Reference implementation of `ops.linear`."""
     if isinstance(weight_OI, Tensor):
         return F.linear(x_I, weight_OI, bias_O)
     size = tile_rows(weight_OI.shape, _BYTES_A_NUMBER, SCRATCH_BYTES)

@@ -1,4 +1,4 @@
-"""Rounding to the nearest step: from a weight to a quantized one, a tile of rows at a time.
+"""Round-to-nearest quantization of a weight, a tile of rows at a time.
 
 For int4 the scale of a group is not that of its largest number: a slightly smaller one loses
 little there and gains on the 31 others. A few scales are tried, the best is fitted to the steps
@@ -22,7 +22,7 @@ _TILE_BYTES = 4 << 20
 
 
 def quantize_weight(weight: Tensor, form: str, *, dtype: torch.dtype = torch.bfloat16) -> QuantizedWeight:
-    """A weight [..., O, I] in `form`, each number at the nearest step; `dtype` is that of the activations.
+    """Quantizes a weight [..., O, I] to `form`, each number to the nearest step; `dtype` is that of the activations.
 
     Raises `InputError` for an unknown form, a shape without whole groups, or numbers too large for the form.
     """

@@ -1,4 +1,4 @@
-"""Experts one after the other, in the order of their numbers, each on the tokens that chose it.
+"""Mixture of experts, one expert after the other, in the order of their numbers, each on the tokens that chose it.
 
 Legend: C = choices (tokens times K), sorted by expert; I, O = inputs and outputs of an expert's matrix.
 """
@@ -30,7 +30,7 @@ def moe(
     top_k: int,
     adapters: tuple[Changed | None, Changed | None] = (None, None),
 ) -> Tensor:
-    """See the package."""
+    """Reference implementation of `ops.moe`."""
     if not len(x_TD):
         return torch.empty_like(x_TD)
     logits_TX = F.linear(widened(x_TD), widened(router_XD))
