@@ -1,4 +1,4 @@
-"""RoundToNearest by a text: closer outputs than nearest steps, block by block, experts and shared keys among them."""
+"""Calibrated quantization: closer outputs than nearest steps, block by block, experts and shared keys among them."""
 
 import gguf
 import pytest
@@ -184,7 +184,7 @@ def test_experts_by_their_own_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     moe = model.network.blocks[0].ffn
     x = torch.randn(50, model.spec.width, generator=torch.Generator().manual_seed(1))
     y = x + torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
-    calibrate._round_experts("moe", moe, x, y, {"moe.gate_up": "int4"}, lambda name, quantized: None, torch.float32)
+    calibrate._quantize_experts("moe", moe, x, y, {"moe.gate_up": "int4"}, lambda name, quantized: None, torch.float32)
     chosen = (x @ moe.router.T).topk(moe.top_k, -1).indices
     assert len(seen) == len(moe.router)
     for expert, products in enumerate(seen):

@@ -84,7 +84,7 @@ class LanguageModel:
         ops: str = "auto",
         deterministic: bool = False,
     ) -> None:
-        """`deterministic` is explained at `load`."""
+        """Wraps a network and its tokenizer; `load` explains `deterministic`."""
         if network.device.type == "cpu":
             keep_freed_memory()
             limit_to_share()
@@ -99,11 +99,11 @@ class LanguageModel:
             self._run = Stepwise(network) if deterministic else network
 
     def load_adapter(self, name: str, directory: str | Path) -> None:
-        """Makes a low-rank adapter in peft's format known as `name`, for `using` and for the engine's requests."""
+        """Loads a low-rank adapter in peft's format under `name`, for `using` and for the engine's requests."""
         self.variants.load_adapter(name, directory)
 
     def load_initial_state(self, name: str, path: str | Path) -> None:
-        """Makes a learned initial state known as `name`, for `using` and for the engine's requests."""
+        """Loads a learned initial state under `name`, for `using` and for the engine's requests."""
         self.variants.load_initial(name, path)
 
     def merge_adapter(self, directory: str | Path) -> list[Kind]:
@@ -119,7 +119,7 @@ class LanguageModel:
         return LanguageModel(network, self.tokenizer, self.origin, ops=self.ops, deterministic=self.deterministic)
 
     def __repr__(self) -> str:
-        """As `braid info` shows it."""
+        """Summary as `braid info` shows it."""
         network, label = self.network, f" with {self.network.label}" if self.network.label else ""
         kinds = {name: weight.kind for name, weight in quantization.quantized_weights(network).items()}
         facts = footprint.facts(self.spec, _SHOWN_LENGTHS, Precision.of(network.dtype), kinds)
@@ -127,7 +127,7 @@ class LanguageModel:
 
     @property
     def spec(self) -> ModelSpec:
-        """The model's description."""
+        """Spec of the model."""
         return self.network.spec
 
     @property
@@ -137,7 +137,7 @@ class LanguageModel:
 
     @_with_ops
     def new_state(self, batch: int = 1, kv_dtype: str | None = None) -> BatchState:
-        """`batch` sequences that have seen no token.
+        """State of `batch` sequences that have seen no token.
 
         `kv_dtype` stores keys and values as "float32", "bfloat16" ("bf16"), "float16", "fp8" or
         "int8"; None as activations are.
@@ -151,7 +151,7 @@ class LanguageModel:
         return self.network.new_state(batch, kv_dtype)
 
     def load_state(self, path: str | Path, kv_dtype: str | None = None) -> BatchState:
-        """The sequences that `BatchState.save` wrote; `StateError` if they belong to another model or precision."""
+        """Reads the state that `BatchState.save` wrote; `StateError` if they belong to another model or precision."""
         return self.new_state(1, kv_dtype).load(path)
 
     @_with_ops
@@ -250,7 +250,7 @@ class LanguageModel:
             check_ids(ids_L[wrong][:1].tolist(), self.spec.vocab)
 
     def hidden_states(self, ids: Ids, layers: Collection[str] | None = None) -> dict[str, Any]:
-        """The residual stream by name, [B, L, D] each (a list of [L_b, D] for a list of sequences), without logits.
+        """Hidden states by name, [B, L, D] each (a list of [L_b, D] for a list of sequences), without logits.
 
         `ids` as in `forward`. `layers` are some of "embed", "blocks.0" (after the first block), ..., and "norm", which
         is what the head takes; None gives all of them, in this order.
@@ -304,7 +304,7 @@ class LanguageModel:
     def stream(
         self, prompt: Prompt, *, state: BatchState | None = None, kv_dtype: str | None = None, **options: Any
     ) -> Iterator[Token]:
-        """Tokens as they are made, each with .id, .text, .logprob and .finish ("stop" or "length" on the last).
+        """Generates tokens one by one, each with .id, .text, .logprob and .finish ("stop" or "length" on the last).
 
         `prompt` is text, token ids, or chat messages; `options` are those of `sampling.Sampling`: max_tokens,
         temperature, top_p, top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty, logit_bias, stop,
@@ -324,7 +324,7 @@ class LanguageModel:
         kv_dtype: str | None = None,
         **options: Any,
     ) -> Any:
-        """The generated text of a prompt, or a list of texts for a list of prompts (run as one ragged batch).
+        """Generates the text of a prompt, or a list of texts for a list of prompts (run as one ragged batch).
 
         Options are those of `stream`. Without a tokenizer, token ids are returned instead of text.
         """
@@ -384,7 +384,7 @@ class LanguageModel:
     ) -> None:
         """Quantizes the weights in place to "int8", "int4" or "fp8"; see `load` to do so while loading.
 
-        `calibration` (rows of token ids, a few thousand in all) rounds int4 and int8 weights so that the
+        `calibration` (rows of token ids, a few thousand in all) quantizes int4 and int8 weights so that the
         blocks' outputs on that text stay close; `policy` says which weights get which form. `progress` as in `load`.
         """
         with dispatch.using(self.ops), shown("quantizing", progress) as step:

@@ -1,4 +1,4 @@
-"""From a name to a model: a directory, a GGUF file, a preset, a hub id.
+"""Loading of models by name: a directory, a GGUF file, a preset, a hub id.
 
 Never runs code that comes with a checkpoint. Messages of what goes wrong are one sentence each.
 """
@@ -83,7 +83,7 @@ def load(
 
 
 def resolve(path_or_name: str | Path, *, allow_pickle: bool = False) -> Path:
-    """The directory or GGUF file that a name stands for, downloaded if need be."""
+    """Resolves a name to a directory or GGUF file, downloaded if need be."""
     path, name = Path(path_or_name), str(path_or_name)
     if _exists(path):
         return path
@@ -107,7 +107,7 @@ def _exists(path: Path) -> bool:
 
 
 def read_spec(path_or_name: str | Path) -> ModelSpec:
-    """The description alone: of a preset, or of a checkpoint whose weights are not read."""
+    """Reads the spec alone: of a preset, or of a checkpoint whose weights are not read."""
     if not _exists(Path(path_or_name)) and str(path_or_name) in PRESETS:
         return preset(str(path_or_name)).spec
     path = resolve(path_or_name)
@@ -120,7 +120,7 @@ def read_spec(path_or_name: str | Path) -> ModelSpec:
 
 
 def read_tokenizer(path_or_name: str | Path) -> Tokenizer:
-    """The tokenizer alone: of a checkpoint whose weights are not read, or of a directory that holds nothing else."""
+    """Reads the tokenizer alone: of a checkpoint, whose weights are not read, or of a directory without weights."""
     path = resolve(path_or_name)
     found = Tokenizer.from_gguf(GgufFile(path).fields) if path.is_file() else Tokenizer.from_directory(path)
     if found is None:
@@ -129,7 +129,7 @@ def read_tokenizer(path_or_name: str | Path) -> Tokenizer:
 
 
 def read_kinds(path_or_name: str | Path) -> dict[str, str]:
-    """The kinds of the weights that a directory of ours holds quantized, by name; none for all else."""
+    """Reads the kinds of quantized weights, by name, of a directory in braidlm's own layout; none of any other."""
     path = embedded.DIRECTORY if str(path_or_name) == embedded.NAME else Path(path_or_name)
     if not is_there(path / OWN_FILE):
         return {}
@@ -141,7 +141,7 @@ def read_kinds(path_or_name: str | Path) -> dict[str, str]:
 
 
 def build(spec_or_preset: ModelSpec | str, seed: int = 0, dtype: str = "float32", device: str = "cpu") -> LanguageModel:
-    """A model with random weights, from a description or a preset's name; the same seed gives the same weights.
+    """Builds a model with random weights, from a spec or a preset's name; the same seed gives the same weights.
 
     No weight requires gradients, as after `load`: forward passes record none. To train it call
     `model.network.train().requires_grad_()`, after `train.initial.initialise(model.network, seed)` for the values that
@@ -161,7 +161,7 @@ def _check_device(device: str) -> None:
 
 
 def dtype_of(name: str) -> torch.dtype:
-    """The dtype that a name, short or long, stands for."""
+    """Dtype of a name, short or long."""
     if name not in _DTYPES:
         raise InputError(f"dtype is {name!r}, but must be one of {', '.join(_DTYPES)} (or 'auto' for a checkpoint)")
     return _DTYPES[name]
@@ -177,7 +177,7 @@ Loaded = tuple[Model, Tokenizer | None, Origin]
 
 
 class _How(NamedTuple):
-    """What `load` was asked for."""
+    """Options of `load`."""
 
     dtype: str
     device: str
@@ -228,7 +228,7 @@ def _load_published(path: Path, how: _How) -> Loaded:
 
 
 def _quantizer(path: Path, network: Model, how: _How, dtype: torch.dtype) -> binding.WeightQuantizer | None:
-    """How plain weights are quantized while they are read; None if they stay as they are."""
+    """Quantizer of plain weights while they are read; None if they stay as they are."""
     if how.quantize == KEEP:
         raise InputError(f"{path} has no quantized weights to keep; quantize can be {', '.join(FORMS)}")
     return None if how.quantize is None else RoundToNearest(network, how.quantize, dtype)

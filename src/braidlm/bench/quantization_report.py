@@ -1,4 +1,4 @@
-"""How far a model is from another one on real text: perplexity and divergence, by position.
+"""Quantization report: perplexity and divergence of a model from its original on text, by position.
 
 Made for quantized models beside their originals. Perplexity alone can hide a loss, since a changed
 model may guess a text better by chance; the divergence of the next-token distributions cannot.
@@ -26,7 +26,7 @@ _CHUNK = 128
 
 
 class Bucket(NamedTuple):
-    """Positions `first` to `last` of every window, `tokens` in all.
+    """Report of positions `first` to `last` of every window, `tokens` in all.
 
     perplexity and reference_perplexity: of the next token, by the model and by the reference.
     divergence: mean Kullback-Leibler divergence from the reference's distribution, in nats.
@@ -43,14 +43,17 @@ class Bucket(NamedTuple):
 
 
 class QuantizationReport(NamedTuple):
-    """All positions together, and by position."""
+    """Quantization report: all positions together, and by position."""
 
     whole: Bucket
     buckets: tuple[Bucket, ...]
 
 
 def windows(ids: Sequence[int], limit: int | None, length: int) -> list[Tensor]:
-    """The first `limit` of a text's ids in rows of `length`; a rest shorter than that is left out, unless it is all."""
+    """Cuts the first `limit` ids of a text into rows of `length`.
+
+    A rest shorter than that is left out, unless it is all.
+    """
     kept = torch.tensor(list(ids[:limit]), dtype=torch.int64)
     if len(kept) < 2:
         raise InputError(f"the text has {len(kept)} tokens, but at least 2 are needed")
@@ -65,7 +68,7 @@ def compare(
     *,
     kv_dtype: str | None = None,
 ) -> QuantizationReport:
-    """Runs both over windows of token ids, [T] each; `progress(done, total)` is called for each window.
+    """Compares two models over windows of token ids, [T] each; `progress(done, total)` is called for each window.
 
     `kv_dtype` is how `model` stores keys and values; the reference stores them as its activations are.
     """

@@ -41,14 +41,17 @@ _OF_ACTIVATIONS = re.compile(
 
 
 class _Scaled(NamedTuple):
-    """A weight's numbers [..., O, I] and their scale."""
+    """A weight in fp8: numbers [..., O, I] and their scale."""
 
     q: Tensor
     scale: Tensor
 
 
 class Fp8Tensors:
-    """Tensors of `source`, those in fp8 dequantized with their scales; the scales are no tensors of their own."""
+    """Source of the tensors of another `source`, those in fp8 dequantized with their scales.
+
+    The scales are no tensors of their own.
+    """
 
     def __init__(self, source: Source, about: Fp8 | None) -> None:
         self._source, self._block = source, about.block if about else None

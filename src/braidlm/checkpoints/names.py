@@ -1,4 +1,4 @@
-"""The tensors of a text model among those of a file: under other prefixes, with buffers, heads and towers beside them.
+"""Tensors of a text model among those of a file: under other prefixes, with buffers, heads and towers beside them.
 
 Tools write the same tensor under many names: `torch.compile`, data-parallel wrappers and peft put words in front,
 a base model's state dict lacks some, and a model that also sees or hears keeps its language model under a word of
@@ -67,7 +67,7 @@ def _bare(name: str) -> _Name:
 
 
 class TextTensors:
-    """Tensors of `source` by the names that `rules` have for them, those of no part of the text model left out.
+    """Source of the text model's tensors in another `source`, by the names that `rules` have for them.
 
     `layers` is the model's number of blocks; `ahead` is how many layers behind them the config declares to predict
     tokens further ahead. `nested`: the file is a larger model's, whose other parts may have any name.
@@ -91,11 +91,11 @@ class TextTensors:
         return self._source.get(self._stored[name])
 
     def stored_name(self, name: str) -> str:
-        """What the file calls a tensor."""
+        """Name that the file gives a tensor."""
         return self._stored[name]
 
     def stored_names(self) -> set[str]:
-        """What the file calls them all."""
+        """Names that the file gives all tensors."""
         return set(self._stored.values())
 
     def _by_known_name(self, rules: Sequence[NameRule]) -> dict[str, str]:

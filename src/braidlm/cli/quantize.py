@@ -10,7 +10,7 @@ from ..api.language_model import LanguageModel
 from ..api.self_calibration import sample_calibration_text
 from ..bench.quantization_report import WINDOW, Bucket, QuantizationReport, compare, windows
 from ..errors import InputError
-from ..quant.gptq import FORMS as ROUNDED
+from ..quant.gptq import FORMS as CALIBRATED
 from ..system.files import check_free, check_no_file
 from .common import AllowPickle, Json, ModelArgument, Threads, load_model, out, print_json, progress, size
 from .gguf_file import SUFFIX, stored_as, write_gguf
@@ -52,7 +52,7 @@ def command(
 ) -> None:
     """Quantize MODEL and write it to a directory in braidlm's own format, or to a GGUF file."""
     form = _FORMS[bits]
-    if calibration is not None and form not in ROUNDED:
+    if calibration is not None and form not in CALIBRATED:
         raise InputError(f"--calibration is for 4 and 8 bits; weights in {form} are rounded to the nearest number")
     single = target.suffix == SUFFIX
     if single and form == "fp8":

@@ -163,7 +163,7 @@ def _rope_keys(rope: Rope | None, longest: int | None) -> Mapping[str, Any]:
 
 
 def names(spec: ModelSpec) -> Sequence[NameRule]:
-    """Published names; the ".0" come from one-element lists."""
+    """Name rules of the published layout; the ".0" come from one-element lists."""
     block, target = "model.layers.{i}", "blocks.{i}"
     source, mixer = f"{block}.mamba", f"{target}.mixer"
     attention, ssm = f"{mixer}.attention", f"{mixer}.ssm"

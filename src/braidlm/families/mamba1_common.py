@@ -54,7 +54,7 @@ def _inner(config: Config, width: int) -> int:
 
 
 def write_mamba(spec: ModelSpec) -> dict[str, Any]:
-    """The keys of a transformers config."""
+    """Writes the keys of a transformers config."""
     mixer = first_mixer(spec, Mamba)
     return {
         "vocab_size": spec.vocab,
@@ -75,12 +75,12 @@ def write_mamba(spec: ModelSpec) -> dict[str, Any]:
 
 
 def mamba_names(spec: ModelSpec) -> Sequence[NameRule]:
-    """Names of the transformers layout."""
+    """Name rules of the transformers layout."""
     return outer_names(spec, "embeddings", head_written=False) + mamba_mixer_names("backbone.layers.{i}.mixer")
 
 
 def mamba_mixer_names(source: str) -> list[NameRule]:
-    """A Mamba mixer's tensors under the prefix `source`."""
+    """Name rules of a Mamba mixer under the prefix `source`."""
     target = "blocks.{i}.mixer"
     plain = ("in_proj.weight", "in_proj.bias", "x_proj.weight", "dt_proj.weight", "out_proj.weight", "out_proj.bias")
     rules: list[NameRule] = [rename(f"{source}.{name}", f"{target}.{name}") for name in plain]
@@ -94,7 +94,7 @@ def mamba_mixer_names(source: str) -> list[NameRule]:
 
 
 def gguf_mamba_config(fields: Mapping[str, Any], file: TensorTable) -> dict[str, Any]:
-    """A transformers config, without its model_type, from GGUF metadata."""
+    """Makes a transformers config, without its model_type, from GGUF metadata."""
     width, inner = fields["embedding_length"], fields["ssm.inner_size"]
     return {
         "vocab_size": file.shapes["token_embd.weight"][0],
@@ -110,7 +110,7 @@ def gguf_mamba_config(fields: Mapping[str, Any], file: TensorTable) -> dict[str,
 
 
 def gguf_mamba_names(spec: ModelSpec) -> Sequence[NameRule]:
-    """Names in GGUF files."""
+    """Name rules of GGUF files."""
     source, target = "blk.{i}.ssm_", "blocks.{i}.mixer."
     return [
         *gguf_outer_names(spec),
@@ -127,7 +127,7 @@ def gguf_mamba_names(spec: ModelSpec) -> Sequence[NameRule]:
 
 
 def gguf_mamba_metadata(spec: ModelSpec) -> dict[str, Any]:
-    """GGUF metadata."""
+    """Writes GGUF metadata of a model."""
     mixer = first_mixer(spec, Mamba)
     return gguf_outer_metadata(spec) | {
         "feed_forward_length": 0,

@@ -94,7 +94,7 @@ def config(spec: ModelSpec) -> dict[str, Any]:
 
 
 def names(spec: ModelSpec) -> Sequence[NameRule]:
-    """Names of the Hugging Face files; the standalone file of the base model lacks the prefix "backbone."."""
+    """Name rules of the Hugging Face files; the standalone file of the base model lacks the prefix "backbone."."""
     block, target = "backbone.blocks.{i}", "blocks.{i}"
     mixer = f"{target}.mixer"
     qkv = [f"{mixer}.{part}_proj" for part in "qkv"]

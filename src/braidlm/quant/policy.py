@@ -1,4 +1,4 @@
-"""Which weights are quantized, to which form, and the quantization of a model in memory.
+"""Policy of quantization: which weights, to which form; and the quantization of a model in memory.
 
 The policy is a table of weights' names and forms; it is saved with a model. Matrices that are read
 for every token are in it. What is small and steers a recurrence or a choice is not: convolutions,
@@ -18,7 +18,7 @@ from ..model.model import Model
 from ..ops.linear.quantized import FORMS, QuantizedWeight, quantizable
 from ..ops.linear.round_to_nearest import quantize_weight
 from .calibrate import calibrate_blocks
-from .gptq import FORMS as ROUNDED
+from .gptq import FORMS as CALIBRATED
 
 Progress = Callable[[int, int], None]
 
@@ -29,13 +29,16 @@ _TOKENS = ("embed.weight", "head.weight")
 
 
 def check_form(form: str) -> None:
-    """`InputError` unless weights can be quantized to `form`."""
+    """Raises `InputError` unless weights can be quantized to `form`."""
     if form not in FORMS:
         raise InputError(f"quantize is {form!r}, but must be one of {', '.join(FORMS)}")
 
 
 def policy_of(model: Model, form: str) -> dict[str, str]:
-    """The usual policy: every matrix that can be quantized, by name; with int4 the tokens' own rows get int8."""
+    """The usual policy, forms by weight: every matrix that can be quantized, by name.
+
+    With int4, embedding and head get int8.
+    """
     check_form(form)
     found = {}
     for name, shape in _matrices(model):
@@ -46,7 +49,7 @@ def policy_of(model: Model, form: str) -> dict[str, str]:
 
 
 def check_policy(model: Model, policy: Mapping[str, str]) -> None:
-    """`InputError` if a policy names what cannot be quantized, or a form that there is not."""
+    """Raises `InputError` if a policy names what cannot be quantized, or a form that there is not."""
     shapes = dict(_matrices(model))
     for name, form in policy.items():
         if name not in shapes:
@@ -76,7 +79,7 @@ def _is_steering(model: nn.Module, name: str) -> bool:
 
 
 def quantized_weights(model: nn.Module) -> dict[str, QuantizedWeight]:
-    """The quantized weights of a model."""
+    """Quantized weights of a model, by name."""
     return {name: module for name, module in model.named_modules() if isinstance(module, QuantizedWeight)}
 
 
@@ -90,7 +93,7 @@ def quantize(
     """Quantizes the weights of `model` in place, one at a time.
 
     `policy` (names to forms) takes the place of `policy_of`. `calibration` holds rows of token ids,
-    [L] each: int4 and int8 weights of blocks are then rounded so that the blocks' outputs on that text stay
+    [L] each: int4 and int8 weights of blocks are then quantized so that the blocks' outputs on that text stay
     close (see `calibrate`). `progress(done, total)` is called for each weight.
     """
     model.require_no_adapters("quantized")
@@ -108,7 +111,7 @@ def quantize(
             progress(done, len(policy))
 
     calibrated = {
-        name: wanted for name, wanted in policy.items() if calibration and wanted in ROUNDED and name not in _TOKENS
+        name: wanted for name, wanted in policy.items() if calibration and wanted in CALIBRATED and name not in _TOKENS
     }
     for name, wanted in policy.items():
         if name not in calibrated:

@@ -1,4 +1,4 @@
-"""braidlm itself, through its public surface: `forward` for a prompt, `stream` and `generate` for what follows."""
+"""Side of braidlm, through its public surface: `forward` for a prompt, `stream` and `generate` for what follows."""
 
 import time
 from typing import Any

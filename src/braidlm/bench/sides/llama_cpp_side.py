@@ -1,4 +1,4 @@
-"""llama.cpp through the C functions that llama-cpp-python exposes: no sampler, no text, no copy of the logits.
+"""Side of llama.cpp, through the C functions that llama-cpp-python exposes: no sampler, no text, no copy of the logits.
 
 A prompt is cut into physical batches of the size that is fastest here, which is tried once for
 each length; that is the setting on which its speed depends most.

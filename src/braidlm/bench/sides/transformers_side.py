@@ -1,4 +1,4 @@
-"""transformers, eagerly, by its models' own forward: faster than its `generate`, which wraps the same calls.
+"""Side of transformers, eagerly, by its models' own forward: faster than its `generate`, which wraps the same calls.
 
 Its Mamba-1 scans a prompt token by token unless the package mambapy is there; then both ways are
 tried and the faster one is kept.

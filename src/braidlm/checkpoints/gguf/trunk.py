@@ -1,4 +1,4 @@
-"""The language model's own tensors in a GGUF file, under llama.cpp's names.
+"""Trunk: the language model's own tensors in a GGUF file, under llama.cpp's names.
 
 Files hold more than that: vision and audio towers with their projectors, blocks that predict tokens further ahead
 (which the number of blocks may count), tables of angles that the metadata implies. Ollama spells one name in another

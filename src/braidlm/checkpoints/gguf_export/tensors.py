@@ -48,13 +48,13 @@ class GgufTensor(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes in the file."""
+        """Bytes of the tensor in the file."""
         block, size = GGML_QUANT_SIZES[self.kind]
         return math.prod(self.shape) // block * size
 
 
 def gguf_tensors(model: Model, spec: ModelSpec, form: Gguf, dtype: torch.dtype, *, plain: bool) -> list[GgufTensor]:
-    """All tensors of a model's file; `spec` is its description in the file's terms.
+    """Tensors of a model's GGUF file; `spec` is the model's in the file's terms.
 
     Matrices that are not quantized are in `dtype`, and with `plain` the quantized ones too. Raises `InputError` for
     weights in a form that these files do not have.
