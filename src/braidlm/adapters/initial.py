@@ -72,7 +72,7 @@ class InitialState(Adapter):
         for block, (k, v) in self._keys_values.items():
             kv = layers[block].kv
             assert kv is not None
-            kv = kv.append(quantize_kv(self.slots[k], kv.form), quantize_kv(self.slots[v], kv.form))
+            kv = kv.append(quantize_kv(self.slots[k], kv.kv_dtype), quantize_kv(self.slots[v], kv.kv_dtype))
             layers[block] = replace(layers[block], kv=kv)
         return SequenceState(row.length, tuple(layers), row.identity)
 
