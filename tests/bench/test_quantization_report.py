@@ -132,7 +132,7 @@ def test_its_own_text(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         options = {"max_tokens": 8, "temperature": 1.0, "seed": 4 + number}
         assert [token.id for token in model.stream(row[:1].tolist(), **options)] == row[1:].tolist()
     monkeypatch.setattr(
-        "braidlm.cli.quantize.sample_calibration_text",
+        "braidlm.api.self_calibration.sample_calibration_text",
         lambda language, progress: sample_calibration_text(language, 2, 20),
     )
     data("quantize", str(small / "model"), str(tmp_path / "out"), "--calibration", "self")

@@ -112,7 +112,7 @@ def test_verify(family: str) -> None:
 def test_verify_fails_loudly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: a check over its tolerance, and one that is not a number."""
     for error in (0.5, float("nan")):
-        monkeypatch.setattr("braidlm.cli.verify.verify", lambda *_, e=error: [Check("forked", e, 1e-4)])
+        monkeypatch.setattr("braidlm.bench.verify.verify", lambda *_, e=error: [Check("forked", e, 1e-4)])
         result = braid("verify", str(GOLDEN / "llama"))
         assert result.exit_code == 1
         assert "FAILED" in result.stdout

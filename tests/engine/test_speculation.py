@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 import braidlm
 from braidlm import LanguageModel
 from braidlm.engine import Limits
-from braidlm.engine.speculation import MOST, PromptLookup, Speculation
+from braidlm.engine.speculation import PromptLookup, Speculation
 from braidlm.engine.writer import Writer
 from braidlm.errors import InputError
 from braidlm.generation.continuation import Continuation, Token
 from braidlm.generation.sampling import Sampling
 from braidlm.ops import native_loader
+from braidlm.system.choices import MOST_SPECULATIVE_TOKENS
 from tests.engine.test_engine import SMALL, alone, asked, made, prompt
 from tests.families.tiny import TINY, tiny
 
@@ -97,9 +98,9 @@ def test_hits_are_learnt() -> None:
 @pytest.mark.parametrize(("cost", "pays"), [(0.05, True), (1.0, False)])
 def test_it_is_used_where_it_pays(cost: float, pays: bool) -> None:
     """Oracle: by hand: half of the guesses come true, and a row more costs 5% of a pass, or as much as the first."""
-    speculation, lengths = Speculation(MOST), []
+    speculation, lengths = Speculation(MOST_SPECULATIVE_TOKENS), []
     for _ in range(60):
-        lengths.append(speculation.length([(0.5, MOST)]))
+        lengths.append(speculation.length([(0.5, MOST_SPECULATIVE_TOKENS)]))
         rows = 1 + lengths[-1]
         speculation.measured(rows, 1 + cost * (rows - 1))
     assert all(lengths[20:]) if pays else not any(lengths[20:])
@@ -107,12 +108,12 @@ def test_it_is_used_where_it_pays(cost: float, pays: bool) -> None:
 
 def test_times_are_measured_again() -> None:
     """Oracle: by hand: what was slow once, while something else ran, is tried again after a while."""
-    speculation = Speculation(MOST)
-    for rows, seconds in ((1, 1.0), *((1 + n, 100.0) for n in range(1, MOST + 1))):
+    speculation = Speculation(MOST_SPECULATIVE_TOKENS)
+    for rows, seconds in ((1, 1.0), *((1 + n, 100.0) for n in range(1, MOST_SPECULATIVE_TOKENS + 1))):
         speculation.measured(rows, seconds)
     found = []
     for _ in range(600):
-        found.append(speculation.length([(0.9, MOST)]))
+        found.append(speculation.length([(0.9, MOST_SPECULATIVE_TOKENS)]))
         speculation.measured(1 + found[-1], 1.0)
     assert not any(found[:100])
     assert any(found)
@@ -177,7 +178,7 @@ def test_guesses_come_true() -> None:
     """Oracle: a model whose text runs in a circle: nearly all guesses are right, and passes fewer than tokens."""
     model = repeating("llama")
     with model.engine(limits=Limits(slots=2)) as engine:
-        engine._speculation.length = lambda texts: MOST  # type: ignore[method-assign]
+        engine._speculation.length = lambda texts: MOST_SPECULATIVE_TOKENS  # type: ignore[method-assign]
         (written,) = made(engine.submit(asked(prompt(model, 9), 400)))
         load = engine.load
     assert len(written) == 400
@@ -197,7 +198,7 @@ def test_limits() -> None:
     """Oracle: the rule: 0 to 15 guesses."""
     assert Limits(guesses=0).guesses == 0
     with pytest.raises(InputError, match="guesses"):
-        Limits(guesses=MOST + 1)
+        Limits(guesses=MOST_SPECULATIVE_TOKENS + 1)
 
 
 @native

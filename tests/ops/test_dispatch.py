@@ -6,6 +6,7 @@ import torch
 from braidlm import ops
 from braidlm.errors import UnavailableError
 from braidlm.ops import dispatch
+from braidlm.system.choices import IMPLEMENTATIONS
 
 EVERY = [
     "add_scaled",
@@ -38,7 +39,7 @@ def test_every_operation_has_a_reference() -> None:
 
 
 @pytest.mark.parametrize("op", EVERY)
-@pytest.mark.parametrize("implementation", dispatch.IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_an_implementation_is_there_or_says_why_not(op: str, implementation: str) -> None:
     """Oracle: the recorded reason: named in the error and in the report, or else that very implementation is chosen."""
     reason = dispatch.why_not(op, implementation)

@@ -4,13 +4,10 @@ import importlib.metadata
 import platform
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich.table import Table
 
 from .. import __version__
-from ..ops import dispatch
-from ..ops.native_loader import if_missing, native
 from .common import Json, out, print_json
 
 EXAMPLE = "Example: braid doctor"
@@ -41,6 +38,11 @@ def command(
 
 
 def _facts(device: str) -> dict[str, Any]:
+    import torch
+
+    from ..ops import dispatch
+    from ..ops.native_loader import if_missing, native
+
     module = native()[0]
     rows = dispatch.report(device)
     return {

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..engine import MOST_GUESSES, Limits
 from ..errors import InputError, not_installed
-from ..ops.threads import processors
+from ..system.choices import MOST_SPECULATIVE_TOKENS
 from ..text.tool_calls import AUTO, NAMES
 from .common import (
     AllowPickle,
@@ -59,7 +58,7 @@ def command(
     replay: Annotated[int, typer.Option(min=1, help="Tokens between two kept states, at most.")] = 256,
     guesses: Annotated[
         int, typer.Option(min=0, help="Tokens guessed from what a text repeats, at most; as many as pay are.")
-    ] = MOST_GUESSES,
+    ] = MOST_SPECULATIVE_TOKENS,
     max_prompt: Annotated[int, typer.Option(min=1, help="Tokens of a prompt, at most.")] = 1 << 17,
     max_answer: Annotated[int, typer.Option(min=1, help="Tokens of an answer that asks for no number.")] = 2048,
     max_body: Annotated[
@@ -97,6 +96,9 @@ def command(
     allow_pickle: AllowPickle = False,
 ) -> None:
     """Serve MODEL: the OpenAI API under /v1, a page to talk on at /, figures at /metrics."""
+    from ..engine import Limits
+    from ..ops.threads import processors
+
     serving = _serving()
     if ray_address is not None and replicas == 1:
         raise InputError("--ray-address is where replicas run; say how many with --replicas")
@@ -174,7 +176,7 @@ def _replicated(make: Any, settings: Any, address: str | None, device: str, host
     # Only one server can listen at a given port: it takes the place of one that was killed.
     name = f"braidlm-{socket.gethostname()}-{host}-{port or f'process-{os.getpid()}'}"
     try:
-        from ..server.replicas import create_replicated  # noqa: PLC0415 - optional
+        from ..server.replicas import create_replicated
 
         return create_replicated(make, settings, address=None if address == "local" else address, gpus=gpus, name=name)
     except ModuleNotFoundError as error:
@@ -184,7 +186,7 @@ def _replicated(make: Any, settings: Any, address: str | None, device: str, host
 def _serving() -> Any:
     """The server, which needs more packages than the library."""
     try:
-        from .. import server  # noqa: PLC0415 - optional
+        from .. import server
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "fastapi_swagger", "uvicorn", "prometheus_client"):
             raise

@@ -5,16 +5,18 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from ..errors import InputError
-from ..sessions import About, SessionStore
 from ..system.files import whole_file
 from .common import Json, err, out, print_json, size
+
+if TYPE_CHECKING:
+    from ..sessions import About, SessionStore
 
 EXAMPLE = "Example: braid session list"
 
@@ -27,8 +29,10 @@ Name = Annotated[str, typer.Argument(help="A session's name.", show_default=Fals
 app = typer.Typer(name="session", help="List, show, fork, delete and export saved conversations.", no_args_is_help=True)
 
 
-def store_at(directory: Path | None) -> SessionStore:
+def store_at(directory: Path | None) -> "SessionStore":
     """The sessions in a directory, or the user's own."""
+    from ..sessions import SessionStore
+
     return SessionStore.default() if directory is None else SessionStore(directory)
 
 
@@ -94,7 +98,7 @@ def export(
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def print_sessions(found: Sequence[About], console: Console) -> None:
+def print_sessions(found: "Sequence[About]", console: Console) -> None:
     """A table of sessions."""
     if not found:
         console.print("there are no sessions")
@@ -110,7 +114,7 @@ def print_sessions(found: Sequence[About], console: Console) -> None:
     console.print(table, markup=False, highlight=False)
 
 
-def _summary(about: About) -> dict[str, str | int]:
+def _summary(about: "About") -> dict[str, str | int]:
     return {
         "name": about.name,
         "model": about.model,
@@ -127,5 +131,5 @@ def _date(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
-def _transcript(about: About) -> str:
+def _transcript(about: "About") -> str:
     return "\n\n".join(f"{message.get('role')}: {message.get('content')}" for message in about.messages)

@@ -5,11 +5,9 @@ from .after_reasoning import ReasoningFirst
 from .engine import Engine, Limits, Load
 from .grammar import Grammar
 from .request import Piece, QueueFullError, Request, RequestHandle, Snapshot, Usage
-from .speculation import MOST as MOST_GUESSES
 
 __all__ = [
     "BASE",
-    "MOST_GUESSES",
     "Engine",
     "Grammar",
     "Snapshot",

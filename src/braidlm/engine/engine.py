@@ -28,6 +28,7 @@ from ..spec import is_whole
 from ..state.batch import BatchState
 from ..state.sequence import SequenceState
 from ..state.state_file import Owner
+from ..system.choices import MOST_SPECULATIVE_TOKENS
 from ..system.memory import give_back
 from ..text.marked_stream import Detokenizer, MarkedStream
 from .adapter_runners import BASE, AdapterKey, AdapterRunners, adapter_key_of
@@ -37,7 +38,7 @@ from .prefix_cache import PrefixCache
 from .request import Piece, Request, RequestHandle, as_exception
 from .scheduler import PrefillThrottle, RequestQueue
 from .snapshot_policy import Scope, SnapshotPolicy
-from .speculation import MOST, Speculation
+from .speculation import Speculation
 from .writer import Writer
 
 Result = TypeVar("Result")
@@ -66,15 +67,15 @@ class Limits:
     replay: int = 256
     chunk: int = 256
     prompt: int = 1 << 20
-    guesses: int = MOST
+    guesses: int = MOST_SPECULATIVE_TOKENS
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             least = 0 if name in ("cache_memory", "guesses") else 1
             if not is_whole(value) or value < least:
                 raise InputError(f"{name} is {value!r}, but must be a whole number from {least}")
-        if self.guesses > MOST:
-            raise InputError(f"guesses is {self.guesses}, but may be {MOST}")
+        if self.guesses > MOST_SPECULATIVE_TOKENS:
+            raise InputError(f"guesses is {self.guesses}, but may be {MOST_SPECULATIVE_TOKENS}")
 
 
 class Load(NamedTuple):

@@ -12,11 +12,12 @@ It knows tokens and seconds, and neither models nor states.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..system.choices import MOST_SPECULATIVE_TOKENS
+
 # Lengths of the ends of a text that are looked up, the longest first.
 _ENDS = (3, 2)
 # Guesses a text that a pass may have; as many as pay are taken.
-_LENGTHS = (1, 2, 4, 8, 15)
-MOST = _LENGTHS[-1]
+_LENGTHS = (1, 2, 4, 8, MOST_SPECULATIVE_TOKENS)
 # How much a single guess, and a single pass, moves what was learnt before.
 _LEARN_HITS, _LEARN_SECONDS = 0.1, 0.3
 # Passes after which a time that was not measured again is forgotten, so that it is.

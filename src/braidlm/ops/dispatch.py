@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UnavailableError
+from ..system.choices import OPS
 
-IMPLEMENTATIONS = ("reference", "native", "gpu")
-CHOICES = (*IMPLEMENTATIONS, "auto")
 _PREFERRED = {"cpu": ("native", "reference"), "cuda": ("gpu", "reference")}
 
 
@@ -40,15 +39,15 @@ def register(
 
 
 def choice() -> str:
-    """Present choice of implementations, one of `CHOICES`."""
+    """Present choice of implementations, one of `OPS`."""
     asked = _choice.get() or os.environ.get("BRAIDLM_OPS", "auto")
     return checked(asked)
 
 
 def checked(name: str) -> str:
-    """`name` if it is one of `CHOICES`; `UnavailableError` else."""
-    if name not in CHOICES:
-        raise UnavailableError(f"ops is {name!r}, but must be one of {', '.join(CHOICES)}")
+    """`name` if it is one of `OPS`; `UnavailableError` else."""
+    if name not in OPS:
+        raise UnavailableError(f"ops is {name!r}, but must be one of {', '.join(OPS)}")
     return name
 
 
