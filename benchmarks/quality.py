@@ -17,7 +17,7 @@ import torch
 
 import braidlm
 from braidlm import LanguageModel
-from braidlm.api.self_calibration import own_text
+from braidlm.api.self_calibration import sample_calibration_text
 from braidlm.bench.quantization_report import WINDOW, QuantizationReport, compare, windows
 from braidlm.bench.weights import Weights
 
@@ -30,7 +30,7 @@ def variants(given: argparse.Namespace) -> Iterator[tuple[str, LanguageModel]]:
     for form in ("int8", "int4"):
         yield f"braidlm {form}, nearest", braidlm.load(source, dtype="bfloat16", quantize=form)
         model = braidlm.load(source, dtype="bfloat16")
-        model.quantize(form, calibration=own_text(model))
+        model.quantize(form, calibration=sample_calibration_text(model))
         yield f"braidlm {form}, rounded by its own text", model
         if given.calibration:
             model = braidlm.load(source, dtype="bfloat16")

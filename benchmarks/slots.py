@@ -43,7 +43,7 @@ def prompted(model: LanguageModel, count: int) -> tuple[list[SequenceState], Ten
     prompts = [torch.randint(model.spec.vocab, (_CONTEXT + 8 * number,)) for number in range(count)]
     state = model.new_state(count)
     logits = model.forward(prompts, state=state, logits="last")
-    return list(state.rows), logits.argmax(-1)
+    return list(state.sequences), logits.argmax(-1)
 
 
 def decoded(

@@ -85,7 +85,7 @@ class Step:
         run = recomputed if self.recompute else run_block
         x_TD = torch.randn(tokens, model.spec.width, requires_grad=True)
         begun = time.perf_counter()
-        state, batch, y_TD = model.passing_state(1), Batch(segments, (0,), model.device), x_TD
+        state, batch, y_TD = model.training_state(1), Batch(segments, (0,), model.device), x_TD
         for index, block in enumerate(model.blocks):
             y_TD = run(block, y_TD, model.layer_state(index, state, []), batch, torch.bfloat16)[0]
         y_TD.backward(torch.ones_like(y_TD))

@@ -113,6 +113,60 @@ def test_import_is_lean() -> None:
     assert done.stdout.strip() == "[]"
 
 
+# What no help needs: all but typer, rich and the standard library.
+HEAVY = (
+    "fastapi",
+    "gguf",
+    "huggingface_hub",
+    "jinja2",
+    "numpy",
+    "prompt_toolkit",
+    "pyarrow",
+    "ray",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "uvicorn",
+)
+HELPS = f"""
+import sys
+import typer.main
+from typer.testing import CliRunner
+from braidlm.cli.main import app
+
+def ways(group, *before):
+    for name, command in group.commands.items():
+        yield (*before, name)
+        yield from ways(command, *before, name) if hasattr(command, "commands") else ()
+
+for way in ((), *ways(typer.main.get_command(app))):
+    done = CliRunner().invoke(app, [*way, "--help"])
+    assert done.exit_code == 0 and "Usage: braid" in done.output, (way, done.output)
+    assert not (found := {set(HEAVY)}.intersection(sys.modules)), (way, found)
+    print("braid", *way)
+"""
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """Oracle: the modules that a fresh interpreter holds after the help of braid and of every command of it."""
+    done = subprocess.run([sys.executable, "-c", HELPS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {f"braid {name}" for name in OPTIONS} | {"braid", "braid session list"} <= set(done.stdout.splitlines())
+
+
+def test_a_command_imports_no_other() -> None:
+    """Oracle: the modules that a fresh interpreter holds after the help of one command."""
+    code = (
+        "import sys; from typer.testing import CliRunner; from braidlm.cli.main import app\n"
+        "CliRunner().invoke(app, ['doctor', '--help'])\n"
+        "from braidlm.cli.commands import CommandTable\n"
+        "print([name for name in CommandTable() if f'braidlm.cli.{name}' in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['doctor']"
+
+
 def test_every_spec_field_is_read() -> None:
     """Oracle: a field that nothing reads describes nothing."""
     text = "\n".join(file.read_text() for file in SOURCE.rglob("*.py") if file.parent.name not in ("families", "spec"))

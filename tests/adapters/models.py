@@ -69,7 +69,7 @@ def loaded(family: str, place: Path) -> braidlm.LanguageModel:
 def logits(model: Model) -> Tensor:
     """Logits of two rows of unequal length."""
     ids_T = torch.arange(24) * 7 % model.spec.vocab
-    out = model(ids_T, Segments((17, 7)), model.passing_state(2)).logits
+    out = model(ids_T, Segments((17, 7)), model.training_state(2)).logits
     assert isinstance(out, Tensor)
     return out
 

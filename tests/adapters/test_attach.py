@@ -13,7 +13,7 @@ from braidlm.adapters.low_rank import OnLinear
 from braidlm.adapters.places import places
 from braidlm.errors import InputError
 from braidlm.model.assign import assign
-from braidlm.ops.linear.packed import PackedWeight
+from braidlm.ops.linear.quantized import QuantizedWeight
 from braidlm.quant.policy import quantize
 from tests.adapters.models import close, logits, small, stirred
 from tests.families.tiny import TINY, tiny
@@ -82,7 +82,7 @@ def test_on_packed_weights(form: str, dora: bool) -> None:
     """Oracle: the same adapter on a model whose plain weights are what the packed ones stand for."""
     model, plain = small("llama", torch.float32), small("llama", torch.float32)
     quantize(model, form)
-    for name, weight in [(n, m) for n, m in model.named_modules() if isinstance(m, PackedWeight)]:
+    for name, weight in [(n, m) for n, m in model.named_modules() if isinstance(m, QuantizedWeight)]:
         assign(plain, name, weight.dequantize(torch.float32))
     config = Lora(rank=2, targets=("q_proj", "up_proj", "head", *(() if dora else ("embed",))), dora=dora)
     mine, theirs = (stirred(attach(m, config)) for m in (model, plain))

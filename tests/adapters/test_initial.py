@@ -77,15 +77,15 @@ def test_learned_keys_and_values(family: str) -> None:
     model = small(family)
     ids = torch.linspace(0, model.spec.vocab - 1, 5).long()
     with torch.no_grad():
-        read = model(ids, Segments((5,)), model.passing_state(1)).state.rows[0]
-        begun = model.passing_state(1)
-        layers = zip(read.layers, begun.rows[0].layers, strict=True)
-        begun.put(0, SequenceState(0, tuple(LayerState(empty.fixed, layer.kv) for layer, empty in layers)))
+        read = model(ids, Segments((5,)), model.training_state(1)).state.sequences[0]
+        begun = model.training_state(1)
+        layers = zip(read.layers, begun.sequences[0].layers, strict=True)
+        begun.put(0, SequenceState(0, tuple(LayerState(empty.recurrent, layer.kv) for layer, empty in layers)))
         line = torch.arange(9) % model.spec.vocab
         wanted = model(line, Segments((9,)), begun).logits
     initial = attach_initial(model, KEYS)
-    close(model(line, Segments((9,)), model.passing_state(1)).logits, wanted, RELATIVE_LOGITS[torch.float64])
-    assert model.passing_state(1).lengths == (0,)
+    close(model(line, Segments((9,)), model.training_state(1)).logits, wanted, RELATIVE_LOGITS[torch.float64])
+    assert model.training_state(1).lengths == (0,)
     stirred(initial)
     logits(model).sin().sum().backward()
     keys, values = ([p for name, p in initial.slots.items() if name.endswith(end)] for end in ("_k", "_v"))
@@ -131,14 +131,14 @@ def test_begins_where_it_was_taken(family: str) -> None:
     model = small(family)
     ids = torch.arange(9) % model.spec.vocab
     with torch.no_grad():
-        after = model(ids, Segments((9,)), model.passing_state(1)).state
+        after = model(ids, Segments((9,)), model.training_state(1)).state
         wanted = model(ids, Segments((9,)), after).logits
         initial = attach_initial(model, StateTuning())
         for key, parameter in initial.slots.items():
             block, slot = key.split("_")
-            value = after.rows[0].layers[int(block)].fixed[slot]
+            value = after.sequences[0].layers[int(block)].recurrent[slot]
             parameter.copy_(torch.view_as_real(value) if value.is_complex() else value)
-        close(model(ids, Segments((9,)), model.passing_state(1)).logits, wanted, RELATIVE_LOGITS[torch.float64])
+        close(model(ids, Segments((9,)), model.training_state(1)).logits, wanted, RELATIVE_LOGITS[torch.float64])
 
 
 def loss_of(model: Model, state: BatchState) -> Tensor:
@@ -156,7 +156,7 @@ def test_learns_a_line() -> None:
     optimizer = torch.optim.Adam(initial.parameters(), lr=0.2)
     for _ in range(50):
         optimizer.zero_grad()
-        loss = loss_of(language.network, language.network.passing_state(1))
+        loss = loss_of(language.network, language.network.training_state(1))
         loss.backward()
         optimizer.step()
     assert language.generate(LINE[:1].tolist(), max_tokens=len(LINE) - 1) == LINE[1:].tolist()

@@ -93,10 +93,10 @@ def test_evaluation_sees_every_step(tmp_path: Path) -> None:
     network = small("hymba", torch.float32)
     trainer = Trainer(config(tmp_path, dtype="float32"), network, OneText(ids_for(network)), [])
     with torch.no_grad():
-        network.passing_state(1)
+        network.training_state(1)
     trainer.run(until=2)
     with torch.no_grad():
-        remembered = network.passing_state(1).rows[0].layers[0].fixed
-        network._prefix_rows.clear()
-        fresh = network.passing_state(1).rows[0].layers[0].fixed
+        remembered = network.training_state(1).sequences[0].layers[0].recurrent
+        network._fresh_sequences.clear()
+        fresh = network.training_state(1).sequences[0].layers[0].recurrent
     assert all(torch.equal(remembered[name], fresh[name]) for name in fresh)

@@ -67,7 +67,7 @@ def test_wrong_shapes(model: LanguageModel) -> None:
     with pytest.raises(InputError, match="increasing"):
         model.forward(torch.ones(1, 3, dtype=torch.int64), state_at=[[2, 1]])
     with pytest.raises(InputError, match=r"blocks\.9"):
-        model.forward(torch.ones(1, 3, dtype=torch.int64), taps=["blocks.9"])
+        model.forward(torch.ones(1, 3, dtype=torch.int64), hidden_states=["blocks.9"])
 
 
 def test_prompt_without_tokenizer(model: LanguageModel) -> None:

@@ -70,5 +70,5 @@ def test_refusals() -> None:
         LanguageModel(network, None, Origin(), deterministic=True)
     with pytest.raises(UnavailableError, match="native extension"):
         model_of("llama", ops="reference")
-    with pytest.raises(InputError, match="tapped"):
-        model_of("llama").forward([[1, 2]], taps=["norm"])
+    with pytest.raises(InputError, match="hidden states are not returned"):
+        model_of("llama").forward([[1, 2]], hidden_states=["norm"])

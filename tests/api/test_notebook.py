@@ -35,7 +35,7 @@ def test_a_state_is_one_short_line(language: LanguageModel) -> None:
     """Oracle: by hand: the tokens that each sequence has seen; the bytes are the state's own."""
     state = language.new_state(2)
     language.forward([[1, 2, 3], [4]], state=state)
-    assert repr(state).startswith("State(2 sequences after 3, 1 tokens; ")
+    assert repr(state).startswith("BatchState(2 sequences after 3, 1 tokens; ")
     assert f"{state.nbytes / 2**20:.1f} MiB in bfloat16)" in repr(state)
     assert repr(language.new_state(1, "int8")).endswith(" in bfloat16, keys and values in int8)")
     assert len(repr(language.new_state(1000))) < 120
@@ -71,11 +71,11 @@ def test_hidden_states_are_what_the_head_takes(language: LanguageModel) -> None:
     """Oracle: the residual stream after each block, from `forward`; the head's product with "norm" is the logits."""
     plain, ids = braidlm.build(language.spec), torch.tensor([[5, 6, 7]])
     with torch.no_grad():
-        hidden, again = plain.hidden_states(ids), plain.forward(ids, taps=["blocks.3"])
+        hidden, again = plain.hidden_states(ids), plain.forward(ids, hidden_states=["blocks.3"])
         logits = hidden["norm"] @ plain.network.embed.weight.T * plain.spec.logit_scale
         (of_a_list,) = plain.hidden_states(ids.tolist(), ["blocks.3"]).values()
     assert list(hidden) == ["embed", *(f"blocks.{i}" for i in range(6)), "norm"]
     assert all(states.shape == (1, 3, 256) for states in hidden.values())
-    assert torch.equal(again.taps["blocks.3"], hidden["blocks.3"])
+    assert torch.equal(again.hidden_states["blocks.3"], hidden["blocks.3"])
     assert torch.equal(of_a_list[0], hidden["blocks.3"][0])
     torch.testing.assert_close(logits, again.logits)

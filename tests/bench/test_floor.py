@@ -58,7 +58,7 @@ def test_recurrent_states_are_read_and_written() -> None:
 
 @pytest.mark.parametrize(("length", "positions"), [(2, 3), (10, 5)])
 def test_windows_and_shared_keys(length: int, positions: int) -> None:
-    """Oracle: a window of 3 shows 2 earlier keys and 2 pinned ones, and one is written; shared ones cost nothing."""
+    """Oracle: a window of 3 shows 2 earlier keys and 2 sink tokens, and one is written; shared ones cost nothing."""
     sizes = {"heads": 1, "k_dim": 4, "v_dim": 4}
     assert state_traffic(WindowKV(**sizes, window=3, sink_tokens=2), length, "bfloat16") == positions * 16
     assert state_traffic(FullKV(**sizes), length, "bfloat16") == (length + 1) * 16

@@ -9,13 +9,13 @@ import torch
 
 import braidlm
 from braidlm.api.loading import read_kinds
-from braidlm.api.self_calibration import own_text
+from braidlm.api.self_calibration import sample_calibration_text
 from braidlm.bench.quantization_report import BORDERS, compare, windows
 from braidlm.checkpoints.saving import Origin
 from braidlm.errors import InputError
 from braidlm.model import footprint
-from braidlm.ops.linear.packed import FORMS
-from braidlm.quant.policy import packed_names, policy_of, quantize
+from braidlm.ops.linear.quantized import FORMS
+from braidlm.quant.policy import policy_of, quantize, quantized_weights
 from tests.checkpoints.gguf_files import refused
 from tests.cli.test_cli import braid, data
 from tests.quant.test_quantize import model_of
@@ -103,7 +103,7 @@ def test_the_command(bits: str, form: str, small: Path, tmp_path: Path) -> None:
     assert info["weight_bytes"] == found["weight_bytes"]
     assert info == data("info", str(small / "model"), "--quantize", form) | {"model": str(tmp_path / "out")}
     assert form in braid("info", str(tmp_path / "out")).stdout
-    kinds = {name: weight.kind for name, weight in packed_names(again.network).items()}
+    kinds = {name: weight.kind for name, weight in quantized_weights(again.network).items()}
     assert kinds == read_kinds(tmp_path / "out") == policy_of(footprint.skeleton(again.spec), form)
 
 
@@ -116,7 +116,7 @@ def test_calibration(small: Path, tmp_path: Path) -> None:
         assert word in result.stdout
     nearest = braidlm.load(small / "model", quantize="int4").network
     found = braidlm.load(tmp_path / "out").network
-    assert packed_names(found).keys() == packed_names(nearest).keys()
+    assert quantized_weights(found).keys() == quantized_weights(nearest).keys()
     assert found.fingerprint() != nearest.fingerprint()
 
 
@@ -124,17 +124,20 @@ def test_its_own_text(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """Oracle: generation of each row alone with its seed; the weights that such rows give."""
     model = braidlm.load(small / "model")
     told: list[tuple[int, int]] = []
-    rows = own_text(model, rows=3, length=9, seed=4, progress=lambda *counts: told.append(counts))
+    rows = sample_calibration_text(model, rows=3, length=9, seed=4, progress=lambda *counts: told.append(counts))
     assert [len(row) for row in rows] == [9] * 3
     assert told == [(done, 8) for done in range(1, 9)]
     model.origin = Origin()
     for number, row in enumerate(rows):
         options = {"max_tokens": 8, "temperature": 1.0, "seed": 4 + number}
         assert [token.id for token in model.stream(row[:1].tolist(), **options)] == row[1:].tolist()
-    monkeypatch.setattr("braidlm.cli.quantize.own_text", lambda language, progress: own_text(language, 2, 20))
+    monkeypatch.setattr(
+        "braidlm.api.self_calibration.sample_calibration_text",
+        lambda language, progress: sample_calibration_text(language, 2, 20),
+    )
     data("quantize", str(small / "model"), str(tmp_path / "out"), "--calibration", "self")
     expected = braidlm.load(small / "model")
-    expected.quantize("int4", calibration=own_text(expected, 2, 20))
+    expected.quantize("int4", calibration=sample_calibration_text(expected, 2, 20))
     assert braidlm.load(tmp_path / "out").network.fingerprint() == expected.network.fingerprint()
 
 

@@ -19,7 +19,7 @@ from braidlm.api import loading
 from braidlm.checkpoints.fp8 import Fp8Tensors
 from braidlm.checkpoints.fp8_config import Fp8, read_fp8
 from braidlm.errors import CheckpointError, InputError, LoadingWarning
-from braidlm.quant.policy import packed_names, policy_of
+from braidlm.quant.policy import policy_of, quantized_weights
 from tests.checkpoints.files import Tensors, digest_of, edit_config, edit_tensors, tiny_checkpoint
 from tests.checkpoints.fp8_files import LAYOUTS, by_block, by_row, by_tensor, plain_blocks, to_fp8
 from tests.tolerances import DIVERGENCE_FP8_CHECKPOINT
@@ -60,7 +60,7 @@ def test_values(family: str, layout: str, tmp_path: Path) -> None:
 
 
 def test_dtype_of_the_rest(tmp_path: Path) -> None:
-    """Oracle: by hand: "auto" is the dtype of the largest tensor not in fp8, and bfloat16 for packed weights."""
+    """Oracle: by hand: "auto" is the dtype of the largest tensor not in fp8, and bfloat16 for quantized weights."""
     for dtype in ("float32", "bfloat16"):
         scaled, _ = pair(tmp_path / dtype, "llama", "tensor", dtype)
         assert braidlm.load(scaled).network.dtype == getattr(torch, dtype)
@@ -70,14 +70,14 @@ def test_dtype_of_the_rest(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", ["tensor", "channel"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_kept(family: str, layout: str, tmp_path: Path) -> None:
-    """Oracle: the plain values, bit for bit, in packed weights that also follow rules which split and stack."""
+    """Oracle: the plain values, bit for bit, in quantized weights that also follow rules which split and stack."""
     scaled, plain = pair(tmp_path, family, layout)
     expected = braidlm.load(plain, dtype="float32").network
     kept = braidlm.load(scaled, dtype="float32", quantize="keep").network
-    assert packed_names(kept)
-    assert packed_names(kept).keys() <= policy_of(expected, "fp8").keys()
+    assert quantized_weights(kept)
+    assert quantized_weights(kept).keys() <= policy_of(expected, "fp8").keys()
     assert digest_of(scaled, dtype="float32", quantize="fp8") == kept.fingerprint()
-    for name, weight in packed_names(kept).items():
+    for name, weight in quantized_weights(kept).items():
         assert weight.form == "fp8"
         assert torch.equal(weight.dequantize(torch.float32), expected.get_parameter(name)), name
     for name, parameter in kept.named_parameters():
@@ -87,23 +87,23 @@ def test_kept(family: str, layout: str, tmp_path: Path) -> None:
 def test_kept_from_many_tensors(tmp_path: Path) -> None:
     """Oracle: the number of weights: the splits of Granite's fused gate and up keep their own rows' scales."""
     scaled, _ = pair(tmp_path, "granitemoehybrid", "channel")
-    names = packed_names(braidlm.load(scaled, quantize="keep").network)
+    names = quantized_weights(braidlm.load(scaled, quantize="keep").network)
     assert any("gate_proj" in name for name in names)
     assert any("up_proj" in name for name in names)
 
 
 def test_blocks_are_not_kept(tmp_path: Path) -> None:
-    """Oracle: by hand: dequantized, or packed anew from the exact values; both said."""
+    """Oracle: by hand: dequantized, or quantized anew from the exact values; both said."""
     scaled, plain = pair(tmp_path, "llama", "small block")
     count = len([name for name in json_names(scaled) if name.endswith("_scale_inv")])
     with pytest.warns(LoadingWarning, match=rf"^{count} weights in fp8 .* were dequantized to torch\.float32: model"):
         found = braidlm.load(scaled, dtype="float32", quantize="keep")
-    assert not packed_names(found.network)
+    assert not quantized_weights(found.network)
     assert found.network.fingerprint() == digest_of(plain, dtype="float32")
     with pytest.warns(LoadingWarning, match="rounded anew to fp8 with one scale a row"):
-        anew = packed_names(braidlm.load(scaled, quantize="fp8").network)
+        anew = quantized_weights(braidlm.load(scaled, quantize="fp8").network)
     assert len(anew) == count
-    expected = packed_names(braidlm.load(plain, quantize="fp8").network)
+    expected = quantized_weights(braidlm.load(plain, quantize="fp8").network)
     for name, weight in anew.items():
         assert torch.equal(weight.dequantize(torch.float32), expected[name].dequantize(torch.float32))
 
@@ -238,7 +238,7 @@ def test_fp8_in_a_model_that_sees(tmp_path: Path) -> None:
     expected = braidlm.load(plain, dtype="float32").network
     with pytest.warns(LoadingWarning, match="vision_tower"):
         kept = braidlm.load(scaled, dtype="float32", quantize="keep").network
-    for name, weight in packed_names(kept).items():
+    for name, weight in quantized_weights(kept).items():
         assert torch.equal(weight.dequantize(torch.float32), expected.get_parameter(name))
 
 

@@ -22,7 +22,7 @@ from braidlm.checkpoints.gguf_export import export_gguf
 from braidlm.cli.main import app
 from braidlm.errors import InputError, SpecError
 from braidlm.layers.rotary import rope_frequencies
-from braidlm.quant.policy import packed_names
+from braidlm.quant.policy import quantized_weights
 from braidlm.spec import Attention, FactorScaling, Llama3Scaling, Mlp, ModelSpec, Rope
 from tests.checkpoints.gguf_files import parts, path_of, write
 from tests.families.tiny import tiny
@@ -131,16 +131,18 @@ FORMS = ["int8", "int4"]
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ["llama", "mamba", "mamba2", "granitehybrid"])
 def test_quantized_weights_are_written_as_they_are(name: str, form: str, tmp_path: Path) -> None:
-    """Oracle: the model that was written: each packed weight bit for bit, rotary rows and experts among them."""
+    """Oracle: the model that was written: each quantized weight bit for bit, rotary rows and experts among them."""
     model, path = braidlm.load(path_of(name), dtype="float32", quantize=form), tmp_path / "model.gguf"
     types = export_gguf(model.network, path)
     again = braidlm.load(path, dtype="float32", quantize="keep")
     assert again.spec == model.spec
-    expected, found = packed_names(model.network), packed_names(again.network)
+    expected, found = quantized_weights(model.network), quantized_weights(again.network)
     assert found.keys() == expected.keys()
-    for weight, packed in expected.items():
-        assert found[weight].kind == packed.kind
-        assert all(torch.equal(*parts) for parts in zip(found[weight].buffers(), packed.buffers(), strict=True)), weight
+    for weight, quantized in expected.items():
+        assert found[weight].kind == quantized.kind
+        assert all(torch.equal(*parts) for parts in zip(found[weight].buffers(), quantized.buffers(), strict=True)), (
+            weight
+        )
     for parameter, values in model.network.named_parameters():
         assert torch.allclose(again.network.get_parameter(parameter), values, rtol=RELATIVE_A_LOG, atol=0), parameter
     assert types.get("Q8_0" if form == "int8" else "Q4_0", 0) > 1
@@ -176,7 +178,7 @@ def test_weights_in_fp8(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     export_gguf(model.network, path, "float32", dequantize=True)
     again = braidlm.load(path).network
-    for name, weight in packed_names(model.network).items():
+    for name, weight in quantized_weights(model.network).items():
         assert torch.equal(again.get_parameter(name), weight.dequantize(torch.float32))
 
 
@@ -256,19 +258,19 @@ def test_quantizing_on_the_command_line(option: tuple[str, str], kind: str, tmp_
     source = str(path_of("granitehybrid"))
     assert braid("convert", source, str(tmp_path / "a.gguf"), *option)["types"][kind] > 4
     braid("quantize", source, str(tmp_path / "b.gguf"), "--bits", option[1][-1], "--dtype", "float32")
-    expected = packed_names(braidlm.load(source, quantize=option[1]).network)
+    expected = quantized_weights(braidlm.load(source, quantize=option[1]).network)
     for file in ("a.gguf", "b.gguf"):
-        found = packed_names(braidlm.load(tmp_path / file, quantize="keep").network)
+        found = quantized_weights(braidlm.load(tmp_path / file, quantize="keep").network)
         assert {name: weight.kind for name, weight in found.items()} == {n: w.kind for n, w in expected.items()}
         assert all(torch.equal(found[name].data, weight.data) for name, weight in expected.items())
 
 
 def test_a_directory_with_quantized_weights(tmp_path: Path) -> None:
-    """Oracle: the packed weights in braidlm's own directory, bit for bit; those in fp8 are written in full if asked."""
+    """Oracle: the quantized weights in braidlm's own directory, bit for bit; those in fp8 in full if asked."""
     braid("quantize", str(path_of("mamba2")), str(tmp_path / "int8"), "--bits", "8")
     assert braid("convert", str(tmp_path / "int8"), str(tmp_path / "model.gguf"))["types"]["Q8_0"] > 1
-    expected = packed_names(braidlm.load(tmp_path / "int8").network)
-    found = packed_names(braidlm.load(tmp_path / "model.gguf", quantize="keep").network)
+    expected = quantized_weights(braidlm.load(tmp_path / "int8").network)
+    found = quantized_weights(braidlm.load(tmp_path / "model.gguf", quantize="keep").network)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name].data, weight.data) for name, weight in expected.items())
     braid("quantize", str(path_of("mamba2")), str(tmp_path / "fp8"), "--bits", "fp8")

@@ -9,7 +9,7 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 
 from braidlm.checkpoints.gguf import GgufFile
-from braidlm.checkpoints.gguf_packed import is_quantized, keep
+from braidlm.checkpoints.gguf_quantized import is_quantized, keep
 from braidlm.errors import CheckpointError
 from braidlm.families.names import rename
 from tests.checkpoints.gguf_files import refused, write

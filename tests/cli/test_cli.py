@@ -68,7 +68,7 @@ def test_info_of_files() -> None:
         model.forward([list(range(20))], state=state)
         assert found["state_bytes"]["20"] == state.nbytes
     text = braid("info", "hymba-1.5b").stdout
-    for word in ("Parallel", "learned prefix", "state at 32768 tokens", "1.52 B"):
+    for word in ("Parallel", "meta tokens", "state at 32768 tokens", "1.52 B"):
         assert word in text
     assert "mamba2-2.7b" in braid("info").stdout
 
@@ -112,7 +112,7 @@ def test_verify(family: str) -> None:
 def test_verify_fails_loudly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: a check over its tolerance, and one that is not a number."""
     for error in (0.5, float("nan")):
-        monkeypatch.setattr("braidlm.cli.verify.verify", lambda *_, e=error: [Check("forked", e, 1e-4)])
+        monkeypatch.setattr("braidlm.bench.verify.verify", lambda *_, e=error: [Check("forked", e, 1e-4)])
         result = braid("verify", str(GOLDEN / "llama"))
         assert result.exit_code == 1
         assert "FAILED" in result.stdout

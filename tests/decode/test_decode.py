@@ -26,7 +26,7 @@ STEPS = 6
 
 def decoder_of(model: LanguageModel, state: BatchState, capacity: int, slots: list[int]) -> decode.Decoder:
     decoder = decode.Decoder(model.network, state.precision, capacity)
-    for slot, row in zip(slots, state.rows, strict=True):
+    for slot, row in zip(slots, state.sequences, strict=True):
         decoder.put(slot, row)
     return decoder
 
@@ -79,7 +79,7 @@ def test_bfloat16(kind: str, level: str) -> None:
 
 @pytest.mark.parametrize("level", BEST)
 @pytest.mark.parametrize("kv_dtype", ["bfloat16", "float16", "fp8", "int8"])
-@pytest.mark.parametrize("kind", ["attention", "window and pinned", "shared keys", "everything"])
+@pytest.mark.parametrize("kind", ["attention", "window and sinks", "shared keys", "everything"])
 def test_stored_keys_and_values(kind: str, kv_dtype: str, level: str) -> None:
     """Oracle: the reference forward pass with keys and values stored alike; float16 rounds less than bfloat16."""
     with at_level(level):
@@ -136,7 +136,7 @@ def test_many_rows_in_bfloat16(level: str) -> None:
             assert torch.equal(together.step(ids, list(range(len(lengths)))), torch.cat(expected))
 
 
-@pytest.mark.parametrize("kind", ["everything", "window and pinned"])
+@pytest.mark.parametrize("kind", ["everything", "window and sinks"])
 def test_what_was_taken_stays(kind: str) -> None:
     """Oracle: the sequences that were put in and taken out, before the decoder moved on past the ends of pages."""
     model = build(kind, "float32")
@@ -197,7 +197,7 @@ def test_tokens_are_taken_back(kind: str, level: str) -> None:
         for turn, unused in enumerate([(0, 3, 7), (7, 1, 2), (5, 0, 1), (3, 3, 3)] * 2):
             ids = [tokens(n, seed=turn) for n in (8, 4, 8)]
             together.step(torch.cat(ids), [0] * 8 + [1] * 4 + [2] * 8, keep=range(3))
-            together.undo({slot: n for slot, n in enumerate(unused) if n})
+            together.rollback({slot: n for slot, n in enumerate(unused) if n})
             for decoder, row, n in zip(alone, ids, unused):
                 one_by_one(decoder, row[: len(row) - n])
             for row, decoder in enumerate(alone):
@@ -230,7 +230,7 @@ def test_a_failed_step_moves_nothing(kind: str) -> None:
     model, counts = build(kind, "float32"), (1, 2, 8)
     state, alone = several(model, [PAGE_TOKENS, 1, 2 * PAGE_TOKENS - 3])
     together = decoder_of(model, state, 4, [0, 1, 2])
-    together.put(3, model.new_state(1).rows[0])
+    together.put(3, model.new_state(1).sequences[0])
     slots = [slot for slot, n in enumerate(counts) for _ in range(n)]
     ids = torch.cat(given := [tokens(n, seed=n) for n in counts])
     for _ in range(2):

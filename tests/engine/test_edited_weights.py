@@ -72,7 +72,7 @@ def test_nothing_changed() -> None:
     """Oracle: by hand: what moves weights in memory, and what leaves them alone, changes no fingerprint."""
     model = model_of("llama")
     before = model.network.fingerprint()
-    with model.network.moving_weights():
+    with model.network.keep_fingerprint():
         for weight in model.network.parameters():
             weight.data = weight.data.clone()
     for _ in range(3):

@@ -11,11 +11,12 @@ import braidlm
 from braidlm import LanguageModel
 from braidlm.engine import Limits
 from braidlm.engine.decoding_sequence import DecodingSequence
-from braidlm.engine.speculation import MAX_SPECULATIVE_TOKENS, PromptLookup, Speculation
+from braidlm.engine.speculation import PromptLookup, Speculation
 from braidlm.errors import InputError
 from braidlm.generation.continuation import Continuation, Token
 from braidlm.generation.sampling import Sampling
 from braidlm.ops import native_loader
+from braidlm.system.choices import MOST_SPECULATIVE_TOKENS
 from tests.engine.test_engine import SMALL, alone, asked, made, prompt
 from tests.families.tiny import TINY, tiny
 
@@ -97,9 +98,9 @@ def test_acceptance_is_learnt() -> None:
 @pytest.mark.parametrize(("cost", "pays"), [(0.05, True), (1.0, False)])
 def test_it_is_used_where_it_pays(cost: float, pays: bool) -> None:
     """Oracle: by hand: half of the drafts are accepted, and a row more costs 5% of a pass, or as much as the first."""
-    speculation, lengths = Speculation(MAX_SPECULATIVE_TOKENS), []
+    speculation, lengths = Speculation(MOST_SPECULATIVE_TOKENS), []
     for _ in range(60):
-        lengths.append(speculation.draft_length([(0.5, MAX_SPECULATIVE_TOKENS)]))
+        lengths.append(speculation.draft_length([(0.5, MOST_SPECULATIVE_TOKENS)]))
         rows = 1 + lengths[-1]
         speculation.record_pass(rows, 1 + cost * (rows - 1))
     assert all(lengths[20:]) if pays else not any(lengths[20:])
@@ -107,12 +108,12 @@ def test_it_is_used_where_it_pays(cost: float, pays: bool) -> None:
 
 def test_times_are_measured_again() -> None:
     """Oracle: by hand: what was slow once, while something else ran, is tried again after a while."""
-    speculation = Speculation(MAX_SPECULATIVE_TOKENS)
-    for rows, seconds in ((1, 1.0), *((1 + n, 100.0) for n in range(1, MAX_SPECULATIVE_TOKENS + 1))):
+    speculation = Speculation(MOST_SPECULATIVE_TOKENS)
+    for rows, seconds in ((1, 1.0), *((1 + n, 100.0) for n in range(1, MOST_SPECULATIVE_TOKENS + 1))):
         speculation.record_pass(rows, seconds)
     found = []
     for _ in range(600):
-        found.append(speculation.draft_length([(0.9, MAX_SPECULATIVE_TOKENS)]))
+        found.append(speculation.draft_length([(0.9, MOST_SPECULATIVE_TOKENS)]))
         speculation.record_pass(1 + found[-1], 1.0)
     assert not any(found[:100])
     assert any(found)
@@ -177,7 +178,7 @@ def test_drafts_are_accepted() -> None:
     """Oracle: a model whose text runs in a circle: nearly all drafts are accepted, and passes fewer than tokens."""
     model = repeating("llama")
     with model.engine(limits=Limits(parallel=2)) as engine:
-        engine._speculation.draft_length = lambda sequences: MAX_SPECULATIVE_TOKENS  # type: ignore[method-assign]
+        engine._speculation.draft_length = lambda sequences: MOST_SPECULATIVE_TOKENS  # type: ignore[method-assign]
         (written,) = made(engine.submit(asked(prompt(model, 9), 400)))
         load = engine.load
     assert len(written) == 400
@@ -197,7 +198,7 @@ def test_limits() -> None:
     """Oracle: the rule: 0 to 15 draft tokens."""
     assert Limits(speculative_tokens=0).speculative_tokens == 0
     with pytest.raises(InputError, match="speculative_tokens"):
-        Limits(speculative_tokens=MAX_SPECULATIVE_TOKENS + 1)
+        Limits(speculative_tokens=MOST_SPECULATIVE_TOKENS + 1)
 
 
 @native

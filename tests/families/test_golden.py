@@ -50,12 +50,12 @@ def test_hidden_states(case: tuple[LanguageModel, dict[str, torch.Tensor]]) -> N
     """Oracle: golden residual stream after every block and after the final norm (learned prefix cut off)."""
     model, golden = case
     names = [f"blocks.{i}" for i in range(len(model.spec.blocks))]
-    taps = model.forward(golden["input_ids"], logits=None, taps=[*names, "norm"]).taps
+    hidden_states = model.forward(golden["input_ids"], logits=None, hidden_states=[*names, "norm"]).hidden_states
     hidden = golden["hidden_layers"][:, :, model.spec.meta_tokens :]
     for name, expected in zip(names, hidden, strict=True):
-        assert (taps[name] - expected).abs().max() / expected.abs().max() < RELATIVE_LOGITS[torch.float32]
+        assert (hidden_states[name] - expected).abs().max() / expected.abs().max() < RELATIVE_LOGITS[torch.float32]
     final = golden["hidden_final"]
-    assert (taps["norm"] - final).abs().max() / final.abs().max() < RELATIVE_LOGITS[torch.float32]
+    assert (hidden_states["norm"] - final).abs().max() / final.abs().max() < RELATIVE_LOGITS[torch.float32]
 
 
 def test_unknown_config_key_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Gradients of attention: the native twin at every level, and how much memory recording takes."""
+"""Gradients of attention: the native implementation at every level, and how much memory recording takes."""
 
 from collections.abc import Iterator
 
@@ -39,17 +39,17 @@ class Packed:
             self.starts.append(at[-1] + 1 if n else 0)
             self.tensors += [randn(n, groups, key), randn(n, groups, value)] if n else []
 
-    def outputs(self, tensors: list[Tensor], twin: str) -> Tensor:
+    def outputs(self, tensors: list[Tensor], implementation: str) -> Tensor:
         held = iter(tensors[3:])
         past = tuple(None if at is None else Past(next(held), next(held), at) for at in self.positions)
-        with dispatch.using(twin):
+        with dispatch.using(implementation):
             given = (*tensors[:3], past, tuple(self.starts), self.segments)
             return ops.attention(*given, scale=SCALE, visible=self.visible)
 
-    def gradients(self, tensors: list[Tensor], twin: str) -> list[Tensor]:
+    def gradients(self, tensors: list[Tensor], implementation: str) -> list[Tensor]:
         """Of a random weighting of the outputs, for every tensor."""
         leaves = [t.detach().clone().requires_grad_() for t in tensors]
-        y = self.outputs(leaves, twin)
+        y = self.outputs(leaves, implementation)
         drawn = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         y.backward(drawn.to(y.dtype))
         return [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]

@@ -170,18 +170,18 @@ def test_a_row_is_computed_as_it_would_be_alone(case: Case, lengths: tuple[int, 
 
 def test_marks_are_the_states_of_prefixes(case: Case) -> None:
     """Oracle: the same operation stopped at each mark."""
-    lengths, marks = (70, 9, 70), ((1, 64, 70), (), (3,))
-    segments = Segments(lengths, marks)
+    lengths, snapshot_positions = (70, 9, 70), ((1, 64, 70), (), (3,))
+    segments = Segments(lengths, snapshot_positions)
     inputs, state = case.inputs(segments.total), states(case, 3)
     found = run(case, inputs, state, segments, torch.float64)
     whole = run(case, inputs, state, Segments(lengths), torch.float64)
     assert close(found.y_T, whole.y_T, RELATIVE_FFT[torch.float64])
-    assert [len(of_row) for of_row in found.marked] == [3, 0, 1]
-    for row, offsets in enumerate(marks):
+    assert [len(of_row) for of_row in found.snapshots] == [3, 0, 1]
+    for row, offsets in enumerate(snapshot_positions):
         for mark, offset in enumerate(offsets):
             part = slice(segments.starts[row], segments.starts[row] + offset)
             prefix = run(case, tuple(t[part] for t in inputs), state[row : row + 1], Segments((offset,)), torch.float64)
-            assert close(found.marked[row][mark], prefix.state_R[0], RELATIVE_FFT[torch.float64])
+            assert close(found.snapshots[row][mark], prefix.state_R[0], RELATIVE_FFT[torch.float64])
 
 
 @pytest.mark.parametrize("lengths", [(5,), (1, 4)])

@@ -1,6 +1,6 @@
 """What every operation that carries a state promises besides its numbers.
 
-Splits, marks, rows that do not see each other, inputs that are left alone, outputs that own their
+Splits, snapshots, rows that do not see each other, inputs that are left alone, outputs that own their
 memory, and the dtypes of what comes back.
 """
 
@@ -64,16 +64,16 @@ def test_any_split_gives_the_same(case: Case) -> None:
 
 @pytest.mark.parametrize("dtype", [SINGLE, DOUBLE])
 def test_marks_change_nothing_else(case: Case, dtype: torch.dtype) -> None:
-    """Oracle: the same call without marks: outputs and final states; a mark at the end is the final state."""
-    marks = ((1, 2, 64), (), (3,), (65,), (1,))
+    """Oracle: the same call without snapshots: outputs and final states; a snapshot at the end is the final state."""
+    snapshot_positions = ((1, 2, 64), (), (3,), (65,), (1,))
     inputs, state = case.inputs(sum(RAGGED)), states(case, len(RAGGED))
     plain = run(case, inputs, state, Segments(RAGGED), dtype)
-    found = run(case, inputs, state, Segments(RAGGED, marks), dtype)
+    found = run(case, inputs, state, Segments(RAGGED, snapshot_positions), dtype)
     assert close(found.y_T.double(), plain.y_T.double(), tolerance_of(case, dtype))
     assert close(found.state_R, plain.state_R, tolerance_of(case, dtype))
-    assert plain.marked == ((),) * len(RAGGED)
+    assert plain.snapshots == ((),) * len(RAGGED)
     for row in (2, 3, 4):
-        assert torch.equal(found.marked[row][-1], found.state_R[row])
+        assert torch.equal(found.snapshots[row][-1], found.state_R[row])
 
 
 @pytest.mark.parametrize("lengths", [RAGGED, (7, 7, 7)])
@@ -103,7 +103,7 @@ def test_inputs_are_left_alone(case: Case, lengths: tuple[int, ...]) -> None:
     inputs = [*case.inputs(segments.total), *case.fixed, states(case, len(lengths))]
     copies = [None if t is None else t.clone() for t in inputs]
     carried = case.call(*inputs, segments)
-    for made in (carried.y_T, carried.state_R, *(at for of_row in carried.marked for at in of_row)):
+    for made in (carried.y_T, carried.state_R, *(at for of_row in carried.snapshots for at in of_row)):
         made.zero_()
     for tensor, copy in zip(inputs, copies, strict=True):
         assert tensor is None or torch.equal(tensor, copy)

@@ -6,6 +6,7 @@ import torch
 from braidlm import ops
 from braidlm.errors import UnavailableError
 from braidlm.ops import dispatch
+from braidlm.system.choices import IMPLEMENTATIONS
 
 EVERY = [
     "add_scaled",
@@ -38,25 +39,27 @@ def test_every_operation_has_a_reference() -> None:
 
 
 @pytest.mark.parametrize("op", EVERY)
-@pytest.mark.parametrize("twin", dispatch.TWINS)
-def test_a_twin_is_there_or_says_why_not(op: str, twin: str) -> None:
-    """Oracle: the recorded reason: named in the error and in the report, or else that very twin is chosen."""
-    reason = dispatch.why_not(op, twin)
-    with dispatch.using(twin):
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_an_implementation_is_there_or_says_why_not(op: str, implementation: str) -> None:
+    """Oracle: the recorded reason: named in the error and in the report, or else that very implementation is chosen."""
+    reason = dispatch.why_not(op, implementation)
+    with dispatch.using(implementation):
         if reason is None:
-            assert dispatch.resolve(op, "cpu") == twin
-            assert dispatch.select(op, "cpu") is dispatch._table[op][twin].function
+            assert dispatch.resolve(op, "cpu") == implementation
+            assert dispatch.select(op, "cpu") is dispatch._table[op][implementation].function
             return
         with pytest.raises(UnavailableError) as caught:
             dispatch.select(op, "cpu")
     assert reason in str(caught.value)
-    assert repr(twin) in str(caught.value)
+    assert repr(implementation) in str(caught.value)
 
 
 def test_the_environment_chooses_for_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: the variable's value; a block of `using` inside it wins, and ends."""
     monkeypatch.setenv("BRAIDLM_OPS", "reference")
-    assert [(op, twin) for op, twin, _ in dispatch.report("cpu")] == [(op, "reference") for op in EVERY]
+    assert [(op, implementation) for op, implementation, _ in dispatch.report("cpu")] == [
+        (op, "reference") for op in EVERY
+    ]
     x, weight = torch.ones(1, 2), torch.ones(3, 2)
     assert ops.linear(x, weight).tolist() == [[2.0, 2.0, 2.0]]
     monkeypatch.setenv("BRAIDLM_OPS", "gpu")
@@ -80,9 +83,9 @@ def test_a_choice_ends_with_its_block() -> None:
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
 def test_the_report_names_every_operation_once(device: str) -> None:
-    """Oracle: the list of operations; each with a twin that could run and a reason in words."""
+    """Oracle: the list of operations; each with an implementation that could run and a reason in words."""
     report = dispatch.report(device)
     assert [op for op, _, _ in report] == EVERY
-    for op, twin, reason in report:
-        assert dispatch.why_not(op, twin) is None
+    for op, implementation, reason in report:
+        assert dispatch.why_not(op, implementation) is None
         assert reason

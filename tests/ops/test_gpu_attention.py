@@ -1,4 +1,4 @@
-"""The GPU twin of attention, run uncompiled on the CPU: its mask, its results, its gradients."""
+"""The GPU implementation of attention, run uncompiled on the CPU: its mask, its results, its gradients."""
 
 import pytest
 import torch
@@ -68,9 +68,9 @@ def test_mask(lengths: tuple[int, ...], held: tuple[int, ...], visible: Visible)
 def test_outputs_and_gradients(lengths: tuple[int, ...], held: tuple[int, ...], visible: Visible) -> None:
     """Oracle: the reference in float64, forward and backward, past keys and values included."""
     packed, results = batch(lengths, held, visible), []
-    for twin in (gpu.attend, reference.attention):
+    for implementation in (gpu.attend, reference.attention):
         leaves = [t.clone().requires_grad_() for t in packed.tensors]
-        y = attend(packed, leaves, twin)
+        y = attend(packed, leaves, implementation)
         (y * torch.arange(y.numel(), dtype=DOUBLE).view(y.shape).cos()).sum().backward()
         results.append([y.detach(), *(torch.zeros_like(t) if t.grad is None else t.grad for t in leaves)])
     for found, expected in zip(*results, strict=True):
@@ -92,4 +92,7 @@ def test_what_is_not_trained_goes_to_the_reference() -> None:
 def test_without_a_device_it_says_so() -> None:
     """Oracle: the reason, in the report of a GPU's operations too."""
     assert "CUDA" in (dispatch.why_not("attention", "gpu") or "")
-    assert any(op == "attention" and twin == "reference" and "CUDA" in why for op, twin, why in dispatch.report("cuda"))
+    assert any(
+        op == "attention" and implementation == "reference" and "CUDA" in why
+        for op, implementation, why in dispatch.report("cuda")
+    )

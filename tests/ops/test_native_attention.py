@@ -1,4 +1,4 @@
-"""The native twin of attention, at every level: odd sizes, windows, pasts with gaps, threads."""
+"""The native implementation of attention, at every level: odd sizes, windows, pasts with gaps, threads."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Native twins of the operations that carry a state, at every level: odd sizes, strides, ragged rows, threads."""
+"""Native operations that carry a state, at every level: odd sizes, strides, ragged rows, threads."""
 
 from collections.abc import Callable, Iterator
 
@@ -155,10 +155,10 @@ def test_marks(name: str, level: str) -> None:
     found = run(case, inputs, state, segments, SINGLE)
     exact = (RELATIVE_FFT if case.complex_state else RELATIVE_OP)[SINGLE]
     for row in (0, 2):
-        for mark, offset in enumerate(segments.marks_of(row)):
+        for mark, offset in enumerate(segments.snapshot_positions_of(row)):
             part = slice(segments.starts[row], segments.starts[row] + offset)
             _, after = case.define(*(t[part] for t in inputs), *case.fixed, state[row])
-            assert close(found.marked[row][mark], after, exact)
+            assert close(found.snapshots[row][mark], after, exact)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,4 +1,4 @@
-"""Gradients of the native twins, at every level."""
+"""Gradients of the native implementations, at every level."""
 
 from collections.abc import Iterator
 
@@ -35,13 +35,13 @@ def parts(t: Tensor) -> Tensor:
     return (torch.view_as_real(t) if t.is_complex() else t).double()
 
 
-def gradients(case: Case, tensors: list[Tensor], segments: Segments, twin: str) -> list[Tensor]:
-    """Gradients of a random weighting of outputs, final and marked states, for every input."""
+def gradients(case: Case, tensors: list[Tensor], segments: Segments, implementation: str) -> list[Tensor]:
+    """Gradients of a random weighting of outputs, final and snapshot states, for every input."""
     leaves = [t.clone().requires_grad_() for t in tensors]
-    with dispatch.using(twin):
-        y, after, marked = case.call(*arguments(case, leaves), segments)
+    with dispatch.using(implementation):
+        y, after, snapshots = case.call(*arguments(case, leaves), segments)
     generator = torch.Generator().manual_seed(1)
-    made = [parts(t) for t in (y, after, *(at for of_row in marked for at in of_row))]
+    made = [parts(t) for t in (y, after, *(at for of_row in snapshots for at in of_row))]
     drawn = [torch.randn(t.shape, generator=generator, dtype=torch.float64) for t in made]
     loss = sum((t * w).sum() for t, w in zip(made, drawn, strict=True))
     return list(torch.autograd.grad(loss, leaves))
@@ -54,7 +54,7 @@ def tensors_of(case: Case, total: int, rows: int) -> list[Tensor]:
 @pytest.mark.parametrize("lengths", [(1,), (2,), (5,), (64,), (65,), (129,), (150,), (9, 9), (0, 70, 2, 70, 1)])
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_gradients(name: str, lengths: tuple[int, ...], level: str) -> None:
-    """Oracle: the reference's gradients in float64, through inputs, weights, initial, final and marked states."""
+    """Oracle: the reference's gradients in float64, through inputs, weights, initial, final and snapshot states."""
     case, segments = CASES[name](), Segments(lengths, tuple((1,) if n > 60 else () for n in lengths))
     tensors = tensors_of(case, segments.total, len(lengths))
     expected = gradients(case, tensors, segments, "reference")
@@ -168,11 +168,11 @@ def test_gradients_of_poles_that_are_zero(level: str) -> None:
 def test_gradients_of_long_convolutions() -> None:
     """Oracle: the reference's gradients in float64 over 5,000 tokens, with poles next to the unit circle."""
     poles = torch.polar(1 - 10 ** (-1 - 4 * torch.rand(20, 8).double()), randn(20, 8))
-    # Next to the circle, a rounded pole is another filter: both twins get the same one.
+    # Next to the circle, a rounded pole is another filter: both implementations get the same one.
     inputs, results = [cast(t, torch.float32) for t in long_convolution(5000, poles)], []
-    for twin, dtype in (("native", torch.float32), ("reference", torch.float64)):
+    for implementation, dtype in (("native", torch.float32), ("reference", torch.float64)):
         leaves = [cast(t, dtype).clone().requires_grad_() for t in inputs]
-        with dispatch.using(twin):
+        with dispatch.using(implementation):
             y, after, _ = ops.gated_conv(*leaves, Segments((5000,)))
         (y.double() * inputs[0].flip(0)).sum().backward(retain_graph=True)
         parts(after).sum().backward()

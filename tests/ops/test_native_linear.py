@@ -1,4 +1,4 @@
-"""Products with packed weights in C++, at every level."""
+"""Products with quantized weights in C++, at every level."""
 
 from collections.abc import Iterator
 
@@ -8,8 +8,8 @@ from torch import Tensor
 
 from braidlm.ops import dispatch, linear, native_loader
 from braidlm.ops.linear import native, reference
-from braidlm.ops.linear.nearest import pack
-from braidlm.ops.linear.packed import FORMS, PackedWeight, nibbles
+from braidlm.ops.linear.quantized import FORMS, QuantizedWeight, nibbles
+from braidlm.ops.linear.round_to_nearest import quantize_weight
 from tests.ops.levels import LEVELS, at_level
 from tests.ops.test_carried import close
 from tests.tolerances import RELATIVE_OP, RELATIVE_ROUNDED
@@ -26,20 +26,20 @@ def level(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
-def packed(kind: str, outputs: int, inputs: int) -> PackedWeight:
+def quantized(kind: str, outputs: int, inputs: int) -> QuantizedWeight:
     if kind != "int4-low":
-        return pack(torch.randn(outputs, inputs), kind, dtype=torch.float32)
+        return quantize_weight(torch.randn(outputs, inputs), kind, dtype=torch.float32)
     steps = torch.randint(16, (outputs, inputs), dtype=torch.uint8)
     scale, low = (torch.randn(outputs, inputs // 32).half() for _ in range(2))
-    return PackedWeight("int4", nibbles(steps), scale, low, dtype=torch.float32)
+    return QuantizedWeight("int4", nibbles(steps), scale, low, dtype=torch.float32)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", [*FORMS, "int4-low"])
 def test_numbers(kind: str, dtype: torch.dtype, level: str) -> None:
-    """Oracle: `PackedWeight.dequantize`, bit for bit, from any output on, into rows at any distance, on any threads."""
+    """Oracle: `QuantizedWeight.dequantize`, bit for bit: from any output on, rows at any distance, any threads."""
     inputs = 45 if kind == "fp8" else 96
-    weight = packed(kind, 37, inputs)
+    weight = quantized(kind, 37, inputs)
     for begin, end, threads in ((0, 37, 1), (5, 37, 2), (36, 37, 3), (7, 7, 2)):
         out = torch.full((end - begin, inputs + 3), torch.nan, dtype=dtype)
         native.held(weight).expand(begin, out[:, :inputs], threads)
@@ -52,7 +52,7 @@ def test_numbers(kind: str, dtype: torch.dtype, level: str) -> None:
 def test_multiply(kind: str, dtype: torch.dtype, level: str) -> None:
     """Oracle: float64 of the dequantized weight; and for each row the bits that it has alone, on any threads."""
     for outputs, inputs, tokens in ((1, 32, 1), (37, 96, 5), (150, 544, 70), (9, 288, 600)):
-        weight = torch.randn(outputs, inputs).bfloat16() if kind == "plain" else packed(kind, outputs, inputs)
+        weight = torch.randn(outputs, inputs).bfloat16() if kind == "plain" else quantized(kind, outputs, inputs)
         numbers = weight.double() if isinstance(weight, Tensor) else weight.dequantize(torch.float64)
         x = torch.randn(tokens, inputs + 3).to(dtype)[:, :inputs]
         y = torch.full((tokens, outputs + 2), torch.nan, dtype=dtype)
@@ -71,7 +71,7 @@ def test_multiply(kind: str, dtype: torch.dtype, level: str) -> None:
 def test_products(form: str, dtype: torch.dtype, limit: int, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: the reference, whose tiles are the same numbers; many tiles and one."""
     monkeypatch.setattr(reference, "SCRATCH_BYTES", limit)
-    weight, bias = packed(form, 70, 64), torch.randn(70).to(dtype)
+    weight, bias = quantized(form, 70, 64), torch.randn(70).to(dtype)
     for shape in ((64,), (3, 64), (2, 5, 64), (0, 64)):
         x = torch.randn(shape).to(dtype)
         found, expected = linear(x, weight, bias), reference.linear(x, weight, bias)
@@ -85,11 +85,11 @@ def test_products(form: str, dtype: torch.dtype, limit: int, level: str, monkeyp
 def test_gradients(dtype: torch.dtype, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: autograd through the dequantized weight; tiles that were overwritten must not matter."""
     monkeypatch.setattr(reference, "SCRATCH_BYTES", limit)
-    weights = [packed("int4", 64, 64) for _ in range(3)]
+    weights = [quantized("int4", 64, 64) for _ in range(3)]
 
-    def through(x: Tensor, twin: str) -> Tensor:
+    def through(x: Tensor, implementation: str) -> Tensor:
         for weight in weights:
-            x = linear(x, weight, None) if twin == "native" else x @ weight.dequantize(dtype).T
+            x = linear(x, weight, None) if implementation == "native" else x @ weight.dequantize(dtype).T
         return x
 
     x, dy = torch.randn(9, 64).to(dtype).requires_grad_(), torch.randn(9, 64).to(dtype)
@@ -102,7 +102,7 @@ def test_gradients(dtype: torch.dtype, limit: int, monkeypatch: pytest.MonkeyPat
 
 def test_refusals() -> None:
     """Oracle: no output that does not exist, and no table of another shape or dtype, reaches a pointer."""
-    weight = native.held(packed("int8", 8, 32))
+    weight = native.held(quantized("int8", 8, 32))
     wrong = {
         "outputs": [(1, torch.empty(8, 32)), (-1, torch.empty(1, 32))],
         "shape": [(0, torch.empty(8, 31))],

@@ -42,10 +42,10 @@ def norm(gated: bool, form: float, dtype: torch.dtype) -> Callable[..., Tensor]:
     return lambda x, weight: ops.rms_norm(x, weight, 0.1, eps_outside_root=bool(form), dtype=dtype)
 
 
-def gradients(function: Callable[..., Tensor], tensors: list[Tensor], twin: str) -> list[Tensor]:
+def gradients(function: Callable[..., Tensor], tensors: list[Tensor], implementation: str) -> list[Tensor]:
     """Gradients of a random weighting of the outputs."""
     leaves = [t.clone().requires_grad_() for t in tensors]
-    with dispatch.using(twin):
+    with dispatch.using(implementation):
         out = function(*leaves)
     weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     return list(torch.autograd.grad(out, leaves, weights.to(out.dtype)))

@@ -17,7 +17,7 @@ def test_states_stay(name: str, rows: int) -> None:
     found = run(case, case.inputs(0), state, Segments((0,) * rows), torch.float64)
     assert found.y_T.shape[0] == 0
     assert torch.equal(found.state_R, state)
-    assert found.marked == ((),) * rows
+    assert found.snapshots == ((),) * rows
 
 
 @pytest.mark.parametrize("held", [0, 2])

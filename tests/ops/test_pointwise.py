@@ -1,4 +1,4 @@
-"""The operations without a carried state: attention, norms, experts; and the seam that chooses twins."""
+"""The operations without a carried state: attention, norms, experts; and the seam that chooses implementations."""
 
 from itertools import accumulate
 
@@ -217,7 +217,7 @@ def test_segments() -> None:
 
 
 def test_dispatch_chooses_and_explains(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oracle: an operation of three twins, of which one cannot run."""
+    """Oracle: an operation of three implementations, of which one cannot run."""
     monkeypatch.setitem(dispatch._table, "test", {})
     dispatch.register("test", "reference", lambda: "reference")
     dispatch.register("test", "native", lambda: "native", lambda: "it is broken today")

@@ -5,7 +5,7 @@ import torch
 
 from braidlm.ops import dispatch, linear, native_loader, products
 from tests.ops.test_carried import close
-from tests.ops.test_native_linear import packed
+from tests.ops.test_native_linear import quantized
 from tests.tolerances import RELATIVE_ROUNDED
 
 TOLERANCE = 2 * RELATIVE_ROUNDED[torch.bfloat16]
@@ -46,7 +46,7 @@ def test_what_is_multiplied_as_it_is() -> None:
 @pytest.mark.parametrize("shape", [(0, 64), (2, 64), (3, 64), (2, 35, 64)])
 def test_linear(form: str, shape: tuple[int, ...]) -> None:
     """Oracle: float64 of the numbers that the weight stands for: results, and gradients of inputs and weight."""
-    weight = torch.randn(70, 64).bfloat16().requires_grad_() if form == "plain" else packed(form, 70, 64)
+    weight = torch.randn(70, 64).bfloat16().requires_grad_() if form == "plain" else quantized(form, 70, 64)
     bias = torch.randn(70).bfloat16()
     numbers = weight.detach().double() if isinstance(weight, torch.Tensor) else weight.dequantize(torch.float64)
     x, dy = torch.randn(shape).bfloat16().requires_grad_(), torch.randn(*shape[:-1], 70).bfloat16()

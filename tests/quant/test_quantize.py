@@ -14,9 +14,9 @@ from braidlm.api.language_model import LanguageModel
 from braidlm.errors import BraidError, CheckpointError, InputError
 from braidlm.families.presets import preset
 from braidlm.model import footprint
-from braidlm.ops.linear.nearest import pack
-from braidlm.ops.linear.packed import FORMS, PackedWeight
-from braidlm.quant.policy import packed_names, policy_of, quantize
+from braidlm.ops.linear.quantized import FORMS, QuantizedWeight
+from braidlm.ops.linear.round_to_nearest import quantize_weight
+from braidlm.quant.policy import policy_of, quantize, quantized_weights
 from tests.checkpoints.gguf_files import refused
 from tests.families.tiny import TINY, tiny
 from tests.tolerances import DIVERGENCE_QUANTIZED, RELATIVE_LOGITS
@@ -36,12 +36,12 @@ def ids_for(model: LanguageModel, length: int = 40) -> Tensor:
 
 
 def dequantized(model: LanguageModel) -> LanguageModel:
-    """The same description with plain weights that have the values of the packed ones."""
+    """The same description with plain weights that have the values of the quantized ones."""
     plain = braidlm.build(model.spec, dtype=str(model.network.dtype).removeprefix("torch."))
-    packed = packed_names(model.network)
+    quantized = quantized_weights(model.network)
     with torch.no_grad():
         for name, parameter in plain.network.named_parameters():
-            parameter.copy_(packed[name].dequantize() if name in packed else model.network.get_parameter(name))
+            parameter.copy_(quantized[name].dequantize() if name in quantized else model.network.get_parameter(name))
     return plain
 
 
@@ -54,7 +54,7 @@ def test_logits(family: str, form: str) -> None:
     plain = dequantized(model)
     model.ops = plain.ops = "reference"
     ids = ids_for(model)
-    assert packed_names(model.network)
+    assert quantized_weights(model.network)
     assert torch.equal(model.forward(ids), plain.forward(ids))
 
 
@@ -81,7 +81,7 @@ def test_a_policy_of_ones_own() -> None:
     policy = {names[0]: "int8", names[1]: "fp8"}
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     quantize(model, "int4", policy)
-    assert {name: weight.form for name, weight in packed_names(model).items()} == policy
+    assert {name: weight.form for name, weight in quantized_weights(model).items()} == policy
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name])
 
@@ -105,11 +105,11 @@ def test_loading_quantizes(family: str, form: str, tmp_path: Path) -> None:
     expected = braidlm.load(tmp_path / "model", dtype="float32")
     assert found.network.dtype == torch.bfloat16
     quantize(expected.network, form)
-    packed = packed_names(expected.network)
-    assert packed_names(found.network).keys() == packed.keys()
-    for name, weight in packed_names(found.network).items():
-        assert weight.kind == packed[name].kind
-        assert torch.equal(weight.dequantize(torch.float32), packed[name].dequantize(torch.float32))
+    quantized = quantized_weights(expected.network)
+    assert quantized_weights(found.network).keys() == quantized.keys()
+    for name, weight in quantized_weights(found.network).items():
+        assert weight.kind == quantized[name].kind
+        assert torch.equal(weight.dequantize(torch.float32), quantized[name].dequantize(torch.float32))
     wide = braidlm.load(tmp_path / "model", dtype="float32", quantize=form)
     assert wide.network.dtype == torch.float32
     assert wide.network.fingerprint() == expected.network.fingerprint()
@@ -122,7 +122,7 @@ def test_saving(form: str, dtype: str, tmp_path: Path) -> None:
     model = model_of("bamba", dtype)
     quantize(model.network, form.partition("-")[0])
     if form == "int4-low":
-        for weight in packed_names(model.network).values():
+        for weight in quantized_weights(model.network).values():
             if weight.form == "int4":
                 weight.register_buffer("low", -7.5 * weight.scale)
     model.save(tmp_path / "model", "braidlm")
@@ -130,7 +130,7 @@ def test_saving(form: str, dtype: str, tmp_path: Path) -> None:
     assert again.network.fingerprint() == model.network.fingerprint()
     assert again.network.dtype == model.network.dtype
     assert torch.equal(again.forward(ids_for(model)), model.forward(ids_for(model)))
-    kinds = {name: weight.kind for name, weight in packed_names(model.network).items()}
+    kinds = {name: weight.kind for name, weight in quantized_weights(model.network).items()}
     assert json.loads((tmp_path / "model" / "braidlm.json").read_text())["quantization"]["weights"] == kinds
     total = footprint.weight_bytes(model.spec, model.network.dtype, kinds)
     assert total == sum(weight.nbytes for _, weight in model.network.named_weights())
@@ -142,7 +142,7 @@ def test_saving(form: str, dtype: str, tmp_path: Path) -> None:
 
 
 def test_weights_and_versions() -> None:
-    """Oracle: a changed bit of a packed weight changes fingerprint and version; the same bits give the same ones."""
+    """Oracle: a changed bit of a quantized weight changes fingerprint and version; the same bits give the same ones."""
     one, two = model_of("llama"), model_of("llama")
     quantize(one.network, "int8")
     quantize(two.network, "int8")
@@ -171,12 +171,12 @@ def test_refusals(tmp_path: Path) -> None:
     model = model_of("llama")
     model.save(tmp_path / "plain")
     quantize(model.network, "int8")
-    model.save(tmp_path / "packed", "braidlm")
-    name = next(iter(packed_names(model.network)))
+    model.save(tmp_path / "quantized", "braidlm")
+    name = next(iter(quantized_weights(model.network)))
     for act, kind, words in (
         (lambda: braidlm.load(tmp_path / "plain", quantize="int3"), InputError, ("int3", "int8, int4, fp8, keep")),
         (lambda: braidlm.load(tmp_path / "plain", quantize="keep"), InputError, ("no quantized weights",)),
-        (lambda: braidlm.load(tmp_path / "packed", quantize="int4"), InputError, ("quantized already",)),
+        (lambda: braidlm.load(tmp_path / "quantized", quantize="int4"), InputError, ("quantized already",)),
         (lambda: model.save(tmp_path / "hf"), InputError, ("hf", "save it as braidlm")),
         (lambda: quantize(model.network, "int4"), InputError, ("quantized already",)),
         (lambda: quantize(model_of("llama").network, "int5"), InputError, ("int5", "int8, int4, fp8")),
@@ -232,7 +232,7 @@ print(sum(weight.nbytes for _, weight in model.network.named_weights()), max(see
 
 @pytest.mark.parametrize("form", FORMS)
 def test_memory_of_loading(form: str, tmp_path: Path) -> None:
-    """Oracle: the kernel's count of memory that belongs to no file, after each tensor: what is packed, and one."""
+    """Oracle: the kernel's count of memory that belongs to no file, after each tensor: what is quantized, and one."""
     spec = preset("granite-4.0-h-350m").spec.to_json()
     for name, blocks in (("small", 1), ("large", 8)):
         part = braidlm.ModelSpec.from_json(spec | {"vocab": 2048, "blocks": spec["blocks"][:blocks]})
@@ -247,16 +247,16 @@ def test_memory_of_loading(form: str, tmp_path: Path) -> None:
 
 
 def test_one_weight_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oracle: what is alive when a weight is packed: all that came before is packed already."""
+    """Oracle: what is alive when a weight is quantized: all that came before is quantized already."""
     model = model_of("llama").network
     total = len(policy_of(model, "int8"))
     seen: list[int] = []
 
-    def counted(weight: Tensor, form: str, *, dtype: torch.dtype) -> PackedWeight:
-        seen.append(len(packed_names(model)))
-        return pack(weight, form, dtype=dtype)
+    def counted(weight: Tensor, form: str, *, dtype: torch.dtype) -> QuantizedWeight:
+        seen.append(len(quantized_weights(model)))
+        return quantize_weight(weight, form, dtype=dtype)
 
-    monkeypatch.setattr("braidlm.quant.policy.pack", counted)
+    monkeypatch.setattr("braidlm.quant.policy.quantize_weight", counted)
     told: list[tuple[int, int]] = []
     quantize(model, "int8", progress=lambda *counts: told.append(counts))
     assert seen == list(range(total))

@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 
-from braidlm.cli.chat import Terminal
+from braidlm.cli.chat_terminal import Terminal
 from braidlm.generation.sampling import Sampling
 from braidlm.sessions import Chats, Conversation, SessionStore
 from tests.text.made import TEMPLATE

@@ -236,7 +236,7 @@ def test_descriptions_are_frozen() -> None:
 
 
 def kept_of_a_ring(length: int, window: int, sink_tokens: int) -> int:
-    """Positions in pages of which some query from `length` on can see a position, or which are pinned."""
+    """Positions in pages of which some query from `length` on can see a position, or which are sinks."""
     pages = range(0, length, PAGE_TOKENS)
     visible = [start for start in pages if start < sink_tokens or start + PAGE_TOKENS - 1 > length - window]
     return sum(min(PAGE_TOKENS, length - start) for start in visible)

@@ -37,7 +37,7 @@ KINDS: dict[str, ModelSpec] = {
     "attention": spec(FULL, PLAIN),
     "window of one": spec(windowed(1), PLAIN),
     "window": spec(windowed(5), windowed(127)),
-    "window and pinned": spec(windowed(5, 3), windowed(2, 130)),
+    "window and sinks": spec(windowed(5, 3), windowed(2, 130)),
     "shared keys": spec(windowed(9, 2), windowed(5, 1, kv_from=0), PLAIN, windowed(9, kv_from=0)),
     "mamba": spec(MAMBA, MAMBA),
     "mamba2": spec(MAMBA2, MAMBA2),
@@ -81,7 +81,7 @@ def tensors_of(row: SequenceState) -> dict[str, Tensor]:
     """Everything that a row holds, page by page, by name."""
     found: dict[str, Tensor] = {}
     for i, layer in enumerate(row.layers):
-        found |= {f"{i}.{name}": tensor for name, tensor in layer.fixed.items()}
+        found |= {f"{i}.{name}": tensor for name, tensor in layer.recurrent.items()}
         for page in layer.kv.pages if layer.kv else ():
             parts = {"k": page.k.data, "v": page.v.data, "k_scale": page.k.scale, "v_scale": page.v.scale}
             found |= {f"{i}.{page.start}.{name}": tensor for name, tensor in parts.items() if tensor is not None}
@@ -90,7 +90,7 @@ def tensors_of(row: SequenceState) -> dict[str, Tensor]:
 
 def bits(state: BatchState) -> list[tuple[int, dict[str, tuple[str, bytes]]]]:
     """Lengths and every number of every row, as dtype, shape and bytes (fp8 knows no comparison)."""
-    return [(row.length, {name: _bits(t) for name, t in tensors_of(row).items()}) for row in state.rows]
+    return [(row.length, {name: _bits(t) for name, t in tensors_of(row).items()}) for row in state.sequences]
 
 
 def _bits(t: Tensor) -> tuple[str, bytes]:
@@ -100,7 +100,7 @@ def _bits(t: Tensor) -> tuple[str, bytes]:
 
 def difference(one: BatchState, other: BatchState) -> float:
     """The largest relative error of any tensor of two states that hold the same slots."""
-    pairs = [(tensors_of(a), tensors_of(b)) for a, b in zip(one.rows, other.rows, strict=True)]
+    pairs = [(tensors_of(a), tensors_of(b)) for a, b in zip(one.sequences, other.sequences, strict=True)]
     assert one.lengths == other.lengths
     assert all(a.keys() == b.keys() for a, b in pairs)
     return max((error(a[name], b[name]) for a, b in pairs for name in a), default=0.0)
@@ -108,6 +108,6 @@ def difference(one: BatchState, other: BatchState) -> float:
 
 def memory(*states: BatchState) -> int:
     """Bytes of all distinct storages that the rows of these states keep alive."""
-    tensors = [tensor for state in states for row in state.rows for tensor in tensors_of(row).values()]
+    tensors = [tensor for state in states for row in state.sequences for tensor in tensors_of(row).values()]
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
     return sum(storages.values())

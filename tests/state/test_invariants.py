@@ -70,10 +70,10 @@ def same(one: BatchState, other: BatchState) -> bool:
     """Bit for bit, in every slot of every row."""
     if one.lengths != other.lengths:
         return False
-    for a, b in zip(one.rows, other.rows, strict=True):
+    for a, b in zip(one.sequences, other.sequences, strict=True):
         for x, y in zip(a.layers, b.layers, strict=True):
-            held = x.fixed | (x.kv.tensors() if x.kv else {})
-            theirs = y.fixed | (y.kv.tensors() if y.kv else {})
+            held = x.recurrent | (x.kv.tensors() if x.kv else {})
+            theirs = y.recurrent | (y.kv.tensors() if y.kv else {})
             if held.keys() != theirs.keys():
                 return False
             # fp8 knows no comparison; its bytes do.
@@ -219,9 +219,9 @@ def test_bytes_are_what_the_plan_says(family: str, dtype: str, kv_dtype: str) ->
 def reachable(state: BatchState) -> int:
     """Bytes of all distinct storages that the rows of a state keep alive."""
     storages: dict[int, int] = {}
-    for row in state.rows:
+    for row in state.sequences:
         for layer in row.layers:
-            tensors = list(layer.fixed.values())
+            tensors = list(layer.recurrent.values())
             for page in layer.kv.pages if layer.kv else ():
                 tensors += [t for stored in (page.k, page.v) for t in stored if t is not None]
             for tensor in tensors:

@@ -173,18 +173,18 @@ def flat(tensors: Iterable[Tensor]) -> Tensor:
 
 @pytest.mark.parametrize("kind", ["mamba", "mamba2", "hyena", "everything"])
 def test_gradients_of_an_initial_state(kind: str) -> None:
-    """Oracle: finite differences in float64, from each fixed slot of the first row to logits and final state."""
+    """Oracle: finite differences in float64, from each recurrent state of the first row to logits and final state."""
     network = fresh(kind).network.requires_grad_(False)
     ids = tokens(4)
     state = network.new_state(1)
-    slots = [(layer.fixed, name) for layer in state.rows[0].layers for name in layer.fixed]
-    leaves = [torch.randn_like(fixed[name]).requires_grad_() for fixed, name in slots]
+    slots = [(layer.recurrent, name) for layer in state.sequences[0].layers for name in layer.recurrent]
+    leaves = [torch.randn_like(recurrent[name]).requires_grad_() for recurrent, name in slots]
 
     def function(*given: Tensor) -> tuple[Tensor, ...]:
-        for (fixed, name), value in zip(slots, given, strict=True):
-            fixed[name] = value
+        for (recurrent, name), value in zip(slots, given, strict=True):
+            recurrent[name] = value
         out = network(ids, Segments((4,)), state)
-        after = [layer.fixed[name] for layer in out.state.rows[0].layers for name in sorted(layer.fixed)]
+        after = [layer.recurrent[name] for layer in out.state.sequences[0].layers for name in sorted(layer.recurrent)]
         return (out.logits, *after)
 
     assert torch.autograd.gradcheck(function, leaves, fast_mode=True)

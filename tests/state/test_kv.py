@@ -12,7 +12,7 @@ from torch import Tensor
 
 from braidlm.ops import Segments
 from braidlm.spec.state import PAGE_TOKENS, FullKV, WindowKV
-from braidlm.state.kv import FORMATS, KeyValues, KvBatch, Page, QuantizedKV, load, quantize_kv
+from braidlm.state.kv import KV_DTYPES, KeyValues, KvBatch, Page, QuantizedKV, dequantize_kv, quantize_kv
 from tests.tolerances import RELATIVE_STORED
 
 # Numbers of 1e-3 are below the normal ones of fp8: see test_rounding_of_small_numbers.
@@ -41,15 +41,15 @@ KEYS, VALUES = numbers()
 
 def appended(kv: KeyValues, begin: int, end: int, k: Tensor = KEYS, v: Tensor = VALUES) -> KeyValues:
     """`kv` with positions `begin` to `end` of the numbers."""
-    return kv.append(quantize_kv(k[begin:end], kv.form), quantize_kv(v[begin:end], kv.form))
+    return kv.append(quantize_kv(k[begin:end], kv.kv_dtype), quantize_kv(v[begin:end], kv.kv_dtype))
 
 
-def once(slot: FullKV | WindowKV, form: str, length: int) -> KeyValues:
-    return appended(KeyValues(slot, form), 0, length)
+def once(slot: FullKV | WindowKV, kv_dtype: str, length: int) -> KeyValues:
+    return appended(KeyValues(slot, kv_dtype), 0, length)
 
 
-def in_parts(slot: FullKV | WindowKV, form: str, length: int, at: list[int]) -> KeyValues:
-    kv = KeyValues(slot, form)
+def in_parts(slot: FullKV | WindowKV, kv_dtype: str, length: int, at: list[int]) -> KeyValues:
+    kv = KeyValues(slot, kv_dtype)
     for begin, end in pairwise([0, *sorted(min(cut, length) for cut in at), length]):
         kv = appended(kv, begin, end)
     return kv
@@ -84,14 +84,14 @@ def visible(slot: FullKV | WindowKV, length: int) -> set[int]:
 # --- any way to append ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_any_split_holds_the_same(form: str) -> None:
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
+def test_any_split_holds_the_same(kv_dtype: str) -> None:
     """Oracle: everything appended at once, bit for bit, page for page."""
 
     @properties
     @given(slots, lengths, cuts)
     def check(slot: FullKV | WindowKV, length: int, at: list[int]) -> None:
-        assert content(in_parts(slot, form, length, at)) == content(once(slot, form, length))
+        assert content(in_parts(slot, kv_dtype, length, at)) == content(once(slot, kv_dtype, length))
 
     check()
 
@@ -120,8 +120,8 @@ def test_nothing_appended_is_nothing_changed() -> None:
 @given(slots, lengths, cuts)
 def test_pages_are_those_that_the_slot_says(slot: FullKV | WindowKV, length: int, at: list[int]) -> None:
     """Oracle: `slots`, by which memory is planned: number of positions, the first one, and bytes."""
-    for form in FORMATS:
-        kv = in_parts(slot, form, length, at)
+    for kv_dtype in KV_DTYPES:
+        kv = in_parts(slot, kv_dtype, length, at)
         held = positions(kv)
         assert len(held) == slot.kept(length)
         assert held == sorted(set(held))
@@ -129,7 +129,7 @@ def test_pages_are_those_that_the_slot_says(slot: FullKV | WindowKV, length: int
             position < slot.sink_tokens + PAGE_TOKENS or position >= slot.first_kept(length) for position in held
         )
         assert all(page.start % PAGE_TOKENS == 0 for page in kv.pages)
-        assert kv.nbytes == slot.nbytes(length, "float32", form)
+        assert kv.nbytes == slot.nbytes(length, "float32", kv_dtype)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -167,37 +167,37 @@ def test_past_gives_keys_and_values_of_each_position(slot: FullKV | WindowKV, le
 # --- storage formats -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("form", "scale"), FORMATS_AT_SCALES)
-def test_rounding(form: str, scale: float) -> None:
+@pytest.mark.parametrize(("kv_dtype", "scale"), FORMATS_AT_SCALES)
+def test_rounding(kv_dtype: str, scale: float) -> None:
     """Oracle: the numbers themselves; errors relative to the largest one of a head at a position."""
     x = KEYS * scale
-    error = (load(quantize_kv(x, form), torch.float64) - x.double()).abs().amax(-1)
-    assert (error <= RELATIVE_STORED[form] * x.double().abs().amax(-1)).all()
-    assert form == "float32" or error.max() > 0
+    error = (dequantize_kv(quantize_kv(x, kv_dtype), torch.float64) - x.double()).abs().amax(-1)
+    assert (error <= RELATIVE_STORED[kv_dtype] * x.double().abs().amax(-1)).all()
+    assert kv_dtype == "float32" or error.max() > 0
 
 
 def test_rounding_of_small_numbers() -> None:
     """Oracle: the definition of e4m3: below 2^-6 its steps are 2^-9, of which rounding costs half a one."""
     x = KEYS.clamp(-1, 1) / 64
-    assert ((load(quantize_kv(x, "fp8"), torch.float64) - x.double()).abs() <= 2**-10).all()
+    assert ((dequantize_kv(quantize_kv(x, "fp8"), torch.float64) - x.double()).abs() <= 2**-10).all()
 
 
 def test_rounding_of_exact_numbers() -> None:
     """Oracle: the numbers themselves: zeros, and whole steps of int8, survive every format."""
     zeros = torch.zeros(4, HEADS, K_DIM)
     steps = torch.tensor([[[127.0, -127.0, 64.0], [2.0, 1.0, -127.0]]])
-    for form in FORMATS:
-        assert torch.equal(load(quantize_kv(zeros, form), torch.float32), zeros)
-    for form in ("float64", "float32", "bfloat16", "float16", "int8"):
-        assert torch.equal(load(quantize_kv(steps, form), torch.float32), steps)
-    assert torch.equal(load(quantize_kv(KEYS.double(), "float64"), torch.float64), KEYS.double())
+    for kv_dtype in KV_DTYPES:
+        assert torch.equal(dequantize_kv(quantize_kv(zeros, kv_dtype), torch.float32), zeros)
+    for kv_dtype in ("float64", "float32", "bfloat16", "float16", "int8"):
+        assert torch.equal(dequantize_kv(quantize_kv(steps, kv_dtype), torch.float32), steps)
+    assert torch.equal(dequantize_kv(quantize_kv(KEYS.double(), "float64"), torch.float64), KEYS.double())
 
 
-@pytest.mark.parametrize(("form", "largest"), [("fp8", 448.0), ("float16", 65504.0)])
-def test_small_ranges_saturate(form: str, largest: float) -> None:
+@pytest.mark.parametrize(("kv_dtype", "largest"), [("fp8", 448.0), ("float16", 65504.0)])
+def test_small_ranges_saturate(kv_dtype: str, largest: float) -> None:
     """Oracle: the largest number of the format by its definition; no infinity, and no nan."""
     x = torch.tensor([[[1e6, -1e5, largest]]])
-    assert load(quantize_kv(x, form), torch.float32).tolist() == [[[largest, -largest, largest]]]
+    assert dequantize_kv(quantize_kv(x, kv_dtype), torch.float32).tolist() == [[[largest, -largest, largest]]]
 
 
 def test_int8_has_a_scale_for_each_head_and_token() -> None:
@@ -213,10 +213,10 @@ def test_int8_has_a_scale_for_each_head_and_token() -> None:
 
 
 @properties
-@given(slots, lengths, st.integers(1, 300), st.integers(1, 300), st.sampled_from(FORMATS))
-def test_forks_share_pages(slot: FullKV | WindowKV, length: int, one: int, other: int, form: str) -> None:
+@given(slots, lengths, st.integers(1, 300), st.integers(1, 300), st.sampled_from(KV_DTYPES))
+def test_forks_share_pages(slot: FullKV | WindowKV, length: int, one: int, other: int, kv_dtype: str) -> None:
     """Oracle: identity of every full page that both still hold; a fork never changes what it came from."""
-    base = once(slot, form, length)
+    base = once(slot, kv_dtype, length)
     before, pages = content(base), base.pages
     k, v = numbers(300, seed=1)
     left, right = appended(base, 0, one, k, v), appended(base, 0, other)
@@ -232,11 +232,11 @@ def tensors_of(page: Page) -> Iterator[Tensor]:
     return (tensor for stored in (page.k, page.v) for tensor in stored if tensor is not None)
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_pages_own_their_memory(form: str) -> None:
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
+def test_pages_own_their_memory(kv_dtype: str) -> None:
     """Oracle: the sizes of storages, and a prompt that is overwritten afterwards."""
-    k, v = (quantize_kv(x.clone(), form) for x in (KEYS, VALUES))
-    kv = KeyValues(FullKV(**SIZES), form).append(k, v)
+    k, v = (quantize_kv(x.clone(), kv_dtype) for x in (KEYS, VALUES))
+    kv = KeyValues(FullKV(**SIZES), kv_dtype).append(k, v)
     before = content(kv)
     for tensor in (*k, *v):
         if tensor is not None:
@@ -261,18 +261,18 @@ def test_past_is_a_copy() -> None:
 
 
 @properties
-@given(slots, lengths, cuts, st.sampled_from(FORMATS))
-def test_tensors_round_trip(slot: FullKV | WindowKV, length: int, at: list[int], form: str) -> None:
+@given(slots, lengths, cuts, st.sampled_from(KV_DTYPES))
+def test_tensors_round_trip(slot: FullKV | WindowKV, length: int, at: list[int], kv_dtype: str) -> None:
     """Oracle: what was saved, bit for bit and page for page; and it goes on in the same way."""
-    kv = in_parts(slot, form, length, at)
+    kv = in_parts(slot, kv_dtype, length, at)
     tensors = kv.tensors()
     if not tensors:
         assert slot.kept(length) == 0
         return
-    again = KeyValues(slot, form).from_tensors(tensors, length)
+    again = KeyValues(slot, kv_dtype).from_tensors(tensors, length)
     assert content(again) == content(kv)
     assert content(appended(again, 0, 130)) == content(appended(kv, 0, 130))
-    names = {"k", "v", "k_scale", "v_scale"} if form == "int8" else {"k", "v"}
+    names = {"k", "v", "k_scale", "v_scale"} if kv_dtype == "int8" else {"k", "v"}
     assert tensors.keys() == names
     assert all(tensor.shape[:2] == (slot.kept(length), HEADS) for tensor in tensors.values())
 
@@ -305,20 +305,20 @@ def test_nothing_to_save() -> None:
 # --- batches ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_a_batch_is_each_row_alone(form: str) -> None:
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
+def test_a_batch_is_each_row_alone(kv_dtype: str) -> None:
     """Oracle: each row on its own, at each of its marks and at its end; new tokens as the pages will hold them."""
 
     @properties
     @given(slots, lengths, st.lists(st.integers(0, 140), min_size=1, max_size=3))
     def check(slot: FullKV | WindowKV, length: int, sizes: list[int]) -> None:
-        pasts = tuple(once(slot, form, length // (row + 1)) for row in range(len(sizes)))
+        pasts = tuple(once(slot, kv_dtype, length // (row + 1)) for row in range(len(sizes)))
         marks = tuple(tuple(sorted({1, size // 2, size} & set(range(1, size + 1)))) for size in sizes)
         segments = Segments(tuple(sizes), marks)
         total = sum(sizes)
         batch = KvBatch(pasts).append(KEYS[:total], VALUES[:total])
         for found, given_ in zip(batch.new(torch.float32), (KEYS, VALUES), strict=True):
-            assert torch.equal(found, load(quantize_kv(given_[:total], form), torch.float32))
+            assert torch.equal(found, dequantize_kv(quantize_kv(given_[:total], kv_dtype), torch.float32))
         begin = 0
         for row, size in enumerate(sizes):
             expected = [appended(pasts[row], begin, begin + mark) for mark in (*marks[row], size)]

@@ -67,7 +67,7 @@ REFUSALS: dict[str, tuple[Callable[[LanguageModel], Any], str]] = {
     "tokenizer": (lambda _: read_tokenizer("SmolLM2-135M"), "smollm2-135m"),
     "option of generate": (lambda model: model.generate("a", max_new_tokens=3), "max_tokens"),
     "option of stream": (lambda model: next(iter(model.stream("a", max_new_tokens=3))), "max_tokens"),
-    "hidden states": (lambda model: model.forward([[1]], taps=["block.0"]), "blocks.0"),
+    "hidden states": (lambda model: model.forward([[1]], hidden_states=["block.0"]), "blocks.0"),
     "adapter": (lambda model: model.using("tsk"), "task"),
     "target of an adapter": (lambda model: attach(model.network, Lora(targets=("qproj",))), "q_proj"),
     "field of a description": (lambda _: ModelSpec.from_json({"vocb": 3}), "vocab"),
@@ -98,8 +98,8 @@ def test_names_that_are_like_nothing_are_answered_with_all(language: LanguageMod
 
 def test_one_tap_is_no_list_of_taps(language: LanguageModel) -> None:
     """Oracle: a name alone is not read letter by letter."""
-    with pytest.raises(BraidError, match=r"^taps is 'norm', but must be a list of names, such as \['norm'\]$"):
-        language.forward([[1]], taps="norm")
+    with pytest.raises(BraidError, match=r"^hidden_states is 'norm', but must be a list of names, such as \['norm'\]$"):
+        language.forward([[1]], hidden_states="norm")
 
 
 @pytest.mark.parametrize(

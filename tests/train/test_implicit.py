@@ -108,8 +108,8 @@ def test_settled_weights_are_those_of_a_model_with_modes() -> None:
     assert lost < 0.2
     ids, segments = torch.arange(40) % network.spec.vocab, Segments((40,))
     with torch.no_grad():
-        wanted = network(ids, segments, network.passing_state(1)).logits
-        logits = settled(ids, segments, settled.passing_state(1)).logits
+        wanted = network(ids, segments, network.training_state(1)).logits
+        logits = settled(ids, segments, settled.training_state(1)).logits
     assert float((logits - wanted).norm() / wanted.norm()) < lost
 
 
@@ -120,4 +120,4 @@ def test_models_that_cannot_have_them() -> None:
     network = model("stripedhyena")
     implicit.attach(network, 8, 0)
     with pytest.raises(InputError, match="a row has 9 tokens, but the implicit filters only 8"):
-        network(torch.arange(9), Segments((9,)), network.passing_state(1))
+        network(torch.arange(9), Segments((9,)), network.training_state(1))

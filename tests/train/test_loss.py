@@ -98,4 +98,4 @@ def test_a_carried_state_is_the_text_before(family: str) -> None:
     begun = objective(pack_of([text[:20]])._replace(targets_T=first.ids_T[1:]), carry=True)
     rest = objective(second, begun.after)
     torch.testing.assert_close(begun.plain + rest.plain, whole, rtol=RELATIVE_GRADIENT, atol=0)
-    assert not any(t.requires_grad for layer in begun.after.layers for t in layer.fixed.values())
+    assert not any(t.requires_grad for layer in begun.after.layers for t in layer.recurrent.values())

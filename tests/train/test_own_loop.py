@@ -41,10 +41,10 @@ def test_the_loop_in_the_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     space: dict[str, Any] = {}
     exec(code, space)  # our own text
     model, ids, loss_of = space["model"], space["text_BL"], space["loss_of"]
-    assert loss_of(ids, model.network.passing_state(2)) < 2.7  # of ln 256 = 5.5
+    assert loss_of(ids, model.network.training_state(2)) < 2.7  # of ln 256 = 5.5
     assert torch.equal(braidlm.load("fox").forward(ids), model.forward(ids))
     model.network.requires_grad_()
-    state = model.network.passing_state(2)
+    state = model.network.training_state(2)
     halves = (loss_of(ids[:, :37], state) * 36 + loss_of(ids[:, 36:], state) * 35) / 71
     whole = cross_entropy(model.forward(ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
     assert_same(gradients(model, halves), gradients(model, whole))
@@ -63,15 +63,15 @@ def test_gradients_go_through_states(name: str) -> None:
     model = braidlm.build(described(MIXERS[name], meta_tokens=3))
     model.network.requires_grad_()
     ids = torch.randint(0, 50, (2, 27), generator=torch.Generator().manual_seed(0))
-    state = model.network.passing_state(2)
+    state = model.network.training_state(2)
     expected = gradients(model, nats(model, ids, 0, 26, state))
-    state = model.network.passing_state(2)
+    state = model.network.training_state(2)
     found = gradients(model, nats(model, ids, 0, 17, state) + nats(model, ids, 17, 26, state))
     assert_same(found, expected)
     with torch.no_grad():
-        constant = model.network.passing_state(2)
+        constant = model.network.training_state(2)
         nats(model, ids, 0, 17, constant)
-    state = model.network.passing_state(2)
+    state = model.network.training_state(2)
     nats(model, ids, 0, 17, state)
     alone = gradients(model, nats(model, ids, 17, 26, state.detached()))
     assert_same(alone, gradients(model, nats(model, ids, 17, 26, constant)))

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..layers.linear import Weight
 from ..model.assign import assign
 from ..model.model import Model
-from ..ops.linear.packed import PackedWeight
+from ..ops.linear.quantized import QuantizedWeight
 from .config import Lora
 from .low_rank import LowRank, OnEmbedding, made
 from .places import groups, places, wanted
@@ -100,7 +100,7 @@ class Adapters:
         """
         self._require_attached()
         for place in self._places:
-            if isinstance(place.weight, PackedWeight):
+            if isinstance(place.weight, QuantizedWeight):
                 raise InputError(
                     f"{place.name} is quantized, and a change merged into its steps would be lost; "
                     "merge into the original weights, or leave the adapter beside them"

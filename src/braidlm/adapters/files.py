@@ -81,13 +81,13 @@ def _tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 def _target(group: Group) -> str:
     """What peft's config calls a group: a module, or a bare parameter."""
-    return group.theirs if group.places[0].kind in (OnExperts, OnRouter) else module_of(group.theirs)
+    return group.source if group.places[0].kind in (OnExperts, OnRouter) else module_of(group.source)
 
 
 def _prefixes(found: list[Group]) -> list[str]:
     """What the names of each group's tensors begin with: bare parameters of one module lie one inside the other."""
     bare = [g.places[0].kind in (OnExperts, OnRouter) for g in found]
-    modules = [g.theirs.rpartition(".")[0] if b else module_of(g.theirs) for g, b in zip(found, bare, strict=True)]
+    modules = [g.source.rpartition(".")[0] if b else module_of(g.source) for g, b in zip(found, bare, strict=True)]
     inside = [modules[i + 1 :].count(name) if bare[i] else 0 for i, name in enumerate(modules)]
     return [_ROOT + name + ".base_layer" * depth for name, depth in zip(modules, inside, strict=True)]
 

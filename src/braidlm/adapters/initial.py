@@ -66,13 +66,13 @@ class InitialState(Adapter):
         """`row`, which has seen nothing, with the learned slots in place of its own, in their dtypes."""
         layers = list(row.layers)
         for key, (block, slot) in self._recurrent.items():
-            like, learned = layers[block].fixed[slot], self.slots[key]
+            like, learned = layers[block].recurrent[slot], self.slots[key]
             learned = torch.view_as_complex(learned) if like.is_complex() else learned
-            layers[block] = replace(layers[block], fixed=layers[block].fixed | {slot: learned.to(like.dtype)})
+            layers[block] = replace(layers[block], recurrent=layers[block].recurrent | {slot: learned.to(like.dtype)})
         for block, (k, v) in self._keys_values.items():
             kv = layers[block].kv
             assert kv is not None
-            kv = kv.append(quantize_kv(self.slots[k], kv.form), quantize_kv(self.slots[v], kv.form))
+            kv = kv.append(quantize_kv(self.slots[k], kv.kv_dtype), quantize_kv(self.slots[v], kv.kv_dtype))
             layers[block] = replace(layers[block], kv=kv)
         return SequenceState(row.length, tuple(layers), row.identity)
 
@@ -94,16 +94,16 @@ def attach_initial(model: Model, config: StateTuning) -> InitialState:
     found = {
         (block, slot): (torch.view_as_real(tensor) if tensor.is_complex() else tensor).to(_wide(tensor), copy=True)
         for block, layer in enumerate(row.layers)
-        for slot, tensor in layer.fixed.items()
+        for slot, tensor in layer.recurrent.items()
         if slot in config.slots
     }
     positions = config.positions
     if positions is None:
-        positions = 0 if any(layer.fixed for layer in row.layers) else POSITIONS
+        positions = 0 if any(layer.recurrent for layer in row.layers) else POSITIONS
     if positions:
         found |= _keys_values(model, row, positions)
     if not found:
-        there = sorted({slot for layer in row.layers for slot in layer.fixed})
+        there = sorted({slot for layer in row.layers for slot in layer.recurrent})
         raise InputError(
             f"this model has no state of the kind {', '.join(config.slots)} to learn; it has {', '.join(there)}"
             if there
@@ -162,7 +162,7 @@ def load_initial(model: Model, path: str | Path) -> InitialState:
     wanted = {
         f"blocks.{block}.{slot}": (block, slot, torch.view_as_real(t) if t.is_complex() else t)
         for block, layer in enumerate(row.layers)
-        for slot, t in layer.fixed.items()
+        for slot, t in layer.recurrent.items()
     }
     positions = {tensor.shape[0] for name, tensor in tensors.items() if name.endswith((".k", ".v"))}
     if positions:
@@ -198,9 +198,9 @@ def _keys_values(model: Model, row: SequenceState, positions: int) -> dict[tuple
     """Those of `positions` tokens after `row`, by block and kind; tokens evenly out of the vocabulary."""
     _require_no_window(row)
     ids_T = torch.linspace(0, model.spec.vocab - 1, positions, device=model.device).long()
-    state = model.passing_state(1)
+    state = model.training_state(1)
     state.put(0, row)
-    read = model(ids_T, Segments((positions,)), state, logits=None).state.rows[0]
+    read = model(ids_T, Segments((positions,)), state, logits=None).state.sequences[0]
     found = {}
     for block, layer in enumerate(read.layers):
         if layer.kv is not None:
@@ -217,7 +217,7 @@ def _require_no_window(row: SequenceState) -> None:
 
 
 def _unlearned(model: Model) -> SequenceState:
-    return model.unlearned_row(Precision.of(model.dtype))
+    return model.fresh_sequence(Precision.of(model.dtype))
 
 
 def _wide(tensor: Tensor) -> torch.dtype:

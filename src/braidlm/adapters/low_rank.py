@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..layers.linear import Adapter, Weight
-from ..ops.linear.packed import PackedWeight
+from ..ops.linear.quantized import QuantizedWeight
 from ..ops.numerics import widened
 
 
@@ -85,7 +85,7 @@ class OnLinearDora(OnLinear):
 
     def fill(self, weight: Weight, parts: dict[str, Tensor]) -> None:
         """As for any; the weight itself is asked for products later."""
-        # No submodule: a packed weight stays one of its projection alone.
+        # No submodule: a quantized weight stays one of its projection alone.
         self.__dict__["_weight"] = weight
         lengths_O = row_lengths(weight)
         self._squares_O = lengths_O.square()
@@ -173,5 +173,5 @@ def row_lengths(weight: Weight) -> Tensor:
     """The length of each row of [O, I], in float32; a tile of rows at a time."""
     size = max(1, (1 << 22) // weight.shape[1])
     parts = [weight[begin : begin + size] for begin in range(0, weight.shape[0], size)]
-    numbers = (p.dequantize(torch.float32) if isinstance(p, PackedWeight) else widened(p) for p in parts)
+    numbers = (p.dequantize(torch.float32) if isinstance(p, QuantizedWeight) else widened(p) for p in parts)
     return torch.cat([torch.linalg.vector_norm(tile, dim=-1) for tile in numbers])

@@ -80,7 +80,7 @@ def places(model: Model) -> Iterator[Place]:
 class Group(NamedTuple):
     """Places whose weights lie stacked by rows in one published weight, or one place alone."""
 
-    theirs: str  # the published weight's name, in memory
+    source: str  # the published weight's name, in memory
     places: tuple[Place, ...]
     rule: Rule
 
@@ -88,7 +88,7 @@ class Group(NamedTuple):
 def groups(model: Model, form: str | None = None) -> list[Group]:
     """Every place once, under the published names of the format `form`, or of the first that can express the model.
 
-    Without a published format the names are ours.
+    Without a published format the names are the model's.
     """
     found = {place.full_name: place for place in places(model)}
     family = _family(model, form)
@@ -97,9 +97,9 @@ def groups(model: Model, form: str | None = None) -> list[Group]:
     shapes = {name: weight.shape for name, weight in skeleton(model.spec).named_parameters()}
     bound = bind(family.names(model.spec), shapes, len(model.spec.blocks))
     return [
-        Group(family.in_memory(entry.theirs[0]), tuple(found[name] for name in entry.ours), entry.rule)
+        Group(family.in_memory(entry.source[0]), tuple(found[name] for name in entry.target), entry.rule)
         for entry in bound
-        if set(entry.ours) <= set(found)
+        if set(entry.target) <= set(found)
     ]
 
 
@@ -115,7 +115,7 @@ def _family(model: Model, form: str | None) -> Family | None:
 def wanted(groups_: Sequence[Group], config: Lora) -> list[Place]:
     """The places that the targets mean; `InputError` for a target that means none, or one that cannot be."""
     everything = [place for group in groups_ for place in group.places]
-    named = [(place, (place.name, module_of(group.theirs))) for group in groups_ for place in group.places]
+    named = [(place, (place.name, module_of(group.source))) for group in groups_ for place in group.places]
     found: set[str] = set()
     for target in config.targets:
         if target == ALL:
@@ -142,6 +142,6 @@ def module_of(weight: str) -> str:
 def _instead(target: str, groups_: Sequence[Group]) -> str:
     if target.rpartition(".")[2] in ("conv", "conv1d", "short_filter_weight"):
         return ": a depthwise convolution has a filter of a few numbers a channel, which no low rank makes smaller"
-    ours = {place.leaf for group in groups_ for place in group.places}
-    theirs = {module_of(group.theirs).rpartition(".")[2] for group in groups_}
-    return f"; there are {', '.join(sorted(ours | theirs))}{did_you_mean(target, ours | theirs)}"
+    own = {place.leaf for group in groups_ for place in group.places}
+    published = {module_of(group.source).rpartition(".")[2] for group in groups_}
+    return f"; there are {', '.join(sorted(own | published))}{did_you_mean(target, own | published)}"

@@ -1,4 +1,4 @@
-"""Texts as vectors: the mean of a model's last hidden states.
+"""Embeddings of texts: the mean of a model's last hidden states.
 
 Legend: L = tokens, D = width.
 """
@@ -16,7 +16,7 @@ Run = Callable[[Callable[[], Any]], Any]
 
 
 def embed(model: LanguageModel, ids: Sequence[int], *, part: int = 256, run: Run = lambda work: work()) -> Tensor:
-    """The mean over all tokens of what the last norm gives, scaled to length 1; [D] in float32.
+    """Embedding of a text: the mean of its last hidden states, scaled to length 1; [D] in float32.
 
     The text is read in parts of `part` tokens, each by a call of `run`, between which others may use the model.
     """
@@ -28,6 +28,6 @@ def embed(model: LanguageModel, ids: Sequence[int], *, part: int = 256, run: Run
 
 
 def _read(model: LanguageModel, ids: Sequence[int], state: Any) -> Tensor:
-    """The sum of the hidden states of some tokens, which `state` has seen afterwards."""
-    hidden_LD = model.forward([list(ids)], state=state, logits=None, taps=("norm",)).taps["norm"][0]
+    """Sum of the hidden states of some tokens, by which `state` is moved on."""
+    hidden_LD = model.forward([list(ids)], state=state, logits=None, hidden_states=("norm",)).hidden_states["norm"][0]
     return hidden_LD.float().sum(0).cpu()

@@ -31,7 +31,7 @@ from ..model.model import Logits, Model
 from ..ops import Segments, dispatch
 from ..ops.native_loader import tell_if_missing
 from ..ops.threads import limit_to_share, on_threads
-from ..quant import policy as pack
+from ..quant import policy as quantization
 from ..spec import ModelSpec, is_whole
 from ..state.batch import BatchState
 from ..state.sequence import Precision
@@ -50,14 +50,14 @@ Prompt = str | Sequence[int] | Tensor | np.ndarray | Messages
 
 
 class Forward(NamedTuple):
-    """What `LanguageModel.forward` gives when more than logits is asked for.
+    """Result of `LanguageModel.forward` where more than logits is asked for.
 
-    logits: as `forward` says, or None. taps: name -> hidden states, shaped as logits are but D
-    wide. states: for each sequence, its states at the positions asked for.
+    logits: as `forward` says, or None. hidden_states: by name, shaped as logits are but D wide. states: for each
+    sequence, its states at the positions asked for.
     """
 
     logits: Tensor | list[Tensor] | None
-    taps: dict[str, Tensor | list[Tensor]]
+    hidden_states: dict[str, Tensor | list[Tensor]]
     states: tuple[BatchState, ...]
 
 
@@ -84,7 +84,7 @@ class LanguageModel:
         ops: str = "auto",
         deterministic: bool = False,
     ) -> None:
-        """`deterministic` is explained at `load`."""
+        """Wraps a network and its tokenizer; `load` explains `deterministic`."""
         if network.device.type == "cpu":
             keep_freed_memory()
             limit_to_share()
@@ -99,11 +99,11 @@ class LanguageModel:
             self._run = Stepwise(network) if deterministic else network
 
     def load_adapter(self, name: str, directory: str | Path) -> None:
-        """Makes a low-rank adapter in peft's format known as `name`, for `using` and for the engine's requests."""
+        """Loads a low-rank adapter in peft's format under `name`, for `using` and for the engine's requests."""
         self.variants.load_adapter(name, directory)
 
     def load_initial_state(self, name: str, path: str | Path) -> None:
-        """Makes a learned initial state known as `name`, for `using` and for the engine's requests."""
+        """Loads a learned initial state under `name`, for `using` and for the engine's requests."""
         self.variants.load_initial(name, path)
 
     def merge_adapter(self, directory: str | Path) -> list[Kind]:
@@ -119,15 +119,15 @@ class LanguageModel:
         return LanguageModel(network, self.tokenizer, self.origin, ops=self.ops, deterministic=self.deterministic)
 
     def __repr__(self) -> str:
-        """As `braid info` shows it."""
+        """Summary as `braid info` shows it."""
         network, label = self.network, f" with {self.network.label}" if self.network.label else ""
-        kinds = {name: weight.kind for name, weight in pack.packed_names(network).items()}
+        kinds = {name: weight.kind for name, weight in quantization.quantized_weights(network).items()}
         facts = footprint.facts(self.spec, _SHOWN_LENGTHS, Precision.of(network.dtype), kinds)
         return aligned(f"LanguageModel{label}", footprint.lines(self.spec, facts))
 
     @property
     def spec(self) -> ModelSpec:
-        """The model's description."""
+        """Spec of the model."""
         return self.network.spec
 
     @property
@@ -137,7 +137,7 @@ class LanguageModel:
 
     @_with_ops
     def new_state(self, batch: int = 1, kv_dtype: str | None = None) -> BatchState:
-        """`batch` sequences that have seen no token.
+        """State of `batch` sequences that have seen no token.
 
         `kv_dtype` stores keys and values as "float32", "bfloat16" ("bf16"), "float16", "fp8" or
         "int8"; None as activations are.
@@ -151,7 +151,7 @@ class LanguageModel:
         return self.network.new_state(batch, kv_dtype)
 
     def load_state(self, path: str | Path, kv_dtype: str | None = None) -> BatchState:
-        """The sequences that `BatchState.save` wrote; `StateError` if they belong to another model or precision."""
+        """Reads the state that `BatchState.save` wrote; `StateError` if they belong to another model or precision."""
         return self.new_state(1, kv_dtype).load(path)
 
     @_with_ops
@@ -161,17 +161,17 @@ class LanguageModel:
         *,
         state: BatchState | None = None,
         logits: Logits = "all",
-        taps: Collection[str] = (),
+        hidden_states: Collection[str] = (),
         state_at: Sequence[Sequence[int]] | None = None,
     ) -> Any:
-        """Logits for every token, [B, L, V] in float32; a list of [L_b, V] for a list of sequences.
+        """Runs sequences: logits for every token, [B, L, V] in float32; a list of [L_b, V] for a list of sequences.
 
         `ids` is [B, L] whole numbers (torch or numpy), or a list of 1-D sequences of unequal length. `state` (one row a
         sequence) is moved along, so calls may follow one another with any number of tokens; with
         it, no gradient is recorded. `logits` "last" gives [B, V], one row for each sequence that
-        has new tokens; None gives no logits. `taps` names hidden states to return ("embed", "blocks.0", ..., "norm").
+        has new tokens; None gives no logits. `hidden_states` names those to return ("embed", "blocks.0", ..., "norm").
         `state_at` gives, for each sequence, increasing numbers of new tokens after which its
-        state is wanted; one pass serves them all. With taps or state_at, or without logits, the
+        state is wanted; one pass serves them all. With `hidden_states` or `state_at`, or without logits, the
         result is a `Forward`.
 
         Raises `InputError` for ids out of range or without tokens, `ContextLengthError` beyond the declared
@@ -180,7 +180,7 @@ class LanguageModel:
         if logits not in ("all", "last", None):
             raise InputError(f"logits is {logits!r}, but must be 'all', 'last' or None")
         rows, dense = self._rows(ids)
-        self._check_taps(taps)
+        self._check_hidden_states(hidden_states)
         if state is not None:
             state.require(self.network.identity(state.precision.kv))
             if len(state) != len(rows):
@@ -188,10 +188,10 @@ class LanguageModel:
             for length, row in zip(state.lengths, rows, strict=True):
                 check_length(length + len(row), self.spec.max_positions)
             with torch.no_grad():
-                return self._forward(rows, dense, state, logits, taps, state_at, commit=True)
+                return self._forward(rows, dense, state, logits, hidden_states, state_at, commit=True)
         for row in rows:
             check_length(len(row), self.spec.max_positions)
-        return self._forward(rows, dense, self.new_state(len(rows)), logits, taps, state_at, commit=False)
+        return self._forward(rows, dense, self.new_state(len(rows)), logits, hidden_states, state_at, commit=False)
 
     def _forward(
         self,
@@ -199,13 +199,15 @@ class LanguageModel:
         dense: bool,
         state: BatchState,
         logits: Logits,
-        taps: Collection[str],
+        hidden_states: Collection[str],
         state_at: Sequence[Sequence[int]] | None,
         *,
         commit: bool,
     ) -> Any:
         segments = Segments(tuple(len(row) for row in rows), _marks(state_at, rows))
-        out = self._run(torch.cat(rows).to(self.network.device), segments, state, logits=logits, taps=taps)
+        out = self._run(
+            torch.cat(rows).to(self.network.device), segments, state, logits=logits, hidden_states=hidden_states
+        )
         if commit:
             state.commit(out.state)
 
@@ -215,9 +217,9 @@ class LanguageModel:
             return list(packed.split(list(segments.lengths)))
 
         made = None if out.logits is None else out.logits if logits == "last" else shaped(out.logits)
-        if made is not None and not taps and state_at is None:
+        if made is not None and not hidden_states and state_at is None:
             return made
-        return Forward(made, {name: shaped(hidden) for name, hidden in out.taps.items()}, out.marked)
+        return Forward(made, {name: shaped(hidden) for name, hidden in out.hidden_states.items()}, out.snapshots)
 
     def _rows(self, ids: Ids) -> tuple[list[Tensor], bool]:
         """The sequences as 1-D tensors, and whether they came as one [B, L] tensor."""
@@ -248,19 +250,21 @@ class LanguageModel:
             check_ids(ids_L[wrong][:1].tolist(), self.spec.vocab)
 
     def hidden_states(self, ids: Ids, layers: Collection[str] | None = None) -> dict[str, Any]:
-        """The residual stream by name, [B, L, D] each (a list of [L_b, D] for a list of sequences), without logits.
+        """Hidden states by name, [B, L, D] each (a list of [L_b, D] for a list of sequences), without logits.
 
         `ids` as in `forward`. `layers` are some of "embed", "blocks.0" (after the first block), ..., and "norm", which
         is what the head takes; None gives all of them, in this order.
         """
         names = ("embed", *(f"blocks.{i}" for i in range(len(self.spec.blocks))), "norm")
-        return self.forward(ids, logits=None, taps=names if layers is None else layers).taps
+        return self.forward(ids, logits=None, hidden_states=names if layers is None else layers).hidden_states
 
-    def _check_taps(self, taps: Collection[str]) -> None:
-        if isinstance(taps, str):
-            raise InputError(f"taps is {taps!r}, but must be a list of names, such as [{taps!r}]")
+    def _check_hidden_states(self, hidden_states: Collection[str]) -> None:
+        if isinstance(hidden_states, str):
+            raise InputError(
+                f"hidden_states is {hidden_states!r}, but must be a list of names, such as [{hidden_states!r}]"
+            )
         known = {"embed", "norm", *(f"blocks.{i}" for i in range(len(self.spec.blocks)))}
-        for name in taps:
+        for name in hidden_states:
             if name not in known:
                 raise InputError(
                     f"there is no layer {name!r} to tap; there are embed, blocks.0 to "
@@ -300,7 +304,7 @@ class LanguageModel:
     def stream(
         self, prompt: Prompt, *, state: BatchState | None = None, kv_dtype: str | None = None, **options: Any
     ) -> Iterator[Token]:
-        """Tokens as they are made, each with .id, .text, .logprob and .finish ("stop" or "length" on the last).
+        """Generates tokens one by one, each with .id, .text, .logprob and .finish ("stop" or "length" on the last).
 
         `prompt` is text, token ids, or chat messages; `options` are those of `sampling.Sampling`: max_tokens,
         temperature, top_p, top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty, logit_bias, stop,
@@ -320,7 +324,7 @@ class LanguageModel:
         kv_dtype: str | None = None,
         **options: Any,
     ) -> Any:
-        """The generated text of a prompt, or a list of texts for a list of prompts (run as one ragged batch).
+        """Generates the text of a prompt, or a list of texts for a list of prompts (run as one ragged batch).
 
         Options are those of `stream`. Without a tokenizer, token ids are returned instead of text.
         """
@@ -382,11 +386,11 @@ class LanguageModel:
     ) -> None:
         """Quantizes the weights in place to "int8", "int4" or "fp8"; see `load` to do so while loading.
 
-        `calibration` (rows of token ids, a few thousand in all) rounds int4 and int8 weights so that the
+        `calibration` (rows of token ids, a few thousand in all) quantizes int4 and int8 weights so that the
         blocks' outputs on that text stay close; `policy` says which weights get which form. `progress` as in `load`.
         """
         with dispatch.using(self.ops), shown("quantizing", progress) as step:
-            pack.quantize(self.network, form, policy, calibration, step)
+            quantization.quantize(self.network, form, policy, calibration, step)
 
     def save(self, directory: str | Path, format: str = "hf", progress: Step | Literal[False] | None = None) -> None:
         """Writes a directory that appears whole or not at all.

@@ -1,4 +1,4 @@
-"""From a name to a model: a directory, a GGUF file, a preset, a hub id.
+"""Loading of models by name: a directory, a GGUF file, a preset, a hub id.
 
 Never runs code that comes with a checkpoint. Messages of what goes wrong are one sentence each.
 """
@@ -16,18 +16,18 @@ from .. import families
 from ..checkpoints import binding, embedded
 from ..checkpoints.binding import Progress
 from ..checkpoints.directory import open_directory
-from ..checkpoints.fp8 import Fp8Tensors, KeepingFp8
+from ..checkpoints.fp8 import Fp8Tensors, KeepFp8
 from ..checkpoints.gguf import GgufFile
 from ..checkpoints.names import TextTensors
 from ..checkpoints.published import read_published
-from ..checkpoints.quantizing import KEEP, Keeping, Rounding, check_choice, prepare, read_packed
+from ..checkpoints.quantizing import KEEP, KeepQuantized, RoundToNearest, check_choice, prepare, read_quantized
 from ..checkpoints.saving import OWN_FILE, OWN_VERSION, Origin, own_names
 from ..errors import CheckpointError, InputError, SpecError, UnavailableError, quoted
 from ..families.presets import PRESETS, Preset, preset
 from ..model import footprint
 from ..model.initialisation import randomise
 from ..model.model import Model
-from ..ops.linear.packed import FORMS
+from ..ops.linear.quantized import FORMS
 from ..spec import ModelSpec, is_whole
 from ..system.files import is_there, read_object
 from ..system.progress_bar import shown
@@ -83,7 +83,7 @@ def load(
 
 
 def resolve(path_or_name: str | Path, *, allow_pickle: bool = False) -> Path:
-    """The directory or GGUF file that a name stands for, downloaded if need be."""
+    """Resolves a name to a directory or GGUF file, downloaded if need be."""
     path, name = Path(path_or_name), str(path_or_name)
     if _exists(path):
         return path
@@ -107,7 +107,7 @@ def _exists(path: Path) -> bool:
 
 
 def read_spec(path_or_name: str | Path) -> ModelSpec:
-    """The description alone: of a preset, or of a checkpoint whose weights are not read."""
+    """Reads the spec alone: of a preset, or of a checkpoint whose weights are not read."""
     if not _exists(Path(path_or_name)) and str(path_or_name) in PRESETS:
         return preset(str(path_or_name)).spec
     path = resolve(path_or_name)
@@ -120,7 +120,7 @@ def read_spec(path_or_name: str | Path) -> ModelSpec:
 
 
 def read_tokenizer(path_or_name: str | Path) -> Tokenizer:
-    """The tokenizer alone: of a checkpoint whose weights are not read, or of a directory that holds nothing else."""
+    """Reads the tokenizer alone: of a checkpoint, whose weights are not read, or of a directory without weights."""
     path = resolve(path_or_name)
     found = Tokenizer.from_gguf(GgufFile(path).fields) if path.is_file() else Tokenizer.from_directory(path)
     if found is None:
@@ -129,19 +129,19 @@ def read_tokenizer(path_or_name: str | Path) -> Tokenizer:
 
 
 def read_kinds(path_or_name: str | Path) -> dict[str, str]:
-    """The kinds of the weights that a directory of ours holds quantized, by name; none for all else."""
+    """Reads the kinds of quantized weights, by name, of a directory in braidlm's own layout; none of any other."""
     path = embedded.DIRECTORY if str(path_or_name) == embedded.NAME else Path(path_or_name)
     if not is_there(path / OWN_FILE):
         return {}
     about = _read_own_file(path)
-    packed = about.get("quantization")
-    if packed is None:
+    quantized = about.get("quantization")
+    if quantized is None:
         return {}
-    return read_packed(packed, footprint.skeleton(_read_own(about, path)[0]), str(path / OWN_FILE))
+    return read_quantized(quantized, footprint.skeleton(_read_own(about, path)[0]), str(path / OWN_FILE))
 
 
 def build(spec_or_preset: ModelSpec | str, seed: int = 0, dtype: str = "float32", device: str = "cpu") -> LanguageModel:
-    """A model with random weights, from a description or a preset's name; the same seed gives the same weights.
+    """Builds a model with random weights, from a spec or a preset's name; the same seed gives the same weights.
 
     No weight requires gradients, as after `load`: forward passes record none. To train it call
     `model.network.train().requires_grad_()`, after `train.initial.initialise(model.network, seed)` for the values that
@@ -161,7 +161,7 @@ def _check_device(device: str) -> None:
 
 
 def dtype_of(name: str) -> torch.dtype:
-    """The dtype that a name, short or long, stands for."""
+    """Dtype of a name, short or long."""
     if name not in _DTYPES:
         raise InputError(f"dtype is {name!r}, but must be one of {', '.join(_DTYPES)} (or 'auto' for a checkpoint)")
     return _DTYPES[name]
@@ -177,7 +177,7 @@ Loaded = tuple[Model, Tokenizer | None, Origin]
 
 
 class _How(NamedTuple):
-    """What `load` was asked for."""
+    """Options of `load`."""
 
     dtype: str
     device: str
@@ -193,16 +193,18 @@ def _load_directory(path: Path, how: _How) -> Loaded:
 def _load_own(path: Path, how: _How) -> Loaded:
     about = _read_own_file(path)
     spec, origin = _read_own(about, path)
-    packed = about.get("quantization")
-    if packed is not None and how.quantize not in (None, KEEP):
+    quantized = about.get("quantization")
+    if quantized is not None and how.quantize not in (None, KEEP):
         raise InputError(f"{path} is quantized already; load it as it is, or quantize the original to {how.quantize}")
     source = open_directory(path, allow_pickle=how.allow_pickle)
     network = footprint.skeleton(spec)
-    kinds = {} if packed is None else read_packed(packed, network, str(path / OWN_FILE))
-    dtype = _dtype_of_own(source, how, None if packed is None else packed["dtype"])
+    kinds = {} if quantized is None else read_quantized(quantized, network, str(path / OWN_FILE))
+    dtype = _dtype_of_own(source, how, None if quantized is None else quantized["dtype"])
     prepare(network, kinds, dtype)
-    packing = None if packed is not None else _packing(path, network, how, dtype)
-    binding.fill(network, source, own_names(network), dtype, device=how.device, progress=how.progress, packing=packing)
+    quantizer = None if quantized is not None else _quantizer(path, network, how, dtype)
+    binding.fill(
+        network, source, own_names(network), dtype, device=how.device, progress=how.progress, quantizer=quantizer
+    )
     return _with_tokenizer(path, about, network, origin)
 
 
@@ -216,20 +218,20 @@ def _load_published(path: Path, how: _How) -> Loaded:
     dtype = _dtype_of(how, stored.dtype(text.stored_names()))
     keeping = None
     if stored.any_fp8() and how.quantize in (KEEP, "fp8"):
-        keeping = KeepingFp8(network, text, stored, dtype, anew=how.quantize == "fp8")
-    packing = keeping or _packing(path, network, how, dtype)
-    binding.fill(network, text, rules, dtype, device=how.device, progress=how.progress, packing=packing)
+        keeping = KeepFp8(network, text, stored, dtype, anew=how.quantize == "fp8")
+    quantizer = keeping or _quantizer(path, network, how, dtype)
+    binding.fill(network, text, rules, dtype, device=how.device, progress=how.progress, quantizer=quantizer)
     if keeping is not None:
         keeping.tell()
     origin = Origin(published.family.name, published.config, ())
     return _with_tokenizer(path, published.config, network, origin)
 
 
-def _packing(path: Path, network: Model, how: _How, dtype: torch.dtype) -> binding.Packing | None:
-    """How plain weights are packed while they are read; None if they stay as they are."""
+def _quantizer(path: Path, network: Model, how: _How, dtype: torch.dtype) -> binding.WeightQuantizer | None:
+    """Quantizer of plain weights while they are read; None if they stay as they are."""
     if how.quantize == KEEP:
         raise InputError(f"{path} has no quantized weights to keep; quantize can be {', '.join(FORMS)}")
-    return None if how.quantize is None else Rounding(network, how.quantize, dtype)
+    return None if how.quantize is None else RoundToNearest(network, how.quantize, dtype)
 
 
 def _with_tokenizer(path: Path, config: Mapping[str, Any], network: Model, origin: Origin) -> Loaded:
@@ -238,10 +240,10 @@ def _with_tokenizer(path: Path, config: Mapping[str, Any], network: Model, origi
     return network, tokenizer, Origin(origin.format, origin.config, ends)
 
 
-def _dtype_of_own(source: binding.Source, how: _How, packed: str | None) -> torch.dtype:
-    """The dtype of activations and plain weights; `packed` is the one with which packed weights were saved."""
-    if packed is not None:
-        return dtype_of(packed if how.dtype == "auto" else how.dtype)
+def _dtype_of_own(source: binding.Source, how: _How, quantized: str | None) -> torch.dtype:
+    """The dtype of activations and plain weights; `quantized` is the one with which quantized weights were saved."""
+    if quantized is not None:
+        return dtype_of(quantized if how.dtype == "auto" else how.dtype)
     return _dtype_of(how, Fp8Tensors(source, None).dtype(source.names()))
 
 
@@ -295,11 +297,15 @@ def _load_gguf(path: Path, how: _How) -> Loaded:
     network = footprint.skeleton(spec)
     narrow = how.quantize is not None or file.quantization("token_embd.weight") == "BF16"
     dtype = _resolve_dtype(how.dtype, torch.bfloat16 if narrow else torch.float32)
-    packing: binding.Packing | None = None
+    quantizer: binding.WeightQuantizer | None = None
     if how.quantize is not None:
-        packing = Keeping(network, file, dtype) if how.quantize == KEEP else Rounding(network, how.quantize, dtype)
+        quantizer = (
+            KeepQuantized(network, file, dtype)
+            if how.quantize == KEEP
+            else RoundToNearest(network, how.quantize, dtype)
+        )
     rules = family.gguf.names(spec)
-    binding.fill(network, file, rules, dtype, device=how.device, progress=how.progress, packing=packing)
+    binding.fill(network, file, rules, dtype, device=how.device, progress=how.progress, quantizer=quantizer)
     tokenizer = Tokenizer.from_gguf(file.fields)
     return network, tokenizer, Origin(family.name, config, tuple(tokenizer.eos_ids) if tokenizer else ())
 

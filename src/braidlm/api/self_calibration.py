@@ -1,4 +1,4 @@
-"""What a model writes by itself, for rounding its weights where no text is at hand.
+"""Self-calibration: text sampled from a model itself, to quantize it where no other text is at hand.
 
 Text sampled at temperature 1 is of the kinds that the model has learned, in its own proportions.
 """
@@ -16,14 +16,14 @@ from .language_model import LanguageModel
 ROWS, LENGTH = 16, 512
 
 
-def own_text(
+def sample_calibration_text(
     model: LanguageModel,
     rows: int = ROWS,
     length: int = LENGTH,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Tensor]:
-    """`rows` sequences of `length` token ids, each begun with a random token; the same seed gives the same ones.
+    """Samples `rows` sequences of `length` token ids, each begun with a random token; one seed gives one result.
 
     `progress(done, total)` is called for each token of a row.
     """

@@ -1,1 +1,1 @@
-"""Speed beside other engines: on the same weights in one run, and beside what the machine could do at best."""
+"""Benchmarks: speed beside baselines on the same weights in one run, and beside the machine's limits."""

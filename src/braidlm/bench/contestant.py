@@ -1,4 +1,4 @@
-"""One side of a comparison, seen from outside: a process that holds a model and runs when it is told to.
+"""Sides of a comparison: processes that hold a model and run tasks on command.
 
 Every side has its own memory, allocator, threads and libraries. A side never runs while another does.
 """
@@ -24,7 +24,7 @@ _ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Kind:
-    """A library to compare: the module that serves it, the precisions that it runs, how to get it."""
+    """Kind of side, a library to compare: the module that serves it, the precisions that it runs, how to get it."""
 
     name: str
     module: str
@@ -54,11 +54,11 @@ KINDS = {
 
 
 class RefusedError(UnavailableError):
-    """A side that runs, but not this model, this precision or this task."""
+    """Error of a side that cannot run this model, this precision or this task."""
 
 
 class Contestant:
-    """A running side. Raises `UnavailableError` with one sentence if its library is missing or fails."""
+    """Process of a running side. Raises `UnavailableError` with one sentence if its library is missing or fails."""
 
     def __init__(self, kind: Kind, llama_python: str | None = None) -> None:
         self.kind = kind
@@ -81,7 +81,7 @@ class Contestant:
         self.close()
 
     def load(self, path: Path, precision: str, threads: int) -> dict[str, Any]:
-        """Opens the model's files; what can be said about the library and its settings."""
+        """Opens the model's files; gives facts about the library and its settings."""
         return dict(self.ask("load", {"path": str(path), "precision": precision, "threads": threads}))
 
     def prefill(self, length: int) -> float:
@@ -93,11 +93,11 @@ class Contestant:
         return float(self.ask("decode", {"context": context, "tokens": tokens, "batch": batch}))
 
     def memory(self) -> dict[str, int]:
-        """Bytes of the process in memory: "now", and at its "peak"."""
+        """Memory of the process in bytes: "now", and at its "peak"."""
         return dict(self.ask("memory", {}))
 
     def ask(self, do: str, arguments: Mapping[str, Any]) -> Any:
-        """The answer to one command."""
+        """Sends one command; gives the answer."""
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
@@ -113,7 +113,7 @@ class Contestant:
         return answer["ok"]
 
     def _ended(self) -> str:
-        """Why there is no answer, from what the process wrote last."""
+        """Reason that there is no answer, from what the process wrote last."""
         code = self._process.wait()
         self._errors.seek(0)
         said = [line.strip() for line in self._errors.read().splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""The least time that a pass can take on this machine, from the description alone.
+"""Floors: the least time that a pass can take on this machine, from the spec alone.
 
 Decoding reads every weight that its rows use and reads and writes their state: bytes over the
 read bandwidth. A prompt multiplies by every weight that a token uses: operations over the matrix
@@ -19,7 +19,10 @@ _PRECISE_BYTES = 4
 
 
 class Rates(NamedTuple):
-    """What was measured: bytes read a second; operations a second of matrix products in `dtype` and in float32."""
+    """Measured rates of the machine: bytes read a second.
+
+    Operations a second of matrix products in `dtype` and in float32.
+    """
 
     bandwidth: float
     dtype: str
@@ -27,7 +30,7 @@ class Rates(NamedTuple):
     float32: float
 
     def best(self, other: "Rates") -> "Rates":
-        """The higher of each: whatever else a machine does only lowers them."""
+        """The higher of two measured rates each: whatever else a machine does only lowers them."""
         higher = {name: max(getattr(self, name), getattr(other, name)) for name in ("bandwidth", "products", "float32")}
         return self._replace(**higher)
 

@@ -1,4 +1,4 @@
-"""What the machine can do: how fast it reads memory and multiplies matrices, and what it is."""
+"""Probe of the machine: its rates of reading memory and of multiplying matrices, and its description."""
 
 import os
 import platform
@@ -19,14 +19,14 @@ _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", 
 
 
 def read_bandwidth(nbytes: int) -> float:
-    """Bytes a second at which torch's threads read a buffer of `nbytes` (at most 2 GiB): the best of several."""
+    """Measures the bytes a second at which torch's threads read `nbytes` (at most 2 GiB): the best of several."""
     numbers = torch.ones(max(1, min(nbytes, _LARGEST_BUFFER) // 4))
     best = min(_seconds(lambda: torch.dot(numbers, numbers)), _seconds(lambda: numbers.sum()))
     return numbers.nbytes / best
 
 
 def matrix_rate(dtype: torch.dtype) -> float:
-    """Operations a second of a large matrix product in `dtype`, or in float32 where that is faster."""
+    """Measures the operations a second of a large matrix product in `dtype`, or in float32 where that is faster."""
 
     def rate(of: torch.dtype) -> float:
         a, b = torch.randn(_SIDE, _SIDE).to(of), torch.randn(_SIDE, _SIDE).to(of)
@@ -46,7 +46,7 @@ def _seconds(run: Callable[[], Any], times: int = 8) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """What a report must say about where it was made."""
+    """Description of the machine, as reports have it."""
     return {
         "processor": _processor(),
         "instructions": [flag for flag in _FLAGS if flag in _cpuinfo("flags", "Features").split()],
@@ -61,7 +61,7 @@ def machine() -> dict[str, Any]:
 
 
 def busy_share() -> float:
-    """The part of the cores' time that other processes take now; what is measured beside them is not to be trusted."""
+    """Share of the cores' time that other processes take now; what is measured beside them is not to be trusted."""
     before = _ticks()
     time.sleep(_GLANCE_S)
     total, idle = (after - earlier for after, earlier in zip(_ticks(), before))

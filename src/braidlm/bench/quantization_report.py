@@ -1,4 +1,4 @@
-"""How far a model is from another one on real text: perplexity and divergence, by position.
+"""Quantization report: perplexity and divergence of a model from its original on text, by position.
 
 Made for quantized models beside their originals. Perplexity alone can hide a loss, since a changed
 model may guess a text better by chance; the divergence of the next-token distributions cannot.
@@ -26,7 +26,7 @@ _CHUNK = 128
 
 
 class Bucket(NamedTuple):
-    """Positions `first` to `last` of every window, `tokens` in all.
+    """Report of positions `first` to `last` of every window, `tokens` in all.
 
     perplexity and reference_perplexity: of the next token, by the model and by the reference.
     divergence: mean Kullback-Leibler divergence from the reference's distribution, in nats.
@@ -43,14 +43,17 @@ class Bucket(NamedTuple):
 
 
 class QuantizationReport(NamedTuple):
-    """All positions together, and by position."""
+    """Quantization report: all positions together, and by position."""
 
     whole: Bucket
     buckets: tuple[Bucket, ...]
 
 
 def windows(ids: Sequence[int], limit: int | None, length: int) -> list[Tensor]:
-    """The first `limit` of a text's ids in rows of `length`; a rest shorter than that is left out, unless it is all."""
+    """Cuts the first `limit` ids of a text into rows of `length`.
+
+    A rest shorter than that is left out, unless it is all.
+    """
     kept = torch.tensor(list(ids[:limit]), dtype=torch.int64)
     if len(kept) < 2:
         raise InputError(f"the text has {len(kept)} tokens, but at least 2 are needed")
@@ -65,7 +68,7 @@ def compare(
     *,
     kv_dtype: str | None = None,
 ) -> QuantizationReport:
-    """Runs both over windows of token ids, [T] each; `progress(done, total)` is called for each window.
+    """Compares two models over windows of token ids, [T] each; `progress(done, total)` is called for each window.
 
     `kv_dtype` is how `model` stores keys and values; the reference stores them as its activations are.
     """
@@ -89,25 +92,25 @@ def _measured(
     model: LanguageModel, reference: LanguageModel, states: tuple[BatchState, BatchState], part_T: Tensor
 ) -> Tensor:
     """The five sums for tokens 1 to T - 1, given those before each: [5, T - 1]."""
-    ours, theirs = (
+    quantized, original = (
         one.forward(part_T[None, :-1], state=state)[0].cpu().log_softmax(-1)
         for one, state in zip((model, reference), states, strict=True)
     )
     target = part_T[1:, None]
-    divergence = (theirs.exp() * (theirs - ours)).sum(-1)
-    same = (ours.argmax(-1) == theirs.argmax(-1)).double()
-    likelihoods = [-logs.gather(-1, target)[:, 0].double() for logs in (ours, theirs)]
+    divergence = (original.exp() * (original - quantized)).sum(-1)
+    same = (quantized.argmax(-1) == original.argmax(-1)).double()
+    likelihoods = [-logs.gather(-1, target)[:, 0].double() for logs in (quantized, original)]
     return torch.stack([torch.ones_like(same), *likelihoods, divergence.double(), same])
 
 
 def _bucket(sums: Tensor, begin: int, end: int) -> Bucket:
-    tokens, ours, theirs, divergence, same = sums[:, begin:end].sum(-1).tolist()
+    tokens, quantized, original, divergence, same = sums[:, begin:end].sum(-1).tolist()
     return Bucket(
         begin,
         end - 1,
         int(tokens),
-        math.exp(ours / tokens),
-        math.exp(theirs / tokens),
+        math.exp(quantized / tokens),
+        math.exp(original / tokens),
         divergence / tokens,
         same / tokens,
     )

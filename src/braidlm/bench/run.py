@@ -1,4 +1,4 @@
-"""A comparison: every side does the same tasks in turns, in one run, so that what else the machine does hits all."""
+"""Comparison of sides: each does the same tasks in turns, in one run, so that what else the machine does hits all."""
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,32 +24,32 @@ _SHARE = 0.6
 
 @dataclass(frozen=True)
 class Prefill:
-    """One prompt of `length` tokens."""
+    """Task: prefill of a prompt of `length` tokens."""
 
     length: int
 
     @property
     def label(self) -> str:
-        """For people."""
+        """Name of the task for people."""
         return f"prompt of {self.length}"
 
     @property
     def tokens(self) -> int:
-        """Tokens that one run deals with."""
+        """Number of tokens of one run."""
         return self.length
 
     def floor(self, spec: ModelSpec, precision: str, rates: Rates) -> float:
-        """The least seconds of one run."""
+        """Floor of one run, in seconds."""
         return prefill_floor(spec, self.length, rates)
 
     def run(self, side: Contestant) -> float:
-        """Seconds of one run."""
+        """Runs the task once on a side; gives seconds."""
         return side.prefill(self.length)
 
 
 @dataclass(frozen=True)
 class Decode:
-    """`steps` tokens for each of `batch` rows that have seen `context` tokens."""
+    """Task: decode of `steps` tokens for each of `batch` rows that have seen `context` tokens."""
 
     steps: int
     batch: int
@@ -57,20 +57,20 @@ class Decode:
 
     @property
     def label(self) -> str:
-        """For people."""
+        """Name of the task for people."""
         return f"decoding, {self.batch} row{'s' if self.batch > 1 else ''}"
 
     @property
     def tokens(self) -> int:
-        """Tokens that one run deals with."""
+        """Number of tokens of one run."""
         return self.steps * self.batch
 
     def floor(self, spec: ModelSpec, precision: str, rates: Rates) -> float:
-        """The least seconds of one run."""
+        """Floor of one run, in seconds."""
         return self.steps * decode_floor(spec, self.context + self.steps // 2, self.batch, precision, rates)
 
     def run(self, side: Contestant) -> float:
-        """Seconds of one run."""
+        """Runs the task once on a side; gives seconds."""
         return side.decode(self.context, self.steps, self.batch)
 
 
@@ -79,34 +79,37 @@ Task = Prefill | Decode
 
 @dataclass
 class Measured:
-    """One task: the seconds of every round of every side, and their floor once that is known."""
+    """Measurement of one task: the seconds of every round of every side, and their floor once that is known."""
 
     task: Task
     floor: float = 0.0
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
     def speed(self, side: str) -> float:
-        """Tokens a second, by the median round."""
+        """Throughput in tokens a second, by the median round."""
         return self.task.tokens / statistics.median(self.seconds[side])
 
     def ratios(self, peer: str) -> list[float]:
-        """Round by round, how many times faster than `peer` braidlm was."""
-        return [theirs / ours for ours, theirs in zip(self.seconds["braidlm"], self.seconds[peer])]
+        """Ratios to `peer`, round by round: how many times faster braidlm was."""
+        return [baseline / own for own, baseline in zip(self.seconds["braidlm"], self.seconds[peer])]
 
     @property
     def of_floor(self) -> float:
-        """The part of braidlm's time that the floor accounts for."""
+        """Share of braidlm's time that the floor accounts for."""
         return self.floor / statistics.median(self.seconds["braidlm"])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """The result as plain data, for JSON."""
         task = {"kind": type(self.task).__name__.lower(), **asdict(self.task)}
         return {"task": task, "floor": self.floor, "seconds": self.seconds}
 
 
 @dataclass
 class Comparison:
-    """One model in one precision. `absent` says why a side has no figures; `about` names the others' settings."""
+    """Comparison of one model in one precision. `absent` says why a side has no results.
+
+    `about` names the others' settings.
+    """
 
     model: str
     precision: str
@@ -117,14 +120,14 @@ class Comparison:
     absent: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """The result as plain data, for JSON."""
         about = {"rates": self.rates._asdict(), "sides": self.about, "memory": self.memory, "absent": self.absent}
         measured = [item.to_json() for item in self.measured]
         return {"model": self.model, "precision": self.precision, "measured": measured, **about}
 
 
 class Runner:
-    """What stays the same over comparisons: the sides, how often, on how many threads."""
+    """Runner of comparisons: the sides, the number of rounds, the number of threads."""
 
     def __init__(self, peers: Sequence[str], rounds: int, threads: int, llama_python: str | None = None) -> None:
         for peer in peers:

@@ -1,4 +1,4 @@
-"""Comparisons as a markdown table for people and one JSON object for programs."""
+"""Reports of comparisons: a Markdown table for people, a JSON object for programs."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -8,18 +8,18 @@ from .run import Comparison, Measured
 
 
 def markdown(comparisons: Sequence[Comparison], peers: Sequence[str]) -> str:
-    """Speeds, then what each side was and what memory it took, then why any is missing."""
+    """Report in Markdown: speeds, then what each side was and what memory it took, then why any is missing."""
     parts = (_speeds(comparisons, peers), _sides(comparisons), _absent(comparisons))
     return "\n\n".join(part for part in parts if part)
 
 
 def to_json(comparisons: Sequence[Comparison], machine: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
-    """Everything that was measured and where."""
+    """Report as data: everything that was measured, and where."""
     return {"machine": dict(machine), **settings, "comparisons": [item.to_json() for item in comparisons]}
 
 
 def conditions(machine: Mapping[str, Any], comparisons: Sequence[Comparison], threads: int, rounds: int) -> str:
-    """Where and how, in a few sentences."""
+    """Conditions of a measurement in a few sentences."""
     read = [f"{item.rates.bandwidth / 1e9:.1f}" for item in comparisons]
     least, most = min(read, key=float), max(read, key=float)
     rates = comparisons[0].rates
@@ -54,7 +54,7 @@ def _speed(measured: Measured, side: str) -> str:
 
 
 def spread(ratios: Sequence[float]) -> str:
-    """How many times faster: the median round, and the least and the most."""
+    """Ratio with its spread: the median round, and the least and the most."""
     return f"{statistics.median(ratios):.2f}x ({min(ratios):.2f}-{max(ratios):.2f})"
 
 

@@ -1,4 +1,4 @@
-"""The least time that a training step can take: its matrix products and its mixers' own operations."""
+"""Floor of a training step, the least time that it can take: its matrix products and its mixers' own operations."""
 
 from ..model.footprint import mixer_flops, size
 from ..spec import ModelSpec
@@ -9,8 +9,9 @@ _PASSES = 3
 
 
 def training_floor(spec: ModelSpec, tokens: int, rates: Rates, *, recompute: bool = False) -> float:
-    """Seconds for one row of `tokens` tokens: 6 operations a token and active parameter; 8 if blocks run twice.
+    """Floor in seconds for one row of `tokens` tokens: 6 operations a token and active parameter.
 
+    8 if blocks run twice.
     An embedding that is not also the head is only looked up.
     """
     counted = size(spec)

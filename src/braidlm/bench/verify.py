@@ -1,4 +1,4 @@
-"""Proof, on a given model, that every way of running it gives the same numbers.
+"""Verification, on a given model, that every way of running it gives the same numbers.
 
 One prompt is run whole; in chunks, token by token, in a ragged batch, from a fork, and from a
 saved and reloaded state, on another number of threads, it must give the same logits, within a
@@ -31,7 +31,7 @@ EXPERT_FACTOR = 4.0
 
 
 class Check(NamedTuple):
-    """One way of running against the whole-sequence run: `error` is relative to the largest logit."""
+    """Result of a check, a way of running against the whole-sequence run: `error` is relative to the largest logit."""
 
     name: str
     error: float
@@ -68,14 +68,14 @@ def verify(model: LanguageModel, length: int = 100, seed: int = 0, kv_dtype: str
         "ragged batch": _ragged,
         "forked": _forked,
         "saved and reloaded": _reloaded,
-        "states inside one pass": _marked,
+        "states inside one pass": _from_snapshot,
         "another number of threads": _on_other_threads,
     }
     return checks + [check(name, run(model, ids, kv_dtype)) for name, run in others.items()]
 
 
 def tolerance_of(model: LanguageModel, kv_dtype: str | None = None) -> float:
-    """How far two ways of running `model` may differ, relative to the largest logit."""
+    """Tolerance: how far two ways of running `model` may differ, relative to the largest logit."""
     if model.deterministic:
         return 0.0
     stored = Precision.of(model.network.dtype, kv_dtype).kv
@@ -100,7 +100,7 @@ def _ragged(model: LanguageModel, ids: Tensor, kv_dtype: str | None) -> Tensor:
 
 
 def _forked(model: LanguageModel, ids: Tensor, kv_dtype: str | None) -> Tensor:
-    """A fork goes on while the original is led elsewhere."""
+    """Runs a fork while the original goes on with other tokens."""
     half = len(ids) // 2
     state = model.new_state(kv_dtype=kv_dtype)
     first = _continue(model, ids[:half], state)
@@ -121,13 +121,13 @@ def _reloaded(model: LanguageModel, ids: Tensor, kv_dtype: str | None) -> Tensor
 
 
 def _on_other_threads(model: LanguageModel, ids: Tensor, kv_dtype: str | None) -> Tensor:
-    """One thread, or two where one is usual."""
+    """Runs on one thread, or two where one is usual."""
     with on_threads(2 if count() == 1 else 1):
         return _run(model, ids, [len(ids)], kv_dtype)
 
 
-def _marked(model: LanguageModel, ids: Tensor, kv_dtype: str | None) -> Tensor:
-    """A state taken inside one pass over the whole prompt."""
+def _from_snapshot(model: LanguageModel, ids: Tensor, kv_dtype: str | None) -> Tensor:
+    """Goes on from a snapshot taken inside one pass over the whole prompt."""
     third = len(ids) // 3
     out = model.forward(ids[None], state=model.new_state(kv_dtype=kv_dtype), state_at=[[third, 2 * third]])
     again = _continue(model, ids[2 * third :], out.states[0].take([1]))

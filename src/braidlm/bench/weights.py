@@ -1,4 +1,4 @@
-"""The files of a comparison: the same weights for every side, in the layout that it reads."""
+"""Weight files of a comparison: the same weights for every side, in the layout that it reads."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +17,7 @@ from .precision import stored_dtype
 
 
 class Weights:
-    """One model in a directory of its own, written for a side when that side asks for it.
+    """Files of one model in a directory of its own, written for a side when that side asks for it.
 
     `name` is a preset's name, which stands for random weights of that shape, or whatever
     `braidlm.load` takes. `layers` keeps the first blocks only, for models that are too large as a whole.
@@ -44,7 +44,7 @@ class Weights:
         return self._model
 
     def files(self, side: str, precision: str) -> Path | None:
-        """The files that a side loads, or None if they cannot say what the model is."""
+        """Files that a side loads, or None if they cannot say what the model is."""
         dtype = stored_dtype(precision)
         if side != "llama.cpp":
             return self._directory(side, dtype)
@@ -52,7 +52,7 @@ class Weights:
         return path if path is None or precision in ("f32", "bf16") else self._quantized(path, precision)
 
     def forget(self) -> None:
-        """Frees this process's own copy: what follows reads files."""
+        """Frees this process's own copy of the weights; sides read files."""
         self._model = None
 
     def _directory(self, side: str, dtype: str) -> Path | None:
@@ -80,7 +80,7 @@ class Weights:
 
 
 def _can(act: Callable[[], Any]) -> bool:
-    """Whether a format has words for the model."""
+    """Whether a format can express the model."""
     try:
         act()
     except SpecError:

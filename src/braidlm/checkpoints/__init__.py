@@ -1,1 +1,1 @@
-"""Files of weights, read and written: safetensors, GGUF, FP8, names in front, weights in few bits."""
+"""Checkpoints, read and written: safetensors, GGUF, FP8, prefixes of names, quantized weights."""

@@ -1,8 +1,8 @@
-"""Tensors between sources and models: a table of names both ways, a strict account of coverage, writing.
+"""Binding of tensors in files to weights of models, both ways: by name rules, with strict coverage.
 
 A tensor whose dtype is wanted as it is becomes a parameter without being copied. Every tensor of a source
 must be used exactly once and every parameter filled exactly once, else the load is refused with the tensor's name.
-Where tensors come from (`checkpoints`, `gguf`) is not known here.
+Where tensors come from (`directory`, `gguf`) is not known here.
 """
 
 import json
@@ -23,7 +23,7 @@ from ..families.names import rename
 from ..model.assign import assign
 from ..model.footprint import parameter_dtypes
 from ..model.model import Model
-from ..ops.linear.packed import PackedWeight
+from ..ops.linear.quantized import QuantizedWeight
 
 INDEX_FILE = "model.safetensors.index.json"
 SHARD_BYTES = 2 << 30
@@ -34,7 +34,7 @@ _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 class Source(Protocol):
-    """Named tensors somewhere on disk."""
+    """Source of named tensors: a directory or a file."""
 
     def names(self) -> set[str]:
         """The names of all tensors."""
@@ -47,46 +47,46 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Bound:
-    """A rule at one block: which of their tensors hold which of our parameters."""
+    """A name rule at one block: the file's tensors (`source`) that hold the model's weights (`target`)."""
 
     rule: Rule
-    theirs: tuple[str, ...]
-    ours: tuple[str, ...]
+    source: tuple[str, ...]
+    target: tuple[str, ...]
 
 
-def bind(rules: Sequence[NameRule], ours: Mapping[str, torch.Size], blocks: int) -> list[Bound]:
-    """The rules that apply to a model with parameters `ours`; each parameter is named exactly once."""
+def bind(rules: Sequence[NameRule], weights: Mapping[str, torch.Size], blocks: int) -> list[Bound]:
+    """Binds name rules to a model's weights (shapes by name) at each block; every weight is named exactly once."""
     bound: list[Bound] = []
     filled: dict[str, str] = {}
     for rule in rules:
         if not isinstance(rule, Rule):
             continue
-        for i in _numbers(rule.theirs[0], blocks):
-            names = tuple(name for name in _at(rule.ours, i) if name in ours)
+        for i in _numbers(rule.source[0], blocks):
+            names = tuple(name for name in _at(rule.target, i) if name in weights)
             if not names:
                 continue
-            bound.append(Bound(rule, _at(rule.theirs, i), names))
+            bound.append(Bound(rule, _at(rule.source, i), names))
             for name in names:
                 if name in filled:
                     raise CheckpointError(
-                        f"parameter {name} is filled by both {filled[name]} and {bound[-1].theirs[0]}"
+                        f"parameter {name} is filled by both {filled[name]} and {bound[-1].source[0]}"
                     )
-                filled[name] = bound[-1].theirs[0]
-    unfilled = sorted(set(ours) - set(filled))
+                filled[name] = bound[-1].source[0]
+    unfilled = sorted(set(weights) - set(filled))
     if unfilled:
         raise CheckpointError(f"this format has no tensor for the parameter {unfilled[0]}")
     return bound
 
 
-class Packing(Protocol):
-    """How weights are quantized while they are read."""
+class WeightQuantizer(Protocol):
+    """Quantizer of weights while they are read."""
 
-    def kept(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[PackedWeight] | None:
-        """The weights of an entry as the file has them packed; None if it has not, or they must not be."""
+    def kept(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[QuantizedWeight] | None:
+        """Weights of an entry as the file has them quantized; None if they are not, or must not stay so."""
         ...
 
-    def packed(self, name: str, tensor: Tensor) -> PackedWeight | None:
-        """A tensor as the packed weight `name`; None if that weight stays plain."""
+    def quantized(self, name: str, tensor: Tensor) -> QuantizedWeight | None:
+        """Quantizes the weight `name`; None if it stays plain."""
         ...
 
 
@@ -106,11 +106,11 @@ def fill(
     *,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
-    packing: Packing | None = None,
+    quantizer: WeightQuantizer | None = None,
 ) -> None:
-    """Gives every weight of `model` (on the meta device) its values from `source`.
+    """Fills every weight of `model` (on the meta device) with its values from `source`.
 
-    `packing` quantizes as the tensors come, so that the whole never exists unquantized.
+    `quantizer` quantizes as the tensors come, so that the whole never exists unquantized.
     """
     shapes = {name: weight.shape for name, weight in model.named_weights()}
     bound = bind(rules, shapes, len(model.spec.blocks))
@@ -118,16 +118,16 @@ def fill(
     dtypes = parameter_dtypes(model, dtype)
     used: set[str] = set()
     for done, entry in enumerate(bound):
-        for name in entry.theirs:
+        for name in entry.source:
             if name not in present:
                 raise CheckpointError(f"tensor {name} is missing from the checkpoint")
-        used.update(entry.theirs)
-        wanted = {name: (dtypes[name], shapes[name]) for name in entry.ours}
-        for name, weight in _read(entry, source, wanted, packing):
+        used.update(entry.source)
+        wanted = {name: (dtypes[name], shapes[name]) for name in entry.target}
+        for name, weight in _read(entry, source, wanted, quantizer):
             assign(model, name, weight.to(device))
         if progress is not None:
             progress(done + 1, len(bound))
-    used |= _check_others(model, source, rules, packing)
+    used |= _check_others(model, source, rules, quantizer)
     extra = sorted(present - used)
     if extra:
         raise CheckpointError(f"tensor {extra[0]} belongs to no parameter of this model ({len(extra)} such tensors)")
@@ -137,56 +137,62 @@ def _read(
     entry: Bound,
     source: Source,
     wanted: Mapping[str, tuple[torch.dtype, torch.Size]],
-    packing: Packing | None,
+    quantizer: WeightQuantizer | None,
 ) -> Iterator[tuple[str, Any]]:
-    """An entry's weights by name, tensors of the wanted dtype or packed."""
+    """An entry's weights by name, tensors of the wanted dtype or quantized."""
     shapes = [shape for _, shape in wanted.values()]
-    kept = packing.kept(entry, shapes) if packing is not None else None
+    kept = quantizer.kept(entry, shapes) if quantizer is not None else None
     if kept is not None:
-        yield from zip(entry.ours, kept, strict=True)
+        yield from zip(entry.target, kept, strict=True)
         return
-    parts = entry.rule.read([source.get(name) for name in entry.theirs], shapes)
-    for name, part in zip(entry.ours, parts, strict=True):
-        _check_tensor(entry.theirs[0], part, *wanted[name])
-        packed = packing.packed(name, part) if packing is not None else None
-        yield name, part.to(wanted[name][0]).contiguous() if packed is None else packed
+    parts = entry.rule.read([source.get(name) for name in entry.source], shapes)
+    for name, part in zip(entry.target, parts, strict=True):
+        _check_tensor(entry.source[0], part, *wanted[name])
+        quantized = quantizer.quantized(name, part) if quantizer is not None else None
+        yield name, part.to(wanted[name][0]).contiguous() if quantized is None else quantized
 
 
 def _check_tensor(name: str, tensor: Tensor, dtype: torch.dtype, shape: torch.Size) -> None:
-    """Refuses what cannot become a weight of this dtype and shape; packed numbers are never converted."""
+    """Refuses what cannot become a weight of this dtype and shape; quantized numbers are never converted."""
     if tensor.dtype != dtype and not (tensor.dtype in _DTYPES and dtype in _DTYPES):
         raise CheckpointError(f"tensor {name} is stored as {tensor.dtype}, which is no plain number format")
     if tensor.shape != shape:
         raise CheckpointError(f"tensor {name} has the shape {list(tensor.shape)}, but the config needs {list(shape)}")
 
 
-def _check_others(model: Model, source: Source, rules: Sequence[NameRule], packing: Packing | None) -> set[str]:
+def _check_others(
+    model: Model, source: Source, rules: Sequence[NameRule], quantizer: WeightQuantizer | None
+) -> set[str]:
     """Tensors that fill nothing but are known: dropped buffers, and repetitions, which must repeat."""
     known: set[str] = set()
     present = source.names()
     for rule in rules:
         if isinstance(rule, Rule):
             continue
-        for i in _numbers(rule.theirs, len(model.spec.blocks)):
-            (name,) = _at((rule.theirs,), i)
+        for i in _numbers(rule.source, len(model.spec.blocks)):
+            (name,) = _at((rule.source,), i)
             if name not in present:
                 continue
             known.add(name)
-            if isinstance(rule, Alias) and not _repeats(model, source, name, rule.ours, packing):
+            if isinstance(rule, Alias) and not _repeats(model, source, name, rule.target, quantizer):
                 raise CheckpointError(f"the config says that {name} is tied to the embedding, but its values differ")
     return known
 
 
-def _repeats(model: Model, source: Source, name: str, ours: str, packing: Packing | None) -> bool:
-    """Whether a tensor has the values of our weight `ours`; where that is packed, packed in the same way."""
-    path, _, leaf = ours.rpartition(".")
+def _repeats(model: Model, source: Source, name: str, target: str, quantizer: WeightQuantizer | None) -> bool:
+    """Whether tensor `name`, quantized as the weight `target` is, has the values of that weight."""
+    path, _, leaf = target.rpartition(".")
     weight: Any = getattr(model.get_submodule(path), leaf)
-    kept = packing.kept(Bound(rename(name, ours), (name,), (ours,)), [weight.shape]) if packing is not None else None
+    kept = (
+        quantizer.kept(Bound(rename(name, target), (name,), (target,)), [weight.shape])
+        if quantizer is not None
+        else None
+    )
     tensor: Any = source.get(name) if kept is None else kept[0]
-    if isinstance(weight, PackedWeight):
-        packed = packing.packed(ours, tensor) if packing is not None and kept is None else None
-        tensor, weight = tensor if packed is None else packed, weight.dequantize(torch.float32)
-    if isinstance(tensor, PackedWeight):
+    if isinstance(weight, QuantizedWeight):
+        quantized = quantizer.quantized(target, tensor) if quantizer is not None and kept is None else None
+        tensor, weight = tensor if quantized is None else quantized, weight.dequantize(torch.float32)
+    if isinstance(tensor, QuantizedWeight):
         tensor = tensor.dequantize(torch.float32)
     return tensor.shape == weight.shape and torch.equal(tensor.to(weight.device, weight.dtype), weight)
 
@@ -200,20 +206,20 @@ class Export(NamedTuple):
 
 
 def export(model: Model, rules: Sequence[NameRule]) -> Iterator[Export]:
-    """Their tensors for our weights."""
+    """Tensors of a file for a model's weights, in the order of the rules; each is made when its turn comes."""
     parameters = {name: weight.detach() for name, weight in model.named_weights()}
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
 
     def written(entry: Bound, index: int) -> Tensor:
-        return entry.rule.write([parameters[name] for name in entry.ours])[index].contiguous()
+        return entry.rule.write([parameters[name] for name in entry.target])[index].contiguous()
 
     for entry in bind(rules, shapes, len(model.spec.blocks)):
-        size = sum(parameters[name].nbytes for name in entry.ours) // len(entry.theirs)
-        for index, name in enumerate(entry.theirs):
+        size = sum(parameters[name].nbytes for name in entry.target) // len(entry.source)
+        for index, name in enumerate(entry.source):
             yield Export(name, size, partial(written, entry, index))
     for rule in rules:
         if isinstance(rule, Alias) and rule.written:
-            yield Export(rule.theirs, parameters[rule.ours].nbytes, partial(parameters.__getitem__, rule.ours))
+            yield Export(rule.source, parameters[rule.target].nbytes, partial(parameters.__getitem__, rule.target))
 
 
 def write_safetensors(directory: Path, tensors: Sequence[Export], progress: Progress | None = None) -> None:

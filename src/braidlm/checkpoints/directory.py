@@ -1,4 +1,4 @@
-"""The weights of a directory: which of its files hold them, and their tensors by name.
+"""Weights of a directory: which of its files hold them, and their tensors by name.
 
 Safetensors files are memory-mapped. Pickles are read only when asked for, and then with `weights_only=True`.
 Where a directory holds weights more than once, those that transformers reads are read.
@@ -29,7 +29,10 @@ _OTHERS = re.compile(
 
 
 class SafetensorsSource:
-    """One or several memory-mapped safetensors files; `places` say which file has a tensor that is in several."""
+    """Source of one or several memory-mapped safetensors files.
+
+    `places` say which file has a tensor that is in several.
+    """
 
     def __init__(self, files: Sequence[Path], places: Mapping[str, str] | None = None) -> None:
         self._handles: dict[str, Any] = {}
@@ -44,11 +47,11 @@ class SafetensorsSource:
                     owners[name], self._handles[name] = file.name, handle
 
     def names(self) -> set[str]:
-        """See `Source`."""
+        """Names of all tensors."""
         return set(self._handles)
 
     def get(self, name: str) -> Tensor:
-        """A view into the mapped file."""
+        """One tensor, as a view into the mapped file."""
         try:
             tensor: Tensor = self._handles[name].get_tensor(name)
         except (SafetensorError, AttributeError, KeyError) as error:  # a dtype that torch or safetensors lacks
@@ -66,7 +69,7 @@ def _opened(file: Path) -> Any:
 
 
 class PickleSource:
-    """One or several pickled state dicts, read without running code that they may contain."""
+    """Source of one or several pickled state dicts, read without running code that they may contain."""
 
     def __init__(self, files: Iterable[Path]) -> None:
         self._tensors: dict[str, Tensor] = {}
@@ -78,11 +81,11 @@ class PickleSource:
             self._tensors |= found
 
     def names(self) -> set[str]:
-        """See `Source`."""
+        """Names of all tensors."""
         return set(self._tensors)
 
     def get(self, name: str) -> Tensor:
-        """See `Source`."""
+        """One tensor, in its stored dtype."""
         return self._tensors[name]
 
 
@@ -108,7 +111,7 @@ def _unpickled(file: Path) -> dict[str, Tensor]:
 
 
 def open_directory(path: Path, *, allow_pickle: bool) -> Source:
-    """The weights of a Hugging Face or braidlm directory."""
+    """Opens the weights of a Hugging Face or braidlm directory."""
     index, single = path / INDEX_FILE, path / SINGLE_FILE
     if is_there(index):
         places = _weight_map(index)
@@ -218,6 +221,6 @@ def _is_directory(path: Path) -> bool:
 
 
 def largest_dtype(source: Source, names: Iterable[str]) -> torch.dtype | None:
-    """The dtype of the largest of some tensors, since vectors may be stored wider than matrices; None without any."""
+    """Dtype of the largest of some tensors, since vectors may be stored wider than matrices; None without any."""
     largest = max((source.get(name) for name in sorted(names)), key=Tensor.numel, default=None)
     return None if largest is None else largest.dtype

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ..errors import CheckpointError, named, warn_loading
 from ..model.model import Model
-from ..ops.linear.nearest import pack
-from ..ops.linear.packed import PackedWeight
+from ..ops.linear.quantized import QuantizedWeight
+from ..ops.linear.round_to_nearest import quantize_weight
 from ..quant.policy import policy_of
 from .binding import Bound, Source
 from .directory import largest_dtype
@@ -41,14 +41,17 @@ _OF_ACTIVATIONS = re.compile(
 
 
 class _Scaled(NamedTuple):
-    """A weight's numbers [..., O, I] and their scale."""
+    """A weight in fp8: numbers [..., O, I] and their scale."""
 
     q: Tensor
     scale: Tensor
 
 
 class Fp8Tensors:
-    """Tensors of `source`, those in fp8 dequantized with their scales; the scales are no tensors of their own."""
+    """Source of the tensors of another `source`, those in fp8 dequantized with their scales.
+
+    The scales are no tensors of their own.
+    """
 
     def __init__(self, source: Source, about: Fp8 | None) -> None:
         self._source, self._block = source, about.block if about else None
@@ -67,7 +70,7 @@ class Fp8Tensors:
             warn_loading(f"left out the scales of activations, which are not quantized here: {shown}")
 
     def names(self) -> set[str]:
-        """See `Source`."""
+        """Names of all tensors; scales are none."""
         return set(self._names)
 
     def get(self, name: str) -> Tensor:
@@ -130,7 +133,7 @@ def _row_scale(found: _Scaled) -> Tensor | None:
 
 
 def _dequantized(found: _Scaled, block: Block | None, name: str) -> Tensor:
-    """Numbers times scale in float32."""
+    """A weight dequantized to float32: numbers times scale."""
     values = _floats(found.q)
     if found.scale.numel() == 1:
         return values.mul_(found.scale.reshape(()))
@@ -162,40 +165,40 @@ def _grid(shape: torch.Size, block: Block) -> list[int]:
     return [*outer, math.ceil(outputs / block[0]), math.ceil(inputs / block[1])]
 
 
-class KeepingFp8:
-    """Leaves weights in fp8 as a file has them, and plain ones plain. See `checkpoint.Packing`.
+class KeepFp8:
+    """Quantizer that leaves weights in fp8 as a file has them, and plain ones plain (a `binding.WeightQuantizer`).
 
-    A packed weight has one scale a row. What has another layout (blocks) is dequantized, or rounded anew if `anew`;
+    A quantized weight has one scale a row. What has another layout (blocks) is dequantized, or rounded anew if `anew`;
     `tell` warns of both.
     """
 
     def __init__(self, model: Model, text: TextTensors, stored: Fp8Tensors, dtype: torch.dtype, *, anew: bool) -> None:
         self._text, self._stored, self._dtype, self._anew = text, stored, dtype, anew
         self._names = set(policy_of(model, "fp8"))
-        self._not_kept: dict[str, str] = {}  # our names to the file's
+        self._not_kept: dict[str, str] = {}  # the model's names to the file's
 
-    def kept(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[PackedWeight] | None:
-        """The file's own numbers, if all of an entry's weights can be packed, and their rows stay whole."""
-        stored = [self._text.stored_name(name) for name in entry.theirs]
-        if not self._names.issuperset(entry.ours) or not all(self._stored.is_fp8(name) for name in stored):
+    def kept(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[QuantizedWeight] | None:
+        """Keeps the file's own numbers, if all of an entry's weights can be quantized, and their rows stay whole."""
+        stored = [self._text.stored_name(name) for name in entry.source]
+        if not self._names.issuperset(entry.target) or not all(self._stored.is_fp8(name) for name in stored):
             return None
         found = [scaled for name in stored if (scaled := self._stored.row_scaled(name)) is not None]
         whole = len(found) == len(stored)
         places = row_places(entry.rule, [scaled.q.shape for scaled in found], shapes) if whole else None
         if places is None:
-            self._not_kept |= dict.fromkeys(entry.ours, stored[0])
+            self._not_kept |= dict.fromkeys(entry.target, stored[0])
             return None
-        rows = stack_rows([self._packed_rows(scaled) for scaled in found])
+        rows = stack_rows([self._quantized_rows(scaled) for scaled in found])
         return [take_rows(rows, rows_N, shape) for rows_N, shape in zip(places, shapes, strict=True)]
 
-    def _packed_rows(self, scaled: _Scaled) -> PackedWeight:
-        """[N, I]: all rows of a weight."""
+    def _quantized_rows(self, scaled: _Scaled) -> QuantizedWeight:
+        """A weight in fp8 as [N, I], all rows."""
         scale_N = scaled.scale.flatten().contiguous()
-        return PackedWeight("fp8", scaled.q.flatten(0, -2), scale_N, dtype=self._dtype)
+        return QuantizedWeight("fp8", scaled.q.flatten(0, -2), scale_N, dtype=self._dtype)
 
-    def packed(self, name: str, tensor: Tensor) -> PackedWeight | None:
-        """A weight that could not be kept, rounded anew; what a file has plain stays plain."""
-        return pack(tensor, "fp8", dtype=self._dtype) if self._anew and name in self._not_kept else None
+    def quantized(self, name: str, tensor: Tensor) -> QuantizedWeight | None:
+        """Quantizes a weight that could not be kept anew, if asked for; what a file has plain stays plain."""
+        return quantize_weight(tensor, "fp8", dtype=self._dtype) if self._anew and name in self._not_kept else None
 
     def tell(self) -> None:
         """Warns of weights in fp8 that could not be kept as they are."""

@@ -19,13 +19,16 @@ Block = tuple[int, int]
 
 @dataclass(frozen=True)
 class Fp8:
-    """Weights in fp8 with scales; `block` is the size (outputs, inputs) of what shares a scale, if that is a block."""
+    """Layout of weights in fp8 with scales.
+
+    `block` is the size (outputs, inputs) of what shares a scale, if that is a block.
+    """
 
     block: Block | None = None
 
 
 def read_fp8(about: Any, where: str) -> Fp8 | None:
-    """What a `quantization_config` says; None if nothing is quantized. `CheckpointError` for other methods."""
+    """Reads a `quantization_config`; None if nothing is quantized. `CheckpointError` for other methods."""
     if about is None or about == {}:
         return None
     if not isinstance(about, dict):

@@ -1,4 +1,4 @@
-"""The tensors of a text model among those of a file: under other prefixes, with buffers, heads and towers beside them.
+"""Tensors of a text model among those of a file: under other prefixes, with buffers, heads and towers beside them.
 
 Tools write the same tensor under many names: `torch.compile`, data-parallel wrappers and peft put words in front,
 a base model's state dict lacks some, and a model that also sees or hears keeps its language model under a word of
@@ -67,7 +67,7 @@ def _bare(name: str) -> _Name:
 
 
 class TextTensors:
-    """Tensors of `source` by the names that `rules` have for them, those of no part of the text model left out.
+    """Source of the text model's tensors in another `source`, by the names that `rules` have for them.
 
     `layers` is the model's number of blocks; `ahead` is how many layers behind them the config declares to predict
     tokens further ahead. `nested`: the file is a larger model's, whose other parts may have any name.
@@ -83,19 +83,19 @@ class TextTensors:
         self._sort_out(source.names() - set(self._stored.values()))
 
     def names(self) -> set[str]:
-        """See `Source`: known names, and those that have no place in the model."""
+        """Names of all tensors: known names, and those that have no place in the model."""
         return set(self._stored)
 
     def get(self, name: str) -> Tensor:
-        """See `Source`."""
+        """One tensor by its known name, in its stored dtype."""
         return self._source.get(self._stored[name])
 
     def stored_name(self, name: str) -> str:
-        """What the file calls a tensor."""
+        """Name that the file gives a tensor."""
         return self._stored[name]
 
     def stored_names(self) -> set[str]:
-        """What the file calls them all."""
+        """Names that the file gives all tensors."""
         return set(self._stored.values())
 
     def _by_known_name(self, rules: Sequence[NameRule]) -> dict[str, str]:
@@ -105,12 +105,14 @@ class TextTensors:
         found = {name: name for name in known & present}
         wanted = {_bare(name).bare: name for name in known}
         for name in sorted(present - found.keys()):
-            ours = wanted.get(_bare(name).bare)
-            if ours is None:
+            target = wanted.get(_bare(name).bare)
+            if target is None:
                 continue
-            if ours in found:
-                raise CheckpointError(f"tensors {found[ours]} and {name} are both the model's {ours}; keep one of them")
-            found[ours] = name
+            if target in found:
+                raise CheckpointError(
+                    f"tensors {found[target]} and {name} are both the model's {target}; keep one of them"
+                )
+            found[target] = name
         return found
 
     def _sort_out(self, others: Iterable[str]) -> None:
@@ -168,7 +170,7 @@ class TextTensors:
 
 
 def _patterns(rule: NameRule) -> Sequence[str]:
-    return rule.theirs if isinstance(rule, Rule) else (rule.theirs,)
+    return rule.source if isinstance(rule, Rule) else (rule.source,)
 
 
 def _names(rule: NameRule, layers: int) -> Iterable[str]:

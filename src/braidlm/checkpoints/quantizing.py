@@ -1,6 +1,6 @@
-"""Quantization while a checkpoint is read, and what our own files say about it.
+"""Quantization of weights while a checkpoint is read, and its description in braidlm's own files.
 
-Tensor by tensor: a weight is read, packed and dropped before the next, so that a model whose
+Tensor by tensor: a weight is read, quantized and dropped before the next, so that a model whose
 original does not fit into memory can be loaded all the same.
 """
 
@@ -13,12 +13,12 @@ from torch import Tensor
 from ..errors import CheckpointError, InputError
 from ..model.assign import assign
 from ..model.model import Model
-from ..ops.linear.nearest import pack
-from ..ops.linear.packed import FORMS, KINDS, PackedWeight, empty_packed, packable
-from ..quant.policy import packed_names, policy_of
+from ..ops.linear.quantized import FORMS, KINDS, QuantizedWeight, empty_quantized, quantizable
+from ..ops.linear.round_to_nearest import quantize_weight
+from ..quant.policy import policy_of, quantized_weights
 from .binding import Bound
 from .gguf import GgufFile
-from .gguf_packed import is_quantized, keep
+from .gguf_quantized import is_quantized, keep
 
 CHOICES = (*FORMS, "keep")
 KEEP = "keep"
@@ -27,29 +27,29 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torc
 
 
 def check_choice(quantize: str | None) -> None:
-    """`InputError` unless `load` can quantize so."""
+    """Raises `InputError` unless `quantize` is a choice of `load`."""
     if quantize is not None and quantize not in CHOICES:
         raise InputError(f"quantize is {quantize!r}, but must be one of {', '.join(CHOICES)}")
 
 
-class Rounding:
-    """Packs the weights of a policy to the nearest steps as they are read. See `checkpoint.Packing`."""
+class RoundToNearest:
+    """Quantizer that rounds the weights of the usual policy to nearest (a `binding.WeightQuantizer`)."""
 
     def __init__(self, model: Model, form: str, dtype: torch.dtype) -> None:
         self._policy = policy_of(model, form)
         self._dtype = dtype
 
-    def kept(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[PackedWeight] | None:
-        """Nothing is kept: what a file has packed is packed anew."""
+    def kept(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[QuantizedWeight] | None:
+        """Keeps nothing: what a file has quantized is quantized anew."""
         return None
 
-    def packed(self, name: str, tensor: Tensor) -> PackedWeight | None:
-        """In the policy's form."""
-        return pack(tensor, self._policy[name], dtype=self._dtype) if name in self._policy else None
+    def quantized(self, name: str, tensor: Tensor) -> QuantizedWeight | None:
+        """Quantizes a weight of the policy to its form; None for any other."""
+        return quantize_weight(tensor, self._policy[name], dtype=self._dtype) if name in self._policy else None
 
 
-class Keeping:
-    """Leaves the weights of a GGUF file as it has them. See `checkpoint.Packing`."""
+class KeepQuantized:
+    """Quantizer that leaves the weights of a GGUF file as the file has them (a `binding.WeightQuantizer`)."""
 
     def __init__(self, model: Model, file: GgufFile, dtype: torch.dtype) -> None:
         if not any(is_quantized(file, name) for name in file.names()):
@@ -58,30 +58,30 @@ class Keeping:
         self._dtype = dtype
         self._names = set(policy_of(model, "int8"))
 
-    def kept(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[PackedWeight] | None:
-        """The file's own numbers, if all of an entry's weights can be packed."""
-        if not self._names.issuperset(entry.ours):
+    def kept(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[QuantizedWeight] | None:
+        """Keeps the file's own numbers, if all of an entry's weights can be quantized."""
+        if not self._names.issuperset(entry.target):
             return None
-        return keep(self._file, entry.rule, entry.theirs, shapes, self._dtype)
+        return keep(self._file, entry.rule, entry.source, shapes, self._dtype)
 
-    def packed(self, name: str, tensor: Tensor) -> PackedWeight | None:
-        """What a file has plain stays plain."""
+    def quantized(self, name: str, tensor: Tensor) -> QuantizedWeight | None:
+        """Quantizes nothing: what a file has plain stays plain."""
         return None
 
 
-def describe_packed(model: Model) -> dict[str, Any] | None:
-    """What our own files say: the dtype of the activations and each packed weight's kind; None if none is packed."""
-    packed = packed_names(model)
-    if not packed:
+def describe_quantized(model: Model) -> dict[str, Any] | None:
+    """Description of quantization in braidlm's own files: activations' dtype, each weight's kind; None if none is."""
+    quantized = quantized_weights(model)
+    if not quantized:
         return None
     return {
         "dtype": str(model.dtype).removeprefix("torch."),
-        "weights": {name: weight.kind for name, weight in sorted(packed.items())},
+        "weights": {name: weight.kind for name, weight in sorted(quantized.items())},
     }
 
 
-def read_packed(about: Any, model: Model, where: str) -> dict[str, str]:
-    """The kinds of the packed weights in what `where` says, checked against a model's shapes."""
+def read_quantized(about: Any, model: Model, where: str) -> dict[str, str]:
+    """Reads the kinds of quantized weights from `about`, which stands in `where`, checked against a model's shapes."""
     weights = about.get("weights") if isinstance(about, dict) else None
     if not isinstance(weights, dict) or about.get("dtype") not in _DTYPES:
         raise CheckpointError(
@@ -89,18 +89,18 @@ def read_packed(about: Any, model: Model, where: str) -> dict[str, str]:
         )
     shapes = {name: weight.shape for name, weight in model.named_parameters()}
     for name, kind in weights.items():
-        if name not in shapes or kind not in KINDS or not packable(shapes[name], kind):
-            raise CheckpointError(f"{where} says that {name} is packed as {kind!r}, which this model cannot have")
+        if name not in shapes or kind not in KINDS or not quantizable(shapes[name], kind):
+            raise CheckpointError(f"{where} says that {name} is quantized as {kind!r}, which this model cannot have")
     return weights
 
 
 def prepare(model: Model, kinds: Mapping[str, str], dtype: torch.dtype) -> None:
-    """Gives a skeleton packed weights without memory, for a file's numbers to fill."""
+    """Replaces weights of a skeleton by quantized ones without memory, for a file's numbers to fill."""
     for name, kind in kinds.items():
-        assign(model, name, empty_packed(model.get_parameter(name).shape, kind, device="meta", dtype=dtype))
+        assign(model, name, empty_quantized(model.get_parameter(name).shape, kind, device="meta", dtype=dtype))
 
 
 def require_plain(model: Model, what: str) -> None:
-    """`InputError` if a model has packed weights, which `what` cannot hold."""
-    if packed_names(model):
+    """Raises `InputError` if a model has quantized weights, which `what` cannot hold."""
+    if quantized_weights(model):
         raise InputError(f"the weights of this model are quantized, which {what} cannot hold; save it as braidlm")

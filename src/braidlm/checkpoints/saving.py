@@ -14,7 +14,7 @@ from ..system.files import whole_directory
 from ..text.tokenizer import Tokenizer
 from . import binding
 from .binding import Progress
-from .quantizing import describe_packed, require_plain
+from .quantizing import describe_quantized, require_plain
 
 OWN_FILE = "braidlm.json"
 OWN_VERSION = 1
@@ -79,9 +79,9 @@ def _save_own(model: Model, origin: Origin, place: Path, progress: Progress | No
         "spec": model.spec.to_json(),
         "origin": {"format": origin.format, "config": origin.config, "ends": list(origin.ends)},
     }
-    packed = describe_packed(model)
-    if packed is not None:
-        about["quantization"] = packed
+    quantized = describe_quantized(model)
+    if quantized is not None:
+        about["quantization"] = quantized
     (place / OWN_FILE).write_text(json.dumps(about, indent=1))
     binding.write_safetensors(place, list(binding.export(model, own_names(model))), progress)
 

@@ -3,21 +3,17 @@
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 
-from ..bench import probe, table
 from ..bench.contestant import KINDS
 from ..bench.precision import check
-from ..bench.run import Comparison, Decode, Prefill, Runner, Task
-from ..bench.weights import Weights
 from ..errors import InputError
-from ..families.presets import PRESETS
-from ..model import footprint
-from ..spec import mixer_kinds
 from .common import Json, Threads, amount, err, out, print_json
+
+if TYPE_CHECKING:
+    from ..bench.run import Comparison, Runner, Task
 
 EXAMPLE = "Example: braid bench mamba2-130m --prompt 512 --decode 64 --against transformers"
 
@@ -60,6 +56,12 @@ def command(
         raise InputError("there is no model to measure; name one, or see --list")
     for name in precision:
         check(name)
+
+    import torch
+
+    from ..bench import probe, table
+    from ..bench.run import Decode, Prefill, Runner
+
     machine = probe.machine() | {"busy": probe.busy_share()}
     count = threads or torch.get_num_threads()
     runner = Runner(against, rounds, count, llama_python)
@@ -76,9 +78,16 @@ def command(
 
 
 def _measure(
-    runner: Runner, name: str, precisions: list[str], tasks: list[Task], layers: int | None, llama_python: str | None
-) -> Iterator[Comparison]:
+    runner: "Runner",
+    name: str,
+    precisions: list[str],
+    tasks: "list[Task]",
+    layers: int | None,
+    llama_python: str | None,
+) -> "Iterator[Comparison]":
     """One model in every precision; its files are gone afterwards."""
+    from ..bench.weights import Weights
+
     with tempfile.TemporaryDirectory(prefix="braidlm-bench-") as place:
         weights = Weights(name, Path(place), layers=layers, llama_python=llama_python)
         for precision in precisions:
@@ -87,6 +96,10 @@ def _measure(
 
 
 def _list(json: bool) -> None:
+    from ..families.presets import PRESETS
+    from ..model import footprint
+    from ..spec import mixer_kinds
+
     presets = {name: make().spec for name, make in PRESETS.items()}
     sizes = {name: footprint.size(spec).total for name, spec in presets.items()}
     if json:

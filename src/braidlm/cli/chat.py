@@ -5,11 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ..engine import Limits
-from ..generation.sampling import Sampling
-from ..sessions import Chats, Conversation
 from .chat_input import quiet_terminal
-from .chat_terminal import Terminal
 from .common import (
     Adapter,
     AllowPickle,
@@ -58,6 +54,11 @@ def command(
     allow_pickle: AllowPickle = False,
 ) -> None:
     """Talk with MODEL. Earlier turns are not run again. Commands: /save /load /fork /reset /stats /help /quit."""
+    from ..engine import Limits
+    from ..generation.sampling import Sampling
+    from ..sessions import Chats, Conversation
+    from .chat_terminal import Terminal
+
     with quiet_terminal():
         language = load_model(
             model,

@@ -72,7 +72,7 @@ def reader() -> Reader:
     """An editor on a terminal, else a reader of lines."""
     if not is_interactive():
         return Lines()
-    from .chat_editor import Editor  # noqa: PLC0415 - prompt_toolkit is of use on a terminal only
+    from .chat_editor import Editor  # prompt_toolkit is of use on a terminal only
 
     return Editor()
 

@@ -6,19 +6,18 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
-import torch
 import typer
 from rich.console import Console
 
-from ..api.language_model import LanguageModel
-from ..api.loading import load
-from ..ops import dispatch
-from ..ops.threads import limit_to_share
+from ..system.choices import OPS
 from ..system.progress_bar import progress as progress
 from ..system.units import amount as amount
 from ..system.units import size as size
+
+if TYPE_CHECKING:
+    from ..api.language_model import LanguageModel
 
 _WIDE = 10_000
 
@@ -37,7 +36,7 @@ ModelArgument = Annotated[
 ]
 Dtype = Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float64.")]
 Device = Annotated[str, typer.Option(help="cpu, or a torch device such as cuda.")]
-Ops = Annotated[str, typer.Option(help=f"Implementation of the operations: {', '.join(dispatch.CHOICES)}.")]
+Ops = Annotated[str, typer.Option(help=f"Implementation of the operations: {', '.join(OPS)}.")]
 Quantize = Annotated[
     str | None,
     typer.Option(help="Weights in few bits: int4, int8, fp8, or keep (as the file has them).", show_default=False),
@@ -61,6 +60,17 @@ InitialState = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
+def set_threads(count: int | None) -> None:
+    """Limits torch to `count` threads, or where that is None to this process's share of the machine."""
+    import torch
+
+    from ..ops.threads import limit_to_share
+
+    limit_to_share()
+    if count is not None:
+        torch.set_num_threads(count)
+
+
 def load_model(
     name: str,
     *,
@@ -71,11 +81,11 @@ def load_model(
     threads: int | None = None,
     quantize: str | None = None,
     deterministic: bool = False,
-) -> LanguageModel:
+) -> "LanguageModel":
     """`loading.load` on a given number of threads."""
-    limit_to_share()
-    if threads is not None:
-        torch.set_num_threads(threads)
+    from ..api.loading import load
+
+    set_threads(threads)
     return load(name, dtype, device, ops, allow_pickle, quantize=quantize, deterministic=deterministic)
 
 
@@ -89,7 +99,7 @@ def telling_warnings() -> Iterator[None]:
         err.print(f"braid: {note.message}", markup=False)
 
 
-def beside(language: LanguageModel, adapters: Mapping[str, Path], initials: Mapping[str, Path]) -> None:
+def beside(language: "LanguageModel", adapters: Mapping[str, Path], initials: Mapping[str, Path]) -> None:
     """Loads adapters and learned initial states by name; what their files warn of is told on standard error."""
     with telling_warnings():
         for name, directory in adapters.items():
@@ -98,7 +108,7 @@ def beside(language: LanguageModel, adapters: Mapping[str, Path], initials: Mapp
             language.load_initial_state(name, file)
 
 
-def with_beside(language: LanguageModel, adapter: Path | None, state: Path | None) -> LanguageModel:
+def with_beside(language: "LanguageModel", adapter: Path | None, state: Path | None) -> "LanguageModel":
     """The model with an adapter and a learned initial state, if they are given."""
     beside(language, {"it": adapter} if adapter else {}, {"it": state} if state else {})
     return language.using("it" if adapter else None, "it" if state else None) if adapter or state else language

@@ -5,17 +5,13 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from ..checkpoints.quantizing import KEEP
-from ..checkpoints.saving import check_format
 from ..errors import InputError
 from ..system.files import check_free, check_no_file
 from .common import AllowPickle, Json, ModelArgument, load_model, out, print_json, progress
-from .gguf_file import SUFFIX, check_dtype, note_rounding, stored_as, write_gguf
 
 EXAMPLE = "Example: braid convert smollm2-135m ./smollm2.gguf --quantize int8"
 
 _AUTO = "auto"
-_QUANTIZE = ("int8", "int4", KEEP)
 
 
 class _Wanted(NamedTuple):
@@ -53,6 +49,8 @@ def command(
     json: Json = False,
 ) -> None:
     """Write MODEL to a directory, or with its tokenizer to a GGUF file; either appears whole or not at all."""
+    from .gguf_file import SUFFIX
+
     wanted = _Wanted(format, dtype, quantize, not no_tokenizer, allow_pickle)
     facts = _to_file(model, target, wanted) if target.suffix == SUFFIX else _to_directory(model, target, wanted)
     if json:
@@ -62,6 +60,8 @@ def command(
 
 
 def _to_directory(model: str, target: Path, wanted: _Wanted) -> dict[str, Any]:
+    from ..checkpoints.saving import check_format
+
     check_format(wanted.format)
     if wanted.quantize is not None or not wanted.tokenizer:
         raise InputError(
@@ -79,8 +79,12 @@ def _to_directory(model: str, target: Path, wanted: _Wanted) -> dict[str, Any]:
 
 def _to_file(model: str, target: Path, wanted: _Wanted) -> dict[str, Any]:
     """With neither dtype nor quantize given, weights are written as they are stored."""
-    if wanted.quantize not in (None, *_QUANTIZE):
-        raise InputError(f"--quantize is {wanted.quantize!r}, but GGUF files can have {', '.join(_QUANTIZE)}")
+    from ..checkpoints.quantizing import KEEP
+    from .gguf_file import check_dtype, note_rounding, stored_as, write_gguf
+
+    choices = ("int8", "int4", KEEP)
+    if wanted.quantize not in (None, *choices):
+        raise InputError(f"--quantize is {wanted.quantize!r}, but GGUF files can have {', '.join(choices)}")
     as_stored = wanted.dtype == _AUTO
     given = None if as_stored else check_dtype(wanted.dtype)
     check_no_file(target)

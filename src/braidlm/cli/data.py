@@ -1,16 +1,15 @@
 """`braid data`: tokenize texts once, for training."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..api.loading import read_tokenizer
-from ..train.data.build import build
 from ..train.data.recipe import Kind, OnBad, Recipe
-from ..train.data.recognise import recognise
-from ..train.data.shards import Shards
 from .common import Json, out, print_json, progress
+
+if TYPE_CHECKING:
+    from ..train.data.shards import Shards
 
 EXAMPLE = "Example: braid data ./tokens ./books --tokenizer smollm2-135m --holdout 0.01"
 
@@ -51,6 +50,10 @@ def command(
     json: Json = False,
 ) -> None:
     """Tokenize SOURCES into the directory OUT; started again, an interrupted run goes on."""
+    from ..api.loading import read_tokenizer
+    from ..train.data.build import build
+    from ..train.data.recognise import recognise
+
     recipe = Recipe(
         kind=kind or recognise(sources, field),
         field=field,
@@ -71,14 +74,14 @@ def command(
     _print(shards)
 
 
-def _facts(shards: Shards) -> dict[str, Any]:
+def _facts(shards: "Shards") -> dict[str, Any]:
     parts = {"training": shards.training, "held_out": shards.held_out}
     counts = {name: {"documents": len(part), "tokens": part.tokens} for name, part in parts.items()}
     skipped = {"skipped": shards.manifest.skipped, "skips": list(shards.manifest.skips)}
     return {"directory": str(shards.directory), "shards": len(shards.manifest.shards), **counts, **skipped}
 
 
-def _print(shards: Shards) -> None:
+def _print(shards: "Shards") -> None:
     lines = [f"{shards.directory}: {len(shards.training):,} documents, {shards.training.tokens:,} tokens"]
     if len(shards.held_out):
         lines.append(f"held out: {len(shards.held_out):,} documents, {shards.held_out.tokens:,} tokens")

@@ -4,20 +4,21 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.table import Table
 
-from ..api.language_model import LanguageModel
 from ..checkpoints import embedded
-from ..engine import Limits, Request, RequestHandle, Usage
-from ..generation.continuation import Token
 from ..generation.sampling import Sampling
-from ..model import footprint
-from ..sessions import Session, SessionStore
 from .common import Json, Threads, amount, load_model, out, print_json, size
 from .generate import MaxTokens, Seed, Temperature
+
+if TYPE_CHECKING:
+    from ..api.language_model import LanguageModel
+    from ..engine import RequestHandle, Usage
+    from ..generation.continuation import Token
+    from ..sessions import SessionStore
 
 EXAMPLE = 'Example: braid demo "In the beginning"'
 
@@ -32,7 +33,7 @@ class _Part(NamedTuple):
     text: str
     tokens: int
     rate: float
-    usage: Usage
+    usage: "Usage"
 
 
 def command(
@@ -44,6 +45,8 @@ def command(
     json: Json = False,
 ) -> None:
     """Run the small hybrid that comes with braidlm: it writes, is stored, and goes on. Nothing is downloaded."""
+    from ..sessions import SessionStore
+
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, min_p=0.02, seed=seed)
     begun = time.perf_counter()
     language = load_model(embedded.NAME, dtype="auto", threads=threads)
@@ -73,8 +76,11 @@ def command(
     out.print(_table(told["state_bytes"], told["transformer_bytes"]))
 
 
-def _write(language: LanguageModel, prompt: str, sampling: Sampling, store: SessionStore, *, show: bool) -> _Part:
+def _write(language: "LanguageModel", prompt: str, sampling: Sampling, store: "SessionStore", *, show: bool) -> _Part:
     """Continues the prompt and stores what was written with its states."""
+    from ..engine import Limits, Request
+    from ..sessions import Session
+
     assert language.tokenizer is not None
     ids = tuple(language.encode(prompt))
     with language.engine(limits=Limits(parallel=1)) as engine:
@@ -89,8 +95,10 @@ def _write(language: LanguageModel, prompt: str, sampling: Sampling, store: Sess
     return _Part(ids, text, len(tokens), rate, handle.usage)
 
 
-def _resume(language: LanguageModel, store: SessionStore, *, show: bool) -> _Part:
+def _resume(language: "LanguageModel", store: "SessionStore", *, show: bool) -> _Part:
     """Goes on with what was stored."""
+    from ..engine import Limits, Request
+
     with language.engine(limits=Limits(parallel=1)) as engine:
         session, snapshots = store.load(_SESSION, engine.owner)
         assert session.sampling is not None
@@ -100,7 +108,7 @@ def _resume(language: LanguageModel, store: SessionStore, *, show: bool) -> _Par
     return _Part(session.ids, "".join(token.text for token in tokens), len(tokens), rate, handle.usage)
 
 
-def _stream(handle: RequestHandle, *, show: bool) -> tuple[list[Token], float]:
+def _stream(handle: "RequestHandle", *, show: bool) -> "tuple[list[Token], float]":
     """All tokens, written to standard output as they come, and how many a second."""
     tokens: list[Token] = []
     first = last = 0.0
@@ -114,8 +122,10 @@ def _stream(handle: RequestHandle, *, show: bool) -> tuple[list[Token], float]:
     return tokens, (len(tokens) - 1) / (last - first) if len(tokens) > 1 else 0.0
 
 
-def _sizes(language: LanguageModel) -> dict[str, Any]:
+def _sizes(language: "LanguageModel") -> dict[str, Any]:
     """Parameters, and bytes: of the weights, of the state, and of what a transformer would hold instead."""
+    from ..model import footprint
+
     spec, dtype = language.spec, str(language.network.dtype).removeprefix("torch.")
     a_token = footprint.transformer_bytes_per_token(spec, dtype)
     return {

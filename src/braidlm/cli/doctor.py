@@ -4,13 +4,10 @@ import importlib.metadata
 import platform
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich.table import Table
 
 from .. import __version__
-from ..ops import dispatch
-from ..ops.native_loader import if_missing, native
 from .common import Json, out, print_json
 
 EXAMPLE = "Example: braid doctor"
@@ -41,6 +38,11 @@ def command(
 
 
 def _facts(device: str) -> dict[str, Any]:
+    import torch
+
+    from ..ops import dispatch
+    from ..ops.native_loader import if_missing, native
+
     module = native()[0]
     rows = dispatch.report(device)
     return {
@@ -51,7 +53,9 @@ def _facts(device: str) -> dict[str, Any]:
         "instruction sets": module.cpu_features() if module is not None else [],
         "native extension": if_missing() or "loaded",
         "packages": {name: _version(name) for name in _PACKAGES},
-        "operations": [{"operation": op, "implementation": twin, "why": why} for op, twin, why in rows],
+        "operations": [
+            {"operation": op, "implementation": implementation, "why": why} for op, implementation, why in rows
+        ],
     }
 
 

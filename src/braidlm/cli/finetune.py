@@ -4,14 +4,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
-from ..adapters import Lora, StateTuning
-from ..ops.threads import limit_to_share
-from ..train.config import Config, Data, Optimizer, Run, Schedule, Source, Stage
-from ..train.world import join
-from .common import ModelArgument, Threads
+from .common import ModelArgument, Threads, set_threads
 from .train import carry_out
 
 EXAMPLE = "Example: braid finetune smollm2-135m shards runs/poems --how lora --rank 16 --steps 200"
@@ -56,9 +51,11 @@ def command(
     threads: Threads = None,
 ) -> None:
     """Fine-tune MODEL on SHARDS; of conversations the assistant's words are learned. A stopped run goes on."""
-    limit_to_share()
-    if threads is not None:
-        torch.set_num_threads(threads)
+    from ..adapters import Lora, StateTuning
+    from ..train.config import Config, Data, Optimizer, Run, Schedule, Source, Stage
+    from ..train.world import join
+
+    set_threads(threads)
     adapted = how in (How.lora, How.dora)
     asked = Config(
         model=Source(checkpoint=model, quantize=quantize),

@@ -6,10 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..engine import Limits, Request
 from ..errors import InputError
-from ..generation.generate import PREFILL_CHUNK
-from ..generation.sampling import Sampling
 from .common import (
     Adapter,
     AllowPickle,
@@ -44,11 +41,6 @@ FrequencyPenalty = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same text.", show_default=False)]
 
-# One text has the machine to itself, and nothing comes after it.
-_ALONE = Limits(
-    parallel=1, memory=sys.maxsize, cache_memory=0, prefill_chunk=PREFILL_CHUNK, max_prompt_tokens=sys.maxsize
-)
-
 
 def command(
     model: ModelArgument,
@@ -80,6 +72,10 @@ def command(
     json: Json = False,
 ) -> None:
     """Continue PROMPT with MODEL; the text appears as it is made."""
+    from ..engine import Limits, Request
+    from ..generation.generate import PREFILL_CHUNK
+    from ..generation.sampling import Sampling
+
     if ids and chat:
         raise InputError("--ids and --chat exclude each other: a chat template takes text, not token ids")
     text = _standard_input() if prompt == "-" else prompt
@@ -112,7 +108,11 @@ def command(
     begun = time.perf_counter()
     tokens, first = [], 0.0
     request = Request(ids=tuple(language.encode(wanted)), sampling=sampling)
-    with language.engine(kv_dtype, _ALONE) as engine:
+    # One sequence has the machine to itself, and nothing comes after it.
+    alone = Limits(
+        parallel=1, memory=sys.maxsize, cache_memory=0, prefill_chunk=PREFILL_CHUNK, max_prompt_tokens=sys.maxsize
+    )
+    with language.engine(kv_dtype, alone) as engine:
         for _, token in engine.submit(request):
             first = first or time.perf_counter() - begun
             tokens.append(token)

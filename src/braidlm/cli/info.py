@@ -1,21 +1,16 @@
 """`braid info`: what a model is, from its description alone; weights are not read."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from ..api.loading import dtype_of, read_kinds, read_spec
-from ..checkpoints import embedded
-from ..families.presets import PRESETS
-from ..model import footprint
-from ..quant.policy import policy_of
-from ..spec import mixer_kinds
-from ..state.sequence import Precision
-from ..train import about
 from .common import Json, ModelArgument, amount, out, print_json
+
+if TYPE_CHECKING:
+    from ..train import about
 
 EXAMPLE = "Example: braid info hymba-1.5b --lengths 1024,32768"
 
@@ -36,6 +31,12 @@ def command(
 
     Of a run of training, its TOML file or one of its checkpoints: what it is, how far it is, how to go on.
     """
+    from ..api.loading import dtype_of, read_kinds, read_spec
+    from ..model import footprint
+    from ..quant.policy import policy_of
+    from ..state.sequence import Precision
+    from ..train import about
+
     if not model:
         _list_presets(json)
         return
@@ -57,7 +58,9 @@ def command(
     out.print(table)
 
 
-def _show_run(run: about.About, json: bool) -> None:
+def _show_run(run: "about.About", json: bool) -> None:
+    from ..train import about
+
     if json:
         print_json(about.facts(run))
         return
@@ -78,6 +81,12 @@ def _lengths(text: str) -> list[int]:
 
 
 def _list_presets(json: bool) -> None:
+    from ..api.loading import read_spec
+    from ..checkpoints import embedded
+    from ..families.presets import PRESETS
+    from ..model import footprint
+    from ..spec import mixer_kinds
+
     found = {name: make() for name, make in PRESETS.items()}
     if json:
         print_json({"embedded": embedded.NAME, "presets": {name: preset.hub for name, preset in found.items()}})

@@ -1,4 +1,4 @@
-"""The command `braid`: registers one file a command, and turns errors into one sentence and exit code 2."""
+"""The command `braid`: its table of commands, and errors turned into one sentence and exit code 2."""
 
 import os
 import sys
@@ -12,31 +12,20 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import BraidError, BraidWarning, shortened
-from . import (
-    bench,
-    chat,
-    convert,
-    data,
-    demo,
-    doctor,
-    finetune,
-    generate,
-    info,
-    merge,
-    quantize,
-    serve,
-    session,
-    tokenizer,
-    train,
-    verify,
-)
+from .commands import CommandTable
 
 # The base of all errors about arguments, which typer does not export.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 
 class _Commands(TyperGroup):
-    """The commands; what an error about their arguments quotes is cut where it is long."""
+    """Group of the commands in `CommandTable`; what an error about their arguments quotes is cut where it is long."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes | {"commands": CommandTable()})
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
 
     def make_context(self, *args: Any, **more: Any) -> Any:
         with _short_usage_errors():
@@ -80,28 +69,6 @@ def _options(
     ] = False,
 ) -> None:
     pass
-
-
-for module in (
-    demo,
-    info,
-    generate,
-    chat,
-    serve,
-    convert,
-    quantize,
-    data,
-    train,
-    finetune,
-    merge,
-    verify,
-    doctor,
-    bench,
-):
-    name = module.__name__.rpartition(".")[2]
-    app.command(name=name, epilog=module.EXAMPLE)(module.command)
-app.add_typer(session.app)
-app.add_typer(tokenizer.app)
 
 
 _plain_warning = warnings.formatwarning

@@ -1,18 +1,18 @@
 """`braid merge`: a model with an adapter in its weights, as a checkpoint of its own."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .. import adapters
-from ..api.language_model import LanguageModel
-from ..checkpoints.saving import best_format, check_format
 from ..errors import InputError
 from ..system.files import check_free
-from ..train.base import Base, base_of, command_of
-from ..train.config import Source
 from .common import AllowPickle, Dtype, Json, err, load_model, out, print_json, progress, telling_warnings
+
+if TYPE_CHECKING:
+    from .. import adapters
+    from ..api.language_model import LanguageModel
+    from ..train.base import Base
 
 EXAMPLE = "Example: braid merge smollm2-135m runs/talks/adapter ./smollm2-talks"
 
@@ -45,6 +45,11 @@ def command(
     json: Json = False,
 ) -> None:
     """Write BASE with ADAPTER in its weights to a directory, which appears whole or not at all."""
+    from .. import adapters
+    from ..checkpoints.saving import best_format, check_format
+    from ..train.base import base_of
+    from ..train.config import Source
+
     if format != "auto":
         check_format(format)
     check_free(target)
@@ -74,14 +79,18 @@ def _require_adapter(adapter: Path) -> None:
         )
 
 
-def _save_initial(language: LanguageModel, initial: adapters.InitialState, target: Path) -> None:
+def _save_initial(language: "LanguageModel", initial: "adapters.InitialState", target: Path) -> None:
     """Writes the state anew, since it is now for the merged weights."""
+    from .. import adapters
+
     adapters.put_on(language.network, initial)
     adapters.save_initial(language.network, target / INITIAL)
 
 
-def _describe(base: Base, adapter: Path, target: Path, *, with_state: bool) -> None:
+def _describe(base: "Base", adapter: Path, target: Path, *, with_state: bool) -> None:
     """Writes a card that says what was merged, and how to use it."""
+    from ..train.base import command_of
+
     rows = "\n".join(f"| {name} | {value} |" for name, value in [*base.facts, ("adapter", str(adapter.absolute()))])
     use = command_of(None, ["--state", INITIAL] if with_state else [])
     (target / "README.md").write_text(
@@ -91,7 +100,7 @@ def _describe(base: Base, adapter: Path, target: Path, *, with_state: bool) -> N
     )
 
 
-def _tell(target: Path, form: str, changed: list[adapters.Kind], *, json: bool) -> None:
+def _tell(target: Path, form: str, changed: "list[adapters.Kind]", *, json: bool) -> None:
     files = sorted(file.name for file in target.iterdir())
     if json:
         kinds = {kind.name: kind.layers for kind in changed}

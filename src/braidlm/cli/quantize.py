@@ -1,19 +1,18 @@
 """`braid quantize`: write a model with its weights in few bits."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
-from ..api.language_model import LanguageModel
-from ..api.self_calibration import own_text
-from ..bench.quantization_report import WINDOW, Bucket, QuantizationReport, compare, windows
 from ..errors import InputError
-from ..quant.rounding import FORMS as ROUNDED
 from ..system.files import check_free, check_no_file
 from .common import AllowPickle, Json, ModelArgument, Threads, load_model, out, print_json, progress, size
-from .gguf_file import SUFFIX, stored_as, write_gguf
+
+if TYPE_CHECKING:
+    from ..api.language_model import LanguageModel
+    from ..bench.quantization_report import Bucket, QuantizationReport
 
 EXAMPLE = "Example: braid quantize smollm2-135m ./smollm2-int4 --bits 4 --calibration self --report some.txt"
 
@@ -51,8 +50,12 @@ def command(
     json: Json = False,
 ) -> None:
     """Quantize MODEL and write it to a directory in braidlm's own format, or to a GGUF file."""
+    from ..bench.quantization_report import WINDOW, compare
+    from ..quant.gptq import FORMS as CALIBRATED
+    from .gguf_file import SUFFIX, stored_as, write_gguf
+
     form = _FORMS[bits]
-    if calibration is not None and form not in ROUNDED:
+    if calibration is not None and form not in CALIBRATED:
         raise InputError(f"--calibration is for 4 and 8 bits; weights in {form} are rounded to the nearest number")
     single = target.suffix == SUFFIX
     if single and form == "fp8":
@@ -86,16 +89,18 @@ def command(
         out.print(_table(found))
 
 
-def _round(language: LanguageModel, form: str, text: str | None, tokens: int) -> None:
+def _round(language: "LanguageModel", form: str, text: str | None, tokens: int) -> None:
     """Quantizes a model so that its outputs on a text stay close; without one, on a text that it writes itself."""
     rows = _own(language) if text is None else _rows(language, text, tokens, _ROW)
     with progress("rounding") as step:
         language.quantize(form, calibration=rows, progress=step)
 
 
-def _own(language: LanguageModel) -> list[Any]:
+def _own(language: "LanguageModel") -> list[Any]:
+    from ..api.self_calibration import sample_calibration_text
+
     with progress("writing a text to round by") as step:
-        return own_text(language, progress=step)
+        return sample_calibration_text(language, progress=step)
 
 
 def _read(file: Path) -> str:
@@ -107,16 +112,18 @@ def _read(file: Path) -> str:
         raise InputError(f"{file} is no text in UTF-8: {error.reason} at byte {error.start}") from None
 
 
-def _rows(language: LanguageModel, text: str, tokens: int, length: int) -> list[Any]:
+def _rows(language: "LanguageModel", text: str, tokens: int, length: int) -> list[Any]:
     """Windows of a text, no longer than the model can take."""
+    from ..bench.quantization_report import windows
+
     return windows(language.encode(text), tokens, min(length, language.spec.max_positions or length))
 
 
-def _facts(found: QuantizationReport) -> dict[str, Any]:
+def _facts(found: "QuantizationReport") -> dict[str, Any]:
     return {"whole": found.whole._asdict(), "buckets": [bucket._asdict() for bucket in found.buckets]}
 
 
-def _table(found: QuantizationReport) -> Table:
+def _table(found: "QuantizationReport") -> Table:
     columns = ("positions", "tokens", "perplexity", "of bfloat16", "divergence", "same first choice")
     table = Table(*columns, box=None, padding=(0, 2, 0, 0))
     for bucket in (*found.buckets, found.whole):
@@ -124,7 +131,7 @@ def _table(found: QuantizationReport) -> Table:
     return table
 
 
-def _cells(bucket: Bucket) -> tuple[str, ...]:
+def _cells(bucket: "Bucket") -> tuple[str, ...]:
     return (
         f"{bucket.first}-{bucket.last}",
         str(bucket.tokens),

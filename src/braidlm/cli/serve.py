@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..engine import MAX_SPECULATIVE_TOKENS, Limits
 from ..errors import InputError, not_installed
-from ..ops.threads import processors
+from ..system.choices import MOST_SPECULATIVE_TOKENS
 from ..text.tool_calls import AUTO, NAMES
 from .common import (
     AllowPickle,
@@ -62,8 +61,8 @@ def command(
     ] = 256,
     speculative_tokens: Annotated[
         int,
-        typer.Option(min=0, max=MAX_SPECULATIVE_TOKENS, help="Maximum number of draft tokens per sequence and step."),
-    ] = MAX_SPECULATIVE_TOKENS,
+        typer.Option(min=0, max=MOST_SPECULATIVE_TOKENS, help="Maximum number of draft tokens per sequence and step."),
+    ] = MOST_SPECULATIVE_TOKENS,
     max_prompt_tokens: Annotated[int, typer.Option(min=1, help="Maximum number of tokens of a prompt.")] = 1 << 17,
     max_tokens: Annotated[
         int, typer.Option(min=1, help="Maximum number of generated tokens of a chat request that gives none.")
@@ -115,6 +114,9 @@ def command(
     allow_pickle: AllowPickle = False,
 ) -> None:
     """Serve MODEL: the OpenAI API under /v1, a chat page at /, Prometheus metrics at /metrics."""
+    from ..engine import Limits
+    from ..ops.threads import processors
+
     serving = _serving()
     if ray_address is not None and replicas == 1:
         raise InputError("--ray-address is where replicas run; say how many with --replicas")
@@ -193,7 +195,7 @@ def _replicated(make: Any, settings: Any, address: str | None, device: str, host
     # Only one server can listen at a given port: it takes the place of one that was killed.
     name = f"braidlm-{socket.gethostname()}-{host}-{port or f'process-{os.getpid()}'}"
     try:
-        from ..server.replicas import create_replicated  # noqa: PLC0415 - optional
+        from ..server.replicas import create_replicated
 
         return create_replicated(make, settings, address=None if address == "local" else address, gpus=gpus, name=name)
     except ModuleNotFoundError as error:
@@ -203,7 +205,7 @@ def _replicated(make: Any, settings: Any, address: str | None, device: str, host
 def _serving() -> Any:
     """Module of the server, which needs more packages than the library."""
     try:
-        from .. import server  # noqa: PLC0415 - optional
+        from .. import server
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "fastapi_swagger", "uvicorn", "prometheus_client"):
             raise

@@ -5,16 +5,18 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from ..errors import InputError
-from ..sessions import SessionStore, SessionSummary
 from ..system.files import whole_file
 from .common import Json, err, out, print_json, size
+
+if TYPE_CHECKING:
+    from ..sessions import SessionStore, SessionSummary
 
 EXAMPLE = "Example: braid session list"
 
@@ -29,8 +31,10 @@ Name = Annotated[str, typer.Argument(help="A session's name.", show_default=Fals
 app = typer.Typer(name="session", help="List, show, fork, delete and export saved conversations.", no_args_is_help=True)
 
 
-def store_at(directory: Path | None) -> SessionStore:
+def store_at(directory: Path | None) -> "SessionStore":
     """The sessions in a directory, or the user's own."""
+    from ..sessions import SessionStore
+
     return SessionStore.default() if directory is None else SessionStore(directory)
 
 
@@ -99,7 +103,7 @@ def export(
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def print_sessions(found: Sequence[SessionSummary], console: Console) -> None:
+def print_sessions(found: "Sequence[SessionSummary]", console: Console) -> None:
     """A table of sessions."""
     if not found:
         console.print("there are no sessions")
@@ -115,7 +119,7 @@ def print_sessions(found: Sequence[SessionSummary], console: Console) -> None:
     console.print(table, markup=False, highlight=False)
 
 
-def _facts(summary: SessionSummary) -> dict[str, str | int]:
+def _facts(summary: "SessionSummary") -> dict[str, str | int]:
     return {
         "name": summary.name,
         "model": summary.model,
@@ -132,5 +136,5 @@ def _date(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
-def _transcript(summary: SessionSummary) -> str:
+def _transcript(summary: "SessionSummary") -> str:
     return "\n\n".join(f"{message.get('role')}: {message.get('content')}" for message in summary.messages)

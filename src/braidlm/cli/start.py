@@ -3,6 +3,6 @@
 
 def main() -> None:
     """`main.main`, imported when it is called."""
-    from .main import main as run  # noqa: PLC0415 - see above
+    from .main import main as run
 
     run()

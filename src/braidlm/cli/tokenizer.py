@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from ..system.files import check_free, whole_directory
-from ..train.data.vocabulary import END, train
 from .common import Json, out, print_json, progress
 
 EXAMPLE = "Example: braid tokenizer train ./books --vocab 4096 --out ./vocabulary"
@@ -26,6 +25,8 @@ def train_tokenizer(
     json: Json = False,
 ) -> None:
     """Learn a byte-level vocabulary from texts in UTF-8."""
+    from ..train.data.vocabulary import END, train
+
     check_free(directory)
     with progress("reading") as step:
         tokenizer = train(sources, vocab, step)

@@ -7,26 +7,20 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ..adapters import Kind
-from ..ops.threads import limit_to_share
-from ..train import checkpoints, report, results
-from ..train import export as exporting
-from ..train import run as runs
-from ..train.config import Config
-from ..train.loop import Hooks, Step, Trainer
-from ..train.plan import read_any
-from ..train.record import FILE
-from ..train.run import Prepared
-from ..train.stopping import Stopping
-from ..train.world import World, join
-from .common import Threads, err, out
+from .common import Threads, err, out, set_threads
+
+if TYPE_CHECKING:
+    from ..adapters import Kind
+    from ..train.config import Config
+    from ..train.loop import Step, Trainer
+    from ..train.run import Prepared
+    from ..train.world import World
 
 EXAMPLE = "Example: braid train small.toml --set optimizer.lr=1e-3 --set run.out=runs/small"
 
@@ -53,9 +47,10 @@ def command(
     threads: Threads = None,
 ) -> None:
     """Train the model that CONFIG describes; a run that was stopped goes on. Several processes: torchrun -m braidlm."""
-    limit_to_share()
-    if threads is not None:
-        torch.set_num_threads(threads)
+    from ..train.plan import read_any
+    from ..train.world import join
+
+    set_threads(threads)
     asked = read_any(config, changes or [])
     if export is not None:
         _export(asked, export, step, more)
@@ -65,8 +60,11 @@ def command(
     carry_out(asked, join(device, asked.run.sequence), more)
 
 
-def carry_out(asked: Config, world: World, more: int = 0) -> None:
+def carry_out(asked: "Config", world: "World", more: int = 0) -> None:
     """A whole run, or the rest of one, with its progress; exit code 128 + the number of a signal that stopped it."""
+    from ..train import results
+    from ..train import run as runs
+
     prepared = runs.prepare(asked, world, more)
     first = world.rank == 0
     with results.alone(Path(asked.run.out)) if first else nullcontext():
@@ -84,19 +82,28 @@ def carry_out(asked: Config, world: World, more: int = 0) -> None:
         raise typer.Exit(128 + ended)
 
 
-def _train(prepared: Prepared) -> int:
+def _train(prepared: "Prepared") -> int:
+    from ..train import run as runs
+    from ..train.loop import Hooks
+    from ..train.stopping import Stopping
+
     with _Watch(prepared.trainer) as watch, Stopping(watch.stopping) as stopping:
         return runs.train(prepared, Hooks(watch.step, watch.found, stop=lambda: stopping.signal))
 
 
-def _export(asked: Config, target: Path, step: int | None, more: int) -> None:
+def _export(asked: "Config", target: Path, step: int | None, more: int) -> None:
+    from ..train import export as exporting
+
     if more:
         raise typer.BadParameter("steps are added by a run, not by --export", param_hint="--more")
     found = exporting.export(asked, target, step)
     out.print(f"{target}: the run in {asked.run.out} after step {found}", markup=False, highlight=False)
 
 
-def _tell_begin(trainer: Trainer) -> None:
+def _tell_begin(trainer: "Trainer") -> None:
+    from ..train import checkpoints
+    from ..train.record import FILE
+
     steps, directory = trainer.config.steps, trainer.directory
     if trainer.step:
         said = f"resumed at step {trainer.step} of {steps}, from {checkpoints.latest(directory)}"
@@ -110,7 +117,9 @@ def _tell_begin(trainer: Trainer) -> None:
         out.print(_table(trainer.adapters.coverage()))
 
 
-def _tell_end(trainer: Trainer, more: int) -> None:
+def _tell_end(trainer: "Trainer", more: int) -> None:
+    from ..train import checkpoints
+
     config, place = trainer.config, checkpoints.latest(trainer.directory)
     begun = trainer.step > config.steps - more
     out.print(f"stopped at step {trainer.step} of {config.steps}; checkpoint: {place}", markup=False, highlight=False)
@@ -130,7 +139,7 @@ def _command(*, keep_more: bool) -> str:
     return shlex.join([*start, *kept])
 
 
-def _table(coverage: Sequence[Kind]) -> Table:
+def _table(coverage: "Sequence[Kind]") -> Table:
     table = Table("adapted", "layers", "trained", "of", "share of compute", box=None, padding=(0, 2, 0, 0))
     for kind in coverage:
         table.add_row(kind.name, str(kind.layers), f"{kind.trained:,}", f"{kind.whole:,}", f"{kind.share:.1%}")
@@ -142,7 +151,7 @@ def _table(coverage: Sequence[Kind]) -> Table:
 class _Watch:
     """Shows steps as they are made: a bar on a terminal, else a line from time to time; evaluations and samples too."""
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: "Trainer") -> None:
         self._steps = trainer.config.steps
         self._first = trainer.world.rank == 0
         self._bar = Progress(
@@ -161,7 +170,7 @@ class _Watch:
         if self._bar.live.is_started:
             self._bar.stop()
 
-    def step(self, step: Step) -> None:
+    def step(self, step: "Step") -> None:
         """Shows a step that was made."""
         said = f"loss {step.loss:.4f}, {step.tokens / step.seconds:,.0f} tokens/s"
         if step.skipped is not None:
@@ -174,6 +183,8 @@ class _Watch:
 
     def found(self, step: int, found: Mapping[str, float | str]) -> None:
         """Shows evaluations and samples."""
+        from ..train import report
+
         for name, value in found.items():
             _say(f"step {step}: {report.sentence(name, value)}")
 

@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ..bench.verify import verify
 from .common import (
     AllowPickle,
     Deterministic,
@@ -40,6 +39,8 @@ def command(
     json: Json = False,
 ) -> None:
     """Run MODEL whole, in chunks, token by token, ragged, forked and reloaded; exit 1 if any differs."""
+    from ..bench.verify import verify
+
     language = load_model(
         model,
         dtype=dtype,

@@ -1,1 +1,1 @@
-"""Decode plans and slots: a step of many sequences as one native call."""
+"""Decode plans and slots: one token of many sequences as one native call."""

@@ -1,11 +1,11 @@
-"""Sequences in a decode plan: taken in from a state, moved along by a token or a few, given back.
+"""Native decoder: sequences in the slots of a decode plan, which each step moves on by a token or a few.
 
 A slot's recurrent states are updated in place, in one slab for all slots. Full pages of keys and
 values are the state's own, shared and never written to; only each sequence's last page is a
 private copy with room to the page's end.
 
-A sequence that took several tokens in one step can be taken back to any of them. Keys and values are
-forgotten; recurrences begin at their states before the step and are moved on again by what moved them.
+A sequence that took several tokens in one step can be rolled back to any of them. Keys and values are dropped;
+recurrences begin at their states before the step and are run again on their inputs, which were kept.
 """
 
 from collections.abc import Collection, Mapping
@@ -17,7 +17,7 @@ from torch import Tensor
 from ..model.model import Model
 from ..ops import dispatch
 from ..ops.native_loader import extension, why_not
-from ..ops.plan import StateBuffer as Place
+from ..ops.plan import StateBuffer
 from ..ops.threads import count
 from ..spec.state import PAGE_TOKENS
 from ..state.kv import KeyValues, Page, QuantizedKV, with_room
@@ -32,7 +32,7 @@ _MAX_DECODE_TOKENS_BY_VECTORS = 8
 
 
 def available(model: Model) -> bool:
-    """Whether this model can be decoded natively here, under the present choice of operations."""
+    """Whether this model can be decoded by a native plan here, with the chosen implementations of operations."""
     return (
         model.device.type == "cpu"
         and model.dtype in _DTYPES
@@ -44,7 +44,7 @@ def available(model: Model) -> bool:
 
 
 class _Tail:
-    """One sequence's keys and values in one block: full pages, and the last one with room."""
+    """KV cache of one sequence in one block: full pages, and a last one with room."""
 
     def __init__(self, held: KeyValues) -> None:
         self._held = held
@@ -53,7 +53,7 @@ class _Tail:
         self.last = with_room(held.pages[-1]) if partial else None
 
     def turn(self, start: int) -> Page:
-        """A new last page from position `start` on; the one before is full."""
+        """Adds a page that begins at position `start`; the one before is full."""
         page = self._held.empty_page(start)
         if self.last is not None:
             self.full.append(self.last)
@@ -61,21 +61,21 @@ class _Tail:
         return page
 
     def back(self, length: int) -> Page | None:
-        """Takes out the last page if it begins at or behind `length`; the one before was last when it came."""
+        """Removes the last page if it begins at or behind `length`, and returns it."""
         if self.last is None or self.last.start < length:
             return None
         gone, self.last = self.last, self.full.pop() if self.full else None
         return gone
 
     def leave(self, length: int) -> list[Page]:
-        """Takes out the pages that no query from `length` on can see."""
+        """Removes the pages that no query from `length` on can see, and returns them."""
         rule = self._held.spec
         gone = [page for page in self.full if rule.sink_tokens <= page.start < rule.first_kept(length)]
         self.full = [page for page in self.full if page not in gone]
         return gone
 
     def kept(self, length: int) -> KeyValues:
-        """What the sequence holds of its first `length` positions."""
+        """KV cache after the first `length` positions."""
         self.leave(length)
         pages = list(self.full)
         if self.last is not None:
@@ -85,37 +85,37 @@ class _Tail:
 
 
 class _Step(NamedTuple):
-    """The last step: its slots, and the states before it of those that can be taken back."""
+    """The last step: its slots, and the recurrent states before it of those that can be rolled back."""
 
     slots: list[int]
     before: dict[int, list[Tensor]]
 
 
 class Decoder:
-    """Up to `capacity` sequences of one model at one precision, each in a slot of its own."""
+    """Native decoder of up to `capacity` sequences of one model at one precision, each in a slot of its own."""
 
     def __init__(self, model: Model, precision: Precision, capacity: int) -> None:
         self.max_decode_tokens = _MAX_DECODE_TOKENS.get(extension().level(), _MAX_DECODE_TOKENS_BY_VECTORS)
-        self._draft = plan_of(model, precision.kv)
+        self._plan = plan_of(model, precision.kv)
         self._blocks = len(model.spec.blocks)
-        self._slots = extension().Slots(self._draft.plan, capacity)
-        self._states = [torch.zeros(capacity, *place.shape, dtype=place.dtype) for place in self._draft.states]
+        self._slots = extension().Slots(self._plan.plan, capacity)
+        self._states = [torch.zeros(capacity, *place.shape, dtype=place.dtype) for place in self._plan.states]
         for index, slab in enumerate(self._states):
             self._slots.bind_state(index, slab)
         self._tails: list[dict[int, _Tail]] = [{} for _ in range(capacity)]
-        self._positions = [0] * capacity  # taken by each sequence
-        self._ahead = [0] * capacity  # those of them that are no tokens of the user's
+        self._positions = [0] * capacity  # tokens that each sequence has seen, meta tokens counted
+        self._ahead = [0] * capacity  # meta tokens of each sequence
         self._identities: list[Identity | None] = [None] * capacity
         self._last = _Step([], {})
 
     def put(self, slot: int, row: SequenceState) -> None:
-        """Takes a sequence in; `row` itself is left as it is."""
+        """Puts a sequence into a slot; `row` itself is left as it is."""
         self._slots.clear(slot)
         self._positions[slot], self._ahead[slot] = row.length + row.ahead, row.ahead
         self._identities[slot] = row.identity
-        for place, slab in zip(self._draft.states, self._states, strict=True):
-            slab[slot] = _into_plan(row.layers[place.block].fixed[place.name], place)
-        for block, kv in self._draft.kv_of_block.items():
+        for place, slab in zip(self._plan.states, self._states, strict=True):
+            slab[slot] = _into_plan(row.layers[place.block].recurrent[place.name], place)
+        for block, kv in self._plan.kv_of_block.items():
             held = row.layers[block].kv
             assert held is not None
             tail = self._tails[slot][block] = _Tail(held)
@@ -124,27 +124,27 @@ class Decoder:
                     self._add_page(kv, slot, page)
 
     def take(self, slot: int) -> SequenceState:
-        """The sequence as it is now, independent of what happens here later."""
-        fixed: list[dict[str, Tensor]] = [{} for _ in range(self._blocks)]
-        for place, slab in zip(self._draft.states, self._states, strict=True):
-            fixed[place.block][place.name] = _from_plan(slab[slot], place)
+        """State of the sequence in a slot as it is now, independent of later steps."""
+        recurrent: list[dict[str, Tensor]] = [{} for _ in range(self._blocks)]
+        for place, slab in zip(self._plan.states, self._states, strict=True):
+            recurrent[place.block][place.name] = _from_plan(slab[slot], place)
         positions, tails = self._positions[slot], self._tails[slot]
         layers = (
             LayerState(slots, tails[block].kept(positions) if block in tails else None)
-            for block, slots in enumerate(fixed)
+            for block, slots in enumerate(recurrent)
         )
         return SequenceState(positions - self._ahead[slot], tuple(layers), self._identities[slot])
 
     def free(self, slot: int) -> None:
-        """Lets go of what the sequence held; the slot is good for another one."""
+        """Frees a slot for another sequence."""
         self._slots.clear(slot)
         self._tails[slot] = {}
 
     def step(self, ids: Tensor, slots: list[int], *, keep: Collection[int] = ()) -> Tensor:
-        """Moves the sequences in `slots` along by one token each; logits [len(slots), V] in float32.
+        """Runs one token of each sequence in `slots`; returns logits [len(slots), V] in float32.
 
-        A slot that comes several times in a row gets as many tokens, of which `undo` takes some back for slots that
-        are in `keep`. A step that fails has moved none of them.
+        A slot that comes several times in a row gets as many tokens, of which `rollback` can undo the last ones for
+        slots in `keep`. A step that fails has moved none of them.
         """
         # Made anew in any case: copies of states live no longer than they are good for.
         self._last = _Step(slots, {slot: [slab[slot].clone() for slab in self._states] for slot in keep})
@@ -154,7 +154,7 @@ class Decoder:
             after[slot] += 1
         # At most one page a slot: a step is far shorter.
         turned = {slot: at for slot, at in zip(slots, positions) if at % PAGE_TOKENS == 0}
-        logits = torch.empty(len(slots), self._draft.plan.logits)
+        logits = torch.empty(len(slots), self._plan.plan.logits)
         try:
             for slot, position in turned.items():
                 self._turn_pages(slot, position)
@@ -169,8 +169,8 @@ class Decoder:
             self._positions[slot] = position
         return logits
 
-    def undo(self, counts: Mapping[int, int]) -> None:
-        """Takes back the last tokens of slots that got more of them in the last step, which was kept."""
+    def rollback(self, counts: Mapping[int, int]) -> None:
+        """Rolls back the last tokens of the last step: `counts` of them by slot; the slots were in its `keep`."""
         slots = self._last.slots
         rows: list[int] = []
         for slot, count_ in counts.items():
@@ -184,18 +184,18 @@ class Decoder:
             self._slots.replay(torch.tensor(sorted(rows)), count())
 
     def _turn_pages(self, slot: int, position: int) -> None:
-        for block, kv in self._draft.kv_of_block.items():
+        for block, kv in self._plan.kv_of_block.items():
             self._add_page(kv, slot, self._tails[slot][block].turn(position))
 
     def _turn_back(self, slot: int) -> None:
-        for block, kv in self._draft.kv_of_block.items():
+        for block, kv in self._plan.kv_of_block.items():
             gone = self._tails[slot][block].back(self._positions[slot])
             if gone is not None:
                 self._slots.release_page(kv, slot, gone.start)
 
     def _leave_pages(self, slot: int) -> None:
-        # What the first token of the step saw stays: the others may be taken back.
-        for block, kv in self._draft.kv_of_block.items():
+        # What the first token of the step saw stays: the others may be rolled back.
+        for block, kv in self._plan.kv_of_block.items():
             for gone in self._tails[slot][block].leave(self._positions[slot]):
                 self._slots.release_page(kv, slot, gone.start)
 
@@ -204,18 +204,18 @@ class Decoder:
 
 
 def _raw(stored: QuantizedKV) -> Tensor:
-    """The numbers as bytes where numpy's protocols do not know their dtype."""
+    """Data of keys or values; fp8 as bytes, since numpy's protocols do not know it."""
     return stored.data.view(torch.uint8) if stored.data.dtype == torch.float8_e4m3fn else stored.data
 
 
-def _into_plan(tensor: Tensor, place: Place) -> Tensor:
+def _into_plan(tensor: Tensor, place: StateBuffer) -> Tensor:
     if place.layout == "same":
         return tensor
     exchanged = tensor.transpose(0, 1)
     return torch.stack([exchanged.real, exchanged.imag]) if place.layout == "planes" else exchanged
 
 
-def _from_plan(tensor: Tensor, place: Place) -> Tensor:
+def _from_plan(tensor: Tensor, place: StateBuffer) -> Tensor:
     if place.layout == "same":
         return tensor.clone()
     plain = torch.complex(*tensor) if place.layout == "planes" else tensor

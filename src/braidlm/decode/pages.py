@@ -1,4 +1,4 @@
-"""Weights in large pages.
+"""Weights in huge pages of memory.
 
 Decoding reads every weight for each token, and does nothing else for most of its time. Processors
 fetch ahead within a page: with pages of 2 MiB in place of 4 KiB they are ahead of the reading more of
@@ -30,14 +30,14 @@ _moved: WeakKeyDictionary[Model, list[range]] = WeakKeyDictionary()
 
 
 def move_to_huge_pages(model: Model) -> None:
-    """Moves the weights of a model on the CPU to large pages, where there are any and memory allows it."""
+    """Moves the weights of a model on the CPU to huge pages, where the system has them and memory allows it."""
     known = _moved.setdefault(model, [])
     moving = [t for t in model.held_weights() if t.device.type == "cpu" and t.is_contiguous() and t.nbytes]
     moving = [t for t in moving if not any(t.data_ptr() in place for place in known)]
     # Files that were read stay in the system's cache for a while: only memory that is free anyway is taken.
     if not moving or not _offered() or 2 * sum(t.nbytes for t in moving) > available_memory():
         return
-    with model.moving_weights():
+    with model.keep_fingerprint():
         for alike in ([t for t in moving if t.nbytes >= _SMALL], [t for t in moving if t.nbytes < _SMALL]):
             while alike:
                 piece = [alike.pop(0)]
@@ -60,7 +60,7 @@ def _room(tensor: Tensor) -> int:
 
 
 def _move(tensors: list[Tensor]) -> range:
-    """Copies tensors into one piece of memory, in which they then are; the addresses of the piece."""
+    """Moves tensors into one piece of memory; returns its addresses."""
     size = -(-sum(map(_room, tensors)) // _PAGE) * _PAGE
     memory = mmap.mmap(-1, size + _PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE)

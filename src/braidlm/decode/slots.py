@@ -1,4 +1,4 @@
-"""Rows that move along together, a token at a time: by a decode plan where there is one, else by the model itself."""
+"""Slots of the decode batch: sequences that take a token each at a step, by a decode plan or by the model itself."""
 
 from typing import Protocol
 
@@ -12,69 +12,69 @@ from . import decode
 
 
 class Slots(Protocol):
-    """A fixed number of places, each for one row."""
+    """Slots of a decode batch: a fixed number of places, each for one sequence."""
 
     def put(self, slot: int, row: SequenceState) -> None:
-        """Takes a row in."""
+        """Puts a sequence into a slot."""
         ...
 
     def take(self, slot: int) -> SequenceState:
-        """The row as it is now, independent of what happens here later."""
+        """State of the sequence in a slot as it is now, independent of later steps."""
         ...
 
     def free(self, slot: int) -> None:
-        """Lets go of what a row held; the slot is good for another one."""
+        """Frees a slot for another sequence."""
         ...
 
     def step(self, ids: Tensor, slots: list[int]) -> Tensor:
-        """One token for each of `slots`; logits [len(slots), V]."""
+        """Runs one token of each of `slots`, ids [len(slots)]; returns logits [len(slots), V]."""
         ...
 
 
 class PlainSlots:
-    """See `Slots`; every step is a pass of the model."""
+    """Slots whose every step is a forward pass of the model, where there is no native decoder."""
 
     def __init__(self, model: Model, like: BatchState, capacity: int) -> None:
         self._model = model
-        self._unused = like.rows[0]
+        self._unused = like.sequences[0]
         self._state = like.take([0] * capacity)
 
     def put(self, slot: int, row: SequenceState) -> None:
-        """See `Slots`."""
+        """Puts a sequence into a slot."""
         self._state.put(slot, row)
 
     def take(self, slot: int) -> SequenceState:
-        """See `Slots`."""
-        return self._state.rows[slot]
+        """State of the sequence in a slot."""
+        return self._state.sequences[slot]
 
     def free(self, slot: int) -> None:
-        """See `Slots`."""
+        """Frees a slot for another sequence."""
         self._state.put(slot, self._unused)
 
     def step(self, ids: Tensor, slots: list[int]) -> Tensor:
-        """See `Slots`."""
+        """Runs one token of each of `slots` by a pass of the model; returns logits [len(slots), V]."""
         live = self._state.take(slots)
         out = self._model(ids.to(self._model.device), Segments((1,) * len(slots)), live, logits="last")
-        for slot, row in zip(slots, out.state.rows, strict=True):
+        for slot, row in zip(slots, out.state.sequences, strict=True):
             self._state.put(slot, row)
         assert out.logits is not None
         return out.logits
 
 
 def slots_of(model: Model, like: BatchState, capacity: int) -> Slots:
-    """`capacity` slots for rows of the same model and precision as those of `like`."""
+    """Makes `capacity` slots for sequences of the same model and precision as those of `like`."""
     if decode.available(model):
         return decode.Decoder(model, like.precision, capacity)
     return PlainSlots(model, like, capacity)
 
 
 def put_all(slots: Slots, state: BatchState) -> None:
-    """Takes in every row of a state, each into the slot of its number."""
-    for slot, row in enumerate(state.rows):
+    """Puts every row of a state into the slot of its number."""
+    for slot, row in enumerate(state.sequences):
         slots.put(slot, row)
 
 
 def take_all(slots: Slots, state: BatchState) -> None:
-    """Brings a state whose rows were taken in up to date."""
+    """Replaces every row of a state by the sequence in the slot of its number."""
     for slot in range(len(state)):
         state.put(slot, slots.take(slot))

@@ -1,9 +1,9 @@
-"""Runs a model through its decode plan, a few tokens at a time, whatever the number of tokens.
+"""Deterministic runs: a model run through its decode plan, a few tokens at a time, prompts too.
 
 A decode step computes each token's numbers in the same way whoever else is in the step and however
-many threads there are. So logits and states come out bit for bit the same for every way of cutting a
-text into calls, for every batch and every number of threads. The cost: a prompt is read at the speed
-of decoding many rows.
+many threads there are. So logits and states are bit for bit the same for every way of cutting a sequence
+into calls, for every batch and every number of threads. The cost: prefill runs at the speed of decoding
+many rows.
 """
 
 from collections.abc import Collection
@@ -23,7 +23,7 @@ _TOGETHER = 32
 
 
 class Stepwise:
-    """Called as the model itself is."""
+    """Deterministic runner of a model; called as the model itself is."""
 
     def __init__(self, model: Model) -> None:
         if not available(model):
@@ -40,23 +40,23 @@ class Stepwise:
         state: BatchState,
         *,
         logits: Logits = "all",
-        taps: Collection[str] = (),
+        hidden_states: Collection[str] = (),
     ) -> Output:
-        """See `Model.forward`; without `taps`."""
-        if taps:
-            raise InputError("hidden states cannot be tapped in deterministic runs")
+        """Runs as `Model.forward` does; raises `InputError` if hidden states are asked for."""
+        if hidden_states:
+            raise InputError("hidden states are not returned in deterministic runs")
         decoder = Decoder(self._model, state.precision, len(state))
         put_all(decoder, state)
-        marks = [segments.marks_of(slot) for slot in range(len(state))]
-        marked = [state.take([slot] * len(wanted)) for slot, wanted in enumerate(marks)]
+        snapshot_positions = [segments.snapshot_positions_of(slot) for slot in range(len(state))]
+        snapshots = [state.take([slot] * len(wanted)) for slot, wanted in enumerate(snapshot_positions)]
         made = torch.empty(segments.total if logits else 0, self._model.spec.vocab)
         done = [0] * len(state)
         while going := [slot for slot, length in enumerate(segments.lengths) if done[slot] < length]:
             slots: list[int] = []
             places: list[int] = []
             for slot in going:
-                # The next mark ends a step, since states are taken behind it.
-                end = min((mark for mark in marks[slot] if mark > done[slot]), default=segments.lengths[slot])
+                # A snapshot position ends a step, since the state is taken there.
+                end = min((at for at in snapshot_positions[slot] if at > done[slot]), default=segments.lengths[slot])
                 end = min(end, done[slot] + max(1, _TOGETHER // len(going)))
                 places += range(segments.starts[slot] + done[slot], segments.starts[slot] + end)
                 slots += [slot] * (end - done[slot])
@@ -65,10 +65,10 @@ class Stepwise:
             if logits:
                 made[places] = found
             for slot in going:
-                if done[slot] in marks[slot]:
-                    marked[slot].put(marks[slot].index(done[slot]), decoder.take(slot))
+                if done[slot] in snapshot_positions[slot]:
+                    snapshots[slot].put(snapshot_positions[slot].index(done[slot]), decoder.take(slot))
         after = state.fork()
         take_all(decoder, after)
         if logits == "last":
             made = made[[end - 1 for end, length in zip(segments.starts[1:], segments.lengths, strict=True) if length]]
-        return Output(made if logits else None, {}, after, tuple(marked))
+        return Output(made if logits else None, {}, after, tuple(snapshots))

@@ -5,11 +5,9 @@ from .after_reasoning import ReasoningFirst
 from .engine import Engine, Limits, Load
 from .grammar import Grammar
 from .request import QueueFullError, Request, RequestHandle, Snapshot, StreamChunk, Usage
-from .speculation import MAX_SPECULATIVE_TOKENS
 
 __all__ = [
     "BASE",
-    "MAX_SPECULATIVE_TOKENS",
     "Engine",
     "Grammar",
     "Snapshot",

@@ -28,6 +28,7 @@ from ..spec import is_whole
 from ..state.batch import BatchState
 from ..state.sequence import SequenceState
 from ..state.state_file import Owner
+from ..system.choices import MOST_SPECULATIVE_TOKENS
 from ..system.memory import give_back
 from ..text.marked_stream import Detokenizer, MarkedStream
 from .adapter_runners import BASE, AdapterKey, AdapterRunners, adapter_key_of
@@ -38,7 +39,7 @@ from .prefix_cache import PrefixCache
 from .request import Request, RequestHandle, StreamChunk, as_exception
 from .scheduler import PrefillThrottle, RequestQueue
 from .snapshot_policy import Scope, SnapshotPolicy
-from .speculation import MAX_SPECULATIVE_TOKENS, Speculation
+from .speculation import Speculation
 
 Result = TypeVar("Result")
 
@@ -67,16 +68,16 @@ class Limits:
     snapshot_interval: int = 256
     prefill_chunk: int = 256
     max_prompt_tokens: int = 1 << 20
-    speculative_tokens: int = MAX_SPECULATIVE_TOKENS
+    speculative_tokens: int = MOST_SPECULATIVE_TOKENS
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             least = 0 if name in ("cache_memory", "speculative_tokens") else 1
             if not is_whole(value) or value < least:
                 raise InputError(f"{name} is {value!r}, but must be a whole number from {least}")
-        if self.speculative_tokens > MAX_SPECULATIVE_TOKENS:
+        if self.speculative_tokens > MOST_SPECULATIVE_TOKENS:
             raise InputError(
-                f"speculative_tokens is {self.speculative_tokens}, but may be at most {MAX_SPECULATIVE_TOKENS}"
+                f"speculative_tokens is {self.speculative_tokens}, but may be at most {MOST_SPECULATIVE_TOKENS}"
             )
 
 

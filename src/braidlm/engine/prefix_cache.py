@@ -45,7 +45,7 @@ class _Held(NamedTuple):
 
     @classmethod
     def of(cls, state: SequenceState) -> "_Held":
-        fixed = sum(tensor.nbytes for layer in state.layers for tensor in layer.fixed.values())
+        fixed = sum(tensor.nbytes for layer in state.layers for tensor in layer.recurrent.values())
         # Counted once: what is dropped next is sought among all rows at every new one.
         pages = (page for layer in state.layers if layer.kv for page in layer.kv.pages)
         return cls(state, fixed, tuple((id(page), page.k.nbytes() + page.v.nbytes()) for page in pages))

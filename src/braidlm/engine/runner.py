@@ -65,7 +65,7 @@ class Runner:
     @property
     def empty(self) -> SequenceState:
         """State of a sequence without tokens."""
-        return self._empty.rows[0]
+        return self._empty.sequences[0]
 
     @property
     def owner(self) -> Owner:
@@ -83,7 +83,7 @@ class Runner:
         state.put(0, row)
         segments = Segments((len(ids),), (tuple(snapshot_positions),))
         out = self._run(torch.tensor(ids, device=self._model.device), segments, state, logits=logits)
-        return out.state.rows[0], out.marked[0].rows, out.logits
+        return out.state.sequences[0], out.snapshots[0].sequences, out.logits
 
     @property
     def can_roll_back(self) -> bool:
@@ -112,7 +112,7 @@ class Runner:
         """Takes back as many of the last tokens of each slot as `counts` says."""
         if counts:
             assert isinstance(self.slots, Decoder)
-            self.slots.undo(counts)
+            self.slots.rollback(counts)
 
 
 def can_truncate(spec: ModelSpec) -> bool:

@@ -12,11 +12,12 @@ The module knows tokens and seconds, and neither models nor states.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..system.choices import MOST_SPECULATIVE_TOKENS
+
 # Lengths of the n-grams at the end of a sequence that are looked up, the longest first.
 _NGRAMS = (3, 2)
 # Numbers of draft tokens of a sequence that are tried in a pass.
-_LENGTHS = (1, 2, 4, 8, 15)
-MAX_SPECULATIVE_TOKENS = _LENGTHS[-1]
+_LENGTHS = (1, 2, 4, 8, MOST_SPECULATIVE_TOKENS)
 # Weights of a single draft token and of a single pass against what was learnt before.
 _LEARN_ACCEPTANCE, _LEARN_SECONDS = 0.1, 0.3
 # Passes after which a time that was not measured again is forgotten, so that it is measured.

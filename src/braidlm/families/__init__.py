@@ -1,4 +1,4 @@
-"""Published formats and presets: one file a family, found by looking into this package; no central list to edit."""
+"""Families, the published formats, one file each; they are found by looking into this package."""
 
 import functools
 import importlib
@@ -15,7 +15,7 @@ from .names import Alias, Drop, NameRule, Rule
 
 @functools.cache
 def families() -> tuple[Family, ...]:
-    """Every published format, in order of file name."""
+    """All families, in order of file name."""
     found: list[Family] = []
     for module in pkgutil.iter_modules(__path__):
         found += getattr(importlib.import_module(f"{__name__}.{module.name}"), "FAMILIES", ())
@@ -28,7 +28,7 @@ def supported() -> str:
 
 
 def of_config(config: Mapping[str, Any]) -> Family:
-    """The format of a config.json; `SpecError` lists what is supported."""
+    """Family of a config.json; `SpecError` lists what is supported."""
     for family in families():
         if family.accepts(config):
             return family
@@ -37,7 +37,7 @@ def of_config(config: Mapping[str, Any]) -> Family:
 
 
 def by_name(name: str) -> Family:
-    """The format called `name`."""
+    """Family called `name`."""
     for family in families():
         if family.name == name:
             return family
@@ -45,7 +45,7 @@ def by_name(name: str) -> Family:
 
 
 def of_gguf(arch: str, fields: Mapping[str, Any]) -> Family:
-    """The format whose GGUF files have this architecture, and its metadata (without the architecture's prefix)."""
+    """Family whose GGUF files have this architecture, and its metadata (without the architecture's prefix)."""
     known: set[str] = set()
     for family in families():
         if family.gguf is not None:
@@ -56,7 +56,7 @@ def of_gguf(arch: str, fields: Mapping[str, Any]) -> Family:
 
 
 def for_spec(spec: ModelSpec, preferred: str | None = None) -> tuple[Family, dict[str, Any]]:
-    """A format that can express `spec`, and its config: `preferred`, or the first that can."""
+    """Family that can express `spec`, and its config: `preferred`, or the first that can."""
     if preferred is not None:
         family = by_name(preferred)
         return family, family.write(spec)

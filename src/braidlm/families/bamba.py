@@ -46,7 +46,10 @@ def spec(config: Config) -> ModelSpec:
 
 
 def _rope(config: Config, head_dim: int) -> Rope:
-    """Half of each head rotates, unless `rope_parameters` says another part: the only key that transformers heeds."""
+    """Reads rotary settings: half of each head rotates, unless `rope_parameters` says another part.
+
+    It is the only key that transformers heeds.
+    """
     share = rope_settings(config).number("partial_rotary_factor", _SHARE)
     dims = int(head_dim * share)
     config.overruled("attn_rotary_emb", "partial_rotary_factor", dims)
@@ -54,7 +57,7 @@ def _rope(config: Config, head_dim: int) -> Rope:
 
 
 def _attending(config: Config, layers: int) -> set[int]:
-    """Which blocks attend, in the older spelling (a list of numbers) or the newer (a list of kinds)."""
+    """Numbers of the blocks that attend, in the older spelling (a list of numbers) or the newer (a list of kinds)."""
     kinds = config.raw("layer_types")
     listed = config.raw("attn_layer_indices")
     found = set(config.integers("attn_layer_indices", (), most=layers - 1))
@@ -92,7 +95,7 @@ def config(spec: ModelSpec) -> dict[str, Any]:
 
 
 def names(spec: ModelSpec) -> Sequence[NameRule]:
-    """Published names."""
+    """Name rules of the published layout."""
     block = "model.layers.{i}"
     return [
         *outer_names(spec, "model.final_layernorm.weight"),

@@ -1,4 +1,4 @@
-"""What a family is: a published format, its config and tensor names to our description and back."""
+"""Definition of a family: a published format, whose config and tensor names become a spec and weights, and back."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ Mixer = TypeVar("Mixer", Attention, Hyena, Mamba, Mamba2, Parallel)
 
 
 def first_mixer(spec: ModelSpec, kind: type[Mixer]) -> Mixer:
-    """The first mixer of a kind; `SpecError` if there is none."""
+    """First mixer of a kind; `SpecError` if there is none."""
     for block in spec.blocks:
         if isinstance(block.mixer, kind):
             return block.mixer
@@ -23,7 +23,7 @@ def first_mixer(spec: ModelSpec, kind: type[Mixer]) -> Mixer:
 
 
 def first_mlp(spec: ModelSpec) -> Mlp:
-    """The first block's feed-forward; `SpecError` if it is not a plain gated one."""
+    """Feed-forward layer of the first block; `SpecError` if it is not a gated MLP."""
     ffn = spec.blocks[0].ffn
     if not isinstance(ffn, Mlp):
         raise SpecError("the blocks must have a gated feed-forward each")
@@ -53,7 +53,7 @@ class TensorTable(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Gguf:
-    """How a family is stored in GGUF files of one architecture.
+    """Layout of a family in GGUF files of one architecture.
 
     `matches` tells families apart that share an architecture, by the metadata without the architecture's prefix.
     `config` turns that metadata and what the tensors tell into the published config; `names` are rules for GGUF
@@ -70,7 +70,7 @@ class Gguf:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One published format: config keys and tensor names, to our description and back.
+    """Family: a published format, whose config keys and tensor names become a spec and weights, and back.
 
     `ignored` are config keys that do not matter here; `matches` recognises configs without a
     model_type. `renamed` are ends of tensor names that transformers changes in memory.
@@ -94,14 +94,14 @@ class Family:
         return config.get("model_type") in self.model_types
 
     def in_memory(self, name: str) -> str:
-        """What transformers calls a tensor of the file once it is loaded."""
-        for theirs, other in self.renamed.items():
-            if name.endswith(theirs):
-                return name.removesuffix(theirs) + other
+        """Name that transformers gives a tensor of the file once it is loaded."""
+        for source, other in self.renamed.items():
+            if name.endswith(source):
+                return name.removesuffix(source) + other
         return name
 
     def read(self, config: Mapping[str, Any]) -> ModelSpec:
-        """The description of a published config, every key of which was understood or is known not to matter.
+        """Reads the spec of a published config, every key of which was understood or is known not to matter.
 
         Unusual keys without effect are named in a `LoadingWarning`.
         """
@@ -122,7 +122,7 @@ class Family:
         return spec, view.finish(self.ignored)
 
     def write(self, spec: ModelSpec) -> dict[str, Any]:
-        """The published config of `spec`; `SpecError` if this format cannot express it."""
+        """Writes the published config of `spec`; `SpecError` if this format cannot express it."""
         try:
             config = self.config(spec)
             again, _ = self._read(config)
@@ -136,7 +136,7 @@ class Family:
 
 
 def _difference(expressed: ModelSpec, wanted: ModelSpec) -> str:
-    for index, (theirs, ours) in enumerate(zip(expressed.blocks, wanted.blocks, strict=False)):
-        if theirs != ours:
-            return f"it has no way to say that block {index} is {ours}"
+    for index, (found, asked) in enumerate(zip(expressed.blocks, wanted.blocks, strict=False)):
+        if found != asked:
+            return f"it has no way to say that block {index} is {asked}"
     return "it has no way to say its embedding, norm or head settings"

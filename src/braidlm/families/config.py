@@ -44,7 +44,7 @@ class Config:
         return key in self._data
 
     def integer(self, key: str, default: Any = ..., *, least: int = 1, most: int = 2**31) -> Any:
-        """A whole number in [least, most]; `default` (which may be None) where the key is absent or null."""
+        """Reads a whole number in [least, most]; `default` (which may be None) where the key is absent or null."""
         value = self._value(key, default)
         if value is default and default is not ...:
             return default
@@ -53,11 +53,11 @@ class Config:
         return value
 
     def layers(self, key: str) -> int:
-        """The number of blocks."""
+        """Reads the number of blocks."""
         return self.integer(key, most=MAX_LAYERS)
 
     def number(self, key: str, default: Any = ...) -> Any:
-        """A finite number."""
+        """Reads a finite number."""
         value = self._value(key, default)
         if value is default and default is not ...:
             return default
@@ -66,28 +66,28 @@ class Config:
         return float(value)
 
     def positive(self, key: str, default: Any = ...) -> float:
-        """A finite number above zero."""
+        """Reads a finite number above zero."""
         value = self.number(key, default)
         if value <= 0:
             raise self._fail(key, value, "above zero")
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
-        """true or false."""
+        """Reads true or false."""
         value = self._value(key, default)
         if not isinstance(value, bool):
             raise self._fail(key, value, "true or false")
         return value
 
     def choice(self, key: str, options: Mapping[Any, Any], default: Any = ...) -> Any:
-        """The entry of `options` that the value names."""
+        """Reads a value that names an entry of `options`; gives the entry."""
         value = self._value(key, default)
         if not isinstance(value, (str, int, float, bool)) or value not in options:
             raise self._fail(key, value, "one of " + ", ".join(repr(option) for option in options))
         return options[value]
 
     def integers(self, key: str, default: Any = ..., *, least: int = 0, most: int = 2**31) -> tuple[int, ...]:
-        """A list of whole numbers in [least, most]."""
+        """Reads a list of whole numbers in [least, most]."""
         value = self._value(key, default)
         ok = isinstance(value, (list, tuple)) and all(
             isinstance(item, int) and not isinstance(item, bool) and least <= item <= most for item in value
@@ -97,7 +97,7 @@ class Config:
         return tuple(value)
 
     def raw(self, key: str, default: Any = None) -> Any:
-        """The value as it stands."""
+        """Reads a value as it stands."""
         return self._value(key, default)
 
     def fixed(self, key: str, allowed: Any, why: str) -> None:
@@ -107,7 +107,7 @@ class Config:
             raise SpecError(f"config {key!r} is {quoted(value)}, but braidlm supports only {allowed!r}: {why}")
 
     def nested(self, key: str) -> "Config":
-        """An object within the config; keys of it that nothing reads have no effect. Empty where it is absent."""
+        """Reads an object within the config; keys of it that nothing reads have no effect. Empty where it is absent."""
         value = self._value(key, {})
         if not isinstance(value, Mapping):
             raise self._fail(key, value, "an object")
@@ -127,7 +127,7 @@ class Config:
         return ... if key in self._data else default
 
     def note(self, text: str) -> None:
-        """Has the warning say something more: which of two spellings was taken, say."""
+        """Adds a sentence to the warning: which of two spellings was taken, say."""
         self._notes.append(text)
 
     def overruled(self, key: str, by: str, value: Any) -> None:
@@ -138,7 +138,10 @@ class Config:
             self.note(f"{self._place + key!r} is {quoted(other)}, but {by!r} says {quoted(value)} and is taken")
 
     def finish(self, ignored: frozenset[str]) -> str | None:
-        """What the warning says: see the module. `SpecError` for an unknown key that may change arithmetic."""
+        """Ends reading; gives the warning (see the module).
+
+        `SpecError` for an unknown key that may change arithmetic.
+        """
         unused, notes = self._unused, self._notes
         for key in self._left(ignored):
             value = self._data[key]

@@ -29,7 +29,7 @@ def attending_gguf_blocks(fields: Mapping[str, Any]) -> list[bool]:
 
 
 def gguf_hybrid_config(fields: Mapping[str, Any], file: TensorTable) -> dict[str, Any]:
-    """The keys of a published config that both families have."""
+    """Makes the keys of a published config that both families have, from GGUF metadata."""
     heads, kv_heads = fields["attention.head_count"], fields["attention.head_count_kv"]
     width, inner = fields["embedding_length"], fields["ssm.inner_size"]
     return {
@@ -53,7 +53,10 @@ def gguf_hybrid_config(fields: Mapping[str, Any], file: TensorTable) -> dict[str
 
 
 def gguf_hybrid_names(spec: ModelSpec) -> Sequence[NameRule]:
-    """Names in GGUF files; all rows of queries and keys lie by pairs, also where only a part of a head is rotated."""
+    """Name rules of GGUF files.
+
+    All rows of queries and keys lie by pairs, also where only a part of a head is rotated.
+    """
     ffn, mixer = "blocks.{i}.ffn", "blocks.{i}.mixer"
     moe = isinstance(spec.blocks[0].ffn, Moe)
     shared, suffix = (f"{ffn}.shared", "_shexp") if moe else (ffn, "")
@@ -80,7 +83,7 @@ def _groups(spec: ModelSpec) -> int:
 
 
 def gguf_hybrid_metadata(spec: ModelSpec) -> dict[str, Any]:
-    """GGUF metadata that both families have."""
+    """Writes GGUF metadata that both families have."""
     attention, ffn = first_mixer(spec, Attention), spec.blocks[0].ffn
     if ffn is None:
         raise SpecError("every block must have a feed-forward")

@@ -8,7 +8,7 @@ from ..spec import is_finite
 
 
 def flag(fields: Mapping[str, Any], key: str, default: bool) -> bool:
-    """true or false; `default` where the key is absent."""
+    """Reads true or false; `default` where the key is absent."""
     value = fields.get(key, default)
     if not isinstance(value, bool):
         raise SpecError(f"this GGUF file's {key!r} is {quoted(value)}, but must be true or false")
@@ -16,7 +16,7 @@ def flag(fields: Mapping[str, Any], key: str, default: bool) -> bool:
 
 
 def number(fields: Mapping[str, Any], key: str, default: float) -> float:
-    """A finite number; `default` where the key is absent."""
+    """Reads a finite number; `default` where the key is absent."""
     value = fields.get(key, default)
     if not is_finite(value):
         raise SpecError(f"this GGUF file's {key!r} is {quoted(value)}, but must be a finite number")

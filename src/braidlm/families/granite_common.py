@@ -9,7 +9,7 @@ from .gguf_values import number
 
 
 class Multipliers(NamedTuple):
-    """Factors of the attention scores, the embedding and the residual branches, and the divisor of the logits."""
+    """Multipliers of a Granite: of attention scores, embedding and residual branches, and the logits' divisor."""
 
     attention: float
     embedding: float
@@ -18,7 +18,7 @@ class Multipliers(NamedTuple):
 
 
 def read_multipliers(config: Config) -> Multipliers:
-    """The keys of a published config; each is 1 where it is absent."""
+    """Reads multipliers from a published config; each is 1 where it is absent."""
     return Multipliers(
         config.number("attention_multiplier", 1.0),
         config.number("embedding_multiplier", 1.0),
@@ -28,7 +28,7 @@ def read_multipliers(config: Config) -> Multipliers:
 
 
 def write_multipliers(spec: ModelSpec, attention: Attention) -> dict[str, Any]:
-    """The keys that `read_multipliers` reads."""
+    """Writes the keys that `read_multipliers` reads."""
     return {
         "attention_multiplier": attention.scale or attention.head_dim**-0.5,
         "embedding_multiplier": spec.embed_scale,

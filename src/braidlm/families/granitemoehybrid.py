@@ -130,7 +130,7 @@ def config(spec: ModelSpec) -> dict[str, Any]:
 
 
 def names(spec: ModelSpec) -> Sequence[NameRule]:
-    """Names on disk (transformers has others for the experts in memory, see `RENAMED`)."""
+    """Name rules of the layout on disk (transformers has others for the experts in memory, see `RENAMED`)."""
     block, ffn = "model.layers.{i}", "blocks.{i}.ffn"
     moe = any(isinstance(b.ffn, Moe) for b in spec.blocks)
     shared = f"{ffn}.shared" if moe else ffn

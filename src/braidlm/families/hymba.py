@@ -90,7 +90,7 @@ def spec(config: Config) -> ModelSpec:
             head_dim=width // heads,
             value_dim=inner // heads,
             rope=rope,
-            window=window + 1 if local else None,  # theirs counts the keys before the query
+            window=window + 1 if local else None,  # the published one counts the keys before the query
             sink_tokens=meta if local else 0,
             kv_from=owners.get(index),
         )
@@ -163,34 +163,34 @@ def _rope_keys(rope: Rope | None, longest: int | None) -> Mapping[str, Any]:
 
 
 def names(spec: ModelSpec) -> Sequence[NameRule]:
-    """Published names; the ".0" come from one-element lists."""
-    block, ours = "model.layers.{i}", "blocks.{i}"
-    theirs, mixer = f"{block}.mamba", f"{ours}.mixer"
+    """Name rules of the published layout; the ".0" come from one-element lists."""
+    block, target = "model.layers.{i}", "blocks.{i}"
+    source, mixer = f"{block}.mamba", f"{target}.mixer"
     attention, ssm = f"{mixer}.attention", f"{mixer}.ssm"
     stacked = [f"{attention}.{part}_proj.weight" for part in "qkv"] + [f"{ssm}.in_proj.weight"]
     rules = [
         rename("model.embed_tokens.weight", "embed.weight"),
         rename("model.memory_tokens", "prefix"),
         rename("model.final_layernorm.weight", "norm.weight"),
-        rename(f"{block}.input_layernorm.weight", f"{ours}.mixer_norm.weight"),
-        rename(f"{block}.pre_moe_layernorm.weight", f"{ours}.ffn_norm.weight"),
-        split(f"{theirs}.in_proj.weight", *stacked),
-        rename(f"{theirs}.conv1d.weight", f"{ssm}.conv.weight"),
-        rename(f"{theirs}.conv1d.bias", f"{ssm}.conv.bias"),
-        rename(f"{theirs}.x_proj.0.weight", f"{ssm}.x_proj.weight"),
-        rename(f"{theirs}.dt_proj.0.weight", f"{ssm}.dt_proj.weight"),
-        rename(f"{theirs}.dt_proj.0.bias", f"{ssm}.dt_bias"),
-        rename(f"{theirs}.A_log.0", f"{ssm}.a_log"),
-        rename(f"{theirs}.D.0", f"{ssm}.d"),
-        rename(f"{theirs}.dt_layernorm.weight", f"{ssm}.dt_norm.weight"),
-        rename(f"{theirs}.B_layernorm.weight", f"{ssm}.b_norm.weight"),
-        rename(f"{theirs}.C_layernorm.weight", f"{ssm}.c_norm.weight"),
-        rename(f"{theirs}.pre_avg_layernorm1.weight", f"{mixer}.attention_norm.weight"),
-        rename(f"{theirs}.pre_avg_layernorm2.weight", f"{mixer}.ssm_norm.weight"),
-        rename(f"{theirs}.out_proj.weight", f"{mixer}.out_proj.weight"),
+        rename(f"{block}.input_layernorm.weight", f"{target}.mixer_norm.weight"),
+        rename(f"{block}.pre_moe_layernorm.weight", f"{target}.ffn_norm.weight"),
+        split(f"{source}.in_proj.weight", *stacked),
+        rename(f"{source}.conv1d.weight", f"{ssm}.conv.weight"),
+        rename(f"{source}.conv1d.bias", f"{ssm}.conv.bias"),
+        rename(f"{source}.x_proj.0.weight", f"{ssm}.x_proj.weight"),
+        rename(f"{source}.dt_proj.0.weight", f"{ssm}.dt_proj.weight"),
+        rename(f"{source}.dt_proj.0.bias", f"{ssm}.dt_bias"),
+        rename(f"{source}.A_log.0", f"{ssm}.a_log"),
+        rename(f"{source}.D.0", f"{ssm}.d"),
+        rename(f"{source}.dt_layernorm.weight", f"{ssm}.dt_norm.weight"),
+        rename(f"{source}.B_layernorm.weight", f"{ssm}.b_norm.weight"),
+        rename(f"{source}.C_layernorm.weight", f"{ssm}.c_norm.weight"),
+        rename(f"{source}.pre_avg_layernorm1.weight", f"{mixer}.attention_norm.weight"),
+        rename(f"{source}.pre_avg_layernorm2.weight", f"{mixer}.ssm_norm.weight"),
+        rename(f"{source}.out_proj.weight", f"{mixer}.out_proj.weight"),
     ]
     for part in ("gate_proj", "up_proj", "down_proj"):
-        rules.append(rename(f"{block}.moe.experts.0.{part}.weight", f"{ours}.ffn.{part}.weight"))
+        rules.append(rename(f"{block}.moe.experts.0.{part}.weight", f"{target}.ffn.{part}.weight"))
     head = "lm_head.weight"
     return [*rules, Alias(head, "embed.weight") if spec.tied else rename(head, "head.weight")]
 

@@ -54,7 +54,7 @@ def _inner(config: Config, width: int) -> int:
 
 
 def write_mamba(spec: ModelSpec) -> dict[str, Any]:
-    """The keys of a transformers config."""
+    """Writes the keys of a transformers config."""
     mixer = first_mixer(spec, Mamba)
     return {
         "vocab_size": spec.vocab,
@@ -75,26 +75,26 @@ def write_mamba(spec: ModelSpec) -> dict[str, Any]:
 
 
 def mamba_names(spec: ModelSpec) -> Sequence[NameRule]:
-    """Names of the transformers layout."""
+    """Name rules of the transformers layout."""
     return outer_names(spec, "embeddings", head_written=False) + mamba_mixer_names("backbone.layers.{i}.mixer")
 
 
-def mamba_mixer_names(theirs: str) -> list[NameRule]:
-    """A Mamba mixer's tensors under the prefix `theirs`."""
-    ours = "blocks.{i}.mixer"
+def mamba_mixer_names(source: str) -> list[NameRule]:
+    """Name rules of a Mamba mixer under the prefix `source`."""
+    target = "blocks.{i}.mixer"
     plain = ("in_proj.weight", "in_proj.bias", "x_proj.weight", "dt_proj.weight", "out_proj.weight", "out_proj.bias")
-    rules: list[NameRule] = [rename(f"{theirs}.{name}", f"{ours}.{name}") for name in plain]
-    rules += [rename(f"{theirs}.conv1d.{name}", f"{ours}.conv.{name}") for name in ("weight", "bias")]
+    rules: list[NameRule] = [rename(f"{source}.{name}", f"{target}.{name}") for name in plain]
+    rules += [rename(f"{source}.conv1d.{name}", f"{target}.conv.{name}") for name in ("weight", "bias")]
     rules += [
-        rename(f"{theirs}.dt_proj.bias", f"{ours}.dt_bias"),
-        rename(f"{theirs}.A_log", f"{ours}.a_log"),
-        rename(f"{theirs}.D", f"{ours}.d"),
+        rename(f"{source}.dt_proj.bias", f"{target}.dt_bias"),
+        rename(f"{source}.A_log", f"{target}.a_log"),
+        rename(f"{source}.D", f"{target}.d"),
     ]
     return rules
 
 
 def gguf_mamba_config(fields: Mapping[str, Any], file: TensorTable) -> dict[str, Any]:
-    """A transformers config, without its model_type, from GGUF metadata."""
+    """Makes a transformers config, without its model_type, from GGUF metadata."""
     width, inner = fields["embedding_length"], fields["ssm.inner_size"]
     return {
         "vocab_size": file.shapes["token_embd.weight"][0],
@@ -110,24 +110,24 @@ def gguf_mamba_config(fields: Mapping[str, Any], file: TensorTable) -> dict[str,
 
 
 def gguf_mamba_names(spec: ModelSpec) -> Sequence[NameRule]:
-    """Names in GGUF files."""
-    theirs, ours = "blk.{i}.ssm_", "blocks.{i}.mixer."
+    """Name rules of GGUF files."""
+    source, target = "blk.{i}.ssm_", "blocks.{i}.mixer."
     return [
         *gguf_outer_names(spec),
-        rename(theirs + "in.weight", ours + "in_proj.weight"),
-        reshape(theirs + "conv1d.weight", ours + "conv.weight", 0, -1),
-        rename(theirs + "conv1d.bias", ours + "conv.bias"),
-        rename(theirs + "x.weight", ours + "x_proj.weight"),
-        rename(theirs + "dt.weight", ours + "dt_proj.weight"),
-        rename(theirs + "dt.bias", ours + "dt_bias"),
-        mapped(theirs + "a", ours + "a_log", lambda a: (-a).log(), lambda a_log: -a_log.exp()),
-        rename(theirs + "d", ours + "d"),
-        rename(theirs + "out.weight", ours + "out_proj.weight"),
+        rename(source + "in.weight", target + "in_proj.weight"),
+        reshape(source + "conv1d.weight", target + "conv.weight", 0, -1),
+        rename(source + "conv1d.bias", target + "conv.bias"),
+        rename(source + "x.weight", target + "x_proj.weight"),
+        rename(source + "dt.weight", target + "dt_proj.weight"),
+        rename(source + "dt.bias", target + "dt_bias"),
+        mapped(source + "a", target + "a_log", lambda a: (-a).log(), lambda a_log: -a_log.exp()),
+        rename(source + "d", target + "d"),
+        rename(source + "out.weight", target + "out_proj.weight"),
     ]
 
 
 def gguf_mamba_metadata(spec: ModelSpec) -> dict[str, Any]:
-    """GGUF metadata."""
+    """Writes GGUF metadata of a model."""
     mixer = first_mixer(spec, Mamba)
     return gguf_outer_metadata(spec) | {
         "feed_forward_length": 0,

@@ -84,7 +84,7 @@ def config(spec: ModelSpec) -> dict[str, Any]:
 
 
 def names(spec: ModelSpec) -> Sequence[NameRule]:
-    """Names of the transformers layout."""
+    """Name rules of the transformers layout."""
     return outer_names(spec, "embeddings", head_written=False) + mamba2_mixer_names("backbone.layers.{i}.mixer")
 
 

@@ -1,4 +1,4 @@
-"""What Mamba and Mamba-2 checkpoints share: outer tensor names, and the original state-spaces format.
+"""Shared parts of Mamba and Mamba-2 checkpoints: outer tensor names, and the original state-spaces format.
 
 The original config has no model_type, an unpadded vocabulary and overrides in `ssm_cfg`; its
 weights are a pickle with a singular "embedding" and the tied head stored twice.
@@ -17,7 +17,7 @@ ORIGINAL_IGNORED = frozenset(["residual_in_fp32", "fused_add_norm", "attn_cfg"])
 
 
 def outer_names(spec: ModelSpec, embed: str, *, head_written: bool) -> list[NameRule]:
-    """Embedding, norms and head, as Mamba and Mamba-2 name them."""
+    """Name rules of embedding, norms and head, as Mamba and Mamba-2 name them."""
     rules: list[NameRule] = [
         rename(f"backbone.{embed}.weight", "embed.weight"),
         rename("backbone.layers.{i}.norm.weight", "blocks.{i}.mixer_norm.weight"),
@@ -35,7 +35,7 @@ def is_original(config: Mapping[str, Any], layer: str) -> bool:
 
 
 def original_outer(config: Config) -> dict[str, Any]:
-    """What original Mamba and Mamba-2 configs share; their norm's eps (1e-5) has no key."""
+    """Reads what original Mamba and Mamba-2 configs share; their norm's eps (1e-5) has no key."""
     multiple = config.integer("pad_vocab_size_multiple", 8)
     vocab = -(-config.integer("vocab_size") // multiple) * multiple
     config.fixed("rms_norm", True, "the layer-norm variant was never published with weights")
@@ -51,7 +51,7 @@ def original_outer(config: Config) -> dict[str, Any]:
 
 
 def original_config(spec: ModelSpec, ssm_cfg: dict[str, Any]) -> dict[str, Any]:
-    """An original config around `ssm_cfg`."""
+    """Writes an original config around `ssm_cfg`."""
     return {
         "d_model": spec.width,
         "n_layer": len(spec.blocks),
@@ -66,7 +66,7 @@ def original_config(spec: ModelSpec, ssm_cfg: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_limit(limit: Any) -> tuple[float, float | None]:
-    """dt_min and dt_max of a [lower, upper] pair; an upper limit of infinity is none.
+    """Reads dt_min and dt_max of a [lower, upper] pair; an upper limit of infinity is none.
 
     Files spell infinity as the bare token `Infinity`, as {"__float__": "Infinity"}, or as a string.
     """
@@ -78,36 +78,36 @@ def read_limit(limit: Any) -> tuple[float, float | None]:
 
 
 def write_limit(mixer: Mamba2) -> list[float]:
-    """The pair that `read_limit` reads."""
+    """Writes the pair that `read_limit` reads."""
     return [mixer.dt_min, math.inf if mixer.dt_max is None else mixer.dt_max]
 
 
-def mamba2_mixer_names(theirs: str) -> list[NameRule]:
-    """A Mamba-2 mixer's tensors under the prefix `theirs`, as every published family names them."""
-    ours = "blocks.{i}.mixer"
+def mamba2_mixer_names(source: str) -> list[NameRule]:
+    """Name rules of a Mamba-2 mixer under the prefix `source`, as every published family names them."""
+    target = "blocks.{i}.mixer"
     same = ("in_proj.weight", "in_proj.bias", "dt_bias", "norm.weight", "out_proj.weight", "out_proj.bias")
     pairs = [(name, name) for name in same]
     pairs += [("conv1d.weight", "conv.weight"), ("conv1d.bias", "conv.bias"), ("A_log", "a_log"), ("D", "d")]
-    return [rename(f"{theirs}.{their}", f"{ours}.{our}") for their, our in pairs]
+    return [rename(f"{source}.{their}", f"{target}.{our}") for their, our in pairs]
 
 
 def gguf_mamba2_names(groups: int) -> list[NameRule]:
-    """A Mamba-2 mixer in GGUF files: A itself instead of its logarithm, vectors as columns, the norm by groups."""
-    theirs, ours = "blk.{i}.ssm_", "blocks.{i}.mixer."
+    """Name rules of a Mamba-2 mixer in GGUF files: A instead of its logarithm, vectors as columns, norm by groups."""
+    source, target = "blk.{i}.ssm_", "blocks.{i}.mixer."
     return [
-        rename(theirs + "in.weight", ours + "in_proj.weight"),
-        reshape(theirs + "conv1d.weight", ours + "conv.weight", 0, -1),
-        rename(theirs + "conv1d.bias", ours + "conv.bias"),
-        rename(theirs + "dt.bias", ours + "dt_bias"),
-        mapped(theirs + "a", ours + "a_log", lambda a: (-a).log().flatten(), lambda a_log: -a_log.exp()[:, None]),
-        reshape(theirs + "d", ours + "d", 0, 1),
-        reshape(theirs + "norm.weight", ours + "norm.weight", groups, -1),
-        rename(theirs + "out.weight", ours + "out_proj.weight"),
+        rename(source + "in.weight", target + "in_proj.weight"),
+        reshape(source + "conv1d.weight", target + "conv.weight", 0, -1),
+        rename(source + "conv1d.bias", target + "conv.bias"),
+        rename(source + "dt.bias", target + "dt_bias"),
+        mapped(source + "a", target + "a_log", lambda a: (-a).log().flatten(), lambda a_log: -a_log.exp()[:, None]),
+        reshape(source + "d", target + "d", 0, 1),
+        reshape(source + "norm.weight", target + "norm.weight", groups, -1),
+        rename(source + "out.weight", target + "out_proj.weight"),
     ]
 
 
 def gguf_mamba2_metadata(mixer: Mamba2) -> dict[str, Any]:
-    """A Mamba-2 mixer's sizes in GGUF files."""
+    """Writes GGUF metadata of a Mamba-2 mixer's sizes."""
     return {
         "ssm.conv_kernel": mixer.conv,
         "ssm.inner_size": mixer.inner,
@@ -118,7 +118,7 @@ def gguf_mamba2_metadata(mixer: Mamba2) -> dict[str, Any]:
 
 
 def read_mamba2(config: Config, width: int) -> Mamba2:
-    """The "mamba_..." keys and the time step limit that Bamba and Granite share."""
+    """Reads the "mamba_..." keys and the time step limit that Bamba and Granite share."""
     dt_min, dt_max = read_limit(config.raw("time_step_limit", (0.0, math.inf)))
     inner = config.integer("mamba_expand", 2) * width
     heads = config.integer("mamba_n_heads")
@@ -139,7 +139,7 @@ def read_mamba2(config: Config, width: int) -> Mamba2:
 
 
 def write_mamba2(mixer: Mamba2, width: int) -> dict[str, Any]:
-    """The keys that `read_mamba2` reads."""
+    """Writes the keys that `read_mamba2` reads."""
     keys = {
         "mamba_expand": mixer.inner // width,
         "mamba_n_heads": mixer.heads,

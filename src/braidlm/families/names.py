@@ -1,4 +1,4 @@
-"""Rules that say which of a file's tensors are which of ours, in both directions.
+"""Name rules: which tensors of a published file (source) are which weights of the model (target), both ways.
 
 One rule serves import and export, so that they cannot drift apart. "{i}" in a name stands for a
 block's number. A rule whose parameters the model does not have at some block is not used there, so
@@ -19,49 +19,52 @@ Write = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 @dataclass(frozen=True)
 class Rule:
-    """`theirs` hold `ours`; `read` and `write` convert the tensors of one side to those of the other.
+    """Rule that the tensors `source` of a file hold the weights `target`; `read` and `write` convert them, both ways.
 
-    `read` also gets the shapes of ours, so that it can cut and reshape; what it cannot make fit
+    `read` also gets the shapes of the targets, so that it can cut and reshape; what it cannot make fit
     it returns as it is, and the shape check that follows names the tensor.
     """
 
-    theirs: tuple[str, ...]
-    ours: tuple[str, ...]
+    source: tuple[str, ...]
+    target: tuple[str, ...]
     read: Read
     write: Write
 
 
 @dataclass(frozen=True)
 class Alias:
-    """A tensor of theirs that repeats ours: may be absent, must be equal, written only if `written`."""
+    """Rule that the file's tensor `source` repeats the weight `target`.
 
-    theirs: str
-    ours: str
+    It may be absent, must be equal, and is written only if `written`.
+    """
+
+    source: str
+    target: str
     written: bool = False
 
 
 @dataclass(frozen=True)
 class Drop:
-    """A tensor of theirs that holds nothing needed: a saved buffer."""
+    """Rule that the file's tensor `source` is not needed: a saved buffer."""
 
-    theirs: str
+    source: str
 
 
 NameRule = Rule | Alias | Drop
 
 
-def rename(theirs: str, ours: str) -> Rule:
-    """The same values under another name."""
-    return Rule((theirs,), (ours,), lambda tensors, _: tensors, lambda parts: parts)
+def rename(source: str, target: str) -> Rule:
+    """Rule for the same values under another name."""
+    return Rule((source,), (target,), lambda tensors, _: tensors, lambda parts: parts)
 
 
-def mapped(theirs: str, ours: str, read: Callable[[Tensor], Tensor], write: Callable[[Tensor], Tensor]) -> Rule:
-    """Values converted by `read`, and back by `write`."""
-    return Rule((theirs,), (ours,), lambda tensors, _: [read(tensors[0])], lambda parts: [write(parts[0])])
+def mapped(source: str, target: str, read: Callable[[Tensor], Tensor], write: Callable[[Tensor], Tensor]) -> Rule:
+    """Rule for values converted by `read`, and back by `write`."""
+    return Rule((source,), (target,), lambda tensors, _: [read(tensors[0])], lambda parts: [write(parts[0])])
 
 
-def reshape(theirs: str, ours: str, *shape: int) -> Rule:
-    """The same values; theirs has `shape`, in which 0 keeps our size at that place and -1 takes the rest."""
+def reshape(source: str, target: str, *shape: int) -> Rule:
+    """Rule for the same values; the source has `shape`, where 0 keeps the target's size and -1 takes the rest."""
 
     def read(tensors: Sequence[Tensor], shapes: Sequence[torch.Size]) -> Sequence[Tensor]:
         tensor = tensors[0]
@@ -70,31 +73,31 @@ def reshape(theirs: str, ours: str, *shape: int) -> Rule:
     def write(parts: Sequence[Tensor]) -> Sequence[Tensor]:
         return [parts[0].reshape([parts[0].shape[i] if size == 0 else size for i, size in enumerate(shape)])]
 
-    return Rule((theirs,), (ours,), read, write)
+    return Rule((source,), (target,), read, write)
 
 
-def split(theirs: str, *ours: str) -> Rule:
-    """Theirs is ours stacked by rows, in this order; reading gives views."""
+def split(source: str, *target: str) -> Rule:
+    """Rule for a source that is its targets stacked by rows, in this order; reading gives views."""
 
     def read(tensors: Sequence[Tensor], shapes: Sequence[torch.Size]) -> Sequence[Tensor]:
         rows = [shape[0] for shape in shapes]
         fits = tensors[0].dim() > 0 and sum(rows) == tensors[0].shape[0]
         return tensors[0].split(rows) if fits else [tensors[0]] * len(rows)
 
-    return Rule((theirs,), ours, read, lambda parts: [torch.cat(list(parts))])
+    return Rule((source,), target, read, lambda parts: [torch.cat(list(parts))])
 
 
-def joined(first: str, second: str, ours: str, *, dim: int) -> Rule:
-    """Ours is two equal tensors of theirs side by side along `dim`."""
+def joined(first: str, second: str, target: str, *, dim: int) -> Rule:
+    """Rule for a target that is two equal source tensors side by side along `dim`."""
 
     def read(tensors: Sequence[Tensor], shapes: Sequence[torch.Size]) -> Sequence[Tensor]:
         return [torch.cat(list(tensors), dim)]
 
-    return Rule((first, second), (ours,), read, lambda parts: parts[0].chunk(2, dim))
+    return Rule((first, second), (target,), read, lambda parts: parts[0].chunk(2, dim))
 
 
-def paired_rows(theirs: str, ours: str, heads: int) -> Rule:
-    """Query or key rows whose rotated pairs lie side by side in theirs and half a head apart in ours."""
+def paired_rows(source: str, target: str, heads: int) -> Rule:
+    """Rule for query or key rows: rotated pairs lie side by side in the source, half a head apart in the target."""
 
     def read(tensor: Tensor) -> Tensor:
         if tensor.dim() == 0 or tensor.shape[0] % (2 * heads):
@@ -104,30 +107,30 @@ def paired_rows(theirs: str, ours: str, heads: int) -> Rule:
     def write(tensor: Tensor) -> Tensor:
         return tensor.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
 
-    return mapped(theirs, ours, read, write)
+    return mapped(source, target, read, write)
 
 
 def outer_names(spec: ModelSpec, norm: str) -> list[NameRule]:
-    """Embedding, final norm (called `norm`) and head, as most transformers models name them."""
+    """Rules for embedding, final norm (called `norm`) and head, as most transformers models name them."""
     rules: list[NameRule] = [rename("model.embed_tokens.weight", "embed.weight"), rename(norm, "norm.weight")]
     head = "lm_head.weight"
     return [*rules, Alias(head, "embed.weight") if spec.tied else rename(head, "head.weight")]
 
 
-def attention_names(theirs: str, ours: str) -> list[NameRule]:
-    """The four projections, weights and biases."""
+def attention_names(source: str, target: str) -> list[NameRule]:
+    """Rules for the four projections of attention, weights and biases."""
     parts = [f"{part}_proj.{kind}" for part in "qkvo" for kind in ("weight", "bias")]
-    return [rename(f"{theirs}.{part}", f"{ours}.{part}") for part in parts]
+    return [rename(f"{source}.{part}", f"{target}.{part}") for part in parts]
 
 
-def gated_mlp_names(theirs: str, ours: str) -> list[NameRule]:
-    """The three projections, weights and biases."""
+def gated_mlp_names(source: str, target: str) -> list[NameRule]:
+    """Rules for the three projections of a gated MLP, weights and biases."""
     parts = [f"{part}_proj.{kind}" for part in ("gate", "up", "down") for kind in ("weight", "bias")]
-    return [rename(f"{theirs}.{part}", f"{ours}.{part}") for part in parts]
+    return [rename(f"{source}.{part}", f"{target}.{part}") for part in parts]
 
 
 def gguf_outer_names(spec: ModelSpec) -> list[NameRule]:
-    """Embedding, norms of mixers, final norm and head in every GGUF file."""
+    """Rules for embedding, norms of mixers, final norm and head in every GGUF file."""
     return [
         rename("token_embd.weight", "embed.weight"),
         rename("output_norm.weight", "norm.weight"),

@@ -25,7 +25,7 @@ class Preset:
 
     @property
     def spec(self) -> ModelSpec:
-        """The description."""
+        """Spec of the model."""
         return families.of_config(self.config).read(self.config)
 
 
@@ -218,7 +218,7 @@ def _llama(
 
 
 def _granite_transformer(hub: str, width: int, hidden: int, heads: int, logits: float) -> Callable[[], Preset]:
-    """Dense Granite 3 and 4.1."""
+    """Config of a dense Granite 3 or 4.1."""
     config = {
         "model_type": "granite",
         "vocab_size": 100352 if "4.1" in hub else 49159,
@@ -348,7 +348,7 @@ PRESETS: dict[str, Callable[[], Preset]] = {
 
 
 def preset(name: str) -> Preset:
-    """The preset called `name`; `SpecError` names the nearest one, or lists all."""
+    """Preset called `name`; `SpecError` names the nearest one, or lists all."""
     if name not in PRESETS:
         there = did_you_mean(name, PRESETS) or f"; there are {', '.join(PRESETS)}"
         raise SpecError(f"there is no preset {name!r}{there}")

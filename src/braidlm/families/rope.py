@@ -1,4 +1,4 @@
-"""Rotary settings of published configs, in either spelling, to ours and back.
+"""Rotary settings of published configs, in either spelling, read to a `Rope` and written back.
 
 transformers 4 wrote `rope_theta` and `rope_scaling`, transformers 5 writes `rope_parameters`. Where a config has both
 and they disagree, what transformers takes is taken, and said: `rope_scaling` before `rope_parameters`, and within them
@@ -25,7 +25,7 @@ _ORIGINAL = "original_max_position_embeddings"
 
 
 def read_rope(config: Config, dims: int, default_base: float = 10000.0, *, share: float = 1.0) -> Rope:
-    """Rotary settings for `dims` dimensions of each head; `share` is the part of the head that this is."""
+    """Reads rotary settings for `dims` dimensions of each head; `share` is the part of the head that this is."""
     settings = rope_settings(config)
     factors = config.raw("rope_factors")  # only from GGUF metadata
     base = _either(config, settings, "rope_theta", default_base)
@@ -116,7 +116,10 @@ def magnitude(factor: float, weight: float = 1.0) -> float:
 
 
 def read_positions(config: Config, rope: Rope | None) -> int | None:
-    """The number of tokens that a model declares it was made for, stretching included; None if it declares none."""
+    """Reads the number of tokens that a model declares it was made for, stretching included.
+
+    None if it declares none.
+    """
     declared: int | None = config.integer("max_position_embeddings", None)
     scaling = None if rope is None else rope.scaling
     if isinstance(scaling, DynamicNtkScaling):
@@ -127,14 +130,14 @@ def read_positions(config: Config, rope: Rope | None) -> int | None:
 
 
 def write_positions(positions: int | None, rope: Rope | None) -> int | None:
-    """What a config calls max_position_embeddings."""
+    """Writes max_position_embeddings."""
     if rope is not None and isinstance(rope.scaling, DynamicNtkScaling):
         return rope.scaling.original_positions
     return positions
 
 
 def write_rope(rope: Rope | None) -> dict[str, Any]:
-    """The keys rope_theta and rope_scaling for `rope`."""
+    """Writes rope_theta and rope_scaling of `rope`."""
     if rope is None:
         return {"rope_scaling": None}
     return {"rope_theta": rope.base, "rope_scaling": _write_scaling(rope.scaling)}

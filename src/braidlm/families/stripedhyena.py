@@ -94,19 +94,19 @@ def config(spec: ModelSpec) -> dict[str, Any]:
 
 
 def names(spec: ModelSpec) -> Sequence[NameRule]:
-    """Names of the Hugging Face files; the standalone file of the base model lacks the prefix "backbone."."""
-    block, ours = "backbone.blocks.{i}", "blocks.{i}"
-    mixer = f"{ours}.mixer"
+    """Name rules of the Hugging Face files; the standalone file of the base model lacks the prefix "backbone."."""
+    block, target = "backbone.blocks.{i}", "blocks.{i}"
+    mixer = f"{target}.mixer"
     qkv = [f"{mixer}.{part}_proj" for part in "qkv"]
     attention = f"{block}.inner_mha_cls"
     rules = [
         rename("backbone.embedding_layer.weight", "embed.weight"),
         rename("backbone.norm.scale", "norm.weight"),
-        rename(f"{block}.pre_norm.scale", f"{ours}.mixer_norm.weight"),
-        rename(f"{block}.post_norm.scale", f"{ours}.ffn_norm.weight"),
-        rename(f"{block}.mlp.l1.weight", f"{ours}.ffn.gate_proj.weight"),
-        rename(f"{block}.mlp.l2.weight", f"{ours}.ffn.up_proj.weight"),
-        rename(f"{block}.mlp.l3.weight", f"{ours}.ffn.down_proj.weight"),
+        rename(f"{block}.pre_norm.scale", f"{target}.mixer_norm.weight"),
+        rename(f"{block}.post_norm.scale", f"{target}.ffn_norm.weight"),
+        rename(f"{block}.mlp.l1.weight", f"{target}.ffn.gate_proj.weight"),
+        rename(f"{block}.mlp.l2.weight", f"{target}.ffn.up_proj.weight"),
+        rename(f"{block}.mlp.l3.weight", f"{target}.ffn.down_proj.weight"),
         rename(f"{block}.projections.weight", f"{mixer}.in_proj.weight"),
         rename(f"{block}.projections.bias", f"{mixer}.in_proj.bias"),
         rename(f"{block}.filter.short_filter_weight", f"{mixer}.conv.weight"),

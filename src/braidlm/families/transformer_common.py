@@ -17,7 +17,10 @@ _ATTENTION = "blocks.{i}.mixer"
 
 
 def read_attention(config: Config, kv_heads: int | None, **more: Any) -> Attention:
-    """The rotary attention of a transformers config; `kv_heads` is how many there are where the config is silent."""
+    """Reads the rotary attention of a transformers config.
+
+    `kv_heads` is how many there are where the config is silent.
+    """
     width, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
     head_dim = config.integer("head_dim", None)
     if head_dim is None:
@@ -34,7 +37,7 @@ def read_attention(config: Config, kv_heads: int | None, **more: Any) -> Attenti
 
 
 def write_transformer(spec: ModelSpec) -> dict[str, Any]:
-    """The keys that the configs of these families have in common."""
+    """Writes the keys that the configs of these families have in common."""
     mixer, mlp = first_mixer(spec, Attention), first_mlp(spec)
     return {
         "vocab_size": spec.vocab,
@@ -53,7 +56,7 @@ def write_transformer(spec: ModelSpec) -> dict[str, Any]:
 
 
 def transformer_names(spec: ModelSpec) -> Sequence[NameRule]:
-    """Names of the transformers layout."""
+    """Name rules of the transformers layout."""
     block = "model.layers.{i}"
     return [
         *outer_names(spec, "model.norm.weight"),
@@ -65,7 +68,7 @@ def transformer_names(spec: ModelSpec) -> Sequence[NameRule]:
 
 
 def gguf_transformer_config(fields: Mapping[str, Any], file: TensorTable) -> dict[str, Any]:
-    """A transformers config, without its model_type, from GGUF metadata."""
+    """Makes a transformers config, without its model_type, from GGUF metadata."""
     heads = fields["attention.head_count"]
     head_dim = fields.get("attention.key_length", fields["embedding_length"] // heads)
     rotated = fields.get("rope.dimension_count", head_dim)
@@ -89,7 +92,7 @@ def gguf_transformer_config(fields: Mapping[str, Any], file: TensorTable) -> dic
 
 
 def gguf_transformer_names(spec: ModelSpec) -> Sequence[NameRule]:
-    """Names in GGUF files, rows of queries and keys by pairs."""
+    """Name rules of GGUF files, rows of queries and keys by pairs."""
     attention = first_mixer(spec, Attention)
     sizes = {"q": attention.heads, "k": attention.kv_heads}
     rules: list[NameRule] = [
@@ -108,7 +111,10 @@ def gguf_transformer_names(spec: ModelSpec) -> Sequence[NameRule]:
 
 
 def gguf_transformer_metadata(spec: ModelSpec) -> dict[str, Any]:
-    """GGUF metadata; what it cannot say (a window, which other readers of these files do not see) is left out."""
+    """Writes GGUF metadata.
+
+    What it cannot say (a window, which other readers of these files do not see) is left out.
+    """
     mixer = first_mixer(spec, Attention)
     rope = mixer.rope or Rope(base=10000.0, dims=mixer.head_dim)
     return gguf_outer_metadata(spec) | {
@@ -124,5 +130,5 @@ def gguf_transformer_metadata(spec: ModelSpec) -> dict[str, Any]:
 
 
 def gguf_transformer_tensors(spec: ModelSpec) -> dict[str, Tensor]:
-    """Tensors that hold a part of the description."""
+    """Tensors of GGUF files that hold a part of the spec."""
     return gguf_rope_tensors(first_mixer(spec, Attention).rope)

@@ -1,4 +1,4 @@
-"""Mixers, feed-forward layers, norms: the only places that know their mathematics and which state they need."""
+"""Mixers, feed-forward layers, norms: one module each, over the operations of `ops` and the states of `state`."""
 
 from torch import nn
 
@@ -20,7 +20,7 @@ _MODULES: dict[type, type[nn.Module]] = {
 
 
 def build(spec: specs.Mixer, model: specs.ModelSpec) -> nn.Module:
-    """The module of a mixer spec inside a model of width `model.width`."""
+    """Builds the module of a mixer's spec, for a model of width `model.width`."""
     return _MODULES[type(spec)](spec, model)
 
 

@@ -1,4 +1,4 @@
-"""Attention: full, windowed, with sink tokens, with another block's keys and values.
+"""Attention layer: full, windowed, with sink tokens, or with the KV cache of another block.
 
 Legend: T = packed tokens, D = width, H = query heads, G = key/value heads, K, V = head sizes.
 """
@@ -18,7 +18,7 @@ from .rotary import growing_base, rope_frequencies, rope_magnitude
 
 
 class Attention(nn.Module):
-    """See `specs.Attention`. `project_out` False leaves the heads' outputs to the caller."""
+    """Module of a `specs.Attention`: [T, D] -> [T, D]. With `project_out` False it has no output projection."""
 
     def __init__(self, spec: specs.Attention, model: specs.ModelSpec, *, project_out: bool = True) -> None:
         super().__init__()
@@ -32,15 +32,14 @@ class Attention(nn.Module):
             self.o_proj = Linear(spec.inner, model.width, bias=spec.out_bias)
 
     def forward(self, x_TD: Tensor, state: BatchLayerState, batch: Batch) -> tuple[Tensor, BatchLayerState]:
-        """Attends, projects, and returns the state with the new keys and values."""
+        """Attends and projects; returns [T, D] and the state with the new tokens' keys and values."""
         y, state = self.heads(x_TD, state, batch)
         return self.o_proj(y), state
 
     def heads(self, x_TD: Tensor, state: BatchLayerState, batch: Batch) -> tuple[Tensor, BatchLayerState]:
-        """The heads' outputs side by side, [T, H V], before any output projection.
+        """Outputs of all heads side by side, [T, H V], before the output projection.
 
-        A block that shares keys and values finds its owner's in `state.kv`, the new tokens'
-        already among them.
+        For a block that shares a KV cache, `state.kv` is its owner's, with the new tokens already in it.
         """
         spec = self.spec
         q = self.q_proj(x_TD).unflatten(-1, (spec.heads, spec.head_dim))
@@ -61,11 +60,11 @@ class Attention(nn.Module):
         return y.flatten(-2), replace(state, kv=kv)
 
     def build_step(self, builder: PlanBuilder, source: Any, scale: float) -> None:
-        """One token's step, added to the residual stream."""
+        """Adds the decode step to a plan: from input `source`, `scale` times the output to the residual stream."""
         builder.add(self.build_step_heads(builder, source), self.o_proj, scale)
 
     def build_step_heads(self, builder: PlanBuilder, source: Any) -> Any:
-        """The step up to the heads' outputs, which the returned input reads."""
+        """Adds the decode step up to the heads' outputs to a plan; returns the input that reads them."""
         spec, owned = self.spec, self.spec.kv_from is None
         q, y = builder.buffer("q", spec.heads * spec.head_dim), builder.buffer("attended", spec.inner)
         k, v = builder.buffer("k", spec.kv_heads * spec.head_dim), builder.buffer("v", spec.kv_heads * spec.v_dim)

@@ -1,4 +1,4 @@
-"""Feed-forwards: gated, and mixtures of gated ones.
+"""Feed-forward layers: a gated MLP, and mixtures of experts.
 
 Legend: T = packed tokens, D = width, F = hidden, X = experts.
 """
@@ -14,7 +14,7 @@ from .linear import Adapter, Linear, empty
 
 
 class Mlp(nn.Module):
-    """See `specs.Mlp`."""
+    """Module of a `specs.Mlp`: down(act(gate x) * up x)."""
 
     def __init__(self, spec: specs.Mlp, width: int) -> None:
         super().__init__()
@@ -24,15 +24,15 @@ class Mlp(nn.Module):
         self.down_proj = Linear(spec.hidden, width, bias=spec.bias)
 
     def forward(self, x_TD: Tensor) -> Tensor:
-        """[T, D] -> [T, D]; gelu is the exact (erf) form."""
+        """Applies the MLP: [T, D] -> [T, D]; gelu is the exact (erf) form."""
         return self.down_proj(ops.glu(self.gate_proj(x_TD), self.up_proj(x_TD), self.activation))
 
     def build_step(self, builder: PlanBuilder, source: Any, scale: float) -> None:
-        """One token's step, added to the residual stream."""
+        """Adds the decode step to a plan: from input `source`, `scale` times the output to the residual stream."""
         builder.add(self.build_step_hidden(builder, source), self.down_proj, scale)
 
     def build_step_hidden(self, builder: PlanBuilder, source: Any) -> Any:
-        """The step up to the gated hidden numbers, which the returned input reads."""
+        """Adds the decode step up to the gated hidden channels to a plan; returns the input that reads them."""
         hidden = self.gate_proj.weight.shape[0]
         place = builder.buffer("hidden", hidden)
         halves = [part for half in (self.gate_proj, self.up_proj) for part in builder.pair(half)]
@@ -41,7 +41,7 @@ class Mlp(nn.Module):
 
 
 class Moe(nn.Module):
-    """See `specs.Moe`. gate_up is [X, 2F, D]: an expert's gate rows, then its up rows."""
+    """Module of a `specs.Moe`: [T, D] -> [T, D]. `gate_up` is [X, 2F, D]: an expert's gate rows, then its up rows."""
 
     def __init__(self, spec: specs.Moe, width: int) -> None:
         super().__init__()
@@ -55,14 +55,14 @@ class Moe(nn.Module):
         self.shared = Mlp(spec.shared, width) if spec.shared is not None else None
 
     def forward(self, x_TD: Tensor) -> Tensor:
-        """[T, D] -> [T, D]: the chosen experts and, with weight 1, the shared one."""
+        """Applies the chosen experts and, with weight 1, the shared one: [T, D] -> [T, D]."""
         router = self.router if self.router_adapter is None else self.router_adapter(self.router)
         adapters = self.gate_up_adapter, self.down_adapter
         y = ops.moe(x_TD, router, self.gate_up, self.down, top_k=self.top_k, adapters=adapters)
         return y if self.shared is None else y + self.shared(x_TD)
 
     def build_step(self, builder: PlanBuilder, source: Any, scale: float) -> None:
-        """One token's step, added to the residual stream."""
+        """Adds the decode step to a plan: from input `source`, `scale` times the output to the residual stream."""
         experts, _, hidden = self.down.shape
         scores, chosen = builder.buffer("router", experts), builder.buffer("chosen", self.top_k * hidden)
         builder.scores(source, self.router, scores)
@@ -75,5 +75,5 @@ class Moe(nn.Module):
 
 
 def build(spec: specs.FeedForward, width: int) -> nn.Module:
-    """The module of a feed-forward spec."""
+    """Builds the module of a feed-forward layer's spec."""
     return Mlp(spec, width) if isinstance(spec, specs.Mlp) else Moe(spec, width)

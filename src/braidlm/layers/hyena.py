@@ -1,4 +1,4 @@
-"""The Hyena block of StripedHyena: short filter, gates, long convolution.
+"""Hyena layer of StripedHyena: short filter, gates, long convolution.
 
 Legend: T = packed tokens, D = width, F = filters, M = modes of a filter.
 """
@@ -18,7 +18,7 @@ from .mixer import Batch
 
 
 class Hyena(nn.Module):
-    """See `specs.Hyena`. Poles and residues are [F, M, 2]: real and imaginary parts."""
+    """Module of a `specs.Hyena`: [T, D] -> [T, D]. Poles and residues are [F, M, 2]: real and imaginary parts."""
 
     FP32_PARAMETERS: ClassVar[tuple[str, ...]] = ("poles", "residues", "d")
 
@@ -34,21 +34,21 @@ class Hyena(nn.Module):
         self.implicit: Any = None  # filters that are trained instead of modes (see `train.implicit`)
 
     def forward(self, x_TD: Tensor, state: BatchLayerState, batch: Batch) -> tuple[Tensor, BatchLayerState]:
-        """Convolves, gates, projects, and returns the state after the new tokens."""
-        conv = self.conv(self.in_proj(x_TD), state.fixed["conv"], batch.segments, silu=False)
+        """Convolves, gates and projects; returns [T, D] and the state after the new tokens."""
+        conv = self.conv(self.in_proj(x_TD), state.recurrent["conv"], batch.segments, silu=False)
         parts_T = conv.y_T.unflatten(-1, (self.spec.heads or 1, 3, -1))  # [T, heads, 3, head size]
         x2, x1, v = (part.flatten(-2) for part in parts_T.unbind(-2))
         if self.implicit is not None:
             y = self.implicit(x1 * v, x2, self.d, batch.segments)
             return self.out_proj(y.to(x_TD.dtype)), state
         poles, residues = torch.view_as_complex(self.poles), torch.view_as_complex(self.residues)
-        long = ops.gated_conv(x1 * v, x2, poles, residues, self.d, state.fixed["modes"], batch.segments)
-        fixed = {"conv": conv.state_R, "modes": long.state_R}
-        marked = {"conv": conv.marked, "modes": long.marked}
-        return self.out_proj(long.y_T.to(x_TD.dtype)), replace(state, fixed=fixed, marked=marked)
+        long = ops.gated_conv(x1 * v, x2, poles, residues, self.d, state.recurrent["modes"], batch.segments)
+        recurrent = {"conv": conv.state_R, "modes": long.state_R}
+        snapshots = {"conv": conv.snapshots, "modes": long.snapshots}
+        return self.out_proj(long.y_T.to(x_TD.dtype)), replace(state, recurrent=recurrent, snapshots=snapshots)
 
     def build_step(self, builder: PlanBuilder, source: Any, scale: float) -> None:
-        """One token's step, added to the residual stream."""
+        """Adds the decode step to a plan: from input `source`, `scale` times the output to the residual stream."""
         width = len(self.d)
         projected, filtered = builder.buffer("projected", 3 * width), builder.buffer("filtered", 3 * width)
         y = builder.buffer("convolved", width)

@@ -1,6 +1,6 @@
-"""Small modules over `ops`: the parts that mixers and feed-forwards are made of.
+"""Modules that mixers and feed-forward layers are made of: linear, embedding, norm, short convolution.
 
-Parameters are created empty; `init.randomise` or a checkpoint fills them. A module names in
+Parameters are created empty; `initialisation.randomise` or a checkpoint fills them. A module names in
 `FP32_PARAMETERS` the parameters that stay in float32 whatever the dtype of the weights.
 
 Legend: T = packed tokens, C = channels, R = rows, K = taps.
@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
-from ..ops.linear.packed import PackedWeight
+from ..ops.linear.quantized import QuantizedWeight
 from ..ops.plan import PlanBuilder
 from ..spec import Norm
 
-Weight = nn.Parameter | PackedWeight  # the second once a model has been quantized
+Weight = nn.Parameter | QuantizedWeight  # the second once a model has been quantized
 
 
 def empty(*shape: int) -> nn.Parameter:
@@ -26,14 +26,14 @@ def empty(*shape: int) -> nn.Parameter:
 
 
 class Adapter(nn.Module):
-    """What changes the result of one weight's product, or the state that sequences begin with (see `adapters`).
+    """Base class of adapters: they change the product of one weight, or the state that sequences begin with.
 
-    Its parameters are no weights of the model.
+    Their parameters are no weights of the model (see `adapters`).
     """
 
 
 class Linear(nn.Module):
-    """x W^T + b with W stored [out, in], as its adapter changes it if it has one."""
+    """Linear layer, x W^T + b with W stored [out, in], changed by its adapter if it has one."""
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = False) -> None:
         super().__init__()
@@ -42,14 +42,14 @@ class Linear(nn.Module):
         self.adapter: Adapter | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., in] -> [..., out]."""
+        """Applies the layer: [..., in] -> [..., out]."""
         if self.adapter is None:
             return ops.linear(x, self.weight, self.bias)
         return self.adapter(x, ops.linear(x, self.weight), self.bias)
 
 
 class Embedding(nn.Module):
-    """One row a token; the same rows are the output projection of a tied model."""
+    """Token embedding, one row a token; in a tied model the rows are the output projection too."""
 
     def __init__(self, vocab: int, width: int) -> None:
         super().__init__()
@@ -57,9 +57,9 @@ class Embedding(nn.Module):
         self.adapter: Adapter | None = None
 
     def forward(self, ids_T: Tensor) -> Tensor:
-        """[T] int64 -> [T, width]."""
+        """Looks up the rows of token ids: [T] int64 -> [T, width]."""
         # Not by indexing: its gradient adds rows of a token that comes twice in an order that varies between threads.
-        rows = self.weight.rows(ids_T) if isinstance(self.weight, PackedWeight) else F.embedding(ids_T, self.weight)
+        rows = self.weight.rows(ids_T) if isinstance(self.weight, QuantizedWeight) else F.embedding(ids_T, self.weight)
         return rows if self.adapter is None else self.adapter(ids_T, rows)
 
 
@@ -75,18 +75,18 @@ class RmsNorm(nn.Module):
         self.weight = empty(size) if learned else None
 
     def gains(self, device: torch.device | str) -> Tensor:
-        """The factor of each channel, [size]."""
+        """Factors of the channels, [size]."""
         return torch.ones(self.size, device=device) if self.weight is None else self.weight
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Norm over the last dimension, computed in float32 and returned as `dtype`."""
+        """Normalizes the last dimension of `x`, in float32; returned as `dtype`."""
         return ops.rms_norm(
             x, self.gains(x.device), self.norm.eps, eps_outside_root=self.norm.eps_outside_root, dtype=dtype
         )
 
 
 class Conv(nn.Module):
-    """Weights of a depthwise causal convolution, [channels, 1, taps] as published."""
+    """Short depthwise causal convolution; its weights are [channels, 1, taps], as published."""
 
     def __init__(self, channels: int, taps: int, *, bias: bool) -> None:
         super().__init__()
@@ -98,6 +98,6 @@ class Conv(nn.Module):
         return ops.causal_conv1d(x_TC, self.weight[:, 0], self.bias, state_RCK, segments, silu=silu)
 
     def build_step(self, builder: PlanBuilder, x: int, y: int, *, silu: bool) -> None:
-        """One token's step from place `x` to place `y`, with the block's slot "conv"."""
+        """Adds the decode step to a plan: from buffer `x` to buffer `y`, with the block's recurrent state "conv"."""
         weight = builder.vector(self.weight[:, 0].t())
         builder.plan.conv(x, weight, builder.vector(self.bias), builder.state("conv", "exchanged"), silu, y)

@@ -1,4 +1,4 @@
-"""Mamba-1.
+"""Mamba-1 layer: short convolution, input-dependent selection, selective scan, gate.
 
 Legend: T = packed tokens, D = width, E = inner channels, N = states a channel.
 """
@@ -18,7 +18,7 @@ from .mixer import Batch
 
 
 class Mamba(nn.Module):
-    """See `specs.Mamba`. `project_out` False leaves the gated channels to the caller."""
+    """Module of a `specs.Mamba`: [T, D] -> [T, D]. With `project_out` False it has no output projection."""
 
     FP32_PARAMETERS: ClassVar[tuple[str, ...]] = ("a_log", "d", "dt_bias")
 
@@ -42,21 +42,21 @@ class Mamba(nn.Module):
             self.out_proj = Linear(spec.inner, model.width, bias=spec.proj_bias)
 
     def forward(self, x_TD: Tensor, state: BatchLayerState, batch: Batch) -> tuple[Tensor, BatchLayerState]:
-        """Scans, projects, and returns the state after the new tokens."""
+        """Scans and projects; returns [T, D] and the state after the new tokens."""
         y, state = self.heads(x_TD, state, batch)
         return self.out_proj(y), state
 
     def heads(self, x_TD: Tensor, state: BatchLayerState, batch: Batch) -> tuple[Tensor, BatchLayerState]:
-        """The gated channels [T, E], before any output projection."""
+        """Scanned and gated channels, [T, E], before the output projection."""
         x, z = self.in_proj(x_TD).chunk(2, -1)
-        conv = self.conv(x, state.fixed["conv"], batch.segments, silu=True)
+        conv = self.conv(x, state.recurrent["conv"], batch.segments, silu=True)
         dt, b, c = self._selection(conv.y_T)
         a = -self.a_log.exp()
         scan = ops.gated_selective_scan(
-            conv.y_T, dt, self.dt_bias, a, b, c, self.d, z, state.fixed["ssm"], batch.segments
+            conv.y_T, dt, self.dt_bias, a, b, c, self.d, z, state.recurrent["ssm"], batch.segments
         )
-        fixed = {"conv": conv.state_R, "ssm": scan.state_R}
-        return scan.y_T, replace(state, fixed=fixed, marked={"conv": conv.marked, "ssm": scan.marked})
+        recurrent = {"conv": conv.state_R, "ssm": scan.state_R}
+        return scan.y_T, replace(state, recurrent=recurrent, snapshots={"conv": conv.snapshots, "ssm": scan.snapshots})
 
     def _selection(self, x_TE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The input-dependent dt [T, E] before its bias, B and C [T, N]."""
@@ -68,11 +68,11 @@ class Mamba(nn.Module):
         return self.dt_proj(dt), b, c
 
     def build_step(self, builder: PlanBuilder, source: Any, scale: float) -> None:
-        """One token's step, added to the residual stream."""
+        """Adds the decode step to a plan: from input `source`, `scale` times the output to the residual stream."""
         builder.add(self.build_step_heads(builder, source), self.out_proj, scale)
 
     def build_step_heads(self, builder: PlanBuilder, source: Any) -> Any:
-        """The step up to the gated channels, which the returned input reads."""
+        """Adds the decode step up to the gated channels to a plan; returns the input that reads them."""
         spec = self.spec
         xz, x = builder.buffer("xz", 2 * spec.inner), builder.buffer("x", spec.inner)
         builder.linear(source, (self.in_proj, xz))

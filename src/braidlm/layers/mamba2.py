@@ -1,4 +1,4 @@
-"""Mamba-2.
+"""Mamba-2 layer: short convolution, state-space duality, gated norm.
 
 Legend: T = packed tokens, D = width, E = inner channels, H = heads, P = head size, G = groups, N = states.
 """
@@ -20,7 +20,7 @@ from .mixer import Batch
 
 
 class Mamba2(nn.Module):
-    """See `specs.Mamba2`. `project_out` False leaves the normed channels to the caller."""
+    """Module of a `specs.Mamba2`: [T, D] -> [T, D]. With `project_out` False it has no output projection."""
 
     FP32_PARAMETERS: ClassVar[tuple[str, ...]] = ("a_log", "d", "dt_bias")
 
@@ -37,15 +37,15 @@ class Mamba2(nn.Module):
             self.out_proj = Linear(spec.inner, model.width, bias=spec.proj_bias)
 
     def forward(self, x_TD: Tensor, state: BatchLayerState, batch: Batch) -> tuple[Tensor, BatchLayerState]:
-        """Scans, norms, projects, and returns the state after the new tokens."""
+        """Scans, norms and projects; returns [T, D] and the state after the new tokens."""
         y, state = self.heads(x_TD, state, batch)
         return self.out_proj(y), state
 
     def heads(self, x_TD: Tensor, state: BatchLayerState, batch: Batch) -> tuple[Tensor, BatchLayerState]:
-        """The gated and normed channels [T, E], before any output projection."""
+        """Scanned, gated and normed channels, [T, E], before the output projection."""
         spec = self.spec
         z, xbc, dt = self.in_proj(x_TD).split([spec.inner, spec.conv_width, spec.heads], -1)
-        conv = self.conv(xbc, state.fixed["conv"], batch.segments, silu=True)
+        conv = self.conv(xbc, state.recurrent["conv"], batch.segments, silu=True)
         shared = spec.groups * spec.d_state
         x, b, c = conv.y_T.split([spec.inner, shared, shared], -1)
         scan = ops.ssd(
@@ -55,22 +55,22 @@ class Mamba2(nn.Module):
             b.unflatten(-1, (spec.groups, spec.d_state)),
             c.unflatten(-1, (spec.groups, spec.d_state)),
             self.d,
-            state.fixed["ssm"],
+            state.recurrent["ssm"],
             batch.segments,
         )
         eps = self.norm.norm.eps
         y = ops.gated_rms_norm(
             scan.y_T.flatten(-2), z, self.norm.gains(z.device), eps, groups=spec.groups, dtype=x_TD.dtype
         )
-        fixed = {"conv": conv.state_R, "ssm": scan.state_R}
-        return y, replace(state, fixed=fixed, marked={"conv": conv.marked, "ssm": scan.marked})
+        recurrent = {"conv": conv.state_R, "ssm": scan.state_R}
+        return y, replace(state, recurrent=recurrent, snapshots={"conv": conv.snapshots, "ssm": scan.snapshots})
 
     def build_step(self, builder: PlanBuilder, source: Any, scale: float) -> None:
-        """One token's step, added to the residual stream."""
+        """Adds the decode step to a plan: from input `source`, `scale` times the output to the residual stream."""
         builder.add(self.build_step_heads(builder, source), self.out_proj, scale)
 
     def build_step_heads(self, builder: PlanBuilder, source: Any) -> Any:
-        """The step up to the gated and normed channels, which the returned input computes."""
+        """Adds the decode step up to the scanned channels to a plan; returns the input that gates and norms them."""
         spec = self.spec
         zxbcdt = builder.buffer("zxbcdt", spec.inner + spec.conv_width + spec.heads)
         x, y = builder.buffer("xbc", spec.conv_width), builder.buffer("scanned", spec.inner)

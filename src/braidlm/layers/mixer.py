@@ -1,4 +1,4 @@
-"""What every mixer is given besides its input."""
+"""Batch description that every mixer gets beside its input: lengths, positions, rotary tables."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,11 +20,11 @@ class Batch:
 
     @cached_property
     def positions_T(self) -> Tensor:
-        """Absolute position of every packed token, learned prefix counted."""
+        """Absolute position of every packed token, meta tokens counted."""
         spans = [torch.arange(s, s + n) for s, n in zip(self.starts, self.segments.lengths, strict=True)]
         return torch.cat(spans).to(self.device)
 
     @cached_property
     def rotation(self) -> Rotation:
-        """Rotary tables, shared by all blocks."""
+        """Rotary tables of the batch, shared by all blocks."""
         return Rotation(self.positions_T)

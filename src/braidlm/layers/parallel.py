@@ -1,4 +1,4 @@
-"""Attention heads and state-space heads in parallel (Hymba): both branches normed, averaged, projected once."""
+"""Parallel layer (Hymba): attention and state-space heads side by side, normed, averaged, projected once."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from .mixer import Batch
 
 
 class Parallel(nn.Module):
-    """See `specs.Parallel`."""
+    """Module of a `specs.Parallel`: [T, D] -> [T, D]."""
 
     def __init__(self, spec: specs.Parallel, model: specs.ModelSpec) -> None:
         super().__init__()
@@ -28,14 +28,14 @@ class Parallel(nn.Module):
         self.out_proj = Linear(inner, model.width, bias=spec.ssm.proj_bias)
 
     def forward(self, x_TD: Tensor, state: BatchLayerState, batch: Batch) -> tuple[Tensor, BatchLayerState]:
-        """Both branches on the same input; each takes its own slots from the state and leaves the other's."""
+        """Runs both branches on the same input; each changes its own part of the state and leaves the other's."""
         attended, state = self.attention.heads(x_TD, state, batch)
         scanned, state = self.ssm.heads(x_TD, state, batch)
         mean = (self.attention_norm(attended, x_TD.dtype) + self.ssm_norm(scanned, x_TD.dtype)) / 2
         return self.out_proj(mean), state
 
     def build_step(self, builder: PlanBuilder, source: Any, scale: float) -> None:
-        """One token's step, added to the residual stream."""
+        """Adds the decode step to a plan: from input `source`, `scale` times the output to the residual stream."""
         inner = self.attention_norm.size
         places = []
         for name, branch in (("attention", self.attention), ("ssm", self.ssm)):

@@ -1,4 +1,4 @@
-"""Rotary positions: the angle of each pair at each position, and heads turned by it (Su et al. 2021).
+"""Rotary position embeddings: the angle of each pair at each position, and heads rotated by it (Su et al. 2021).
 
 Frequencies are computed in float32 throughout, as the models were trained: at long positions their rounding is part of
 what a checkpoint has learned.
@@ -25,7 +25,7 @@ from ..spec import (
 
 
 def rope_frequencies(rope: Rope) -> Tensor:
-    """Angle per position of each rotated pair, [P] float32; with a dynamic scaling, below `original_positions`."""
+    """Angle per position of each rotated pair, [P] float32; of a dynamic scaling, below `original_positions`."""
     scaling, base = rope.scaling, rope.base
     if isinstance(scaling, NtkScaling):
         base = base * scaling.factor ** (rope.dims / (rope.dims - 2))
@@ -43,7 +43,7 @@ def rope_frequencies(rope: Rope) -> Tensor:
 
 
 def rope_magnitude(scaling: RopeScaling | None) -> float:
-    """Factor of all cosines and sines."""
+    """Factor by which a scaling multiplies all cosines and sines."""
     return scaling.attention_factor if isinstance(scaling, YarnScaling) else 1.0
 
 
@@ -89,14 +89,14 @@ def _dynamic_frequencies(rope: Rope, scaling: DynamicNtkScaling, positions_T: Te
 
 
 class Rotation:
-    """Cosines and sines of one packed batch, computed once for each kind of `Rope` in the model."""
+    """Rotary tables of one packed batch: cosines and sines, computed once for each `Rope` in the model."""
 
     def __init__(self, positions_T: Tensor) -> None:
         self._positions_T = positions_T
         self._tables: dict[Rope, tuple[Tensor, Tensor]] = {}
 
     def rotate(self, x_THK: Tensor, rope: Rope) -> Tensor:
-        """x with pair (i, i + dims/2) of each head turned by its position's angle; float32 inside."""
+        """Rotates pair (i, i + dims/2) of each head by its position's angle, in float32; returned in x's dtype."""
         cos, sin = self._table(rope)
         x = widened(x_THK[..., : rope.dims])
         # The partner of each dimension lies half a head away; the sign is in the table.

@@ -1,4 +1,4 @@
-"""What a description implies, without its weights: parameters, their dtypes, bytes, and all of it in a few lines."""
+"""Footprint of a model from its spec alone: parameters, dtypes, bytes, FLOPs."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import spec as specs
 from ..errors import SpecError
-from ..ops.linear.packed import packed_bytes
+from ..ops.linear.quantized import quantized_bytes
 from ..spec import Attention, Block, Hyena, Mamba, Mamba2, Mixer, ModelSpec, Moe, Parallel
 from ..spec.state import ITEM_BYTES
 from ..state.sequence import Precision
@@ -27,7 +27,7 @@ class Size(NamedTuple):
 
 
 def skeleton(spec: ModelSpec) -> Model:
-    """The model without memory for its parameters; `SpecError` if one is larger than any memory can be."""
+    """Builds a model without memory for its parameters; `SpecError` if one is larger than any memory can be."""
     try:
         with torch.device("meta"):
             return Model(spec)
@@ -35,7 +35,7 @@ def skeleton(spec: ModelSpec) -> Model:
         # torch counts bytes in 64 bits, and says so in one way or the other.
         if "verflow" not in str(error):
             raise
-        raise SpecError("this description needs a tensor of more than 2^63 bytes, which no memory can hold") from None
+        raise SpecError("this spec needs a tensor of more than 2^63 bytes, which no memory can hold") from None
 
 
 def size(spec: ModelSpec) -> Size:
@@ -67,7 +67,7 @@ def transformer_bytes_per_token(spec: ModelSpec, kv_dtype: str) -> float:
 
 
 def mixer_flops(spec: ModelSpec, length: int) -> float:
-    """Operations of the sequence mixers themselves, projections apart, over a prompt of `length` tokens.
+    """FLOPs of the sequence mixers themselves, projections apart, over a prompt of `length` tokens.
 
     Counted on the recurrent form, a multiplication and an addition as two: what no way of
     computing them can do without.
@@ -91,18 +91,18 @@ def _flops_a_token(mixer: Mixer, width: int, length: int) -> float:
 
 
 def weight_bytes(spec: ModelSpec, dtype: torch.dtype, kinds: Mapping[str, str] | None = None) -> int:
-    """Bytes of the weights in a model of `dtype`, of which those named in `kinds` are packed so."""
+    """Bytes of the weights in a model of `dtype`, of which those named in `kinds` are quantized to that kind."""
     model, kinds = skeleton(spec), kinds or {}
     dtypes = parameter_dtypes(model, dtype)
 
     def count(name: str, weight: Tensor) -> int:
-        return packed_bytes(weight.shape, kinds[name]) if name in kinds else weight.numel() * dtypes[name].itemsize
+        return quantized_bytes(weight.shape, kinds[name]) if name in kinds else weight.numel() * dtypes[name].itemsize
 
     return sum(count(name, weight) for name, weight in model.named_parameters())
 
 
 def facts(spec: ModelSpec, lengths: Sequence[int], precision: Precision, kinds: Mapping[str, str]) -> dict[str, Any]:
-    """Parameters, bytes of weights (those in `kinds` quantized so), and bytes of state at each of `lengths` tokens."""
+    """Footprint as data: parameters, bytes of weights (quantized as in `kinds`), bytes of state at `lengths` tokens."""
     count = size(spec)
     return {
         "parameters": count.total,
@@ -117,7 +117,7 @@ def facts(spec: ModelSpec, lengths: Sequence[int], precision: Precision, kinds: 
 
 
 def lines(spec: ModelSpec, known: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and values for people: of the description, then of what `facts` found out about it."""
+    """Footprint as (name, value) pairs for people: the spec's lines, then what `facts` found."""
     active = known["active_parameters"]
     more = f" ({amount(active)} used by a token)" if active != known["parameters"] else ""
     forms = "".join(f", {count} in {kind}" for kind, count in known["quantized"].items())
@@ -130,9 +130,9 @@ def lines(spec: ModelSpec, known: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def parameter_dtypes(model: Model, dtype: torch.dtype) -> dict[str, torch.dtype]:
-    """The dtype of each weight in a model of `dtype`: some stay in float32 (see `Model.fp32_parameter_names`).
+    """Dtype of each weight in a model of `dtype`: some stay in float32 (see `Model.fp32_parameter_names`).
 
-    The parts of packed weights have dtypes of their own.
+    Parts of quantized weights have dtypes of their own.
     """
     precise = set(model.fp32_parameter_names()) if dtype != torch.float64 else set()
     dtypes = {name: torch.float32 if name in precise else dtype for name, _ in model.named_parameters()}

@@ -1,4 +1,4 @@
-"""Random weights that behave: what `braidlm.build` gives a model that has no checkpoint.
+"""Random initialisation of weights, for a model that has no checkpoint.
 
 Matrices are normal with deviation 1/sqrt(inputs); decays, time steps and filters start in the
 ranges of the published models (Gu and Dao 2023, section 3.6; Massaroli et al. 2023), so that
@@ -37,7 +37,7 @@ def randomise(model: Model, seed: int, dtype: torch.dtype, device: str, values: 
 
 
 def behaving(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Values of one parameter: see the module."""
+    """Random values of one parameter, by its name (see the module)."""
     leaf = name.rpartition(".")[2]
     special: dict[str, Callable[[], Tensor]] = {
         "a_log": lambda: _decays(shape),

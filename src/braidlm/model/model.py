@@ -1,4 +1,4 @@
-"""A model: embedding, blocks, norm, head, built from a spec and run over packed batches.
+"""Language model: embedding, blocks, norm, head, built from a spec and run over packed batches.
 
 `Model.forward` is pure: it takes a state and returns a new one. It does not know tokenizers,
 checkpoints or the `[B, L]` form of a batch.
@@ -30,36 +30,36 @@ Logits = Literal["all", "last"] | None
 
 
 class Output(NamedTuple):
-    """What one pass gives.
+    """Output of one forward pass.
 
     logits: [T, V] in float32, [R, V] for "last" (rows without new tokens are left out), or None.
-    taps: hidden states [T, D] by name. state: the rows after the new tokens. marked: for each
-    row, its states at its marks.
+    hidden_states: [T, D] each, by name. state: the rows after the new tokens. snapshots: for each row, its states at
+    its snapshot positions.
     """
 
     logits: Tensor | None
-    taps: dict[str, Tensor]
+    hidden_states: dict[str, Tensor]
     state: BatchState
-    marked: tuple[BatchState, ...]
+    snapshots: tuple[BatchState, ...]
 
 
 class Block(nn.Module):
-    """One mixer and at most one feed-forward, each normed before and scaled into the residual stream."""
+    """Block: one mixer and at most one feed-forward layer, each with a norm before, added to the residual stream."""
 
     def __init__(self, spec: ModelSpec, index: int) -> None:
         super().__init__()
-        form = spec.blocks[index]
-        self.scale = form.residual_scale
+        block = spec.blocks[index]
+        self.scale = block.residual_scale
         self.mixer_norm = RmsNorm(spec.width, spec.norm)
-        self.mixer: Any = layers.build(form.mixer, spec)
-        self.ffn: Any = None if form.ffn is None else feed_forward.build(form.ffn, spec.width)
+        self.mixer: Any = layers.build(block.mixer, spec)
+        self.ffn: Any = None if block.ffn is None else feed_forward.build(block.ffn, spec.width)
         if self.ffn is not None:
             self.ffn_norm = RmsNorm(spec.width, spec.norm)
 
     def forward(
         self, x_TD: Tensor, state: BatchLayerState, batch: Batch, dtype: torch.dtype
     ) -> tuple[Tensor, BatchLayerState]:
-        """The residual stream x is float32 (float64); mixer and feed-forward compute in `dtype`."""
+        """Runs the block on the residual stream [T, D], float32 or float64; its layers compute in `dtype`."""
         y, state = self.mixer(self.mixer_norm(x_TD, dtype), state, batch)
         x_TD = ops.add_scaled(x_TD, y, self.scale)
         if self.ffn is not None:
@@ -67,7 +67,7 @@ class Block(nn.Module):
         return x_TD, state
 
     def build_step(self, builder: PlanBuilder) -> None:
-        """One token's step, for a decode plan."""
+        """Adds the block's decode step to a plan."""
         self.mixer.build_step(builder, builder.normed(builder.x, self.mixer_norm), self.scale)
         if self.ffn is not None:
             self.ffn.build_step(builder, builder.normed(builder.x, self.ffn_norm), self.scale)
@@ -79,12 +79,12 @@ RunBlock = Callable[[nn.Module, Tensor, BatchLayerState, Batch, torch.dtype], tu
 def run_block(
     block: nn.Module, x_TD: Tensor, state: BatchLayerState, batch: Batch, dtype: torch.dtype
 ) -> tuple[Tensor, BatchLayerState]:
-    """The plain way to run a block."""
+    """Runs a block; the default of `Model.hidden`."""
     return block(x_TD, state, batch, dtype)
 
 
 class Model(nn.Module):
-    """A language model over token ids. Parameters are empty until `init.randomise` or a checkpoint fills them."""
+    """Language model over token ids. Parameters are empty until a checkpoint or random initialisation fills them."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -94,14 +94,14 @@ class Model(nn.Module):
         self.blocks = nn.ModuleList(Block(spec, index) for index in range(len(spec.blocks)))
         self.norm = RmsNorm(spec.width, spec.norm)
         self.head = None if spec.tied else Linear(spec.width, spec.vocab)
-        self.initial: Adapter | None = None  # changes the row that new sequences begin with
+        self.initial: Adapter | None = None  # changes the state that new sequences begin with
         self.compute_dtype: torch.dtype | None = None
-        self.label = ""  # what people call it beside others over the same weights
+        self.label = ""  # the model's name among others over the same weights
         self._unseen = 0  # changes of weights that torch did not count
         self._sampled: tuple[int, int] | None = None
         self._fingerprint: tuple[int, str] | None = None
         self._base_fingerprint: tuple[int, str] | None = None
-        self._prefix_rows: dict[Precision, tuple[int, SequenceState]] = {}
+        self._fresh_sequences: dict[Precision, tuple[int, SequenceState]] = {}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -114,38 +114,38 @@ class Model(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.embed.weight.device
 
     def fp32_parameter_names(self) -> Iterator[str]:
-        """Parameters that stay in float32 whatever the dtype of the weights: norms, decays, poles."""
+        """Names of parameters that stay in float32 whatever the dtype of the weights: norms, decays, poles."""
         for name, module in self.named_modules():
             for parameter in getattr(module, "FP32_PARAMETERS", ()):
                 yield f"{name}.{parameter}"
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Every parameter, then the parts of packed weights, which are buffers; nothing of adapters."""
+        """Weights by name: every parameter, then parts of quantized weights, which are buffers; none of adapters."""
         inside = tuple(f"{name}." for name, _ in self.named_adapters())
         yield from ((name, weight) for name, weight in self.named_parameters() if not name.startswith(inside))
         yield from sorted((name, part) for name, part in self.named_buffers() if not name.startswith(inside))
 
     def named_adapters(self) -> Iterator[tuple[str, Adapter]]:
-        """The adapters that are attached, by their modules' names."""
+        """Adapters that are attached, by their modules' names."""
         yield from ((name, module) for name, module in self.named_modules() if isinstance(module, Adapter))
 
     def share_weights(self) -> "Model":
-        """A model over the very same weights, whose modules can be given adapters of their own."""
-        made = _twin(self)
-        made._fingerprint, made._prefix_rows = None, {}
+        """A second model over the very same weights, which can be given adapters of its own."""
+        made = _shallow_copy(self)
+        made._fingerprint, made._fresh_sequences = None, {}
         return made
 
     def require_no_adapters(self, what: str) -> None:
-        """`InputError` if adapters are attached, for what would leave them out."""
+        """Raises `InputError` if adapters are attached; `what` is the act that would leave them out."""
         if any(True for _ in self.named_adapters()):
             raise InputError(f"the model has adapters, and cannot be {what} with them; merge or detach them first")
 
     def weights_version(self) -> int:
-        """A number that changes when any weight is changed in place or replaced.
+        """Version of the weights: a number that changes when any of them is changed in place or replaced.
 
         Changes through `.data` or through an array over a weight's memory are not counted by torch: see `notice_edits`.
         """
@@ -155,7 +155,7 @@ class Model(nn.Module):
         return hash((self._unseen, *((id(w), w.data_ptr(), w._version) for w in weights)))
 
     def notice_edits(self) -> None:
-        """Compares some elements of each weight with those of the last call: whoever changed them told nobody.
+        """Detects edits of weights that torch does not count, by comparing some elements with those of the last call.
 
         Called where new states begin and whenever an engine begins to work again. It sees what changes a whole weight,
         or a good part of one. A few rows may escape it; after such a change call
@@ -169,7 +169,7 @@ class Model(nn.Module):
         self._sampled = (version, values)
 
     def held_weights(self) -> list[Tensor]:
-        """Every parameter and buffer, parts of packed weights too."""
+        """Weights as a list: every parameter and buffer, parts of quantized weights too."""
         # torch's own iterators take twice as long, and this runs at every call.
         found: list[Tensor] = []
         modules: list[nn.Module] = [self]
@@ -181,7 +181,7 @@ class Model(nn.Module):
         return found
 
     def fingerprint(self) -> str:
-        """A digest of the description, of every weight and of what adapters are attached; states carry it."""
+        """Digest of the spec, of every weight and of the adapters that are attached; states carry it."""
         version = self.weights_version()
         if self._fingerprint is None or self._fingerprint[0] != version:
             base, adapters = self.base_fingerprint(), list(self.named_adapters())
@@ -191,7 +191,7 @@ class Model(nn.Module):
         return self._fingerprint[1]
 
     def base_fingerprint(self) -> str:
-        """A digest of the description and of every weight, whatever adapters are attached."""
+        """Digest of the spec and of every weight, whatever adapters are attached."""
         version = self._version_of([weight for _, weight in self.named_weights()])
         if self._base_fingerprint is None or self._base_fingerprint[0] != version:
             self._sampled = (self.weights_version(), sampled(self.held_weights()))
@@ -199,20 +199,20 @@ class Model(nn.Module):
         return self._base_fingerprint[1]
 
     def identity(self, kv_dtype: str | None = None) -> Identity:
-        """Whose the states are that this model computes, with keys and values stored as `kv_dtype`."""
+        """Identity of the states that this model computes, with keys and values stored as `kv_dtype`."""
         precision = Precision.of(self.dtype, kv_dtype)
         return Identity(self.fingerprint(), precision.name, precision.kv, self.label)
 
     def spec_digest(self) -> str:
-        """A digest of the description alone."""
+        """Digest of the spec alone."""
         return digest(self._about(), ())
 
     def _about(self) -> str:
         return json.dumps(self.spec.to_json(), sort_keys=True)
 
     @contextmanager
-    def moving_weights(self) -> Iterator[None]:
-        """For moving weights in memory: what is known of their values stays known."""
+    def keep_fingerprint(self) -> Iterator[None]:
+        """Context in which weights may move in memory without changing: their fingerprints stay known."""
         plain = self._version_of([weight for _, weight in self.named_weights()])
         before = self.weights_version()
         yield
@@ -224,50 +224,50 @@ class Model(nn.Module):
             self._fingerprint = (after, self._fingerprint[1])
         if self._sampled is not None and self._sampled[0] == before:
             self._sampled = (after, self._sampled[1])
-        for precision, (version, row) in self._prefix_rows.items():
+        for precision, (version, row) in self._fresh_sequences.items():
             if version == before:
-                self._prefix_rows[precision] = (after, row)
+                self._fresh_sequences[precision] = (after, row)
 
     def new_state(self, rows: int, kv_dtype: str | None = None) -> BatchState:
-        """`rows` sequences that have seen nothing but the learned prefix.
+        """State of `rows` sequences that have seen nothing but the meta tokens.
 
-        The prefix is run once and shared by reference; while gradients are recorded it is run
-        anew, so that they reach it.
+        Meta tokens are run once and their state is shared by reference; while gradients are recorded they are run
+        anew, so that gradients reach them.
         """
         self.notice_edits()
         precision = Precision.of(self.dtype, kv_dtype)
-        initial = replace(self._initial_row(precision), identity=self.identity(kv_dtype))
+        initial = replace(self._initial_sequence(precision), identity=self.identity(kv_dtype))
         return BatchState(self.spec, precision, [initial] * rows, initial, self.device)
 
-    def passing_state(self, rows: int) -> BatchState:
-        """As `new_state`, but for weights that change at every step: of a state that is never stored nor compared."""
+    def training_state(self, rows: int) -> BatchState:
+        """State of `rows` new sequences for training: it has no identity, and is neither stored nor compared."""
         precision = Precision.of(self.dtype)
-        initial = self._initial_row(precision)
+        initial = self._initial_sequence(precision)
         return BatchState(self.spec, precision, [initial] * rows, initial, self.device)
 
-    def _initial_row(self, precision: Precision) -> SequenceState:
-        row = self.unlearned_row(precision)
+    def _initial_sequence(self, precision: Precision) -> SequenceState:
+        row = self.fresh_sequence(precision)
         return row if self.initial is None else self.initial(row)
 
-    def unlearned_row(self, precision: Precision) -> SequenceState:
-        """A sequence that has seen nothing but the learned prefix, whatever initial state was learned."""
+    def fresh_sequence(self, precision: Precision) -> SequenceState:
+        """State of a sequence that has seen nothing but the meta tokens, whatever initial state was learned."""
         if self.prefix is None:
             return empty_sequence(self.spec, precision, self.device)
         recorded = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
         if recorded:
-            return self.run_prefix(precision).state.rows[0]
+            return self.run_meta_tokens(precision).state.sequences[0]
         version = self.weights_version()
-        known = self._prefix_rows.get(precision)
+        known = self._fresh_sequences.get(precision)
         if known is None or known[0] != version:
-            known = self._prefix_rows[precision] = (version, self.run_prefix(precision).state.rows[0])
+            known = self._fresh_sequences[precision] = (version, self.run_meta_tokens(precision).state.sequences[0])
         return known[1]
 
-    def run_prefix(self, precision: Precision, taps: Collection[str] = ()) -> Output:
-        """One row that has seen the learned prefix and nothing else."""
+    def run_meta_tokens(self, precision: Precision, hidden_states: Collection[str] = ()) -> Output:
+        """Runs the meta tokens alone, as one sequence."""
         assert self.prefix is not None
         empty = empty_sequence(self.spec, precision, self.device)
         state = BatchState(self.spec, precision, [empty], empty, self.device)
-        return self._run(self.prefix, Segments((len(self.prefix),)), state, None, taps)
+        return self._run(self.prefix, Segments((len(self.prefix),)), state, None, hidden_states)
 
     def forward(
         self,
@@ -276,59 +276,64 @@ class Model(nn.Module):
         state: BatchState,
         *,
         logits: Logits = "all",
-        taps: Collection[str] = (),
+        hidden_states: Collection[str] = (),
     ) -> Output:
-        """Runs the new tokens of every row of `state`; `segments.lengths` may hold zeros.
+        """Runs the new tokens [T] of every row of `state`; `segments.lengths` may hold zeros.
 
-        `taps` names hidden states to return: "embed", "blocks.0" ... (the residual stream after
+        `hidden_states` names hidden states to return: "embed", "blocks.0" ... (the residual stream after
         a block), "norm".
         """
-        return self._run(self.embed(ids_T), segments, state, logits, taps)
+        return self._run(self.embed(ids_T), segments, state, logits, hidden_states)
 
     def hidden(
         self, ids_T: Tensor, segments: Segments, state: BatchState, run: RunBlock = run_block
     ) -> tuple[Tensor, list[BatchLayerState]]:
-        """What the head takes, [T, D] in `dtype`, and each block's slots after the new tokens: a pass for training.
+        """Runs a pass for training: the head's input, [T, D] in `dtype`, and each block's state after the new tokens.
 
-        `run` runs one block; a way of its own may keep less for the gradient.
+        `run` runs one block, and may keep less for the gradient than `run_block` does.
         """
         x_TD, layers, _ = self._through_blocks(self.embed(ids_T), segments, state, (), run)
         return self.norm(x_TD, self.dtype), layers
 
     def _through_blocks(
-        self, x_TD: Tensor, segments: Segments, state: BatchState, taps: Collection[str], run: RunBlock = run_block
+        self,
+        x_TD: Tensor,
+        segments: Segments,
+        state: BatchState,
+        hidden_states: Collection[str],
+        run: RunBlock = run_block,
     ) -> tuple[Tensor, list[BatchLayerState], dict[str, Tensor]]:
-        """The residual stream after the last block, the blocks' slots, and what `taps` names of the way there."""
+        """Residual stream after the last block, the blocks' states, and the hidden states that are asked for."""
         x_TD = x_TD.to(torch.float64 if self.dtype == torch.float64 else torch.float32) * self.spec.embed_scale
-        batch = Batch(segments, tuple(row.length + row.ahead for row in state.rows), self.device)
-        tapped = {"embed": x_TD} if "embed" in taps else {}
+        batch = Batch(segments, tuple(row.length + row.ahead for row in state.sequences), self.device)
+        found = {"embed": x_TD} if "embed" in hidden_states else {}
         layers: list[BatchLayerState] = []
         for index, block in enumerate(self.blocks):
             x_TD, layer = run(block, x_TD, self.layer_state(index, state, layers), batch, self.dtype)
             layers.append(layer)
-            if f"blocks.{index}" in taps:
-                tapped[f"blocks.{index}"] = x_TD
-        return x_TD, layers, tapped
+            if f"blocks.{index}" in hidden_states:
+                found[f"blocks.{index}"] = x_TD
+        return x_TD, layers, found
 
     def _run(
-        self, x_TD: Tensor, segments: Segments, state: BatchState, logits: Logits, taps: Collection[str]
+        self, x_TD: Tensor, segments: Segments, state: BatchState, logits: Logits, hidden_states: Collection[str]
     ) -> Output:
-        x_TD, layers, tapped = self._through_blocks(x_TD, segments, state, taps)
-        after, marked = state.advanced(layers, segments)
-        if "norm" in taps:
-            tapped["norm"] = self.norm(x_TD, self.dtype)
+        x_TD, layers, found = self._through_blocks(x_TD, segments, state, hidden_states)
+        after, snapshots = state.advanced(layers, segments)
+        if "norm" in hidden_states:
+            found["norm"] = self.norm(x_TD, self.dtype)
         if logits == "last":
             last = [end - 1 for end, n in zip(segments.starts[1:], segments.lengths, strict=True) if n]
             x_TD = x_TD if len(last) == len(x_TD) else x_TD[last]
-        return Output(self._logits(self.norm(x_TD, self.dtype)) if logits else None, tapped, after, marked)
+        return Output(self._logits(self.norm(x_TD, self.dtype)) if logits else None, found, after, snapshots)
 
     def layer_state(self, index: int, state: BatchState, done: list[BatchLayerState]) -> BatchLayerState:
-        """The block's slots; for shared keys and values its owner's, the new tokens' among them."""
+        """State of block `index` before a pass; for a shared KV cache its owner's, with the new tokens in it."""
         own = state.layer(index)
         attention = attention_of(self.spec.blocks[index].mixer)
         if attention is None or attention.kv_from is None:
             return own
-        return BatchLayerState(own.fixed, done[attention.kv_from].kv)
+        return BatchLayerState(own.recurrent, done[attention.kv_from].kv)
 
     def _logits(self, normed_TD: Tensor) -> Tensor:
         logits_TV = self.head(normed_TD) if self.head is not None else ops.linear(normed_TD, self.embed.weight)
@@ -336,8 +341,8 @@ class Model(nn.Module):
         return logits_TV if self.spec.logit_scale == 1.0 else logits_TV * self.spec.logit_scale
 
 
-def _twin(module: Any) -> Any:
+def _shallow_copy(module: Any) -> Any:
     made = module.__class__.__new__(module.__class__)
     made.__dict__ = {**module.__dict__, "_parameters": dict(module._parameters), "_buffers": dict(module._buffers)}
-    made.__dict__["_modules"] = {name: child and _twin(child) for name, child in module._modules.items()}
+    made.__dict__["_modules"] = {name: child and _shallow_copy(child) for name, child in module._modules.items()}
     return made

@@ -1,6 +1,6 @@
-"""Operations, reference and kernels: each a folder with its plain reference and whatever is faster.
+"""Operations: each a folder with its plain reference in torch and its faster implementations.
 
-Callers import from here; which twin runs is decided in `dispatch` alone.
+Callers import from here; which implementation runs is decided in `dispatch` alone.
 """
 
 from .attention import Past, Visible, attention

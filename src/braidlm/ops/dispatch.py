@@ -1,9 +1,9 @@
-"""The one seam between an operation and its implementations.
+"""Choice of implementations: the one seam between an operation and what computes it.
 
-Every operation registers its twins ("reference", "native", "gpu") here; `select` picks one for
+Every operation registers its implementations ("reference", "native", "gpu") here; `select` picks one for
 a device, and `report` says what is picked and why, which is what `braid doctor` prints. The
-choice is "auto" unless `BRAIDLM_OPS` or `using` says otherwise; "auto" takes the fastest twin
-that is present, and a twin that is asked for by name but missing raises with the reason.
+choice is "auto" unless `BRAIDLM_OPS` or `using` says otherwise; "auto" takes the fastest implementation
+that is present, and an implementation that is asked for by name but missing raises with the reason.
 """
 
 import contextlib
@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UnavailableError
+from ..system.choices import OPS
 
-TWINS = ("reference", "native", "gpu")
-CHOICES = (*TWINS, "auto")
 _PREFERRED = {"cpu": ("native", "reference"), "cuda": ("gpu", "reference")}
 
 
@@ -33,28 +32,28 @@ _choice: contextvars.ContextVar[str | None] = contextvars.ContextVar("braidlm_op
 
 
 def register(
-    op: str, twin: str, function: Callable[..., Any], why_not: Callable[[], str | None] = lambda: None
+    op: str, name: str, function: Callable[..., Any], why_not: Callable[[], str | None] = lambda: None
 ) -> None:
-    """Adds the implementation `twin` of operation `op`."""
-    _table.setdefault(op, {})[twin] = Implementation(function, why_not)
+    """Registers implementation `name` of operation `op`; `why_not` gives the reason that it cannot run, or None."""
+    _table.setdefault(op, {})[name] = Implementation(function, why_not)
 
 
 def choice() -> str:
-    """What is asked for now: one of `CHOICES`."""
+    """Present choice of implementations, one of `OPS`."""
     asked = _choice.get() or os.environ.get("BRAIDLM_OPS", "auto")
     return checked(asked)
 
 
 def checked(name: str) -> str:
-    """`name` if it is a choice, else an error that lists them."""
-    if name not in CHOICES:
-        raise UnavailableError(f"ops is {name!r}, but must be one of {', '.join(CHOICES)}")
+    """`name` if it is one of `OPS`; `UnavailableError` else."""
+    if name not in OPS:
+        raise UnavailableError(f"ops is {name!r}, but must be one of {', '.join(OPS)}")
     return name
 
 
 @contextlib.contextmanager
 def using(name: str) -> Iterator[None]:
-    """Within the block, operations come from twin `name`; "auto" leaves an outer choice standing."""
+    """Context in which operations use implementation `name`; "auto" leaves an outer choice standing."""
     checked(name)
     if name == "auto":
         yield
@@ -66,38 +65,38 @@ def using(name: str) -> Iterator[None]:
         _choice.reset(token)
 
 
-def why_not(op: str, twin: str) -> str | None:
-    """Why `twin` of `op` cannot run here, or None if it can."""
-    known = _table[op].get(twin)
-    return f"{op} has no {twin} implementation" if known is None else known.why_not()
+def why_not(op: str, name: str) -> str | None:
+    """Reason that implementation `name` of `op` cannot run here, or None if it can."""
+    known = _table[op].get(name)
+    return f"{op} has no {name} implementation" if known is None else known.why_not()
 
 
 def resolve(op: str, device: str) -> str:
-    """The name of the twin that `op` uses on `device` ("cpu", "cuda") under the present choice."""
+    """Name of the implementation that `op` uses on `device` ("cpu", "cuda") under the present choice."""
     asked = choice()
     if asked != "auto":
         reason = why_not(op, asked)
         if reason is not None:
             raise UnavailableError(f"ops {asked!r} was asked for, but {reason}")
         return asked
-    return next(twin for twin in _PREFERRED.get(device, ("reference",)) if why_not(op, twin) is None)
+    return next(name for name in _PREFERRED.get(device, ("reference",)) if why_not(op, name) is None)
 
 
 def select(op: str, device: str) -> Callable[..., Any]:
-    """The function that computes `op` on `device` under the present choice."""
+    """Function that computes `op` on `device` under the present choice."""
     return _table[op][resolve(op, device)].function
 
 
 def report(device: str) -> list[tuple[str, str, str]]:
-    """For every operation: its name, the twin chosen on `device` ("none" if it cannot run), and why no faster one."""
+    """Every operation, the implementation chosen on `device` ("none" if it cannot run), and why no faster one."""
     return [(op, *_explained(op, device)) for op in sorted(_table)]
 
 
 def _explained(op: str, device: str) -> tuple[str, str]:
     try:
-        twin = resolve(op, device)
+        chosen = resolve(op, device)
     except UnavailableError as error:
         return "none", str(error)
     better = _PREFERRED.get(device, ("reference",))
-    reasons = [why_not(op, name) for name in better[: better.index(twin)]] if twin in better else []
-    return twin, "; ".join(reason for reason in reasons if reason) or f"chosen by {choice()}"
+    reasons = [why_not(op, name) for name in better[: better.index(chosen)]] if chosen in better else []
+    return chosen, "; ".join(reason for reason in reasons if reason) or f"chosen by {choice()}"

@@ -1,4 +1,4 @@
-"""Loads the compiled extension once, remembers why if it cannot and says so, and says which tensors it takes."""
+"""Loader of the compiled extension: loads it once, keeps the reason if it cannot, and checks tensors for it."""
 
 import functools
 import importlib
@@ -16,7 +16,7 @@ from . import dispatch
 
 @functools.cache
 def native() -> tuple[ModuleType | None, str | None]:
-    """The extension and None, or None and the reason that it is missing."""
+    """Loads the extension: it and None, or None and the reason that it is missing."""
     try:
         module = importlib.import_module("braidlm._native")
     except ImportError as error:
@@ -37,19 +37,19 @@ def _share_threads(module: ModuleType) -> None:
 
 
 def why_not() -> str | None:
-    """Why native twins cannot run here, or None if they can: what they give to `dispatch.register`."""
+    """Reason that native implementations cannot run here, or None if they can, as `dispatch.register` takes it."""
     return native()[1]
 
 
 def tell_if_missing() -> None:
-    """A `NativeWarning`, once, if native twins would be chosen and cannot run."""
+    """Warns once, with a `NativeWarning`, if native implementations would be chosen and cannot run."""
     sentence = if_missing()
     if sentence is not None and dispatch.choice() == "auto":
         _tell(sentence)
 
 
 def if_missing() -> str | None:
-    """One sentence if native twins cannot run: what follows from it, why, and what would be right."""
+    """One sentence if native implementations cannot run: what follows from it, why, and what would be right."""
     reason = why_not()
     if reason is None:
         return None
@@ -70,7 +70,7 @@ def extension() -> Any:
 
 
 def takes(*tensors: Tensor | None, gradients: bool = False) -> bool:
-    """Whether native kernels take these: float32 or bfloat16 (or complex64) on the CPU.
+    """Whether native kernels take these tensors: float32 or bfloat16 (or complex64) on the CPU.
 
     Unless a kernel has `gradients`, nothing that autograd would record.
     """

@@ -1,4 +1,4 @@
-"""In which dtype an operation accumulates."""
+"""Dtypes in which operations accumulate."""
 
 import torch
 from torch import Tensor

@@ -22,7 +22,7 @@ _FEW = 64
 
 
 def mm(a_MK: Tensor, b_KN: Tensor, out: Tensor | None = None) -> Tensor:
-    """a b in a's dtype, each sum rounded once; `b_KN` may be wider than `a_MK`. No gradients."""
+    """Matrix product a b in a's dtype, each sum rounded once; `b_KN` may be wider than `a_MK`. No gradients."""
     if out is None:
         out = a_MK.new_empty(a_MK.shape[0], b_KN.shape[1])
     if not widens(a_MK):
@@ -45,7 +45,7 @@ def _multiplies_bfloat16() -> bool:
 
 
 def _product(a_MK: Tensor, b_KN: Tensor) -> Tensor:
-    """In float32."""
+    """Product of two tiles in float32, summed over slices of terms."""
     y_MN: Tensor | None = None
     for terms in _slices(a_MK.shape[1], _TERMS):
         a, b = a_MK[:, terms].float(), b_KN[terms].float()

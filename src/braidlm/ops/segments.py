@@ -19,7 +19,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of equal length and equal cuts."""
+    """Group of rows of equal length and equal cuts, which are computed together."""
 
     rows: tuple[int, ...]
     length: int
@@ -28,13 +28,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Segments:
-    """`lengths` of the rows of a packed batch, and per row the offsets at which its state is wanted.
+    """Layout of a packed batch: `lengths` of its rows, and per row the offsets at which its state is wanted.
 
-    `marks[r]` are increasing offsets from 1 to `lengths[r]`; () everywhere by default.
+    `snapshot_positions[r]` are increasing offsets from 1 to `lengths[r]`; () everywhere by default.
     """
 
     lengths: tuple[int, ...]
-    marks: tuple[tuple[int, ...], ...] = ()
+    snapshot_positions: tuple[tuple[int, ...], ...] = ()
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
@@ -46,21 +46,21 @@ class Segments:
         """Number of tokens of all rows together."""
         return self.starts[-1]
 
-    def marks_of(self, row: int) -> tuple[int, ...]:
-        """Offsets at which the state of `row` is wanted."""
-        return self.marks[row] if self.marks else ()
+    def snapshot_positions_of(self, row: int) -> tuple[int, ...]:
+        """Offsets in `row` at which its state is wanted."""
+        return self.snapshot_positions[row] if self.snapshot_positions else ()
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """Rows that can be computed together, rows without tokens left out."""
+        """Groups of rows that can be computed together; rows without tokens are left out."""
         found: dict[tuple[int, tuple[int, ...]], list[int]] = {}
         for row, length in enumerate(self.lengths):
             if length:
-                found.setdefault((length, self.marks_of(row)), []).append(row)
+                found.setdefault((length, self.snapshot_positions_of(row)), []).append(row)
         return tuple(Group(tuple(rows), length, cuts) for (length, cuts), rows in found.items())
 
     def gather(self, x_T: Tensor, group: Group) -> Tensor:
-        """The rows of `group` out of a packed [T, ...] tensor, as [rows, L, ...]; a view where it can be."""
+        """Gathers the rows of `group` from a packed [T, ...] tensor, as [rows, L, ...]; a view where possible."""
         shape = (len(group.rows), group.length, *x_T.shape[1:])
         first, last = self.starts[group.rows[0]], self.starts[group.rows[-1] + 1]
         if last - first == len(group.rows) * group.length:
@@ -68,7 +68,7 @@ class Segments:
         return torch.cat([x_T[self.starts[r] : self.starts[r + 1]] for r in group.rows]).reshape(shape)
 
     def scatter(self, parts: Sequence[Tensor]) -> Tensor:
-        """The inverse of `gather` over all groups: [rows, L, ...] parts as one packed [T, ...] tensor."""
+        """Scatters [rows, L, ...] parts, one a group, into one packed [T, ...] tensor: the inverse of `gather`."""
         if len(parts) == 1:
             return parts[0].flatten(0, 1)
         rows = {r: row_L for group, part in zip(self.groups, parts, strict=True) for r, row_L in zip(group.rows, part)}
@@ -78,12 +78,13 @@ class Segments:
 class Carried(NamedTuple):
     """Outputs of a packed operation that carries state.
 
-    y_T: packed outputs. state_R: state after each row. marked[r][k]: state of row r at its k-th mark.
+    y_T: packed outputs. state_R: state after each row. snapshots[r][k]: state of row r at its k-th
+    snapshot position.
     """
 
     y_T: Tensor
     state_R: Tensor
-    marked: tuple[tuple[Tensor, ...], ...]
+    snapshots: tuple[tuple[Tensor, ...], ...]
 
 
 Step = Callable[..., tuple[Tensor, Tensor]]
@@ -98,7 +99,7 @@ def over_rows(step: Step, inputs_T: Sequence[Tensor], state_R: Tensor, segments:
         return Carried(torch.empty_like(inputs_T[0]), state_R.clone(), ((),) * len(segments.lengths))
     parts: list[Tensor] = []
     finals: list[Tensor] = list(state_R.unbind(0))
-    marked: list[tuple[Tensor, ...]] = [()] * len(segments.lengths)
+    snapshots: list[tuple[Tensor, ...]] = [()] * len(segments.lengths)
     whole = len(segments.groups) == 1 and len(segments.groups[0].rows) == len(segments.lengths)
     for group in segments.groups:
         inputs_RL = [segments.gather(x_T, group) for x_T in inputs_T]
@@ -107,10 +108,10 @@ def over_rows(step: Step, inputs_T: Sequence[Tensor], state_R: Tensor, segments:
         parts.append(y_RL)
         for i, row in enumerate(group.rows):
             finals[row] = states[-1][i]
-            marked[row] = tuple(at[i] for at in states[: len(group.cuts)])
+            snapshots[row] = tuple(at[i] for at in states[: len(group.cuts)])
         if whole:  # nothing to put together
-            return Carried(segments.scatter(parts), states[-1], tuple(marked))
-    return Carried(segments.scatter(parts), torch.stack(finals), tuple(marked))
+            return Carried(segments.scatter(parts), states[-1], tuple(snapshots))
+    return Carried(segments.scatter(parts), torch.stack(finals), tuple(snapshots))
 
 
 def _in_pieces(step: Step, inputs_RL: Sequence[Tensor], state: Tensor, group: Group) -> tuple[Tensor, list[Tensor]]:

@@ -1,4 +1,4 @@
-"""How many threads kernels use: as many as torch does, which this package keeps within the container's share.
+"""Threads of kernels: as many as torch uses, which this package keeps within the container's share.
 
 torch takes its number from OMP_NUM_THREADS or counts processors; it does not see that a container
 may be limited to the time of fewer of them (cgroup quotas).
@@ -17,13 +17,13 @@ _CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: "quota period" in micros
 
 
 def count() -> int:
-    """Threads of one call."""
+    """Number of threads of one kernel call."""
     return torch.get_num_threads()
 
 
 @contextmanager
 def on_threads(threads: int) -> Iterator[None]:
-    """Runs everything within on so many threads."""
+    """Context in which torch and kernels use so many threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -34,14 +34,14 @@ def on_threads(threads: int) -> Iterator[None]:
 
 @functools.cache
 def limit_to_share(cpu_max: Path = _CPU_MAX) -> None:
-    """Once: lowers torch's number of threads to the container's share, unless the user chose one (OMP_NUM_THREADS)."""
+    """Lowers torch's number of threads to the container's share, unless the user chose one (OMP_NUM_THREADS)."""
     share = _share(cpu_max)
     if "OMP_NUM_THREADS" not in os.environ and share is not None and share < torch.get_num_threads():
         torch.set_num_threads(share)
 
 
 def processors(cpu_max: Path = _CPU_MAX) -> int:
-    """Processors whose time this process may have."""
+    """Number of processors whose time this process may have."""
     return min(len(os.sched_getaffinity(0)), _share(cpu_max) or os.cpu_count() or 1)
 
 

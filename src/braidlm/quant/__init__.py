@@ -1,1 +1,1 @@
-"""Weights in few bits: which, how they are rounded, with or without calibration text."""
+"""Quantization of weights: the policy, round-to-nearest, and calibration on text (GPTQ)."""

@@ -1,6 +1,6 @@
-"""Rounding the weights of a model by what a text puts through them, block by block.
+"""Calibrated quantization of a model's weights, block by block, on the inputs that a text gives them.
 
-The text runs through blocks that are rounded already, so that each layer is rounded for the inputs
+The text runs through blocks that are quantized already, so that each layer is quantized for the inputs
 that it will really get, and beside them through the original ones, whose outputs it shall come close
 to. Only one layer's sums of products exist at a time, two residual streams of the text between two
 blocks, and the original of one block.
@@ -21,36 +21,36 @@ from ..layers.feed_forward import Moe
 from ..layers.linear import Linear
 from ..model.model import Block, Model
 from ..ops import Segments
-from ..ops.linear.packed import PackedWeight, empty_packed
+from ..ops.linear.quantized import QuantizedWeight, empty_quantized
 from ..ops.numerics import widened
 from ..spec import attention_of
 from ..state.batch import BatchLayerState, BatchState
-from .rounding import Products, round_to
+from .gptq import Products, quantize_calibrated
 
-Place = Callable[[str, PackedWeight], None]
+Place = Callable[[str, QuantizedWeight], None]
 
 
 @torch.no_grad()
-def round_blocks(model: Model, forms: Mapping[str, str], rows: Sequence[Tensor], place: Place) -> None:
-    """Rounds weights of the blocks to the forms (of `rounding.FORMS`) that they have; `place` puts each into the model.
+def calibrate_blocks(model: Model, forms: Mapping[str, str], rows: Sequence[Tensor], place: Place) -> None:
+    """Quantizes weights of the blocks to their `forms` (of `gptq.FORMS`); `place` puts each into the model.
 
     `rows` are token ids, [T] each; a few thousand tokens of the kind of text that the model is for.
     """
     state = model.new_state(1)
-    passages = [_Passage(model, state, ids.to(model.device)) for ids in rows]
-    originals = [_Passage(model, state, ids.to(model.device)) for ids in rows]
+    sequences = [_Sequence(model, state, ids.to(model.device)) for ids in rows]
+    originals = [_Sequence(model, state, ids.to(model.device)) for ids in rows]
     for index, block in enumerate(model.blocks):
         assert isinstance(block, Block)
-        sides = _Side(block, passages), _Side(deepcopy(block), originals)
-        for group in _in_order(block, f"blocks.{index}", forms, passages[0]):
-            _round_group(model, index, sides, group, forms, place)
+        sides = _Side(block, sequences), _Side(deepcopy(block), originals)
+        for group in _in_order(block, f"blocks.{index}", forms, sequences[0]):
+            _quantize_group(model, index, sides, group, forms, place)
         for side in sides:
-            for passage in side.passages:
-                passage.advance(side.block)
+            for sequence in side.sequences:
+                sequence.advance(side.block)
 
 
-class _Passage:
-    """One row of text on its way through the blocks."""
+class _Sequence:
+    """Calibration sequence on its way through the blocks: its residual stream and its states."""
 
     def __init__(self, model: Model, state: BatchState, ids_T: Tensor) -> None:
         self._model = model
@@ -62,34 +62,34 @@ class _Passage:
         self._shared = {attention.kv_from for attention in attentions if attention is not None}
 
     def through(self, block: Block) -> tuple[Tensor, BatchLayerState]:
-        """The residual stream after the next block, and the block's state."""
+        """Residual stream after the next block, and the block's state."""
         layer = self._model.layer_state(len(self._layers), self._state, self._layers)
         return block(self._x, layer, self._batch, self._model.dtype)
 
     def advance(self, block: Block) -> None:
-        """Goes on to the block after; of states only those are kept that a later block reads."""
+        """Runs the next block; of states only those are kept that a later block reads."""
         index = len(self._layers)
         self._x, layer = self.through(block)
         self._layers.append(layer if index in self._shared else self._state.layer(index))
 
 
 class _Side(NamedTuple):
-    """One block, rounded or original, and the text before it."""
+    """One block, quantized or original, and the sequences before it."""
 
     block: Block
-    passages: list[_Passage]
+    sequences: list[_Sequence]
 
     def inputs(self, layer: str) -> Iterator[Tensor]:
-        """What the block's layer of this name gets, [T, I] for each row of the text."""
-        return (_inputs(self.block.get_submodule(layer), self.block, passage) for passage in self.passages)
+        """Inputs of the block's layer of this name, [T, I] for each sequence."""
+        return (_inputs(self.block.get_submodule(layer), self.block, sequence) for sequence in self.sequences)
 
 
 class _ReachedError(Exception):
     """Ends a pass at the layer whose inputs are wanted."""
 
 
-def _inputs(layer: nn.Module, block: Block, passage: _Passage) -> Tensor:
-    """What `layer` gets, [T, I]."""
+def _inputs(layer: nn.Module, block: Block, sequence: _Sequence) -> Tensor:
+    """Inputs of `layer` for one sequence, [T, I]."""
     found: list[Tensor] = []
 
     def stop(_: nn.Module, arguments: tuple[Any, ...]) -> None:
@@ -98,7 +98,7 @@ def _inputs(layer: nn.Module, block: Block, passage: _Passage) -> Tensor:
 
     handle = layer.register_forward_pre_hook(stop)
     try:
-        passage.through(block)
+        sequence.through(block)
     except _ReachedError:
         pass
     finally:
@@ -109,8 +109,8 @@ def _inputs(layer: nn.Module, block: Block, passage: _Passage) -> Tensor:
 Layers = list[tuple[str, nn.Module]]
 
 
-def _in_order(block: Block, prefix: str, names: Collection[str], passage: _Passage) -> list[Layers]:
-    """The layers with a weight in `names` as they run; those with the same input together."""
+def _in_order(block: Block, prefix: str, names: Collection[str], sequence: _Sequence) -> list[Layers]:
+    """Layers with a weight in `names`, in the order in which they run; those with the same input together."""
     groups: list[tuple[Tensor, Layers]] = []
 
     def note(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
@@ -130,7 +130,7 @@ def _in_order(block: Block, prefix: str, names: Collection[str], passage: _Passa
         ):
             handles.append(layer.register_forward_pre_hook(note(name)))
     try:
-        passage.through(block)
+        sequence.through(block)
     finally:
         for handle in handles:
             handle.remove()
@@ -142,19 +142,19 @@ def _is_linear(layer: nn.Module, group: Layers) -> bool:
     return all(isinstance(other, Linear) for other in (layer, *(member for _, member in group)))
 
 
-def _round_group(
+def _quantize_group(
     model: Model, index: int, sides: tuple[_Side, _Side], group: Layers, forms: Mapping[str, str], place: Place
 ) -> None:
     name, first = group[0]
     inputs, originals = (side.inputs(name.removeprefix(f"blocks.{index}.")) for side in sides)
     if isinstance(first, Moe):
-        _round_experts(name, first, torch.cat(list(inputs)), torch.cat(list(originals)), forms, place, model.dtype)
+        _quantize_experts(name, first, torch.cat(list(inputs)), torch.cat(list(originals)), forms, place, model.dtype)
         return
     products = _products(inputs, originals)
     for name, layer in group:
         assert isinstance(layer, Linear) and isinstance(layer.weight, Tensor)
         weight = f"{name}.weight"
-        place(weight, round_to(layer.weight, products, forms[weight], dtype=model.dtype))
+        place(weight, quantize_calibrated(layer.weight, products, forms[weight], dtype=model.dtype))
 
 
 def _products(inputs: Iterable[Tensor], originals: Iterable[Tensor]) -> Products:
@@ -171,16 +171,16 @@ def _products(inputs: Iterable[Tensor], originals: Iterable[Tensor]) -> Products
     return sums
 
 
-def _round_experts(
+def _quantize_experts(
     name: str, moe: Moe, x_TD: Tensor, y_TD: Tensor, forms: Mapping[str, str], place: Place, dtype: torch.dtype
 ) -> None:
-    """Each expert by the tokens that choose it; its second half sees what its rounded first half gives.
+    """Quantizes each expert on the tokens that choose it; its second half sees outputs of the quantized first half.
 
     `y` are the inputs in the original model, of which an expert counts the same tokens.
     """
     chosen_TK = F.linear(widened(x_TD), widened(moe.router)).topk(moe.top_k, -1).indices
     made = {
-        part: empty_packed(getattr(moe, part).shape, forms[f"{name}.{part}"], dtype=dtype, device=x_TD.device)
+        part: empty_quantized(getattr(moe, part).shape, forms[f"{name}.{part}"], dtype=dtype, device=x_TD.device)
         for part in ("gate_up", "down")
         if f"{name}.{part}" in forms
     }
@@ -190,13 +190,13 @@ def _round_experts(
         original: Tensor = moe.gate_up[expert]
         gate_up = original
         if "gate_up" in made:
-            packed = round_to(original, _products([x], [y]), made["gate_up"].form, dtype=dtype)
-            gate_up = _put(made["gate_up"], expert, packed).dequantize(x.dtype)
+            quantized = quantize_calibrated(original, _products([x], [y]), made["gate_up"].form, dtype=dtype)
+            gate_up = _put(made["gate_up"], expert, quantized).dequantize(x.dtype)
         if "down" in made:
             products = _products([_hidden(x, gate_up)], [_hidden(y, original)])
-            _put(made["down"], expert, round_to(moe.down[expert], products, made["down"].form, dtype=dtype))
-    for part, packed in made.items():
-        place(f"{name}.{part}", packed)
+            _put(made["down"], expert, quantize_calibrated(moe.down[expert], products, made["down"].form, dtype=dtype))
+    for part, quantized in made.items():
+        place(f"{name}.{part}", quantized)
 
 
 def _hidden(x_TD: Tensor, gate_up_FD: Tensor) -> Tensor:
@@ -204,6 +204,6 @@ def _hidden(x_TD: Tensor, gate_up_FD: Tensor) -> Tensor:
     return F.silu(gate) * up
 
 
-def _put(whole: PackedWeight, expert: int, packed: PackedWeight) -> PackedWeight:
-    whole.data[expert], whole.scale[expert] = packed.data, packed.scale
-    return packed
+def _put(whole: QuantizedWeight, expert: int, quantized: QuantizedWeight) -> QuantizedWeight:
+    whole.data[expert], whole.scale[expert] = quantized.data, quantized.scale
+    return quantized

@@ -1,4 +1,4 @@
-"""Which weights are quantized, to which form, and the quantization of a model in memory.
+"""Policy of quantization: which weights, to which form; and the quantization of a model in memory.
 
 The policy is a table of weights' names and forms; it is saved with a model. Matrices that are read
 for every token are in it. What is small and steers a recurrence or a choice is not: convolutions,
@@ -15,10 +15,10 @@ from ..layers.linear import Embedding, Linear
 from ..layers.mamba import Mamba
 from ..model.assign import assign
 from ..model.model import Model
-from ..ops.linear.nearest import pack
-from ..ops.linear.packed import FORMS, PackedWeight, packable
-from .calibrate import round_blocks
-from .rounding import FORMS as ROUNDED
+from ..ops.linear.quantized import FORMS, QuantizedWeight, quantizable
+from ..ops.linear.round_to_nearest import quantize_weight
+from .calibrate import calibrate_blocks
+from .gptq import FORMS as CALIBRATED
 
 Progress = Callable[[int, int], None]
 
@@ -29,31 +29,34 @@ _TOKENS = ("embed.weight", "head.weight")
 
 
 def check_form(form: str) -> None:
-    """`InputError` unless weights can be quantized to `form`."""
+    """Raises `InputError` unless weights can be quantized to `form`."""
     if form not in FORMS:
         raise InputError(f"quantize is {form!r}, but must be one of {', '.join(FORMS)}")
 
 
 def policy_of(model: Model, form: str) -> dict[str, str]:
-    """The usual policy: every matrix that can be quantized, by name; with int4 the tokens' own rows get int8."""
+    """The usual policy, forms by weight: every matrix that can be quantized, by name.
+
+    With int4, embedding and head get int8.
+    """
     check_form(form)
     found = {}
     for name, shape in _matrices(model):
         wanted = _FORM_OF_TOKENS.get(form, form) if name in _TOKENS else form
-        if packable(shape, wanted):
+        if quantizable(shape, wanted):
             found[name] = wanted
     return found
 
 
 def check_policy(model: Model, policy: Mapping[str, str]) -> None:
-    """`InputError` if a policy names what cannot be quantized, or a form that there is not."""
+    """Raises `InputError` if a policy names what cannot be quantized, or a form that there is not."""
     shapes = dict(_matrices(model))
     for name, form in policy.items():
         if name not in shapes:
             raise InputError(f"the policy names {name!r}, which is no weight of this model that can be quantized")
         if form not in FORMS:
             raise InputError(f"the policy gives {name} the form {form!r}, but it must be one of {', '.join(FORMS)}")
-        if not packable(shapes[name], form):
+        if not quantizable(shapes[name], form):
             raise InputError(f"the policy gives {name} the form {form}, but its shape is {list(shapes[name])}")
 
 
@@ -75,9 +78,9 @@ def _is_steering(model: nn.Module, name: str) -> bool:
     return any(isinstance(model.get_submodule(owner), kind) and leaf in kept for kind, kept in _STEERING.items())
 
 
-def packed_names(model: nn.Module) -> dict[str, PackedWeight]:
-    """The quantized weights of a model."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, PackedWeight)}
+def quantized_weights(model: nn.Module) -> dict[str, QuantizedWeight]:
+    """Quantized weights of a model, by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, QuantizedWeight)}
 
 
 def quantize(
@@ -90,28 +93,28 @@ def quantize(
     """Quantizes the weights of `model` in place, one at a time.
 
     `policy` (names to forms) takes the place of `policy_of`. `calibration` holds rows of token ids,
-    [L] each: int4 and int8 weights of blocks are then rounded so that the blocks' outputs on that text stay
+    [L] each: int4 and int8 weights of blocks are then quantized so that the blocks' outputs on that text stay
     close (see `calibrate`). `progress(done, total)` is called for each weight.
     """
     model.require_no_adapters("quantized")
-    if packed_names(model):
+    if quantized_weights(model):
         raise InputError("the weights of this model are quantized already; start from the original ones")
     policy = policy_of(model, form) if policy is None else policy
     check_policy(model, policy)
     done = 0
 
-    def place(name: str, packed: PackedWeight) -> None:
+    def place(name: str, quantized: QuantizedWeight) -> None:
         nonlocal done
-        assign(model, name, packed)
+        assign(model, name, quantized)
         done += 1
         if progress is not None:
             progress(done, len(policy))
 
     calibrated = {
-        name: wanted for name, wanted in policy.items() if calibration and wanted in ROUNDED and name not in _TOKENS
+        name: wanted for name, wanted in policy.items() if calibration and wanted in CALIBRATED and name not in _TOKENS
     }
     for name, wanted in policy.items():
         if name not in calibrated:
-            place(name, pack(model.get_parameter(name), wanted, dtype=model.dtype))
+            place(name, quantize_weight(model.get_parameter(name), wanted, dtype=model.dtype))
     if calibration and calibrated:
-        round_blocks(model, calibrated, calibration, place)
+        calibrate_blocks(model, calibrated, calibration, place)

@@ -1,7 +1,7 @@
-"""The model as data: one frozen description for every family.
+"""The model as data: one frozen spec for every family.
 
 A `ModelSpec` is a tuple of `Block`s; a block is one sequence mixer and at most one feed-forward.
-Nothing here knows torch, a checkpoint or a family. Sizes are validated when a description is
+Nothing here knows torch, a checkpoint or a family. Sizes are validated when a spec is
 made, and each message names the field, its value and what would be right.
 
 Legend: width = model dimension; "heads" are query heads; a window counts visible keys

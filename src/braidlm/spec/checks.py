@@ -1,4 +1,4 @@
-"""What makes a field valid, and the messages for one that is not."""
+"""Validation of a spec's fields, with messages that say what would be right."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Feed-forwards: one for every token, or experts that tokens choose."""
+"""Specs of feed-forward layers: one MLP for every token, or a mixture of experts."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ Activation = Literal["silu", "gelu"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mlp:
-    """Gated feed-forward: down(act(gate x) * up x)."""
+    """Gated feed-forward layer: down(act(gate x) * up x)."""
 
     hidden: int
     activation: Activation = "silu"
@@ -24,7 +24,7 @@ class Mlp:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Moe:
-    """Mixture of gated feed-forwards: the `top_k` largest router logits, softmax over those alone.
+    """Mixture of experts, gated feed-forward layers: the `top_k` largest router logits, softmax over those alone.
 
     `shared` is an expert of its own that sees every token with weight 1.
     """

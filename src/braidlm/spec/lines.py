@@ -1,4 +1,4 @@
-"""A description in a few lines, for people."""
+"""Summary of a spec in a few lines, for people."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def lines(spec: "ModelSpec") -> list[tuple[str, str]]:
-    """Names and values of what a description says: blocks, width, vocabulary, attention, experts, lengths."""
+    """Summary of a spec as (name, value) pairs: blocks, width, vocabulary, attention, experts, lengths."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in mixer_kinds(spec.blocks).items())
     found = [
         ("blocks", f"{len(spec.blocks)}: {kinds}"),
@@ -23,12 +23,12 @@ def lines(spec: "ModelSpec") -> list[tuple[str, str]]:
     if experts is not None:
         found.append(("experts", f"{experts.experts}, {experts.top_k} a token"))
     if spec.meta_tokens:
-        found.append(("learned prefix", f"{spec.meta_tokens} tokens"))
+        found.append(("meta tokens", f"{spec.meta_tokens}"))
     return [*found, ("declared length", str(spec.max_positions or "unlimited"))]
 
 
 def mixer_kinds(blocks: "Iterable[Block]") -> dict[str, int]:
-    """How many blocks use each kind of mixer, in order of first use."""
+    """Number of blocks of each kind of mixer, in order of first use."""
     counts: dict[str, int] = {}
     for block in blocks:
         name = type(block.mixer).__name__
@@ -37,7 +37,7 @@ def mixer_kinds(blocks: "Iterable[Block]") -> dict[str, int]:
 
 
 def _attention(spec: "ModelSpec") -> list[str]:
-    """One line about all attention, if there is any."""
+    """Summary of all attention in one line, if there is any."""
     attention = [a for a in (attention_of(block.mixer) for block in spec.blocks) if a is not None]
     if not attention:
         return []

@@ -1,4 +1,4 @@
-"""Sequence mixers: their sizes, and what each must remember between tokens."""
+"""Specs of sequence mixers: their sizes, and the state that each carries between tokens."""
 
 from dataclasses import dataclass
 
@@ -48,16 +48,16 @@ class Attention:
 
     @property
     def v_dim(self) -> int:
-        """Size of one value head."""
+        """Channels of one value head."""
         return self.value_dim if self.value_dim is not None else self.head_dim
 
     @property
     def inner(self) -> int:
-        """Channels before the output projection."""
+        """Channels of all heads together, before the output projection."""
         return self.heads * self.v_dim
 
     def state_spec(self) -> tuple[StateSpec, ...]:
-        """Keys and values: all, a window of them, or another layer's."""
+        """State: the KV cache of all positions or of a window, or a reference to another block's."""
         if self.kv_from is not None:
             return (SharedKV(layer=self.kv_from),)
         sizes = {"heads": self.kv_heads, "k_dim": self.head_dim, "v_dim": self.v_dim}
@@ -68,7 +68,7 @@ class Attention:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mamba:
-    """Selective state space with one decay per channel and state (Gu and Dao 2023).
+    """Mamba-1 layer: a selective state space with one decay per channel and state (Gu and Dao 2023).
 
     `inner_norms`: dt, B and C each pass a root-mean-square norm before use, with learned weights or, where
     `inner_norms_learned` is False, without; `inner_eps` is these norms' own eps (None: the model's).
@@ -93,14 +93,14 @@ class Mamba:
         require(self.conv >= 2, "Mamba.conv", self.conv, "at least 2 taps")
 
     def state_spec(self) -> tuple[StateSpec, ...]:
-        """The convolution's tail [inner, conv-1] and the scan's state [inner, d_state]."""
+        """State: the convolution's tail [inner, conv-1] and the scan's state [inner, d_state]."""
         tail = RecurrentState(name="conv", shape=(self.inner, self.conv - 1), dtype="activation")
         return (tail, RecurrentState(name="ssm", shape=(self.inner, self.d_state), dtype="float32"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mamba2:
-    """State-space duality: one decay per head, B and C shared by groups of heads (Dao and Gu 2024).
+    """Mamba-2 layer, state-space duality: one decay per head, B and C shared by groups of heads (Dao and Gu 2024).
 
     Δ is clamped to [dt_min, dt_max] (None: no upper limit) after the softplus.
     """
@@ -136,17 +136,17 @@ class Mamba2:
         return self.inner + 2 * self.groups * self.d_state
 
     def state_spec(self) -> tuple[StateSpec, ...]:
-        """The convolution's tail [x B C, conv-1] and the state [heads, head_dim, d_state]."""
+        """State: the convolution's tail [conv_width, conv-1] and the scan's state [heads, head_dim, d_state]."""
         tail = RecurrentState(name="conv", shape=(self.conv_width, self.conv - 1), dtype="activation")
         return (tail, RecurrentState(name="ssm", shape=(self.heads, self.head_dim, self.d_state), dtype="float32"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hyena:
-    """Gated long convolution given by complex poles and residues (Poli et al. 2023, Massaroli et al. 2023).
+    """Hyena layer: a gated long convolution given by complex poles and residues.
 
-    `filters` distinct filters of `d_state` modes are shared by width / filters neighbouring
-    channels each. `heads` not None: the projection's channels are laid out per head as
+    Source: Poli et al. 2023, Massaroli et al. 2023. `filters` distinct filters of `d_state` modes are shared by
+    width / filters neighbouring channels each. `heads` not None: the projection's channels are laid out per head as
     [x2 | x1 | v] ("column split"); None: three contiguous thirds.
     """
 
@@ -163,7 +163,7 @@ class Hyena:
             positive(self, "heads")
 
     def state_spec(self, width: int) -> tuple[StateSpec, ...]:
-        """The short filter's tail [3 width, conv-1] and the modal state [width, d_state]."""
+        """State: the short filter's tail [3 width, conv-1] and the modal state [width, d_state]."""
         tail = RecurrentState(name="conv", shape=(3 * width, self.conv - 1), dtype="activation")
         return (tail, RecurrentState(name="modes", shape=(width, self.d_state), dtype="complex64"))
 
@@ -182,7 +182,7 @@ class Parallel:
         require(same, "Parallel.attention channels", self.attention.inner, f"those of ssm ({self.ssm.inner})")
 
     def state_spec(self) -> tuple[StateSpec, ...]:
-        """The slots of both branches."""
+        """State of both branches."""
         return self.attention.state_spec() + self.ssm.state_spec()
 
 
@@ -190,7 +190,7 @@ Mixer = Attention | Mamba | Mamba2 | Hyena | Parallel
 
 
 def attention_of(mixer: Mixer) -> Attention | None:
-    """The attention in a mixer, alone or as a branch."""
+    """The attention spec in a mixer, alone or as a branch; None without one."""
     if isinstance(mixer, Parallel):
         return mixer.attention
     return mixer if isinstance(mixer, Attention) else None

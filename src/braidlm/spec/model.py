@@ -1,4 +1,4 @@
-"""A model as blocks: each one mixer and at most one feed-forward."""
+"""Spec of a whole model: blocks of one mixer and at most one feed-forward layer each."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,7 +26,7 @@ class Norm:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
-    """x + r mixer(norm(x)), then x + r ffn(norm(x)) if there is a feed-forward."""
+    """Spec of a block: x + r mixer(norm(x)), then x + r ffn(norm(x)) if it has a feed-forward layer."""
 
     mixer: Mixer
     ffn: FeedForward | None = None
@@ -38,13 +38,13 @@ class Block:
         of_kind(self, "ffn", Mlp, Moe, type(None))
 
     def state_spec(self, width: int) -> tuple[StateSpec, ...]:
-        """What the block must remember between tokens."""
+        """State that the block carries between tokens, for a model of `width`."""
         return self.mixer.state_spec(width) if isinstance(self.mixer, Hyena) else self.mixer.state_spec()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
-    """A whole language model.
+    """Spec of a whole language model.
 
     `meta_tokens` learned vectors stand before every sequence and are counted in positions.
     Logits are multiplied by `logit_scale`. `max_positions` is the number of user tokens that
@@ -60,7 +60,7 @@ class ModelSpec:
     logit_scale: float = 1.0
     meta_tokens: int = 0
     max_positions: int | None = None
-    _slots: tuple[tuple[StateSpec, ...], ...] = field(init=False, repr=False, compare=False)
+    _state_specs: tuple[tuple[StateSpec, ...], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         positive(self, "vocab", "width")
@@ -73,10 +73,10 @@ class ModelSpec:
             positive(self, "max_positions")
         for index, block in enumerate(self.blocks):
             self._validate_mixer(index, block.mixer)
-        object.__setattr__(self, "_slots", tuple(block.state_spec(self.width) for block in self.blocks))
+        object.__setattr__(self, "_state_specs", tuple(block.state_spec(self.width) for block in self.blocks))
 
     def __repr__(self) -> str:
-        """As `braid info` shows it; `to_json` has every field."""
+        """Summary as `braid info` shows it; `to_json` has every field."""
         return aligned("ModelSpec", lines(self))
 
     def _validate_mixer(self, index: int, mixer: Mixer) -> None:
@@ -113,16 +113,16 @@ class ModelSpec:
 
     @property
     def state_specs(self) -> tuple[tuple[StateSpec, ...], ...]:
-        """The state slots of every block, in block order."""
-        return self._slots
+        """State that every block carries between tokens, in block order."""
+        return self._state_specs
 
     def state_bytes(self, length: int, *, dtype: str = "float32", kv_dtype: str | None = None) -> int:
-        """Bytes of one sequence's state after `length` user tokens, learned prefix included."""
+        """Bytes of one sequence's state after `length` user tokens, meta tokens included."""
         total = self.meta_tokens + length
         require(dtype in ("float64", "float32", "bfloat16", "float16"), "dtype", dtype, "float32 or bfloat16")
         kv = kv_dtype or dtype
         require(kv in ITEM_BYTES and kv != "complex64", "kv_dtype", kv, "float32, bfloat16, float16, fp8 or int8")
-        return sum(slot.nbytes(total, dtype, kv) for slots in self._slots for slot in slots)
+        return sum(state.nbytes(total, dtype, kv) for states in self._state_specs for state in states)
 
     def replace_block(self, index: int, **changes: Any) -> "ModelSpec":
         """A copy in which block `index` has the given fields (mixer, ffn, residual_scale) replaced."""
@@ -137,7 +137,7 @@ class ModelSpec:
         return replace(self, blocks=tuple(blocks))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dictionaries and lists, ready for `json.dump`; read back by `from_json`."""
+        """The spec as plain dictionaries and lists, ready for `json.dump`; read back by `from_json`."""
         return encode(self)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Rotary positions and how they are stretched."""
+"""Specs of rotary position embeddings (RoPE) and of their scalings to longer contexts."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from .checks import finite, is_finite, positive, require
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinearScaling:
-    """Positions divided by `factor` (position interpolation, Chen et al. 2023)."""
+    """Linear scaling: positions divided by `factor` (position interpolation, Chen et al. 2023)."""
 
     factor: float
 
@@ -17,7 +17,7 @@ class LinearScaling:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NtkScaling:
-    """Base raised to base * factor^(d / (d - 2)) for d rotated dimensions, at every length."""
+    """NTK scaling: base raised to base * factor^(d / (d - 2)) for d rotated dimensions, at every length."""
 
     factor: float
 
@@ -27,7 +27,7 @@ class NtkScaling:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Llama3Scaling:
-    """Long wavelengths divided by `factor`, short ones kept, a ramp between (Llama 3.1)."""
+    """Llama 3.1's scaling: long wavelengths divided by `factor`, short ones kept, a ramp between."""
 
     factor: float
     low_freq_factor: float
@@ -43,7 +43,7 @@ class Llama3Scaling:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FactorScaling:
-    """Each pair's frequency divided by a factor of its own (as GGUF files store Llama 3's scaling)."""
+    """Scaling by factors: each pair's frequency divided by its own (as GGUF files store Llama 3's scaling)."""
 
     factors: tuple[float, ...]
 
@@ -54,7 +54,7 @@ class FactorScaling:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class YarnScaling:
-    """Frequencies between kept and divided by `factor`, by how often a pair turns (YaRN, Peng et al. 2023).
+    """YaRN scaling: frequencies kept or divided by `factor`, by how often a pair turns (Peng et al. 2023).
 
     Pairs that turn more than `beta_fast` times within `original_positions` are kept, those that turn less than
     `beta_slow` times are divided; the border between them is rounded to whole pairs if `truncate`. Cosines and sines
@@ -75,7 +75,7 @@ class YarnScaling:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DynamicNtkScaling:
-    """A base that grows with the position, once that lies beyond `original_positions` (dynamic NTK).
+    """Dynamic NTK scaling: a base that grows with the position beyond `original_positions`.
 
     The token at position p >= `original_positions` is rotated with the base
     b * (factor (p + 1) / original_positions - (factor - 1))^(d / (d - 2)) for d rotated dimensions: what a decoder

@@ -1,10 +1,10 @@
-"""What a sequence carries between tokens, described without tensors.
+"""State specs: what a sequence carries between tokens, described without tensors.
 
-A mixer declares slots; `state.BatchState` allocates them, and `nbytes` of a slot is what planning
+A mixer declares its states; `state.empty_sequence` allocates them, and their `nbytes` is what planning
 prints before anything is loaded. Four kinds cover every family.
 
 Keys and values live in pages of `PAGE_TOKENS` positions, aligned to absolute position, so that
-sequences can share them; a ring lets go of a page once no later query can see any of it.
+sequences can share them; a window frees a page once no later query can see any of it.
 """
 
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ SCALE_BYTES = {"int8": 4}  # one float32 scale per head and token, for the key a
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecurrentState:
-    """A tensor of constant size: a convolution tail or a recurrent state."""
+    """Spec of a state of constant size: a convolution's tail or a recurrent state."""
 
     name: str
     shape: tuple[int, ...]
     dtype: StateDtype
 
     def nbytes(self, length: int, dtype: str, kv_dtype: str) -> int:
-        """Bytes at any `length`, for activations of `dtype`."""
+        """Bytes of the state, at any `length`, for activations of `dtype`."""
         count = 1
         for size in self.shape:
             count *= size
@@ -37,7 +37,7 @@ class RecurrentState:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FullKV:
-    """Keys and values of every position so far."""
+    """Spec of a KV cache of every position so far."""
 
     heads: int
     k_dim: int
@@ -49,7 +49,7 @@ class FullKV:
 
     @property
     def sink_tokens(self) -> int:
-        """Positions at the start that are always held."""
+        """Number of positions at the start that are always visible: none, since all are held."""
         return 0
 
     def kept(self, length: int) -> int:
@@ -63,7 +63,7 @@ class FullKV:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WindowKV:
-    """Keys and values of a sliding window and of an always-visible prefix.
+    """Spec of a KV cache of a sliding window and of attention sinks.
 
     `window` counts the visible keys including the query itself; the first `sink_tokens` positions
     are visible to every query and never let go.
@@ -92,19 +92,19 @@ class WindowKV:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SharedKV:
-    """Keys and values of an earlier layer: nothing of its own."""
+    """Spec of a KV cache that belongs to an earlier block, `layer`."""
 
     layer: int
 
     def nbytes(self, length: int, dtype: str, kv_dtype: str) -> int:
-        """Always zero: the owner counts them."""
+        """Zero bytes: the owner counts them."""
         return 0
 
 
 StateSpec = RecurrentState | FullKV | WindowKV | SharedKV
 
 
-def token_bytes(slot: FullKV | WindowKV, kv_dtype: str) -> int:
-    """Bytes that one position of `slot` takes when stored as `kv_dtype`."""
-    values = slot.heads * (slot.k_dim + slot.v_dim) * ITEM_BYTES[kv_dtype]
-    return values + 2 * slot.heads * SCALE_BYTES.get(kv_dtype, 0)
+def token_bytes(spec: FullKV | WindowKV, kv_dtype: str) -> int:
+    """Bytes of one position's keys and values, stored as `kv_dtype`."""
+    values = spec.heads * (spec.k_dim + spec.v_dim) * ITEM_BYTES[kv_dtype]
+    return values + 2 * spec.heads * SCALE_BYTES.get(kv_dtype, 0)

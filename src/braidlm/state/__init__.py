@@ -1,1 +1,1 @@
-"""What a sequence carries: recurrent states, keys and values, and their files."""
+"""State of sequences between tokens: recurrent states, KV pages, and their files."""

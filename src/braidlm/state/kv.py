@@ -1,4 +1,4 @@
-"""Keys and values of one sequence in one layer: immutable pages, stored in a small format.
+"""KV cache of one sequence in one layer: immutable pages of keys and values, in a storage dtype of few bits.
 
 Nothing here is ever changed in place: appending makes a new `KeyValues` that shares every full
 page with the old one. Forks and snapshots are therefore plain references, and a page is freed
@@ -17,23 +17,23 @@ from torch import Tensor
 from ..ops import Past, Segments
 from ..spec.state import PAGE_TOKENS, FullKV, WindowKV
 
-FORMATS = ("float64", "float32", "bfloat16", "float16", "fp8", "int8")
-# Formats of less range than activations, which saturate instead of becoming infinite.
+KV_DTYPES = ("float64", "float32", "bfloat16", "float16", "fp8", "int8")
+# Dtypes of less range than activations, which saturate instead of becoming infinite.
 _LARGEST = {"fp8": torch.finfo(torch.float8_e4m3fn).max, "float16": torch.finfo(torch.float16).max}
 
 
 class QuantizedKV(NamedTuple):
-    """Numbers in their storage format: `data` [n, G, K], and for int8 a `scale` [n, G]."""
+    """Keys or values in their storage dtype: `data` [n, G, K], and for int8 a `scale` [n, G]."""
 
     data: Tensor
     scale: Tensor | None
 
-    def rows(self, part: slice) -> "QuantizedKV":
-        """Some positions of it, as a view."""
+    def positions(self, part: slice) -> "QuantizedKV":
+        """Keys or values of some positions, as a view."""
         return QuantizedKV(self.data[part], None if self.scale is None else self.scale[part])
 
     def detached(self) -> "QuantizedKV":
-        """The same numbers without their history."""
+        """A copy without autograd history: gradients end here."""
         return QuantizedKV(self.data.detach(), None if self.scale is None else self.scale.detach())
 
     def nbytes(self) -> int:
@@ -41,20 +41,20 @@ class QuantizedKV(NamedTuple):
         return self.data.nbytes + (0 if self.scale is None else self.scale.nbytes)
 
 
-def quantize_kv(x_nGK: Tensor, form: str) -> QuantizedKV:
-    """`x` rounded to `form`: a dtype's name, "fp8" (e4m3) or "int8" (a scale per head and token)."""
-    if form in _LARGEST:
-        kind = torch.float8_e4m3fn if form == "fp8" else torch.float16
-        return QuantizedKV(x_nGK.clamp(-_LARGEST[form], _LARGEST[form]).to(kind), None)
-    if form == "int8":
+def quantize_kv(x_nGK: Tensor, kv_dtype: str) -> QuantizedKV:
+    """Quantizes keys or values to `kv_dtype`: a dtype's name, "fp8" (e4m3) or "int8" (a scale per head and token)."""
+    if kv_dtype in _LARGEST:
+        kind = torch.float8_e4m3fn if kv_dtype == "fp8" else torch.float16
+        return QuantizedKV(x_nGK.clamp(-_LARGEST[kv_dtype], _LARGEST[kv_dtype]).to(kind), None)
+    if kv_dtype == "int8":
         wide = x_nGK.float()
         scale = wide.abs().amax(-1).clamp_min(torch.finfo(torch.float32).tiny) / 127
         return QuantizedKV((wide / scale[..., None]).round().to(torch.int8), scale)
-    return QuantizedKV(x_nGK.to(getattr(torch, form)), None)
+    return QuantizedKV(x_nGK.to(getattr(torch, kv_dtype)), None)
 
 
-def load(stored: QuantizedKV, dtype: torch.dtype) -> Tensor:
-    """The numbers that were stored, as `dtype`."""
+def dequantize_kv(stored: QuantizedKV, dtype: torch.dtype) -> Tensor:
+    """Keys or values as stored, converted to `dtype`: [n, G, K]."""
     if stored.scale is not None:
         return (stored.data.to(torch.float32) * stored.scale[..., None]).to(dtype)
     return stored.data.to(dtype)
@@ -69,20 +69,20 @@ def _join(parts: list[QuantizedKV]) -> QuantizedKV:
 
 @dataclass(frozen=True)
 class Page:
-    """Up to `PAGE_TOKENS` positions from `start`, a multiple of `PAGE_TOKENS`."""
+    """KV page: keys and values of up to `PAGE_TOKENS` positions from `start`, a multiple of `PAGE_TOKENS`."""
 
     start: int
     k: QuantizedKV
     v: QuantizedKV
 
     def first(self, count: int) -> "Page":
-        """A copy of its first positions."""
+        """A copy of the page's first `count` positions."""
         part = slice(0, count)
-        return Page(self.start, _join([self.k.rows(part)]), _join([self.v.rows(part)]))
+        return Page(self.start, _join([self.k.positions(part)]), _join([self.v.positions(part)]))
 
 
 def with_room(page: Page) -> Page:
-    """A copy that is as long as a full page; the positions behind those held are not initialised."""
+    """A copy of a page as long as a full one; the positions behind those held are not initialised."""
     return Page(page.start, _with_room(page.k), _with_room(page.v))
 
 
@@ -99,15 +99,15 @@ def _with_room(stored: QuantizedKV) -> QuantizedKV:
 
 @dataclass(frozen=True)
 class KeyValues:
-    """What one sequence holds of the first `length` positions, by the rule of its `spec`."""
+    """KV cache of one sequence in one layer after `length` positions: the pages that its `spec` keeps of them."""
 
     spec: FullKV | WindowKV
-    form: str
+    kv_dtype: str
     length: int = 0
     pages: tuple[Page, ...] = ()
 
     def append(self, k: QuantizedKV, v: QuantizedKV) -> "KeyValues":
-        """With the keys and values of the next positions; pages that no later query sees are dropped."""
+        """A KV cache with the keys and values of the next positions; pages that no later query sees are dropped."""
         begin, total = self.length, self.length + k.data.shape[0]
         if begin == total:
             return self
@@ -119,31 +119,31 @@ class KeyValues:
                 part = slice(max(start, begin) - begin, min(start + PAGE_TOKENS, total) - begin)
                 begun = [pages.pop()] if start < begin else []
                 # Joining copies, so that a page never keeps a whole prompt's activations alive.
-                k_page = _join([page.k for page in begun] + [k.rows(part)])
-                v_page = _join([page.v for page in begun] + [v.rows(part)])
+                k_page = _join([page.k for page in begun] + [k.positions(part)])
+                v_page = _join([page.v for page in begun] + [v.positions(part)])
                 pages.append(Page(start, k_page, v_page))
             start += PAGE_TOKENS
         return replace(self, length=total, pages=tuple(pages))
 
     def past(self, dtype: torch.dtype) -> Past | None:
-        """All keys and values held and their positions, or None if there are none."""
+        """Keys and values of all positions held, in `dtype`; None if there are none."""
         if not self.pages:
             return None
-        k = load(_join([page.k for page in self.pages]), dtype)
-        v = load(_join([page.v for page in self.pages]), dtype)
+        k = dequantize_kv(_join([page.k for page in self.pages]), dtype)
+        v = dequantize_kv(_join([page.v for page in self.pages]), dtype)
         spans = [torch.arange(page.start, page.start + page.k.data.shape[0]) for page in self.pages]
         return Past(k, v, torch.cat(spans).to(k.device))
 
     def detached(self) -> "KeyValues":
-        """The same numbers without their history."""
+        """A copy without autograd history: gradients end here."""
         return replace(self, pages=tuple(Page(p.start, p.k.detached(), p.v.detached()) for p in self.pages))
 
     def with_pages(self, length: int, pages: Sequence[Page]) -> "KeyValues":
-        """The sequence of `length` positions that holds these pages."""
+        """A KV cache of `length` positions that holds these pages."""
         return replace(self, length=length, pages=tuple(pages))
 
     def first(self, length: int) -> "KeyValues":
-        """What the sequence held of its first `length` positions; for slots that let nothing go."""
+        """The KV cache as it was after the first `length` positions; for a `FullKV` only, which drops nothing."""
         assert isinstance(self.spec, FullKV) and length <= self.length
         pages = [page for page in self.pages if page.start < length]
         if length % PAGE_TOKENS and length < self.length:
@@ -151,18 +151,18 @@ class KeyValues:
         return self.with_pages(length, pages)
 
     def empty_page(self, start: int) -> Page:
-        """A full page's room from `start` on, not initialised; on the CPU."""
+        """A full page from position `start` on, not initialised; on the CPU."""
         sizes = ((0, self.spec.heads, size) for size in (self.spec.k_dim, self.spec.v_dim))
-        k, v = (quantize_kv(torch.empty(size), self.form) for size in sizes)
+        k, v = (quantize_kv(torch.empty(size), self.kv_dtype) for size in sizes)
         return with_room(Page(start, k, v))
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all pages; shared pages are counted by everyone who holds them."""
+        """Bytes of all pages; a shared page counts for every sequence that holds it."""
         return sum(page.k.nbytes() + page.v.nbytes() for page in self.pages)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything held as a few tensors, for saving; `from_tensors` restores it."""
+        """The pages joined to a few tensors by name, for saving; `from_tensors` restores them."""
         if not self.pages:
             return {}
         k, v = _join([page.k for page in self.pages]), _join([page.v for page in self.pages])
@@ -170,7 +170,7 @@ class KeyValues:
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     def from_tensors(self, tensors: dict[str, Tensor], length: int) -> "KeyValues":
-        """The sequence of `length` positions whose `tensors` were saved; ValueError if they do not fit."""
+        """The KV cache of `length` positions whose `tensors` were saved; `ValueError` if they do not fit."""
         self._check(tensors, self.spec.kept(length))
         if not tensors:
             return self if length == 0 else replace(self, length=length)
@@ -180,18 +180,18 @@ class KeyValues:
         for start in range(0, length, PAGE_TOKENS):
             if start < sink_tokens or start >= first:
                 part = slice(offset, offset + min(PAGE_TOKENS, length - start))
-                pages.append(Page(start, _join([k.rows(part)]), _join([v.rows(part)])))
+                pages.append(Page(start, _join([k.positions(part)]), _join([v.positions(part)])))
                 offset = part.stop
         return replace(self, length=length, pages=tuple(pages))
 
     def _check(self, tensors: dict[str, Tensor], kept: int) -> None:
         """ValueError unless `tensors` are what `tensors()` gives for `kept` positions."""
-        dtype: torch.dtype = torch.float8_e4m3fn if self.form == "fp8" else getattr(torch, self.form)
+        dtype: torch.dtype = torch.float8_e4m3fn if self.kv_dtype == "fp8" else getattr(torch, self.kv_dtype)
         sizes = {"k": self.spec.k_dim, "v": self.spec.v_dim}
         wanted: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
             name: ((kept, self.spec.heads, size), dtype) for name, size in sizes.items()
         }
-        if self.form == "int8":
+        if self.kv_dtype == "int8":
             wanted |= {f"{name}_scale": ((kept, self.spec.heads), torch.float32) for name in sizes}
         found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
         if found != (wanted if kept else {}):
@@ -200,29 +200,29 @@ class KeyValues:
 
 @dataclass(frozen=True)
 class KvBatch:
-    """Keys and values of one layer for a packed batch: the rows' pasts and the new tokens."""
+    """KV caches of one layer for a packed batch: the rows' earlier positions and the new tokens'."""
 
     past: tuple[KeyValues, ...]
     new_k: QuantizedKV | None = None
     new_v: QuantizedKV | None = None
 
     def append(self, k_TGK: Tensor, v_TGK: Tensor) -> "KvBatch":
-        """With the new tokens' keys and values, rounded to the storage format."""
-        form = self.past[0].form
-        return replace(self, new_k=quantize_kv(k_TGK, form), new_v=quantize_kv(v_TGK, form))
+        """Adds the new tokens' keys and values, quantized to the storage dtype."""
+        kv_dtype = self.past[0].kv_dtype
+        return replace(self, new_k=quantize_kv(k_TGK, kv_dtype), new_v=quantize_kv(v_TGK, kv_dtype))
 
     def new(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """The new tokens' keys and values as every later token will see them."""
+        """Keys and values of the new tokens as every later token will see them, in `dtype`."""
         assert self.new_k is not None and self.new_v is not None
-        return load(self.new_k, dtype), load(self.new_v, dtype)
+        return dequantize_kv(self.new_k, dtype), dequantize_kv(self.new_v, dtype)
 
     def after(self, row: int, segments: Segments) -> list[KeyValues]:
-        """What `row` holds at each of its marks and, last, after all of its new tokens; they share pages."""
+        """KV caches of `row` at its snapshot positions and, last, after its new tokens; they share pages."""
         assert self.new_k is not None and self.new_v is not None
         held, begin, made = self.past[row], segments.starts[row], []
-        for offset in (*segments.marks_of(row), segments.lengths[row]):
+        for offset in (*segments.snapshot_positions_of(row), segments.lengths[row]):
             part = slice(begin, segments.starts[row] + offset)
-            held = held.append(self.new_k.rows(part), self.new_v.rows(part))
+            held = held.append(self.new_k.positions(part), self.new_v.positions(part))
             made.append(held)
             begin = part.stop
         return made

@@ -1,7 +1,7 @@
-"""Rows as one safetensors file, with a header that says whose they are: written whole or not at all, read if unchanged.
+"""State files: sequence states in one safetensors file, written whole or not at all, and read if unchanged.
 
-Several rows may be states along one text, the last one of its end. What grows with a text is then written once:
-the others hold the first part of it.
+The header names the model that computed them. Several of them may be snapshots of one sequence, the last one of its
+end. Its KV cache is then written once: the others hold the first part of it.
 """
 
 import contextlib
@@ -25,13 +25,13 @@ from ..system.files import parse_json, regular_file, whole_file
 from .kv import KeyValues
 from .sequence import Identity, LayerState, Precision, SequenceState
 
-# Digest of the header's texts alone, by which these are believed where nothing else is read.
+# Digest of the header's texts alone, which is checked where nothing else is read.
 _OWN_DIGEST = "header_digest"
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose rows are exchangeable: those of one identity. `initial` has seen nothing."""
+    """Owner of sequence states: the model's identity, its precision, and `initial`, a state that has seen nothing."""
 
     identity: Identity
     precision: Precision
@@ -40,16 +40,16 @@ class Owner:
 
 
 class Contents(NamedTuple):
-    """What was in a file: the header's texts, the rows, and the tensors beside them."""
+    """Contents of a state file: the header's texts, the sequence states, and the tensors beside them."""
 
     about: dict[str, str]
-    rows: list[SequenceState]
+    sequences: list[SequenceState]
     more: dict[str, Tensor]
 
 
 def write(
     path: str | Path,
-    form: str,
+    file_format: str,
     owner: Owner,
     rows: Sequence[SequenceState],
     *,
@@ -58,18 +58,19 @@ def write(
     one_text: bool = False,
     place: Callable[[Path, Path], object] = os.replace,
 ) -> None:
-    """Writes `rows`, the texts of `about` and the tensors of `more`.
+    """Writes sequence states, the texts of `about` and the tensors of `more` to a state file.
 
-    `form` names the kind and version of the file. `one_text`: the rows are states along one text, shortest first.
+    `file_format` names the kind and version of the file. `one_text`: the rows are snapshots of one sequence, the
+    shortest first.
     `place` gives the file its name (see `files.whole_file`).
-    `StateError` for rows of another owner.
+    Raises `StateError` for rows of another owner.
     """
     for row in rows:
         if row.identity is not None:
             row.identity.require(owner.identity, f"a state to be saved to {path}")
     tensors = dict(more or {}) | _tensors_of(rows, one_text)
     header = dict(about or {}) | {
-        "format": form,
+        "format": file_format,
         "fingerprint": owner.identity.fingerprint,
         "label": owner.identity.label,
         "dtype": owner.identity.dtype,
@@ -87,14 +88,14 @@ def write(
 
 
 def read(
-    path: str | Path, form: str, owner: Owner, *, beside: Collection[str] = (), one_text: bool = False
+    path: str | Path, file_format: str, owner: Owner, *, beside: Collection[str] = (), one_text: bool = False
 ) -> Contents:
-    """What `write` wrote; `StateError` unless it is whole and belongs to `owner`'s weights and precision.
+    """Reads a state file; `StateError` unless it is whole and belongs to `owner`'s weights and precision.
 
     `beside` are the names of the tensors that stand beside the rows.
     """
     with _opened(path) as file:
-        about = _checked(file.metadata() or {}, path, form)
+        about = _checked(file.metadata() or {}, path, file_format)
         _require_owner(about, path, owner)
         names = file.keys()
         tensors = {name: file.get_tensor(name) for name in names}
@@ -106,10 +107,10 @@ def read(
         raise StateError(f"{path} is damaged: {error}") from None
 
 
-def header(path: str | Path, form: str) -> dict[str, str]:
-    """The header's texts alone, as they were saved; what they describe is not read."""
+def header(path: str | Path, file_format: str) -> dict[str, str]:
+    """Reads the header's texts alone, as they were saved."""
     with _opened(path) as file:
-        about = _checked(file.metadata() or {}, path, form)
+        about = _checked(file.metadata() or {}, path, file_format)
         if _OWN_DIGEST in about:
             _require_whole(about[_OWN_DIGEST] == _own_digest(about), path)
         else:  # written before headers had a digest of their own: that of the whole file covers them
@@ -119,7 +120,7 @@ def header(path: str | Path, form: str) -> dict[str, str]:
 
 
 def digest_of(about: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """Digest of a file's header, whatever digest it names, and of all of its tensors."""
+    """Digest of a state file: of its header, whatever digest that names, and of all of its tensors."""
     text = json.dumps({key: value for key, value in about.items() if key != "digest"}, sort_keys=True)
     return digest(text, sorted(tensors.items()))
 
@@ -136,7 +137,7 @@ def _require_whole(holds: bool, path: str | Path) -> None:
 
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[Any]:
-    """The file, open; what goes wrong with it meanwhile ends in one sentence."""
+    """Opens a state file; what goes wrong with it meanwhile ends in one sentence."""
     try:
         _require_regular(path)
         with safe_open(path, framework="pt") as file:
@@ -150,16 +151,16 @@ def _opened(path: str | Path) -> Iterator[Any]:
 
 
 def _require_regular(path: str | Path) -> None:
-    """Refuses what opening would wait for, or never end to read."""
+    """Refuses pipes and devices, which opening would wait for or never end to read."""
     try:
         regular_file(path)
     except ValueError as error:
         raise StateError(f"{path} is damaged or no state file: {error}") from None
 
 
-def _checked(about: dict[str, str], path: str | Path, form: str) -> dict[str, str]:
-    if about.get("format") != form:
-        raise StateError(f"{path} is no file of this kind and version (it should say {form!r})")
+def _checked(about: dict[str, str], path: str | Path, file_format: str) -> dict[str, str]:
+    if about.get("format") != file_format:
+        raise StateError(f"{path} is no file of this kind and version (it should say {file_format!r})")
     return about
 
 
@@ -173,7 +174,7 @@ def _tensors_of(rows: Sequence[SequenceState], one_text: bool) -> dict[str, Tens
     for r, row in enumerate(rows):
         for i, layer in enumerate(row.layers):
             repeated = one_text and r < len(rows) - 1 and _grows(layer.kv)
-            held = layer.fixed | (layer.kv.tensors() if layer.kv and not repeated else {})
+            held = layer.recurrent | (layer.kv.tensors() if layer.kv and not repeated else {})
             for name, tensor in held.items():
                 plain = torch.view_as_real(tensor) if tensor.is_complex() else tensor
                 # Rows may share a tensor; the file format wants each to have its own.
@@ -182,15 +183,15 @@ def _tensors_of(rows: Sequence[SequenceState], one_text: bool) -> dict[str, Tens
 
 
 def _rows_of(owner: Owner, lengths: list[int], tensors: dict[str, Tensor], one_text: bool) -> list[SequenceState]:
-    """The rows, read from the last to the first, since that one holds what grows of all of them."""
+    """Sequence states from the last to the first, since that one holds the KV cache of all of them."""
     if one_text and lengths != sorted(lengths):
-        raise ValueError(f"states along one text have the lengths {lengths}")
+        raise ValueError(f"snapshots of one sequence have the lengths {lengths}")
     rows: list[SequenceState] = []
     for r, length in reversed(list(enumerate(lengths))):
         layers = []
         for i, like in enumerate(owner.initial.layers):
             prefix = f"{r}.{i}."
-            fixed = {name: _like(tensors.pop(prefix + name), t, name) for name, t in like.fixed.items()}
+            recurrent = {name: _like(tensors.pop(prefix + name), t, name) for name, t in like.recurrent.items()}
             kv, seen = like.kv, like.kv.length - owner.initial.length + length if like.kv else 0
             if one_text and rows and _grows(kv):
                 last = rows[0].layers[i].kv
@@ -198,8 +199,8 @@ def _rows_of(owner: Owner, lengths: list[int], tensors: dict[str, Tensor], one_t
             elif kv is not None:
                 mine = [name for name in tensors if name.startswith(prefix)]
                 held = {name.removeprefix(prefix): tensors.pop(name).to(owner.device) for name in mine}
-                kv = KeyValues(kv.spec, kv.form).from_tensors(held, seen)
-            layers.append(LayerState(fixed, kv))
+                kv = KeyValues(kv.spec, kv.kv_dtype).from_tensors(held, seen)
+            layers.append(LayerState(recurrent, kv))
         rows.append(SequenceState(length, tuple(layers), owner.initial.identity))
     if tensors:
         raise ValueError(f"it has the unknown tensor {min(tensors)}")
@@ -220,5 +221,5 @@ def _lengths(text: str) -> list[int]:
 def _like(stored: Tensor, wanted: Tensor, name: str) -> Tensor:
     tensor: Any = torch.view_as_complex(stored) if wanted.is_complex() else stored
     if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype:
-        raise ValueError(f"slot {name} is {tensor.dtype} {tuple(tensor.shape)}")
+        raise ValueError(f"state {name} is {tensor.dtype} {tuple(tensor.shape)}")
     return tensor.to(wanted.device)

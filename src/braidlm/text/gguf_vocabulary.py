@@ -156,8 +156,8 @@ def _rule(backend: Tokenizer, about: Mapping[str, Any], pre: str | None) -> str:
 
 
 def _same_words(backend: Tokenizer, name: str) -> bool:
-    ours, theirs = backend.pre_tokenizer, byte_level({}, [], BY_NAME[name]).pre_tokenizer
-    return all(ours.pre_tokenize_str(text) == theirs.pre_tokenize_str(text) for text in _texts())
+    present, expected = backend.pre_tokenizer, byte_level({}, [], BY_NAME[name]).pre_tokenizer
+    return all(present.pre_tokenize_str(text) == expected.pre_tokenize_str(text) for text in _texts())
 
 
 def _needs_whole_words(about: Mapping[str, Any]) -> bool:

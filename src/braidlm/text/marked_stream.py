@@ -5,14 +5,14 @@ from typing import Protocol
 
 
 class Detokenizer(Protocol):
-    """Turns ids into text one by one, without control tokens."""
+    """Detokenizer of ids that come one by one, without control tokens."""
 
     def push(self, token: int) -> str:
         """The text that is certain after `token`."""
         ...
 
     def flush(self) -> str:
-        """The text that was held back."""
+        """Text that was held back, at the end."""
         ...
 
 
@@ -30,5 +30,5 @@ class MarkedStream:
         return self._decoder.push(token)
 
     def flush(self) -> str:
-        """The text that was held back."""
+        """Text that was held back, at the end."""
         return self._decoder.flush()

@@ -1,4 +1,4 @@
-"""Marks in a text: those that it may be about to write, and how grammars spell them."""
+"""Marks of formats in a text: those that may be about to begin, and their spelling in grammars."""
 
 import json
 from collections.abc import Callable, Iterable

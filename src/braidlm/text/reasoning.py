@@ -77,7 +77,7 @@ def _reads(template: str, field: str) -> bool:
 
 
 class Split(NamedTuple):
-    """Text that has become certain, by what it is."""
+    """Text that has become certain: reasoning and content."""
 
     reasoning: str = ""
     content: str = ""
@@ -96,7 +96,7 @@ class ReasoningSplitter:
         self._repeats = begun  # a model may write the prompt's tag again
 
     def push(self, text: str) -> Split:
-        """What is certain after `text`."""
+        """Adds `text`; gives what has become certain."""
         self._held += text
         found = Split()
         if self._place == "before" and self._begins():
@@ -110,7 +110,7 @@ class ReasoningSplitter:
         return found
 
     def finish(self) -> Split:
-        """What is left once the answer has ended."""
+        """Ends the answer; gives what is left."""
         held, self._held = self._held, ""
         if self._place == "inside":
             return Split(reasoning=(held.lstrip() if self._blank else held).rstrip())

@@ -111,7 +111,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def compare(left: Any, *rest: Any) -> Any:
-    """`left sign right`, or a chain of more signs and values, paid for."""
+    """Compares `left sign right`, or a chain of more signs and values, paid for."""
     meter, found = METER.get(), True
     for sign, right in zip(rest[::2], rest[1::2]):
         compared(meter, sign, left, right)
@@ -193,12 +193,12 @@ def _json(meter: Meter, value: Any, indent: Any) -> None:
 
 
 class _Bounded:
-    """Formatting of `str.format` that pays for each field."""
+    """Base of `str.format` that pays for each field."""
 
     _total = 0
 
     def format_field(self, value: Any, format_spec: str) -> Any:
-        """The text of one field."""
+        """Formats one field, paid for."""
         if any(len(number) > 3 for number in _NUMBER.findall(format_spec)):
             raise BoundError(f"formats a value to a width above {_WIDTH}")
         meter = METER.get()
@@ -207,15 +207,15 @@ class _Bounded:
         return super().format_field(value, format_spec)  # type: ignore[misc]
 
     def convert_field(self, value: Any, conversion: Any) -> Any:
-        """The value, or its text."""
+        """Converts a field's value (`!s`, `!r`), paid for."""
         if conversion is not None:
             METER.get().weigh(value)
         return super().convert_field(value, conversion)  # type: ignore[misc]
 
 
 class BoundedFormatter(_Bounded, SandboxedFormatter):
-    """`str.format` of plain texts."""
+    """Bounded `str.format` of plain texts."""
 
 
 class BoundedEscapeFormatter(_Bounded, SandboxedEscapeFormatter):
-    """`str.format` of marked-up texts."""
+    """Bounded `str.format` of marked-up texts."""

@@ -118,7 +118,7 @@ def _is_cheap(node: nodes.Compare) -> bool:
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """The environment. Rendering needs a `Meter` in `METER`."""
+    """Environment of chat templates. Rendering needs a `Meter` in `METER`."""
 
     code_generator_class = _Generator
     intercepted_binops = frozenset(["+", "-", "*", "/", "//", "%", "**"])
@@ -143,7 +143,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super()._generate(source, *rest, **options)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """`left operator right`."""
+        """Computes `left operator right`, paid for."""
         bounds.binary(METER.get(), operator, left, right)
         return super().call_binop(context, operator, left, right)
 
@@ -169,11 +169,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return run
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        """`obj[argument]`."""
+        """Looks up `obj[argument]`, paid for."""
         return super().getitem(obj, self.weighed(argument))
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **options: Any) -> Any:  # noqa: N805
-        """Calls what a template calls."""
+        """Calls a function or method for a template, paid for."""
         meter = METER.get()
         meter.spend(_CALL)
         if isinstance(__obj, types.BuiltinMethodType):
@@ -187,7 +187,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return meter.note(super().call(__context, __obj, *args, **options))
 
     def steps(self, items: Any, cost: int) -> Steps:
-        """Items of a loop whose body costs so many steps."""
+        """Pays for the items of a loop whose body costs so many steps; gives the items."""
         return METER.get().steps(items, cost)
 
     def spend(self, steps: int) -> None:
@@ -197,27 +197,27 @@ class Sandbox(ImmutableSandboxedEnvironment):
     compare = staticmethod(bounds.compare)
 
     def noted(self, value: Any) -> Any:
-        """A value that is about to be cut."""
+        """Pays for a value that is about to be cut; gives the value."""
         return METER.get().note(value)
 
     def weighed(self, value: Any) -> Any:
-        """A value that may be a key: of a tuple, all of it is looked at each time."""
+        """Pays for a value that may be a key; of a tuple, all of it is looked at each time."""
         if isinstance(value, tuple):
             METER.get().weigh(value)
         return value
 
     def joinable(self, parts: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Parts that are about to be put together."""
+        """Pays for parts that are about to be joined; gives the parts."""
         bounds.joined(METER.get(), "", parts)
         return parts
 
     def printed(self, value: Any) -> Any:
-        """A value that is about to be written."""
+        """Pays for a value that is about to be written; gives the value."""
         METER.get().weigh(value)
         return value
 
     def concat(self, parts: Any) -> str:
-        """All that a template, a macro or a block has written."""
+        """Joins what a template, a macro or a block has written."""
         meter, found, size = METER.get(), [], 0
         for part in parts:
             found.append(part)

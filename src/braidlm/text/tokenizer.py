@@ -1,4 +1,4 @@
-"""Text to token ids and back, and chat messages to text.
+"""Tokenizer: text to token ids and back, and chat messages to text.
 
 A thin layer over the `tokenizers` library. It does not know models: which ids end a text is
 only what the tokenizer's own files say. Padding and truncation that a file asks for are not done.
@@ -28,7 +28,7 @@ _HALF = "the text is no valid Unicode: it holds half of a surrogate pair"
 
 @dataclass(frozen=True)
 class Settings:
-    """What stands beside a vocabulary: named special tokens, chat templates, more ids that end a text.
+    """Settings beside a vocabulary: named special tokens, chat templates, more ids that end a text.
 
     `chat_template` is for chats; `other_templates` are those by name, "tool_use" for chats with tools among them. `pre`
     is what a GGUF file calls its rule to cut words.
@@ -47,7 +47,7 @@ class Settings:
 
 
 class Tokenizer:
-    """A vocabulary with its rules. `Tokenizer.from_directory` and `from_gguf` find one in a checkpoint."""
+    """Tokenizer, a vocabulary with its rules. `Tokenizer.from_directory` and `from_gguf` find one in a checkpoint."""
 
     def __init__(self, backend: tokenizers.Tokenizer, settings: Settings) -> None:
         self._backend = backend
@@ -93,7 +93,7 @@ class Tokenizer:
 
     @cached_property
     def template_variables(self) -> frozenset[str]:
-        """What the chat template asks for beside the messages: `tools`, say, if it has a place for them."""
+        """Variables of the chat template beside the messages: `tools`, say, if it has a place for them."""
         templates = {self.chat_template, self.tool_template} - {None}
         return frozenset().union(*(chat_template.variables(template or "") for template in templates))
 
@@ -131,7 +131,7 @@ class Tokenizer:
 
     @cached_property
     def _by_parts(self) -> tokenizers.Tokenizer:
-        """`_plain` with words made of their parts alone."""
+        """The vocabulary of `_plain` with words made of their parts alone."""
         return by_parts(self._plain, self._special_ids)
 
     def encode(self, text: str, *, special: bool = True, add_bos: bool = True) -> list[int]:
@@ -175,7 +175,7 @@ class Tokenizer:
         return max(len(token.encode("utf-8", "surrogatepass")) for token in self._backend.get_vocab())
 
     def hides(self, token: int) -> bool:
-        """Whether decoding leaves an id out: that of a control token, or one beyond the vocabulary."""
+        """Whether decoding leaves out an id: that of a control token, or one beyond the vocabulary."""
         return token in self._special_ids or (token >= 0 and token not in self._known_ids)
 
     @cached_property
@@ -198,7 +198,10 @@ class Tokenizer:
         return chat_template.render(template, messages, **given)
 
     def render_marked(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
-        """`render`, with a mark in each control token that is not the template's own; for `encode_marked`."""
+        """Renders as `render` does, with a mark in each control token that is not the template's own.
+
+        For `encode_marked`.
+        """
         control = [token.content for token in self._backend.get_added_tokens_decoder().values() if token.special]
         (told,) = chat_guard.marked([variables], control)
         return self.render(chat_guard.marked(messages, control), **told)
@@ -238,7 +241,7 @@ class Tokenizer:
 
 
 class Stream:
-    """Incremental decoding: the pieces add up to the decoding of all ids at once.
+    """Incremental detokenizer: the pieces add up to the decoding of all ids at once.
 
     Only where a vocabulary spells characters in bytes and the bytes are broken may replacement
     characters differ in number: the library judges a whole run of bytes at once.
@@ -272,7 +275,7 @@ class Stream:
             self._ids, self._shown = [token], alone
 
     def flush(self) -> str:
-        """What was held back, broken characters included."""
+        """Text that was held back, broken characters included."""
         rest = self._tokenizer.decode(self._ids)[len(self._shown) :]
         self._ids, self._shown = [], ""
         return rest

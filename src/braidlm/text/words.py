@@ -1,4 +1,4 @@
-"""How byte-level vocabularies cut a text into words before they merge: patterns by the names that files give them.
+"""Pre-tokenization of byte-level vocabularies, words before merges: patterns by the names that files give them.
 
 The patterns are those of the published tokenizers (the names are llama.cpp's `tokenizer.ggml.pre`).
 """

@@ -138,8 +138,8 @@ def load(
         file = place / f"lane-{lane}.safetensors"
         if is_there(file):
             with torch.no_grad():
-                owner = _owner(model, model.passing_state(1).rows[0])
-            rows[lane] = state_file.read(file, _LANES, owner).rows[0]
+                owner = _owner(model, model.training_state(1).sequences[0])
+            rows[lane] = state_file.read(file, _LANES, owner).sequences[0]
     return Progress(step, rows, config, dict(made_from))
 
 

@@ -13,7 +13,7 @@ from ..adapters.low_rank import LowRank
 from ..layers import Batch
 from ..model.model import Model, run_block
 from ..ops import Segments
-from ..ops.linear.packed import PackedWeight
+from ..ops.linear.quantized import QuantizedWeight
 from ..state.batch import BatchLayerState
 from ..state.sequence import SequenceState
 from .balance import Balance
@@ -58,11 +58,11 @@ class Objective(nn.Module):
         """
         part = Part(pack) if self._relay is None else self._relay.part(pack)
         model, pack, segments = self.model, part.pack, Segments(part.pack.lengths)
-        state = model.passing_state(len(pack.lengths))
+        state = model.training_state(len(pack.lengths))
         if before is not None:
             state.put(0, before)
         if part.seen:
-            state.put(0, gone_on(state.rows[0], part.seen))
+            state.put(0, gone_on(state.sequences[0], part.seen))
         self._balance.begin()
         run = self._run if self._relay is None else self._relay.over(part, self._run)
         hidden_TD, layers = model.hidden(pack.ids_T, segments, state, run)
@@ -87,7 +87,7 @@ class Objective(nn.Module):
 def _head(model: Model) -> Tensor:
     """What hidden states are multiplied with; a packed head is made into numbers for the pass."""
     weight = model.embed.weight if model.head is None else model.head.weight
-    plain = weight.dequantize() if isinstance(weight, PackedWeight) else weight
+    plain = weight.dequantize() if isinstance(weight, QuantizedWeight) else weight
     if model.head is None or model.head.adapter is None:
         return plain
     assert isinstance(model.head.adapter, LowRank)

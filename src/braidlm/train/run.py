@@ -179,5 +179,5 @@ def _continued(model: Model, tokenizer: Tokenizer, prompt: list[int], tokens: in
     """What the model writes after a prompt, drawn with seed 0."""
     sampling = Sampling(max_tokens=tokens, temperature=0.8, seed=0)
     with dispatch.using("auto"):
-        made = generate(model, [prompt], model.passing_state(1), [sampling], ends=tokenizer.eos_ids)
+        made = generate(model, [prompt], model.training_state(1), [sampling], ends=tokenizer.eos_ids)
         return tokenizer.decode([*prompt, *(token.id for _, token in made)])

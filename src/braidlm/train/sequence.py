@@ -96,19 +96,22 @@ class Relay:
         self, x_TD: Tensor, state: BatchLayerState, length: int, owns_kv: bool
     ) -> tuple[Tensor, BatchLayerState]:
         """The state with what its first row carries after `length` positions."""
-        shapes = [t[0] for t in state.fixed.values()]
+        shapes = [t[0] for t in state.recurrent.values()]
         kv = state.kv if owns_kv else None
         if kv is not None:
-            kept, form = kv.past[0].spec.kept(length), getattr(torch, kv.past[0].form)
+            kept, form = kv.past[0].spec.kept(length), getattr(torch, kv.past[0].kv_dtype)
             sizes = (kv.past[0].spec.k_dim, kv.past[0].spec.v_dim)
             shapes += [x_TD.new_empty(kept, kv.past[0].spec.heads, size, dtype=form) for size in sizes if kept]
         x_TD, *found = _Receive.apply(self, _passing(x_TD), *shapes)
-        fixed = {name: torch.cat([t[None], state.fixed[name][1:]]) for name, t in zip(state.fixed, found, strict=False)}
+        recurrent = {
+            name: torch.cat([t[None], state.recurrent[name][1:]])
+            for name, t in zip(state.recurrent, found, strict=False)
+        }
         if kv is not None:
-            tensors = dict(zip(("k", "v"), found[len(fixed) :], strict=False))
+            tensors = dict(zip(("k", "v"), found[len(recurrent) :], strict=False))
             first = kv.past[0].with_pages(0, ()).from_tensors(tensors, length)
             state = replace(state, kv=replace(kv, past=(first, *kv.past[1:])))
-        return x_TD, replace(state, fixed=fixed)
+        return x_TD, replace(state, recurrent=recurrent)
 
     def send(self, tensors: Sequence[Tensor], *, back: bool = False) -> None:
         """To the next process, or back to the one before; does not wait for it."""
@@ -142,7 +145,7 @@ def _plain(tensor: Tensor) -> Tensor:
 def _carried(after: BatchLayerState, segments: Segments, owns_kv: bool) -> list[Tensor]:
     """What the last row carries on."""
     last = len(segments.lengths) - 1
-    held = [t[last] for t in after.fixed.values()]
+    held = [t[last] for t in after.recurrent.values()]
     if owns_kv:
         assert after.kv is not None
         tensors = after.kv.after(last, segments)[-1].tensors()

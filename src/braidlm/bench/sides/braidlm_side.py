@@ -1,4 +1,4 @@
-"""braidlm itself, through its public surface: `forward` for a prompt, `stream` and `generate` for what follows."""
+"""Side of braidlm, through its public surface: `forward` for a prompt, `stream` and `generate` for what follows."""
 
 import time
 from typing import Any
@@ -14,7 +14,7 @@ from .serve import serve
 
 
 class Braidlm:
-    """See `serve.Side`."""
+    """Side of braidlm (a `serve.Side`)."""
 
     _model: LanguageModel
 
@@ -27,14 +27,14 @@ class Braidlm:
         return {"library": f"braidlm {__version__}", "setting": precision}
 
     def prefill(self, length: int) -> float:
-        """See `serve.Side`."""
+        """Seconds of one pass over a prompt: the last token's logits, and the state to go on from."""
         ids = torch.randint(self._model.spec.vocab, (1, length))
         begun = time.perf_counter()
         self._model.forward(ids, state=self._model.new_state(), logits="last")
         return time.perf_counter() - begun
 
     def decode(self, context: int, tokens: int, batch: int) -> float:
-        """See `serve.Side`."""
+        """Seconds of `tokens` passes of one greedy token for each of `batch` rows."""
         state = self._model.new_state(batch)
         ids = torch.randint(self._model.spec.vocab, (batch, context))
         last = self._model.forward(ids, state=state, logits="last").argmax(-1)

@@ -1,4 +1,4 @@
-"""llama.cpp through the C functions that llama-cpp-python exposes: no sampler, no text, no copy of the logits.
+"""Side of llama.cpp, through the C functions that llama-cpp-python exposes: no sampler, no text, no copy of the logits.
 
 A prompt is cut into physical batches of the size that is fastest here, which is tried once for
 each length; that is the setting on which its speed depends most.
@@ -20,7 +20,7 @@ _PADDING = 256  # a context's length is a multiple of it
 
 
 class LlamaCpp:
-    """See `serve.Side`. `library` is the module llama_cpp."""
+    """Side of llama.cpp (a `serve.Side`); `library` is the module llama_cpp."""
 
     def __init__(self) -> None:
         self.library: Any = importlib.import_module("llama_cpp")
@@ -98,7 +98,7 @@ class LlamaCpp:
         return time.perf_counter() - begun
 
     def prefill(self, length: int) -> float:
-        """See `serve.Side`."""
+        """Seconds of one pass over a prompt: the last token's logits, and the state to go on from."""
         if length not in self._ubatch:
             self._ubatch[length] = self._fastest_ubatch(length)
         return self._prefill(length, self._ubatch[length])
@@ -112,7 +112,7 @@ class LlamaCpp:
         return best
 
     def decode(self, context: int, tokens: int, batch: int) -> float:
-        """See `serve.Side`."""
+        """Seconds of `tokens` passes of one greedy token for each of `batch` rows."""
         here = self._context(context + tokens + 1, batch, min(512, max(_UBATCHES[0], context)))
         random = np.random.default_rng()
         for row in range(batch):

@@ -1,4 +1,4 @@
-"""The inside of a side's process: commands come as JSON lines, answers go as JSON lines.
+"""Command loop of a side's process: commands and answers as JSON lines.
 
 A command is {"do": method, ...its arguments}; an answer {"ok": value} or {"error": one sentence}.
 """
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 
 class Side(Protocol):
-    """A library that holds one model and runs when it is told to."""
+    """Interface of a side: a library that holds one model and runs tasks."""
 
     def load(self, path: str, precision: str, threads: int) -> dict[str, Any]:
         """Opens the model's files; gives what can be said about the library and its settings."""
@@ -43,7 +43,7 @@ def serve(side: object) -> None:
 
 
 def memory(process: int | str = "self") -> dict[str, int]:
-    """Bytes of a process in memory: now, and at most so far. Pages of mapped files count where they were touched."""
+    """Memory of a process in bytes: now, and at most so far. Pages of mapped files count where they were touched."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     found = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("VmRSS", "VmHWM"))}
     return {"now": int(found["VmRSS"]) * 1024, "peak": int(found["VmHWM"]) * 1024}

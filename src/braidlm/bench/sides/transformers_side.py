@@ -1,4 +1,4 @@
-"""transformers, eagerly, by its models' own forward: faster than its `generate`, which wraps the same calls.
+"""Side of transformers, eagerly, by its models' own forward: faster than its `generate`, which wraps the same calls.
 
 Its Mamba-1 scans a prompt token by token unless the package mambapy is there; then both ways are
 tried and the faster one is kept.
@@ -18,7 +18,7 @@ _TRIAL = 128
 
 
 class Transformers:
-    """See `serve.Side`."""
+    """Side of transformers (a `serve.Side`)."""
 
     _model: Any
     _cache: str
@@ -59,14 +59,14 @@ class Transformers:
         return out.logits[:, -1], out[self._cache]
 
     def prefill(self, length: int) -> float:
-        """See `serve.Side`."""
+        """Seconds of one pass over a prompt: the last token's logits, and the state to go on from."""
         ids = torch.randint(self._model.config.vocab_size, (1, length))
         begun = time.perf_counter()
         self._pass(ids, None)
         return time.perf_counter() - begun
 
     def decode(self, context: int, tokens: int, batch: int) -> float:
-        """See `serve.Side`."""
+        """Seconds of `tokens` passes of one greedy token for each of `batch` rows."""
         logits, cache = self._pass(torch.randint(self._model.config.vocab_size, (batch, context)), None)
         begun = time.perf_counter()
         for _ in range(tokens):

@@ -1,6 +1,6 @@
-"""Blocks of quantized GGUF tensors, and packed weights: the same numbers side by side or apart.
+"""Blocks of quantized GGUF tensors, and quantized weights: the same numbers side by side or apart.
 
-Q8_0, Q4_0 and Q4_1 are the packed forms with their parts side by side: taking them apart and putting them together
+Q8_0, Q4_0 and Q4_1 are the quantized forms with their parts side by side: taking them apart and putting them together
 changes no bit. Q4_K has scales that are products; they are rounded once, to half precision.
 
 Legend: N = rows, I = inputs.
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...ops.linear.packed import GROUP, PackedWeight
+from ...ops.linear.quantized import GROUP, QuantizedWeight
 
 _SUPERBLOCK = 256
 
@@ -20,21 +20,21 @@ _SUPERBLOCK = 256
 Parts = tuple[str, Tensor, Tensor, Tensor | None]
 
 
-def split_blocks(kind: str, raw: np.ndarray, dtype: torch.dtype) -> PackedWeight | None:
-    """Rows of a storage type, [N, bytes], as a weight [N, I]; None if the type is no packed form."""
+def split_blocks(kind: str, raw: np.ndarray, dtype: torch.dtype) -> QuantizedWeight | None:
+    """Rows of a storage type, [N, bytes], as a weight [N, I]; None if the type is no quantized form."""
     split = _SPLIT.get(kind)
     if split is None:
         return None
     form, data, scale, low = split(raw)
-    return PackedWeight(form, data, scale, low, dtype=dtype)
+    return QuantizedWeight(form, data, scale, low, dtype=dtype)
 
 
-def storage_of(weight: PackedWeight) -> str | None:
-    """The storage type that holds a packed weight as it is; None if there is none."""
+def storage_of(weight: QuantizedWeight) -> str | None:
+    """The storage type that holds a quantized weight as it is; None if there is none."""
     return _STORAGE.get(weight.kind)
 
 
-def join_blocks(weight: PackedWeight) -> Tensor:
+def join_blocks(weight: QuantizedWeight) -> Tensor:
     """The bytes of a weight in its `storage_of`, [..., bytes a row]: the same bits, blocks side by side."""
     heads = [part for part in (weight.scale, weight.low) if part is not None]
     # By pairs of bytes, of which all parts consist: half the copies.

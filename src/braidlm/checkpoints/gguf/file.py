@@ -36,7 +36,10 @@ _PLAIN = {
 
 
 class GgufFile:
-    """The language model of a file, or of all parts of one. `arch` is its architecture; `shapes` are torch's."""
+    """GGUF file: the language model of a file, or of all parts of one. `arch` is its architecture.
+
+    `shapes` are torch's.
+    """
 
     def __init__(self, path: Path) -> None:
         """Raises `CheckpointError` for what is missing, damaged or of another kind; warns of towers left out."""
@@ -54,9 +57,9 @@ class GgufFile:
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from None
         self._parts: dict[str, tuple[GgufHeader, str]] = {
-            ours: (holders[theirs], theirs) for ours, theirs in self._trunk.names.items()
+            name: (holders[stored], stored) for name, stored in self._trunk.names.items()
         }
-        self.shapes = {name: part.tensors[theirs].shape for name, (part, theirs) in self._parts.items()}
+        self.shapes = {name: part.tensors[stored].shape for name, (part, stored) in self._parts.items()}
         _report(path, self._trunk)
 
     def _architecture(self) -> str:
@@ -66,7 +69,7 @@ class GgufFile:
         return found
 
     def model_fields(self) -> dict[str, Any]:
-        """The architecture's own metadata, without its prefix, for the blocks of the language model."""
+        """Metadata of the architecture itself, without its prefix, for the blocks of the language model."""
         prefix = f"{self.arch}."
         own = {key.removeprefix(prefix): self.fields[key] for key in self.fields if key.startswith(prefix)}
         try:
@@ -75,24 +78,24 @@ class GgufFile:
             raise CheckpointError(f"{self.path}: {error}") from None
 
     def names(self) -> set[str]:
-        """The names of all tensors."""
+        """Names of all tensors."""
         return set(self._parts)
 
     def quantization(self, name: str) -> str:
-        """The tensor's storage type: F32, BF16, Q4_1, ..."""
-        part, theirs = self._parts[name]
-        return part.tensors[theirs].kind.name
+        """Storage type of a tensor: F32, BF16, Q4_1, ..."""
+        part, stored = self._parts[name]
+        return part.tensors[stored].kind.name
 
     def blocks(self, name: str) -> np.ndarray:
-        """The bytes of a quantized tensor as they are stored, [rows, bytes a row]."""
-        part, theirs = self._parts[name]
+        """Bytes of a quantized tensor as they are stored, [rows, bytes a row]."""
+        part, stored = self._parts[name]
         rows = int(np.prod(self.shapes[name][:-1], dtype=np.int64))
-        return part.bytes_of(theirs).reshape(rows, -1)
+        return part.bytes_of(stored).reshape(rows, -1)
 
     def get(self, name: str) -> Tensor:
         """One tensor; a view into the file where it is not quantized."""
-        part, theirs = self._parts[name]
-        raw, kind, shape = part.bytes_of(theirs), part.tensors[theirs].kind, self.shapes[name]
+        part, stored = self._parts[name]
+        raw, kind, shape = part.bytes_of(stored), part.tensors[stored].kind, self.shapes[name]
         if kind.name in _PLAIN:
             return torch.from_numpy(raw).view(_PLAIN[kind.name]).reshape(shape)
         try:

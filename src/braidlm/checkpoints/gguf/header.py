@@ -46,7 +46,7 @@ _LEAST_VALUE, _LEAST_TENSOR, _LEAST_ARRAY = 13, 24, 12
 
 
 class TensorEntry(NamedTuple):
-    """One tensor of the table: its storage type, its shape (rows first) and its bytes in the file."""
+    """Entry of the table of tensors: its storage type, its shape (rows first) and its bytes in the file."""
 
     kind: GGMLQuantizationType
     shape: tuple[int, ...]
@@ -55,18 +55,21 @@ class TensorEntry(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where a metadata value stands and what it is."""
+    """Place and type of a metadata value."""
 
     kind: GGUFValueType
     begin: int
 
 
 class Damaged(Exception):  # noqa: N818 (a reason on its way to the sentence, never seen by a caller)
-    """What is wrong with a file."""
+    """Error in a file, as the end of a sentence."""
 
 
 class GgufHeader:
-    """One file, mapped privately: its bytes may be written to, the file is not. `tensors` are in the file's order."""
+    """Header of one file, which is mapped privately: its bytes may be written to, the file is not.
+
+    `tensors` are in the file's order.
+    """
 
     def __init__(self, path: Path) -> None:
         """Raises `CheckpointError` for a file that is missing, of another kind, or damaged."""
@@ -135,7 +138,7 @@ class GgufHeader:
         return found
 
     def bytes_of(self, name: str) -> np.ndarray:
-        """A tensor's bytes: a view."""
+        """Bytes of a tensor, as a view."""
         entry = self.tensors[name]
         return np.asarray(self.data[entry.begin : entry.begin + entry.nbytes])
 
@@ -177,7 +180,7 @@ def _text(raw: memoryview) -> str:
 
 
 class _Cursor:
-    """A place in a file's bytes that never leaves them."""
+    """Cursor in a file's bytes that never leaves them."""
 
     def __init__(self, data: np.ndarray, position: int = 0) -> None:
         self._bytes = memoryview(data)  # type: ignore[arg-type]  # numpy's stubs do not say that arrays are buffers
@@ -190,7 +193,7 @@ class _Cursor:
             raise Damaged(f"it says that it has {what} at byte {self.position}, but only {left} bytes are left")
 
     def skip(self, count: int, what: str = "values") -> None:
-        """Moves on."""
+        """Skips so many bytes."""
         self.require(count, what)
         self.position += count
 

@@ -16,7 +16,7 @@ _MORE = ("{arch}.rope.scale_linear", "tokenizer.ggml.eos_token_ids")
 
 
 def check_keys(keys: Collection[str], arch: str) -> None:
-    """`CheckpointError` for a key that is a known one misspelt."""
+    """Raises `CheckpointError` for a key that is a known one misspelt."""
     known = {name.replace("{arch}", arch) for name in (*_names(constants.Keys), *_MORE)}
     found = misspelt(keys, {name for name in known if "{" not in name and _matters(name)})
     if found is not None:
@@ -24,7 +24,7 @@ def check_keys(keys: Collection[str], arch: str) -> None:
 
 
 def _matters(name: str) -> bool:
-    """Whether a name is of more than what people are told of a file."""
+    """Whether a key has an effect, beyond describing the file to people."""
     return not name.startswith("general.") or name in ("general.architecture", "general.alignment")
 
 

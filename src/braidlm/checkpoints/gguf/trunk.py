@@ -1,4 +1,4 @@
-"""The language model's own tensors in a GGUF file, under llama.cpp's names.
+"""Trunk: the language model's own tensors in a GGUF file, under llama.cpp's names.
 
 Files hold more than that: vision and audio towers with their projectors, blocks that predict tokens further ahead
 (which the number of blocks may count), tables of angles that the metadata implies. Ollama spells one name in another
@@ -22,7 +22,7 @@ _UNIFORM = ("attention.head_count", "attention.head_count_kv", "feed_forward_len
 
 
 class Trunk(NamedTuple):
-    """`names`: ours to the file's. `towers`, `ahead` and `buffers` are tensors that are left out.
+    """`names`: the model's names to the file's. `towers`, `ahead` and `buffers` are tensors that are left out.
 
     `present` is the number of blocks that have tensors, `blocks` that of the language model.
     """

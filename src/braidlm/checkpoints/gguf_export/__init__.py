@@ -1,4 +1,4 @@
-"""Models to GGUF files: the way back of the rules by which a family reads them.
+"""Export of models to GGUF files: the way back of the rules by which a family reads them.
 
 Matrices are written in the model's dtype (or the one asked for), and quantized ones bit for bit as they are; vectors,
 decays, convolutions, routers and norms in float32, as other readers of these files need them. What an architecture

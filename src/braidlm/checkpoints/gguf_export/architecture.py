@@ -21,7 +21,7 @@ _RELATIVE = 1e-6
 
 
 class Architecture(NamedTuple):
-    """How files of one architecture express a model: their rules, the metadata, and the description in their terms."""
+    """GGUF architecture that expresses a model: its name rules, metadata, and the spec in its terms."""
 
     form: Gguf
     metadata: dict[str, Any]
@@ -87,7 +87,7 @@ def _tensors(model: Model, form: Gguf) -> list[Export]:
 
 
 def _alike(a: Any, b: Any) -> bool:
-    """Whether two descriptions agree, numbers to the precision of float32."""
+    """Whether two specs agree, numbers to the precision of float32."""
     if isinstance(a, float) and isinstance(b, (int, float)):
         return abs(a - b) <= _RELATIVE * abs(b)
     if isinstance(a, dict) and isinstance(b, dict):

@@ -1,4 +1,4 @@
-"""Writing a model with its tokenizer as a GGUF file."""
+"""Writer of GGUF files: a model with its tokenizer."""
 
 from collections import Counter
 from collections.abc import Sequence

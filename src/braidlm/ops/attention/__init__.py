@@ -18,14 +18,14 @@ from . import gpu, native, reference
 
 
 class Visible(NamedTuple):
-    """Which keys a query sees: the last `window` ones, itself included (None: all), and the first `sink_tokens`."""
+    """Keys that a query sees: the last `window` ones, its own included (None: all), and the first `sink_tokens`."""
 
     window: int | None
     sink_tokens: int
 
 
 class Past(NamedTuple):
-    """Earlier keys and values of one row, in order of their absolute positions."""
+    """Earlier keys [S, G, K] and values [S, G, V] of one row, by increasing absolute `positions_S`."""
 
     k_SGK: Tensor
     v_SGV: Tensor
@@ -53,5 +53,5 @@ def attention(
     `starts` are the absolute positions of the rows' first new tokens. Scores are multiplied by
     `scale`; softmax is in float32 (float64 for float64 inputs).
     """
-    twin = dispatch.select("attention", q_THK.device.type)
-    return twin(q_THK, k_TGK, v_TGV, past, starts, segments, scale=scale, visible=visible)
+    implementation = dispatch.select("attention", q_THK.device.type)
+    return implementation(q_THK, k_TGK, v_TGV, past, starts, segments, scale=scale, visible=visible)

@@ -22,7 +22,7 @@ Held = tuple[Tensor, Tensor, Tensor] | None
 
 
 def why_not() -> str | None:
-    """Why this twin cannot run here, or None if it can."""
+    """Why this implementation cannot run here, or None if it can."""
     return None if torch.cuda.is_available() else "there is no CUDA device, or this torch was built without CUDA"
 
 
@@ -37,12 +37,15 @@ def attention(
     scale: float,
     visible: tuple[int | None, int],
 ) -> Tensor:
-    """See the package. Only while gradients are recorded: a mask and a kernel for each new token would cost more."""
+    """GPU implementation of `ops.attention`, for training.
+
+    Without gradients the reference runs: a mask and a kernel for each new token would cost more.
+    """
     tensors = (q_THK, k_TGK, v_TGV, *(t for earlier in past if earlier is not None for t in earlier[:2]))
     recorded = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     takes = all(t.dtype == q_THK.dtype and t.shape[-1] >= _LEAST_HEAD for t in tensors) and q_THK.dtype in _DTYPES
-    twin = attend if recorded and takes and segments.total else reference.attention
-    return twin(q_THK, k_TGK, v_TGV, past, starts, segments, scale=scale, visible=visible)
+    implementation = attend if recorded and takes and segments.total else reference.attention
+    return implementation(q_THK, k_TGK, v_TGV, past, starts, segments, scale=scale, visible=visible)
 
 
 def attend(
@@ -56,7 +59,7 @@ def attend(
     scale: float,
     visible: tuple[int | None, int],
 ) -> Tensor:
-    """See the package; all rows as one sequence, whose mask keeps them apart. On the CPU not compiled."""
+    """Attends all rows as one sequence, whose mask keeps them apart; compiled on GPUs only."""
     flex, _ = _tools(compiled=q_THK.is_cuda)
     held = tuple(None if earlier is None else earlier[2] for earlier in past)
     if any(at is not None for at in held):

@@ -34,7 +34,7 @@ def attention(
     scale: float,
     visible: tuple[int | None, int],
 ) -> Tensor:
-    """See the package; row by row."""
+    """Native implementation of `ops.attention`; row by row."""
     held = [t for earlier in past if earlier is not None for t in earlier[:2]]
     tensors = (q_THK, k_TGK, v_TGV, *held)
     if not (takes(*tensors, gradients=True) and all(t.dtype == q_THK.dtype for t in tensors)):
@@ -45,7 +45,7 @@ def attention(
 
 @dataclass(frozen=True)
 class _Rows:
-    """What is no number of the tensors: where keys and queries stand, and who sees whom."""
+    """Layout of a call: positions of keys and queries, and which keys a query sees."""
 
     positions: tuple[Tensor | None, ...]
     starts: tuple[int, ...]
@@ -54,17 +54,17 @@ class _Rows:
     visible: tuple[int | None, int]
 
     def tokens(self, row: int) -> slice:
-        """The row's place in the packed batch."""
+        """Tokens of a row in the packed batch."""
         return slice(self.segments.starts[row], self.segments.starts[row + 1])
 
     def pairs(self, held: tuple[Any, ...]) -> list[tuple[Any, Any]]:
-        """Of each row, its two of `held`, or Nones where it has no past."""
+        """Pairs of `held` by row; Nones for a row without a past."""
         rest = iter(held)
         return [(None, None) if at is None else (next(rest), next(rest)) for at in self.positions]
 
 
 class _Attention(torch.autograd.Function):
-    """Of q [T, H, K], k [T, G, K], v [T, G, V] and the earlier keys and values of the rows that have some."""
+    """Autograd function of q [T, H, K], k [T, G, K], v [T, G, V] and the earlier keys and values of rows."""
 
     @staticmethod
     def forward(ctx: Any, rows: _Rows, *tensors: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class _Attention(torch.autograd.Function):
 
 
 def _given(rows: _Rows, tensors: Any) -> list[tuple[Any, ...]]:
-    """What both directions are told of each row."""
+    """Arguments of the extension for each row, in both directions."""
     q, k, v, *held = (channels_together(t.detach()) for t in tensors)
     sizes = (tensors[1].shape[1], tensors[1].shape[2], tensors[2].shape[2], rows.scale, *rows.visible)
     return [
@@ -108,5 +108,5 @@ def _given(rows: _Rows, tensors: Any) -> list[tuple[Any, ...]]:
 
 
 def _parts(share: int, groups: int) -> int:
-    """Tasks of one key head: the least number that divides its `share` of heads and makes tasks enough."""
+    """Number of tasks of one key head: the least number that divides its `share` of heads and makes tasks enough."""
     return next(n for n in range(1, share + 1) if share % n == 0 and (n * groups >= _TASKS or n == share))

@@ -26,7 +26,7 @@ def attention(
     scale: float,
     visible: tuple[int | None, int],
 ) -> Tensor:
-    """See the package; rows without a past are computed together, others one by one."""
+    """Reference implementation of `ops.attention`; rows without a past are computed together, others one by one."""
     if not segments.total:
         return q_THK.new_empty(*q_THK.shape[:2], v_TGV.shape[2])
     out_RHV: dict[int, Tensor] = {}

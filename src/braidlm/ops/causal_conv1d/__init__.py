@@ -25,5 +25,5 @@ def causal_conv1d(
     `state_RCK` [R, C, K-1] holds the inputs before the rows, oldest first, in x's dtype; sums are
     in float32 (float64 for float64 inputs). `silu` applies x * sigmoid(x) to the result.
     """
-    twin = dispatch.select("causal_conv1d", x_TC.device.type)
-    return twin(x_TC, weight_CK, bias_C, state_RCK, segments, silu=silu)
+    implementation = dispatch.select("causal_conv1d", x_TC.device.type)
+    return implementation(x_TC, weight_CK, bias_C, state_RCK, segments, silu=silu)

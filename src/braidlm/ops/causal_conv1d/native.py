@@ -16,7 +16,7 @@ from . import reference
 def causal_conv1d(
     x_TC: Tensor, weight_CK: Tensor, bias_C: Tensor | None, state_RCK: Tensor, segments: Segments, *, silu: bool
 ) -> Carried:
-    """See the package."""
+    """Native implementation of `ops.causal_conv1d`."""
     if not (takes(x_TC, weight_CK, bias_C, state_RCK, gradients=True) and x_TC.dtype == state_RCK.dtype):
         return reference.causal_conv1d(x_TC, weight_CK, bias_C, state_RCK, segments, silu=silu)
     weight_KC = weight_CK.t().float().contiguous()

@@ -10,7 +10,7 @@ from ..segments import Carried, Segments, over_rows
 def causal_conv1d(
     x_TC: Tensor, weight_CK: Tensor, bias_C: Tensor | None, state_RCK: Tensor, segments: Segments, *, silu: bool
 ) -> Carried:
-    """See the package; each row with its tail in front, one shifted product a tap."""
+    """Reference implementation of `ops.causal_conv1d`; each row with its tail in front, one shifted product a tap."""
     weight_KC = widened(weight_CK).t().contiguous()
     taps = weight_KC.shape[0]
     bias = widened(bias_C) if bias_C is not None else weight_KC.new_zeros(weight_KC.shape[1])

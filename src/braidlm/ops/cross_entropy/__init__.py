@@ -21,7 +21,7 @@ dispatch.register("cross_entropy", "native", native.cross_entropy, why_not)
 
 
 class Losses(NamedTuple):
-    """Of each token, in float32 (float64 for float64 logits): plain and log sum exp; the gradient as the logits are."""
+    """Losses of each token, in float32 (float64 for float64 logits): plain, log sum exp, and the logits' gradient."""
 
     plain_C: Tensor
     sums_C: Tensor
@@ -29,5 +29,5 @@ class Losses(NamedTuple):
 
 
 def cross_entropy(logits_CV: Tensor, targets_C: Tensor, scale: float, z: float, *, gradient: bool) -> Losses:
-    """With the `gradient`, which may take the place of the logits: nobody may use them afterwards."""
+    """Computes the losses of logits [C, V] for targets [C], and the `gradient`, which may overwrite the logits."""
     return Losses(*dispatch.select("cross_entropy", logits_CV.device.type)(logits_CV, targets_C, scale, z, gradient))

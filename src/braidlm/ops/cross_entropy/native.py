@@ -11,7 +11,7 @@ from . import reference
 def cross_entropy(
     logits_CV: Tensor, targets_C: Tensor, scale: float, z: float, gradient: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """See the package."""
+    """Native implementation of `ops.cross_entropy`."""
     if not (takes(logits_CV) and logits_CV.stride(-1) == 1):
         return reference.cross_entropy(logits_CV, targets_C, scale, z, gradient)
     plain_C, sums_C = torch.empty(2, len(logits_CV)).unbind(0)

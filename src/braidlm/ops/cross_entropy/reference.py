@@ -7,7 +7,7 @@ from torch import Tensor
 def cross_entropy(
     logits_CV: Tensor, targets_C: Tensor, scale: float, z: float, gradient: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """See the package."""
+    """Reference implementation of `ops.cross_entropy`."""
     l_CV = logits_CV.to(torch.promote_types(logits_CV.dtype, torch.float32)) * scale
     sums_C1, target_C1 = l_CV.logsumexp(-1, keepdim=True), targets_C[:, None]
     plain_C = (sums_C1 - l_CV.gather(1, target_C1))[:, 0]

@@ -35,5 +35,5 @@ def gated_conv(
     Computes in complex64 / float32 (complex128 / float64 for a complex128 state) and returns y
     in that real dtype. A pole of exactly zero is a filter of one tap.
     """
-    twin = dispatch.select("gated_conv", u_TD.device.type)
-    return twin(u_TD, gate_TD, poles_FM, residues_FM, d_D, state_RDM, segments)
+    implementation = dispatch.select("gated_conv", u_TD.device.type)
+    return implementation(u_TD, gate_TD, poles_FM, residues_FM, d_D, state_RDM, segments)

@@ -22,7 +22,7 @@ def gated_conv(
     state_RDM: Tensor,
     segments: Segments,
 ) -> Carried:
-    """See the package."""
+    """Native implementation of `ops.gated_conv`."""
     modal = (poles_FM, residues_FM, state_RDM)
     if not (takes(u_TD, gate_TD, d_D, *modal, gradients=True) and all(t.dtype == torch.complex64 for t in modal)):
         return reference.gated_conv(u_TD, gate_TD, poles_FM, residues_FM, d_D, state_RDM, segments)

@@ -21,7 +21,7 @@ def gated_conv(
     state_RDM: Tensor,
     segments: Segments,
 ) -> Carried:
-    """See the package."""
+    """Reference implementation of `ops.gated_conv`."""
     real = torch.float64 if state_RDM.dtype == torch.complex128 else torch.float32
     share = u_TD.shape[1] // poles_FM.shape[0]
     poles_DM = poles_FM.repeat_interleave(share, 0)

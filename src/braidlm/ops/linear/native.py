@@ -1,7 +1,7 @@
-"""Packed weights made into numbers by C++, a tile of outputs at a time; the product is torch's.
+"""Linear layers in C++: quantized weights dequantized a tile of outputs at a time, multiplied by torch.
 
-Where the processor cannot multiply bfloat16 (see `ops.products`), the product is ours too, of plain weights as of
-packed ones.
+Where the processor cannot multiply bfloat16 (see `ops.products`), a kernel here multiplies too, plain weights as well
+as quantized ones.
 """
 
 from collections.abc import Iterator
@@ -17,15 +17,15 @@ from ..products import mm, widens
 from ..strides import table
 from ..threads import count
 from . import reference
-from .packed import PackedWeight, tile_rows
+from .quantized import QuantizedWeight, tile_rows
 
 _TILE_DTYPES = (torch.float32, torch.bfloat16)
 # Up to so many rows torch's products of bfloat16 wait for memory alone, whatever the processor can multiply.
 _FEW = 2
 
 
-def held(weight: Tensor | PackedWeight) -> Any:
-    """A matrix [O, I] or experts' matrices [X, O, I] as the extension knows them, in place."""
+def held(weight: Tensor | QuantizedWeight) -> Any:
+    """The extension's view of a matrix [O, I] or experts' matrices [X, O, I], without a copy."""
     *experts, outputs, inputs = weight.shape
     several = experts[0] if experts else 1
     if isinstance(weight, Tensor):
@@ -35,8 +35,8 @@ def held(weight: Tensor | PackedWeight) -> Any:
     return extension().Weight(weight.form, data, weight.scale, weight.low, outputs, inputs, several)
 
 
-def linear(x_I: Tensor, weight_OI: Tensor | PackedWeight, bias_O: Tensor | None) -> Tensor:
-    """See the package."""
+def linear(x_I: Tensor, weight_OI: Tensor | QuantizedWeight, bias_O: Tensor | None) -> Tensor:
+    """Native implementation of `ops.linear`."""
     if isinstance(weight_OI, Tensor) and not (widens(x_I) and x_I.numel() > _FEW * x_I.shape[-1]):
         return F.linear(x_I, weight_OI, bias_O)
     if not (takes(x_I, gradients=True) and x_I.dtype in _TILE_DTYPES and weight_OI.device.type == "cpu"):
@@ -63,10 +63,10 @@ class _Wide(torch.autograd.Function):
 
 
 class _Product(torch.autograd.Function):
-    """x [M, I] times a packed weight. Nothing of the weight's full size is kept for the gradient."""
+    """x [M, I] times a quantized weight. Nothing of the weight's full size is kept for the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x_MI: Tensor, weight: PackedWeight) -> Tensor:
+    def forward(ctx: Any, x_MI: Tensor, weight: QuantizedWeight) -> Tensor:
         ctx.weight = weight
         if widens(x_MI):
             return _wide(x_MI, weight)
@@ -84,14 +84,14 @@ class _Product(torch.autograd.Function):
         return dx_MI.to(dy_MO.dtype), None
 
 
-def _wide(x_MI: Tensor, weight: Tensor | PackedWeight) -> Tensor:
+def _wide(x_MI: Tensor, weight: Tensor | QuantizedWeight) -> Tensor:
     """The product in float32, each sum rounded once; the weight is widened where it is multiplied."""
     y_MO = x_MI.new_empty(len(x_MI), weight.shape[0])
     held(weight).multiply(table(x_MI), y_MO, count())
     return y_MO
 
 
-def _tiles(weight: PackedWeight, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
+def _tiles(weight: QuantizedWeight, dtype: torch.dtype) -> Iterator[tuple[int, Tensor]]:
     """(first output, [outputs, I]) for tiles of a weight; each is overwritten by the next."""
     outputs, inputs = weight.shape
     size = min(outputs, tile_rows(weight.shape, dtype.itemsize, reference.SCRATCH_BYTES))

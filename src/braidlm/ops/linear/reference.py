@@ -1,18 +1,21 @@
-"""torch's own matrix product: oneDNN on a CPU. Packed weights are dequantized, a tile of outputs at a time."""
+"""Linear layers by torch's own matrix product (oneDNN on a CPU).
+
+Quantized weights are dequantized, a tile of outputs at a time.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .packed import PackedWeight, tile_rows
+from .quantized import QuantizedWeight, tile_rows
 
 SCRATCH_BYTES = 64 << 20
 # A number in a tile as bytes, as float32, and rounded to the dtype of the product.
 _BYTES_A_NUMBER = 2 + 4 + 4
 
 
-def linear(x_I: Tensor, weight_OI: Tensor | PackedWeight, bias_O: Tensor | None) -> Tensor:
-    """See the package."""
+def linear(x_I: Tensor, weight_OI: Tensor | QuantizedWeight, bias_O: Tensor | None) -> Tensor:
+    """Reference implementation of `ops.linear`."""
     if isinstance(weight_OI, Tensor):
         return F.linear(x_I, weight_OI, bias_O)
     size = tile_rows(weight_OI.shape, _BYTES_A_NUMBER, SCRATCH_BYTES)

@@ -9,7 +9,7 @@ width, K = experts a token.
 from torch import Tensor
 
 from .. import dispatch
-from ..linear.packed import PackedWeight
+from ..linear.quantized import QuantizedWeight
 from . import reference
 from .reference import Changed
 
@@ -19,8 +19,8 @@ dispatch.register("moe", "reference", reference.moe)
 def moe(
     x_TD: Tensor,
     router_XD: Tensor,
-    gate_up_XFD: Tensor | PackedWeight,
-    down_XDF: Tensor | PackedWeight,
+    gate_up_XFD: Tensor | QuantizedWeight,
+    down_XDF: Tensor | QuantizedWeight,
     *,
     top_k: int,
     adapters: tuple[Changed | None, Changed | None] = (None, None),
@@ -28,7 +28,7 @@ def moe(
     """Routes each token to its `top_k` experts; gate_up [X, 2F, D] holds gate rows, then up rows.
 
     Router logits and weights are in float32 (float64 for float64 inputs); y is in x's dtype. Of
-    packed experts only those that were chosen are dequantized. `adapters` change the two products.
+    quantized experts only those that were chosen are dequantized. `adapters` change the two products.
     """
-    twin = dispatch.select("moe", x_TD.device.type)
-    return twin(x_TD, router_XD, gate_up_XFD, down_XDF, top_k=top_k, adapters=adapters)
+    implementation = dispatch.select("moe", x_TD.device.type)
+    return implementation(x_TD, router_XD, gate_up_XFD, down_XDF, top_k=top_k, adapters=adapters)

@@ -1,4 +1,4 @@
-"""Experts one after the other, in the order of their numbers, each on the tokens that chose it.
+"""Mixture of experts, one expert after the other, in the order of their numbers, each on the tokens that chose it.
 
 Legend: C = choices (tokens times K), sorted by expert; I, O = inputs and outputs of an expert's matrix.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..linear import linear
-from ..linear.packed import PackedWeight
+from ..linear.quantized import QuantizedWeight
 from ..numerics import widened
 from ..pointwise import glu
 from ..products import mm
@@ -24,13 +24,13 @@ Changed = Callable[[Tensor, Tensor, int], Tensor]
 def moe(
     x_TD: Tensor,
     router_XD: Tensor,
-    gate_up_XFD: Tensor | PackedWeight,
-    down_XDF: Tensor | PackedWeight,
+    gate_up_XFD: Tensor | QuantizedWeight,
+    down_XDF: Tensor | QuantizedWeight,
     *,
     top_k: int,
     adapters: tuple[Changed | None, Changed | None] = (None, None),
 ) -> Tensor:
-    """See the package."""
+    """Reference implementation of `ops.moe`."""
     if not len(x_TD):
         return torch.empty_like(x_TD)
     logits_TX = F.linear(widened(x_TD), widened(router_XD))
@@ -48,7 +48,9 @@ def moe(
     return y_TD.index_add(0, token_of_C, weighted_CD).to(x_TD.dtype)
 
 
-def _by_expert(x_CI: Tensor, weight_XOI: Tensor | PackedWeight, counts: list[int], adapter: Changed | None) -> Tensor:
+def _by_expert(
+    x_CI: Tensor, weight_XOI: Tensor | QuantizedWeight, counts: list[int], adapter: Changed | None
+) -> Tensor:
     """Each expert's matrix times its choices, of which it has `counts`, and what `adapter` makes of that: [C, O]."""
     chosen = [expert for expert, count in enumerate(counts) if count]
     sizes = [counts[expert] for expert in chosen]

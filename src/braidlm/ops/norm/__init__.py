@@ -17,14 +17,17 @@ dispatch.register("gated_rms_norm", "native", native.gated_rms_norm, why_not)
 
 
 def rms_norm(x_D: Tensor, weight_D: Tensor, eps: float, *, eps_outside_root: bool, dtype: torch.dtype) -> Tensor:
-    """weight * x / sqrt(mean(x^2) + eps), or with eps added to the root; in float32, returned as `dtype`."""
-    twin = dispatch.select("rms_norm", x_D.device.type)
-    return twin(x_D, weight_D, eps, eps_outside_root=eps_outside_root, dtype=dtype)
+    """Root-mean-square norm, in float32, returned as `dtype`: weight * x / sqrt(mean(x^2) + eps).
+
+    With `eps_outside_root`, eps is added to the root instead.
+    """
+    implementation = dispatch.select("rms_norm", x_D.device.type)
+    return implementation(x_D, weight_D, eps, eps_outside_root=eps_outside_root, dtype=dtype)
 
 
 def gated_rms_norm(
     y_D: Tensor, gate_D: Tensor, weight_D: Tensor, eps: float, *, groups: int, dtype: torch.dtype
 ) -> Tensor:
-    """Norm of y * silu(gate) over each of `groups` equal parts of D, times weight (Mamba-2, gate first)."""
-    twin = dispatch.select("gated_rms_norm", y_D.device.type)
-    return twin(y_D, gate_D, weight_D, eps, groups=groups, dtype=dtype)
+    """Gated root-mean-square norm: of y * silu(gate) over each of `groups` equal parts of D, times weight."""
+    implementation = dispatch.select("gated_rms_norm", y_D.device.type)
+    return implementation(y_D, gate_D, weight_D, eps, groups=groups, dtype=dtype)

@@ -15,7 +15,7 @@ _OUTPUTS = (torch.float32, torch.bfloat16)
 
 
 def rms_norm(x_D: Tensor, weight_D: Tensor, eps: float, *, eps_outside_root: bool, dtype: torch.dtype) -> Tensor:
-    """See the package."""
+    """Native implementation of `ops.rms_norm`."""
     if not (takes(x_D, weight_D, gradients=True) and dtype in _OUTPUTS):
         return reference.rms_norm(x_D, weight_D, eps, eps_outside_root=eps_outside_root, dtype=dtype)
     return _RmsNorm.apply(x_D, weight_D.float().contiguous(), eps, eps_outside_root, dtype)
@@ -24,7 +24,7 @@ def rms_norm(x_D: Tensor, weight_D: Tensor, eps: float, *, eps_outside_root: boo
 def gated_rms_norm(
     y_D: Tensor, gate_D: Tensor, weight_D: Tensor, eps: float, *, groups: int, dtype: torch.dtype
 ) -> Tensor:
-    """See the package."""
+    """Native implementation of `ops.gated_rms_norm`."""
     if not (takes(y_D, gate_D, weight_D, gradients=True) and dtype in _OUTPUTS):
         return reference.gated_rms_norm(y_D, gate_D, weight_D, eps, groups=groups, dtype=dtype)
     return _GatedRmsNorm.apply(y_D, gate_D, weight_D.float().contiguous(), eps, groups, dtype)

@@ -8,7 +8,7 @@ from ..numerics import widened
 
 
 def rms_norm(x_D: Tensor, weight_D: Tensor, eps: float, *, eps_outside_root: bool, dtype: torch.dtype) -> Tensor:
-    """See the package."""
+    """Reference implementation of `ops.rms_norm`."""
     x_D = widened(x_D)
     # Without eps under the root, the root of a square would have no gradient at zero.
     mean = torch.linalg.vector_norm(x_D, dim=-1, keepdim=True) / x_D.shape[-1] ** 0.5
@@ -19,7 +19,7 @@ def rms_norm(x_D: Tensor, weight_D: Tensor, eps: float, *, eps_outside_root: boo
 def gated_rms_norm(
     y_D: Tensor, gate_D: Tensor, weight_D: Tensor, eps: float, *, groups: int, dtype: torch.dtype
 ) -> Tensor:
-    """See the package."""
+    """Reference implementation of `ops.gated_rms_norm`."""
     y_D = widened(y_D)
     gated = (y_D * F.silu(gate_D.to(y_D.dtype))).unflatten(-1, (groups, -1))
     normed = (gated / _root(gated, eps)).flatten(-2)

@@ -1,4 +1,4 @@
-"""Element by element: gated units, and sums into the residual stream.
+"""Pointwise operations: gated linear units, and sums into the residual stream.
 
 Legend: D = channels.
 """
@@ -20,10 +20,10 @@ dispatch.register("add_scaled", "native", native.add_scaled, why_not)
 
 
 def glu(gate_D: Tensor, up_D: Tensor, activation: Activation) -> Tensor:
-    """act(gate) * up (Shazeer 2020), in the inputs' dtype; gelu is the exact (erf) form."""
+    """Gated linear unit, act(gate) * up (Shazeer 2020), in the inputs' dtype; gelu is the exact (erf) form."""
     return dispatch.select("glu", gate_D.device.type)(gate_D, up_D, activation)
 
 
 def add_scaled(x_D: Tensor, y_D: Tensor, scale: float) -> Tensor:
-    """x + scale * y, in x's dtype; `y_D` may be narrower than `x_D`."""
+    """Scaled sum, x + scale * y, in x's dtype; `y_D` may be narrower than `x_D`."""
     return dispatch.select("add_scaled", x_D.device.type)(x_D, y_D, scale)

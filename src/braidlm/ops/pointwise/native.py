@@ -1,4 +1,4 @@
-"""One pass over memory, in C++: no intermediate in another dtype is written; backward too."""
+"""Pointwise operations in one pass over memory, in C++: no intermediate in another dtype is written; backward too."""
 
 from typing import Any
 
@@ -13,21 +13,21 @@ from . import reference
 
 
 def glu(gate_D: Tensor, up_D: Tensor, activation: str) -> Tensor:
-    """See the package."""
+    """Native implementation of `ops.glu`."""
     if not (takes(gate_D, up_D, gradients=True) and gate_D.dtype == up_D.dtype):
         return reference.glu(gate_D, up_D, activation)
     return _Glu.apply(gate_D, up_D, activation == "gelu")
 
 
 def add_scaled(x_D: Tensor, y_D: Tensor, scale: float) -> Tensor:
-    """See the package."""
+    """Native implementation of `ops.add_scaled`."""
     if not (takes(x_D, y_D, gradients=True) and x_D.dtype == torch.float32):
         return reference.add_scaled(x_D, y_D, scale)
     return _AddScaled.apply(x_D, y_D, scale)
 
 
 class _Glu(torch.autograd.Function):
-    """Keeps gate and up only: the activation is computed again."""
+    """Autograd function of `glu`: keeps gate and up only, the activation is computed again."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor, gelu: bool) -> Tensor:
@@ -47,7 +47,7 @@ class _Glu(torch.autograd.Function):
 
 
 class _AddScaled(torch.autograd.Function):
-    """Keeps nothing."""
+    """Autograd function of `add_scaled`: keeps nothing."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, scale: float) -> Tensor:

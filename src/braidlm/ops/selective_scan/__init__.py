@@ -34,8 +34,8 @@ def selective_scan(
     Computes and returns y in float32 (float64 for a float64 state), exactly for any decay:
     products of decays are formed, never divided by.
     """
-    twin = dispatch.select("selective_scan", x_TE.device.type)
-    return twin(x_TE, dt_TE, a_EN, b_TN, c_TN, d_E, state_REN, segments)
+    implementation = dispatch.select("selective_scan", x_TE.device.type)
+    return implementation(x_TE, dt_TE, a_EN, b_TN, c_TN, d_E, state_REN, segments)
 
 
 def gated_selective_scan(
@@ -50,6 +50,6 @@ def gated_selective_scan(
     state_REN: Tensor,
     segments: Segments,
 ) -> Carried:
-    """`selective_scan` with time steps softplus(dt + dt_bias), its y times silu(gate), in x's dtype."""
-    twin = dispatch.select("gated_selective_scan", x_TE.device.type)
-    return twin(x_TE, dt_TE, dt_bias_E, a_EN, b_TN, c_TN, d_E, gate_TE, state_REN, segments)
+    """Scans as `selective_scan` does with time steps softplus(dt + dt_bias); returns y * silu(gate) in x's dtype."""
+    implementation = dispatch.select("gated_selective_scan", x_TE.device.type)
+    return implementation(x_TE, dt_TE, dt_bias_E, a_EN, b_TN, c_TN, d_E, gate_TE, state_REN, segments)

@@ -27,7 +27,7 @@ def selective_scan(
     state_REN: Tensor,
     segments: Segments,
 ) -> Carried:
-    """See the package."""
+    """Native implementation of `ops.selective_scan`."""
     tensors = (x_TE, dt_TE, a_EN, b_TN, c_TN, d_E, state_REN)
     if not (takes(*tensors, gradients=True) and state_REN.dtype == torch.float32):
         return reference.selective_scan(*tensors, segments)
@@ -46,7 +46,7 @@ def gated_selective_scan(
     state_REN: Tensor,
     segments: Segments,
 ) -> Carried:
-    """See the package."""
+    """Native implementation of `ops.gated_selective_scan`."""
     tensors = (x_TE, dt_TE, dt_bias_E, a_EN, b_TN, c_TN, d_E, gate_TE, state_REN)
     if not (takes(*tensors, gradients=True) and state_REN.dtype == torch.float32):
         return reference.gated_selective_scan(*tensors, segments)
@@ -65,7 +65,7 @@ def _over_rows(
     state_REN: Tensor,
     segments: Segments,
 ) -> Carried:
-    """One of the two: with a bias and a gate, or with neither."""
+    """Scans every row, with a bias and a gate or with neither."""
     bias, a, d = (None if t is None else t.float().contiguous() for t in (dt_bias_E, a_EN, d_E))
     inputs = [channels_together(t) for t in (x_TE, dt_TE, b_TN, c_TN, gate_TE) if t is not None]
 
@@ -77,7 +77,7 @@ def _over_rows(
 
 
 class _Scan(torch.autograd.Function):
-    """Dense rows [R, L, ...]: outputs, in x's dtype if they are gated, and the states after them."""
+    """Autograd function over dense rows [R, L, ...]: outputs (in x's dtype if gated), and the states after them."""
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
@@ -114,5 +114,5 @@ def _borders(x: Tensor, before: Tensor) -> tuple[int, ...]:
 
 
 def _held(tensor: Tensor | None) -> Tensor | None:
-    """What the extension reads of an input."""
+    """An input as the extension reads it."""
     return None if tensor is None else tensor.detach()

@@ -27,7 +27,7 @@ def selective_scan(
     state_REN: Tensor,
     segments: Segments,
 ) -> Carried:
-    """See the package; chunks of time bound the memory, the state is carried between them."""
+    """Reference implementation of `ops.selective_scan`; chunks of time bound the memory."""
     wide = state_REN.dtype
     a_EN, d_E = a_EN.to(wide), d_E.to(wide)
 
@@ -58,10 +58,10 @@ def gated_selective_scan(
     state_REN: Tensor,
     segments: Segments,
 ) -> Carried:
-    """See the package."""
+    """Reference implementation of `ops.gated_selective_scan`."""
     dt = F.softplus(widened(dt_TE) + dt_bias_E)
-    y, after, marked = selective_scan(x_TE, dt, a_EN, b_TN, c_TN, d_E, state_REN, segments)
-    return Carried((y * F.silu(widened(gate_TE))).to(x_TE.dtype), after, marked)
+    y, after, snapshots = selective_scan(x_TE, dt, a_EN, b_TN, c_TN, d_E, state_REN, segments)
+    return Carried((y * F.silu(widened(gate_TE))).to(x_TE.dtype), after, snapshots)
 
 
 def _chunk(

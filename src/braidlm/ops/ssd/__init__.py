@@ -33,5 +33,5 @@ def ssd(
     Computes and returns y [T, H, P] in float32 (float64 for a float64 state). Decays inside a
     chunk are exponentials of differences of cumulative sums, so no decay is divided by.
     """
-    twin = dispatch.select("ssd", x_THP.device.type)
-    return twin(x_THP, dt_TH, a_H, b_TGN, c_TGN, d_H, state_RHPN, segments)
+    implementation = dispatch.select("ssd", x_THP.device.type)
+    return implementation(x_THP, dt_TH, a_H, b_TGN, c_TGN, d_H, state_RHPN, segments)

@@ -1,4 +1,4 @@
-"""The chunked form in small matrix products that stay in the caches, in C++; backward too."""
+"""State-space duality in chunks: small matrix products that stay in the caches, in C++; backward too."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def ssd(
     state_RHPN: Tensor,
     segments: Segments,
 ) -> Carried:
-    """See the package."""
+    """Native implementation of `ops.ssd`."""
     tensors = (x_THP, dt_TH, a_H, b_TGN, c_TGN, d_H, state_RHPN)
     if not (takes(*tensors, gradients=True) and state_RHPN.dtype == torch.float32):
         return reference.ssd(*tensors, segments)
@@ -33,12 +33,12 @@ def ssd(
         return _Scan.apply(groups, x, dt, a, b, c, d, before.contiguous())
 
     inputs = [channels_together(t) for t in (x_THP, dt_TH, b_TGN, c_TGN)]
-    y_T, state_R, marked = over_rows(step, inputs, state_RHPN, segments)
-    return Carried(y_T.view(x_THP.shape), state_R, marked)
+    y_T, state_R, snapshots = over_rows(step, inputs, state_RHPN, segments)
+    return Carried(y_T.view(x_THP.shape), state_R, snapshots)
 
 
 class _Scan(torch.autograd.Function):
-    """Dense rows (x, dt [R, L, ...], a, b, c, d, states before): outputs and the states after."""
+    """Autograd function over dense rows, of x, dt [R, L, ...], a, b, c, d and states before; returns y and states."""
 
     @staticmethod
     def forward(ctx: Any, groups: int, *inputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The chunked form: matrix products inside a chunk, the recurrence between chunks.
+"""State-space duality in chunks: matrix products inside a chunk, the recurrence between chunks.
 
 Legend: Q = chunk, K = chunks of a row; the rest as in the package.
 """
@@ -24,7 +24,7 @@ def ssd(
     state_RHPN: Tensor,
     segments: Segments,
 ) -> Carried:
-    """See the package."""
+    """Reference implementation of `ops.ssd`."""
     wide = state_RHPN.dtype
     a_H, d_H1 = a_H.to(wide), d_H.to(wide)[:, None]
 
@@ -60,7 +60,7 @@ def _one_token(
 def _span(
     x: Tensor, dt: Tensor, a_H: Tensor, b: Tensor, c: Tensor, h_RHPN: Tensor, chunk: int
 ) -> tuple[Tensor, Tensor]:
-    """Some chunks of every row: y [R, L, H, P] and the state after them."""
+    """Scans some chunks of every row: y [R, L, H, P] and the state after them."""
     rows, length, heads, head_dim = x.shape
     groups = b.shape[2]
     # A tail of dt = 0 neither decays nor adds to the state, so it changes nothing.

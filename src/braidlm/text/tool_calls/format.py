@@ -1,4 +1,4 @@
-"""What every format of tool calls says of itself: how it is recognised, read, and made to be written."""
+"""Format of tool calls: how it is recognised, parsed, and enforced by a grammar."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -36,7 +36,7 @@ class ToolCallReader:
         self.truncated = False  # whether the answer ended within a call
 
     def push(self, text: str) -> Found:
-        """What is certain after `text`."""
+        """Adds `text`; gives what has become certain."""
         content: list[str] = []
         calls: list[Call] = []
         for begin in range(0, len(text), _PIECE):
@@ -48,7 +48,7 @@ class ToolCallReader:
         return Found("".join(content), tuple(calls))
 
     def finish(self) -> Found:
-        """What is left once the answer has ended: a call that is not complete is content."""
+        """Ends the answer; gives what is left: a call that is not complete is content."""
         calls: tuple[Call, ...] = ()
         rest = self._held
         if self._going:

@@ -1,4 +1,4 @@
-"""Rounding by a text: closer outputs than nearest steps, block by block, experts and shared keys among them."""
+"""Calibrated quantization: closer outputs than nearest steps, block by block, experts and shared keys among them."""
 
 import gguf
 import pytest
@@ -11,12 +11,12 @@ import braidlm
 from braidlm import ops
 from braidlm.layers.feed_forward import Moe
 from braidlm.layers.linear import Linear
-from braidlm.ops.linear.nearest import pack
-from braidlm.ops.linear.packed import GROUP, PackedWeight, steps
+from braidlm.ops.linear.quantized import GROUP, QuantizedWeight, steps
+from braidlm.ops.linear.round_to_nearest import quantize_weight
 from braidlm.quant import calibrate
-from braidlm.quant.calibrate import round_blocks
-from braidlm.quant.policy import packed_names, policy_of, quantize
-from braidlm.quant.rounding import Products, round_to
+from braidlm.quant.calibrate import calibrate_blocks
+from braidlm.quant.gptq import Products, quantize_calibrated
+from braidlm.quant.policy import policy_of, quantize, quantized_weights
 from tests.families.tiny import TINY, tiny
 from tests.quant.test_quantize import ids_for, model_of
 from tests.tolerances import RELATIVE_LOGITS, RELATIVE_OP
@@ -39,8 +39,8 @@ def alike(x: Tensor) -> Products:
     return Products(x.T @ x, x.T @ x)
 
 
-def error(w: Tensor, packed: PackedWeight, x: Tensor) -> float:
-    return float((F.linear(x, packed.dequantize(torch.float32)) - F.linear(x, w)).square().sum())
+def error(w: Tensor, quantized: QuantizedWeight, x: Tensor) -> float:
+    return float((F.linear(x, quantized.dequantize(torch.float32)) - F.linear(x, w)).square().sum())
 
 
 @pytest.mark.parametrize(("form", "kind"), [("int4", Kind.Q4_0), ("int8", Kind.Q8_0)])
@@ -48,7 +48,7 @@ def error(w: Tensor, packed: PackedWeight, x: Tensor) -> float:
 def test_closer_outputs_than_nearest(outputs: int, inputs: int, form: str, kind: Kind) -> None:
     """Oracle: nearest steps, and GGUF's quantization, on inputs that were not seen; in as many bytes."""
     w, x, unseen = weight(outputs, inputs), correlated(2000, inputs), correlated(500, inputs, seed=1)
-    found, nearest = round_to(w, alike(x), form, dtype=torch.float32), pack(w, form)
+    found, nearest = quantize_calibrated(w, alike(x), form, dtype=torch.float32), quantize_weight(w, form)
     raw = gguf.quantize(w.numpy(), kind)
     theirs = float((F.linear(unseen, torch.from_numpy(gguf.dequantize(raw, kind)) - w)).square().sum())
     assert error(w, found, unseen) < 0.5 * min(error(w, nearest, unseen), theirs)
@@ -61,11 +61,11 @@ def test_errors_before_are_made_up_for() -> None:
     w, y = weight(16, 96), correlated(2000, 96)
     x = y @ (torch.eye(96) + 0.05 * weight(96, 96))  # what rounded layers before have made of them
     own = x.T @ x
-    blind = round_to(w, Products(own, own), "int4", dtype=torch.float32)
-    found = round_to(w, Products(own, y.T @ x), "int4", dtype=torch.float32)
+    blind = quantize_calibrated(w, Products(own, own), "int4", dtype=torch.float32)
+    found = quantize_calibrated(w, Products(own, y.T @ x), "int4", dtype=torch.float32)
 
-    def distance(packed: PackedWeight) -> float:
-        return float((x @ packed.dequantize(torch.float32).T - y @ w.T).square().sum())
+    def distance(quantized: QuantizedWeight) -> float:
+        return float((x @ quantized.dequantize(torch.float32).T - y @ w.T).square().sum())
 
     assert distance(found) < 0.3 * distance(blind)
 
@@ -74,7 +74,7 @@ def test_no_step_can_be_moved() -> None:
     """Oracle: after the sweeps hardly a single step to either side makes the outputs closer."""
     w, x = weight(6, 64), correlated(800, 64)
     h = x.T @ x
-    found = round_to(w, alike(x), "int4", dtype=torch.float32)
+    found = quantize_calibrated(w, alike(x), "int4", dtype=torch.float32)
     damped = h + 0.1 * h.diagonal().mean() * torch.eye(64)
     left = w - found.dequantize(torch.float32)
     scale = found.scale.float().repeat_interleave(GROUP, -1)
@@ -90,9 +90,9 @@ def test_no_step_can_be_moved() -> None:
 def test_independent_inputs_change_little() -> None:
     """Oracle: where inputs do not hang together, nothing can be passed on, and nearest steps are best."""
     w = weight(16, 64)
-    found = round_to(w, alike(torch.eye(64)), "int4", dtype=torch.float32)
+    found = quantize_calibrated(w, alike(torch.eye(64)), "int4", dtype=torch.float32)
     squared = (found.dequantize(torch.float32) - w).square().sum()
-    assert squared <= (pack(w, "int4").dequantize(torch.float32) - w).square().sum() * 1.001
+    assert squared <= (quantize_weight(w, "int4").dequantize(torch.float32) - w).square().sum() * 1.001
 
 
 @pytest.mark.parametrize("case", ["no input", "a dead input", "zero weights", "one token"])
@@ -108,7 +108,7 @@ def test_edges(case: str) -> None:
         w[2] = 0
     else:
         x = x[:1]
-    values = round_to(w, alike(x), "int4", dtype=torch.float32).dequantize(torch.float32)
+    values = quantize_calibrated(w, alike(x), "int4", dtype=torch.float32).dequantize(torch.float32)
     assert bool(values.isfinite().all())
     if case == "zero weights":
         assert bool((values[2] == 0).all())
@@ -127,7 +127,7 @@ def test_models(family: str, form: str) -> None:
     quantize(model.network, form, calibration=rows, progress=lambda done, total: told.append(done))
     quantize(nearest.network, form)
     assert told == list(range(1, len(policy) + 1))
-    assert {name: packed.form for name, packed in packed_names(model.network).items()} == policy
+    assert {name: quantized.form for name, quantized in quantized_weights(model.network).items()} == policy
     with torch.no_grad():
         a, b, c = (m.forward(rows[0][None]).log_softmax(-1) for m in (original, model, nearest))
     ours, theirs = ((a.exp() * (a - other)).sum(-1).mean() for other in (b, c))
@@ -143,15 +143,17 @@ def test_inputs_are_those_of_the_rounded_model(monkeypatch: pytest.MonkeyPatch) 
     rows = [ids_for(model)[0], ids_for(model)[1, :17]]
     products: dict[int, Tensor] = {}
 
-    def noted(w: Tensor, h: Products, form: str, *, dtype: torch.dtype) -> PackedWeight:
+    def noted(w: Tensor, h: Products, form: str, *, dtype: torch.dtype) -> QuantizedWeight:
         products[w.data_ptr()] = h.own.clone()
-        return pack(w, form, dtype=dtype)
+        return quantize_weight(w, form, dtype=dtype)
 
-    monkeypatch.setattr(calibrate, "round_to", noted)
+    monkeypatch.setattr(calibrate, "quantize_calibrated", noted)
     network = model.network
     names = {name: form for name, form in policy_of(network, "int4").items() if form == "int4"}
     originals = dict(network.named_parameters())  # kept, so that no address is used twice
-    round_blocks(network, names, rows, lambda name, packed: braidlm.model.assign.assign(network, name, packed))
+    calibrate_blocks(
+        network, names, rows, lambda name, quantized: braidlm.model.assign.assign(network, name, quantized)
+    )
     got: dict[str, Tensor] = {}
     for name, layer in network.named_modules():
         if isinstance(layer, Linear) and f"{name}.weight" in names:
@@ -174,15 +176,15 @@ def test_experts_by_their_own_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     model = next(m for m in (braidlm.build(tiny("granitemoehybrid", s)) for s in range(9)) if has_experts(m))
     seen: list[Products] = []
 
-    def noted(w: Tensor, h: Products, form: str, *, dtype: torch.dtype) -> PackedWeight:
+    def noted(w: Tensor, h: Products, form: str, *, dtype: torch.dtype) -> QuantizedWeight:
         seen.append(h)
-        return pack(w, form, dtype=dtype)
+        return quantize_weight(w, form, dtype=dtype)
 
-    monkeypatch.setattr(calibrate, "round_to", noted)
+    monkeypatch.setattr(calibrate, "quantize_calibrated", noted)
     moe = model.network.blocks[0].ffn
     x = torch.randn(50, model.spec.width, generator=torch.Generator().manual_seed(1))
     y = x + torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
-    calibrate._round_experts("moe", moe, x, y, {"moe.gate_up": "int4"}, lambda name, packed: None, torch.float32)
+    calibrate._quantize_experts("moe", moe, x, y, {"moe.gate_up": "int4"}, lambda name, quantized: None, torch.float32)
     chosen = (x @ moe.router.T).topk(moe.top_k, -1).indices
     assert len(seen) == len(moe.router)
     for expert, products in enumerate(seen):

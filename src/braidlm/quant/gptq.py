@@ -1,4 +1,4 @@
-"""Rounding to int4 or int8 that keeps a layer's outputs close on text, not each weight by itself.
+"""GPTQ: quantization to int4 or int8 that keeps a layer's outputs close on text, not each weight by itself.
 
 A layer with weights W had the inputs Y in the original model and has X in one whose earlier layers
 are rounded. The error of rounded weights V is |W Y - V X|^2, which is (U - V) H (U - V)^T and a rest
@@ -19,8 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..ops.linear.nearest import int4_scales, int8_scales
-from ..ops.linear.packed import GROUP, PackedWeight, nibbles
+from ..ops.linear.quantized import GROUP, QuantizedWeight, nibbles
+from ..ops.linear.round_to_nearest import int4_scales, int8_scales
 
 # Added to the diagonal of H, as a share of its mean: directions that the text never took count a little.
 _DAMPING = 0.1
@@ -37,7 +37,7 @@ class Products(NamedTuple):
 
 
 class _Grid(NamedTuple):
-    """A form's steps: the least and the largest, a group's scales by its inputs' counts, and how steps are stored."""
+    """Steps of a form: the least and the largest, a group's scales by its inputs' counts, and how steps are stored."""
 
     least: int
     largest: int
@@ -45,7 +45,7 @@ class _Grid(NamedTuple):
     stored: Callable[[Tensor], Tensor]
 
     def nearest_(self, q: Tensor) -> Tensor:
-        """In place."""
+        """Rounds to the nearest steps, in place."""
         return q.round_().clamp_(self.least, self.largest)
 
 
@@ -57,10 +57,10 @@ _GRIDS = {
 FORMS = tuple(_GRIDS)
 
 
-def round_to(weight_OI: Tensor, products: Products, form: str, *, dtype: torch.dtype) -> PackedWeight:
-    """`weight` in one of `FORMS`, its outputs close to what they were on the inputs that are summed up.
+def quantize_calibrated(weight_OI: Tensor, products: Products, form: str, *, dtype: torch.dtype) -> QuantizedWeight:
+    """Quantizes `weight` to one of `FORMS`, its outputs close to the original ones on the inputs of `products`.
 
-    `dtype` is that of the activations, as in `pack`.
+    `dtype` is that of the activations, as in `quantize_weight`.
     """
     grid = _GRIDS[form]
     damping = _damping(products.own)
@@ -71,7 +71,7 @@ def round_to(weight_OI: Tensor, products: Products, form: str, *, dtype: torch.d
     for _ in range(_SWEEPS):
         scale = _fitted(w, q, h)
         q = _swept(w, q, scale, h, grid)
-    return PackedWeight(form, grid.stored(q), scale, dtype=dtype)
+    return QuantizedWeight(form, grid.stored(q), scale, dtype=dtype)
 
 
 def _damping(h_II: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Quantized GGUF tensors as packed weights: the same numbers, rows in our order."""
+"""Quantized GGUF tensors as quantized weights: the same numbers, rows in our order."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from gguf import GGMLQuantizationType as Kind
 
 import braidlm
 from braidlm.checkpoints.gguf import GgufFile
-from braidlm.checkpoints.gguf_packed import keep
+from braidlm.checkpoints.gguf_quantized import keep
 from braidlm.errors import InputError
 from braidlm.families import Rule
 from braidlm.families.names import joined, mapped, paired_rows, rename, reshape, split
-from braidlm.ops.linear.packed import PackedWeight
+from braidlm.ops.linear.quantized import QuantizedWeight
 from tests.checkpoints.gguf_files import numbers, parts, path_of, refused, write
 from tests.tolerances import RELATIVE_INT8_STEP, RELATIVE_ROUNDED
 
@@ -35,8 +35,8 @@ def file_of(path: Path, **tensors: tuple[np.ndarray, Kind]) -> GgufFile:
     return GgufFile(write(path / "file.gguf", "llama", {}, tensors))
 
 
-def kept(file: GgufFile, rule: Rule, *shapes: tuple[int, ...]) -> list[PackedWeight] | None:
-    return keep(file, rule, rule.theirs, [torch.Size(shape) for shape in shapes], torch.float32)
+def kept(file: GgufFile, rule: Rule, *shapes: tuple[int, ...]) -> list[QuantizedWeight] | None:
+    return keep(file, rule, rule.source, [torch.Size(shape) for shape in shapes], torch.float32)
 
 
 @pytest.mark.parametrize("kind", EXACT, ids=lambda kind: kind.name)
@@ -91,8 +91,8 @@ def test_rules_that_move_rows(name: str, kind: Kind, tmp_path: Path) -> None:
     file = file_of(tmp_path, t=(stored(kind, 12, 64), kind))
     found = kept(file, rule, *shapes)
     expected = rule.read([file.get("t")], [torch.Size(shape) for shape in shapes])
-    for packed, tensor in zip(found, expected, strict=True):
-        assert torch.equal(packed.dequantize(), tensor)
+    for quantized, tensor in zip(found, expected, strict=True):
+        assert torch.equal(quantized.dequantize(), tensor)
 
 
 @pytest.mark.parametrize("kinds", [(Kind.Q4_0, Kind.Q4_0), (Kind.Q4_1, Kind.Q4_1), (Kind.Q4_0, Kind.Q8_0)], ids=str)
@@ -131,18 +131,18 @@ def test_a_whole_model(name: str, kind: Kind, tmp_path: Path) -> None:
     path = write(
         tmp_path / "file.gguf", arch, metadata, tensors | {n: (gguf.quantize(t, kind), kind) for n, t in small.items()}
     )
-    plain, packed = braidlm.load(path), braidlm.load(path, dtype="float32", quantize="keep")
-    found = {n: m for n, m in packed.network.named_modules() if isinstance(m, PackedWeight)}
+    plain, quantized = braidlm.load(path), braidlm.load(path, dtype="float32", quantize="keep")
+    found = {n: m for n, m in quantized.network.named_modules() if isinstance(m, QuantizedWeight)}
     assert "embed.weight" in found
     assert {weight.kind for weight in found.values()} == {EXACT[kind]}
     for weight_name, weight in found.items():
         assert torch.equal(weight.dequantize(), plain.network.get_parameter(weight_name))
-    for weight_name, weight in packed.network.named_parameters():
+    for weight_name, weight in quantized.network.named_parameters():
         assert torch.equal(weight, plain.network.get_parameter(weight_name))
-    plain.ops = packed.ops = "reference"
+    plain.ops = quantized.ops = "reference"
     ids = torch.arange(20)[None]
-    assert torch.equal(packed.forward(ids), plain.forward(ids))
-    assert packed.network.dtype == torch.float32
+    assert torch.equal(quantized.forward(ids), plain.forward(ids))
+    assert quantized.network.dtype == torch.float32
     assert braidlm.load(path, quantize="keep").network.dtype == torch.bfloat16
 
 

@@ -1,4 +1,4 @@
-"""Rounding to the nearest step: from a weight to a packed one, a tile of rows at a time.
+"""Round-to-nearest quantization of a weight, a tile of rows at a time.
 
 For int4 the scale of a group is not that of its largest number: a slightly smaller one loses
 little there and gains on the 31 others. A few scales are tried, the best is fitted to the steps
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from .packed import FORMS, GROUP, PackedWeight, empty_packed, nibbles, packable, tile_rows
+from .quantized import FORMS, GROUP, QuantizedWeight, empty_quantized, nibbles, quantizable, tile_rows
 
 # Largest numbers that scales can carry.
 _INT8, _FP8, _HALF = 127.0, 448.0, 65504.0
@@ -21,16 +21,16 @@ _SHARES = tuple(0.64 + 0.03 * i for i in range(19))
 _TILE_BYTES = 4 << 20
 
 
-def pack(weight: Tensor, form: str, *, dtype: torch.dtype = torch.bfloat16) -> PackedWeight:
-    """A weight [..., O, I] in `form`, each number at the nearest step; `dtype` is that of the activations.
+def quantize_weight(weight: Tensor, form: str, *, dtype: torch.dtype = torch.bfloat16) -> QuantizedWeight:
+    """Quantizes a weight [..., O, I] to `form`, each number to the nearest step; `dtype` is that of the activations.
 
     Raises `InputError` for an unknown form, a shape without whole groups, or numbers too large for the form.
     """
     if form not in FORMS:
         raise InputError(f"a weight's form is {form!r}, but must be one of {', '.join(FORMS)}")
-    if not packable(weight.shape, form):
+    if not quantizable(weight.shape, form):
         raise InputError(f"a weight of shape {list(weight.shape)} has no whole groups of {GROUP} inputs for {form}")
-    made = empty_packed(weight.shape, form, dtype=dtype, device=weight.device)
+    made = empty_quantized(weight.shape, form, dtype=dtype, device=weight.device)
     rows = weight.detach().reshape(-1, weight.shape[-1])
     data, scale = made.data.view(len(rows), -1), made.scale.view(len(rows), -1)
     size = tile_rows(rows.shape, 4, _TILE_BYTES)

@@ -1,4 +1,4 @@
-"""Weights in few bits, and what they stand for.
+"""Quantized weights: their layouts, and the numbers that they stand for.
 
 Groups are 32 consecutive inputs of one output row. The forms:
 
@@ -18,14 +18,14 @@ import torch
 from torch import Tensor, nn
 
 FORMS = ("int8", "int4", "fp8")
-KINDS = (*FORMS, "int4-low")  # what a weight can be made of: a form, with lows or without
+KINDS = (*FORMS, "int4-low")  # a form, with lows or without
 GROUP = 32
 
 _DATA = {"int8": torch.int8, "int4": torch.uint8, "fp8": torch.float8_e4m3fn}
 
 
-class PackedWeight(nn.Module):
-    """A weight [..., O, I] (leading dimension: experts) in one of `FORMS`; takes a parameter's place.
+class QuantizedWeight(nn.Module):
+    """Quantized weight [..., O, I] (leading dimension: experts) in one of `FORMS`; takes a parameter's place.
 
     data: int8 [..., O, I], uint8 [..., O, I/2] or float8_e4m3fn [..., O, I]. scale: float16
     [..., O, G], or float32 [..., O] for fp8. low: float16 [..., O, G], int4 only, or None. All
@@ -48,22 +48,22 @@ class PackedWeight(nn.Module):
 
     @property
     def kind(self) -> str:
-        """The form, with "-low" where groups have a low of their own."""
+        """Kind of the weight: its form, with "-low" where groups have a low of their own."""
         return self.form if self.low is None else f"{self.form}-low"
 
     @property
     def shape(self) -> torch.Size:
-        """[..., O, I]."""
+        """Shape of the weight that this one stands for, [..., O, I]."""
         *rows, stored = self.data.shape
         return torch.Size([*rows, stored * 2 if self.form == "int4" else stored])
 
     def numel(self) -> int:
-        """How many weights."""
+        """Number of weights."""
         return self.shape.numel()
 
     @property
     def device(self) -> torch.device:
-        """Where the numbers are."""
+        """Device of the numbers."""
         return self.data.device
 
     @property
@@ -72,7 +72,7 @@ class PackedWeight(nn.Module):
         return sum(part.nbytes for part in self.buffers())
 
     def dequantize(self, dtype: torch.dtype | None = None) -> Tensor:
-        """[..., O, I]: scale q + low in float32, rounded once to `dtype` (its own by default)."""
+        """Dequantizes to [..., O, I]: scale q + low in float32, rounded once to `dtype` (its own by default)."""
         return _values(self.form, self.data, self.scale, self.low).to(dtype or self.dtype)
 
     def rows(self, ids: Tensor) -> Tensor:
@@ -80,16 +80,16 @@ class PackedWeight(nn.Module):
         low = None if self.low is None else self.low[ids]
         return _values(self.form, self.data[ids], self.scale[ids], low).to(self.dtype)
 
-    def __getitem__(self, index: int | slice) -> "PackedWeight":
+    def __getitem__(self, index: int | slice) -> "QuantizedWeight":
         """A part of the first dimension (one expert, some outputs) that shares this one's memory."""
         low = None if self.low is None else self.low[index]
-        return PackedWeight(self.form, self.data[index], self.scale[index], low, dtype=self.dtype)
+        return QuantizedWeight(self.form, self.data[index], self.scale[index], low, dtype=self.dtype)
 
     def extra_repr(self) -> str:
-        """What a printed model shows."""
+        """Shape and kind, as a printed model shows them."""
         return f"{list(self.shape)}, {self.kind}"
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedWeight":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantizedWeight":
         # A model that is moved takes its weights along; one that is cast keeps its formats.
         for name, part in list(self._buffers.items()):
             if part is not None:
@@ -97,42 +97,42 @@ class PackedWeight(nn.Module):
         return self
 
 
-def packable(shape: torch.Size | tuple[int, ...], form: str) -> bool:
-    """Whether a weight of this shape has whole groups."""
+def quantizable(shape: torch.Size | tuple[int, ...], form: str) -> bool:
+    """Whether a weight of this shape can be quantized to `form`: it is a matrix of whole groups."""
     return len(shape) > 1 and 0 not in shape and (form == "fp8" or shape[-1] % GROUP == 0)
 
 
-def empty_packed(shape: torch.Size | tuple[int, ...], kind: str, **options: Any) -> PackedWeight:
-    """A packed weight whose numbers are still to be filled in; `options` are those of `torch.empty`, but dtype."""
+def empty_quantized(shape: torch.Size | tuple[int, ...], kind: str, **options: Any) -> QuantizedWeight:
+    """A quantized weight whose numbers are still to be filled in; `options` are those of `torch.empty`, but dtype."""
     dtype = options.pop("dtype", torch.bfloat16)
     form, _, low = kind.partition("-")
     *rows, inputs = shape
     data = torch.empty(*rows, inputs // 2 if form == "int4" else inputs, dtype=_DATA[form], **options)
     if form == "fp8":
-        return PackedWeight(form, data, torch.empty(*rows, dtype=torch.float32, **options), dtype=dtype)
+        return QuantizedWeight(form, data, torch.empty(*rows, dtype=torch.float32, **options), dtype=dtype)
     parts = [torch.empty(*rows, inputs // GROUP, dtype=torch.float16, **options) for _ in range(2 if low else 1)]
-    return PackedWeight(form, data, *parts, dtype=dtype)
+    return QuantizedWeight(form, data, *parts, dtype=dtype)
 
 
-def packed_bytes(shape: torch.Size | tuple[int, ...], kind: str) -> int:
-    """Bytes of a weight of this shape."""
-    return empty_packed(shape, kind, device="meta").nbytes
+def quantized_bytes(shape: torch.Size | tuple[int, ...], kind: str) -> int:
+    """Bytes of a quantized weight of this shape."""
+    return empty_quantized(shape, kind, device="meta").nbytes
 
 
 def nibbles(q: Tensor) -> Tensor:
-    """Steps 0 to 15, [..., I] uint8, as the bytes of int4, [..., I/2]."""
+    """Stores steps 0 to 15, [..., I] uint8, as the bytes of int4, [..., I/2]."""
     low, high = q.unflatten(-1, (-1, 2, GROUP // 2)).unbind(-2)
     return (low | (high << 4)).flatten(-2)
 
 
 def steps(data: Tensor) -> Tensor:
-    """The way back: [..., I/2] -> [..., I] uint8 from 0 to 15."""
+    """Steps 0 to 15 in bytes of int4: [..., I/2] -> [..., I] uint8; the inverse of `nibbles`."""
     halves = data.unflatten(-1, (-1, GROUP // 2))
     return torch.cat([halves & 15, halves >> 4], -1).flatten(-2)
 
 
 def _values(form: str, data: Tensor, scale: Tensor, low: Tensor | None) -> Tensor:
-    """In float32, in which every product here is exact but that of fp8."""
+    """Dequantized numbers in float32, in which every product here is exact but that of fp8."""
     if form == "fp8":
         return data.float() * scale[..., None]
     q = (data if form == "int8" else steps(data)).float()
@@ -145,5 +145,5 @@ def _values(form: str, data: Tensor, scale: Tensor, low: Tensor | None) -> Tenso
 
 
 def tile_rows(shape: torch.Size, bytes_a_number: int, limit: int) -> int:
-    """Rows of a matrix that fit into `limit` bytes; at least one."""
+    """Number of rows of a matrix that fit into `limit` bytes; at least one."""
     return max(1, limit // (bytes_a_number * max(1, math.prod(shape[1:]))))

@@ -1,4 +1,4 @@
-"""Packed weights: what their bits stand for, rounding to them, products, embeddings and experts."""
+"""Quantized weights: what their bits stand for, rounding to them, products, embeddings and experts."""
 
 import gguf
 import numpy as np
@@ -13,17 +13,17 @@ from braidlm.errors import InputError
 from braidlm.layers.linear import Embedding, Linear
 from braidlm.model.assign import assign
 from braidlm.ops.linear import reference
-from braidlm.ops.linear.nearest import pack
-from braidlm.ops.linear.packed import (
+from braidlm.ops.linear.quantized import (
     FORMS,
     GROUP,
-    PackedWeight,
-    empty_packed,
+    QuantizedWeight,
+    empty_quantized,
     nibbles,
-    packable,
-    packed_bytes,
+    quantizable,
+    quantized_bytes,
     steps,
 )
+from braidlm.ops.linear.round_to_nearest import quantize_weight
 from braidlm.ops.moe.reference import moe
 from tests.tolerances import RELATIVE_OP, RELATIVE_ROUNDED
 
@@ -34,54 +34,56 @@ def weight(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def with_lows(*shape: int) -> PackedWeight:
+def with_lows(*shape: int) -> QuantizedWeight:
     """An int4 weight of random bits whose groups have lows."""
-    made = empty_packed(shape, "int4-low")
+    made = empty_quantized(shape, "int4-low")
     made.data.copy_(torch.randint(256, made.data.shape))
     made.scale.copy_(weight(*made.scale.shape))
     made.low.copy_(weight(*made.scale.shape, seed=1))
     return made
 
 
-def by_definition(packed: PackedWeight) -> np.ndarray:
+def by_definition(quantized: QuantizedWeight) -> np.ndarray:
     """One number after the other, in float64."""
-    rows, inputs = int(np.prod(packed.shape[:-1])), packed.shape[-1]
-    data = packed.data.view(rows, -1)
-    data = data.float().numpy() if packed.form == "fp8" else data.numpy()
-    scale = packed.scale.view(rows, -1).double().numpy()
+    rows, inputs = int(np.prod(quantized.shape[:-1])), quantized.shape[-1]
+    data = quantized.data.view(rows, -1)
+    data = data.float().numpy() if quantized.form == "fp8" else data.numpy()
+    scale = quantized.scale.view(rows, -1).double().numpy()
     found = np.empty((rows, inputs))
     for row in range(rows):
         for i in range(inputs):
             group, j = divmod(i, GROUP)
-            if packed.form == "fp8":
+            if quantized.form == "fp8":
                 found[row, i] = data[row, i] * scale[row, 0]
-            elif packed.form == "int8":
+            elif quantized.form == "int8":
                 found[row, i] = int(data[row, i]) * scale[row, group]
             else:
                 byte = int(data[row, group * 16 + j % 16])
                 q = byte & 15 if j < 16 else byte >> 4
-                low = -8 * scale[row, group] if packed.low is None else float(packed.low.view(rows, -1)[row, group])
+                low = (
+                    -8 * scale[row, group] if quantized.low is None else float(quantized.low.view(rows, -1)[row, group])
+                )
                 found[row, i] = q * scale[row, group] + low
-    return found.reshape(packed.shape)
+    return found.reshape(quantized.shape)
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_what_the_bits_stand_for(form: str, shape: tuple[int, ...]) -> None:
     """Oracle: the definition of each form, number by number in float64, rounded to float32."""
-    packed = pack(weight(*shape), form)
-    assert packed.shape == shape
-    assert torch.equal(packed.dequantize(torch.float32), torch.from_numpy(by_definition(packed)).float())
-    assert torch.equal(packed.dequantize(), packed.dequantize(torch.float32).bfloat16())
+    quantized = quantize_weight(weight(*shape), form)
+    assert quantized.shape == shape
+    assert torch.equal(quantized.dequantize(torch.float32), torch.from_numpy(by_definition(quantized)).float())
+    assert torch.equal(quantized.dequantize(), quantized.dequantize(torch.float32).bfloat16())
 
 
 def test_lows() -> None:
     """Oracle: the definition in float64."""
-    packed = with_lows(6, 64)
-    expected = torch.from_numpy(by_definition(packed)).float()
-    error = (packed.dequantize(torch.float32) - expected).abs().max() / expected.abs().max()
+    quantized = with_lows(6, 64)
+    expected = torch.from_numpy(by_definition(quantized)).float()
+    error = (quantized.dequantize(torch.float32) - expected).abs().max() / expected.abs().max()
     assert error < RELATIVE_OP[torch.float32]
-    assert (packed.form, packed.kind) == ("int4", "int4-low")
+    assert (quantized.form, quantized.kind) == ("int4", "int4-low")
 
 
 @pytest.mark.parametrize("kind", [Kind.Q8_0, Kind.Q4_0, Kind.Q4_1], ids=lambda kind: kind.name)
@@ -94,9 +96,9 @@ def test_the_layout_is_that_of_gguf(kind: Kind) -> None:
     data = blocks[..., 2 + lows :].flatten(-2)
     form = "int8" if kind == Kind.Q8_0 else "int4"
     data = data.view(torch.int8) if form == "int8" else data
-    packed = PackedWeight(form, data, halves[..., 0], halves[..., 1] if lows else None)
-    assert packed.dequantize(torch.float32).numpy().tobytes() == gguf.dequantize(raw, kind).tobytes()
-    assert packed.nbytes == raw.nbytes
+    quantized = QuantizedWeight(form, data, halves[..., 0], halves[..., 1] if lows else None)
+    assert quantized.dequantize(torch.float32).numpy().tobytes() == gguf.dequantize(raw, kind).tobytes()
+    assert quantized.nbytes == raw.nbytes
 
 
 def test_half_bytes_and_back() -> None:
@@ -113,13 +115,13 @@ def test_nearest_steps() -> None:
     """Oracle: no other step of the same scale is nearer."""
     x = weight(5, 128)
     for form, highest in (("int8", 127), ("int4", 7)):
-        packed = pack(x, form)
-        unit = packed.scale.float().abs().repeat_interleave(GROUP, -1)
-        inside = (packed.dequantize(torch.float32) / unit).abs() < highest
-        error = (packed.dequantize(torch.float32) - x).abs()
+        quantized = quantize_weight(x, form)
+        unit = quantized.scale.float().abs().repeat_interleave(GROUP, -1)
+        inside = (quantized.dequantize(torch.float32) / unit).abs() < highest
+        error = (quantized.dequantize(torch.float32) - x).abs()
         assert bool((error <= unit / 2 * (1 + 1e-5))[inside].all())
-    packed = pack(x, "fp8")
-    assert float(((packed.dequantize(torch.float32) - x).abs() / x.abs().amax(-1, keepdim=True)).max()) < 2**-4
+    quantized = quantize_weight(x, "fp8")
+    assert float(((quantized.dequantize(torch.float32) - x).abs() / x.abs().amax(-1, keepdim=True)).max()) < 2**-4
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -127,7 +129,7 @@ def test_int4_is_nearer_than_a_plain_scale(seed: int) -> None:
     """Oracle: GGUF's Q4_0, whose scale puts a group's largest number on step -8: by squared error of each group."""
     x = weight(64, 256, seed=seed) * torch.rand(64, 1)
     plain = torch.from_numpy(gguf.dequantize(gguf.quantize(x.numpy(), Kind.Q4_0), Kind.Q4_0))
-    ours = pack(x, "int4")
+    ours = quantize_weight(x, "int4")
     assert ours.nbytes == gguf.quantize(x.numpy(), Kind.Q4_0).nbytes
 
     def errors(found: Tensor) -> Tensor:
@@ -146,49 +148,53 @@ def test_what_has_a_form_keeps_it(form: str) -> None:
     x[2, 32:] = -1.5
     x[3] = torch.arange(-8, 8).repeat(4) / 8
     if form == "int4":
-        assert torch.equal(pack(x, form).dequantize(torch.float32), x)
-    packed = pack(x, form)
-    again = pack(packed.dequantize(torch.float32), form)
-    assert torch.equal(again.dequantize(torch.float32), packed.dequantize(torch.float32))
-    assert torch.equal(packed.dequantize(torch.float32)[0], x[0])
+        assert torch.equal(quantize_weight(x, form).dequantize(torch.float32), x)
+    quantized = quantize_weight(x, form)
+    again = quantize_weight(quantized.dequantize(torch.float32), form)
+    assert torch.equal(again.dequantize(torch.float32), quantized.dequantize(torch.float32))
+    assert torch.equal(quantized.dequantize(torch.float32)[0], x[0])
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_sizes(form: str) -> None:
     """Oracle: bits a weight: 8.5, 4.5, and 8 with four bytes a row."""
-    packed = pack(weight(16, 320), form)
-    assert packed.nbytes == {"int8": 16 * 340, "int4": 16 * 180, "fp8": 16 * 324}[form] == packed_bytes((16, 320), form)
-    assert packed_bytes((16, 320), "int4-low") == 16 * 200 == with_lows(16, 320).nbytes
+    quantized = quantize_weight(weight(16, 320), form)
+    assert (
+        quantized.nbytes
+        == {"int8": 16 * 340, "int4": 16 * 180, "fp8": 16 * 324}[form]
+        == quantized_bytes((16, 320), form)
+    )
+    assert quantized_bytes((16, 320), "int4-low") == 16 * 200 == with_lows(16, 320).nbytes
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("form", [*FORMS, "int4-low"])
 def test_products(form: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: the product with the dequantized weight; in tiles, bit for bit where sums are in one order."""
-    packed = with_lows(37, 64) if form == "int4-low" else pack(weight(37, 64), form)
+    quantized = with_lows(37, 64) if form == "int4-low" else quantize_weight(weight(37, 64), form)
     x, bias = weight(2, 3, 64).to(dtype), weight(37).to(dtype)
-    expected = F.linear(x, packed.dequantize(dtype), bias)
+    expected = F.linear(x, quantized.dequantize(dtype), bias)
     with ops.dispatch.using("reference"):
-        assert torch.equal(ops.linear(x, packed, bias), expected)
+        assert torch.equal(ops.linear(x, quantized, bias), expected)
         monkeypatch.setattr(reference, "SCRATCH_BYTES", 8000)
-        error = (ops.linear(x, packed, bias) - expected).abs().max() / expected.abs().max()
+        error = (ops.linear(x, quantized, bias) - expected).abs().max() / expected.abs().max()
     assert error <= RELATIVE_ROUNDED[torch.bfloat16]
-    assert ops.linear(x, packed).dtype == dtype
+    assert ops.linear(x, quantized).dtype == dtype
 
 
 def test_scratch_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: the sizes of the tiles that are asked for."""
-    packed = pack(weight(40, 64), "int4")
+    quantized = quantize_weight(weight(40, 64), "int4")
     seen: list[int] = []
-    whole = PackedWeight.dequantize
+    whole = QuantizedWeight.dequantize
 
-    def counted(self: PackedWeight, dtype: torch.dtype | None = None) -> Tensor:
+    def counted(self: QuantizedWeight, dtype: torch.dtype | None = None) -> Tensor:
         seen.append(self.shape.numel() * 10)
         return whole(self, dtype)
 
-    monkeypatch.setattr(PackedWeight, "dequantize", counted)
+    monkeypatch.setattr(QuantizedWeight, "dequantize", counted)
     monkeypatch.setattr(reference, "SCRATCH_BYTES", 6400)
-    reference.linear(weight(2, 64), packed, None)
+    reference.linear(weight(2, 64), quantized, None)
     assert max(seen) <= 6400
     assert sum(seen) == 40 * 64 * 10
     assert reference.SCRATCH_BYTES <= 64 << 20
@@ -196,12 +202,12 @@ def test_scratch_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_gradients_pass_through() -> None:
     """Oracle: autograd on the dequantized weight."""
-    packed = pack(weight(8, 32), "int4")
+    quantized = quantize_weight(weight(8, 32), "int4")
     x = weight(3, 32).requires_grad_()
     with ops.dispatch.using("reference"):
-        ops.linear(x, packed).square().sum().backward()
+        ops.linear(x, quantized).square().sum().backward()
     again = x.detach().clone().requires_grad_()
-    F.linear(again, packed.dequantize(torch.float32)).square().sum().backward()
+    F.linear(again, quantized.dequantize(torch.float32)).square().sum().backward()
     assert torch.equal(x.grad, again.grad)
 
 
@@ -209,16 +215,16 @@ def test_gradients_pass_through() -> None:
 def test_experts(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: the same experts as plain weights; those that nobody chose are never dequantized."""
     router, x = weight(6, 32), weight(2, 32)
-    gate_up, down = pack(weight(6, 64, 32), form), pack(weight(6, 32, 32, seed=1), form)
+    gate_up, down = quantize_weight(weight(6, 64, 32), form), quantize_weight(weight(6, 32, 32, seed=1), form)
     expected = moe(x, router, gate_up.dequantize(torch.float32), down.dequantize(torch.float32), top_k=2)
     calls: list[torch.Size] = []
-    whole = PackedWeight.dequantize
+    whole = QuantizedWeight.dequantize
 
-    def counted(self: PackedWeight, dtype: torch.dtype | None = None) -> Tensor:
+    def counted(self: QuantizedWeight, dtype: torch.dtype | None = None) -> Tensor:
         calls.append(self.shape)
         return whole(self, dtype)
 
-    monkeypatch.setattr(PackedWeight, "dequantize", counted)
+    monkeypatch.setattr(QuantizedWeight, "dequantize", counted)
     with ops.dispatch.using("reference"):
         assert torch.equal(moe(x, router, gate_up, down, top_k=2), expected)
     chosen = len(F.linear(x, router).topk(2).indices.unique())
@@ -231,13 +237,13 @@ def test_modules(form: str) -> None:
     """Oracle: the module with the dequantized weight."""
     linear, embedding = Linear(64, 16, bias=True), Embedding(16, 64)
     x, ids = weight(3, 64), torch.tensor([3, 0, 15, 3])
-    packed = pack(weight(16, 64), form, dtype=torch.float32)
+    quantized = quantize_weight(weight(16, 64), form, dtype=torch.float32)
     linear.bias = nn.Parameter(weight(16, seed=2))
     for module in (linear, embedding):
-        assign(module, "weight", packed)
+        assign(module, "weight", quantized)
     with ops.dispatch.using("reference"):
-        assert torch.equal(linear(x), F.linear(x, packed.dequantize(), linear.bias))
-    assert torch.equal(embedding(ids), packed.dequantize()[ids])
+        assert torch.equal(linear(x), F.linear(x, quantized.dequantize(), linear.bias))
+    assert torch.equal(embedding(ids), quantized.dequantize()[ids])
     assert not isinstance(dict(linear.named_parameters()).get("weight"), nn.Parameter)
     assign(linear, "weight", weight(16, 64))
     assert torch.equal(linear(x), F.linear(x, weight(16, 64), linear.bias))
@@ -245,31 +251,31 @@ def test_modules(form: str) -> None:
 
 def test_parts_share_memory() -> None:
     """Oracle: addresses."""
-    packed = pack(weight(4, 8, 64), "int4")
-    part = packed[2]
+    quantized = quantize_weight(weight(4, 8, 64), "int4")
+    part = quantized[2]
     assert part.shape == (8, 64)
-    assert part.data.data_ptr() == packed.data[2].data_ptr()
-    assert part.scale.data_ptr() == packed.scale[2].data_ptr()
-    assert torch.equal(part.dequantize(), packed.dequantize()[2])
+    assert part.data.data_ptr() == quantized.data[2].data_ptr()
+    assert part.scale.data_ptr() == quantized.scale[2].data_ptr()
+    assert torch.equal(part.dequantize(), quantized.dequantize()[2])
 
 
 def test_a_cast_keeps_the_form() -> None:
     """Oracle: the formats of the definition, after what casts every other floating number."""
     for form in FORMS:
-        packed = pack(weight(4, 64), form)
-        before = packed.dequantize(torch.float32)
-        nn.Sequential(packed).double().half()
-        assert torch.equal(packed.dequantize(torch.float32), before)
-        assert packed.to("meta").device.type == "meta"
+        quantized = quantize_weight(weight(4, 64), form)
+        before = quantized.dequantize(torch.float32)
+        nn.Sequential(quantized).double().half()
+        assert torch.equal(quantized.dequantize(torch.float32), before)
+        assert quantized.to("meta").device.type == "meta"
 
 
 def test_shapes_that_fit() -> None:
     """Oracle: the definition: whole groups of 32 inputs, but any number for fp8."""
-    assert packable((4, 64), "int4")
-    assert not packable((4, 48), "int4")
-    assert packable((4, 48), "fp8")
-    assert not packable((64,), "int8")
-    assert not packable((0, 64), "int8")
+    assert quantizable((4, 64), "int4")
+    assert not quantizable((4, 48), "int4")
+    assert quantizable((4, 48), "fp8")
+    assert not quantizable((64,), "int8")
+    assert not quantizable((0, 64), "int8")
 
 
 def test_refusals() -> None:
@@ -283,5 +289,5 @@ def test_refusals() -> None:
         (x * 1e6, "int4", "cannot hold"),
     ):
         with pytest.raises(InputError, match=words) as caught:
-            pack(wrong, form)
+            quantize_weight(wrong, form)
         assert "\n" not in str(caught.value)

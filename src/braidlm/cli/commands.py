@@ -1,0 +1,50 @@
+"""Table of the commands: each is imported from the file of its name when it is asked for.
+
+Files of commands import at their top only what their help needs; what does the work is imported by what runs.
+"""
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import typer.main
+
+# In the order of the help.
+_SINGLE = (
+    "demo",
+    "info",
+    "generate",
+    "chat",
+    "serve",
+    "convert",
+    "quantize",
+    "data",
+    "train",
+    "finetune",
+    "merge",
+    "verify",
+    "doctor",
+    "bench",
+)
+_GROUPS = ("session", "tokenizer")
+
+
+class CommandTable(Mapping[str, Any]):
+    """Commands by name, in the order of the help; to list the names imports nothing."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in tuple(self):
+            raise KeyError(name)
+        module = importlib.import_module(f".{name}", __package__)
+        holder = typer.Typer(rich_markup_mode="rich")
+        if name in _GROUPS:
+            holder.add_typer(module.app)
+        else:
+            holder.command(name, epilog=module.EXAMPLE)(module.command)
+        return typer.main.get_group(holder).commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*_SINGLE, *_GROUPS))
+
+    def __len__(self) -> int:
+        return len(_SINGLE) + len(_GROUPS)
