@@ -47,7 +47,8 @@ def _build_session(place: Path) -> None:
 
 def _read_session(place: Path) -> str:
     store = SessionStore(place)
-    about = [(found.name, found.title, found.messages, found.tokens) for found in store.all()]
+    # By name: the listing's order is that of the files' times, which damage changes.
+    about = sorted((found.name, found.title, found.messages, found.tokens) for found in store.all())
     if "other" not in [name for name, *_ in about]:
         raise AssertionError("a session beside the damaged one is not listed")
     with _model().engine(limits=Limits(parallel=2)) as engine:
