@@ -63,17 +63,17 @@ FAMILIES = {
 
 
 class Page:
-    """An order of packs in which each is the same page."""
+    """Packing in which each sequence is the same page."""
 
     def __init__(self, text: bytes) -> None:
         ids = torch.tensor(list(text))
         self._pack = Pack(ids[:-1], ids[1:], (len(ids) - 1,), False, (0,))
         self.end = 0
 
-    def stage(self, begin: int, lanes: int, tokens: int, steps: int) -> "Page":
+    def stage(self, begin: int, batch_size: int, seq_len: int, steps: int) -> "Page":
         return self
 
-    def pack(self, step: int, lane: int) -> Pack:
+    def pack(self, step: int, index: int) -> Pack:
         return self._pack
 
 
@@ -83,7 +83,7 @@ def learned(spec: ModelSpec, text: bytes, given: argparse.Namespace, place: str)
     config = Config(
         model=Source(preset="none"),
         data=Data(shards="none"),
-        stages=(Stage(steps=given.steps, lanes=1, tokens=len(text) - 1),),
+        stages=(Stage(steps=given.steps, batch_size=1, seq_len=len(text) - 1),),
         optimizer=Optimizer(lr=given.lr, weight_decay=0.0),
         schedule=Schedule(warmup=given.steps // 20),
         loss=Loss(),

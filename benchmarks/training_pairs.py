@@ -1,7 +1,7 @@
 """Training a gated long convolution and attention in turn, beside attention alone: one step, batch 1, bfloat16.
 
     python -m benchmarks.training_pairs --tokens 2048 8192 16384 --rounds 3
-    python -m benchmarks.training_pairs --tokens 32768 65536 --rounds 1 --recompute
+    python -m benchmarks.training_pairs --tokens 32768 65536 --rounds 1 --activation-checkpointing
     python -m benchmarks.training_pairs --small --tokens 2048 8192 --rounds 3
 
 StripedHyena's makers say that training it end to end is more than 30%, 50% and 100% faster at 32k, 64k and 128k tokens
@@ -33,7 +33,7 @@ from braidlm.ops.attention import native, reference
 from braidlm.spec import Attention, Block, Hyena, Mamba2, Mixer, Mlp, ModelSpec, Norm, Parallel, Rope
 from braidlm.system.memory import keep_all_freed_memory
 from braidlm.train.initial import initialise
-from braidlm.train.objective import recomputed
+from braidlm.train.objective import run_block_checkpointed
 
 from . import report
 from .report import Report
@@ -77,12 +77,12 @@ class Step:
     """Forwards and backwards through all layers; weights, and what flows between them, in bfloat16."""
 
     spec: ModelSpec
-    recompute: bool
+    activation_checkpointing: bool
 
     def __call__(self, tokens: int) -> float:
         """Seconds. The weights are made anew: both sides at once would take the memory that long texts need."""
         model, segments = self._model(), Segments((tokens,))
-        run = recomputed if self.recompute else run_block
+        run = run_block_checkpointed if self.activation_checkpointing else run_block
         x_TD = torch.randn(tokens, model.spec.width, requires_grad=True)
         begun = time.perf_counter()
         state, batch, y_TD = model.training_state(1), Batch(segments, (0,), model.device), x_TD
@@ -141,9 +141,9 @@ def measure(given: argparse.Namespace, report: Report) -> None:
         compared = KERNELS if tokens <= LONG else {given.attention: KERNELS[given.attention]}
         rates = {name: attention_rates(shape.attention, tokens, kernel) for name, kernel in compared.items()}
         report.say(f"{tokens} tokens: attention by " + "; by ".join(" at ".join(rate) for rate in rates.items()))
-        plain = Step(shape.model(None), given.recompute)
+        plain = Step(shape.model(None), given.activation_checkpointing)
         for name, mixer in mixers.items():
-            hybrid = Step(shape.model(mixer), given.recompute)
+            hybrid = Step(shape.model(mixer), given.activation_checkpointing)
             if tokens <= LONG:
                 hybrid(tokens), plain(tokens)  # warms up
             pairs = [(hybrid(tokens), plain(tokens)) for _ in range(given.rounds)]
@@ -164,7 +164,9 @@ if __name__ == "__main__":
     parser.add_argument("--tokens", type=int, nargs="+", default=[2048])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--small", action="store_true")
-    parser.add_argument("--recompute", action="store_true", help="blocks run again for their gradients, on both sides")
+    parser.add_argument(
+        "--activation-checkpointing", action="store_true", help="blocks run again for their gradients, on both sides"
+    )
     parser.add_argument("--attention", choices=list(KERNELS), default="torch")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     report.run(measure, parser)

@@ -43,7 +43,7 @@ def shape(name: str, layers: int | None) -> ModelSpec:
     return replace(spec, blocks=spec.blocks[:layers]) if layers else spec
 
 
-def ours(spec: ModelSpec, recompute: bool) -> Callable[[int], None]:
+def ours(spec: ModelSpec, activation_checkpointing: bool) -> Callable[[int], None]:
     from braidlm.system.memory import keep_all_freed_memory
     from braidlm.train.config import Loss
     from braidlm.train.data.pack import Pack
@@ -54,7 +54,7 @@ def ours(spec: ModelSpec, recompute: bool) -> Callable[[int], None]:
     initialise(model, 0)
     model.requires_grad_()
     model.compute_dtype = torch.bfloat16
-    objective = Objective(model, Loss(balance=0.0), recompute=recompute)
+    objective = Objective(model, Loss(router_aux_loss=0.0), activation_checkpointing=activation_checkpointing)
     keep_all_freed_memory()  # as the trainer does
 
     def step(tokens: int) -> None:
@@ -91,7 +91,7 @@ def serve(given: argparse.Namespace) -> None:
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
     spec = shape(given.models[0], given.layers)
-    step = ours(spec, given.recompute) if given.side == "braidlm" else theirs(spec)
+    step = ours(spec, given.activation_checkpointing) if given.side == "braidlm" else theirs(spec)
     for line in sys.stdin:
         begun = time.perf_counter()
         step(int(line))
@@ -104,7 +104,9 @@ class Side:
 
     def __init__(self, given: argparse.Namespace, name: str, side: str) -> None:
         command = [sys.executable, "-m", "benchmarks.training_step", name, "--side", side]
-        command += ["--threads", str(given.threads)] + (["--recompute"] if given.recompute else [])
+        command += ["--threads", str(given.threads)] + (
+            ["--activation-checkpointing"] if given.activation_checkpointing else []
+        )
         command += ["--layers", str(given.layers)] if given.layers else []
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -141,10 +143,10 @@ class Round(NamedTuple):
         return self.seconds[-1] / self.seconds[0]
 
     @classmethod
-    def of(cls, sides: Sequence[Side], spec: ModelSpec, tokens: int, recompute: bool) -> "Round":
+    def of(cls, sides: Sequence[Side], spec: ModelSpec, tokens: int, activation_checkpointing: bool) -> "Round":
         before = rates()
         seconds, memory = sides[0].step(tokens)
-        floor = training_floor(spec, tokens, before.best(rates()), recompute=recompute)
+        floor = training_floor(spec, tokens, before.best(rates()), activation_checkpointing=activation_checkpointing)
         return cls(floor, [seconds, *(side.step(tokens)[0] for side in sides[1:])], memory)
 
 
@@ -167,7 +169,7 @@ def measure(given: argparse.Namespace, report: Report) -> None:
             sides = [Side(given, name, side) for side in ("braidlm", *(["transformers"] if given.against else []))]
             for side in sides:
                 side.step(tokens)  # warms up
-            rounds = [Round.of(sides, spec, tokens, given.recompute) for _ in range(given.rounds)]
+            rounds = [Round.of(sides, spec, tokens, given.activation_checkpointing) for _ in range(given.rounds)]
             for side in sides:
                 side.close()
             seconds = [statistics.median(side) for side in zip(*(each.seconds for each in rounds), strict=True)]
@@ -192,7 +194,7 @@ if __name__ == "__main__":
     parser.add_argument("--layers", type=int, help="only the first blocks")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--recompute", action="store_true", help="blocks run again for their gradients")
+    parser.add_argument("--activation-checkpointing", action="store_true", help="blocks run again for their gradients")
     parser.add_argument("--against", action="store_true", help="beside transformers")
     parser.add_argument("--side", choices=["braidlm", "transformers"], help=argparse.SUPPRESS)
     report.run(measure, parser)

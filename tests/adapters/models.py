@@ -13,7 +13,7 @@ from braidlm.adapters import (
     attach,
     attach_initial,
     detach_initial,
-    save,
+    save_adapter,
     save_initial,
 )
 from braidlm.model.footprint import skeleton
@@ -53,7 +53,7 @@ def loaded(family: str, place: Path) -> braidlm.LanguageModel:
     language = braidlm.build(tiny(family, SEEDS.get(family, 1)))
     for seed, name in enumerate(("one", "two")):
         adapters = attach(language.network, Lora(rank=3, alpha=12.0), seed=seed)
-        save(stirred(adapters), place / name)
+        save_adapter(stirred(adapters), place / name)
         adapters.detach()
         language.load_adapter(name, place / name)
     initial = attach_initial(language.network, StateTuning())

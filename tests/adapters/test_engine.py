@@ -71,7 +71,7 @@ def test_using_is_merged(tmp_path: Path) -> None:
         plain = logits(language.network)
         adapted = logits(language.using("one").network)
         assert torch.equal(logits(language.network), plain)
-        adapters = braidlm.adapters.load(language.network, tmp_path / "one")
+        adapters = braidlm.adapters.load_adapter(language.network, tmp_path / "one")
         adapters.put_on()
         adapters.merge()
         close(logits(language.network), adapted, RELATIVE_LOGITS[torch.float32])

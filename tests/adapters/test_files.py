@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import braidlm
-from braidlm.adapters import Lora, attach, load, save
+from braidlm.adapters import Lora, attach, load_adapter, save_adapter
 from braidlm.errors import BraidError
 from tests.adapters.models import SEEDS, close, logits, small, stirred
 from tests.families.tiny import TINY, tiny
@@ -68,7 +68,7 @@ def test_peft_reads_ours(family: str, dora: bool, tmp_path: Path) -> None:
     bare = () if dora or family != "granitemoehybrid" else (*PARAMETERS, "router")
     config = Lora(rank=3, alpha=5.0, targets=(*plain, *bare), dora=dora, rslora=dora)
     adapters = stirred(attach(language.network, config))
-    save(adapters, tmp_path / "adapter")
+    save_adapter(adapters, tmp_path / "adapter")
     wanted = ours(language)
     found = theirs(PeftModel.from_pretrained(model, tmp_path / "adapter"))
     close(found, wanted, RELATIVE_LOGITS[torch.float32])
@@ -92,7 +92,7 @@ def test_ours_reads_pefts(family: str, dora: bool, tmp_path: Path) -> None:
         if "lora_" in name:
             parameter.data += 0.1 * torch.randn(parameter.shape)
     tuned.save_pretrained(tmp_path / "adapter")
-    load(language.network, tmp_path / "adapter").put_on()
+    load_adapter(language.network, tmp_path / "adapter").put_on()
     close(ours(language), theirs(tuned), RELATIVE_LOGITS[torch.float32])
 
 
@@ -104,9 +104,9 @@ def test_round_trip(family: str, dora: bool, tmp_path: Path) -> None:
     config = Lora(rank=3, dora=dora, targets=DORA[family] if dora else "all")
     adapters = stirred(attach(model, config))
     wanted = logits(model)
-    save(adapters, tmp_path / "adapter")
+    save_adapter(adapters, tmp_path / "adapter")
     adapters.detach()
-    again = load(model, tmp_path / "adapter")
+    again = load_adapter(model, tmp_path / "adapter")
     again.put_on()
     assert again.by_place.keys() == adapters.by_place.keys()
     for name, adapter in adapters.by_place.items():
@@ -131,9 +131,9 @@ DORA = {
 
 def test_for_other_weights(tmp_path: Path) -> None:
     """Oracle: a warning that names the adapter where only the weights differ."""
-    save(stirred(attach(small("mamba"), Lora(targets="x_proj"))), tmp_path / "adapter")
+    save_adapter(stirred(attach(small("mamba"), Lora(targets="x_proj"))), tmp_path / "adapter")
     with pytest.warns(UserWarning, match="made for other weights"):
-        load(small("mamba", torch.float32), tmp_path / "adapter")
+        load_adapter(small("mamba", torch.float32), tmp_path / "adapter")
 
 
 Damage = Callable[[dict[str, Any], dict[str, Tensor]], object]
@@ -181,7 +181,7 @@ def test_refusals(case: str, tmp_path: Path) -> None:
     """Oracle: one sentence that names the option or the tensor."""
     model, place = small("mamba", torch.float32), tmp_path / "adapter"
     adapters = attach(model, Lora(rank=4, targets="x_proj"))
-    save(adapters, place)
+    save_adapter(adapters, place)
     damage, words = REFUSED[case]
     about = json.loads((place / "adapter_config.json").read_text())
     tensors = load_file(place / "adapter_model.safetensors")
@@ -189,7 +189,7 @@ def test_refusals(case: str, tmp_path: Path) -> None:
     (place / "adapter_config.json").write_text(json.dumps(about))
     save_file(tensors, place / "adapter_model.safetensors")
     with pytest.raises(BraidError, match=words) as refused:
-        load(model, place)
+        load_adapter(model, place)
     assert "\n" not in str(refused.value)
 
 
@@ -197,14 +197,14 @@ def test_refused_files(tmp_path: Path) -> None:
     """Oracle: one sentence for what is no adapter, is damaged, or is for another model."""
     model = small("mamba", torch.float32)
     with pytest.raises(BraidError, match="is no adapter"):
-        load(model, tmp_path)
+        load_adapter(model, tmp_path)
     adapters = attach(model, Lora(targets="x_proj"))
-    save(adapters, tmp_path / "adapter")
+    save_adapter(adapters, tmp_path / "adapter")
     with pytest.raises(BraidError, match="another description"):
-        load(small("mamba2", torch.float32), tmp_path / "adapter")
+        load_adapter(small("mamba2", torch.float32), tmp_path / "adapter")
     (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"nothing")
     with pytest.raises(BraidError, match="damaged"):
-        load(model, tmp_path / "adapter")
+        load_adapter(model, tmp_path / "adapter")
     adapters.merge()
     with pytest.raises(BraidError, match="unmerge them first"):
-        save(adapters, tmp_path / "other")
+        save_adapter(adapters, tmp_path / "other")

@@ -88,7 +88,7 @@ def test_learned_keys_and_values(family: str) -> None:
     assert model.training_state(1).lengths == (0,)
     stirred(initial)
     logits(model).sin().sum().backward()
-    keys, values = ([p for name, p in initial.slots.items() if name.endswith(end)] for end in ("_k", "_v"))
+    keys, values = ([p for name, p in initial.tensors.items() if name.endswith(end)] for end in ("_k", "_v"))
     assert keys and all(p.shape[0] == 5 and bool(p.grad.any()) for p in (*keys, *values))
     with torch.no_grad():
         sides = []
@@ -134,7 +134,7 @@ def test_begins_where_it_was_taken(family: str) -> None:
         after = model(ids, Segments((9,)), model.training_state(1)).state
         wanted = model(ids, Segments((9,)), after).logits
         initial = attach_initial(model, StateTuning())
-        for key, parameter in initial.slots.items():
+        for key, parameter in initial.tensors.items():
             block, slot = key.split("_")
             value = after.sequences[0].layers[int(block)].recurrent[slot]
             parameter.copy_(torch.view_as_real(value) if value.is_complex() else value)
@@ -167,7 +167,7 @@ def test_files(family: str, tmp_path: Path) -> None:
     """Oracle: the state that was saved; states begun with another one are refused."""
     language = braidlm.build(tiny(family, 1))
     model, ids = language.network, [list(range(8))]
-    stirred(attach_initial(model, StateTuning(slots=("ssm", "modes"))))
+    stirred(attach_initial(model, StateTuning(states=("ssm", "modes"))))
     with torch.no_grad():
         wanted, mine = language.forward(ids)[0], language.new_state()
         save_initial(model, tmp_path / "task.safetensors")
@@ -201,10 +201,10 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(BraidError, match="positions is -1"):
         StateTuning(positions=-1)
     with pytest.raises(BraidError, match="must be some of"):
-        StateTuning(slots=("kv",))
+        StateTuning(states=("kv",))
     model = small("mamba", torch.float32)
     with pytest.raises(BraidError, match="of the kind modes to learn; it has conv, ssm"):
-        attach_initial(model, StateTuning(slots=("modes",)))
+        attach_initial(model, StateTuning(states=("modes",)))
     attach_initial(model, StateTuning())
     with pytest.raises(BraidError, match="already"):
         attach_initial(model, StateTuning())

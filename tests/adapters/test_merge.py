@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner, Result
 
 import braidlm
-from braidlm.adapters import Lora, StateTuning, attach, attach_initial, detach_initial, save, save_initial
+from braidlm.adapters import Lora, StateTuning, attach, attach_initial, detach_initial, save_adapter, save_initial
 from braidlm.adapters.places import places
 from braidlm.checkpoints.embedded import DIRECTORY
 from braidlm.cli.main import app
@@ -46,7 +46,7 @@ def adapted(family: str, place: Path, **options: Any) -> braidlm.LanguageModel:
     language = braidlm.load(place / "base")
     every = tuple(p.name for p in places(language.network) if p.name != "embed" or language.network.head is not None)
     adapters = stirred(attach(language.network, Lora(**{"rank": 3, "alpha": 5.0, "targets": every} | options)))
-    save(adapters, place / "adapter")
+    save_adapter(adapters, place / "adapter")
     adapters.detach()
     return language
 
@@ -113,7 +113,7 @@ def test_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     language.tokenizer = Tokenizer.from_directory(DIRECTORY)
     language.save(base, "braidlm")
     adapters = stirred(attach(language.network, Lora(rank=2)))
-    save(adapters, tmp_path / "adapter")
+    save_adapter(adapters, tmp_path / "adapter")
     adapters.detach()
     attach_initial(language.network, StateTuning())
     save_initial(language.network, state)
@@ -137,7 +137,7 @@ def test_models_without_a_published_layout(tmp_path: Path) -> None:
     language = braidlm.build(braidlm.ModelSpec(vocab=97, width=32, blocks=(block, mamba), norm=tiny("llama", 1).norm))
     language.save(tmp_path / "base", "braidlm")
     adapters = stirred(attach(language.network, Lora(rank=2)))
-    save(adapters, tmp_path / "adapter")
+    save_adapter(adapters, tmp_path / "adapter")
     wanted = language.forward(IDS).detach()
     assert merged(tmp_path / "base", tmp_path / "adapter", tmp_path / "out")["format"] == "braidlm"
     close(braidlm.load(tmp_path / "out").forward(IDS), wanted, RELATIVE_LOGITS[torch.float32])
@@ -157,7 +157,7 @@ def test_what_cannot_be_merged(tmp_path: Path) -> None:
     base, adapter = tmp_path / "base", tmp_path / "adapter"
     tied = braidlm.build(next(spec for spec in (tiny("mamba2", n) for n in range(9)) if spec.tied))
     tied.save(tmp_path / "other")
-    save(stirred(attach(tied.network, Lora(rank=2, targets="embed"))), tmp_path / "embed")
+    save_adapter(stirred(attach(tied.network, Lora(rank=2, targets="embed"))), tmp_path / "embed")
     for arguments, words in (
         ((base, adapter, tmp_path / "taken"), "exists already and is not empty"),
         ((base, tmp_path / "state.safetensors", tmp_path / "out"), "is a file, but an adapter is a directory"),

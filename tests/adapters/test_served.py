@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 import braidlm
-from braidlm.adapters import Lora, StateTuning, attach, attach_initial, detach_initial, save, save_initial
+from braidlm.adapters import Lora, StateTuning, attach, attach_initial, detach_initial, save_adapter, save_initial
 from braidlm.cli.main import app
 from braidlm.errors import InputError
 from braidlm.server import Settings
@@ -20,7 +20,7 @@ PROMPT = list(range(5, 25))
 def made(language: braidlm.LanguageModel, place: Path) -> None:
     """Files of an adapter and a learned state for a model, which is left as it was."""
     adapters = attach(language.network, Lora(rank=2))
-    save(stirred(adapters), place / "adapter")
+    save_adapter(stirred(adapters), place / "adapter")
     adapters.detach()
     initial = attach_initial(language.network, StateTuning())
     for parameter in initial.parameters():

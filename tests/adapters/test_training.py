@@ -11,11 +11,11 @@ from braidlm.adapters.places import places
 from braidlm.errors import InputError
 from braidlm.model.model import Model
 from braidlm.quant.policy import quantize
-from braidlm.train.config import Config, Stage, read
+from braidlm.train.config import Config, Stage, read_config
 from braidlm.train.loop import Hooks, Trainer
 from braidlm.train.world import World
 from tests.adapters.models import small
-from tests.train.orders import OneText
+from tests.train.packings import OneText
 from tests.train.test_loop import config, ids_for
 
 WAYS = {
@@ -42,7 +42,7 @@ def test_only_what_is_attached_is_trained(way: str, packed: bool, tmp_path: Path
         quantize(network, "int8")
         quantize(again, "int8")
     before = network.base_fingerprint()
-    asked = replace(config(tmp_path / "whole", dtype="bfloat16", recompute=True), **WAYS[way])
+    asked = replace(config(tmp_path / "whole", dtype="bfloat16", activation_checkpointing=True), **WAYS[way])
     whole = losses(asked, network)
     assert whole[-1] < whole[0]
     assert network.base_fingerprint() == before
@@ -60,7 +60,7 @@ def test_head_and_router(tmp_path: Path) -> None:
     network = small("granitemoehybrid", torch.float32)
     targets = tuple(p.name for p in places(network) if p.name in ("head", "embed") or p.leaf == "router")
     assert "head" in targets or network.head is None
-    asked = replace(config(tmp_path, Stage(steps=1, lanes=1, tokens=40)), adapter=Lora(rank=2, targets=targets))
+    asked = replace(config(tmp_path, Stage(steps=1, batch_size=1, seq_len=40)), adapter=Lora(rank=2, targets=targets))
     losses(asked, network)
     moved = [name for name, adapter in network.named_adapters() if bool((adapter.up != 0).any())]  # type: ignore[operator]
     assert len(moved) == len(targets)
@@ -69,7 +69,7 @@ def test_head_and_router(tmp_path: Path) -> None:
 def test_sharded_is_refused(tmp_path: Path) -> None:
     """Oracle: one sentence that says what would be right."""
     asked = replace(config(tmp_path), adapter=Lora())
-    with pytest.raises(InputError, match="replicated"):
+    with pytest.raises(InputError, match="ddp"):
         Trainer(asked, small("mamba", torch.float32), OneText([1, 2, 3]), [], World(size=2))
 
 
@@ -78,14 +78,14 @@ def test_config_tables(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text(
         'model = {preset = "none"}\ndata = {shards = "d"}\noptimizer = {lr = 1e-3}\nrun = {out = "o"}\n'
-        "stages = [{steps = 1, lanes = 1, tokens = 9}]\n"
-        'adapter = {rank = 4, targets = ["in_proj"], dora = true}\ninitial_state = {slots = ["ssm"]}\n'
+        "stages = [{steps = 1, batch_size = 1, seq_len = 9}]\n"
+        'adapter = {rank = 4, targets = ["in_proj"], dora = true}\ninitial_state = {states = ["ssm"]}\n'
     )
-    found = read(file)
+    found = read_config(file)
     assert found.adapter == Lora(rank=4, targets=("in_proj",), dora=True)
-    assert found.initial_state == StateTuning(slots=("ssm",))
+    assert found.initial_state == StateTuning(states=("ssm",))
     with pytest.raises(InputError, match="rank"):
-        read(file, ["adapter.rank=0"])
+        read_config(file, ["adapter.rank=0"])
 
 
 def test_evaluation_sees_every_step(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import braidlm
-from braidlm.adapters import Lora, attach, save
+from braidlm.adapters import Lora, attach, save_adapter
 from braidlm.checkpoints.gguf.header import _Cursor
 from braidlm.checkpoints.gguf_export import export_gguf
 
@@ -109,7 +109,7 @@ def _build_adapter(place: Path) -> None:
     with torch.no_grad():
         for parameter in adapters.parameters():
             parameter.add_(0.1)
-    save(adapters, place / "adapter")
+    save_adapter(adapters, place / "adapter")
     config = json.loads((place / "adapter" / "adapter_config.json").read_text())
     config["rank_pattern"] |= {r"no\.such": 3}
     config["alpha_pattern"] |= {"none.*": 4.0}

@@ -71,13 +71,13 @@ def _read_shard(place: Path) -> str:
     for name in ("plain", "chats"):
         found = Shards(place / name, small.tokenizer())
         parts += [found.manifest.kind, *_packs(found.training)]
-        if len(found.held_out):
-            parts += _packs(found.held_out)
+        if len(found.holdout):
+            parts += _packs(found.holdout)
     return digest(*parts)
 
 
 def _packs(documents: Documents) -> list[object]:
-    """An epoch in both orders, and where each document came from."""
+    """An epoch in both packings, and where each document came from."""
     stream = Stream(documents, 1).stage(0, 1, 40, -(-documents.tokens // 40))
     whole = Whole(documents, 1, "truncate").stage(0, 1, 200, 3)
     packs = [stream.pack(step, 0) for step in range(-(-documents.tokens // 40))]
@@ -110,7 +110,7 @@ def _config(place: Path) -> Config:
     return Config(
         model=Source(preset="none"),
         data=Data(shards="none"),
-        stages=(Stage(steps=4, lanes=1, tokens=24),),
+        stages=(Stage(steps=4, batch_size=1, seq_len=24),),
         optimizer=Optimizer(lr=1e-2),
         schedule=Schedule(warmup=1),
         loss=Loss(),
@@ -119,12 +119,12 @@ def _config(place: Path) -> Config:
 
 
 def _train(place: Path, until: int | None) -> str:
-    from tests.train.orders import OneText  # noqa: PLC0415 (of the tests of training)
+    from tests.train.packings import OneText  # noqa: PLC0415 (of the tests of training)
 
     losses: list[float] = []
     network = small.model().network
-    order = OneText([b % network.spec.vocab for b in b"Sing, o goddess, the wrath of Achilles. " * 9])
-    trainer = Trainer(_config(place), network, order, [])
+    packing = OneText([b % network.spec.vocab for b in b"Sing, o goddess, the wrath of Achilles. " * 9])
+    trainer = Trainer(_config(place), network, packing, [])
     begun = trainer.step
     trainer.run(Hooks(stepped=lambda step: losses.append(step.loss)), until=until)
     return digest(begun, losses, *(weight.detach().float() for weight in network.parameters()))

@@ -19,7 +19,7 @@ from braidlm.spec import Mixer, ModelSpec
 from braidlm.spec.json import decode
 from braidlm.system.suggest import did_you_mean, misspelt, near
 from braidlm.text.tool_calls.formats import check_name
-from braidlm.train.config import Config, read
+from braidlm.train.config import Config, read_config
 
 KNOWN = ("max_tokens", "temperature", "top_p", "smollm2-135m", "granite-4.0-h-350m", "granite-4.0-350m")
 
@@ -50,12 +50,14 @@ def language() -> LanguageModel:
 
 
 def trained_from(change: str) -> Config:
-    """What a run is told by a file with everything that must be in it, and one `change`."""
-    least = '[model]\npreset = "mamba2-130m"\n[data]\nshards = "s"\n[[stages]]\nsteps = 1\nlanes = 1\ntokens = 1\n'
+    """Configuration from a file with all required fields, and one `change`."""
+    least = (
+        '[model]\npreset = "mamba2-130m"\n[data]\nshards = "s"\n[[stages]]\nsteps = 1\nbatch_size = 1\nseq_len = 1\n'
+    )
     with TemporaryDirectory() as directory:
         file = Path(directory) / "run.toml"
         file.write_text(f'{least}[optimizer]\nlr = 1.0\n[run]\nout = "o"\n')
-        return read(file, (change,))
+        return read_config(file, (change,))
 
 
 # Each way to give a name that there is not: what is called with a model, and the name that was meant.

@@ -1,4 +1,7 @@
-"""One process of a run over several, `FAMILY OUT SPREAD STEPS SEQUENCE ORDER` under torchrun; writes its losses."""
+"""One process of a run over several, under torchrun, that writes its losses.
+
+Its arguments are `FAMILY OUT PARALLELISM STEPS CONTEXT_PARALLEL PACKING`.
+"""
 
 import json
 import sys
@@ -11,11 +14,11 @@ from braidlm.adapters import Lora
 from braidlm.train.config import Stage
 from braidlm.train.loop import Hooks, Trainer
 from braidlm.train.world import join
-from tests.train.orders import OneText, pack_of
+from tests.train.packings import OneText, pack_of
 from tests.train.test_loop import config, ids_for, model
 
 
-def main(family: str, out: str, spread: str, steps: str, sequence: str, order: str) -> None:
+def main(family: str, out: str, parallelism: str, steps: str, context_parallel: str, packing: str) -> None:
     """Documents go on from pack to pack with their state ("carried"), or are cut ("cut").
 
     A family may be "bamba+lora": the attention blocks' outputs alone are adapted.
@@ -23,9 +26,14 @@ def main(family: str, out: str, spread: str, steps: str, sequence: str, order: s
     torch.set_num_threads(1)
     family, _, adapted = family.partition("+")
     network, losses = model(family), []
-    world, carry = join("cpu", int(sequence)), order == "carried"
-    run = {"dtype": "float32", "spread": spread, "sequence": int(sequence), "carry_state": carry}
-    asked = config(Path(out), Stage(steps=6, lanes=2, tokens=40), **run)
+    world, carry = join("cpu", int(context_parallel)), packing == "carried"
+    run = {
+        "dtype": "float32",
+        "parallelism": parallelism,
+        "context_parallel": int(context_parallel),
+        "carry_state": carry,
+    }
+    asked = config(Path(out), Stage(steps=6, batch_size=2, seq_len=40), **run)
     if adapted:
         asked = replace(asked, adapter=Lora(rank=2, targets=("o_proj",)))
     documents = OneText(ids_for(network), () if carry else (13, 20, 27))

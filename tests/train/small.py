@@ -27,8 +27,8 @@ mixer = { kind = "Hyena", d_state = 4, filters = 32 }
 shards = "shards"
 [[stages]]
 steps = 30
-lanes = 2
-tokens = 128
+batch_size = 2
+seq_len = 128
 [optimizer]
 lr = 1e-2
 [schedule]

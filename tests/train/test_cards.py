@@ -12,7 +12,7 @@ import braidlm
 from braidlm.cli.main import app
 from braidlm.train import run as runs
 from braidlm.train.base import base_of
-from braidlm.train.config import Source, read
+from braidlm.train.config import Source, read_config
 from tests.families.tiny import tiny
 
 
@@ -25,7 +25,7 @@ def braid(*words: Any) -> str:
 @pytest.fixture
 def base(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model in the directory "base", seen from where the test runs."""
-    runs.build_language(read(place / "run.toml")).save(place / "base", "braidlm")
+    runs.build_language(read_config(place / "run.toml")).save(place / "base", "braidlm")
     monkeypatch.chdir(place)
     return place / "base"
 
@@ -51,15 +51,29 @@ def check(
     assert braid(*shlex.split(command), "--max-tokens", 8).strip() == wanted.strip()
 
 
-@pytest.mark.parametrize(("how", "quantize"), [("full", None), ("lora", "int8"), ("state", None)])
-def test_cards_of_fine_tuning(how: str, quantize: str | None, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("method", "quantize"), [("full", None), ("lora", "int8"), ("state", None)])
+def test_cards_of_fine_tuning(method: str, quantize: str | None, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracles: see `check`; the base was named by a path that means nothing where the card lies."""
     more = ["--quantize", quantize] if quantize else []
-    braid("finetune", "base", "shards", "tuned", "--how", how, "--steps", 2, "--tokens", 64, "--cut", *more)
+    braid(
+        "finetune",
+        "base",
+        "shards",
+        "tuned",
+        "--method",
+        method,
+        "--steps",
+        2,
+        "--seq-len",
+        64,
+        "--packing",
+        "stream",
+        *more,
+    )
     out = base.parent / "tuned"
     files = {"full": {"model": out / "model"}, "lora": {"adapter": out / "adapter"}}
-    written = files.get(how, {"state": out / "initial.safetensors"})
-    card = out / "README.md" if how == "state" else next(iter(written.values())) / "README.md"
+    written = files.get(method, {"state": out / "initial.safetensors"})
+    card = out / "README.md" if method == "state" else next(iter(written.values())) / "README.md"
     check(card, base, quantize, written, monkeypatch)
 
 

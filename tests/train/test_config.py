@@ -1,11 +1,12 @@
-"""What a run is told: read from a file, changed from the command line, refused in one sentence."""
+"""Configuration of a run: read from a file, changed from the command line, refused in one sentence."""
 
 from pathlib import Path
 
 import pytest
 
 from braidlm.errors import InputError
-from braidlm.train.config import Config, Stage, read
+from braidlm.spec.json import decode
+from braidlm.train.config import Config, Stage, read_config
 
 WHOLE = """
 [model]
@@ -17,8 +18,8 @@ shards = "shards"
 
 [[stages]]
 steps = 10
-lanes = 4
-tokens = 256
+batch_size = 4
+seq_len = 256
 
 [optimizer]
 lr = 1e-3
@@ -31,7 +32,7 @@ out = "runs/one"
 def written(directory: Path, text: str = WHOLE, changes: tuple[str, ...] = ()) -> Config:
     file = directory / "run.toml"
     file.write_text(text)
-    return read(file, changes)
+    return read_config(file, changes)
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
@@ -45,10 +46,10 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 
 def test_changes(tmp_path: Path) -> None:
     """Oracle: by hand: numbers, words with and without quotation marks, a stage's field, a table that was not there."""
-    changes = ("optimizer.lr=0.5", "run.dtype=float32", 'run.prompt="a = b"', "stages.0.steps=3", "loss.z=1e-4")
+    changes = ("optimizer.lr=0.5", "run.dtype=float32", 'run.prompt="a = b"', "stages.0.steps=3", "loss.z_loss=1e-4")
     found = written(tmp_path, changes=changes)
-    assert (found.optimizer.lr, found.run.dtype, found.run.prompt, found.loss.z) == (0.5, "float32", "a = b", 1e-4)
-    assert found.stages == (Stage(steps=3, lanes=4, tokens=256),)
+    assert (found.optimizer.lr, found.run.dtype, found.run.prompt, found.loss.z_loss) == (0.5, "float32", "a = b", 1e-4)
+    assert found.stages == (Stage(steps=3, batch_size=4, seq_len=256),)
     assert found.steps == 3
 
 
@@ -58,8 +59,8 @@ WRONG = {
     "optimizer.lr=0": "optimizer.lr is 0, but must be above 0",
     "optimizer.betas=[0.9]": r"optimizer.betas is \[0.9\], but must be two numbers from 0 to below 1",
     "stages=[]": r"stages is \[\], but must be at least one stage",
-    "stages.0.lanes=0": "stage.lanes is 0, but must be 1 or more",
-    "stages.2.lanes=1": "--set 'stages.2.lanes' names no field",
+    "stages.0.batch_size=0": "stage.batch_size is 0, but must be 1 or more",
+    "stages.2.batch_size=1": "--set 'stages.2.batch_size' names no field",
     "stages.0=1": "--set 'stages.0' names a list",
     "model.checkpoint=there": r"model is \['preset', 'checkpoint'\], but must be one of spec, preset or checkpoint",
     "schedule.final=2": "schedule.final is 2, but must be from 0 to 1",
@@ -77,10 +78,10 @@ def test_what_is_wrong_is_said(change: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "change"),
     [
-        (f"a = {'[' * 5000}{']' * 5000}", "loss.z=0"),
-        (f"a = {'{b=' * 5000}", "loss.z=0"),
-        (f"[data]\nshards.{'a.' * 5000}b = 1", "loss.z=0"),
-        (WHOLE, f"loss.z={'[' * 5000}"),
+        (f"a = {'[' * 5000}{']' * 5000}", "loss.z_loss=0"),
+        (f"a = {'{b=' * 5000}", "loss.z_loss=0"),
+        (f"[data]\nshards.{'a.' * 5000}b = 1", "loss.z_loss=0"),
+        (WHOLE, f"loss.z_loss={'[' * 5000}"),
         (WHOLE, f"run.prompt.{'a.' * 5000}b=1"),
     ],
     ids=["lists", "tables", "names", "a change", "the name of a change"],
@@ -95,12 +96,20 @@ def test_what_is_nested_without_end(text: str, change: str, tmp_path: Path) -> N
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     """Oracle: the sentence, which names the file."""
     with pytest.raises(InputError, match=r"cannot read .*none\.toml"):
-        read(tmp_path / "none.toml")
+        read_config(tmp_path / "none.toml")
     with pytest.raises(InputError, match=r"run\.toml is no TOML"):
         written(tmp_path, "[model")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match=r"cannot read .*binary\.toml"):
-        read(tmp_path / "binary.toml")
+        read_config(tmp_path / "binary.toml")
+
+
+@pytest.mark.parametrize("kind", ["cosine", "wsd"])
+def test_plain_data(kind: str, tmp_path: Path) -> None:
+    """Oracle: a configuration as plain data and back is the same one, its schedule's kind with it."""
+    found = written(tmp_path, changes=(f"schedule.kind={kind}", "schedule.final=0.5"))
+    assert found.schedule.kind == kind
+    assert decode(Config, found.to_json(), "config") == found
 
 
 def test_description_in_the_file(tmp_path: Path) -> None:

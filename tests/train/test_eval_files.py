@@ -11,7 +11,7 @@ from braidlm.cli.main import app
 from braidlm.errors import InputError
 from braidlm.text.tokenizer import Tokenizer
 from braidlm.train import record, report
-from braidlm.train.config import Loss, read
+from braidlm.train.config import Loss, read_config
 from braidlm.train.data.build import build
 from braidlm.train.data.recipe import Recipe
 from braidlm.train.data.shards import Shards, find_source
@@ -19,8 +19,8 @@ from braidlm.train.data.stream import Stream
 from braidlm.train.objective import Objective
 
 HERE = Path(__file__).parent
-NAMES = ("test_loop.py", "test_run.py", "test_optim.py", "orders.py")
-APART = ("optim.txt", "books/orders.txt")
+NAMES = ("test_loop.py", "test_run.py", "test_optim.py", "packings.py")
+APART = ("optim.txt", "books/packings.txt")
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def shards(place: Path) -> Shards:
     texts = place / "texts"
     (texts / "books").mkdir(parents=True)
     for name in NAMES:
-        directory = texts / "books" if name == "orders.py" else texts
+        directory = texts / "books" if name == "packings.py" else texts
         (directory / f"{name.removesuffix('.py').removeprefix('test_')}.txt").write_text((HERE / name).read_text())
     tokenizer = Tokenizer.from_directory(place / "tokenizer")
     return build(place / "files", [texts], tokenizer, Recipe())
@@ -57,8 +57,8 @@ def test_files_are_evaluated_by_name(place: Path, shards: Shards) -> None:
     told = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
     found = CliRunner().invoke(app, ["train", str(place / "run.toml"), *told], catch_exceptions=False)
     assert found.exit_code == 0
-    log = record.read(place / "out" / "log.jsonl")
-    texts = [(HERE / "test_optim.py").read_text(), (HERE / "orders.py").read_text()]
+    log = record.read_log(place / "out" / "log.jsonl")
+    texts = [(HERE / "test_optim.py").read_text(), (HERE / "packings.py").read_text()]
     for name, text in zip(APART, texts, strict=True):
         values = [(line["step"], line[f"eval/{name}"]) for line in log if f"eval/{name}" in line]
         assert [step for step, _ in values] == [2, 4]
@@ -67,7 +67,7 @@ def test_files_are_evaluated_by_name(place: Path, shards: Shards) -> None:
         for step, value in values:
             assert f"step {step}: {report.sentence(f'eval/{name}', value)}" in found.output
         assert f"eval/{name} | {values[-1][1]:.4f} nats" in (place / "out" / "model" / "README.md").read_text()
-    assert not any("held_out" in line for line in log)
+    assert not any("eval_loss" in line for line in log)
     assert "step 4: the model writes 'The" in found.output
 
 
@@ -95,12 +95,12 @@ def test_names_of_sources() -> None:
 def test_what_cannot_be_kept_apart(place: Path, shards: Shards) -> None:
     """Oracle: sentences: nothing left, a name given twice, the same text under another name."""
     with pytest.raises(InputError, match=r"leaves no document of .* to train on"):
-        shards.apart(("loop.txt", "run.txt", "optim.txt", "orders.txt"))
+        shards.apart(("loop.txt", "run.txt", "optim.txt", "packings.txt"))
     with pytest.raises(InputError, match=r"data\.eval_files is .* must be names that are given once each"):
-        read(place / "run.toml", ['data.eval_files=["a", "a"]'])
-    (place / "texts" / "copy.txt").write_text((HERE / "orders.py").read_text())
+        read_config(place / "run.toml", ['data.eval_files=["a", "a"]'])
+    (place / "texts" / "copy.txt").write_text((HERE / "packings.py").read_text())
     tokenizer = Tokenizer.from_directory(place / "tokenizer")
     copied = build(place / "copied", [place / "texts"], tokenizer, Recipe())
-    with pytest.raises(InputError, match=r"copy\.txt is the same text as .*orders\.txt of data\.eval_files"):
-        copied.apart(("orders.txt",))
-    assert len(copied.apart(("orders.txt", "copy.txt")).training) == 3
+    with pytest.raises(InputError, match=r"copy\.txt is the same text as .*packings\.txt of data\.eval_files"):
+        copied.apart(("packings.txt",))
+    assert len(copied.apart(("packings.txt", "copy.txt")).training) == 3

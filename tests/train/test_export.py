@@ -11,7 +11,7 @@ from braidlm.api.language_model import LanguageModel
 from braidlm.cli.main import app
 from braidlm.errors import InputError
 from braidlm.train import run as runs
-from braidlm.train.config import read
+from braidlm.train.config import read_config
 from braidlm.train.loop import Hooks
 from braidlm.train.world import World
 
@@ -21,7 +21,7 @@ STEPS = ("run.checkpoint=2", "run.keep=5", "run.sample=0", "run.tensorboard=fals
 
 def stopped(place: Path, *changes: str) -> torch.Tensor:
     """Logits of a run's own model after step 4 of 6, where it is left."""
-    prepared = runs.prepare(read(place / "run.toml", [*STEPS, *changes]), World())
+    prepared = runs.prepare(read_config(place / "run.toml", [*STEPS, *changes]), World())
     runs.train(prepared, Hooks(stop=lambda: 15 if prepared.trainer.step == 4 else 0))
     assert prepared.trainer.step == 4
     language = LanguageModel(prepared.trainer.model.eval(), None, prepared.language.origin)

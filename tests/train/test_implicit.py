@@ -13,7 +13,7 @@ from braidlm.train.implicit import ImplicitFilters
 from braidlm.train.loop import Hooks, Trainer
 from braidlm.train.modal import fit
 from tests.families.tiny import tiny
-from tests.train.orders import OneText
+from tests.train.packings import OneText
 from tests.train.test_loop import config, ids_for, losses, model
 
 SEED = torch.Generator().manual_seed(0)
@@ -102,14 +102,14 @@ def test_settled_weights_are_those_of_a_model_with_modes() -> None:
     network = model("stripedhyena")
     implicit.attach(network, 64, seed=0)
     weights = {name: weight.detach().clone() for name, weight in network.named_parameters()}
-    lost = implicit.move_to_huge_pages(network, weights)
-    settled = braidlm.build(tiny("stripedhyena", 3)).network
-    settled.load_state_dict(weights)
+    lost = implicit.fit_modes(network, weights)
+    resolved = braidlm.build(tiny("stripedhyena", 3)).network
+    resolved.load_state_dict(weights)
     assert lost < 0.2
     ids, segments = torch.arange(40) % network.spec.vocab, Segments((40,))
     with torch.no_grad():
-        wanted = network(ids, segments, network.training_state(1)).logits
-        logits = settled(ids, segments, settled.training_state(1)).logits
+        wanted = network(ids, segments, network.passing_state(1)).logits
+        logits = resolved(ids, segments, resolved.passing_state(1)).logits
     assert float((logits - wanted).norm() / wanted.norm()) < lost
 
 

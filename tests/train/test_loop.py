@@ -14,7 +14,7 @@ from braidlm.train.config import Config, Data, Loss, Optimizer, Run, Schedule, S
 from braidlm.train.loop import Hooks, Trainer
 from braidlm.train.world import World
 from tests.families.tiny import TINY, tiny
-from tests.train.orders import OneText, pack_of
+from tests.train.packings import OneText, pack_of
 
 # Over and over, so that the losses of packs anywhere in it can be compared.
 TEXT = b"Sing, o goddess, the wrath of Achilles. " * 25
@@ -28,7 +28,7 @@ def config(out: Path, *stages: Stage, **run: object) -> Config:
     return Config(
         model=Source(preset="none"),
         data=Data(shards="none"),
-        stages=stages or (Stage(steps=6, lanes=2, tokens=40),),
+        stages=stages or (Stage(steps=6, batch_size=2, seq_len=40),),
         optimizer=Optimizer(lr=1e-2),
         schedule=Schedule(warmup=2),
         loss=Loss(),
@@ -72,7 +72,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(family: str, carry: bool, tmp_path: P
     assert begun[:4] + rest == whole  # the checkpoint of step 4 was the last one
     for (name, found), wanted in zip(again.named_parameters(), network.parameters(), strict=True):
         assert torch.equal(found, wanted), name
-    told = [line["loss"] for line in record.read(tmp_path / "halved" / "log.jsonl")]
+    told = [line["loss"] for line in record.read_log(tmp_path / "halved" / "log.jsonl")]
     assert told == whole
 
 
@@ -80,44 +80,46 @@ def test_stages_and_evaluations(tmp_path: Path) -> None:
     """Oracle: by hand: steps of both stages with their tokens, an evaluation every second step, two checkpoints."""
     network = model("mamba2")
     ids = ids_for(network)
-    asked = config(tmp_path, Stage(steps=3, lanes=2, tokens=16), Stage(steps=2, lanes=1, tokens=64), evaluate=2)
-    held_out = [pack_of([ids[:50], ids[50:60]])]
-    trainer = Trainer(asked, network, OneText(ids), held_out)
+    asked = config(
+        tmp_path, Stage(steps=3, batch_size=2, seq_len=16), Stage(steps=2, batch_size=1, seq_len=64), evaluate=2
+    )
+    eval_packs = [pack_of([ids[:50], ids[50:60]])]
+    trainer = Trainer(asked, network, OneText(ids), eval_packs)
     before = trainer.evaluate()
     trainer.run()
-    log = record.read(tmp_path / "log.jsonl")
+    log = record.read_log(tmp_path / "log.jsonl")
     assert [line["tokens"] for line in log if "loss" in line] == [32, 32, 32, 64, 64]
-    assert [line["step"] for line in log if "held_out" in line] == [2, 4, 5]
-    assert log[-1]["held_out"] == trainer.evaluate() < before
+    assert [line["step"] for line in log if "eval_loss" in line] == [2, 4, 5]
+    assert log[-1]["eval_loss"] == trainer.evaluate() < before
     assert sorted(place.name for place in (tmp_path / "checkpoints").iterdir()) == ["step-00000004", "step-00000005"]
 
 
 def test_wrong_runs(tmp_path: Path) -> None:
-    """Oracle: sentences: lanes that cannot be shared, another configuration, a damaged checkpoint."""
+    """Oracle: sentences: a batch that cannot be shared, another configuration, a damaged checkpoint."""
     network = model("mamba2")
-    order = OneText(ids_for(network))
+    packing = OneText(ids_for(network))
     asked = config(tmp_path)
-    with pytest.raises(InputError, match="2 lanes cannot be shared evenly by 3 processes"):
-        Trainer(asked, network, order, [], World(0, 3))
-    Trainer(asked, network, order, []).run()
-    other = config(tmp_path, Stage(steps=6, lanes=2, tokens=20))
-    with pytest.raises(InputError, match=r"stages\.0\.tokens is 20, but the run of .* was begun with 40"):
-        Trainer(other, network, order, [])
+    with pytest.raises(InputError, match="a batch of 2 sequences cannot be shared evenly by 3 processes"):
+        Trainer(asked, network, packing, [], World(0, 3))
+    Trainer(asked, network, packing, []).run()
+    other = config(tmp_path, Stage(steps=6, batch_size=2, seq_len=20))
+    with pytest.raises(InputError, match=r"stages\.0\.seq_len is 20, but the run of .* was begun with 40"):
+        Trainer(other, network, packing, [])
     last = tmp_path / "checkpoints" / "step-00000006"
     with pytest.raises(CheckpointError, match="is damaged or belongs to another model"):
-        Trainer(asked, model("mamba"), order, [])
+        Trainer(asked, model("mamba"), packing, [])
     for file in last.glob("*.distcp"):
         file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(CheckpointError, match="is damaged or belongs to another model"):
-        Trainer(asked, network, order, [])
+        Trainer(asked, network, packing, [])
 
 
 @pytest.mark.parametrize("where", ["forward", "backward"])
 def test_numbers_that_are_not_finite(where: str, tmp_path: Path) -> None:
     """Oracle: the block that was spoiled, and the document, are named, after the steps that may be left out."""
     network = model("mamba2")
-    order = OneText(ids_for(network))
-    trainer = Trainer(config(tmp_path, skips=2), network, order, [])
+    packing = OneText(ids_for(network))
+    trainer = Trainer(config(tmp_path, skips=2), network, packing, [])
     if where == "forward":
         with torch.no_grad():
             network.blocks[1].mixer.norm.weight[0] = math.nan
@@ -127,7 +129,7 @@ def test_numbers_that_are_not_finite(where: str, tmp_path: Path) -> None:
         said = r"at step 3 gradients are not finite: .* blocks.1.mixer.norm.weight nearest .* documents are 0"
     with pytest.raises(TrainingError, match=said):
         trainer.run()
-    skipped = [line for line in record.read(tmp_path / "log.jsonl") if "skipped" in line]
+    skipped = [line for line in record.read_log(tmp_path / "log.jsonl") if "skipped" in line]
     assert [line["step"] for line in skipped] == [1, 2]
 
 
@@ -135,6 +137,6 @@ def test_a_document_that_outgrows_the_model(tmp_path: Path) -> None:
     """Oracle: a sentence, at the step where the carried state has come to the last position."""
     network = model("llama")
     limit = network.spec.max_positions
-    asked = config(tmp_path, Stage(steps=8, lanes=1, tokens=limit // 4 + 1), carry_state=True, checkpoint=0)
+    asked = config(tmp_path, Stage(steps=8, batch_size=1, seq_len=limit // 4 + 1), carry_state=True, checkpoint=0)
     with pytest.raises(InputError, match=f"document 0 has reached .* more than the {limit} positions"):
         losses(asked, network, ids_for(network))

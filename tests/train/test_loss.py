@@ -13,7 +13,7 @@ from braidlm.train.loss import cross_entropy
 from braidlm.train.objective import Objective
 from tests.families.tiny import TINY, tiny
 from tests.tolerances import RELATIVE_GRADIENT
-from tests.train.orders import pack_of
+from tests.train.packings import pack_of
 
 DOUBLE = torch.float64
 
@@ -34,7 +34,7 @@ def test_values(chunk: int, z: float) -> None:
     logits = 0.7 * hidden @ head.t()
     plain = F.cross_entropy(logits, targets, ignore_index=-100, reduction="sum")
     squared = logits.logsumexp(-1)[targets >= 0].square().sum()
-    loss, told = cross_entropy(hidden, head, targets, scale=0.7, z=z, chunk=chunk)
+    loss, told = cross_entropy(hidden, head, targets, scale=0.7, z_loss=z, chunk=chunk)
     torch.testing.assert_close(told, plain)
     torch.testing.assert_close(loss, plain + z * squared)
 
@@ -45,7 +45,7 @@ def test_gradients(z: float) -> None:
     hidden, head, targets = inputs()
 
     def loss(hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
-        return cross_entropy(hidden, head, targets, scale=0.7, z=z, chunk=4)[0]
+        return cross_entropy(hidden, head, targets, scale=0.7, z_loss=z, chunk=4)[0]
 
     assert torch.autograd.gradcheck(loss, (hidden, head))
 
@@ -69,12 +69,14 @@ def documents(vocab: int, lengths: tuple[int, ...]) -> list[list[int]]:
     return [[rng.randrange(vocab) for _ in range(length)] for length in lengths]
 
 
-@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("activation_checkpointing", [False, True])
 @pytest.mark.parametrize("family", TINY)
-def test_packed_documents_do_not_see_each_other(family: str, recompute: bool) -> None:
+def test_packed_documents_do_not_see_each_other(family: str, activation_checkpointing: bool) -> None:
     """Oracle: each document in a pack of its own, in float64: the sum of losses, and every gradient's."""
     model = double(family)
-    objective = Objective(model, Loss(z=0.01, balance=0.0), recompute=recompute)
+    objective = Objective(
+        model, Loss(z_loss=0.01, router_aux_loss=0.0), activation_checkpointing=activation_checkpointing
+    )
     texts = documents(model.spec.vocab, (7, 1, 33, 7, 64))
     together = objective(pack_of(texts)).loss
     gradients = torch.autograd.grad(together, list(model.parameters()), allow_unused=True)

@@ -25,12 +25,12 @@ def test_what_decays(family: str) -> None:
 
 def test_rates() -> None:
     """Oracle: by hand: warm-up in equal steps, the top after it, half-way down in the middle, the final part last."""
-    cosine = Schedule(form="cosine", warmup=10, final=0.1, steps=110)
+    cosine = Schedule(kind="cosine", warmup=10, final=0.1, steps=110)
     assert optim.rate(0, cosine) == pytest.approx(0.1)
     assert optim.rate(9, cosine) == optim.rate(10, cosine) == pytest.approx(1.0)
     assert optim.rate(60, cosine) == pytest.approx(0.55)
     assert optim.rate(110, cosine) == optim.rate(500, cosine) == pytest.approx(0.1)
-    wsd = Schedule(form="wsd", warmup=0.1, final=0.0, decay=0.2, steps=100)
+    wsd = Schedule(kind="wsd", warmup=0.1, final=0.0, decay=0.2, steps=100)
     assert optim.rate(4, wsd) == pytest.approx(0.5)
     assert optim.rate(50, wsd) == optim.rate(79, wsd) == 1.0
     assert optim.rate(90, wsd) == pytest.approx(0.5)
@@ -47,7 +47,7 @@ def test_poles_stay_in_the_unit_circle() -> None:
     with torch.no_grad():
         poles[0, 0] = torch.tensor([3.0, 4.0])
         poles[0, 1] = 0.0
-    optim.move_to_huge_pages(model)
+    optim.project_poles(model)
     torch.testing.assert_close(poles[0, 0], torch.tensor([0.6, 0.8]))
     assert not poles[0, 1].any()
     assert torch.equal(poles[1:], before[1:]), name

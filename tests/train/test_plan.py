@@ -10,10 +10,10 @@ from braidlm.errors import InputError
 from braidlm.train import plan
 from braidlm.train.config import Config, Schedule, Stage
 from braidlm.train.loop import Hooks, Trainer
-from tests.train.orders import OneText
+from tests.train.packings import OneText
 from tests.train.test_loop import config, ids_for, model
 
-A, B = Stage(steps=4, lanes=2, tokens=24), Stage(steps=3, lanes=1, tokens=40)
+A, B = Stage(steps=4, batch_size=2, seq_len=24), Stage(steps=3, batch_size=1, seq_len=40)
 
 
 def run(asked: Config, until: int | None = None, more: int = 0) -> tuple[list[float], list[float], list[torch.Tensor]]:
@@ -25,19 +25,19 @@ def run(asked: Config, until: int | None = None, more: int = 0) -> tuple[list[fl
         losses.append(step.loss)
         rates.append(step.rate)
 
-    order = OneText(ids_for(network))
-    Trainer(plan.move_to_huge_pages(asked, more), network, order, []).run(Hooks(stepped), until=until)
+    packing = OneText(ids_for(network))
+    Trainer(plan.resolve_plan(asked, more), network, packing, []).run(Hooks(stepped), until=until)
     return losses, rates, list(network.parameters())
 
 
 @pytest.mark.parametrize(
-    ("how", "form"), [("appended", "cosine"), ("longer", "wsd"), ("more", "cosine"), ("stopped", "wsd")]
+    ("how", "kind"), [("appended", "cosine"), ("longer", "wsd"), ("more", "cosine"), ("stopped", "wsd")]
 )
-def test_an_extended_run_is_one_planned_so(how: str, form: str, tmp_path: Path) -> None:
+def test_an_extended_run_is_one_planned_so(how: str, kind: str, tmp_path: Path) -> None:
     """Oracle: a run whose stages were planned so from its beginning, with the schedule of the shorter one: losses,
     learning rates and weights, bit for bit.
     """
-    schedule = Schedule(form=form, warmup=2, decay=0.5)
+    schedule = Schedule(kind=kind, warmup=2, decay=0.5)
     first = replace(config(tmp_path / "run", A), schedule=schedule)
     more = replace(A, steps=2)
     stages = (A, more) if how in ("longer", "more") else (A, B)
@@ -58,15 +58,15 @@ def test_stages_that_are_begun_stay(tmp_path: Path) -> None:
     run(asked, until=6)
 
     def stages(*changed: Stage, more: int = 0) -> tuple[Stage, ...]:
-        return plan.move_to_huge_pages(replace(asked, stages=changed), more).stages
+        return plan.resolve_plan(replace(asked, stages=changed), more).stages
 
     assert stages(A, B) == (A, B)
     assert stages(A) == (A, B)  # the second one is begun
     assert stages(A, replace(B, steps=10), A) == (A, B, replace(B, steps=7), A)
     assert stages(A, B, more=5) == (A, B, replace(B, steps=5))
     for changed, said in (
-        ((replace(A, lanes=4), B), r"stages\.0\.lanes is 4, .* was begun with 2"),
-        ((A, replace(B, tokens=8)), r"stages\.1\.tokens is 8, .* was begun with 40"),
+        ((replace(A, batch_size=4), B), r"stages\.0\.batch_size is 4, .* was begun with 2"),
+        ((A, replace(B, seq_len=8)), r"stages\.1\.seq_len is 8, .* was begun with 40"),
         ((replace(A, steps=5), B), r"stages\.0\.steps is 5, .* was begun with 4"),
         ((A, replace(B, steps=2)), r"stages\.1\.steps is 2, .* was begun with 3; .* --export"),
         ((replace(A, steps=3), B), r"stages\.0\.steps is 3, .* was begun with 4"),
@@ -79,27 +79,27 @@ def test_a_stage_that_is_not_begun_may_change(tmp_path: Path) -> None:
     """Oracle: by hand; the schedule stays that of the seven steps that were planned."""
     asked = config(tmp_path, A, B)
     run(asked, until=4)
-    settled = plan.move_to_huge_pages(replace(asked, stages=(A, replace(B, lanes=2), B)))
-    assert settled.stages == (A, replace(B, lanes=2), B)
-    assert settled.schedule.steps == 7
-    assert plan.move_to_huge_pages(replace(asked, stages=(A,))).stages == (A,)
+    resolved = plan.resolve_plan(replace(asked, stages=(A, replace(B, batch_size=2), B)))
+    assert resolved.stages == (A, replace(B, batch_size=2), B)
+    assert resolved.schedule.steps == 7
+    assert plan.resolve_plan(replace(asked, stages=(A,))).stages == (A,)
 
 
 def test_the_learning_rate_of_steps_that_were_made_stays(tmp_path: Path) -> None:
     """Oracle: by hand: a decay that has not begun may be moved; a warm-up that is over may not be changed."""
-    wsd = Schedule(form="wsd", warmup=2, decay=0.25)
+    wsd = Schedule(kind="wsd", warmup=2, decay=0.25)
     asked = replace(config(tmp_path, replace(A, steps=8)), schedule=wsd)
     run(asked, until=4)
-    later = plan.move_to_huge_pages(replace(asked, stages=(replace(A, steps=80),), schedule=replace(wsd, steps=80)))
+    later = plan.resolve_plan(replace(asked, stages=(replace(A, steps=80),), schedule=replace(wsd, steps=80)))
     assert (later.schedule.steps, later.steps) == (80, 80)
     for changed, said in (
         (replace(wsd, warmup=3), r"schedule\.warmup is 3, .* was begun with 2"),
         (replace(wsd, steps=3), r"schedule\.steps is 3, .* was begun with 8"),
     ):
         with pytest.raises(InputError, match=said):
-            plan.move_to_huge_pages(replace(asked, schedule=changed))
+            plan.resolve_plan(replace(asked, schedule=changed))
     with pytest.raises(InputError, match=r"steps after 8 have the learning rate 0, since schedule\.final is 0"):
-        plan.move_to_huge_pages(replace(asked, schedule=replace(wsd, final=0.0)), 2)
+        plan.resolve_plan(replace(asked, schedule=replace(wsd, final=0.0)), 2)
 
 
 def test_other_fields(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_other_fields(tmp_path: Path) -> None:
         (replace(asked, data=replace(asked.data, seed=1)), r"data\.seed is 1"),
     ):
         with pytest.raises(InputError, match=said):
-            plan.move_to_huge_pages(changed)
-    carried_out = replace(asked.run, checkpoint=7, keep=1, evaluate=3, spread="replicated")
-    data = replace(asked.data, shards="moved", held_out=5)
-    plan.move_to_huge_pages(replace(asked, run=carried_out, data=data))
+            plan.resolve_plan(changed)
+    carried_out = replace(asked.run, checkpoint=7, keep=1, evaluate=3, parallelism="ddp")
+    data = replace(asked.data, shards="moved", eval_tokens=5)
+    plan.resolve_plan(replace(asked, run=carried_out, data=data))

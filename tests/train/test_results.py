@@ -87,13 +87,13 @@ def test_a_run_is_refused_before_it_begins(name: str, how: str, place: Path) -> 
 
 def test_a_finished_run_writes_its_results_again(place: Path) -> None:
     """Oracle: the same bytes of weights and no step more."""
-    changes = ("stages.0.steps=4", "run.sample=0", "data.held_out=128", "run.tensorboard=false")
+    changes = ("stages.0.steps=4", "run.sample=0", "data.eval_tokens=128", "run.tensorboard=false")
     told = ["train", str(place / "run.toml"), *(word for change in changes for word in ("--set", change))]
     CliRunner().invoke(app, told, catch_exceptions=False)
     weights = (place / "out" / "model" / "model.safetensors").read_bytes()
     CliRunner().invoke(app, told, catch_exceptions=False)
     assert (place / "out" / "model" / "model.safetensors").read_bytes() == weights
-    assert [line["step"] for line in record.read(place / "out" / "log.jsonl") if "loss" in line] == [1, 2, 3, 4]
+    assert [line["step"] for line in record.read_log(place / "out" / "log.jsonl") if "loss" in line] == [1, 2, 3, 4]
     assert results.written_at(place / "out") == 4
     shutil.rmtree(place / "out" / "checkpoints")
     with pytest.raises(InputError, match=r"has the results of an earlier run but none of its checkpoints"):
@@ -114,7 +114,7 @@ def test_one_process_trains_in_a_directory(place: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (["data.order=whole", "stages.1.tokens=9"], r"a document of .* tokens, but a pack has at most 9"),
+        (["data.packing=whole", "stages.1.seq_len=9"], r"a document of .* tokens, but seq_len is 9"),
         (['data.eval_files=["none.txt"]'], r"names 'none\.txt', which is no source of the data"),
         (["data.shards=elsewhere"], "holds no finished data"),
     ],
@@ -122,10 +122,10 @@ def test_one_process_trains_in_a_directory(place: Path) -> None:
 def test_nothing_is_written_for_a_run_that_cannot_end(changes: list[str], said: str, place: Path) -> None:
     """Oracle: a sentence, also where only a later stage is wrong; the directory of the run is not there."""
     text = (place / "run.toml").read_text()
-    later = "[[stages]]\nsteps = 1\nlanes = 1\ntokens = 99999\n[optimizer]"
+    later = "[[stages]]\nsteps = 1\nbatch_size = 1\nseq_len = 99999\n[optimizer]"
     (place / "run.toml").write_text(text.replace("[optimizer]", later))
     told = [word for change in changes for word in ("--set", change)]
-    found = CliRunner().invoke(app, ["train", str(place / "run.toml"), "--set", "stages.0.tokens=99999", *told])
+    found = CliRunner().invoke(app, ["train", str(place / "run.toml"), "--set", "stages.0.seq_len=99999", *told])
     assert isinstance(found.exception, InputError) and re.search(said, str(found.exception))
     assert not (place / "out").exists()
 

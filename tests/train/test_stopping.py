@@ -24,7 +24,7 @@ def start(place: Path, out: str, processes: int = 1) -> "subprocess.Popen[str]":
     several = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes))
     changes = {
         "run.out": out, "stages.0.steps": STEPS, "run.sample": 0, "run.evaluate": 1, "run.checkpoint": 0,
-        "data.held_out": 128, "run.tensorboard": "false",
+        "data.eval_tokens": 128, "run.tensorboard": "false",
     }  # fmt: skip
     told = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
     command = [sys.executable, *(several if processes > 1 else ()), "-m", "braidlm", "train", "run.toml", *told]
@@ -36,13 +36,13 @@ def start(place: Path, out: str, processes: int = 1) -> "subprocess.Popen[str]":
 
 
 def wait_for_steps(process: "subprocess.Popen[str]", log: Path, steps: int) -> None:
-    while len(record.read(log)) < steps:
+    while len(record.read_log(log)) < steps:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
 
 
 def losses(log: Path, name: str = "loss") -> list[tuple[int, float]]:
-    return [(line["step"], line[name]) for line in record.read(log) if name in line]
+    return [(line["step"], line[name]) for line in record.read_log(log) if name in line]
 
 
 def stopped(place: Path, number: int) -> tuple[int, str]:
@@ -71,7 +71,7 @@ def test_ctrl_c_stores_a_checkpoint(place: Path) -> None:
     assert f"resumed at step {step} of {STEPS}" in again.stdout
     calm = start(place, "calm")
     calm.communicate(timeout=100)
-    for name in ("loss", "held_out"):
+    for name in ("loss", "eval_loss"):
         assert losses(place / "out" / "log.jsonl", name) == losses(place / "calm" / "log.jsonl", name)
         assert len(losses(place / "calm" / "log.jsonl", name)) == STEPS
 

@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 from braidlm.errors import CheckpointError
 from braidlm.train.checkpoints import latest
 from braidlm.train.loop import Trainer
-from tests.train.orders import OneText
+from tests.train.packings import OneText
 from tests.train.test_loop import config, ids_for, model
 
 

@@ -16,7 +16,7 @@ from braidlm.train.config import Loss, Stage
 from braidlm.train.initial import initialise
 from braidlm.train.loop import Hooks, Trainer
 from braidlm.train.objective import Objective
-from tests.train.orders import OneText, pack_of
+from tests.train.packings import OneText, pack_of
 from tests.train.test_loop import config
 
 # torch gives a second thread work from 32,768 numbers on.
@@ -77,7 +77,7 @@ def test_gradients_are_the_same_bits_each_time(mixer: str, prefix: int, adapted:
     if adapted:
         attach(network, Lora(rank=8, targets=("all", "embed")))
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    objective, pack = Objective(network, Loss(z=1e-3)), pack_of(documents())
+    objective, pack = Objective(network, Loss(z_loss=1e-3)), pack_of(documents())
 
     def gradients() -> list[Tensor]:
         return list(torch.autograd.grad(objective(pack).loss, parameters, materialize_grads=True))
@@ -91,7 +91,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
 
     def run(out: str, until: int | None = None) -> tuple[list[float], Model]:
         network, losses = hybrid(), []
-        asked = config(tmp_path / out, Stage(steps=6, lanes=1, tokens=300), checkpoint=2, dtype="float32")
+        asked = config(tmp_path / out, Stage(steps=6, batch_size=1, seq_len=300), checkpoint=2, dtype="float32")
         trainer = Trainer(asked, network, OneText(text, (130, 131)), [])
         trainer.run(Hooks(stepped=lambda step: losses.append(step.loss)), until=until)
         return losses, network

@@ -14,10 +14,16 @@ ROOT = Path(__file__).parents[2]
 
 
 def losses(
-    processes: int, family: str, out: Path, spread: str, steps: int, sequence: int = 1, order: str = "carried"
+    processes: int,
+    family: str,
+    out: Path,
+    parallelism: str,
+    steps: int,
+    context_parallel: int = 1,
+    packing: str = "carried",
 ) -> list[float]:
-    """Of each step until `steps`, and last the held-out one."""
-    told = (family, str(out), spread, str(steps), str(sequence), order)
+    """Losses of each step until `steps`, and last the held-out one."""
+    told = (family, str(out), parallelism, str(steps), str(context_parallel), packing)
     if processes == 1:
         main(*told)
     else:
@@ -28,29 +34,29 @@ def losses(
 
 
 @pytest.mark.parametrize(
-    ("family", "spread"), [("hymba", "sharded"), ("granitemoehybrid", "sharded"), ("stripedhyena", "replicated")]
+    ("family", "parallelism"), [("hymba", "fsdp"), ("granitemoehybrid", "fsdp"), ("stripedhyena", "ddp")]
 )
-def test_two_processes_go_on_where_one_was_and_back(family: str, spread: str, tmp_path: Path) -> None:
+def test_two_processes_go_on_where_one_was_and_back(family: str, parallelism: str, tmp_path: Path) -> None:
     """Oracle: one process all the way, in float32: the losses, and so the gradients and moments, are the same."""
-    whole = losses(1, family, tmp_path / "one", spread, 6)
-    mixed = losses(1, family, tmp_path / "mixed", spread, 2)[:-1]
-    mixed += losses(2, family, tmp_path / "mixed", spread, 4)[:-1]
-    mixed += losses(1, family, tmp_path / "mixed", spread, 6)
+    whole = losses(1, family, tmp_path / "one", parallelism, 6)
+    mixed = losses(1, family, tmp_path / "mixed", parallelism, 2)[:-1]
+    mixed += losses(2, family, tmp_path / "mixed", parallelism, 4)[:-1]
+    mixed += losses(1, family, tmp_path / "mixed", parallelism, 6)
     assert mixed == pytest.approx(whole, rel=RELATIVE_LOSS_SPREAD)
 
 
 @pytest.mark.parametrize(
-    ("family", "spread", "processes"),
+    ("family", "parallelism", "processes"),
     [
-        ("hymba", "replicated", 2),
-        ("stripedhyena", "sharded", 2),
-        ("mamba", "replicated", 3),
-        ("bamba", "sharded", 4),
-        ("bamba+lora", "replicated", 2),
+        ("hymba", "ddp", 2),
+        ("stripedhyena", "fsdp", 2),
+        ("mamba", "ddp", 3),
+        ("bamba", "fsdp", 4),
+        ("bamba+lora", "ddp", 2),
     ],
 )
-def test_processes_that_share_the_tokens_of_a_pack(family: str, spread: str, processes: int, tmp_path: Path) -> None:
+def test_processes_that_share_a_sequence(family: str, parallelism: str, processes: int, tmp_path: Path) -> None:
     """Oracle: one process, in float32. Documents end within, before and at the end of a part, or fill all parts."""
-    whole = losses(1, family, tmp_path / "one", spread, 6, 1, "cut")
-    shared = losses(processes, family, tmp_path / "shared", spread, 6, 2 if processes == 4 else processes, "cut")
+    whole = losses(1, family, tmp_path / "one", parallelism, 6, 1, "cut")
+    shared = losses(processes, family, tmp_path / "shared", parallelism, 6, 2 if processes == 4 else processes, "cut")
     assert shared == pytest.approx(whole, rel=RELATIVE_LOSS_SPREAD)

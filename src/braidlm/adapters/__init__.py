@@ -1,8 +1,8 @@
-"""LoRA and learned initial states: small changes of a model that are trained, kept and served apart from it."""
+"""LoRA adapters and learned initial states: small changes of a model that are trained, kept and served beside it."""
 
 from .attach import Adapters, Kind, attach
 from .config import Lora
-from .files import load, save
+from .files import load_adapter, save_adapter
 from .initial import InitialState, StateTuning, attach_initial, detach_initial, load_initial, put_on, save_initial
 from .merging import merge
 from .variants import Variants
@@ -17,10 +17,10 @@ __all__ = [
     "attach",
     "attach_initial",
     "detach_initial",
-    "load",
+    "load_adapter",
     "load_initial",
     "merge",
     "put_on",
-    "save",
+    "save_adapter",
     "save_initial",
 ]

@@ -1,4 +1,4 @@
-"""Adapters on a model: attached and taken away, merged into its weights and taken out again.
+"""Adapters on a model: attached, detached, merged into its weights and unmerged.
 
 Adapters are modules beside the weights they change, so that whatever runs the model runs them, and whatever trains
 the parameters that require gradients trains them alone.
@@ -17,12 +17,16 @@ from ..model.assign import assign
 from ..model.model import Model
 from ..ops.linear.quantized import QuantizedWeight
 from .config import Lora
-from .low_rank import LowRank, OnEmbedding, made
+from .low_rank import LowRank, OnEmbedding, make_adapter
 from .places import groups, places, wanted
 
 
 class Kind(NamedTuple):
-    """One kind of projection that is adapted. share: of the products of one token through the whole model."""
+    """Coverage of one kind of projection by adapters.
+
+    layers: number of projections adapted. trained, whole: parameters of the adapters, of the weights they change.
+    share: part of all products of one token that are made with these weights.
+    """
 
     name: str
     layers: int
@@ -32,20 +36,21 @@ class Kind(NamedTuple):
 
 
 class Adapters:
-    """What `attach` or a file has put on a model: one adapter a place."""
+    """Low-rank adapters of one model: one for each place that is adapted."""
 
-    def __init__(self, model: Model, config: Lora, form: str | None, sizes: Mapping[str, tuple[int, float]]) -> None:
-        """`sizes` has rank and scale of each place's adapter; `form` names the published format whose names files get.
+    def __init__(self, model: Model, config: Lora, format: str | None, sizes: Mapping[str, tuple[int, float]]) -> None:
+        """Adapters without values, not put on the model yet.
 
-        The adapters have no values yet, and are not put on the model.
+        `sizes` has rank and scale of each place's adapter; `format` names the published format whose names files get.
         """
         self.model = model
         self.config = config
-        self.form = form
+        self.format = format
         self._places = [place for place in places(model) if place.name in sizes]
         self._kept: dict[str, Weight] = {}  # weights before they were merged
         self._adapters = {
-            p.name: made(p.kind, p.weight.shape, *sizes[p.name], config.dropout, dora=config.dora) for p in self._places
+            p.name: make_adapter(p.kind, p.weight.shape, *sizes[p.name], config.dropout, dora=config.dora)
+            for p in self._places
         }
 
     @property
@@ -54,18 +59,18 @@ class Adapters:
         return dict(self._adapters)
 
     def parameters(self) -> list[nn.Parameter]:
-        """What is to be trained."""
+        """Parameters of all adapters, to be trained."""
         return [parameter for adapter in self._adapters.values() for parameter in adapter.parameters()]
 
     def begin(self, seed: int) -> None:
-        """First values, under which the model computes what it did; each adapter's depend on its name and the seed."""
+        """Initialises the adapters, which change nothing yet; values depend on a place's name and the seed."""
         for place in self._places:
             key = hashlib.sha256(f"{seed} {place.name}".encode()).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "little", signed=True))
             self._adapters[place.name].begin(place.weight, generator)
 
     def fill(self, values: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """The parameters of every place."""
+        """Sets the parameters of every adapter, by place and name."""
         for place in self._places:
             self._adapters[place.name].fill(place.weight, dict(values[place.name]))
 
@@ -81,13 +86,13 @@ class Adapters:
 
     def onto(self, model: Model) -> None:
         """Puts adapters with the same values on another model over the same weights, for use alone."""
-        other = Adapters(model, self.config, self.form, {n: (a.rank, a.scale) for n, a in self._adapters.items()})
+        other = Adapters(model, self.config, self.format, {n: (a.rank, a.scale) for n, a in self._adapters.items()})
         other.fill({name: adapter.state_dict() for name, adapter in self._adapters.items()})
         for place in other._places:
             place.attach(other._adapters[place.name].eval().requires_grad_(False))
 
     def detach(self) -> None:
-        """The model is what it was; the adapters keep their values."""
+        """Takes the adapters off the model, which is then what it was; they keep their values."""
         self._require_attached()
         for place in self._places:
             place.attach(None)
@@ -127,7 +132,7 @@ class Adapters:
         self._kept = {}
 
     def coverage(self) -> list[Kind]:
-        """What is adapted, by kind of projection, in the model's order."""
+        """Coverage of the model by adapters, by kind of projection, in the model's order."""
         used = {place.name: place.weight.numel() * place.share for place in places(self.model)}
         if self.model.head is None:
             used["head"] = self.model.embed.weight.numel()
@@ -150,19 +155,19 @@ class Adapters:
             raise InputError("these adapters are not attached")
 
 
-def attach(model: Model, config: Lora, seed: int = 0, form: str | None = None) -> Adapters:
-    """New adapters on a model, which computes with them what it did before until they are trained.
+def attach(model: Model, config: Lora, seed: int = 0, format: str | None = None) -> Adapters:
+    """Puts new adapters on a model, which computes with them what it did before until they are trained.
 
-    `form` names the published format whose names targets may use. Raises `InputError` for a target that is none.
+    `format` names the published format whose names targets may use. `InputError` for a target that is no projection.
     """
-    chosen = wanted(groups(model, form), config)
-    adapters = Adapters(model, config, form, {place.name: (config.rank, config.scale) for place in chosen})
+    chosen = wanted(groups(model, format), config)
+    adapters = Adapters(model, config, format, {place.name: (config.rank, config.scale) for place in chosen})
     adapters.begin(seed)
     adapters.put_on()
     return adapters
 
 
 def freeze(model: Model) -> None:
-    """No weight requires gradients; what adapters and learned states hold is left as it is."""
+    """Freezes all weights of a model; adapters and learned states are left as they are."""
     for _, weight in model.named_weights():
         weight.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""What an adapter of low rank is told."""
+"""Configuration of low-rank adapters."""
 
 import math
 from dataclasses import dataclass
@@ -41,10 +41,10 @@ class Lora:
 
     @property
     def scale(self) -> float:
-        """What the product B A is multiplied with."""
+        """Factor of the product B A."""
         return scale_of(self.alpha, self.rank, rslora=self.rslora)
 
 
 def scale_of(alpha: float, rank: int, *, rslora: bool) -> float:
-    """alpha / rank, or alpha / sqrt(rank)."""
+    """Scale of an adapter's change: alpha / rank, or alpha / sqrt(rank) with `rslora`."""
     return alpha / (math.sqrt(rank) if rslora else rank)

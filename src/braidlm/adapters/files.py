@@ -22,17 +22,17 @@ from .attach import Adapters
 from .low_rank import LowRank, OnEmbedding, OnExperts, OnLinearDora, OnRouter, row_lengths
 from .origin import origin_of, require_origin
 from .places import Group, groups, module_of
-from .published import Told, read_config, write_config
+from .published import PeftConfig, read_config, write_config
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 _ROOT = "base_model.model."
 
 
-def save(adapters: Adapters, directory: str | Path) -> None:
-    """Writes a directory that appears whole or not at all."""
+def save_adapter(adapters: Adapters, directory: str | Path) -> None:
+    """Writes adapters to a directory, which appears whole or not at all; `InputError` while they are merged."""
     adapters.require_apart()
     model, tensors, sizes, bare = adapters.model, {}, {}, set()
-    found = [g for g in groups(model, adapters.form) if any(p.name in adapters.by_place for p in g.places)]
+    found = [g for g in groups(model, adapters.format) if any(p.name in adapters.by_place for p in g.places)]
     for group, prefix in zip(found, _prefixes(found), strict=True):
         parts = [adapters.by_place.get(place.name) for place in group.places]
         first = next(part for part in parts if part is not None)
@@ -50,21 +50,21 @@ def save(adapters: Adapters, directory: str | Path) -> None:
             raise InputError(f"cannot write the adapter: {error}") from None
 
 
-def load(model: Model, directory: str | Path, form: str | None = None) -> Adapters:
-    """The adapters in a directory, for `model` but not put on it yet.
+def load_adapter(model: Model, directory: str | Path, format: str | None = None) -> Adapters:
+    """Adapters from a directory, for `model` but not put on it yet.
 
-    `form` names the model's published format (see `attach`). Raises `CheckpointError` for an adapter of another model,
-    for tensors that are missing or too many, and for what is not supported of peft's format. Warns if the adapter
-    was made for other weights of the same model, or for the same in another format.
+    `format` names the model's published format (see `attach`). Raises `CheckpointError` for an adapter of another
+    model, for tensors that are missing or too many, and for what is not supported of peft's format. Warns if the
+    adapter was made for other weights of the same model, or for the same in another format.
     """
     directory = Path(directory)
-    told = read_config(directory)
+    peft = read_config(directory)
     about, tensors = _tensors(directory / WEIGHTS_FILE)
     require_origin(about, model, f"the adapter {directory}")
-    every = groups(model, form)
-    sizes, values = _read(every, told, tensors, directory)
-    _require_targets(every, told, set(sizes), directory)
-    adapters = Adapters(model, told.config, form, sizes)
+    every = groups(model, format)
+    sizes, values = _read(every, peft, tensors, directory)
+    _require_targets(every, peft, set(sizes), directory)
+    adapters = Adapters(model, peft.lora, format, sizes)
     adapters.fill(values)
     return adapters
 
@@ -80,12 +80,12 @@ def _tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 
 def _target(group: Group) -> str:
-    """What peft's config calls a group: a module, or a bare parameter."""
+    """Name of a group in peft's config: that of a module, or of a bare parameter."""
     return group.source if group.places[0].kind in (OnExperts, OnRouter) else module_of(group.source)
 
 
 def _prefixes(found: list[Group]) -> list[str]:
-    """What the names of each group's tensors begin with: bare parameters of one module lie one inside the other."""
+    """Prefixes of the names of each group's tensors: bare parameters of one module lie one inside the other."""
     bare = [g.places[0].kind in (OnExperts, OnRouter) for g in found]
     modules = [g.source.rpartition(".")[0] if b else module_of(g.source) for g, b in zip(found, bare, strict=True)]
     inside = [modules[i + 1 :].count(name) if bare[i] else 0 for i, name in enumerate(modules)]
@@ -96,7 +96,7 @@ def _prefixes(found: list[Group]) -> list[str]:
 
 
 def _written(group: Group, parts: list[LowRank | None], first: LowRank) -> dict[str, Tensor]:
-    """Their tensors of a group, of which some places may have no adapter."""
+    """Published tensors of a group, of which some places may have no adapter."""
     if isinstance(first, OnEmbedding):
         return {"lora_embedding_A": first.up.t(), "lora_embedding_B": first.down.t()}
     if isinstance(first, OnExperts):
@@ -131,22 +131,22 @@ Values = dict[str, dict[str, Tensor]]
 
 
 def _read(
-    every: list[Group], told: Told, tensors: dict[str, Tensor], directory: Path
+    every: list[Group], peft: PeftConfig, tensors: dict[str, Tensor], directory: Path
 ) -> tuple[dict[str, tuple[int, float]], Values]:
     """Rank and scale, and the parameters, of each place that the tensors tell of; all of them are used."""
     left, sizes, values = dict(tensors), {}, {}
     bare = [g for g in every if g.places[0].kind in (OnExperts, OnRouter)]
-    chosen = [g for g in every if g not in bare or any(_ends(_target(g), name) for name in told.parameters)]
+    chosen = [g for g in every if g not in bare or any(_ends(_target(g), name) for name in peft.parameters)]
     for group, prefix in zip(chosen, _prefixes(chosen), strict=True):
         names = [name for name in left if name.startswith(f"{prefix}.") and _is_own(name.removeprefix(f"{prefix}."))]
         if not names:
             continue
         parts = {name.removeprefix(f"{prefix}."): left.pop(name) for name in names}
         _require_base(parts, group, prefix)
-        rank, scale = told.size(_target(group))
-        expected = _shapes(group, rank, dora=told.config.dora)
+        rank, scale = peft.size(_target(group))
+        expected = _shapes(group, rank, dora=peft.lora.dora)
         _check(parts, expected, prefix, directory)
-        for name, found in _cut(group, parts, told):
+        for name, found in _cut(group, parts, peft):
             sizes[name], values[name] = (found["down"].shape[-2], scale), found
     if left:
         raise CheckpointError(
@@ -173,7 +173,7 @@ def _require_base(parts: dict[str, Tensor], group: Group, prefix: str) -> None:
 
 
 def _shapes(group: Group, rank: int, *, dora: bool) -> dict[str, tuple[int, ...]]:
-    """Their tensors of a group by shape."""
+    """Shapes of the published tensors of a group, by name."""
     place = group.places[0]
     outputs, inputs = sum(p.weight.shape[-2] for p in group.places), place.weight.shape[-1]
     if place.kind is OnEmbedding:
@@ -197,8 +197,8 @@ def _check(parts: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]],
             raise CheckpointError(f"tensor {prefix}.{name} of {directory} is not part of what its config describes")
 
 
-def _cut(group: Group, parts: Mapping[str, Tensor], told: Told) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Our parameters at each place of a group that is changed."""
+def _cut(group: Group, parts: Mapping[str, Tensor], peft: PeftConfig) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Parameters at each place of a group that is changed, from the published tensors."""
     place = group.places[0]
     if place.kind is OnEmbedding:
         yield place.name, {"up": parts["lora_embedding_A"].t(), "down": parts["lora_embedding_B"].t()}
@@ -212,7 +212,7 @@ def _cut(group: Group, parts: Mapping[str, Tensor], told: Told) -> Iterator[tupl
         )
         return
     ups = _rows(group, up)
-    lengths = _rows(group, parts["lora_magnitude_vector"][:, None]) if told.config.dora else [None] * len(ups)
+    lengths = _rows(group, parts["lora_magnitude_vector"][:, None]) if peft.lora.dora else [None] * len(ups)
     for place, rows, length in zip(group.places, ups, lengths, strict=True):
         # What only other places of the group use came from adapters of their own.
         used = (rows != 0).any(0) | ~(up != 0).any(0)
@@ -224,15 +224,15 @@ def _cut(group: Group, parts: Mapping[str, Tensor], told: Told) -> Iterator[tupl
 
 
 def _rows(group: Group, stacked: Tensor) -> Sequence[Tensor]:
-    """The rows of each place."""
+    """Rows of each place in a stacked tensor."""
     return group.rule.read([stacked], [torch.Size([p.weight.shape[0], stacked.shape[1]]) for p in group.places])
 
 
-def _require_targets(every: list[Group], told: Told, made: set[str], directory: Path) -> None:
+def _require_targets(every: list[Group], peft: PeftConfig, made: set[str], directory: Path) -> None:
     """`CheckpointError` unless there is an adapter wherever the config says that there is one."""
-    if not told.every_layer:
+    if not peft.every_layer:
         return
-    for target in (*told.modules, *told.parameters):
+    for target in (*peft.modules, *peft.parameters):
         meant = [g for g in every if _ends(_target(g), target)]
         if not meant:
             raise CheckpointError(f"{directory} adapts {target!r}, which this model does not have")

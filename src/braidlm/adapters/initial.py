@@ -1,6 +1,6 @@
 """Learned initial states: what a sequence begins with instead of zeros, trained for a task and a few megabytes large.
 
-The recurrent slots of each block are the only parameters, and keys and values of a few positions that lie before the
+The recurrent states of each block are the only parameters, and keys and values of a few positions that lie before the
 first token; what a model is told in a prompt about a task can be in them from the start (Galim et al. 2024; Li and
 Liang 2021). A model's own learned prefix comes before them.
 """
@@ -32,70 +32,72 @@ _KEYS_VALUES = ("k", "v")
 
 @dataclass(frozen=True, kw_only=True)
 class StateTuning:
-    """Which slots are learned: "ssm" (Mamba, Mamba-2), "modes" (Hyena) and "conv" (tails of short convolutions).
+    """Configuration of state tuning.
+
+    states: which are learned: "ssm" (Mamba, Mamba-2), "modes" (Hyena) and "conv" (tails of short convolutions).
 
     positions: of learned keys and values, for attention without a window. None: as many as `POSITIONS` where there is
     no other state to learn, else none.
     """
 
-    slots: tuple[str, ...] = ("ssm", "modes", "conv")
+    states: tuple[str, ...] = ("ssm", "modes", "conv")
     positions: int | None = None
 
     def __post_init__(self) -> None:
         if self.positions is not None and self.positions < 0:
             raise InputError(f"positions is {self.positions}, but must be 0 or more")
         known = {"ssm", "modes", "conv"}
-        if not self.slots or not set(self.slots) <= known:
-            raise InputError(f"slots are {list(self.slots)}, but must be some of {', '.join(sorted(known))}")
+        if not self.states or not set(self.states) <= known:
+            raise InputError(f"states are {list(self.states)}, but must be some of {', '.join(sorted(known))}")
 
 
 class InitialState(Adapter):
-    """The learned slots of one sequence, a float32 parameter each; complex ones have a last dimension of two.
+    """Learned state of one sequence, a float32 parameter each tensor; complex ones have a last dimension of two.
 
     Keys "k" and values "v" are [positions, heads, size]; keys as they are stored, rotated for their position.
     """
 
     def __init__(self, tensors: Mapping[tuple[int, str], Tensor]) -> None:
-        """`tensors` by block and slot."""
+        """The state made of `tensors`, by block and name."""
         super().__init__()
-        self._recurrent = {f"{b}_{slot}": (b, slot) for b, slot in tensors if slot not in _KEYS_VALUES}
-        self.slots = nn.ParameterDict({f"{b}_{slot}": nn.Parameter(t) for (b, slot), t in tensors.items()})
-        self._keys_values = {block: (f"{block}_k", f"{block}_v") for block, slot in tensors if slot == "k"}
+        self._recurrent = {f"{b}_{name}": (b, name) for b, name in tensors if name not in _KEYS_VALUES}
+        self.tensors = nn.ParameterDict({f"{b}_{name}": nn.Parameter(t) for (b, name), t in tensors.items()})
+        self._keys_values = {block: (f"{block}_k", f"{block}_v") for block, name in tensors if name == "k"}
 
     def forward(self, row: SequenceState) -> SequenceState:
-        """`row`, which has seen nothing, with the learned slots in place of its own, in their dtypes."""
+        """State `row` of a new sequence, with the learned tensors in place of its own, in their dtypes."""
         layers = list(row.layers)
-        for key, (block, slot) in self._recurrent.items():
-            like, learned = layers[block].recurrent[slot], self.slots[key]
+        for key, (block, name) in self._recurrent.items():
+            like, learned = layers[block].fixed[name], self.tensors[key]
             learned = torch.view_as_complex(learned) if like.is_complex() else learned
-            layers[block] = replace(layers[block], recurrent=layers[block].recurrent | {slot: learned.to(like.dtype)})
+            layers[block] = replace(layers[block], fixed=layers[block].fixed | {name: learned.to(like.dtype)})
         for block, (k, v) in self._keys_values.items():
             kv = layers[block].kv
             assert kv is not None
-            kv = kv.append(quantize_kv(self.slots[k], kv.kv_dtype), quantize_kv(self.slots[v], kv.kv_dtype))
+            kv = kv.append(quantize_kv(self.tensors[k], kv.form), quantize_kv(self.tensors[v], kv.form))
             layers[block] = replace(layers[block], kv=kv)
         return SequenceState(row.length, tuple(layers), row.identity)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all of it."""
+        """Size of the learned state in bytes."""
         return sum(parameter.nbytes for parameter in self.parameters())
 
 
 def attach_initial(model: Model, config: StateTuning) -> InitialState:
-    """A learned initial state on a model, which computes with it what it did before until it is trained.
+    """Puts a learned initial state on a model, which computes with it what it did before until it is trained.
 
     Learned keys and values begin as those of some tokens (words do better than noise: Li and Liang 2021, section 7.4):
     with them the model computes from the start as if it had read these. The state alone requires gradients from now
-    on, besides what adapters there are. `InputError` if the model has no such slots, or a learned state already.
+    on, besides what adapters there are. `InputError` if the model has no such state, or a learned state already.
     """
     with torch.no_grad():
         row = _unlearned(model)
     found = {
-        (block, slot): (torch.view_as_real(tensor) if tensor.is_complex() else tensor).to(_wide(tensor), copy=True)
+        (block, name): (torch.view_as_real(tensor) if tensor.is_complex() else tensor).to(_wide(tensor), copy=True)
         for block, layer in enumerate(row.layers)
-        for slot, tensor in layer.recurrent.items()
-        if slot in config.slots
+        for name, tensor in layer.fixed.items()
+        if name in config.states
     }
     positions = config.positions
     if positions is None:
@@ -103,9 +105,9 @@ def attach_initial(model: Model, config: StateTuning) -> InitialState:
     if positions:
         found |= _keys_values(model, row, positions)
     if not found:
-        there = sorted({slot for layer in row.layers for slot in layer.recurrent})
+        there = sorted({name for layer in row.layers for name in layer.fixed})
         raise InputError(
-            f"this model has no state of the kind {', '.join(config.slots)} to learn; it has {', '.join(there)}"
+            f"this model has no state of the kind {', '.join(config.states)} to learn; it has {', '.join(there)}"
             if there
             else "this model has no recurrent state to learn; give positions for learned keys and values"
         )
@@ -122,7 +124,7 @@ def put_on(model: Model, initial: InitialState) -> InitialState:
 
 
 def detach_initial(model: Model) -> None:
-    """New sequences begin as they did without a learned state."""
+    """Takes the learned state off a model, whose new sequences begin as they did without it."""
     if model.initial is None:
         raise InputError("the model has no learned initial state")
     model.initial = None
@@ -132,7 +134,7 @@ def save_initial(model: Model, path: str | Path) -> None:
     """Writes the learned state of `model` to one safetensors file, whole or not at all."""
     if not isinstance(model.initial, InitialState):
         raise InputError("the model has no learned initial state")
-    tensors = {f"blocks.{key.replace('_', '.', 1)}": t.detach() for key, t in model.initial.slots.items()}
+    tensors = {f"blocks.{key.replace('_', '.', 1)}": t.detach() for key, t in model.initial.tensors.items()}
     with whole_file(Path(path)) as temporary:
         try:
             save_file(tensors, temporary, {"format": _FORMAT, **origin_of(model)})
@@ -141,9 +143,9 @@ def save_initial(model: Model, path: str | Path) -> None:
 
 
 def load_initial(model: Model, path: str | Path) -> InitialState:
-    """The learned state in a file, for `model` but not put on it yet.
+    """Learned state from a file, for `model` but not put on it yet.
 
-    `CheckpointError` if the file is damaged or for a model of another description. Warns if it was made for other
+    `CheckpointError` if the file is damaged or for a model of another spec. Warns if it was made for other
     weights of the same model.
     """
     try:
@@ -160,9 +162,9 @@ def load_initial(model: Model, path: str | Path) -> InitialState:
     with torch.no_grad():
         row = _unlearned(model)
     wanted = {
-        f"blocks.{block}.{slot}": (block, slot, torch.view_as_real(t) if t.is_complex() else t)
+        f"blocks.{block}.{name}": (block, name, torch.view_as_real(t) if t.is_complex() else t)
         for block, layer in enumerate(row.layers)
-        for slot, t in layer.recurrent.items()
+        for name, t in layer.fixed.items()
     }
     positions = {tensor.shape[0] for name, tensor in tensors.items() if name.endswith((".k", ".v"))}
     if positions:
@@ -173,14 +175,14 @@ def load_initial(model: Model, path: str | Path) -> InitialState:
     found = {}
     for name, tensor in tensors.items():
         if name not in wanted or tensor.shape != wanted[name][2].shape or not tensor.is_floating_point():
-            raise CheckpointError(f"{path} has the tensor {name} {list(tensor.shape)}, which is no slot of this model")
-        block, slot, like = wanted[name]
-        found[block, slot] = tensor.to(like.device, _wide(like))
+            raise CheckpointError(f"{path} has the tensor {name} {list(tensor.shape)}, which is no state of this model")
+        block, kind, like = wanted[name]
+        found[block, kind] = tensor.to(like.device, _wide(like))
     return InitialState(found)
 
 
 def _wanted_keys_values(model: Model, row: SequenceState, positions: int) -> dict[str, tuple[int, str, Tensor]]:
-    """What a file has of each block's keys and values, by name."""
+    """Keys and values that a file holds of each block, by name, as empty tensors."""
 
     def like(heads: int, size: int) -> Tensor:
         return torch.empty(positions, heads, size, dtype=model.dtype, device=model.device)
@@ -195,7 +197,7 @@ def _wanted_keys_values(model: Model, row: SequenceState, positions: int) -> dic
 
 @torch.no_grad()
 def _keys_values(model: Model, row: SequenceState, positions: int) -> dict[tuple[int, str], Tensor]:
-    """Those of `positions` tokens after `row`, by block and kind; tokens evenly out of the vocabulary."""
+    """Keys and values of `positions` tokens after `row`, by block and kind; tokens evenly out of the vocabulary."""
     _require_no_window(row)
     ids_T = torch.linspace(0, model.spec.vocab - 1, positions, device=model.device).long()
     state = model.training_state(1)
@@ -212,7 +214,7 @@ def _keys_values(model: Model, row: SequenceState, positions: int) -> dict[tuple
 
 def _require_no_window(row: SequenceState) -> None:
     kinds = [layer.kv.spec for layer in row.layers if layer.kv is not None]
-    if not kinds or any(isinstance(slot, WindowKV) for slot in kinds):
+    if not kinds or any(isinstance(kind, WindowKV) for kind in kinds):
         raise InputError("learned keys and values are for models with attention, all of it without a window")
 
 

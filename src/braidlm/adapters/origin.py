@@ -1,4 +1,4 @@
-"""What files say of the model that they were made for."""
+"""Metadata by which files of adapters and states name the model that they were made for."""
 
 import warnings
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ _SPEC, _BASE = "braidlm_description", "braidlm_base"
 
 
 def origin_of(model: Model) -> dict[str, str]:
-    """For a file's metadata."""
+    """Metadata that names a model: digests of its spec and of its weights."""
     return {_SPEC: model.spec_digest(), _BASE: model.base_fingerprint()}
 
 
 def require_origin(about: Mapping[str, str], model: Model, what: str) -> None:
-    """`CheckpointError` if a file's metadata tells of another description; a warning if only weights differ.
+    """`CheckpointError` if a file's metadata names another spec; a warning if only weights differ.
 
-    Files of others tell of neither.
+    Files that others wrote name neither.
     """
     if about.get(_SPEC, model.spec_digest()) != model.spec_digest():
         raise CheckpointError(f"{what} was made for a model of another description")

@@ -1,4 +1,4 @@
-"""Where in a model there can be adapters, and which of these places a list of targets means."""
+"""Places of a model that can have adapters, and which of these a list of targets means."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -38,23 +38,23 @@ class Place(NamedTuple):
 
     @property
     def leaf(self) -> str:
-        """The last part of the name."""
+        """Last part of the name, such as "in_proj"."""
         return self.name.rpartition(".")[2]
 
     @property
     def full_name(self) -> str:
-        """The weight's name among the model's weights."""
+        """Name of the weight among the model's weights."""
         return f"{self.name}.weight" if self.weight_name == "weight" else self.name
 
     @property
     def weight(self) -> Weight:
-        """The weight itself."""
+        """Weight that an adapter here changes."""
         weight: Weight = getattr(self.holder, self.weight_name)
         return weight
 
     @property
     def adapter(self) -> LowRank | None:
-        """What is attached here."""
+        """Adapter attached here, or None."""
         adapter: LowRank | None = getattr(self.holder, self.adapter_name)
         return adapter
 
@@ -64,7 +64,7 @@ class Place(NamedTuple):
 
 
 def places(model: Model) -> Iterator[Place]:
-    """All places, in the model's order."""
+    """All places of a model that can have adapters, in the model's order."""
     for name, module in model.named_modules():
         if isinstance(module, Linear):
             yield Place(name, module, "weight", "adapter", OnLinear)
@@ -85,13 +85,13 @@ class Group(NamedTuple):
     rule: Rule
 
 
-def groups(model: Model, form: str | None = None) -> list[Group]:
-    """Every place once, under the published names of the format `form`, or of the first that can express the model.
+def groups(model: Model, format: str | None = None) -> list[Group]:
+    """Groups of all places, under the published names of `format`, or of the first format that can express the model.
 
     Without a published format the names are the model's.
     """
     found = {place.full_name: place for place in places(model)}
-    family = _family(model, form)
+    family = _family(model, format)
     if family is None:
         return [Group(name, (place,), rename(name, name)) for name, place in found.items()]
     shapes = {name: weight.shape for name, weight in skeleton(model.spec).named_parameters()}
@@ -103,9 +103,9 @@ def groups(model: Model, form: str | None = None) -> list[Group]:
     ]
 
 
-def _family(model: Model, form: str | None) -> Family | None:
+def _family(model: Model, format: str | None) -> Family | None:
     # The original formats name modules that nobody but their own code has.
-    preferred = None if form is None or form.endswith("-original") else form
+    preferred = None if format is None or format.endswith("-original") else format
     try:
         return families.for_spec(model.spec, preferred)[0]
     except SpecError:
@@ -113,7 +113,7 @@ def _family(model: Model, form: str | None) -> Family | None:
 
 
 def wanted(groups_: Sequence[Group], config: Lora) -> list[Place]:
-    """The places that the targets mean; `InputError` for a target that means none, or one that cannot be."""
+    """Places that the targets mean; `InputError` for a target that means none, or one that cannot be adapted."""
     everything = [place for group in groups_ for place in group.places]
     named = [(place, (place.name, module_of(group.source))) for group in groups_ for place in group.places]
     found: set[str] = set()
@@ -135,13 +135,13 @@ def wanted(groups_: Sequence[Group], config: Lora) -> list[Place]:
 
 
 def module_of(weight: str) -> str:
-    """The module that a weight's published name belongs to, as targets name it."""
+    """Module that a weight's published name belongs to, as targets name it."""
     return weight.removesuffix(".weight")
 
 
 def _instead(target: str, groups_: Sequence[Group]) -> str:
     if target.rpartition(".")[2] in ("conv", "conv1d", "short_filter_weight"):
         return ": a depthwise convolution has a filter of a few numbers a channel, which no low rank makes smaller"
-    own = {place.leaf for group in groups_ for place in group.places}
-    published = {module_of(group.source).rpartition(".")[2] for group in groups_}
-    return f"; there are {', '.join(sorted(own | published))}{did_you_mean(target, own | published)}"
+    ours = {place.leaf for group in groups_ for place in group.places}
+    theirs = {module_of(group.source).rpartition(".")[2] for group in groups_}
+    return f"; there are {', '.join(sorted(ours | theirs))}{did_you_mean(target, ours | theirs)}"

@@ -1,4 +1,4 @@
-"""An adapter's config as peft has it (`adapter_config.json`): what of it we know, and what is refused.
+"""Config of an adapter as peft has it (`adapter_config.json`): what is read, written and refused of it.
 
 Formats: https://huggingface.co/docs/peft, "LoRA", as of peft 0.21.
 """
@@ -30,10 +30,10 @@ _REPEATS, _NESTED = re.compile(r"[*+{]"), re.compile(r"\)[*+{]")
 _PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
 
 
-class Told(NamedTuple):
-    """What a config says. ranks and alphas: of modules that have their own, by patterns of their published names."""
+class PeftConfig(NamedTuple):
+    """Config of a peft adapter. ranks, alphas: of modules that have their own, by patterns of their published names."""
 
-    config: Lora
+    lora: Lora
     ranks: Mapping[str, int]
     alphas: Mapping[str, float]
     modules: tuple[str, ...]
@@ -41,24 +41,24 @@ class Told(NamedTuple):
     every_layer: bool
 
     def size(self, module: str) -> tuple[int, float]:
-        """Rank and scale of a module or parameter."""
-        rank = self.ranks.get(_pattern(self.ranks, module), self.config.rank)
-        alpha = self.alphas.get(_pattern(self.alphas, module), self.config.alpha)
-        return rank, scale_of(alpha, rank, rslora=self.config.rslora)
+        """Rank and scale of a module or parameter, by its published name."""
+        rank = self.ranks.get(_pattern(self.ranks, module), self.lora.rank)
+        alpha = self.alphas.get(_pattern(self.alphas, module), self.lora.alpha)
+        return rank, scale_of(alpha, rank, rslora=self.lora.rslora)
 
 
 def _pattern(patterns: Iterable[str], name: str) -> str:
-    """The first pattern that names a module, as peft reads them: a regular expression for the end of its name."""
+    """First pattern that names a module, as peft reads them: a regular expression for the end of its name."""
     return next((key for key in patterns if re.match(rf"(.*\.)?({key})$", name)), name)
 
 
-def read_config(directory: Path) -> Told:
-    """The config in a directory; `CheckpointError` names what it asks for that is not supported."""
+def read_config(directory: Path) -> PeftConfig:
+    """Config of the adapter in a directory; `CheckpointError` names what it asks for that is not supported."""
     path = directory / CONFIG_FILE
     about = read_object(path, CheckpointError, missing=f"{directory} is no adapter: it has no {CONFIG_FILE}")
     _require_supported(about, path)
     try:
-        return _told(about)
+        return _decode(about)
     except (TypeError, LookupError, ValueError, ArithmeticError, AttributeError, RecursionError, re.error) as error:
         raise CheckpointError(f"{path} has a value that no adapter has: {error}") from None
 
@@ -111,7 +111,7 @@ def _require_plain(pattern: str) -> None:
     re.compile(pattern)
 
 
-def _told(about: Mapping[str, Any]) -> Told:
+def _decode(about: Mapping[str, Any]) -> PeftConfig:
     modules = about.get("target_modules") or ()
     listed = () if isinstance(modules, str) or about.get("exclude_modules") else tuple(modules)
     parameters = tuple(about.get("target_parameters") or ())
@@ -127,7 +127,7 @@ def _told(about: Mapping[str, Any]) -> Told:
     if not all(is_whole(rank) and rank > 0 for rank in ranks.values()):
         raise ValueError(f"rank_pattern is {quoted(ranks)}")
     alphas = {pattern: _number("alpha_pattern", alpha) for pattern, alpha in alphas.items()}
-    return Told(config, ranks, alphas, listed, parameters, about.get("layers_to_transform") is None)
+    return PeftConfig(config, ranks, alphas, listed, parameters, about.get("layers_to_transform") is None)
 
 
 def write_config(directory: Path, config: Lora, sizes: Mapping[str, tuple[int, float]], parameters: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""What is loaded beside a model, by name, and the model as it runs with one or the other.
+"""Registry of the adapters and initial states loaded for a model, by name, and the model as it runs with them.
 
 A variant is a model of its own over the same weights: its projections have the adapter, its new sequences begin with
 the learned state, and its fingerprint tells its states from those of every other variant.
@@ -11,17 +11,17 @@ from ..errors import InputError
 from ..model.model import Model
 from ..system.suggest import did_you_mean
 from .attach import Adapters
-from .files import load
+from .files import load_adapter
 from .initial import InitialState, load_initial
 
 
 class Variants:
     """Adapters and learned initial states of one model. May be used from several threads."""
 
-    def __init__(self, model: Model, form: str | None = None) -> None:
-        """`form` names the published format that the model came in (see `attach`)."""
+    def __init__(self, model: Model, format: str | None = None) -> None:
+        """A registry without adapters. `format` names the published format that the model came in (see `attach`)."""
         self._model = model
-        self._form = form
+        self._format = format
         self._adapters: dict[str, Adapters] = {}
         self._initials: dict[str, InitialState] = {}
         self._made: dict[tuple[str | None, str | None], Model] = {}
@@ -41,7 +41,7 @@ class Variants:
     def load_adapter(self, name: str, directory: str | Path) -> None:
         """Makes the adapter in a directory known as `name`, for good."""
         _require_new(name, self.adapters, "adapter")
-        self._adapters[name] = load(self._model, directory, self._form)
+        self._adapters[name] = load_adapter(self._model, directory, self._format)
 
     def load_initial(self, name: str, path: str | Path) -> None:
         """Makes the learned initial state in a file known as `name`, for good."""
@@ -56,7 +56,7 @@ class Variants:
                 raise InputError(f"there is no {what} {name!r}{did_you_mean(name, known) or there}")
 
     def of(self, adapter: str | None = None, initial: str | None = None) -> Model:
-        """The model with these; the model itself for neither."""
+        """Model with this adapter and initial state over the same weights; the model itself for neither."""
         self.require(adapter, initial)
         if adapter is None and initial is None:
             return self._model

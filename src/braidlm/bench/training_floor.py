@@ -8,8 +8,8 @@ from .floor import Rates
 _PASSES = 3
 
 
-def training_floor(spec: ModelSpec, tokens: int, rates: Rates, *, recompute: bool = False) -> float:
-    """Floor in seconds for one row of `tokens` tokens: 6 operations a token and active parameter.
+def training_floor(spec: ModelSpec, tokens: int, rates: Rates, *, activation_checkpointing: bool = False) -> float:
+    """Seconds for one row of `tokens` tokens: 6 operations a token and active parameter; 8 if blocks run twice.
 
     8 if blocks run twice.
     An embedding that is not also the head is only looked up.
@@ -17,6 +17,6 @@ def training_floor(spec: ModelSpec, tokens: int, rates: Rates, *, recompute: boo
     counted = size(spec)
     head = counted.embedding
     inside = counted.active - head * (1 if spec.tied else 2)
-    passes = _PASSES + (1 if recompute else 0)
+    passes = _PASSES + (1 if activation_checkpointing else 0)
     products = 2 * tokens * (passes * inside + _PASSES * head)
     return products / rates.products + passes * mixer_flops(spec, tokens) / rates.float32

@@ -1,4 +1,4 @@
-"""`braid data`: tokenize texts once, for training."""
+"""`braid data`: documents tokenized once, for training."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,37 +16,69 @@ EXAMPLE = "Example: braid data ./tokens ./books --tokenizer smollm2-135m --holdo
 
 def command(
     directory: Annotated[
-        Path, typer.Argument(metavar="OUT", help="A new directory, or an interrupted run's.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="OUT", help="New directory for the shards, or that of an interrupted run.", show_default=False
+        ),
     ],
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCES...", help="Files, directories, patterns; or datasets.", show_default=False),
+        typer.Argument(
+            metavar="SOURCES...",
+            help="Files, directories, patterns of files; or names of datasets.",
+            show_default=False,
+        ),
     ],
     tokenizer: Annotated[
-        str, typer.Option(metavar="MODEL|DIRECTORY", help="The model's, or its own directory.", show_default=False)
+        str,
+        typer.Option(
+            metavar="MODEL|DIRECTORY",
+            help="Model whose tokenizer is used, or the tokenizer's own directory.",
+            show_default=False,
+        ),
     ],
     kind: Annotated[
         Kind | None,
-        typer.Option(help="Of the sources: text, jsonl, parquet, chat or dataset; told by them.", show_default=False),
+        typer.Option(
+            help="Kind of the sources: text, jsonl, parquet, chat or dataset. [default: recognised]", show_default=False
+        ),
     ] = None,
     field: Annotated[
-        str, typer.Option(help="The field or column of a document (text; of chat: messages).", show_default=False)
+        str,
+        typer.Option(
+            help="Field or column that holds a document. [default: text, or messages of a chat]", show_default=False
+        ),
     ] = "",
     separator: Annotated[
         str | None,
-        typer.Option(help=r"What stands between documents in a text file; \n is a line end.", show_default=False),
+        typer.Option(
+            help=r"Text between two documents of a file; \n is a line end. [default: one document a file]",
+            show_default=False,
+        ),
     ] = None,
     end: Annotated[
-        str | None, typer.Option(metavar="TOKEN", help="Ends a document, if not the model's own.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="TOKEN", help="Control token that ends a document. [default: the tokenizer's]", show_default=False
+        ),
     ] = None,
-    holdout: Annotated[float, typer.Option(min=0, help="A share, or a number, of documents not to train on.")] = 0,
-    on_bad: Annotated[OnBad, typer.Option(help="Bad documents: error, or skip (they are counted).")] = "error",
-    processes: Annotated[int, typer.Option(min=1, help="Processes that tokenize; the result is the same.")] = 1,
-    part: Annotated[str, typer.Option(help='Of a dataset (its "split").')] = "train",
+    holdout: Annotated[
+        float, typer.Option(min=0, help="Held-out documents, for evaluation: a share below 1, or their number.")
+    ] = 0,
+    on_bad: Annotated[
+        OnBad, typer.Option(help="What a bad document does: error ends the run, skip leaves it out and counts it.")
+    ] = "error",
+    processes: Annotated[
+        int, typer.Option(min=1, help="Number of processes that tokenize; the result is the same for any.")
+    ] = 1,
+    split: Annotated[str, typer.Option(help="Split of a dataset.")] = "train",
     subset: Annotated[
-        str | None, typer.Option(help="Of a dataset (its configuration's name).", show_default=False)
+        str | None,
+        typer.Option(help="Subset (configuration) of a dataset. [default: its only one]", show_default=False),
     ] = None,
-    stream: Annotated[bool, typer.Option("--stream", help="Read a dataset while it is downloaded.")] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Streaming of a dataset: it is read while it is downloaded.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Tokenize SOURCES into the directory OUT; started again, an interrupted run goes on."""
@@ -61,7 +93,7 @@ def command(
         end=end,
         on_bad=on_bad,
         holdout=holdout,
-        part=part,
+        split=split,
         subset=subset,
         streamed=stream,
     )
@@ -75,7 +107,7 @@ def command(
 
 
 def _facts(shards: "Shards") -> dict[str, Any]:
-    parts = {"training": shards.training, "held_out": shards.held_out}
+    parts = {"training": shards.training, "holdout": shards.holdout}
     counts = {name: {"documents": len(part), "tokens": part.tokens} for name, part in parts.items()}
     skipped = {"skipped": shards.manifest.skipped, "skips": list(shards.manifest.skips)}
     return {"directory": str(shards.directory), "shards": len(shards.manifest.shards), **counts, **skipped}
@@ -83,8 +115,8 @@ def _facts(shards: "Shards") -> dict[str, Any]:
 
 def _print(shards: "Shards") -> None:
     lines = [f"{shards.directory}: {len(shards.training):,} documents, {shards.training.tokens:,} tokens"]
-    if len(shards.held_out):
-        lines.append(f"held out: {len(shards.held_out):,} documents, {shards.held_out.tokens:,} tokens")
+    if len(shards.holdout):
+        lines.append(f"held out: {len(shards.holdout):,} documents, {shards.holdout.tokens:,} tokens")
     manifest = shards.manifest
     if manifest.skipped:
         lines.append(f"skipped: {manifest.skipped:,} bad documents, first:")

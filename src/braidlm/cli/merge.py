@@ -1,4 +1,4 @@
-"""`braid merge`: a model with an adapter in its weights, as a checkpoint of its own."""
+"""`braid merge`: an adapter merged into a model's weights, as a checkpoint of its own."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,28 +23,31 @@ def command(
     base: Annotated[
         str,
         typer.Argument(
-            metavar="BASE", help="The model that the adapter was made for, not quantized.", show_default=False
+            metavar="BASE", help="Model that the adapter was trained on, not quantized.", show_default=False
         ),
     ],
     adapter: Annotated[
         Path,
-        typer.Argument(metavar="ADAPTER", help="A low-rank adapter: a directory in peft's format.", show_default=False),
+        typer.Argument(metavar="ADAPTER", help="Directory of a low-rank adapter in peft's format.", show_default=False),
     ],
     target: Annotated[
-        Path, typer.Argument(metavar="OUT", help="A directory that does not exist yet.", show_default=False)
+        Path, typer.Argument(metavar="OUT", help="New directory for the merged model.", show_default=False)
     ],
     state: Annotated[
         Path | None,
-        typer.Option(help=f"A learned initial state to go with it, written to OUT/{INITIAL}.", show_default=False),
+        typer.Option(
+            help=f"File of a learned initial state that goes with it, written anew to OUT/{INITIAL}.",
+            show_default=False,
+        ),
     ] = None,
     format: Annotated[
-        str, typer.Option(help="auto (published where there is such a layout), hf, braidlm, or a format's name.")
+        str, typer.Option(help="Format to write: auto (the published one where there is one), hf, braidlm, or a name.")
     ] = "auto",
     dtype: Dtype = "auto",
     allow_pickle: AllowPickle = False,
     json: Json = False,
 ) -> None:
-    """Write BASE with ADAPTER in its weights to a directory, which appears whole or not at all."""
+    """Write BASE with ADAPTER merged into its weights to OUT, whole or not at all."""
     from .. import adapters
     from ..checkpoints.saving import best_format, check_format
     from ..train.base import base_of
@@ -60,15 +63,15 @@ def command(
     with telling_warnings():
         initial = None if state is None else adapters.load_initial(language.network, state)
         changed = language.merge_adapter(adapter)
-    form = best_format(language.spec) if format == "auto" else format
+    written = best_format(language.spec) if format == "auto" else format
     with progress(f"writing {target.name}") as step:
-        language.save(target, form, step)
+        language.save(target, written, step)
     if initial is not None:
         _save_initial(language, initial, target)
     elif (adapter.resolve().parent / INITIAL).exists():
         err.print(f"{INITIAL} beside {adapter} is not in weights; --state keeps it with them", markup=False)
     _describe(begun, adapter, target, with_state=initial is not None)
-    _tell(target, form, changed, json=json)
+    _tell(target, written, changed, json=json)
 
 
 def _require_adapter(adapter: Path) -> None:
@@ -100,11 +103,11 @@ def _describe(base: "Base", adapter: Path, target: Path, *, with_state: bool) ->
     )
 
 
-def _tell(target: Path, form: str, changed: "list[adapters.Kind]", *, json: bool) -> None:
+def _tell(target: Path, format: str, changed: "list[adapters.Kind]", *, json: bool) -> None:
     files = sorted(file.name for file in target.iterdir())
     if json:
         kinds = {kind.name: kind.layers for kind in changed}
-        print_json({"directory": str(target), "format": form, "files": files, "changed": kinds})
+        print_json({"directory": str(target), "format": format, "files": files, "changed": kinds})
         return
     summary = ", ".join(f"{kind.layers} {kind.name}" for kind in changed)
     out.print(f"{target}: {', '.join(files)}", markup=False, highlight=False)

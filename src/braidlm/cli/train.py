@@ -1,4 +1,4 @@
-"""`braid train`: a model from nothing, or further."""
+"""`braid train`: a model trained from scratch, or further."""
 
 import os
 import shlex
@@ -30,20 +30,27 @@ _QUIET_S = 10.0
 
 def command(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="A TOML file, or the directory of a run.", show_default=False)
+        Path, typer.Argument(metavar="CONFIG", help="TOML file of a run, or its directory.", show_default=False)
     ],
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of it; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Field of CONFIG with another value; may be repeated."),
     ] = None,
-    more: Annotated[int, typer.Option(min=0, help="Steps added to those that are planned, like the last ones.")] = 0,
+    more: Annotated[int, typer.Option(min=0, help="Number of steps added to those planned, like the last ones.")] = 0,
     export: Annotated[
         Path | None,
-        typer.Option(help="Write the model, or the adapter, of the last checkpoint there instead.", show_default=False),
+        typer.Option(
+            help="Directory to write the last checkpoint's model or adapter to, instead of training.",
+            show_default=False,
+        ),
     ] = None,
     step: Annotated[
-        int | None, typer.Option(min=1, help="Step of the checkpoint that --export writes.", show_default=False)
+        int | None,
+        typer.Option(
+            min=1, help="Step of the checkpoint that --export writes. [default: the last one]", show_default=False
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device to train on: cpu or cuda.")] = "cpu",
     threads: Threads = None,
 ) -> None:
     """Train the model that CONFIG describes; a run that was stopped goes on. Several processes: torchrun -m braidlm."""
@@ -57,11 +64,11 @@ def command(
         return
     if step is not None:
         raise typer.BadParameter("it names a checkpoint for --export DIR", param_hint="--step")
-    carry_out(asked, join(device, asked.run.sequence), more)
+    carry_out(asked, join(device, asked.run.context_parallel), more)
 
 
 def carry_out(asked: "Config", world: "World", more: int = 0) -> None:
-    """A whole run, or the rest of one, with its progress; exit code 128 + the number of a signal that stopped it."""
+    """Trains a whole run, or the rest of one, with its progress; exit code 128 + a signal that stopped it."""
     from ..train import results
     from ..train import run as runs
 
@@ -127,7 +134,7 @@ def _tell_end(trainer: "Trainer", more: int) -> None:
 
 
 def _command(*, keep_more: bool) -> str:
-    """What was typed, without steps that are part of the plan by now."""
+    """Command line that goes on with the run: the one typed, without added steps that are planned by now."""
     words, kept = iter(sys.argv[1:]), list[str]()
     for word in words:
         if word == "--more" and not keep_more:
@@ -149,7 +156,7 @@ def _table(coverage: "Sequence[Kind]") -> Table:
 
 
 class _Watch:
-    """Shows steps as they are made: a bar on a terminal, else a line from time to time; evaluations and samples too."""
+    """Display of a run's progress: a bar on a terminal, else a line from time to time, and evaluations and samples."""
 
     def __init__(self, trainer: "Trainer") -> None:
         self._steps = trainer.config.steps

@@ -1,7 +1,8 @@
 """A spec as JSON and back, driven by the dataclasses themselves.
 
-Every object carries its class name under "kind", so that unions need no guessing. Fields at
-their default value are left out; unknown fields and kinds are refused by name.
+Every object carries its class name under "kind", so that unions need no guessing; a class with a field of that name,
+which can stand in no union, goes without. Fields at their default value are left out; unknown fields and kinds are
+refused by name.
 """
 
 import types
@@ -17,7 +18,7 @@ def encode(value: Any) -> Any:
     """`value`, a spec dataclass or a part of one, as plain JSON data."""
     if not is_dataclass(value):
         return [encode(item) for item in value] if isinstance(value, tuple) else value
-    data: dict[str, Any] = {"kind": type(value).__name__}
+    data: dict[str, Any] = {} if _has_kind(type(value)) else {"kind": type(value).__name__}
     for item in fields(value):
         current = getattr(value, item.name) if item.init else item.default
         if item.init and not (item.default is not MISSING and current == item.default):
@@ -60,7 +61,7 @@ def _decode_union(options: tuple[Any, ...], data: Any, where: str) -> Any:
 def _decode_object(kind: Any, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
         raise SpecError(f"{where} is {data!r}, but must be an object of kind {kind.__name__}")
-    if data.get("kind", kind.__name__) != kind.__name__:
+    if not _has_kind(kind) and data.get("kind", kind.__name__) != kind.__name__:
         raise SpecError(f"{where} has kind {data['kind']!r}, but must be {kind.__name__}")
     hints = typing.get_type_hints(kind)
     known = {item.name for item in fields(kind) if item.init}
@@ -74,6 +75,11 @@ def _decode_object(kind: Any, data: Any, where: str) -> Any:
         raise SpecError(f"{where} lacks the field {missing[0]!r} of {kind.__name__}")
     values = {name: decode(hints[name], data[name], f"{where}.{name}") for name in known & set(data)}
     return kind(**values)
+
+
+def _has_kind(kind: Any) -> bool:
+    """Whether "kind" is a field of the class itself."""
+    return any(item.name == "kind" for item in fields(kind))
 
 
 def _decode_scalar(kind: Any, data: Any, where: str) -> Any:

@@ -1,1 +1,1 @@
-"""Training and its data: from documents to packed batches (`data/`), and the loop that learns from them."""
+"""Training and its data: from documents to packed batches (`data/`), and the loop that trains on them."""

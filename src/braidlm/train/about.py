@@ -1,4 +1,4 @@
-"""What is known of a training run from its files, without its weights: `braid info` of a TOML, a run, a checkpoint."""
+"""Facts of a training run from its files, without its weights: `braid info` of a TOML, a run or a checkpoint."""
 
 import shlex
 import time
@@ -12,20 +12,24 @@ from ..families.presets import preset
 from ..model import footprint
 from ..spec import ModelSpec, mixer_kinds
 from . import checkpoints, plan, record, report, results
-from .config import Config, read
+from .config import Config, read_config
 
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """Facts of a run. what: "configuration", "run" or "checkpoint". step: of the last checkpoint, or of the one asked
-    for; told: the last step in the log. written: seconds since 1970 of the last change, None if nothing is written.
+    """Facts of a run.
+
+    what: "configuration", "run" or "checkpoint". step: of the last checkpoint, or of the one asked for. log_step: last
+    step in the log. evaluations: last losses on documents not trained on, by name. checkpoints: their steps. written:
+    time of the last change in seconds since 1970, None if nothing is written. results: files that the run left at its
+    end. commands: command lines that go on with it.
     """
 
     what: str
     path: Path
     config: Config
     step: int
-    told: int
+    log_step: int
     tokens: int
     planned_tokens: int
     loss: float | None
@@ -38,13 +42,13 @@ class About:
 
 
 def about(path: Path) -> About | None:
-    """Facts of the run that a path means; None if it is no TOML file, no run's directory and no checkpoint."""
+    """Facts of the run that a path names; None if it is no TOML file, no run's directory and no checkpoint."""
     try:
         path.lstat()
     except (OSError, ValueError):  # a preset, say, or a name that no file can have
         return None
     if path.suffix == ".toml" and path.is_file():
-        config = plan.move_to_huge_pages(read(path))
+        config = plan.resolve_plan(read_config(path))
         return _about("configuration", path, config, _steps(config))
     if checkpoints.is_checkpoint(path):
         step, _ = plan.stored(path)
@@ -53,7 +57,7 @@ def about(path: Path) -> About | None:
     if checkpoints.latest(path / "checkpoints") is not None:
         config = plan.read_any(path)
         return _about("run", path, config, _steps(config))
-    if path.is_dir() and record.read(path / record.FILE):
+    if path.is_dir() and record.read_log(path / record.FILE):
         raise InputError(
             f"{path} holds the log of a run but no checkpoint; name the TOML file of the run, which begins it anew"
         )
@@ -66,7 +70,7 @@ def _steps(config: Config) -> list[int]:
 
 def _about(what: str, path: Path, config: Config, kept: Sequence[int]) -> About:
     out, step = Path(config.run.out), kept[-1] if kept else 0
-    log = record.read(out / record.FILE)
+    log = record.read_log(out / record.FILE)
     until = [line for line in log if line["step"] <= step]
     losses = [line for line in until if "loss" in line]
     spec = _spec(config)
@@ -76,9 +80,9 @@ def _about(what: str, path: Path, config: Config, kept: Sequence[int]) -> About:
         path=path,
         config=config,
         step=step,
-        told=max((line["step"] for line in log), default=0),
+        log_step=max((line["step"] for line in log), default=0),
         tokens=sum(line.get("tokens", 0) for line in losses),
-        planned_tokens=sum(stage.steps * stage.lanes * stage.tokens for stage in config.stages),
+        planned_tokens=sum(stage.steps * stage.batch_size * stage.seq_len for stage in config.stages),
         loss=losses[-1]["loss"] if losses else None,
         evaluations=report.last_losses(until),
         checkpoints=tuple(kept),
@@ -95,7 +99,7 @@ def _results(out: Path) -> list[Path]:
 
 
 def _spec(config: Config) -> ModelSpec | None:
-    """None for a base model that is not at hand, which is no fault of the run."""
+    """Spec of the model; None for a base model that is not at hand, which is no fault of the run."""
     source = config.model
     if source.spec is not None:
         return source.spec
@@ -106,7 +110,7 @@ def _spec(config: Config) -> ModelSpec | None:
 
 
 def _commands(what: str, path: Path, config: Config, step: int) -> list[str]:
-    """How to go on, with what there is."""
+    """Command lines that go on with a run."""
     run = shlex.quote(str(path.parent.parent if what == "checkpoint" else path))
     if what == "checkpoint":
         return [f"braid train {run} --step {step} --export DIRECTORY"]
@@ -119,7 +123,7 @@ def _commands(what: str, path: Path, config: Config, step: int) -> list[str]:
 
 
 def lines(found: About) -> list[tuple[str, str]]:
-    """Facts for people, by name."""
+    """Facts of a run for people: pairs of name and text."""
     config = found.config
     size = "" if found.parameters is None else f", {found.parameters:,} parameters"
     said = [
@@ -144,14 +148,14 @@ def lines(found: About) -> list[tuple[str, str]]:
 
 
 def facts(found: About) -> dict[str, object]:
-    """Plain data of the same."""
+    """Facts of a run as plain JSON data."""
     return {
         "kind": found.what,
         "path": str(found.path),
         "run": found.config.run.out,
         "step": found.step,
         "steps": found.config.steps,
-        "log_step": found.told,
+        "log_step": found.log_step,
         "tokens": found.tokens,
         "planned_tokens": found.planned_tokens,
         "loss": found.loss,
@@ -166,7 +170,7 @@ def facts(found: About) -> dict[str, object]:
 
 
 def _ahead(found: About) -> str:
-    ahead = 0 if found.what == "checkpoint" else found.told - found.step
+    ahead = 0 if found.what == "checkpoint" else found.log_step - found.step
     return f" (the log tells of {ahead} more, after the last checkpoint)" if ahead > 0 else ""
 
 

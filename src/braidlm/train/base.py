@@ -1,4 +1,4 @@
-"""The model that a run began with, as cards name it: what it is called, where it is from, which weights it has."""
+"""Base model of a run, as cards name it: its name, its source, its weights."""
 
 import shlex
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from .config import Source
 
 
 class Base(NamedTuple):
-    """A checkpoint that was trained further, or is left as it is beside what was trained.
+    """Base model: a checkpoint that was trained further, or stays as it is beside what was trained.
 
     name: what `braidlm.load` takes, in whatever directory. source: where the weights come from, for people.
-    fingerprint: `Model.base_fingerprint` of the weights as the run read them. quantize: the form they were frozen in.
+    fingerprint: `Model.base_fingerprint` of the weights as the run read them. quantize: the dtype they were frozen in.
     """
 
     name: str
@@ -25,13 +25,13 @@ class Base(NamedTuple):
 
     @property
     def facts(self) -> list[tuple[str, str]]:
-        """Rows of a card."""
+        """Rows of a model card: pairs of name and text."""
         frozen = f", quantized to {self.quantize}" if self.quantize else ""
         return [("base", f"{self.name}{frozen}"), ("base from", self.source), ("base weights", self.fingerprint)]
 
 
 def base_of(source: Source, network: Model) -> Base | None:
-    """The base of a run whose model has just been read; None for new weights."""
+    """Base of a run whose model has just been read; None for new weights."""
     name = source.checkpoint
     if name is None:
         return None
@@ -42,7 +42,7 @@ def base_of(source: Source, network: Model) -> Base | None:
 
 
 def command_of(base: Base | None, options: Sequence[str] = ()) -> str:
-    """What a shell runs in the directory of a card: the model that lies there writes, or `base` with `options`."""
+    """Command line for a card: generates with the model in the card's directory, or with `base` and `options`."""
     name = "." if base is None else base.name
     quantize = ["--quantize", base.quantize] if base is not None and base.quantize else []
     return shlex.join(["braid", "generate", name, "Once upon a time", *options, *quantize])

@@ -1,7 +1,7 @@
-"""Checkpoints of a run: directories that appear whole or not at all, readable by any number of processes.
+"""Training checkpoints: directories that appear whole or not at all, readable by any number of processes.
 
-Weights and moments lie there as torch.distributed.checkpoint writes them, the states that lanes carry as files of
-rows, and the rest in `progress.json`. Random numbers need none: each step's follow from the seed and its number.
+Weights and moments lie there as torch.distributed.checkpoint writes them, the carried states of a batch as state
+files, and the rest in `progress.json`. Random numbers need none: each step's follow from the seed and its number.
 """
 
 import contextlib
@@ -33,24 +33,26 @@ from ..system.files import flush, is_there, read_object
 from .stored import PlainPlanner, StoredReader
 from .world import World
 
-_LANES = "braidlm-lanes-1"
+_STATES = "braidlm-training-states-1"
 _PROGRESS = "progress.json"
 
 
 class Progress(NamedTuple):
-    """Where a run stands: steps done, the states of lanes in the middle of a document, and what it was told.
+    """Progress of a run: steps done, states carried in the middle of a document, and the configuration.
 
-    made_from: digests of what the configuration names by path, by the field's name.
+    states: by index in the batch. made_from: digests of what the configuration names by path, by the field's name.
     """
 
     step: int
-    lanes: dict[int, SequenceState]
+    states: dict[int, SequenceState]
     config: dict[str, Any]
     made_from: dict[str, str]
 
 
-def save(directory: Path, model: Model, optimizer: Optimizer, progress: Progress, world: World, keep: int) -> Path:
-    """Writes the checkpoint of a step, then lets go of all but the last `keep`; every process calls it."""
+def save_checkpoint(
+    directory: Path, model: Model, optimizer: Optimizer, progress: Progress, world: World, keep: int
+) -> Path:
+    """Writes the checkpoint of a step, then deletes all but the last `keep`; every process calls it."""
     place = _name(directory, progress.step)
     temporary = directory / f".{place.name}.part"
     try:
@@ -63,13 +65,13 @@ def save(directory: Path, model: Model, optimizer: Optimizer, progress: Progress
             dcp.save(  # type: ignore[attr-defined]
                 {"model": weights, "optimizer": moments}, checkpoint_id=temporary, no_dist=world.size == 1
             )
-        for lane, row in progress.lanes.items():
-            state_file.write(temporary / f"lane-{lane}.safetensors", _LANES, _owner(model, row), [row])
+        for index, row in progress.states.items():
+            state_file.write(temporary / f"state-{index}.safetensors", _STATES, _owner(model, row), [row])
         world.wait()
         if world.rank == 0:
             about = {"step": progress.step, "config": progress.config, "made_from": progress.made_from}
             (temporary / _PROGRESS).write_text(json.dumps(about, indent=1))
-            _settle(temporary, place)
+            _publish(temporary, place)
             for old in every(directory)[:-keep]:
                 shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
@@ -82,13 +84,13 @@ def save(directory: Path, model: Model, optimizer: Optimizer, progress: Progress
 
 
 def latest(directory: Path) -> Path | None:
-    """The last checkpoint that was written whole."""
+    """Last checkpoint in a run's directory of checkpoints, or None."""
     found = every(directory)
     return found[-1] if found else None
 
 
 def every(directory: Path) -> list[Path]:
-    """Those written whole, the first one first."""
+    """All checkpoints that were written whole, by step."""
     return sorted(place for place in directory.glob("step-*") if is_checkpoint(place))
 
 
@@ -106,12 +108,12 @@ def read_progress(place: Path) -> tuple[int, dict[str, Any]]:
     return step, config
 
 
-def load(
-    place: Path, model: Model, optimizer: Optimizer | None, lanes: range, world: World, made_from: Mapping[str, str]
+def load_checkpoint(
+    place: Path, model: Model, optimizer: Optimizer | None, indices: range, world: World, made_from: Mapping[str, str]
 ) -> Progress:
-    """Fills the model, and the optimizer if there is one, as they were; the carried states of `lanes`.
+    """Fills the model, and the optimizer if there is one; progress with the states carried at `indices` of a batch.
 
-    `InputError` if the run was `made_from` something else.
+    `InputError` if the run was `made_from` something else, `CheckpointError` for a damaged checkpoint.
     """
     step, config = read_progress(place)
     _require_same(place, made_from)
@@ -134,12 +136,12 @@ def load(
     except (Exception, CheckpointException) as error:  # a damaged pickle may end in any exception
         raise CheckpointError(f"{place} is damaged or belongs to another model: {_short(error)}") from None
     rows = {}
-    for lane in lanes:
-        file = place / f"lane-{lane}.safetensors"
+    for index in indices:
+        file = place / f"state-{index}.safetensors"
         if is_there(file):
             with torch.no_grad():
-                owner = _owner(model, model.training_state(1).sequences[0])
-            rows[lane] = state_file.read(file, _LANES, owner).sequences[0]
+                owner = _owner(model, model.passing_state(1).rows[0])
+            rows[index] = state_file.read(file, _STATES, owner).rows[0]
     return Progress(step, rows, config, dict(made_from))
 
 
@@ -156,7 +158,7 @@ def _require_same(place: Path, made_from: Mapping[str, str]) -> None:
 
 
 def _trained(model: Model, optimizer: Optimizer | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The weights that are trained, and their moments."""
+    """Weights that are trained, and their moments, by name."""
     moments: dict[str, Any] = {}
     if optimizer is None:
         weights = get_model_state_dict(model)
@@ -168,7 +170,7 @@ def _trained(model: Model, optimizer: Optimizer | None) -> tuple[dict[str, Any],
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without torch's warning that there is one process, which is no news."""
+    """Context without torch's warning that there is one process."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
         yield
@@ -184,7 +186,7 @@ def _name(directory: Path, step: int) -> Path:
     return directory / f"step-{step:08d}"
 
 
-def _settle(temporary: Path, place: Path) -> None:
+def _publish(temporary: Path, place: Path) -> None:
     """Flushes a directory to disk and gives it its name."""
     for file in temporary.iterdir():
         flush(file)

@@ -1,4 +1,4 @@
-"""What a training run is told: one TOML file, every field of it known and checked before anything is loaded."""
+"""Configuration of a training run: one TOML file, every field of it known and checked before anything is loaded."""
 
 import tomllib
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def _at_least(holder: Any, least: int, *names: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where the model comes from: a description, a preset's shape with random weights, or a checkpoint.
+    """Source of the model: a spec or a preset's shape with random weights, or a checkpoint.
 
     tokenizer: a directory or model whose tokenizer goes with new weights; a checkpoint brings its own. quantize: a
     checkpoint's weights in few bits ("int8", "int4", "fp8"), for adapters and initial states, which leave them alone.
@@ -50,66 +50,68 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """What is learned from: a directory of shards.
+    """Training and evaluation data: a directory of shards that `braid data` made.
 
-    order: "stream" cuts documents where a pack is full, "whole" never cuts one. held_out: tokens of the held-out
-    part, and of each of the eval files, that an evaluation reads. eval_files: sources of the shards that are not
-    trained on, but evaluated each by itself: their names, or the ends of these.
+    packing: how documents are packed into sequences of `seq_len` tokens: "stream" cuts a document where a sequence is
+    full, "whole" never cuts one. on_too_long: what happens, with "whole", to documents longer than `seq_len`. seed: of
+    the documents' shuffle. eval_tokens: tokens of the held-out documents, and of each of the eval files, that one
+    evaluation reads. eval_files: sources of the shards that are not trained on, but evaluated each by itself: their
+    names, or the ends of these.
     """
 
     shards: str
-    order: Literal["stream", "whole"] = "stream"
+    packing: Literal["stream", "whole"] = "stream"
     seed: int = 0
-    too_long: Literal["error", "skip", "truncate"] = "error"
-    held_out: int = 65_536
+    on_too_long: Literal["error", "skip", "truncate"] = "error"
+    eval_tokens: int = 65_536
     eval_files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "held_out")
+        _at_least(self, 1, "eval_tokens")
         once = len(set(self.eval_files)) == len(self.eval_files)
         _require(once, "data.eval_files", list(self.eval_files), "names that are given once each")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A part of the run: `steps` steps of `lanes` packs of `tokens` tokens."""
+    """A part of the run: `steps` optimizer steps, each over `batch_size` sequences of `seq_len` tokens."""
 
     steps: int
-    lanes: int
-    tokens: int
+    batch_size: int
+    seq_len: int
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "steps", "lanes", "tokens")
+        _at_least(self, 1, "steps", "batch_size", "seq_len")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """AdamW (Loshchilov and Hutter 2019); gradients are clipped to a norm of `clip`, 0 for not at all."""
+    """AdamW (Loshchilov and Hutter 2019); gradients are clipped to the norm `max_grad_norm` (0: never)."""
 
     lr: float
     betas: tuple[float, ...] = (0.9, 0.95)
     eps: float = 1e-8
     weight_decay: float = 0.1
-    clip: float = 1.0
+    max_grad_norm: float = 1.0
 
     def __post_init__(self) -> None:
         _require(self.lr > 0, "optimizer.lr", self.lr, "above 0")
         fits = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
         _require(fits, "optimizer.betas", list(self.betas), "two numbers from 0 to below 1")
-        for name in ("eps", "weight_decay", "clip"):
+        for name in ("eps", "weight_decay", "max_grad_norm"):
             _require(getattr(self, name) >= 0, f"optimizer.{name}", getattr(self, name), "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How the learning rate goes: up over `warmup` steps, then down to `final` of its height.
+    """Learning rate schedule: up over `warmup` steps, then down to the share `final` of the peak.
 
-    "cosine" falls from there to the end; "wsd" (warm-up, stable, decay: Hu et al. 2024) stays until the last `decay`
-    of the steps and then falls in a straight line. warmup: steps, or a share of `steps` below 1. steps: those that the
-    schedule goes over, after which the rate stays `final`; by default the steps of all stages when a run begins.
+    kind: "cosine" falls from the peak to the end; "wsd" (warm-up, stable, decay: Hu et al. 2024) stays until the last
+    `decay` of the steps and then falls in a straight line. warmup: steps, or a share of `steps` below 1. steps: length
+    of the schedule, after which the rate stays `final`; by default the steps of all stages when a run begins.
     """
 
-    form: Literal["cosine", "wsd"] = "cosine"
+    kind: Literal["cosine", "wsd"] = "cosine"
     warmup: float = 100
     final: float = 0.1
     decay: float = 0.2
@@ -127,39 +129,41 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """What is added to the cross-entropy.
+    """Terms added to the cross-entropy, and how it is computed.
 
-    z: weight of the squared logarithm of the softmax's sum (Chowdhery et al. 2022, section 5). balance: weight of the
-    experts' balance (Fedus et al. 2021, eq. 4). chunk: tokens whose logits exist at a time.
+    z_loss: weight of the squared logarithm of the softmax's sum (Chowdhery et al. 2022, section 5). router_aux_loss:
+    weight of the load-balancing loss of routers (Fedus et al. 2021, eq. 4). chunk: tokens whose logits exist at a time.
     """
 
-    z: float = 0.0
-    balance: float = 0.01
+    z_loss: float = 0.0
+    router_aux_loss: float = 0.01
     chunk: int = 1024
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "chunk")
-        for name in ("z", "balance"):
+        for name in ("z_loss", "router_aux_loss"):
             _require(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """How a run is carried out, and what it writes to the directory `out`.
+    """Execution of a run, and its directory `out`.
 
-    dtype: of the activations; weights, gradients and moments are float32. recompute: activations of a block are
-    computed again for its gradient instead of kept. spread: weights of several processes, see `world`. sequence: so
-    many processes share the tokens of a pack, see `sequence`. carry_state: the next piece of a document begins with
-    the state of the one before. checkpoint, evaluate, sample: every so many steps, 0 for never. keep: checkpoints that
-    stay. skips: steps in a row that may be left out because their loss or gradient is not finite.
+    dtype: of the activations; weights, gradients and moments are float32. activation_checkpointing: a block's
+    activations are computed again for its gradient instead of kept. parallelism: "fsdp" shards weights over processes,
+    "ddp" keeps a copy on each (see `world`). context_parallel: number of processes that share the tokens of a sequence
+    (see `context_parallel`). carry_state: the next piece of a document begins with the state of the one before.
+    checkpoint, evaluate, sample: interval in steps, 0 for never. keep: number of checkpoints kept. prompt,
+    sample_tokens: what a sample continues, and its length in tokens. skips: most steps in a row that are left out
+    because their loss or gradient is not finite.
     """
 
     out: str
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     seed: int = 0
-    recompute: bool = False
-    spread: Literal["sharded", "replicated"] = "sharded"
-    sequence: int = 1
+    activation_checkpointing: bool = False
+    parallelism: Literal["fsdp", "ddp"] = "fsdp"
+    context_parallel: int = 1
     carry_state: bool = False
     checkpoint: int = 100
     keep: int = 2
@@ -172,14 +176,14 @@ class Run:
 
     def __post_init__(self) -> None:
         _at_least(self, 0, "checkpoint", "evaluate", "sample", "skips")
-        _at_least(self, 1, "keep", "sample_tokens", "sequence")
-        alone = self.sequence == 1 or not self.carry_state
-        _require(alone, "run.carry_state", self.carry_state, "false where run.sequence is above 1")
+        _at_least(self, 1, "keep", "sample_tokens", "context_parallel")
+        alone = self.context_parallel == 1 or not self.carry_state
+        _require(alone, "run.carry_state", self.carry_state, "false where run.context_parallel is above 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A whole run. With `adapter` or `initial_state` these alone are trained, and the model's weights stay."""
+    """Configuration of a whole run. With `adapter` or `initial_state` these alone are trained; the weights stay."""
 
     model: Source
     data: Data
@@ -198,7 +202,7 @@ class Config:
             beside or self.model.quantize is None, "model.quantize", self.model.quantize, "left out of full training"
         )
         if self.model.filters == "implicit":  # they leave no state
-            for name, value in (("carry_state", False), ("sequence", 1), ("sample", 0)):
+            for name, value in (("carry_state", False), ("context_parallel", 1), ("sample", 0)):
                 found = getattr(self.run, name)
                 _require(found == value, f"run.{name}", found, f'{value} where model.filters is "implicit"')
 
@@ -208,25 +212,28 @@ class Config:
         return sum(stage.steps for stage in self.stages)
 
     @property
-    def longest(self) -> int:
-        """Tokens of the longest pack."""
-        return max(stage.tokens for stage in self.stages)
+    def max_seq_len(self) -> int:
+        """Sequence length of the stage with the longest sequences, in tokens."""
+        return max(stage.seq_len for stage in self.stages)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, for logs and checkpoints."""
+        """Configuration as plain data, for logs and checkpoints."""
         return encode(self)
 
 
-def read(path: Path, changes: Sequence[str] = ()) -> Config:
-    """The file's configuration with `changes` ("optimizer.lr=1e-3") made; paths in it are relative to the file."""
+def read_config(path: Path, changes: Sequence[str] = ()) -> Config:
+    """Configuration in a file with `changes` ("optimizer.lr=1e-3") made; paths in it are relative to the file.
+
+    `InputError` names the first field that is unknown, missing or wrong.
+    """
     try:
         return _read(path, changes)
     except RecursionError:
         raise InputError(f"{path}, or a change to it, is nested too deep") from None
 
 
-def whole(config: Config) -> dict[str, Any]:
-    """Plain data of a configuration with whole paths, which mean the same from any directory."""
+def encode_config(config: Config) -> dict[str, Any]:
+    """Configuration as plain data with absolute paths, which mean the same from any directory."""
     data = config.to_json()
     _resolve(data, Path.cwd())
     return data
@@ -239,11 +246,11 @@ def _read(path: Path, changes: Sequence[str]) -> Config:
         raise InputError(f"cannot read {path}: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is no TOML: {error}") from None
-    return read_data(data, changes, path.parent, path.name)
+    return decode_config(data, changes, path.parent, path.name)
 
 
-def read_data(data: dict[str, Any], changes: Sequence[str], here: Path, name: str) -> Config:
-    """The configuration in plain data that `name` held, with `changes` made; paths in it are relative to `here`."""
+def decode_config(data: dict[str, Any], changes: Sequence[str], here: Path, name: str) -> Config:
+    """Configuration from plain data that `name` held, with `changes` made; paths in it are relative to `here`."""
     for change in changes:
         _set(data, change)
     _resolve(data, here)
@@ -278,7 +285,7 @@ def _item(place: Any, part: str, name: str) -> Any:
 
 
 def _resolve(data: dict[str, Any], here: Path) -> None:
-    """Makes paths whole; what is no path here may be a preset's name or a hub id."""
+    """Makes paths absolute; a value that is no path here may be a preset's name or a hub id."""
     for table, key, must in (
         ("run", "out", True), ("data", "shards", True), ("model", "checkpoint", False), ("model", "tokenizer", False),
     ):  # fmt: skip

@@ -1,4 +1,4 @@
-"""Where numbers stopped being finite: the first block forwards, the last one backwards."""
+"""Diagnosis of numbers that are not finite: the first block forwards, the last one backwards."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from .objective import Objective
 
 
 def of_loss(objective: Objective, packs: list[Pack]) -> str:
-    """The first part of the model whose output is not finite, for the first pack that shows it."""
+    """Names the first part of the model whose output is not finite, for the first sequence that shows it."""
     model = objective.model
     parts: list[tuple[str, nn.Module]] = [("embed", model.embed)]
     parts += [(f"blocks.{index}", block) for index, block in enumerate(model.blocks)]
@@ -37,6 +37,6 @@ def of_loss(objective: Objective, packs: list[Pack]) -> str:
 
 
 def of_gradients(model: nn.Module) -> str:
-    """The parameter nearest to the loss whose gradient is not finite."""
+    """Names the parameter nearest to the loss whose gradient is not finite."""
     names = [name for name, p in model.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())]
     return f"the gradients of {len(names)} parameters are not, {names[-1]} nearest to the loss" if names else ""

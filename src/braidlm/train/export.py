@@ -1,4 +1,4 @@
-"""A checkpoint of a run made into what the run would leave at its end; the run itself stays as it is."""
+"""Export of a training checkpoint as the model or adapter that the run would leave; the run stays as it is."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from .world import World
 
 
 def export(asked: Config, target: Path, step: int | None = None) -> int:
-    """Writes the last checkpoint of the run in `asked.run.out`, or that of `step`, to `target`; its step.
+    """Writes the last checkpoint of the run in `asked.run.out`, or that of `step`, to `target`; returns its step.
 
     A whole model or an adapter (with the initial state that was trained with it) becomes a directory, an initial state
     alone a file.
@@ -60,21 +60,21 @@ def _and(steps: list[int]) -> str:
 
 
 def _load(config: Config, place: Path, step: int, shards: str) -> Outcome:
-    """The model as it was at a checkpoint."""
+    """Outcome of the run at a checkpoint."""
     language = build_language(config)
     network, made_from = language.network, dict[str, str]()
     base = base_of(config.model, network)
     if base is not None and not outcome.is_whole(config):
         made_from["model.checkpoint"] = base.fingerprint
     adapters = equip(network, config, World(), language.origin.format)
-    checkpoints.load(place, network, None, range(0), World(), made_from)
-    log = [line for line in record.read(Path(config.run.out) / record.FILE) if line["step"] <= step]
+    checkpoints.load_checkpoint(place, network, None, range(0), World(), made_from)
+    log = [line for line in record.read_log(Path(config.run.out) / record.FILE) if line["step"] <= step]
     weights = whole_weights(network) if outcome.is_whole(config) else {}
     return Outcome(config, language, base, network, adapters, weights, log, _sources(Path(shards)))
 
 
 def _sources(shards: Path) -> list[str]:
-    """What the data were made of; none where they are gone, which a model does not need."""
+    """Sources of the shards; none where the shards are gone, which a model does not need."""
     try:
         return [source.name for source in Manifest.read(shards).sources]
     except InputError:

@@ -1,4 +1,4 @@
-"""Hyena filters as a small network of the position, for training; at its end modes are fitted to what was learned.
+"""Implicit Hyena filters, a small network of the position, for training; modes are fitted to them at its end.
 
 A filter h_t = window(t) MLP(encoding(t)) can take any form, where a sum of few modes cannot, but it has no state: it
 convolves whole documents, and nothing can be written with it token by token (Poli et al. 2023, section 3.3). Modes
@@ -29,7 +29,7 @@ _FALL, _FASTEST, _SLOWEST = 0.01, 0.3, 1.5
 
 
 class ImplicitFilters(nn.Module):
-    """The filters of one Hyena block, over `length` positions. None of its parameters decays (see `optim.groups`)."""
+    """Implicit filters of one Hyena block, over `length` positions. Their parameters do not decay (`optim.groups`)."""
 
     FP32_PARAMETERS: ClassVar[tuple[str, ...]] = ("last", *(f"weights.{layer}" for layer in range(_LAYERS)))
 
@@ -43,7 +43,7 @@ class ImplicitFilters(nn.Module):
         self.last = empty(filters, _HIDDEN)
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Uniform within 1/sqrt(inputs), sines of frequency one."""
+        """Fills the weights, uniform within 1/sqrt(inputs), and the sines' frequencies with one."""
         for weight in (*self.weights, self.last):
             bound = 1 / math.sqrt(weight.shape[1])
             weight.data = torch.rand(weight.shape, generator=generator) * (2 * bound) - bound
@@ -51,7 +51,7 @@ class ImplicitFilters(nn.Module):
             bias.data, frequency.data = torch.zeros(bias.shape), torch.ones(frequency.shape)
 
     def filters(self, length: int) -> Tensor:
-        """h of the first `length` positions, [F, L] in float32."""
+        """Filters h of the first `length` positions, [F, L] in float32."""
         device = self.last.device
         time_L = torch.arange(length, device=device) / self.length
         bands_B = torch.linspace(1e-4, _BANDS - 1, _BANDS, device=device)
@@ -63,7 +63,7 @@ class ImplicitFilters(nn.Module):
         return (self.last @ x.t()) * (-steepness_F[:, None] * time_L).exp()
 
     def forward(self, u_TD: Tensor, gate_TD: Tensor, d_D: Tensor, segments: Segments) -> Tensor:
-        """gate (h * u + d u) over each row, in float32."""
+        """Gated convolution gate (h * u + d u) over each row, [T, D] in float32."""
         longest = max(segments.lengths)
         if longest > self.length:
             raise InputError(f"a row has {longest} tokens, but the implicit filters only {self.length} positions")
@@ -95,8 +95,8 @@ def attach(model: Model, length: int, seed: int) -> None:
         block.residues.requires_grad_(False)
 
 
-def move_to_huge_pages(model: Model, weights: dict[str, Any]) -> float:
-    """Puts modes in place of the implicit filters among `weights`, whole and by name; the part of them that is lost.
+def fit_modes(model: Model, weights: dict[str, Any]) -> float:
+    """Puts fitted modes in place of the implicit filters among `weights`, whole and by name; the error of the fit.
 
     That is the norm of what modes leave of the filters over the norm of the filters.
     """

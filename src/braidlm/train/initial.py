@@ -1,4 +1,4 @@
-"""Weights to begin training with, as published for each kind of layer.
+"""Initialisation of weights for training, as published for each kind of layer.
 
 Embeddings, attention and feed-forwards are normal with deviation 0.02 (Radford et al. 2019); projections, convolutions
 and time steps of state-space layers uniform within 1/sqrt(inputs), A from 1 to N for each channel (Mamba: Gu and Dao
@@ -24,7 +24,7 @@ _OUTPUTS = ("out_proj", "o_proj", "down_proj")
 
 
 def initialise(model: Model, seed: int) -> None:
-    """Fills every parameter in float32 on the CPU; the same seed gives the same values."""
+    """Initialises every parameter in float32 on the CPU; the same seed gives the same values."""
     randomise(model, seed, torch.float32, "cpu", _values(model.spec))
 
 

@@ -1,6 +1,6 @@
-"""The loop: packs to gradients to steps, with checkpoints, evaluations and samples on the way.
+"""Training loop: batches to gradients to steps, with checkpoints, evaluations and samples on the way.
 
-Everything about a step follows from its number: its packs, its learning rate and its random numbers. A run that is
+Everything about a step follows from its number: its batch, its learning rate and its random numbers. A run that is
 killed goes on from its last checkpoint with the same losses, bit for bit on a CPU.
 """
 
@@ -19,17 +19,21 @@ from ..model.model import Model
 from ..state.sequence import SequenceState
 from ..system.memory import keep_all_freed_memory
 from . import checkpoints, diagnose, implicit, optim, plan
-from .config import Config, Run, whole
-from .data.pack import Order, Pack
+from .config import Config, Run, encode_config
+from .context_parallel import ContextParallel
+from .data.pack import Pack, Packing
 from .data.pack import Stage as Packs
 from .objective import Objective
 from .record import Record
-from .sequence import Relay
-from .world import World, exchange, loss_scale, spread
+from .world import World, all_reduce_gradients, loss_scale, parallelize
 
 
 class Step(NamedTuple):
-    """What a step tells: its number from 1, cross-entropy a token in nats, norm of the gradients, tokens a second."""
+    """Metrics of one step, written to the log.
+
+    number: from 1. loss: cross-entropy in nats a token. norm: of all gradients, before clipping. rate: learning rate.
+    router_aux_loss: mean over the batch, None without experts. skipped: why the step was left out, None if it was made.
+    """
 
     number: int
     loss: float
@@ -37,14 +41,15 @@ class Step(NamedTuple):
     rate: float
     tokens: int
     seconds: float
-    balance: float | None
+    router_aux_loss: float | None
     skipped: str | None
 
 
 class Hooks(NamedTuple):
-    """What is called on the way: after each step, and with what evaluations and samples found after it, by name.
+    """Callbacks of a run.
 
-    sample: for a text that shows what the model writes. stop: the number of the signal that asks for an end, or 0.
+    stepped: called after each step. found: called with the evaluations and samples of a step, by name. sample: makes a
+    text that shows what the model generates. stop: number of the signal that asks for an end, or 0.
     """
 
     stepped: Callable[[Step], None] = lambda _: None
@@ -54,68 +59,74 @@ class Hooks(NamedTuple):
 
 
 class Trainer:
-    """One run: a model, its data and where it stands."""
+    """Training run: a model, its data, its optimizer and the step it has reached."""
 
     def __init__(
         self,
         config: Config,
         model: Model,
-        order: Order,
-        held_out: Sequence[Pack],
+        packing: Packing,
+        eval_packs: Sequence[Pack],
         world: World | None = None,
-        form: str | None = None,
+        format: str | None = None,
         made_from: Mapping[str, str] | None = None,
         eval_files: Mapping[str, Sequence[Pack]] | None = None,
     ) -> None:
         """Goes on from the last checkpoint in `config.run.out` if there is one.
 
-        `form` names the model's published format, whose names adapters get; `made_from` has digests of what the
-        configuration names by path, which must be the same when the run goes on. `eval_files` are evaluated by name.
+        `eval_packs` are the held-out documents, whose loss is `eval_loss` in the log; `eval_files` are evaluated as
+        `eval/NAME`. `format` names the model's published format, whose names adapters get; `made_from` has digests of
+        what the configuration names by path, which must be the same when the run goes on.
         """
-        self.config = config = plan.move_to_huge_pages(config)
+        self.config = config = plan.resolve_plan(config)
         self.world = world or World()
         self.step = 0
-        self._order = order
-        self._evaluated = {"held_out": held_out} if held_out else {}
+        self._packing = packing
+        self._evaluated = {"eval_loss": eval_packs} if eval_packs else {}
         self._evaluated |= {f"eval/{name}": packs for name, packs in (eval_files or {}).items()}
         self._carried: dict[int, SequenceState] = {}
         self._skipped = 0
         self.directory = plan.directory(config)
         self._made_from = dict(made_from or {})
         for stage in config.stages:
-            self.world.lanes(stage.lanes)  # refuses what cannot be shared evenly
-        self._sections()  # and documents that fit into no pack of a later stage
-        self.adapters = equip(model, config, self.world, form)
+            self.world.batch_share(stage.batch_size)  # refuses a batch that cannot be shared evenly
+        self._sections()  # and documents that fit into no sequence of a later stage
+        self.adapters = equip(model, config, self.world, format)
         if self.world.device == "cpu":
             keep_all_freed_memory()
-        self.objective = Objective(model, config.loss, recompute=config.run.recompute, relay=_relay(self.world))
-        spread(self.objective, self.world, config.run.spread)
+        self.objective = Objective(
+            model,
+            config.loss,
+            activation_checkpointing=config.run.activation_checkpointing,
+            context_parallel=_context_parallel(self.world),
+        )
+        parallelize(self.objective, self.world, config.run.parallelism)
         self._optimizer = optim.optimizer(model, config.optimizer)
         self._resume()
 
     @property
     def model(self) -> Model:
-        """What is trained, in float32, or what is trained is attached to."""
+        """Model that is trained, in float32, or that adapters and initial state are attached to."""
         return self.objective.model
 
     def _resume(self) -> None:
         place = checkpoints.latest(self.directory)
         if place is None:
             return
-        lanes = self.world.lanes(max(stage.lanes for stage in self.config.stages))
-        found = checkpoints.load(place, self.model, self._optimizer, lanes, self.world, self._made_from)
-        self.step, self._carried = found.step, found.lanes
+        indices = self.world.batch_share(max(stage.batch_size for stage in self.config.stages))
+        found = checkpoints.load_checkpoint(place, self.model, self._optimizer, indices, self.world, self._made_from)
+        self.step, self._carried = found.step, found.states
 
     def run(self, hooks: Hooks | None = None, *, until: int | None = None) -> int:
-        """All steps that are left, or those up to step `until`; 0, or the number of the signal that ended it earlier.
+        """Makes all steps that are left, or those up to step `until`; 0, or the number of the signal that ended it.
 
         After a signal the step in hand is finished and a checkpoint is stored, by all processes at the same step.
         """
         hooks = hooks or Hooks()
         record = self._record()
         self._make_up(record, hooks)
-        for packs, local, tokens in self._positions():
-            made = self._advance(packs, local, tokens)
+        for packs, local in self._positions():
+            made = self._advance(packs, local)
             if record is not None:
                 record.add(**_facts(made))
                 hooks.stepped(made)
@@ -142,7 +153,7 @@ class Trainer:
         return Record(out, self.step, tensorboard=self.config.run.tensorboard)
 
     def _make_up(self, record: Record | None, hooks: Hooks) -> None:
-        """Looks at the model of the step that a signal came after, if that is not done yet."""
+        """Makes the evaluations of the step a run goes on from, where a signal cut them short."""
         names = list(self._evaluated)
         missing = self.step > 0 and record is not None and not all(record.has(name, self.step) for name in names)
         if self.world.most(int(missing)):
@@ -165,50 +176,50 @@ class Trainer:
         return self.world.most(hooks.stop())
 
     def _store(self) -> None:
-        progress = checkpoints.Progress(self.step, self._carried, whole(self.config), self._made_from)
+        progress = checkpoints.Progress(self.step, self._carried, encode_config(self.config), self._made_from)
         keep = self.config.run.keep
-        checkpoints.save(self.directory, self.model, self._optimizer, progress, self.world, keep)
+        checkpoints.save_checkpoint(self.directory, self.model, self._optimizer, progress, self.world, keep)
 
     def _sections(self) -> list[Packs]:
-        """Each stage's part of the order."""
+        """Each stage's section of the packing."""
         begin, found = 0, []
         for stage in self.config.stages:
-            found.append(self._order.stage(begin, stage.lanes, stage.tokens, stage.steps))
+            found.append(self._packing.stage(begin, stage.batch_size, stage.seq_len, stage.steps))
             begin = found[-1].end
         return found
 
-    def _positions(self) -> Iterator[tuple[Packs, int, int]]:
-        """The stage's packs, the step in it and its tokens a pack, for each step that is left."""
+    def _positions(self) -> Iterator[tuple[Packs, int]]:
+        """Section of the packing and step in its stage, for each step that is left."""
         done = 0
         for stage, packs in zip(self.config.stages, self._sections(), strict=True):
-            if self.step == done:  # lanes of another stage go through other documents
+            if self.step == done:  # sequences of another stage go through other documents
                 self._carried = {}
             for local in range(max(0, self.step - done), stage.steps):
-                self._mine = self.world.lanes(stage.lanes)
-                yield packs, local, stage.tokens
+                self._mine = self.world.batch_share(stage.batch_size)
+                yield packs, local
             done += stage.steps
 
-    def _advance(self, packs: Packs, local: int, tokens: int) -> Step:
+    def _advance(self, packs: Packs, local: int) -> Step:
         begun = time.perf_counter()
         torch.manual_seed(hash((self.config.run.seed, self.step, self.world.rank)))
         rate = optim.rate(self.step, self.config.schedule)
-        mine = {lane: packs.pack(local, lane) for lane in self._mine}
+        mine = {index: packs.pack(local, index) for index in self._mine}
         counts = torch.tensor([sum(map(_targets, mine.values())), sum(map(_size, mine.values()))])
-        counts *= self.world.place == 0  # those with other parts of the same packs do not count them again
+        counts *= self.world.context_rank == 0  # other parts of the same sequences are not counted again
         targets, read = self.world.sum(counts).tolist()
         sums = self._gradients(mine, max(1, targets))
-        plain, balance = self.world.sum(sums).tolist()
+        plain, aux_loss = self.world.sum(sums).tolist()
         why, norm = self._finite(plain, list(mine.values())), math.nan
         if why is None:
-            exchange(self.model.parameters(), self.world, self.config.run.spread)
+            all_reduce_gradients(self.model.parameters(), self.world, self.config.run.parallelism)
             norm = optim.norm(self.model.parameters())
             why = None if math.isfinite(norm) else f"gradients are not finite: {diagnose.of_gradients(self.model)}"
         if why is None:
-            optim.clip(self.model.parameters(), self.config.optimizer.clip, norm)
+            optim.clip_gradients(self.model.parameters(), self.config.optimizer.max_grad_norm, norm)
             for group in self._optimizer.param_groups:
                 group["lr"] = self.config.optimizer.lr * rate
             self._optimizer.step()
-            optim.move_to_huge_pages(self.model)
+            optim.project_poles(self.model)
             # Fused steps leave versions as they were, by which fingerprints, prefixes and plans know of changes.
             torch.autograd.graph.increment_version([p for p in self.model.parameters() if p.requires_grad])
             self._skipped = 0
@@ -217,24 +228,24 @@ class Trainer:
         self._optimizer.zero_grad()
         self.step += 1
         seconds = time.perf_counter() - begun
-        mean = balance / self.world.size / len(mine) if self.objective.has_experts else None
+        mean = aux_loss / self.world.size / len(mine) if self.objective.has_experts else None
         return Step(self.step, plain / max(1, targets), norm, self.config.optimizer.lr * rate, read, seconds, mean, why)
 
     def _gradients(self, packs: dict[int, Pack], targets: int) -> Tensor:
-        """Adds up the gradients of the mean loss over all targets; sums of cross-entropy and of balance."""
+        """Adds up the gradients of the mean loss over all targets; sums of cross-entropy and of the routers' loss."""
         carry = self.config.run.carry_state
-        scale = loss_scale(self.world, self.config.run.spread) / targets
+        scale = loss_scale(self.world, self.config.run.parallelism) / targets
         found = torch.zeros(2, dtype=torch.float64)
-        for lane, pack in packs.items():
-            before = self._carried.get(lane) if carry and pack.continues else None
+        for index, pack in packs.items():
+            before = self._carried.get(index) if carry and pack.continues else None
             self._require_room(pack, before)
             sums = self.objective(pack, before, carry=carry)
             (sums.loss * scale).backward()
             found[0] += sums.plain.double()
-            if sums.balance is not None:
-                found[1] += sums.balance.detach().double()
+            if sums.aux_loss is not None:
+                found[1] += sums.aux_loss.detach().double()
             if sums.after is not None:
-                self._carried[lane] = sums.after
+                self._carried[index] = sums.after
         return found
 
     def _require_room(self, pack: Pack, before: SequenceState | None) -> None:
@@ -243,11 +254,11 @@ class Trainer:
         if limit is not None and longest > limit:
             raise InputError(
                 f"document {pack.documents[0]} has reached {longest} tokens, more than the {limit} positions of the "
-                "model; shorten documents or packs, or set run.carry_state=false"
+                "model; shorten the documents or stages.seq_len, or set run.carry_state=false"
             )
 
     def _finite(self, plain: float, packs: list[Pack]) -> str | None:
-        """Why the loss cannot be used, or None."""
+        """Sentence that says why the loss cannot be used, or None."""
         return None if math.isfinite(plain) else f"the loss is not finite: {diagnose.of_loss(self.objective, packs)}"
 
     def _skip(self, why: str, packs: list[Pack]) -> None:
@@ -259,8 +270,8 @@ class Trainer:
             raise TrainingError(f"at step {self.step + 1} {why}; the step's documents are {documents}")
 
     @torch.no_grad()
-    def evaluate(self, stop: Callable[[], int] = lambda: 0, name: str = "held_out") -> float | None:
-        """Cross-entropy a token on a text that is not trained on, in nats; None if `stop` asked for an end before."""
+    def evaluate(self, stop: Callable[[], int] = lambda: 0, name: str = "eval_loss") -> float | None:
+        """Cross-entropy in nats a token on documents not trained on; None if `stop` asked for an end before."""
         packs = self._evaluated[name]
         mine = self.world.share(len(packs))
         sums = torch.zeros(2, dtype=torch.float64)
@@ -271,30 +282,30 @@ class Trainer:
             pack = packs[mine[number] if number < len(mine) else 0]
             plain = self.objective(pack).plain.double()
             if number < len(mine):
-                sums += torch.stack([plain, plain.new_tensor(_targets(pack) * (self.world.place == 0))])
+                sums += torch.stack([plain, plain.new_tensor(_targets(pack) * (self.world.context_rank == 0))])
         plain, targets = self.world.sum(sums).tolist()
         return plain / max(1, targets)
 
 
-def equip(model: Model, config: Config, world: World, form: str | None) -> Adapters | None:
-    """Attaches to a model what is trained beside it or in place of a part, and makes what is trained float32."""
-    adapters = None if config.adapter is None else attach(model, config.adapter, config.run.seed, form)
+def equip(model: Model, config: Config, world: World, format: str | None) -> Adapters | None:
+    """Attaches adapters, initial state and implicit filters to a model, and makes what is trained float32."""
+    adapters = None if config.adapter is None else attach(model, config.adapter, config.run.seed, format)
     if config.initial_state is not None:
         attach_initial(model, config.initial_state)
     _prepare(model, config.run, world)
     if config.model.filters == "implicit":
-        implicit.attach(model, config.longest, config.model.seed)
+        implicit.attach(model, config.max_seq_len, config.model.seed)
     return adapters
 
 
 def _prepare(model: Model, run: Run, world: World) -> None:
-    """Activations as asked. What is trained is float32: every weight, or only what is attached to a frozen model."""
+    """Sets the dtypes: activations as asked; float32 for every weight, or for what a frozen model has attached."""
     if next(model.named_adapters(), None) is None:
         for parameter in model.parameters():
             parameter.data = parameter.data.float()
             parameter.requires_grad_()
-    elif world.size > 1 and run.spread == "sharded":
-        raise InputError('a frozen model cannot be sharded; set run.spread="replicated"')
+    elif world.size > 1 and run.parallelism == "fsdp":
+        raise InputError('a frozen model cannot be sharded; set run.parallelism="ddp"')
     model.compute_dtype = getattr(torch, run.dtype)
     model.train()
 
@@ -311,13 +322,16 @@ def _targets(pack: Pack) -> int:
     return int((pack.targets_T >= 0).sum())
 
 
-def _relay(world: World) -> Relay | None:
-    return Relay(world.rank, world.place, world.sequence) if world.sequence > 1 else None
+def _context_parallel(world: World) -> ContextParallel | None:
+    if world.context_parallel == 1:
+        return None
+    return ContextParallel(world.rank, world.context_rank, world.context_parallel)
 
 
 def _facts(step: Step) -> dict[str, Any]:
     facts = {
         "step": step.number, "loss": step.loss, "norm": step.norm, "lr": step.rate,
-        "tokens": step.tokens, "seconds": step.seconds, "balance": step.balance, "skipped": step.skipped,
+        "tokens": step.tokens, "seconds": step.seconds, "router_aux_loss": step.router_aux_loss,
+        "skipped": step.skipped,
     }  # fmt: skip
     return {name: value for name, value in facts.items() if value is not None}

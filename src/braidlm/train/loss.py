@@ -14,24 +14,24 @@ from ..ops.products import mm
 
 
 def cross_entropy(
-    hidden_TD: Tensor, head_VD: Tensor, targets_T: Tensor, *, scale: float = 1.0, z: float = 0.0, chunk: int = 1024
+    hidden_TD: Tensor, head_VD: Tensor, targets_T: Tensor, *, scale: float = 1.0, z_loss: float = 0.0, chunk: int = 1024
 ) -> tuple[Tensor, Tensor]:
-    """Sums over the tokens whose target is not negative, in float32 (float64 for float64 hidden states).
+    """Two sums over the tokens whose target is not negative, in float32 (float64 for float64 hidden states).
 
-    The first is -log p(target) + z log(sum exp logits)^2 with logits = scale * hidden head^T, and has gradients; the
-    second is -log p(target) alone, to be told. The gradient is made in the same pass, chunk by chunk, so that no
-    logits are kept; `head_VD` may be wider than `hidden_TD`, and gets its gradient in its own dtype.
+    The first is -log p(target) + z_loss log(sum exp logits)^2 with logits = scale * hidden head^T, and has gradients;
+    the second is -log p(target) alone, for logs. The gradient is made in the same pass, `chunk` tokens at a time, so
+    that no logits are kept; `head_VD` may be wider than `hidden_TD`, and gets its gradient in its own dtype.
     """
     places = (targets_T >= 0).nonzero()[:, 0]
     if len(places) < len(targets_T):
         hidden_TD, targets_T = hidden_TD.index_select(0, places), targets_T[places]
-    return _CrossEntropy.apply(hidden_TD, head_VD, targets_T, scale, z, chunk)
+    return _CrossEntropy.apply(hidden_TD, head_VD, targets_T, scale, z_loss, chunk)
 
 
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden_TD: Tensor, head_VD: Tensor, targets_T: Tensor, scale: float, z: float, chunk: int
+        ctx: Any, hidden_TD: Tensor, head_VD: Tensor, targets_T: Tensor, scale: float, z_loss: float, chunk: int
     ) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(hidden_TD.dtype, torch.float32)
         head = head_VD.to(hidden_TD.dtype)
@@ -42,9 +42,9 @@ class _CrossEntropy(torch.autograd.Function):
         for begin in range(0, len(hidden_TD), chunk):
             part = slice(begin, begin + chunk)
             hidden_CD = hidden_TD[part]
-            made = ops.cross_entropy(mm(hidden_CD, head.t()), targets_T[part], scale, z, gradient=any(needed[:2]))
+            made = ops.cross_entropy(mm(hidden_CD, head.t()), targets_T[part], scale, z_loss, gradient=any(needed[:2]))
             plain += made.plain_C.sum()
-            total += made.sums_C.square().sum() * z
+            total += made.sums_C.square().sum() * z_loss
             if made.dlogits_CV is None:
                 continue
             if dhidden is not None:

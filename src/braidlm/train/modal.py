@@ -1,4 +1,4 @@
-"""A few modes whose sum is nearest to a given filter.
+"""Fit of a few modes whose sum is nearest to a given filter.
 
 Poles are the eigenvalues of the shift between the rows of the filter's Hankel matrix, in its largest singular
 directions (Ho and Kalman 1966; Kung 1978); residues then follow by least squares.
@@ -19,7 +19,7 @@ _RIDGE = 1e-9
 
 
 def fit(filters_FL: Tensor, modes: int) -> tuple[Tensor, Tensor, float]:
-    """Poles and residues [F, M], complex64, with h_t nearly sum_m Re(residue_m pole_m^t); the norm of what is left."""
+    """Poles and residues [F, M], complex64, with h_t nearly sum_m Re(residue_m pole_m^t), and the norm of the error."""
     poles, residues, left = [], [], 0.0
     for filter_L in filters_FL.double():
         pole_M = _poles(filter_L, modes)
@@ -31,7 +31,7 @@ def fit(filters_FL: Tensor, modes: int) -> tuple[Tensor, Tensor, float]:
 
 
 def _poles(filter_L: Tensor, modes: int) -> Tensor:
-    """One of each conjugate pair, the strongest ones; poles of zero where there are fewer."""
+    """Poles of one filter: one of each conjugate pair, the strongest ones; zeros where there are fewer."""
     columns = max(1, min(_COLUMNS, len(filter_L) // 2))
     hankel_NC = filter_L.unfold(0, columns, 1)[: len(filter_L) // 2]
     u_NK, s_K, _ = torch.linalg.svd(hankel_NC, full_matrices=False)
@@ -50,7 +50,7 @@ def _poles(filter_L: Tensor, modes: int) -> Tensor:
 
 
 def _residues(filter_L: Tensor, pole_M: Tensor) -> tuple[Tensor, float]:
-    """By least squares, and the square of what is left."""
+    """Residues by least squares, and the squared error."""
     powers_LM = powers(pole_M[None], len(filter_L))[0].t()
     basis = torch.cat([powers_LM.real, -powers_LM.imag], 1)
     gram = basis.t() @ basis

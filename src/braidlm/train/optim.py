@@ -1,4 +1,4 @@
-"""AdamW with the field's groups of parameters, and the learning rate as it goes."""
+"""AdamW with its groups of parameters, the learning rate schedule, and clipping of gradients."""
 
 import math
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from .config import Optimizer, Schedule
 
 
 def groups(model: Model, weight_decay: float) -> list[dict[str, object]]:
-    """Matrices, which decay, and the rest, which does not: gains, biases, A, D, time steps, modes, prefixes."""
+    """Groups of parameters: matrices decay; gains, biases, A, D, time steps, modes and prefixes do not."""
     precise = set(model.fp32_parameter_names())
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
@@ -27,18 +27,18 @@ def groups(model: Model, weight_decay: float) -> list[dict[str, object]]:
 
 
 def optimizer(model: Model, asked: Optimizer) -> AdamW:
-    """Over the parameters that require gradients; the learning rate is set at each step."""
+    """AdamW over the parameters that require gradients; the learning rate is set at each step."""
     beta1, beta2 = asked.betas
     return AdamW(groups(model, asked.weight_decay), lr=asked.lr, betas=(beta1, beta2), eps=asked.eps, fused=True)
 
 
 def rate(step: int, schedule: Schedule) -> float:
-    """The part of the full learning rate at `step` (from 0), by a schedule whose `steps` are known."""
+    """Share of the peak learning rate at `step` (from 0), by a schedule whose `steps` are known."""
     steps = schedule.steps or 1
     warmup = schedule.warmup if not 0 < schedule.warmup < 1 else max(1, int(steps * schedule.warmup))
     if step < warmup:
         return (step + 1) / warmup
-    if schedule.form == "cosine":
+    if schedule.kind == "cosine":
         done = min(1.0, (step - warmup) / max(1, steps - warmup))
         return schedule.final + (1 - schedule.final) * (1 + math.cos(math.pi * done)) / 2
     falling = max(1, round(steps * schedule.decay))
@@ -47,22 +47,22 @@ def rate(step: int, schedule: Schedule) -> float:
 
 
 def norm(parameters: Iterable[nn.Parameter]) -> float:
-    """The norm of all gradients together."""
+    """L2 norm of all gradients together."""
     total = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     return float(total.full_tensor() if isinstance(total, DTensor) else total)
 
 
-def clip(parameters: Iterable[nn.Parameter], most: float, found: float) -> None:
-    """Scales gradients of norm `found` down to `most`; 0: not at all."""
-    if most:
-        nn.utils.clip_grads_with_norm_(parameters, most, torch.tensor(found))
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, found: float) -> None:
+    """Scales gradients whose norm is `found` down to the norm `max_norm`; 0 leaves them as they are."""
+    if max_norm:
+        nn.utils.clip_grads_with_norm_(parameters, max_norm, torch.tensor(found))
 
 
 @torch.no_grad()
-def move_to_huge_pages(model: Model) -> None:
-    """Brings poles that a step has moved out of the unit circle back to it: outside, a filter grows without end.
+def project_poles(model: Model) -> None:
+    """Projects the poles of Hyena filters onto the unit disc: outside of it a filter grows without end.
 
-    Shorter rows than later ones would not show it in the loss.
+    The loss of short sequences would not show it.
     """
     for module in model.modules():
         if isinstance(module, Hyena) and module.poles.requires_grad:

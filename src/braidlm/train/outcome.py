@@ -1,4 +1,4 @@
-"""What a run has made, as files: a model, an adapter, an initial state, with a card and the curve of losses."""
+"""Outcome of a run as files: a model, an adapter or an initial state, with a model card and the loss curve."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +21,9 @@ ADAPTER, INITIAL, MODEL = "adapter", "initial.safetensors", "model"
 
 
 class Outcome(NamedTuple):
-    """A run's model at a step, with what describes it: the lines of its log until then, the sources of its data.
+    """Outcome of a run at a step: its model, with the lines of its log until then and the sources of its data.
 
-    base: what the run began with. weights: all of a model that was trained whole, by name; empty where something
+    base: model that the run began with. weights: all of a model that was trained whole, by name; empty where something
     beside a frozen one was.
     """
 
@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
 
 
 def names(config: Config) -> list[str]:
-    """What is trained, as files in the directory of a run; the first one is described."""
+    """Names of the files that a run writes for what is trained; the first one gets the model card."""
     if config.adapter is not None:
         return [ADAPTER, *([INITIAL] if config.initial_state is not None else [])]
     return [INITIAL if config.initial_state is not None else MODEL]
@@ -50,10 +50,10 @@ def is_whole(config: Config) -> bool:
 
 
 def write_model(outcome: Outcome, place: Path) -> None:
-    """A directory that holds the model, in the published layout of its family where there is one, with its card."""
+    """Writes the model to a directory, in the published layout of its family where there is one, with its card."""
     config, spec = outcome.config, outcome.model.spec
     implicit_filters = config.model.filters == "implicit"
-    lost = implicit.move_to_huge_pages(outcome.model, outcome.weights) if implicit_filters else None
+    lost = implicit.fit_modes(outcome.model, outcome.weights) if implicit_filters else None
     model = skeleton(spec)
     dtypes = parameter_dtypes(model, getattr(torch, config.run.dtype))
     for name, value in outcome.weights.items():
@@ -63,23 +63,23 @@ def write_model(outcome: Outcome, place: Path) -> None:
 
 
 def write_adapter(outcome: Outcome, place: Path, initial: str) -> None:
-    """A directory that holds the adapter in peft's layout, with its card.
+    """Writes the adapter to a directory in peft's layout, with its card.
 
     `initial` is where, seen from there, an initial state lies that was trained with it.
     """
     assert outcome.adapters is not None
-    adapters.save(outcome.adapters, place)
+    adapters.save_adapter(outcome.adapters, place)
     state = ["--state", initial] if outcome.config.initial_state is not None else []
     describe(outcome, place, ["--adapter", ".", *state])
 
 
 def write_initial(outcome: Outcome, file: Path) -> None:
-    """The learned initial state, one file."""
+    """Writes the learned initial state to one file."""
     adapters.save_initial(outcome.model, file)
 
 
 def describe(outcome: Outcome, place: Path, options: Sequence[str] = (), lost: float | None = None) -> None:
-    """A card and the curve of losses in a directory. `options` make `braid generate` use what lies there."""
+    """Writes a model card and the loss curve to a directory. `options` make `braid generate` use what lies there."""
     report.draw(outcome.log, place / report.CURVE)
     base, spec = outcome.base, outcome.model.spec
     card = report.card(outcome.config, spec, outcome.log, outcome.sources, base, options, lost)

@@ -12,41 +12,41 @@ from typing import Any
 from ..errors import CheckpointError, InputError, SpecError, quoted
 from ..spec.json import decode
 from . import checkpoints, optim
-from .config import Config, Schedule, Stage, read, read_data
+from .config import Config, Schedule, Stage, decode_config, read_config
 
-# What a run may be carried out with otherwise: it changes no step, or only the order of sums over processes.
+# Fields that may differ when a run goes on: they change no step, or only the order of sums over processes.
 _FREE = {
-    "data": {"shards", "held_out"},
+    "data": {"shards", "eval_tokens"},
     "model": {"checkpoint", "tokenizer"},
     "run": {
-        "out", "recompute", "spread", "sequence", "checkpoint", "keep", "evaluate", "sample", "prompt", "sample_tokens",
-        "skips", "tensorboard",
+        "out", "activation_checkpointing", "parallelism", "context_parallel", "checkpoint", "keep", "evaluate",
+        "sample", "prompt", "sample_tokens", "skips", "tensorboard",
     },
 }  # fmt: skip
 
 
 def directory(config: Config) -> Path:
-    """Where a run's checkpoints lie."""
+    """Directory of a run's checkpoints."""
     return Path(config.run.out) / "checkpoints"
 
 
 def read_any(path: Path, changes: Sequence[str] = ()) -> Config:
-    """The configuration in a file, or that of the run in a directory, with `changes` made."""
+    """Configuration in a TOML file, or of the run in a directory, with `changes` made."""
     if not path.is_dir():
-        return read(path, changes)
+        return read_config(path, changes)
     found = checkpoints.latest(path / "checkpoints")
     if found is None:
         raise InputError(f"{path} holds no checkpoint of a run; name the TOML file of one, or a run's directory")
     _, told = checkpoints.read_progress(found)
     try:
-        config = read_data(told, changes, Path.cwd(), str(found))
+        config = decode_config(told, changes, Path.cwd(), str(found))
     except RecursionError:
         raise CheckpointError(f"{found} is damaged: its configuration is nested too deep") from None
     return replace(config, run=replace(config.run, out=str(path)))
 
 
-def move_to_huge_pages(config: Config, more: int = 0) -> Config:
-    """The configuration with the steps of its schedule, and the stages that its checkpoints have begun, as planned.
+def resolve_plan(config: Config, more: int = 0) -> Config:
+    """Resolved configuration: the schedule's steps filled in, the stages that its checkpoints have begun as planned.
 
     `more` steps like the last ones are added. `InputError` names the first field that does not fit what was begun.
     """
@@ -59,17 +59,17 @@ def move_to_huge_pages(config: Config, more: int = 0) -> Config:
     for table in ("data", "optimizer", "loss", "run"):
         _require_same(getattr(config, table), getattr(before, table), table, _FREE.get(table, set()), found)
     stages = _stages(config.stages, _begun(before.stages, done), found)
-    settled = _with(config, stages, _schedule(config.schedule, before, done, found), more)
-    if config.model.filters == "implicit" and settled.longest != before.longest:
+    resolved = _with(config, stages, _schedule(config.schedule, before, done, found), more)
+    if config.model.filters == "implicit" and resolved.max_seq_len != before.max_seq_len:
         raise InputError(
-            f"the longest of stages has {settled.longest} tokens, but implicit filters have the {before.longest} "
+            f"the longest stages.seq_len is {resolved.max_seq_len}, but implicit filters have the {before.max_seq_len} "
             f"positions that {found} was begun with"
         )
-    return settled
+    return resolved
 
 
 def stored(place: Path) -> tuple[int, Config]:
-    """The step of a checkpoint, and the configuration of its run."""
+    """Step of a checkpoint, and the configuration of its run."""
     step, told = checkpoints.read_progress(place)
     try:
         config: Config = decode(Config, told, "config")
@@ -88,13 +88,13 @@ def require_same_model(asked: Config, before: Config, place: Path) -> None:
 def _with(config: Config, stages: Sequence[Stage], schedule: Schedule, more: int) -> Config:
     last = stages[-1]
     added = (replace(last, steps=more),) if more else ()
-    settled = replace(config, stages=(*stages, *added), schedule=schedule)
-    if settled.steps > (schedule.steps or 0) and not optim.rate(settled.steps - 1, schedule):
+    resolved = replace(config, stages=(*stages, *added), schedule=schedule)
+    if resolved.steps > (schedule.steps or 0) and not optim.rate(resolved.steps - 1, schedule):
         raise InputError(
             f"steps after {schedule.steps} have the learning rate 0, since schedule.final is {schedule.final}; "
             "set schedule.steps to all steps before a run begins, or begin another run with the model of this one"
         )
-    return settled
+    return resolved
 
 
 def _begun(stages: Sequence[Stage], done: int) -> list[Stage]:
@@ -111,9 +111,9 @@ def _stages(asked: Sequence[Stage], begun: Sequence[Stage], place: Path) -> list
     rest, planned = list(begun), []
     for number, stage in enumerate(asked):
         left, expected = stage.steps, rest[0] if rest else stage
-        for name in ("lanes", "tokens"):
+        for name in ("batch_size", "seq_len"):
             _require(f"stages.{number}.{name}", getattr(stage, name), getattr(expected, name), place)
-        while rest and left and (rest[0].lanes, rest[0].tokens) == (stage.lanes, stage.tokens):
+        while rest and left and (rest[0].batch_size, rest[0].seq_len) == (stage.batch_size, stage.seq_len):
             if left < rest[0].steps:
                 hint = "; its last checkpoint becomes a model with --export"
                 _require(f"stages.{number}.steps", stage.steps, stage.steps - left + rest[0].steps, place, hint)
@@ -127,7 +127,7 @@ def _stages(asked: Sequence[Stage], begun: Sequence[Stage], place: Path) -> list
 
 
 def _schedule(asked: Schedule, before: Config, done: int, place: Path) -> Schedule:
-    """As planned; another one if the steps that were made have the same learning rate in it."""
+    """Schedule as planned, or another one in which the steps that were made have the same learning rates."""
     planned = before.schedule
     wanted = replace(asked, steps=asked.steps or planned.steps)
     if any(optim.rate(step, wanted) != optim.rate(step, planned) for step in range(done)):

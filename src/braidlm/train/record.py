@@ -1,4 +1,4 @@
-"""What a run tells while it goes: a line of JSON for each step, and TensorBoard's curves where they are wanted."""
+"""Log of a run: a line of JSON for each step, and TensorBoard's curves where they are wanted."""
 
 import importlib.util
 import itertools
@@ -19,16 +19,16 @@ class _Writer(Protocol):
 
 
 class Record:
-    """The log `log.jsonl` of a directory, and `tensorboard/` beside it."""
+    """Writer of the log `log.jsonl` in a directory, and of `tensorboard/` beside it."""
 
     def __init__(self, directory: Path, step: int, *, tensorboard: bool) -> None:
-        """Goes on after `step`: what a killed run wrote behind its last checkpoint is taken out.
+        """Opens the log after `step`: what a killed run wrote behind its last checkpoint is taken out.
 
         A log of which nothing would be left is kept under another name.
         """
         self._file = directory / FILE
         self._board = _board(directory / "tensorboard", step) if tensorboard else None
-        kept = [line for line in read(self._file) if line["step"] <= step]
+        kept = [line for line in read_log(self._file) if line["step"] <= step]
         self._seen = {(name, line["step"]) for line in kept for name in line}
         try:
             if not kept and self._file.exists() and self._file.stat().st_size:
@@ -39,11 +39,11 @@ class Record:
             raise InputError(f"cannot write {self._file}: {error.strerror}") from None
 
     def has(self, name: str, step: int) -> bool:
-        """Whether the log told of this at a step when it was opened."""
+        """Whether the log had this field at a step when it was opened."""
         return (name, step) in self._seen
 
     def add(self, step: int, **facts: Any) -> None:
-        """Numbers become curves, words become texts."""
+        """Adds a line to the log; in TensorBoard numbers become curves and strings texts."""
         try:
             with self._file.open("a") as file:
                 file.write(json.dumps({"step": step, **facts}) + "\n")
@@ -59,8 +59,8 @@ class Record:
         self._board.flush()
 
 
-def read(file: Path) -> list[dict[str, Any]]:
-    """The lines of a log; one that was cut off by a kill is left out."""
+def read_log(file: Path) -> list[dict[str, Any]]:
+    """Lines of a log; one that was cut off by a kill is left out."""
     if not file.exists():
         return []
     found = []
@@ -75,12 +75,12 @@ def read(file: Path) -> list[dict[str, Any]]:
 
 
 def _free(directory: Path) -> Path:
-    """A name for an older log that none has yet."""
+    """Free name for an older log."""
     return next(file for n in itertools.count(1) if not (file := directory / f"log-{n}.jsonl").exists())
 
 
 def require(*, tensorboard: bool) -> None:
-    """`UnavailableError` unless a log can be written: known before a run."""
+    """`UnavailableError` unless a log can be written; checked before a run."""
     if tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise UnavailableError(
             "TensorBoard is not here: pip install '.[train]' in a clone of braidlm, or set run.tensorboard=false"

@@ -1,4 +1,4 @@
-"""What is left of a run for people: the curve of its losses, and a card beside the model."""
+"""Report of a run for people: the loss curve, and a model card."""
 
 import importlib.util
 import math
@@ -19,13 +19,13 @@ CARD, CURVE = "README.md", "loss.png"
 
 
 def require() -> None:
-    """`UnavailableError` unless the curve can be drawn: known before a run, not after it."""
+    """`UnavailableError` unless the loss curve can be drawn; checked before a run, not after it."""
     if importlib.util.find_spec("matplotlib") is None:
         raise not_installed("the loss curve", "matplotlib", "train")
 
 
 def draw(log: Sequence[Line], file: Path) -> None:
-    """The losses of a log over the tokens read, as a PNG: each step, their running mean, held-out text."""
+    """Draws the losses of a log over the tokens read as a PNG: of each step, their running mean, of evaluations."""
     require()
     from matplotlib.figure import Figure  # noqa: PLC0415  (optional, and slow to import)
 
@@ -50,14 +50,14 @@ def draw(log: Sequence[Line], file: Path) -> None:
 
 
 def sentence(name: str, value: float | str) -> str:
-    """An evaluation or a sample for people."""
+    """Sentence that tells people of an evaluation or a sample."""
     if isinstance(value, str):
         return f"the model writes {value!r}"
     return f"{title(name)}: loss {value:.4f} (perplexity {perplexity(value):.2f})"
 
 
 def _running_mean(values: Sequence[float], share: float = 0.02) -> list[float]:
-    """Exponential, over a share of all values; those that are not finite are passed over."""
+    """Exponential running mean over a share of all values; those that are not finite are passed over."""
     keep = 1 - 1 / max(1.0, share * len(values))
     mean, found = next((v for v in values if math.isfinite(v)), math.nan), []
     for value in values:
@@ -75,7 +75,7 @@ def card(
     options: Sequence[str] = (),
     lost: float | None = None,
 ) -> str:
-    """A model card in Markdown: what the model is, what it has read, how it was made, how good it is, how to use it.
+    """Model card in Markdown: what the model is, what it has read, how it was made, how good it is, how to use it.
 
     `base` is what training began with. `options` make `braid generate` use what lies beside a frozen one. `lost` is
     the part of implicit filters that their modes do not have.
@@ -100,7 +100,7 @@ def _facts(config: Config, spec: ModelSpec, log: Sequence[Line], lost: float | N
         ("blocks", kinds),
         ("width, vocabulary", f"{spec.width}, {spec.vocab}"),
         ("steps", f"{len(steps)}, {sum(line['tokens'] for line in steps):,} tokens"),
-        ("optimizer", f"AdamW, learning rate {config.optimizer.lr:g}, {config.schedule.form} schedule"),
+        ("optimizer", f"AdamW, learning rate {config.optimizer.lr:g}, {config.schedule.kind} schedule"),
         ("activations", config.run.dtype),
         ("time", f"{sum(line['seconds'] for line in steps) / 60:.0f} minutes"),
     ]
@@ -112,16 +112,16 @@ def _facts(config: Config, spec: ModelSpec, log: Sequence[Line], lost: float | N
 
 
 def last_losses(log: Sequence[Line]) -> dict[str, float]:
-    """The last loss on each text that is not trained on, by its name in the log."""
+    """Last loss on the held-out documents and on each eval file, by its name in the log."""
     named = [(name, value) for line in log for name, value in line.items()]
-    return {name: value for name, value in named if name == "held_out" or name.startswith("eval/")}
+    return {name: value for name, value in named if name == "eval_loss" or name.startswith("eval/")}
 
 
 def title(name: str) -> str:
-    """What people read for a name of the log."""
-    return "held-out text" if name == "held_out" else name
+    """Title of a log field for people."""
+    return "held-out text" if name == "eval_loss" else name
 
 
 def perplexity(loss: float) -> float:
-    """Of a cross-entropy in nats a token."""
+    """Perplexity of a cross-entropy in nats a token."""
     return math.exp(min(loss, 700.0))

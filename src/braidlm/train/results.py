@@ -1,4 +1,4 @@
-"""Results of a run: what it leaves in its directory at the end, listed there so that nothing else is ever replaced.
+"""Results of a run: files that it leaves in its directory at the end, listed there so that nothing else is replaced.
 
 `results.json` names each file that a run has written, with its digest. A result takes another's place only if
 every file of that one is listed, unchanged; the new one is written beside it and then gets its name.
@@ -20,7 +20,7 @@ LIST, _LOCK = "results.json", ".lock"
 
 
 def recover(out: Path, names: Sequence[str]) -> None:
-    """Gives results back their names where a process was ended between taking the old one away and naming the new."""
+    """Restores old results where a process was ended between moving them away and naming the new ones."""
     for name in names:
         old, place = _old(out, name), out / name
         if old.exists() and not place.exists():
@@ -44,7 +44,7 @@ def check(out: Path, names: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def alone(out: Path) -> Iterator[None]:
-    """A run's directory for this process; `InputError` while another one trains in it."""
+    """Locks a run's directory for this process; `InputError` while another one trains in it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         file = (out / _LOCK).open("a")
@@ -86,7 +86,7 @@ def replaced(out: Path, names: Sequence[str], step: int) -> Iterator[Path]:
 
 
 def written_at(out: Path) -> int | None:
-    """The step whose results lie in `out`; None if there are none."""
+    """Step whose results lie in `out`; None if there are none."""
     step = _content(out).get("step")
     return step if type(step) is int else None
 

@@ -1,4 +1,4 @@
-"""A whole run from its configuration: model and data are found, it is trained, and what came of it is written down."""
+"""Whole run from its configuration: the model and data are loaded, the model is trained, results are written."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ from . import checkpoints, outcome, plan, record, report, results
 from .base import Base, base_of
 from .config import Config
 from .data.documents import Documents
-from .data.pack import Order, Pack
+from .data.pack import Pack, Packing
 from .data.shards import Shards
 from .data.stream import Stream
 from .data.whole import Whole
@@ -31,12 +31,12 @@ from .loop import Hooks, Trainer
 from .outcome import Outcome
 from .world import World
 
-# Held-out text is read in packs of about this many tokens.
+# Evaluations read held-out documents in packed sequences of about this many tokens.
 _PACK = 4096
 
 
 class Prepared(NamedTuple):
-    """What a run works on."""
+    """Run that is ready to train: configuration, model, data and trainer."""
 
     config: Config
     language: LanguageModel
@@ -52,7 +52,7 @@ def prepare(config: Config, world: World, more: int = 0) -> Prepared:
     """
     report.require()
     record.require(tensorboard=config.run.tensorboard)
-    config = plan.move_to_huge_pages(config, more)
+    config = plan.resolve_plan(config, more)
     _check_place(config, world)
     language = build_language(config)
     if language.tokenizer is None:
@@ -61,18 +61,18 @@ def prepare(config: Config, world: World, more: int = 0) -> Prepared:
     network = language.network.to(world.device)
     base = base_of(config.model, network)
     apart = shards.apart(config.data.eval_files)
-    held_out = list(_packs(shards.held_out, config))
+    eval_packs = list(_packs(shards.holdout, config))
     files = {name: list(_packs(documents, config)) for name, documents in apart.files.items()}
-    order, form = _order(config, apart.training), language.origin.format
+    packing, format = _packing(config, apart.training), language.origin.format
     made_from = {"data.shards": shards.manifest.digest()}
     if base is not None and not outcome.is_whole(config):
         made_from["model.checkpoint"] = base.fingerprint
-    trainer = Trainer(config, network, order, held_out, world, form, made_from, files)
+    trainer = Trainer(config, network, packing, eval_packs, world, format, made_from, files)
     return Prepared(config, language, base, shards, trainer)
 
 
 def train(prepared: Prepared, hooks: Hooks) -> int:
-    """All steps that are left, with samples if the run asks for them; 0, or the signal that ended it earlier."""
+    """Makes all steps that are left, with samples if the run asks for them; 0, or the signal that ended it earlier."""
     tokenizer, run = prepared.language.tokenizer, prepared.config.run
     sample = None
     if tokenizer is not None and run.sample:
@@ -93,7 +93,7 @@ def finish(prepared: Prepared, world: World) -> list[Path]:
     config, trainer, out = prepared.config, prepared.trainer, Path(prepared.config.run.out)
     weights = whole_weights(trainer.model) if outcome.is_whole(config) else {}
     if world.rank == 0:
-        log = record.read(out / record.FILE)
+        log = record.read_log(out / record.FILE)
         sources = [source.name for source in prepared.shards.manifest.sources]
         language, base = prepared.language, prepared.base
         made = Outcome(config, language, base, trainer.model, trainer.adapters, weights, log, sources)
@@ -115,7 +115,7 @@ def _write(made: Outcome, place: Path) -> None:
 
 
 def _results(config: Config) -> list[str]:
-    """All that a run leaves in its directory: what describes a file lies beside it."""
+    """Names of all results of a run: the card of a file lies beside it."""
     written = outcome.names(config)
     return [*written, report.CARD, report.CURVE] if written == [outcome.INITIAL] else written
 
@@ -136,12 +136,12 @@ def _check_place(config: Config, world: World) -> None:
 
 
 def whole_weights(model: Model) -> dict[str, Any]:
-    """Every weight by name, on the CPU; every process calls it."""
+    """Every weight by name, gathered on the CPU; every process calls it."""
     return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
 
 
 def build_language(config: Config) -> LanguageModel:
-    """The model that a run begins with."""
+    """Model that a run begins with."""
     source = config.model
     if source.checkpoint is not None:
         frozen = config.adapter is not None or config.initial_state is not None
@@ -155,19 +155,19 @@ def build_language(config: Config) -> LanguageModel:
     return LanguageModel(network, tokenizer, Origin(ends=tokenizer.eos_ids if tokenizer is not None else ()))
 
 
-def _order(config: Config, documents: Documents) -> Order:
-    if config.data.order == "stream":
+def _packing(config: Config, documents: Documents) -> Packing:
+    if config.data.packing == "stream":
         return Stream(documents, config.data.seed)
-    return Whole(documents, config.data.seed, config.data.too_long)
+    return Whole(documents, config.data.seed, config.data.on_too_long)
 
 
 def _packs(documents: Documents, config: Config) -> Iterator[Pack]:
-    """The first tokens of documents that are not trained on; none if there are none."""
+    """Packed sequences of the first `data.eval_tokens` tokens of documents that are not trained on."""
     if not len(documents):
         return
-    tokens, pack = min(config.data.held_out, documents.tokens), _PACK
+    tokens, pack = min(config.data.eval_tokens, documents.tokens), _PACK
     if config.model.filters == "implicit":  # which are as long as a pack
-        pack = min(pack, config.longest)
+        pack = min(pack, config.max_seq_len)
     steps = max(1, tokens // pack)
     stage = Stream(documents, 0).stage(0, 1, min(tokens, pack), steps)
     for step in range(steps):
@@ -176,7 +176,7 @@ def _packs(documents: Documents, config: Config) -> Iterator[Pack]:
 
 @torch.no_grad()
 def _continued(model: Model, tokenizer: Tokenizer, prompt: list[int], tokens: int) -> str:
-    """What the model writes after a prompt, drawn with seed 0."""
+    """Prompt and the text that the model generates after it, sampled with seed 0."""
     sampling = Sampling(max_tokens=tokens, temperature=0.8, seed=0)
     with dispatch.using("auto"):
         made = generate(model, [prompt], model.training_state(1), [sampling], ends=tokenizer.eos_ids)

@@ -17,7 +17,7 @@ _SHOW_CURSOR = b"\x1b[?25h\n"  # which progress bars hide
 
 
 class Stopping:
-    """Context in which a first signal is noted in `signal`, and told to `noted`; a second one ends the process.
+    """Context in which a first signal is kept in `signal` and `noted` is called; a second one ends the process.
 
     Signals that this process was started to ignore stay ignored.
     """

@@ -37,10 +37,10 @@ _CLASSES = frozenset(
 
 
 class StoredReader(FileSystemReader):
-    """A checkpoint's directory; `ValueError` and its like for what is damaged."""
+    """Reader of a checkpoint's directory; `ValueError` and its like for what is damaged."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        """The table of what is stored where."""
+        """Table of tensors and the files that hold them."""
         with regular_file(f"{self.path}/{_TABLE}").open("rb") as file:
             found = _Unpickler(file).load()
         if not isinstance(found, Metadata) or found.storage_meta is None:
@@ -59,10 +59,10 @@ class StoredReader(FileSystemReader):
 
 
 class PlainPlanner(DefaultLoadPlanner):
-    """The usual plan, in which what is no tensor is a number, a text, or lists of them."""
+    """Planner for loading in which what is no tensor is a number, a string, or lists of them."""
 
     def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
-        """See `DefaultLoadPlanner`."""
+        """Loads a value that is no tensor, as `DefaultLoadPlanner` does, but without running code in it."""
         plain = io.BytesIO()
         torch.save(torch.load(value, weights_only=True), plain)
         plain.seek(0)

@@ -1,4 +1,4 @@
-"""The processes of a run: who this one is, and how the model and its gradients are spread over all of them."""
+"""Processes of a run: the rank of this one, and how the model and its gradients are distributed over all of them."""
 
 import os
 import time
@@ -16,51 +16,51 @@ from torch.distributed.tensor import DTensor
 from ..errors import InputError
 from .objective import Objective
 
-# gloo's threads still hold the last tensors that were exchanged, and let go of them by the interpreter: a process whose
+# gloo's threads still hold the last tensors that were sent, and let go of them by the interpreter: a process whose
 # interpreter has ended by then aborts (torch 2.13).
 _LET_GO_S = 0.5
 
-Spread = Literal["sharded", "replicated"]
+Parallelism = Literal["fsdp", "ddp"]
 
 
 class World(NamedTuple):
     """One process among `size` on torch devices of the same type.
 
-    `sequence` processes with neighbouring ranks share the tokens of a pack. `mesh` has the dimensions "data" and
-    "sequence"; it is missing where there is one process.
+    `context_parallel` processes with neighbouring ranks share the tokens of a packed sequence. `mesh` has the
+    dimensions "data" and "context"; it is None where there is one process.
     """
 
     rank: int = 0
     size: int = 1
     device: str = "cpu"
-    sequence: int = 1
+    context_parallel: int = 1
     mesh: DeviceMesh | None = None
 
     @property
-    def place(self) -> int:
-        """Which part of a pack's tokens this process has."""
-        return self.rank % self.sequence
+    def context_rank(self) -> int:
+        """Number of the part that this process has of a packed sequence's tokens."""
+        return self.rank % self.context_parallel
 
     def share(self, count: int) -> range:
-        """What this process has of `count` things that are dealt out in turn, those with the same pack alike."""
-        return range(self.rank // self.sequence, count, self.size // self.sequence)
+        """Numbers below `count` that fall to this process when they are dealt out in turn, one to each data rank."""
+        return range(self.rank // self.context_parallel, count, self.size // self.context_parallel)
 
-    def lanes(self, count: int) -> range:
-        """The lanes of this process among all."""
-        packs = self.size // self.sequence
-        if count % packs:
-            sharers = "processes" if self.sequence == 1 else f"groups of {self.sequence} processes"
-            raise InputError(f"{count} lanes cannot be shared evenly by {packs} {sharers}")
-        return self.share(count)
+    def batch_share(self, batch_size: int) -> range:
+        """Sequences of a batch that this process computes; `InputError` unless all processes get as many."""
+        packs = self.size // self.context_parallel
+        if batch_size % packs:
+            sharers = "processes" if self.context_parallel == 1 else f"groups of {self.context_parallel} processes"
+            raise InputError(f"a batch of {batch_size} sequences cannot be shared evenly by {packs} {sharers}")
+        return self.share(batch_size)
 
     def sum(self, numbers: Tensor) -> Tensor:
-        """The numbers added up over all processes."""
+        """Sum of the numbers over all processes, in place."""
         if self.size > 1:
             dist.all_reduce(numbers)
         return numbers
 
     def most(self, number: int) -> int:
-        """The largest of the numbers of all processes."""
+        """Largest of the numbers of all processes."""
         if self.size == 1:
             return number
         found = torch.tensor(number)
@@ -68,38 +68,40 @@ class World(NamedTuple):
         return int(found)
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Waits until all processes have come here."""
         if self.size > 1:
             dist.barrier()
 
     def leave(self) -> None:
-        """Ends what `join` began, once nothing more is to be exchanged."""
+        """Ends the process group that `join` began, once all processes have come here."""
         if self.size > 1:
             self.wait()
             dist.destroy_process_group()
             time.sleep(_LET_GO_S)
 
 
-def join(device: str, sequence: int = 1) -> World:
-    """The place of this process among those that `torchrun` started; alone without it."""
+def join(device: str, context_parallel: int = 1) -> World:
+    """World of this process among those that `torchrun` started; a world of one without it."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size % sequence:
-        raise InputError(f"{size} processes cannot be groups of run.sequence={sequence}; start a multiple of it")
+    if size % context_parallel:
+        raise InputError(
+            f"{size} processes cannot be groups of run.context_parallel={context_parallel}; start a multiple of it"
+        )
     if size == 1:
         return World(device=device)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    mesh = init_device_mesh(device, (size // sequence, sequence), mesh_dim_names=("data", "sequence"))
-    return World(dist.get_rank(), size, device, sequence, mesh)
+    mesh = init_device_mesh(device, (size // context_parallel, context_parallel), mesh_dim_names=("data", "context"))
+    return World(dist.get_rank(), size, device, context_parallel, mesh)
 
 
-def spread(objective: Objective, world: World, how: Spread) -> None:
-    """Shards the weights block by block over the processes that have packs of their own (FSDP: Zhao et al. 2023), or
-    leaves a copy on each.
+def parallelize(objective: Objective, world: World, parallelism: Parallelism) -> None:
+    """Shards the weights block by block over the processes that have sequences of their own ("fsdp": Zhao et al. 2023),
+    or leaves a copy on each ("ddp").
     """
-    if world.mesh is None or how == "replicated":
+    if world.mesh is None or parallelism == "ddp":
         return
     # Blocks return views among their states; nothing is ever added to them in place.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view", UserWarning)
@@ -108,11 +110,11 @@ def spread(objective: Objective, world: World, how: Spread) -> None:
     fully_shard(objective, mesh=world.mesh["data"])
 
 
-def exchange(parameters: Iterable[nn.Parameter], world: World, how: Spread) -> None:
-    """Adds up the gradients of replicated weights; sharded ones were added up on the way, but for parts of a pack."""
-    if world.mesh is None or (how == "sharded" and world.sequence == 1):
+def all_reduce_gradients(parameters: Iterable[nn.Parameter], world: World, parallelism: Parallelism) -> None:
+    """Sums gradients over processes; those of sharded weights only over the ranks that share sequences."""
+    if world.mesh is None or (parallelism == "fsdp" and world.context_parallel == 1):
         return
-    group = world.mesh.get_group("sequence") if how == "sharded" else None
+    group = world.mesh.get_group("context") if parallelism == "fsdp" else None
     for parameter in parameters:
         if not parameter.requires_grad:
             continue
@@ -122,6 +124,6 @@ def exchange(parameters: Iterable[nn.Parameter], world: World, how: Spread) -> N
         dist.all_reduce(gradient.to_local() if isinstance(gradient, DTensor) else gradient, group=group)
 
 
-def loss_scale(world: World, how: Spread) -> float:
-    """What a loss is multiplied with so that gradients are sums over processes: sharding takes their mean."""
-    return float(world.size // world.sequence) if how == "sharded" else 1.0
+def loss_scale(world: World, parallelism: Parallelism) -> float:
+    """Factor of a loss that makes gradients sums over processes: sharding takes their mean."""
+    return float(world.size // world.context_parallel) if parallelism == "fsdp" else 1.0

@@ -129,7 +129,7 @@ def test_bad_datasets(tmp_path: Path) -> None:
         tmp_path / "a"
     )
     with pytest.raises(InputError, match=r"dataset .*a cannot be read: .*test"):
-        build(tmp_path / "out", [tmp_path / "a"], byte_level(), Recipe(**recipe, part="test"))
+        build(tmp_path / "out", [tmp_path / "a"], byte_level(), Recipe(**recipe, split="test"))
     check(tmp_path, [tmp_path / "a"], recipe, "a, row 2: lacks the field 'text'", 1)
 
 

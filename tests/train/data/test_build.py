@@ -18,7 +18,7 @@ from braidlm.errors import InputError
 from braidlm.train.data.build import UNFINISHED, build
 from braidlm.train.data.documents import Piece
 from braidlm.train.data.recipe import Recipe
-from braidlm.train.data.shards import Shards, held_out
+from braidlm.train.data.shards import Shards, holdout_mask
 from tests.text.made import byte_level
 from tests.train.data.made import json_lines, read_back, texts
 
@@ -198,10 +198,10 @@ def test_holdout(source: Path, tmp_path: Path) -> None:
     def held(name: str, rows: list[str], holdout: float) -> tuple[set[str], set[str]]:
         path = json_lines(tmp_path / f"{name}.jsonl", [{"text": text} for text in rows])
         shards = build(tmp_path / name, [path], byte_level(), Recipe(kind="jsonl", holdout=holdout), shard_bytes=500)
-        numbers = (shards.training.numbers_N, shards.held_out.numbers_N)
-        training, held_out = ({rows[i] for i in number} for number in numbers)
-        assert not training & held_out and training | held_out == set(rows)
-        return training, held_out
+        numbers = (shards.training.numbers_N, shards.holdout.numbers_N)
+        training, holdout = ({rows[i] for i in number} for number in numbers)
+        assert not training & holdout and training | holdout == set(rows)
+        return training, holdout
 
     _, few = held("few", TEXTS[:40], 0.25)
     _, many = held("many", [*reversed(TEXTS), *TEXTS[:9]], 0.25)
@@ -213,12 +213,12 @@ def test_holdout(source: Path, tmp_path: Path) -> None:
 def test_holdouts_that_leave_nothing() -> None:
     """Oracle: by hand: thresholds on hashes, and sentences."""
     hash_N = np.array([2**63, 5, 2**62, 5], np.uint64)
-    assert held_out(hash_N, 0.3).tolist() == [False, True, True, True]
-    assert held_out(hash_N, 1).tolist() == [False, True, False, True]
-    assert not held_out(hash_N, 0).any()
+    assert holdout_mask(hash_N, 0.3).tolist() == [False, True, True, True]
+    assert holdout_mask(hash_N, 1).tolist() == [False, True, False, True]
+    assert not holdout_mask(hash_N, 0).any()
     for wrong in (0.9, 4, 40):
         with pytest.raises(InputError, match=f"of 4 documents, a holdout of {wrong} keeps 4 from training"):
-            held_out(hash_N, wrong)
+            holdout_mask(hash_N, wrong)
     with pytest.raises(InputError, match=r"holdout is 1\.5, but must be a share below 1 or a whole number"):
         Recipe(holdout=1.5)
 

@@ -19,11 +19,11 @@ def test_from_texts_to_tokens(tmp_path: Path) -> None:
     options = ["--tokenizer", vocabulary, "--separator", r"\n--\n", "--holdout", "3", "--processes", "2"]
     found = data("data", str(out), str(tmp_path / "texts"), *options)
     shards = Shards(out, read_tokenizer(vocabulary))
-    for name, part in (("training", shards.training), ("held_out", shards.held_out)):
+    for name, part in (("training", shards.training), ("holdout", shards.holdout)):
         assert found[name] == {"documents": len(part), "tokens": part.tokens}
     # The twelve second documents are equal, so they are held out together if they are.
-    assert len(shards.training) + len(shards.held_out) == 24
-    assert len(shards.held_out) in (3, *range(12, 16))
+    assert len(shards.training) + len(shards.holdout) == 24
+    assert len(shards.holdout) in (3, *range(12, 16))
 
 
 def test_what_was_skipped_is_said(tmp_path: Path) -> None:

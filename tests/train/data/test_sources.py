@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from braidlm.errors import InputError
-from braidlm.train.data.reading import read
+from braidlm.train.data.reading import read_documents
 from braidlm.train.data.recipe import Recipe, Record
 from braidlm.train.data.sources import find_files, read_file
 from tests.train.data.made import json_lines, properties, texts
@@ -24,7 +24,7 @@ def documents(path: Path, recipe: Recipe, size: int) -> list[Record]:
     """All documents of a file, read in slices of a size."""
     found = read_file(path, 0, recipe, size)
     assert not found.problem and found.size == path.stat().st_size
-    return [record for place, _ in found.slices for record in read(place, recipe)]
+    return [record for place, _ in found.slices for record in read_documents(place, recipe)]
 
 
 lines = st.lists(

@@ -31,13 +31,13 @@ stages = st.tuples(st.integers(0, 200), st.integers(1, 4), st.integers(1, 30), s
 @properties
 @given(lengths, st.integers(0, 5), stages)
 def test_a_stage_is_a_section_of_the_stream(sizes: list[int], seed: int, stage: tuple[int, int, int, int]) -> None:
-    """Oracle: the stream by its definition, cut by hand; its lanes side by side are the section, each token once."""
-    begin, lanes, tokens, steps = stage
+    """Oracle: the stream by its definition, cut by hand; sequences side by side are the section, each token once."""
+    begin, batch_size, seq_len, steps = stage
     found = Stream(documents(sizes), seed).stage(*stage)
-    parts = [found.pack(step, lane).ids_T.tolist() for lane in range(lanes) for step in range(steps)]
-    assert all(len(part) == tokens for part in parts)
+    parts = [found.pack(step, index).ids_T.tolist() for index in range(batch_size) for step in range(steps)]
+    assert all(len(part) == seq_len for part in parts)
     assert [token for part in parts for token in part] == walked(sizes, seed, found.end)[begin:]
-    assert found.end == begin + lanes * tokens * steps
+    assert found.end == begin + batch_size * seq_len * steps
 
 
 @properties
@@ -72,8 +72,8 @@ def check_rows(pack: Pack, sizes: list[int], untrained: frozenset[int] = frozens
 @given(lengths, stages)
 def test_seeking_is_walking(sizes: list[int], stage: tuple[int, int, int, int]) -> None:
     """Oracle: the same packs, walked in order by an object of its own."""
-    _, lanes, _, steps = stage
-    places = [(step, lane) for step in range(steps) for lane in range(lanes)]
+    _, batch_size, _, steps = stage
+    places = [(step, index) for step in range(steps) for index in range(batch_size)]
     one = Stream(documents(sizes), 1).stage(*stage)
     walk = {place: one.pack(*place) for place in places}
     for place in reversed(places):
@@ -82,7 +82,7 @@ def test_seeking_is_walking(sizes: list[int], stage: tuple[int, int, int, int]) 
 
 
 def test_stages_follow_each_other() -> None:
-    """Oracle: one stage of all steps; of one lane, stages of other sizes give the same stream."""
+    """Oracle: one stage of all steps; of one index, stages of other sizes give the same stream."""
     stream = Stream(documents([5, 9, 2, 7]), 0)
     whole = stream.stage(0, 1, 60, 1).pack(0, 0).ids_T.tolist()
     first = stream.stage(0, 1, 10, 3)
@@ -118,9 +118,9 @@ def test_a_permutation_is_even() -> None:
 def test_what_cannot_be_asked_for() -> None:
     """Oracle: sentences by hand."""
     stream = Stream(documents([5, 9]), 0)
-    with pytest.raises(InputError, match="a stage begins at 0 with 0 lanes, 4 tokens and 2 steps, but it must"):
+    with pytest.raises(InputError, match="a stage begins at 0 with batch_size 0, seq_len 4 and 2 steps, but it must"):
         stream.stage(0, 0, 4, 2)
-    with pytest.raises(InputError, match="step 2, lane 0 is outside of a stage of 2 steps and 1 lanes"):
+    with pytest.raises(InputError, match="step 2, sequence 0 is outside of a stage of 2 steps with batch_size 1"):
         stream.stage(0, 1, 4, 2).pack(2, 0)
     with pytest.raises(InputError, match="no documents to train on"):
         Stream(documents([]), 0)

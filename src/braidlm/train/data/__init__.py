@@ -1,5 +1,5 @@
-"""From texts to packed batches.
+"""Training data, from documents to packed sequences.
 
 `build.build` tokenizes sources once into a directory, `shards.Shards` opens it, `stream.Stream` and
-`whole.Whole` say which tokens come when. The workers that tokenize import no torch.
+`whole.Whole` pack its documents into sequences. The workers that tokenize import no torch.
 """

@@ -1,4 +1,4 @@
-"""Tokenizes sources once, into a directory of shards.
+"""Build of a directory of shards: sources are tokenized once.
 
 While it runs, the directory holds a lock and the shards that are whole; a run that was interrupted goes on after them
 when it is started again. The manifest comes last: where it is, the data are whole.
@@ -26,13 +26,13 @@ from .manifest import Manifest, ShardSizes, SourceInfo, tokenizer_hash
 from .plan import Plan, plan
 from .processes import run
 from .recipe import Recipe
-from .shards import Shards, held_out
+from .shards import Shards, holdout_mask
 from .worker import Job, ShardInfo, Task, file_of, token_dtype
 
 Progress = Callable[[int, int], None]
 
 UNFINISHED = "unfinished"
-# Of the sources, for one shard: large enough that files are few, small enough that little is lost at an interruption.
+# Bytes of the sources for one shard: large enough that files are few, small enough that an interruption loses little.
 SHARD_BYTES = 2**24
 _NAMED = 20
 
@@ -81,7 +81,7 @@ def _make(planned: Plan, job: Job, processes: int, progress: Progress | None) ->
 
 
 def _whole(job: Job, task: Task) -> ShardInfo | None:
-    """What an interrupted run has left of a task's shard, if that is whole and as this run would make it."""
+    """Shard of a task that an interrupted run has left, if it is whole and as this run would make it."""
     try:
         info = ShardInfo(**read_object(file_of(job.directory, task.number, "json"), InputError))
     except (InputError, TypeError):
@@ -99,7 +99,7 @@ def _finish(planned: Plan, job: Job, made: _Made) -> None:
             path.unlink()
         raise InputError(f"the sources hold no document{f'; the first of {skipped}: {skips[0]}' if skips else ''}")
     hashes = [np.fromfile(file_of(directory, number, "index"), ENTRY)["hash"] for number in range(len(infos))]
-    held_out(np.concatenate(hashes), recipe.holdout)
+    holdout_mask(np.concatenate(hashes), recipe.holdout)
     Manifest(
         version=manifests.VERSION,
         tokenizer=tokenizer_hash(job.tokenizer),
@@ -121,7 +121,7 @@ def _finish(planned: Plan, job: Job, made: _Made) -> None:
 
 
 def _with_rows(number: int, source: SourceInfo, tasks: Sequence[Task]) -> SourceInfo:
-    """A dataset's hash is that of the rows that came from it."""
+    """Source with its hash: that of a dataset is of the rows that came from it."""
     keys = [task.key for task in tasks if task.key and task.source == number]
     if not keys:
         return source
@@ -130,7 +130,7 @@ def _with_rows(number: int, source: SourceInfo, tasks: Sequence[Task]) -> Source
 
 
 def _run_hash(planned: Plan, tokenizer: Tokenizer, recipe: Recipe, shard_bytes: int) -> str:
-    """What shards depend on; of bad documents and the holdout, whole shards do not."""
+    """Hash of all that shards depend on; they do not depend on `on_bad` and `holdout`."""
     asked = {key: value for key, value in asdict(recipe).items() if key not in ("on_bad", "holdout")}
     sources = [asdict(source) for source in planned.sources]
     facts = [asked, sources, tokenizer_hash(tokenizer), tokenizer.chat_template, shard_bytes]
@@ -146,7 +146,7 @@ def _check_directory(directory: Path) -> None:
 
 @contextlib.contextmanager
 def _lock(directory: Path, run_hash: str) -> Iterator[None]:
-    """The directory for this run alone; what an interrupted run of the same has made whole is still there."""
+    """Locks the directory for this run; shards that an interrupted run of the same has made whole are still there."""
     marker = directory / UNFINISHED
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""From a conversation to tokens: rendered by the model's template, trained on what the assistant wrote.
+"""Conversations to tokens: rendered by the model's template, trained on the assistant's answers.
 
 What the assistant wrote is found without knowing the template. Up to an answer, the conversation reads as the prompt
 that asks for that answer; with it, as the conversation that ends there. Where these two leave the tokens of the whole
@@ -21,7 +21,7 @@ Messages = Sequence[Mapping[str, Any]]
 
 
 def encode_chat(tokenizer: Tokenizer, messages: Any, tools: Any, end: int | None) -> tuple[list[int], list[bool]]:
-    """Ids of a conversation, and for each whether it is the assistant's and learned from.
+    """Token ids of a conversation, and for each whether it is the assistant's and a target of training.
 
     An answer includes the control token that ends it, and not the white space which the template writes behind that.
     If the last answer ends without a control token, `end` is appended, so that there is something to stop at. Answers
@@ -49,7 +49,7 @@ def encode_chat(tokenizer: Tokenizer, messages: Any, tools: Any, end: int | None
 
 
 class _Renderer:
-    """Messages to ids. Control tokens that somebody wrote into a message are read as plain text."""
+    """Renderer of messages to token ids. Control tokens written into a message are read as plain text."""
 
     def __init__(self, tokenizer: Tokenizer, tools: Any) -> None:
         self._tokenizer, self._tools = tokenizer, tools
@@ -60,7 +60,7 @@ class _Renderer:
 
 
 def _leaves(part: Sequence[int], whole: Sequence[int], number: int) -> int:
-    """The place at which `part` leaves `whole`, which must be near the end of `part`."""
+    """Position at which `part` leaves `whole`, which must be near the end of `part`."""
     common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(part, whole)))
     if len(part) - common > _OWN:
         raise InputError(
@@ -71,7 +71,7 @@ def _leaves(part: Sequence[int], whole: Sequence[int], number: int) -> int:
 
 
 def _without_space(tokenizer: Tokenizer, ids: Sequence[int], begin: int, stop: int) -> int:
-    """`stop`, or the place after the last control token if only white space follows it."""
+    """Position `stop`, or the one after the last control token if only white space follows it."""
     control = next((place for place in range(stop - 1, begin - 1, -1) if ids[place] in tokenizer.special_ids), None)
     if control is None or tokenizer.decode(ids[control + 1 : stop]).strip():
         return stop

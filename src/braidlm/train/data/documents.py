@@ -1,4 +1,4 @@
-"""Documents of tokens, wherever they lie: their lengths, their tokens, where they came from.
+"""Tokenized documents: their lengths, their tokens, their sources.
 
 Legend: N = documents, T = tokens of a piece.
 """
@@ -14,14 +14,14 @@ from .pack import IGNORED, Pack
 
 
 class Content(NamedTuple):
-    """Tokens of one shard and, if not all of them are trained on, which ones are."""
+    """Content of one shard: its token ids, and which are trained on (None: all)."""
 
     ids_T: np.ndarray
     trained_T: np.ndarray | None
 
 
 class Piece(NamedTuple):
-    """Tokens `begin` to `end` of the document at a place among `Documents`."""
+    """Piece of a document: its tokens `begin` to `end`; `document` is its place among `Documents`."""
 
     document: int
     begin: int
@@ -57,12 +57,12 @@ class Documents:
         return int(self.lengths_N.sum())
 
     def where(self, number: int) -> str:
-        """The place that a document came from, for messages: file and line."""
+        """Source of a document for messages: file and line."""
         entry = self._index_N[number]
         return self._sources[entry["source"]].place(int(entry["line"]))
 
     def pack(self, pieces: Iterable[Piece], continues: bool) -> Pack:
-        """The pieces back to back, each with its targets."""
+        """Packed sequence of the pieces, back to back, each with its targets."""
         pieces = tuple(pieces)
         ids, targets = zip(*(self._read(piece) for piece in pieces))
         return Pack(
@@ -74,7 +74,7 @@ class Documents:
         )
 
     def _read(self, piece: Piece) -> tuple[np.ndarray, np.ndarray]:
-        """ids_T and targets_T; the last token of a cut piece has the next token of its document as its target."""
+        """Ids and targets of a piece; the last token of a cut piece has its document's next token as its target."""
         number, length = self.numbers_N[piece.document], self.lengths_N[piece.document]
         content = self._contents(int(self._index_N["shard"][number]))
         begin = self._begins_N[number]

@@ -1,4 +1,4 @@
-"""From a document to its tokens, and which of them are trained on.
+"""Encoding of documents: their tokens, and which of these are trained on.
 
 Legend: T = tokens of a document.
 """
@@ -15,14 +15,14 @@ from .recipe import Recipe, Record
 
 
 class Encoded(NamedTuple):
-    """ids_T: uint32. trained_T: bool, which tokens are targets; None if all are."""
+    """Tokens of a document. ids_T: uint32. trained_T: bool, which tokens are targets; None if all are."""
 
     ids_T: np.ndarray
     trained_T: np.ndarray | None
 
 
 def end_of_text(tokenizer: Tokenizer, end: str | None) -> int | None:
-    """The id that ends a document: of the token `end`, else the tokenizer's first one, if it has one."""
+    """Id of the token that ends a document: of `end`, else the tokenizer's first end token, if it has one."""
     if end is None:
         return next(iter(tokenizer.eos_ids), None)
     found = tokenizer.id_of(end)
@@ -32,7 +32,7 @@ def end_of_text(tokenizer: Tokenizer, end: str | None) -> int | None:
 
 
 class Encoder:
-    """Made once for each process. `encode` raises `InputError` for a document that cannot be trained on."""
+    """Encoder of documents for one recipe. `InputError` if the tokenizer cannot do what the recipe asks for."""
 
     def __init__(self, tokenizer: Tokenizer, recipe: Recipe) -> None:
         self._tokenizer, self._kind = tokenizer, recipe.kind
@@ -43,7 +43,7 @@ class Encoder:
             raise InputError("this tokenizer does not say which token ends a text; name a control token as the end")
 
     def encode(self, record: Record) -> Encoded:
-        """The tokens of a document."""
+        """Tokens of a document; `InputError` if it cannot be trained on."""
         if isinstance(record.value, str) and self._kind != "chat":
             return Encoded(np.array(self._text(record.value), np.uint32), None)
         if isinstance(record.value, list) and self._kind in ("chat", "dataset"):

@@ -16,7 +16,7 @@ from .worker import Task
 
 
 class Dataset(NamedTuple):
-    """Rows of a dataset, how many there are (0 if that is not known), and the version that it has by its library."""
+    """Opened dataset: its rows, how many there are (0 if that is not known), and its fingerprint by the library."""
 
     name: str
     data: Iterable[Any]
@@ -25,14 +25,14 @@ class Dataset(NamedTuple):
 
 
 def open_dataset(name: str, recipe: Recipe) -> Dataset:
-    """A dataset in a directory (saved by `save_to_disk`, or files that the library knows), or of the hub."""
+    """Opens a dataset in a directory (saved by `save_to_disk`, or files that the library knows), or of the hub."""
     library = _library()
     try:
         if (Path(name) / "dataset_dict.json").exists() or (Path(name) / "dataset_info.json").exists():
             data = library.load_from_disk(name)
-            data = data[recipe.part] if isinstance(data, dict) else data
+            data = data[recipe.split] if isinstance(data, dict) else data
         else:
-            data = library.load_dataset(name, recipe.subset, split=recipe.part, streaming=recipe.streamed)
+            data = library.load_dataset(name, recipe.subset, split=recipe.split, streaming=recipe.streamed)
     except Exception as error:  # the library raises whatever its readers raise
         raise InputError(f"dataset {name} cannot be read: {_sentence(error)}") from None
     rows = len(data) if hasattr(data, "__len__") else 0
@@ -40,7 +40,7 @@ def open_dataset(name: str, recipe: Recipe) -> Dataset:
 
 
 def tasks(datasets: Sequence[Dataset], recipe: Recipe, size: int) -> Iterator[Task]:
-    """Rows in their order, as many for each task as make about `size` bytes."""
+    """Tasks for the rows of datasets, in order, about `size` bytes each."""
     number = 0
     for source, dataset in enumerate(datasets):
         records: list[Record] = []

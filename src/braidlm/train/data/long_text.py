@@ -1,4 +1,4 @@
-"""Long texts to tokens in pieces: the library needs a hundred times the memory of the text that it reads at once.
+"""Tokenization of long texts in pieces: the library needs a hundred times the memory of the text that it reads at once.
 
 A text is cut at line ends where the cut shows in no token: the text around it gives the same tokens in one piece and
 in two. A vocabulary for which no such place is found reads the text whole.
@@ -12,7 +12,7 @@ _TRIES = 32
 
 
 def encode_long(tokenizer: Tokenizer, text: str, piece: int = PIECE) -> list[int]:
-    """Token ids of a text with what the model wants around it; control tokens in the text are read as plain text."""
+    """Token ids of a text with the begin and end tokens that the model wants; control tokens in it are plain text."""
     if len(text) <= piece:
         return tokenizer.encode(text, special=False)
     ids: list[int] = []
@@ -25,14 +25,14 @@ def encode_long(tokenizer: Tokenizer, text: str, piece: int = PIECE) -> list[int
 
 
 def _around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """What the model wants before and after every text."""
+    """Token ids that the model wants before and after every text."""
     bare, whole = tokenizer.encode("a", add_bos=False), tokenizer.encode("a")
     begin = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
     return whole[:begin], whole[begin + len(bare) :]
 
 
 def _cut(tokenizer: Tokenizer, text: str, place: int) -> int:
-    """A place to cut after `place`, or 0."""
+    """Position after `place` at which the text can be cut, or 0."""
     for _ in range(_TRIES):
         place = text.find("\n", place) + 1
         if not place:

@@ -1,4 +1,4 @@
-"""What a directory of shards says of itself: `manifest.json`, written last."""
+"""Manifest of a directory of shards: `manifest.json`, written last."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ _MOST = 2**62
 
 @dataclass(frozen=True, kw_only=True)
 class SourceInfo:
-    """A source: of a file its size in bytes and sha256; of a dataset 0, and the hash of the rows that were read."""
+    """Source in a manifest: a file's size in bytes and sha256; of a dataset 0 and the hash of the rows read."""
 
     name: str
     unit: str
@@ -27,7 +27,7 @@ class SourceInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class ShardSizes:
-    """A shard: its tokens, its documents, and whether it says which tokens are trained on."""
+    """Sizes of a shard. masked: whether it has a file that says which tokens are trained on."""
 
     tokens: int
     documents: int
@@ -36,8 +36,9 @@ class ShardSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """tokenizer: `tokenizer_hash` of the one that made the tokens. dtype: of the token files.
+    """Manifest of a directory of shards.
 
+    tokenizer: `tokenizer_hash` of the one that made the tokens. dtype: of the token files.
     skipped: bad documents that were left out; skips: what was wrong with the first ones.
     """
 
@@ -56,17 +57,17 @@ class Manifest:
     shards: tuple[ShardSizes, ...]
 
     def write(self, directory: Path) -> None:
-        """Writes the file, whole or not at all."""
+        """Writes the manifest, whole or not at all."""
         with whole_file(directory / FILE) as path:
             path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def digest(self) -> str:
-        """Sha256 of all that it says: of the sources' content and of the tokenizer."""
+        """Sha256 of the manifest, which covers the sources' content and the tokenizer."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     @classmethod
     def read(cls, directory: Path) -> "Manifest":
-        """Reads the file; `InputError` if it is not there, damaged or of another version."""
+        """Reads the manifest; `InputError` if it is not there, damaged or of another version."""
         path = directory / FILE
         missing = f"{directory} holds no finished data: it has no {FILE}; braid data makes one"
         found = read_object(path, InputError, missing=missing)
@@ -84,7 +85,7 @@ class Manifest:
 
 
 def _check(manifest: Manifest) -> None:
-    """`ValueError` names the first value that `Manifest.write` never writes."""
+    """`ValueError` for the first value that `Manifest.write` never writes."""
     if manifest.dtype not in DTYPES:
         raise ValueError(f"its dtype is {quoted(manifest.dtype)}, but must be one of {', '.join(DTYPES)}")
     if not manifest.shards:

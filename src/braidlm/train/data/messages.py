@@ -1,4 +1,4 @@
-"""Messages as training files have them, made into those that chat templates expect.
+"""Conversion of messages in training files to those that chat templates expect.
 
 OpenAI's fine-tuning files give contents as null or in parts, the arguments of calls as text, and answers a weight;
 ShareGPT's say `from` and `value`.
@@ -15,7 +15,7 @@ _SHARED = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "as
 
 
 def template_messages(messages: Any) -> tuple[list[dict[str, Any]], list[bool]]:
-    """Messages for a template, and for each whether it is learned from: answers are, unless their weight is 0.
+    """Messages for a template, and for each whether it is trained on: answers are, unless their weight is 0.
 
     `InputError` unless these are messages with known roles and texts, one of them the assistant's.
     """
@@ -56,7 +56,7 @@ def _of_share(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text(content: Any, number: int) -> str:
-    """A content as one text; parts of it may be texts only."""
+    """Content of a message as one text; parts of it may be texts only."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -74,7 +74,7 @@ def _text(content: Any, number: int) -> str:
 
 
 def _call(call: Any, number: int) -> dict[str, Any]:
-    """A call with its arguments as an object: as text, a template would write them in quotes once more."""
+    """Tool call with its arguments as an object: as text, a template would write them in quotes once more."""
     if not isinstance(call, Mapping):
         raise _bad_call(number)
     function = call.get("function")

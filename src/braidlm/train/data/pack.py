@@ -1,6 +1,6 @@
-"""What the training loop gets: packed rows with their targets, from an order that can be entered anywhere.
+"""Interface between data and training loop: packed sequences with targets, from a packing that can be entered anywhere.
 
-Legend: T = tokens of a pack.
+Legend: T = tokens of a packed sequence.
 """
 
 from typing import NamedTuple, Protocol
@@ -12,12 +12,12 @@ IGNORED = -100
 
 
 class Pack(NamedTuple):
-    """Tokens of one lane and step.
+    """Packed sequence: one of the batch of a step.
 
     ids_T: int64, documents back to back, no padding.
     targets_T: int64, the next token of the same document; `IGNORED` where there is none or it is masked out.
     lengths: tokens of each row, which is a document or a piece of one; they sum to T.
-    continues: the first row goes on with the document in which the previous pack of this lane ended.
+    continues: the first row goes on with the document in which this sequence of the batch ended in the step before.
     documents: the number of each row's document, for messages (`Documents.where`).
     """
 
@@ -29,18 +29,18 @@ class Pack(NamedTuple):
 
 
 class Stage(Protocol):
-    """A section of an order: `steps` packs for each of `lanes` lanes."""
+    """Section of a packing: `steps` batches of `batch_size` packed sequences."""
 
     @property
     def end(self) -> int:
         """The position at which the next stage begins."""
 
-    def pack(self, step: int, lane: int) -> Pack:
-        """The pack of one step and lane, both from 0; the same one whenever it is asked for."""
+    def pack(self, step: int, index: int) -> Pack:
+        """Packed sequence `index` of the batch of a step, both from 0; the same one at every call."""
 
 
-class Order(Protocol):
-    """Documents in an order that is a pure function of the shards, a seed and a position; it never ends."""
+class Packing(Protocol):
+    """Endless packing of documents into sequences, a pure function of the shards, a seed and a position."""
 
-    def stage(self, begin: int, lanes: int, tokens: int, steps: int) -> Stage:
-        """The stage that begins at a position: 0, or the `end` of another stage. `tokens` are those of a pack."""
+    def stage(self, begin: int, batch_size: int, seq_len: int, steps: int) -> Stage:
+        """The stage that begins at a position: 0, or the `end` of another stage. `seq_len` is in tokens."""

@@ -1,4 +1,4 @@
-"""Parquet files: ranges of row groups, and the rows in them."""
+"""Reader of Parquet files: ranges of row groups, and the rows in them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ _ROWS = 1000  # at a time
 
 
 def ranges(path: Path, field: str, size: int) -> tuple[list[tuple[int, int, int, int]], str]:
-    """(first row group, end, first row, bytes) of parts of about `size` bytes; or what is wrong with the file."""
+    """Ranges of about `size` bytes as (first row group, end, first row, bytes), and what is wrong with the file."""
     pa = _library()
     found: list[tuple[int, int, int, int]] = []
     try:
@@ -31,7 +31,7 @@ def ranges(path: Path, field: str, size: int) -> tuple[list[tuple[int, int, int,
 
 
 def columns(path: Path) -> list[str]:
-    """The names of a file's columns; none if it cannot be read."""
+    """Names of a file's columns; none if it cannot be read."""
     pa = _library()
     try:
         with pa.parquet.ParquetFile(path) as file:
@@ -40,8 +40,8 @@ def columns(path: Path) -> list[str]:
         return []
 
 
-def read(path: Path, begin: int, end: int, row: int, field: str) -> Iterator[Record]:
-    """The documents in row groups `begin` to `end`, whose first row is number `row`."""
+def read_rows(path: Path, begin: int, end: int, row: int, field: str) -> Iterator[Record]:
+    """Documents in row groups `begin` to `end`, whose first row is number `row`."""
     pa = _library()
     with pa.parquet.ParquetFile(path) as file:
         columns = [name for name in (field, "tools") if name in file.schema_arrow.names]

@@ -1,4 +1,4 @@
-"""Permutations that never change: not with a library's version, not with the machine."""
+"""Permutations that are the same with every version of a library and on every machine."""
 
 import hashlib
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The numbers below `count` in an order by (seed, epoch), int64.
+    """Permutation of the numbers below `count` by (seed, epoch), int64.
 
     They are sorted by a 64-bit hash: the sequence of splitmix64 (Steele, Lea and Flood 2014, "Fast splittable
     pseudorandom number generators"), which never repeats a value, from a place that seed and epoch give.

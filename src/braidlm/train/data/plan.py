@@ -1,4 +1,4 @@
-"""From sources to tasks, one for each shard. The tasks depend on the sources alone, not on who carries them out."""
+"""Plan of a build: tasks, one for each shard, that depend on the sources alone and not on the processes."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +13,10 @@ from .worker import Task
 
 
 class Plan(NamedTuple):
-    """Sources; their tasks, and what these weigh together; what is wrong with files that are left out."""
+    """Plan of a build.
+
+    weight: of all tasks, in bytes of files or rows of datasets. skips: what is wrong with files that are left out.
+    """
 
     sources: tuple[SourceInfo, ...]
     tasks: Iterable[Task]
@@ -37,7 +40,7 @@ def plan(sources: Sequence[str | Path], recipe: Recipe, size: int) -> Plan:
 
 
 def _tasks(files: Sequence[SourceFile], size: int) -> Iterator[Task]:
-    """Slices in their order, as many for each task as make `size`."""
+    """Tasks for the slices of files, in order, about `size` bytes each."""
     slices: list[Slice] = []
     weight = number = 0
     for file in files:

@@ -1,4 +1,4 @@
-"""Tasks to shards, in this process or in several; the results come in the order of the tasks either way."""
+"""Execution of tasks in this process or in several; results come in the order of the tasks either way."""
 
 import multiprocessing
 from collections import deque
@@ -14,7 +14,7 @@ Done = Callable[[Task], ShardInfo | None]
 
 
 def run(tasks: Iterable[Task], job: Job, processes: int, done: Done) -> Iterator[tuple[Task, ShardInfo]]:
-    """Makes the shards of all tasks but those of which `done` knows the result.
+    """Makes the shards of all tasks, but of those whose result `done` knows.
 
     Of several tasks that fail, the first one's error is raised, as it would be with one process.
     """

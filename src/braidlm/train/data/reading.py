@@ -1,4 +1,4 @@
-"""From a slice of a file to its documents, each with its line."""
+"""Reader of the documents in a slice of a file, each with its line."""
 
 import json
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from .recipe import Recipe, Record, record_of
 from .sources import Slice, is_parquet, separator
 
 
-def read(place: Slice, recipe: Recipe) -> Iterator[Record]:
-    """The documents of a slice, the bad ones with their problem."""
+def read_documents(place: Slice, recipe: Recipe) -> Iterator[Record]:
+    """Documents of a slice, bad ones with their problem."""
     if is_parquet(place.path, recipe.kind):
-        yield from parquet.read(place.path, place.begin, place.end, place.line, recipe.name_of_field)
+        yield from parquet.read_rows(place.path, place.begin, place.end, place.line, recipe.name_of_field)
         return
     try:
         with place.path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""What a run of `build` was asked for: how sources are read, and what becomes of bad documents."""
+"""Recipe of a build: how sources are read, and what becomes of bad documents."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -13,13 +13,13 @@ _FIELDS = {"chat": "messages"}
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Settings of a run.
+    """Settings of a build.
 
-    kind: what the sources are; "chat" are conversations, in JSONL or Parquet files. field: the field or column that
-    holds the document, "" for "text" (of chat: "messages"). separator: what stands between the documents of a text
-    file; without one a file is a document. end: the control token that ends a document, else the tokenizer's own.
-    part, subset, streamed: which part ("split") and which configuration of a dataset, and whether it is read while
-    it is downloaded. holdout: documents that are kept from training: a share of them below 1, or a number.
+    kind: of the sources; "chat" are conversations, in JSONL or Parquet files. field: the field or column that holds the
+    document, "" for "text" (of chat: "messages"). separator: what stands between the documents of a text file; without
+    one a file is a document. end: the control token that ends a document, else the tokenizer's own. on_bad: what a bad
+    document does. holdout: documents that are kept from training: a share of them below 1, or a number. split, subset,
+    streamed: split and configuration of a dataset, and whether it is read while it is downloaded.
     """
 
     kind: Kind = "text"
@@ -28,7 +28,7 @@ class Recipe:
     end: str | None = None
     on_bad: OnBad = "error"
     holdout: float = 0
-    part: str = "train"
+    split: str = "train"
     subset: str | None = None
     streamed: bool = False
 
@@ -40,12 +40,12 @@ class Recipe:
 
     @property
     def name_of_field(self) -> str:
-        """The field that holds a document."""
+        """Name of the field that holds a document."""
         return self.field or _FIELDS.get(self.kind, "text")
 
 
 class Record(NamedTuple):
-    """A document as it was read: a text or messages, with `tools` beside them; or what is wrong with it.
+    """Document as it was read: a text or messages, with `tools` beside them; or what is wrong with it.
 
     `line` is the line (row) where it begins, from 1; 0 if it is a whole file.
     """
@@ -57,7 +57,7 @@ class Record(NamedTuple):
 
 
 def record_of(line: int, fields: Any, field: str) -> Record:
-    """The document in the fields of a JSON object or a row."""
+    """Document in the fields of a JSON object or a row."""
     if not isinstance(fields, dict):
         return Record(line, problem=f"holds {type(fields).__name__}, but must hold an object with the field {field!r}")
     value = fields.get(field)

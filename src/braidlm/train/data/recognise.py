@@ -13,12 +13,12 @@ from .recipe import Kind
 _SUFFIXES = dict.fromkeys((".txt", ".md"), "text") | dict.fromkeys((".jsonl", ".ndjson"), "jsonl")
 _SUFFIXES |= {".json": "json", ".parquet": "parquet"}
 _CONVERSATIONS = ("messages", "conversations")
-# Of a file, for its first record.
+# Bytes of a file that are read for its first record, at most.
 _MOST_BYTES = 16 << 20
 
 
 def recognise(sources: Sequence[str | Path], field: str = "") -> Kind:
-    """The kind of the sources. `field` is the field that is asked for, if one is.
+    """Kind of the sources. `field` is the field that is asked for, if one is.
 
     `InputError` with what to say instead where the sources leave it open. Files without a known suffix are texts.
     """
@@ -42,7 +42,7 @@ def recognise(sources: Sequence[str | Path], field: str = "") -> Kind:
 
 
 def _files(sources: Sequence[str | Path]) -> Iterator[Path]:
-    """Files that sources name, as `sources.find_files` finds them; directories give those with known suffixes."""
+    """Files that the sources name, as `sources.find_files` finds them; directories give those with known suffixes."""
     for source in sources:
         path = Path(source)
         if path.is_dir():
@@ -59,7 +59,7 @@ def _counts(file: Path) -> bool:
 
 
 def _first_record(file: Path) -> dict[str, Any]:
-    """The first record of a file of JSON lines; none if it is none (reading it says what is wrong, and where)."""
+    """First record of a file of JSON lines; empty if it is no object (reading the file says what is wrong)."""
     try:
         with file.open("rb") as lines:
             line = next((line for line in iter(lambda: lines.readline(_MOST_BYTES), b"") if line.strip()), b"")
@@ -70,7 +70,7 @@ def _first_record(file: Path) -> dict[str, Any]:
 
 
 def _of_fields(file: Path, fields: list[str], first: dict[str, Any] | None, field: str, plain: Kind) -> Kind:
-    """Whether a file holds conversations or texts, by its fields."""
+    """Kind of a file, conversations or texts, by its fields."""
     if field:
         is_chat = field in _CONVERSATIONS or isinstance((first or {}).get(field), list)
         return "chat" if is_chat else plain

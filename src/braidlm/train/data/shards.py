@@ -1,4 +1,4 @@
-"""A directory of tokens, opened: its documents for training, and those held out.
+"""Opened directory of shards: its documents for training, and those held out.
 
 Tokens stay in memory maps; the index of all documents is in memory. A shard's tokens are held against the digests of
 its documents when it is used for the first time.
@@ -27,7 +27,10 @@ _MAPS = 128
 
 
 class Shards:
-    """What `build` has written to `directory`. `InputError` if it is damaged, or made by another tokenizer."""
+    """Opened directory that `build` has written. `InputError` if it is damaged, or made by another tokenizer.
+
+    training: documents to train on. holdout: held-out documents.
+    """
 
     def __init__(self, directory: Path, tokenizer: Tokenizer) -> None:
         self.directory, self.manifest = directory, Manifest.read(directory)
@@ -42,21 +45,21 @@ class Shards:
         index_N = np.concatenate([self._index(number) for number in range(len(self.manifest.shards))])
         content = functools.lru_cache(_MAPS)(self._content)
         sources = [Source(source.name, source.unit) for source in self.manifest.sources]
-        held_N = held_out(index_N["hash"], self.manifest.holdout)
-        self._index_N, self._held_N = index_N, held_N
+        holdout_N = holdout_mask(index_N["hash"], self.manifest.holdout)
+        self._index_N, self._holdout_N = index_N, holdout_N
         self._documents = functools.partial(Documents, index_N, content, sources)
-        self.training = self._documents(np.flatnonzero(~held_N))
-        self.held_out = self._documents(np.flatnonzero(held_N))
+        self.training = self._documents(np.flatnonzero(~holdout_N))
+        self.holdout = self._documents(np.flatnonzero(holdout_N))
 
     def apart(self, names: Sequence[str]) -> "Apart":
-        """The documents for training without those of the named sources, and theirs.
+        """Splits off the documents of the named sources from those for training.
 
         `InputError` if a name means no source or several, if nothing is left to train on, or if a document that would
         be trained on is the same as one of theirs.
         """
         numbers = {name: find_source(name, [source.name for source in self.manifest.sources]) for name in names}
         apart_N = np.isin(self._index_N["source"], list(numbers.values()))
-        training = self._documents(np.flatnonzero(~self._held_N & ~apart_N))
+        training = self._documents(np.flatnonzero(~self._holdout_N & ~apart_N))
         if not len(training):
             raise InputError(f"data.eval_files leaves no document of {self.directory} to train on; name fewer sources")
         self._require_different(apart_N, training)
@@ -131,14 +134,14 @@ def _damaged(path: Path, why: str) -> InputError:
 
 
 class Apart(NamedTuple):
-    """Documents for training, and those of sources that are kept apart, by the names that they were called."""
+    """Split of the documents: those for training, and those of each source kept apart, by the name it was called."""
 
     training: Documents
     files: dict[str, Documents]
 
 
 def find_source(name: str, sources: Sequence[str]) -> int:
-    """Which source a name, or the end of a path, means; `InputError` if none, or several."""
+    """Number of the source that a name, or the end of a path, means; `InputError` if none, or several."""
     parts = Path(name).parts
     fitting = [n for n, source in enumerate(sources) if _ends_alike(Path(source).parts, parts)]
     exact = [n for n, source in enumerate(sources) if source == name]
@@ -158,21 +161,21 @@ def _ends_alike(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     return length > 0 and one[-length:] == other[-length:]
 
 
-def held_out(hash_N: np.ndarray, holdout: float) -> np.ndarray:
-    """Which documents are held out, bool: a share of them below 1, or a number of them; equal ones together.
+def holdout_mask(hash_N: np.ndarray, holdout: float) -> np.ndarray:
+    """Mask of the held-out documents, bool: a share of all below 1, or a number; equal ones together.
 
     It depends on a document's content alone, so that it stays held out (or not) where others are added.
     """
     if not holdout:
         return np.zeros(len(hash_N), bool)
     if holdout < 1:
-        held_N = hash_N < np.uint64(int(holdout * 2**64))
+        holdout_N = hash_N < np.uint64(int(holdout * 2**64))
     else:
         last = min(int(holdout), len(hash_N)) - 1
-        held_N = hash_N <= np.partition(hash_N, last)[last]
-    if not held_N.any() or held_N.all():
+        holdout_N = hash_N <= np.partition(hash_N, last)[last]
+    if not holdout_N.any() or holdout_N.all():
         raise InputError(
-            f"of {len(hash_N)} documents, a holdout of {holdout:g} keeps {held_N.sum()} from training; "
+            f"of {len(hash_N)} documents, a holdout of {holdout:g} keeps {holdout_N.sum()} from training; "
             "there must be some of both (a number of documents can be given, too)"
         )
-    return held_N
+    return holdout_N

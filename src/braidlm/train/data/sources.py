@@ -1,4 +1,4 @@
-"""From what a user names to files, and from files to slices that can be read apart.
+"""Sources: files that a user names, and their slices, which can be read apart.
 
 Slices depend on the files alone, so that any number of processes makes the same shards.
 """
@@ -25,7 +25,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Slice(NamedTuple):
-    """Bytes (of a Parquet file: row groups) `begin` to `end` of a file; `line` is that of the first one, from 1."""
+    """Slice of a file: bytes (of a Parquet file: row groups) `begin` to `end`; `line` is the first one's, from 1."""
 
     source: int
     path: Path
@@ -35,7 +35,7 @@ class Slice(NamedTuple):
 
 
 class SourceFile(NamedTuple):
-    """A file with its hash; its slices, each with its size in bytes; or the reason why it has none."""
+    """Source file: its hash and its slices, each with its size in bytes, or the problem why it has none."""
 
     name: str
     unit: str
@@ -46,7 +46,7 @@ class SourceFile(NamedTuple):
 
 
 def find_files(sources: Sequence[str | Path], kind: Kind) -> list[Path]:
-    """The files that sources name: files, directories (searched by suffix), patterns; sorted within each source."""
+    """Files that sources name: files, directories (searched by suffix), patterns; sorted within each source."""
     files: list[Path] = []
     for source in sources:
         found = list(_find(source, _SUFFIXES[kind]))
@@ -77,7 +77,7 @@ def _find(source: str | Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
 
 
 def _below(directory: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
-    """Files with these suffixes, but for hidden ones."""
+    """Files below a directory with these suffixes, but for hidden ones."""
     for file in directory.rglob("*"):
         hidden = any(part.startswith(".") for part in file.relative_to(directory).parts)
         if file.suffix in suffixes and not hidden and file.is_file():
@@ -90,7 +90,7 @@ def is_parquet(path: Path, kind: Kind) -> bool:
 
 
 def read_file(path: Path, number: int, recipe: Recipe, size: int) -> SourceFile:
-    """Hash and slices of about `size` bytes of source number `number`."""
+    """Source file number `number`: its hash, and slices of about `size` bytes."""
     try:
         if is_parquet(path, recipe.kind):
             return _read_parquet(path, number, recipe, size)
@@ -127,11 +127,11 @@ def _read_text(path: Path, number: int, recipe: Recipe, size: int) -> SourceFile
 
 
 def separator(recipe: Recipe) -> bytes:
-    """What stands between the documents of a file."""
+    """Separator between the documents of a file."""
     return b"\n" if recipe.separator is None else recipe.separator.encode()
 
 
 def _boundary(data: mmap.mmap, begin: int, separator: bytes) -> int:
-    """The end of the first separator that begins at `begin` or later, or the end of the data."""
+    """End of the first separator that begins at `begin` or later, or the end of the data."""
     found = data.find(separator, begin) if begin < len(data) else -1
     return len(data) if found < 0 else found + len(separator)

@@ -1,8 +1,8 @@
-"""The order for pre-training: documents as one endless stream of tokens, cut anywhere.
+"""Packing for pre-training: documents as one endless stream of tokens, cut anywhere.
 
 An epoch is a permutation of the documents by (seed, epoch), and the epochs follow each other. A stage takes a section
-of that stream, and each lane of it a part without gaps: a lane's packs follow each other, so that a state can be
-carried from one to the next.
+of that stream, and each sequence of its batch a part without gaps: sequence i of one step goes on where sequence i of
+the step before has ended, so that a state can be carried from one to the next.
 
 Legend: N = documents.
 """
@@ -18,19 +18,19 @@ from .documents import Documents, Piece
 from .pack import Pack
 from .permutation import permutation
 
-# Epochs that are kept: lanes that lie in different ones take turns. At most this many, and this many documents in all.
+# Epochs that are kept, in which the sequences of a batch may lie: at most this many, and this many documents in all.
 _EPOCHS, _ENTRIES = 64, 2**25
 
 
 class _Epoch(NamedTuple):
-    """Documents in their order, and the position at which each one's tokens end."""
+    """Order of one epoch: the shuffled documents, and the position at which each one's tokens end."""
 
     order_N: np.ndarray
     ends_N: np.ndarray
 
 
 class Stream:
-    """The endless stream of documents by a seed. Finding a position takes O(log N) time."""
+    """Endless stream of shuffled documents. Finding a position takes O(log N) time."""
 
     def __init__(self, documents: Documents, seed: int) -> None:
         check_documents(documents)
@@ -39,13 +39,13 @@ class Stream:
         self._seed = seed
         self._epoch = functools.lru_cache(max(2, min(_EPOCHS, _ENTRIES // len(documents))))(self._make_epoch)
 
-    def stage(self, begin: int, lanes: int, tokens: int, steps: int) -> "StreamStage":
-        """The section [begin, begin + steps * lanes * tokens) of the stream."""
-        check_stage(begin, lanes, tokens, steps)
-        return StreamStage(self, begin, lanes, tokens, steps)
+    def stage(self, begin: int, batch_size: int, seq_len: int, steps: int) -> "StreamStage":
+        """The section [begin, begin + steps * batch_size * seq_len) of the stream."""
+        check_stage(begin, batch_size, seq_len, steps)
+        return StreamStage(self, begin, batch_size, seq_len, steps)
 
     def pieces(self, position: int, tokens: int) -> Iterator[Piece]:
-        """The `tokens` tokens from a position on, as pieces of documents."""
+        """Pieces of documents that make up the `tokens` tokens from a position on."""
         epoch, offset = divmod(position, self.tokens)
         order_N, ends_N = self._epoch(epoch)
         place = int(np.searchsorted(ends_N, offset, side="right"))
@@ -65,41 +65,45 @@ class Stream:
 
 
 class StreamStage:
-    """Lane l takes tokens [begin + l * steps * tokens, begin + (l + 1) * steps * tokens), a pack of `tokens` a step."""
+    """Section of the stream; over its steps sequence i of the batch takes, `seq_len` tokens a step, the tokens
+    [begin + i * steps * seq_len, begin + (i + 1) * steps * seq_len).
+    """
 
-    def __init__(self, stream: Stream, begin: int, lanes: int, tokens: int, steps: int) -> None:
+    def __init__(self, stream: Stream, begin: int, batch_size: int, seq_len: int, steps: int) -> None:
         self._stream, self._begin = stream, begin
-        self._lanes, self._tokens, self._steps = lanes, tokens, steps
+        self._batch_size, self._seq_len, self._steps = batch_size, seq_len, steps
 
     @property
     def end(self) -> int:
         """The position at which the next stage begins."""
-        return self._begin + self._steps * self._lanes * self._tokens
+        return self._begin + self._steps * self._batch_size * self._seq_len
 
-    def pack(self, step: int, lane: int) -> Pack:
-        """The pack of one step and lane; nothing precedes a lane's first one."""
-        check_place(step, lane, self._steps, self._lanes)
-        position = self._begin + (lane * self._steps + step) * self._tokens
-        pieces = tuple(self._stream.pieces(position, self._tokens))
+    def pack(self, step: int, index: int) -> Pack:
+        """Packed sequence `index` of the batch of a step; it continues none in the first step."""
+        check_place(step, index, self._steps, self._batch_size)
+        position = self._begin + (index * self._steps + step) * self._seq_len
+        pieces = tuple(self._stream.pieces(position, self._seq_len))
         return self._stream.documents.pack(pieces, continues=step > 0 and pieces[0].begin > 0)
 
 
 def check_documents(documents: Documents) -> None:
-    """`InputError` where there is nothing to order."""
+    """`InputError` unless there are documents to pack."""
     if not len(documents):
         raise InputError("there are no documents to train on; at least one is needed")
 
 
-def check_stage(begin: int, lanes: int, tokens: int, steps: int) -> None:
+def check_stage(begin: int, batch_size: int, seq_len: int, steps: int) -> None:
     """`InputError` unless these can be a stage."""
-    if begin < 0 or min(lanes, tokens, steps) < 1:
+    if begin < 0 or min(batch_size, seq_len, steps) < 1:
         raise InputError(
-            f"a stage begins at {begin} with {lanes} lanes, {tokens} tokens and {steps} steps, but it must begin at 0 "
-            "or later and have at least one of each"
+            f"a stage begins at {begin} with batch_size {batch_size}, seq_len {seq_len} and {steps} steps, but it must "
+            "begin at 0 or later, and all of these must be at least 1"
         )
 
 
-def check_place(step: int, lane: int, steps: int, lanes: int) -> None:
-    """`InputError` unless a stage has this step and lane."""
-    if not (0 <= step < steps and 0 <= lane < lanes):
-        raise InputError(f"step {step}, lane {lane} is outside of a stage of {steps} steps and {lanes} lanes")
+def check_place(step: int, index: int, steps: int, batch_size: int) -> None:
+    """`InputError` unless a stage has this step, and its batch this sequence."""
+    if not (0 <= step < steps and 0 <= index < batch_size):
+        raise InputError(
+            f"step {step}, sequence {index} is outside of a stage of {steps} steps with batch_size {batch_size}"
+        )

@@ -1,4 +1,4 @@
-"""A vocabulary learnt from texts: byte pairs over bytes (Sennrich et al. 2016; GPT-2, Radford et al. 2019).
+"""Training of a vocabulary on texts: byte pairs over bytes (Sennrich et al. 2016; GPT-2, Radford et al. 2019).
 
 Every text in UTF-8 can be said with it, and comes back as it was: the 256 bytes are tokens.
 """
@@ -11,7 +11,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from ...errors import InputError
 from ...text.tokenizer import Settings, Tokenizer
-from .reading import read
+from .reading import read_documents
 from .recipe import Recipe
 from .sources import find_files, read_file
 
@@ -23,7 +23,7 @@ _LINES = Recipe(kind="text", separator="\n")
 
 
 def train(sources: Sequence[str | Path], vocab: int, progress: Callable[[int, int], None] | None = None) -> Tokenizer:
-    """A tokenizer of up to `vocab` tokens (fewer if the texts are short) from text files, by the words of their lines.
+    """Trains a tokenizer of up to `vocab` tokens (fewer if the texts are short) on the lines of text files.
 
     `progress(done, total)` counts bytes read.
     """
@@ -49,7 +49,7 @@ def _lines(sources: Sequence[str | Path], progress: Callable[[int, int], None] |
         if file.problem:
             raise InputError(f"{file.name}: {file.problem}")
         for place, size in file.slices:
-            for record in read(place, _LINES):
+            for record in read_documents(place, _LINES):
                 if record.problem:
                     raise InputError(f"{file.name}, line {record.line}: {record.problem}")
                 yield record.value + "\n"

@@ -1,7 +1,7 @@
-"""The order for instruction tuning: whole documents, as many in a pack as fit.
+"""Packing for instruction tuning: whole documents, as many in a sequence as fit.
 
-Documents come in the stream's permutations. A pack is filled until the next document does not fit (next fit) or the
-epoch ends, so packs have different numbers of tokens. A stage's packs go to its lanes in turn.
+Documents come in the stream's permutations. A sequence is filled until the next document does not fit (next fit) or the
+epoch ends, so that sequences have different numbers of tokens. They fill one batch of a stage after the other.
 
 Legend: N = documents.
 """
@@ -17,27 +17,27 @@ from .pack import Pack
 from .permutation import permutation
 from .stream import check_documents, check_place, check_stage
 
-TooLong = Literal["error", "skip", "truncate"]
+OnTooLong = Literal["error", "skip", "truncate"]
 
 
 class Whole:
-    """Whole documents by a seed. A position counts documents: epoch * N + place in the epoch.
+    """Packing of whole, shuffled documents. A position counts documents: epoch * N + place in the epoch.
 
-    `too_long` says what is done with documents that are longer than a pack: they are an error, left out, or cut.
+    `on_too_long` says what becomes of documents longer than `seq_len`: they are an error, left out, or cut.
     """
 
-    def __init__(self, documents: Documents, seed: int, too_long: TooLong = "error") -> None:
+    def __init__(self, documents: Documents, seed: int, on_too_long: OnTooLong = "error") -> None:
         check_documents(documents)
-        self.documents, self.seed, self.too_long = documents, seed, too_long
+        self.documents, self.seed, self.on_too_long = documents, seed, on_too_long
 
-    def stage(self, begin: int, lanes: int, tokens: int, steps: int) -> "WholeStage":
-        """`steps` * `lanes` packs of up to `tokens` tokens, from a position on."""
-        check_stage(begin, lanes, tokens, steps)
-        return WholeStage(self, begin, lanes, tokens, steps)
+    def stage(self, begin: int, batch_size: int, seq_len: int, steps: int) -> "WholeStage":
+        """The `steps` * `batch_size` packed sequences of up to `seq_len` tokens from a position on."""
+        check_stage(begin, batch_size, seq_len, steps)
+        return WholeStage(self, begin, batch_size, seq_len, steps)
 
 
 class _Packs(NamedTuple):
-    """Packs of one epoch: the documents that are taken, their places in the permutation, and the packs' bounds."""
+    """Sequences of one epoch: places of the documents taken in the permutation, the documents, and bounds of packs."""
 
     places: np.ndarray
     order: np.ndarray
@@ -45,33 +45,33 @@ class _Packs(NamedTuple):
 
 
 class WholeStage:
-    """`too_long` counts the documents of an epoch that were left out or cut."""
+    """Section of the packing. `long_documents` counts the documents of an epoch that were left out or cut."""
 
-    def __init__(self, whole: Whole, begin: int, lanes: int, tokens: int, steps: int) -> None:
+    def __init__(self, whole: Whole, begin: int, batch_size: int, seq_len: int, steps: int) -> None:
         self._documents, self._seed = whole.documents, whole.seed
-        self._begin, self._lanes, self._tokens, self._steps = begin, lanes, tokens, steps
-        long_N = self._documents.lengths_N > tokens
-        self.too_long = int(long_N.sum())
-        if self.too_long and whole.too_long == "error":
+        self._begin, self._batch_size, self._seq_len, self._steps = begin, batch_size, seq_len, steps
+        long_N = self._documents.lengths_N > seq_len
+        self.long_documents = int(long_N.sum())
+        if self.long_documents and whole.on_too_long == "error":
             self._refuse(int(np.argmax(long_N)))
-        skipped = whole.too_long == "skip"
-        if skipped and self.too_long == len(self._documents):
-            raise InputError(f"every document is longer than a pack of {tokens} tokens, so that none is left")
-        self._taken_N = np.where(long_N & skipped, 0, np.minimum(self._documents.lengths_N, tokens))
+        skipped = whole.on_too_long == "skip"
+        if skipped and self.long_documents == len(self._documents):
+            raise InputError(f"every document is longer than seq_len={seq_len}, so that none is left")
+        self._taken_N = np.where(long_N & skipped, 0, np.minimum(self._documents.lengths_N, seq_len))
         self._packs = functools.lru_cache(2)(self._make_packs)
         self._firsts = [0]  # the number of the first pack of each epoch from the stage's first on
 
     @property
     def end(self) -> int:
         """The position at which the next stage begins: after the last document of the last pack."""
-        epoch, pack = self._find(self._steps * self._lanes - 1)
+        epoch, pack = self._find(self._steps * self._batch_size - 1)
         places, _, bounds = self._packs(epoch)
         return epoch * len(self._documents) + int(places[bounds[pack + 1] - 1]) + 1
 
-    def pack(self, step: int, lane: int) -> Pack:
-        """The pack of one step and lane."""
-        check_place(step, lane, self._steps, self._lanes)
-        epoch, pack = self._find(step * self._lanes + lane)
+    def pack(self, step: int, index: int) -> Pack:
+        """Packed sequence `index` of the batch of a step."""
+        check_place(step, index, self._steps, self._batch_size)
+        epoch, pack = self._find(step * self._batch_size + index)
         _, order, bounds = self._packs(epoch)
         chosen = order[bounds[pack] : bounds[pack + 1]]
         return self._documents.pack((Piece(int(i), 0, int(self._taken_N[i])) for i in chosen), continues=False)
@@ -80,11 +80,11 @@ class WholeStage:
         number = int(self._documents.numbers_N[document])
         raise InputError(
             f"{self._documents.where(number)} is a document of {self._documents.lengths_N[document]} tokens, "
-            f"but a pack has at most {self._tokens}; make packs longer, or choose to skip or truncate such documents"
+            f"but seq_len is {self._seq_len}; make it larger, or set data.on_too_long to skip or truncate"
         )
 
     def _find(self, number: int) -> tuple[int, int]:
-        """Epoch and number in it of the pack `number` of this stage."""
+        """Epoch of packed sequence `number` of this stage, and its number there."""
         first_epoch = self._begin // len(self._documents)
         while self._firsts[-1] <= number:
             packs = self._packs(first_epoch + len(self._firsts) - 1)
@@ -104,5 +104,5 @@ class WholeStage:
         bounds = [0]
         while bounds[-1] < len(order):
             before = ends[bounds[-1] - 1] if bounds[-1] else 0
-            bounds.append(int(np.searchsorted(ends, before + self._tokens, side="right")))
+            bounds.append(int(np.searchsorted(ends, before + self._seq_len, side="right")))
         return _Packs(places, order, np.array(bounds))

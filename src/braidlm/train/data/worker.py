@@ -1,4 +1,4 @@
-"""One shard of documents, made and written by one process. Runs in processes of its own, so it imports no torch.
+"""Worker that makes and writes one shard after the other. Runs in processes of its own, so it imports no torch.
 
 A shard is up to four files: tokens, which of them are trained on (if not all), the index, and what is in it as JSON.
 The last one is written last: where it is, the shard is whole.
@@ -22,16 +22,16 @@ from ...system.files import whole_file
 from ...text.tokenizer import Tokenizer
 from .encoding import Encoded, Encoder
 from .entry import ENTRY, Source, digest_of
-from .reading import read
+from .reading import read_documents
 from .recipe import Recipe, Record
 from .sources import Slice
 
-# Bad documents of a shard that are told apart; all are counted.
+# Bad documents of a shard that are named; all are counted.
 _NAMED = 20
 
 
 class Job(NamedTuple):
-    """What all tasks have in common."""
+    """Settings that all tasks of a build have in common."""
 
     directory: Path
     tokenizer: Tokenizer
@@ -40,7 +40,7 @@ class Job(NamedTuple):
 
 
 class Task(NamedTuple):
-    """One shard to make: of slices of files, or of records that came with it (all of source `source`).
+    """Task to make one shard: of slices of files, or of records that came with it (all of source `source`).
 
     `key` names what the records were, so that an interrupted run is only gone on with if they are the same again.
     """
@@ -54,7 +54,7 @@ class Task(NamedTuple):
 
 
 class ShardInfo(NamedTuple):
-    """What is in a shard; `skips` says of the first bad documents what was wrong with them."""
+    """Contents of a shard; `skips` says of the first bad documents what was wrong with them."""
 
     tokens: int
     documents: int
@@ -65,17 +65,17 @@ class ShardInfo(NamedTuple):
 
 
 def file_of(directory: Path, number: int, suffix: str) -> Path:
-    """A file of a shard: tokens, trained, index, json."""
+    """Path of a shard's file; `suffix` is tokens, trained, index or json."""
     return directory / f"{number:05d}.{suffix}"
 
 
 def token_dtype(tokenizer: Tokenizer) -> str:
-    """The dtype of token files: two bytes where every id fits."""
+    """Dtype of token files: two bytes where every id fits, else four."""
     return "<u2" if tokenizer.largest_id < 2**16 else "<u4"
 
 
 class Worker:
-    """Makes shards for one job."""
+    """Worker that makes shards for one job."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -109,7 +109,7 @@ class Worker:
         for record in task.records:
             yield task.source, record
         for place in task.slices:
-            for record in read(place, self._job.recipe):
+            for record in read_documents(place, self._job.recipe):
                 yield place.source, record
 
     def _bad(self, source: int, record: Record, error: InputError) -> str:
@@ -136,14 +136,14 @@ _workers: list[Worker] = []
 
 
 def start(job: Job) -> None:
-    """Begins a process of its own: it ends at once at Ctrl-C, without a word, or when its parent is gone."""
+    """Starts a worker process: it ends at Ctrl-C at once and silently, and when its parent has ended."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _workers.append(Worker(job))
 
 
 def make(task: Task) -> ShardInfo:
-    """`Worker.make` in a process that `start` began."""
+    """Makes a shard in a process that `start` began."""
     return _workers[0].make(task)
 
 

@@ -1,4 +1,4 @@
-"""One pack over several processes: each has a part of its tokens, and what a block carries goes from one to the next.
+"""Context parallelism: processes have parts of a sequence's tokens, and each block's state goes from one to the next.
 
 A process runs a block once it has the block's state after the part before; the process before is then at the next
 block, so that with L blocks and n processes a pass takes L + n - 1 blocks' time instead of n L. Recurrences pass a
@@ -26,7 +26,7 @@ from .data.pack import Pack
 
 
 class Part(NamedTuple):
-    """The tokens of a pack that one process has.
+    """Part of a packed sequence that one process has.
 
     seen: tokens of its first document in the parts before; goes_on: the next part begins with the document in which
     this one ends.
@@ -38,10 +38,12 @@ class Part(NamedTuple):
 
 
 def part(pack: Pack, place: int, places: int) -> Part:
-    """Part number `place` of `places`, as equal as can be."""
+    """Part number `place` of `places` parts of a packed sequence, as equal as can be."""
     total = len(pack.ids_T)
     if total < places:
-        raise InputError(f"a pack of {total} tokens cannot be shared by {places} processes; make stages.tokens larger")
+        raise InputError(
+            f"a sequence of {total} tokens cannot be shared by {places} processes; make stages.seq_len larger"
+        )
     begin, end = (total * number // places for number in (place, place + 1))
     starts = Segments(pack.lengths).starts
     rows = [row for row in zip(starts, starts[1:], pack.documents) if row[0] < end and row[1] > begin]
@@ -56,15 +58,13 @@ def part(pack: Pack, place: int, places: int) -> Part:
 
 
 def gone_on(row: SequenceState, seen: int) -> SequenceState:
-    """A row whose `seen` next tokens are in the parts before: in the right place, but still without what they left."""
+    """A state whose `seen` next tokens are in the parts before: at the right position, without what they left in it."""
     layers = (replace(layer, kv=layer.kv and layer.kv.with_pages(layer.kv.length + seen, ())) for layer in row.layers)
     return SequenceState(row.length + seen, tuple(layers), row.identity)
 
 
-class Relay:
-    """Passes states between this process, which has part `place` of `places`, and its neighbours of rank one below
-    and one above.
-    """
+class ContextParallel:
+    """Channel of states between this process, which has part `place` of `places`, and the ranks before and after it."""
 
     def __init__(self, rank: int, place: int, places: int) -> None:
         self._before, self._after = rank - 1, rank + 1
@@ -72,11 +72,11 @@ class Relay:
         self._sent: list[tuple[Any, Tensor]] = []
 
     def part(self, pack: Pack) -> Part:
-        """The part that this process has."""
+        """Part of a packed sequence that this process has."""
         return part(pack, self._place, self._places)
 
     def over(self, part: Part, run: RunBlock) -> RunBlock:
-        """How a block is run over a part of a pack: as `run` runs it, between the neighbours."""
+        """Function that runs a block over a part as `run` does, after receiving its state and before sending it on."""
         self._wait()
 
         def run_part(
@@ -114,20 +114,20 @@ class Relay:
         return x_TD, replace(state, recurrent=recurrent)
 
     def send(self, tensors: Sequence[Tensor], *, back: bool = False) -> None:
-        """To the next process, or back to the one before; does not wait for it."""
+        """Sends tensors to the next process, or gradients `back` to the one before, without waiting for it."""
         for tensor in tensors:
             plain = _plain(tensor.detach()).contiguous()
             self._sent.append((dist.isend(plain, self._before if back else self._after), plain))
 
     def receive(self, shapes: Sequence[Tensor], *, back: bool = False) -> list[Tensor]:
-        """Tensors of these shapes from the process before, or gradients from the one after."""
+        """Tensors of these shapes from the process before, or gradients from the one after (`back`)."""
         found = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in shapes]
         for tensor in found:
             dist.recv(_plain(tensor), self._after if back else self._before)
         return found
 
     def _wait(self) -> None:
-        """Until all that was sent has gone."""
+        """Waits until all that was sent has gone."""
         for work, _ in self._sent:
             work.wait()
         self._sent.clear()
@@ -143,7 +143,7 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 def _carried(after: BatchLayerState, segments: Segments, owns_kv: bool) -> list[Tensor]:
-    """What the last row carries on."""
+    """Tensors of the last row's state."""
     last = len(segments.lengths) - 1
     held = [t[last] for t in after.recurrent.values()]
     if owns_kv:
@@ -160,14 +160,14 @@ class _Receive(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, relay: Relay, x_TD: Tensor, *shapes: Tensor) -> tuple[Tensor, ...]:
-        ctx.relay = relay
-        return x_TD.view_as(x_TD), *relay.receive(shapes)
+    def forward(ctx: Any, ranks: ContextParallel, x_TD: Tensor, *shapes: Tensor) -> tuple[Tensor, ...]:
+        ctx.ranks = ranks
+        return x_TD.view_as(x_TD), *ranks.receive(shapes)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dx_TD: Tensor, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        ctx.relay.send(gradients, back=True)
+        ctx.ranks.send(gradients, back=True)
         return None, dx_TD, *(None for _ in gradients)
 
 
@@ -175,13 +175,13 @@ class _Send(torch.autograd.Function):
     """(y, tensors that the next process gets) -> y."""
 
     @staticmethod
-    def forward(ctx: Any, relay: Relay, y_TD: Tensor, *tensors: Tensor) -> Tensor:
-        ctx.relay = relay
+    def forward(ctx: Any, ranks: ContextParallel, y_TD: Tensor, *tensors: Tensor) -> Tensor:
+        ctx.ranks = ranks
         ctx.save_for_backward(*tensors)  # for their shapes
-        relay.send(tensors)
+        ranks.send(tensors)
         return y_TD.view_as(y_TD)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy_TD: Tensor) -> tuple[Tensor | None, ...]:
-        return None, dy_TD, *ctx.relay.receive(ctx.saved_tensors, back=True)
+        return None, dy_TD, *ctx.ranks.receive(ctx.saved_tensors, back=True)

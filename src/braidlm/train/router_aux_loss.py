@@ -1,4 +1,4 @@
-"""How evenly a router uses its experts, as something to minimise.
+"""Auxiliary loss of routers: how unevenly a mixture uses its experts.
 
 Legend: T = tokens, X = experts, K = experts a token.
 """
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ..layers.feed_forward import Moe
 
 
-class Balance:
-    """Collects the balance of every mixture of experts in a model, pass by pass (Fedus et al. 2021, eq. 4).
+class RouterAuxLoss:
+    """Load-balancing loss of every mixture of experts in a model, collected pass by pass (Fedus et al. 2021, eq. 4).
 
     X sum_e f_e P_e, with f_e the part of the choices that fell on expert e and P_e its mean probability: 1 when all
     experts are used alike, X when one is used alone. The mean over the mixtures.
@@ -27,11 +27,11 @@ class Balance:
         self.present = bool(mixtures)
 
     def begin(self) -> None:
-        """Forgets what was collected; a block that is computed again for its gradient collects into the void."""
+        """Forgets what was collected; what a block collects when it is computed again for its gradient is not used."""
         self._found = []
 
     def value(self) -> Tensor:
-        """Of the pass since `begin`."""
+        """Mean over the mixtures of the pass since `begin`."""
         return torch.stack(self._found).mean()
 
     def _collect(self, mixture: Moe, inputs: tuple[Any, ...]) -> None:

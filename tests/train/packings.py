@@ -1,4 +1,4 @@
-"""Documents in memory, in an order that a run can be given: what shards on disk do, without a disk."""
+"""Packing of documents in memory, as a run can be given: what shards on disk do, without a disk."""
 
 import itertools
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def pack_of(documents: Sequence[Sequence[int]], *, numbers: Sequence[int] | None
 
 
 class OneText:
-    """One document without end: a text over and over, cut into packs; each lane begins at another place.
+    """One document without end: a text over and over, cut into packs; sequences of a batch begin at different places.
 
     With `cuts` the packs of every other step are cut there into documents of their own.
     """
@@ -26,21 +26,21 @@ class OneText:
     def __init__(self, ids: Sequence[int], cuts: Sequence[int] = ()) -> None:
         self._ids, self._cuts = torch.tensor(ids), tuple(cuts)
 
-    def stage(self, begin: int, lanes: int, tokens: int, steps: int) -> "OneText._Stage":
-        return self._Stage(self._ids, self._cuts, begin, lanes, tokens, steps)
+    def stage(self, begin: int, batch_size: int, seq_len: int, steps: int) -> "OneText._Stage":
+        return self._Stage(self._ids, self._cuts, begin, batch_size, seq_len, steps)
 
     class _Stage:
         def __init__(
-            self, ids: torch.Tensor, cuts: tuple[int, ...], begin: int, lanes: int, tokens: int, steps: int
+            self, ids: torch.Tensor, cuts: tuple[int, ...], begin: int, batch_size: int, seq_len: int, steps: int
         ) -> None:
             self._ids, self._cuts = ids, cuts
-            self._begin, self._tokens, self._steps = begin, tokens, steps
-            self.end = begin + lanes * tokens * steps
+            self._begin, self._seq_len, self._steps = begin, seq_len, steps
+            self.end = begin + batch_size * seq_len * steps
 
-        def pack(self, step: int, lane: int) -> Pack:
-            first = self._begin + (lane * self._steps + step) * self._tokens
-            ids = self._ids[(torch.arange(self._tokens + 1) + first) % len(self._ids)]
+        def pack(self, step: int, index: int) -> Pack:
+            first = self._begin + (index * self._steps + step) * self._seq_len
+            ids = self._ids[(torch.arange(self._seq_len + 1) + first) % len(self._ids)]
             if not self._cuts or step % 2:
-                return Pack(ids[:-1], ids[1:], (self._tokens,), step > 0, (0,))
-            places = [0, *self._cuts, self._tokens]
+                return Pack(ids[:-1], ids[1:], (self._seq_len,), step > 0, (0,))
+            places = [0, *self._cuts, self._seq_len]
             return pack_of([ids[a:b].tolist() for a, b in itertools.pairwise(places)])
