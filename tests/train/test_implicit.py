@@ -108,8 +108,8 @@ def test_settled_weights_are_those_of_a_model_with_modes() -> None:
     assert lost < 0.2
     ids, segments = torch.arange(40) % network.spec.vocab, Segments((40,))
     with torch.no_grad():
-        wanted = network(ids, segments, network.passing_state(1)).logits
-        logits = resolved(ids, segments, resolved.passing_state(1)).logits
+        wanted = network(ids, segments, network.training_state(1)).logits
+        logits = resolved(ids, segments, resolved.training_state(1)).logits
     assert float((logits - wanted).norm() / wanted.norm()) < lost
 
 

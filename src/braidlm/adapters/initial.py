@@ -68,13 +68,13 @@ class InitialState(Adapter):
         """State `row` of a new sequence, with the learned tensors in place of its own, in their dtypes."""
         layers = list(row.layers)
         for key, (block, name) in self._recurrent.items():
-            like, learned = layers[block].fixed[name], self.tensors[key]
+            like, learned = layers[block].recurrent[name], self.tensors[key]
             learned = torch.view_as_complex(learned) if like.is_complex() else learned
-            layers[block] = replace(layers[block], fixed=layers[block].fixed | {name: learned.to(like.dtype)})
+            layers[block] = replace(layers[block], recurrent=layers[block].recurrent | {name: learned.to(like.dtype)})
         for block, (k, v) in self._keys_values.items():
             kv = layers[block].kv
             assert kv is not None
-            kv = kv.append(quantize_kv(self.tensors[k], kv.form), quantize_kv(self.tensors[v], kv.form))
+            kv = kv.append(quantize_kv(self.tensors[k], kv.kv_dtype), quantize_kv(self.tensors[v], kv.kv_dtype))
             layers[block] = replace(layers[block], kv=kv)
         return SequenceState(row.length, tuple(layers), row.identity)
 
@@ -96,7 +96,7 @@ def attach_initial(model: Model, config: StateTuning) -> InitialState:
     found = {
         (block, name): (torch.view_as_real(tensor) if tensor.is_complex() else tensor).to(_wide(tensor), copy=True)
         for block, layer in enumerate(row.layers)
-        for name, tensor in layer.fixed.items()
+        for name, tensor in layer.recurrent.items()
         if name in config.states
     }
     positions = config.positions
@@ -105,7 +105,7 @@ def attach_initial(model: Model, config: StateTuning) -> InitialState:
     if positions:
         found |= _keys_values(model, row, positions)
     if not found:
-        there = sorted({name for layer in row.layers for name in layer.fixed})
+        there = sorted({name for layer in row.layers for name in layer.recurrent})
         raise InputError(
             f"this model has no state of the kind {', '.join(config.states)} to learn; it has {', '.join(there)}"
             if there
@@ -164,7 +164,7 @@ def load_initial(model: Model, path: str | Path) -> InitialState:
     wanted = {
         f"blocks.{block}.{name}": (block, name, torch.view_as_real(t) if t.is_complex() else t)
         for block, layer in enumerate(row.layers)
-        for name, t in layer.fixed.items()
+        for name, t in layer.recurrent.items()
     }
     positions = {tensor.shape[0] for name, tensor in tensors.items() if name.endswith((".k", ".v"))}
     if positions:

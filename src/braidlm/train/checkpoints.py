@@ -140,8 +140,8 @@ def load_checkpoint(
         file = place / f"state-{index}.safetensors"
         if is_there(file):
             with torch.no_grad():
-                owner = _owner(model, model.passing_state(1).rows[0])
-            rows[index] = state_file.read(file, _STATES, owner).rows[0]
+                owner = _owner(model, model.training_state(1).sequences[0])
+            rows[index] = state_file.read(file, _STATES, owner).sequences[0]
     return Progress(step, rows, config, dict(made_from))
 
 

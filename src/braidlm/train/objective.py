@@ -70,7 +70,7 @@ class Objective(nn.Module):
         if before is not None:
             state.put(0, before)
         if part.seen:
-            state.put(0, gone_on(state.rows[0], part.seen))
+            state.put(0, gone_on(state.sequences[0], part.seen))
         self._aux_loss.begin()
         run = self._run if self._context_parallel is None else self._context_parallel.over(part, self._run)
         hidden_TD, layers = model.hidden(pack.ids_T, segments, state, run)
