@@ -98,7 +98,9 @@ def test_fine_tuning(method: str, place: Path) -> None:
     tokenizer = Tokenizer.from_directory(place / "tokenizer")
     texts = Shards(place / "shards", tokenizer).holdout
     objective = Objective(model, Loss())
-    packs = [Stream(texts, 0).stage(0, 1, min(texts.tokens, 4096), 1).pack(0, 0)]
+    size = min(texts.tokens, 4096)
+    stage = Stream(texts, 0).stage(0, 1, size, texts.tokens // size)
+    packs = [stage.pack(step, 0) for step in range(texts.tokens // size)]
     with torch.no_grad():
         found_loss = sum(float(objective(pack).plain) for pack in packs) / sum(
             int((p.targets_T >= 0).sum()) for p in packs
