@@ -35,7 +35,7 @@ def chat(model: Path, sessions: Path, *more: str) -> tuple[str, ...]:
 
 def stored(sessions: Path, name: str) -> list[str]:
     """What was said in a session, on both sides."""
-    return [message["content"] for message in SessionStore(sessions).about(name).messages]
+    return [message["content"] for message in SessionStore(sessions).summary(name).messages]
 
 
 def shown(text: str) -> str:
@@ -138,7 +138,7 @@ def test_reset_and_going_on(model: Path, tmp_path: Path) -> None:
         ask(seat, "/reset", "A new conversation begins; 2 messages were not saved and are gone. It is not saved")
         leave(seat)
     before = stored(tmp_path, "trip")
-    tokens = SessionStore(tmp_path).about("trip").tokens
+    tokens = SessionStore(tmp_path).summary("trip").tokens
     assert before[0] == "Who is there?"
     with terminal(*chat(model, tmp_path, "--session", "trip", "--max-tokens", "12")) as seat:
         seat.wait(READY)

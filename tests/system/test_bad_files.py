@@ -69,7 +69,7 @@ def test_damaged_session(name: str, tmp_path: Path) -> None:
     assert [(about.name, about.title) for about in found] == [("good", "hello")]
     SessionList(data=[_reply(about, "") for about in found]).model_dump_json()
     with pytest.raises(StateError, match=r"bad\.session is damaged: ") as caught:
-        store.about("bad")
+        store.summary("bad")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
 

@@ -68,3 +68,8 @@ def test_it_takes_no_time() -> None:
     ):
         assert len(str(BraidError(value))) <= 1010
     assert time.perf_counter() - begun < 20
+
+
+def test_one_line() -> None:
+    """Oracle: by hand: what a library quotes of a damaged file stays one line."""
+    assert str(BraidError("unknown variant `\n\0`, expected\tone")) == "unknown variant `\\n\\x00`, expected\\tone"
