@@ -1,6 +1,7 @@
 """Rules that would end the process, or take for ever: bounded, and compiled where a crash costs nothing."""
 
 import json
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -159,6 +160,7 @@ def test_a_rule_that_takes_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = rules._process
     assert stopped is not None
     stopped.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, stopped.pid, os.WSTOPPED | os.WNOWAIT)
     with monkeypatch.context() as patched:
         patched.setattr("braidlm.engine.rule_process._COMPILE_S", 0.1)
         assert "takes more than 0.1 seconds" in rules.reason_against("regex", "a", {})

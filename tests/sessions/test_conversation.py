@@ -86,7 +86,7 @@ def test_an_interruption_while_waiting_leaves_a_whole_session(chats: Chats, monk
 
     def interrupted(handle: RequestHandle) -> Iterator[object]:
         for _ in range(3):
-            yield handle._pieces.get()
+            yield handle._chunks.get()
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
