@@ -20,13 +20,16 @@ _HEAD, _TAIL = 700, 300
 # A quotation as a whole, or a bracket outside of one.
 _BRACKET = re.compile(_QUOTED.pattern + r"|[\[\]{}]", re.DOTALL)
 
-# Words of libraries may quote what a damaged file says, line ends and all.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
+def one_line(error: object) -> str:
+    """A library's words, which may quote a damaged file, with line ends and the like as `repr` writes them."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], str(error))
+
+
 def shortened(message: str) -> str:
-    """`message` on one line; quotations, lists, long words cut at 200 characters, beyond 1,000 its middle is gone."""
-    message = _CONTROL.sub(lambda found: repr(found[0])[1:-1], message)
+    """`message` with quotations, lists and long words cut at 200 characters; beyond 1,000 in all its middle is gone."""
     message = _without_long_lists(_QUOTED.sub(_shortened_quote, message))
     message = _WORD.sub(lambda word: _cut(word[0]), message)
     return message if len(message) <= _HEAD + _TAIL else f"{message[:_HEAD]} ... {message[-_TAIL:]}"

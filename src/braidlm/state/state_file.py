@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..errors import InputError, StateError
+from ..errors import InputError, StateError, one_line
 from ..spec.state import FullKV
 from ..system.digest import digest
 from ..system.files import parse_json, regular_file, whole_file
@@ -147,7 +147,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
             raise StateError(f"{path} is no state file: it is a link that leads nowhere") from None
         raise StateError(f"there is no state file {path}") from None
     except (OSError, SafetensorError) as error:
-        raise StateError(f"{path} is damaged or no state file: {error}") from None
+        raise StateError(f"{path} is damaged or no state file: {one_line(error)}") from None
 
 
 def _require_regular(path: str | Path) -> None:
@@ -155,7 +155,7 @@ def _require_regular(path: str | Path) -> None:
     try:
         regular_file(path)
     except ValueError as error:
-        raise StateError(f"{path} is damaged or no state file: {error}") from None
+        raise StateError(f"{path} is damaged or no state file: {one_line(error)}") from None
 
 
 def _checked(about: dict[str, str], path: str | Path, file_format: str) -> dict[str, str]:
