@@ -20,18 +20,20 @@ def rooms() -> dict[str, set[str]]:
     for file in sorted(SOURCE.rglob("*.py")):
         room = file.relative_to(SOURCE).parts[0].removesuffix(".py")
         if not room.startswith("__"):
-            found.setdefault(room, set()).update(_imported(file) - {room})
+            found.setdefault(room, set()).update(imported(file) - {room})
     return found
 
 
-def _imported(file: Path) -> set[str]:
-    """Rooms that one file imports, all of them by relative imports."""
+def imported(file: Path) -> set[str]:
+    """Rooms that one file imports."""
     package = ["braidlm", *file.relative_to(SOURCE).parts[:-1]]
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = package[: len(package) - node.level + 1] + (node.module.split(".") if node.module else [])
             found.update([base[1]] if len(base) > 1 else [alias.name for alias in node.names])
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("braidlm."):
+            found.add(str(node.module).split(".")[1])
     return {name for name in found if not name.startswith("__")}
 
 

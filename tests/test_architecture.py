@@ -16,6 +16,7 @@ from braidlm.cli.main import app
 
 SOURCE = Path(braidlm.__file__).parent
 ROOT = Path(__file__).parents[1]
+PICTURE = runpy.run_path(str(ROOT / "docs" / "rooms.py"))
 
 # Rooms by floor. A room imports rooms of lower floors only; `NEIGHBOURS` names what one on the same floor may import.
 FLOORS = (
@@ -43,27 +44,13 @@ def floor_of(room: str) -> int:
     return next(floor for floor, rooms in enumerate(FLOORS) if room in rooms)
 
 
-def rooms_imported(file: Path) -> set[str]:
-    """Rooms of braidlm that a file imports."""
-    package = ["braidlm", *file.relative_to(SOURCE).parts[:-1]]
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            base = package[: len(package) - node.level + 1] + (node.module.split(".") if node.module else [])
-            names = [alias.name for alias in node.names] if len(base) == 1 else [base[1]]
-            found.update(name for name in names if name != "__version__")
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("braidlm"):
-            found.add(node.module.split(".")[1])
-    return found
-
-
 def test_lower_rooms_never_import_higher_ones() -> None:
     """Oracle: the table of floors above."""
     for file in SOURCE.rglob("*.py"):
         room = file.relative_to(SOURCE).parts[0].removesuffix(".py")
         if room == "__init__":
             continue
-        for other in rooms_imported(file) - {room}:
+        for other in PICTURE["imported"](file) - {room}:
             lower = floor_of(other) < floor_of(room) or (room, other) in NEIGHBOURS
             assert lower, f"{file.relative_to(SOURCE)} imports {other}"
 
@@ -78,8 +65,7 @@ def test_few_rooms() -> None:
 
 def test_picture_of_the_rooms() -> None:
     """Oracle: the picture that `docs/rooms.py` makes of the code as it is now."""
-    made = runpy.run_path(str(ROOT / "docs" / "rooms.py"))
-    assert (ROOT / "docs" / "rooms.svg").read_text() == made["picture"](), "run `python docs/rooms.py`"
+    assert (ROOT / "docs" / "rooms.svg").read_text() == PICTURE["picture"](), "run `python docs/rooms.py`"
 
 
 SHARED_BY_FAMILIES = (

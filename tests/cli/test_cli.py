@@ -15,6 +15,7 @@ import braidlm
 from braidlm.bench.verify import Check
 from braidlm.cli.main import app
 from braidlm.families.presets import PRESETS
+from braidlm.sessions import SessionStore
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FAMILIES = sorted(path.parent.name for path in GOLDEN.glob("*/golden.safetensors"))
@@ -239,6 +240,16 @@ def test_usage_errors_are_short(arguments: tuple[str, ...], words: str) -> None:
 def chat(sessions: Path, *lines: str) -> subprocess.CompletedProcess[str]:
     options = ("--sessions", str(sessions), "--temperature", "0", "--max-tokens", "12")
     return process("chat", "smollm2-135m", *options, text="\n".join(lines) + "\n")
+
+
+def test_chat_keeps_the_system_message_of_a_session(tmp_path: Path) -> None:
+    """Oracle: by hand: a session's own messages stay, and another system message than its own is told to wait."""
+    options = ("chat", "smollm2-135m", "--sessions", str(tmp_path), "--session", "talk", "--max-tokens", "1")
+    for told, system in ((False, "Be kind."), (False, "Be kind."), (True, "Be brief.")):
+        done = process(*options, "--system", system, text="Hello\n")
+        assert done.returncode == 0, done.stderr
+        assert ("keeps the system message that it began with" in " ".join(done.stderr.split())) is told
+        assert SessionStore(tmp_path).summary("talk").messages[0] == {"role": "system", "content": "Be kind."}
 
 
 def test_chat_and_its_sessions(tmp_path: Path) -> None:

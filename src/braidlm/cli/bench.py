@@ -10,7 +10,8 @@ import typer
 from ..bench.contestant import KINDS
 from ..bench.precision import check
 from ..errors import InputError
-from .common import Json, Threads, amount, err, out, print_json
+from ..system.units import amount
+from .common import Json, Threads, err, out, print_json
 
 if TYPE_CHECKING:
     from ..bench.run import Comparison, Runner, Task

@@ -7,8 +7,9 @@ import typer
 
 from ..generation.sampling import Sampling
 from ..sessions import Conversation
+from ..system.units import size
 from ..text.reasoning import ReasoningSplitter, Split
-from .common import err, size
+from .common import err
 
 
 def say(text: str) -> None:

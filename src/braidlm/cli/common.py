@@ -12,9 +12,6 @@ import typer
 from rich.console import Console
 
 from ..system.choices import OPS
-from ..system.progress_bar import progress as progress
-from ..system.units import amount as amount
-from ..system.units import size as size
 
 if TYPE_CHECKING:
     from ..api.language_model import LanguageModel

@@ -7,7 +7,8 @@ import typer
 
 from ..errors import InputError
 from ..system.files import check_free, check_no_file
-from .common import AllowPickle, Json, ModelArgument, load_model, out, print_json, progress
+from ..system.progress_bar import progress
+from .common import AllowPickle, Json, ModelArgument, load_model, out, print_json
 
 EXAMPLE = "Example: braid convert smollm2-135m ./smollm2.gguf --quantize int8"
 

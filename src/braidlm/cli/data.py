@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..system.progress_bar import progress
 from ..train.data.recipe import Kind, OnBad, Recipe
-from .common import Json, out, print_json, progress
+from .common import Json, out, print_json
 
 if TYPE_CHECKING:
     from ..train.data.shards import Shards

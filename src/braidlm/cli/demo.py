@@ -11,7 +11,8 @@ from rich.table import Table
 
 from ..checkpoints import embedded
 from ..generation.sampling import Sampling
-from .common import Json, Threads, amount, load_model, out, print_json, size
+from ..system.units import amount, size
+from .common import Json, Threads, load_model, out, print_json
 from .generate import MaxTokens, Seed, Temperature
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from ..checkpoints.directory import largest_dtype, open_directory
 from ..checkpoints.gguf import GgufFile
 from ..checkpoints.gguf_export import DTYPES, EXACT, export_gguf
 from ..errors import InputError
-from .common import err, progress
+from ..system.progress_bar import progress
+from .common import err
 
 SUFFIX = ".gguf"
 

@@ -7,7 +7,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from .common import Json, ModelArgument, amount, out, print_json
+from ..system.units import amount
+from .common import Json, ModelArgument, out, print_json
 
 if TYPE_CHECKING:
     from ..train import about

@@ -7,7 +7,9 @@ import typer
 
 from ..errors import InputError
 from ..system.files import check_free
-from .common import AllowPickle, Dtype, Json, err, load_model, out, print_json, progress, telling_warnings
+from ..system.progress_bar import progress
+from ..train.results import INITIAL
+from .common import AllowPickle, Dtype, Json, err, load_model, out, print_json, telling_warnings
 
 if TYPE_CHECKING:
     from .. import adapters
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
     from ..train.base import Base
 
 EXAMPLE = "Example: braid merge smollm2-135m runs/talks/adapter ./smollm2-talks"
-
-INITIAL = "initial.safetensors"
 
 
 def command(

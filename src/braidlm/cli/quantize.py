@@ -8,7 +8,9 @@ from rich.table import Table
 
 from ..errors import InputError
 from ..system.files import check_free, check_no_file
-from .common import AllowPickle, Json, ModelArgument, Threads, load_model, out, print_json, progress, size
+from ..system.progress_bar import progress
+from ..system.units import size
+from .common import AllowPickle, Json, ModelArgument, Threads, load_model, out, print_json
 
 if TYPE_CHECKING:
     from ..api.language_model import LanguageModel

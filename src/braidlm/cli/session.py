@@ -13,7 +13,8 @@ from rich.table import Table
 
 from ..errors import InputError
 from ..system.files import whole_file
-from .common import Json, err, out, print_json, size
+from ..system.units import size
+from .common import Json, err, out, print_json
 
 if TYPE_CHECKING:
     from ..sessions import SessionStore, SessionSummary

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from ..system.files import check_free, whole_directory
-from .common import Json, out, print_json, progress
+from ..system.progress_bar import progress
+from .common import Json, out, print_json
 
 EXAMPLE = "Example: braid tokenizer train ./books --vocab 4096 --out ./vocabulary"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import InputError
+from ..system.files import is_there
 
 
 class SessionExistsError(InputError):
@@ -85,7 +86,7 @@ class Naming:
 
 def require_new(path: Path) -> None:
     """`SessionExistsError` if there is anything of this name, be it a link that leads nowhere."""
-    if os.path.lexists(path):
+    if is_there(path):
         raise _taken(path)
 
 

@@ -13,7 +13,7 @@ from ..engine import Snapshot
 from ..errors import BraidError, InputError, StateError
 from ..state import state_file
 from ..state.state_file import Owner
-from ..system.files import sweep, whole_file
+from ..system.files import is_there, sweep, whole_file
 from . import session as files
 from .naming import Naming, Stamp, require_new, stamp_of
 from .session import Session, Stored
@@ -79,7 +79,7 @@ class SessionStore:
         return self.directory / (name + _SUFFIX)
 
     def __contains__(self, name: str) -> bool:
-        return os.path.lexists(self.path(name))
+        return is_there(self.path(name))
 
     def require_new(self, name: str) -> None:
         """`SessionExistsError` if there is a session of this name."""
@@ -192,12 +192,12 @@ class SessionStore:
         """The file of a session that there is; `NoSessionError` if it is not there, or is gone in the meantime."""
         path = self.path(name)
         missing = f"there is no session {name} in {self.directory}"
-        if not os.path.lexists(path):
+        if not is_there(path):
             raise NoSessionError(missing)
         try:
             yield path
         except (BraidError, OSError):
-            if os.path.lexists(path):
+            if is_there(path):
                 raise
             raise NoSessionError(missing) from None
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..errors import InputError, StateError, one_line
 from ..spec.state import FullKV
 from ..system.digest import digest
-from ..system.files import parse_json, regular_file, whole_file
+from ..system.files import is_there, parse_json, regular_file, whole_file
 from .kv import KeyValues
 from .sequence import Identity, LayerState, Precision, SequenceState
 
@@ -143,7 +143,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except FileNotFoundError:
-        if os.path.lexists(path):
+        if is_there(path):
             raise StateError(f"{path} is no state file: it is a link that leads nowhere") from None
         raise StateError(f"there is no state file {path}") from None
     except (OSError, SafetensorError) as error:

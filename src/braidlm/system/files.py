@@ -142,7 +142,7 @@ def _constant(text: str) -> float:
     return float(text)
 
 
-def is_there(path: Path) -> bool:
+def is_there(path: str | Path) -> bool:
     """Whether a directory has an entry of this name, be it a link to nowhere: what reads it then says so."""
     return os.path.lexists(path)
 

@@ -94,7 +94,7 @@ def _about(what: str, path: Path, config: Config, kept: Sequence[int]) -> About:
 
 
 def _results(out: Path) -> list[Path]:
-    names = ("model", "adapter", "initial.safetensors") if results.written_at(out) is not None else ()
+    names = (results.MODEL, results.ADAPTER, results.INITIAL) if results.written_at(out) is not None else ()
     return [out / name for name in names if (out / name).exists()]
 
 

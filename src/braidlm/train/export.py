@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..system.files import check_free, check_no_file, whole_directory
-from . import checkpoints, outcome, plan, record, report
+from . import checkpoints, outcome, plan, record, report, results
 from .base import base_of
 from .config import Config
 from .data.manifest import Manifest
@@ -27,7 +27,7 @@ def export(asked: Config, target: Path, step: int | None = None) -> int:
     plan.require_same_model(asked, before, place)
     model = replace(before.model, checkpoint=asked.model.checkpoint, tokenizer=asked.model.tokenizer)
     config = replace(before, model=model, run=replace(before.run, out=asked.run.out))
-    alone = outcome.names(config) == [outcome.INITIAL]
+    alone = outcome.names(config) == [results.INITIAL]
     (check_no_file if alone else check_free)(target)
     made = _load(config, place, found, asked.data.shards)
     if alone:
@@ -38,9 +38,9 @@ def export(asked: Config, target: Path, step: int | None = None) -> int:
         if made.adapters is None:
             outcome.write_model(made, temporary)
         else:
-            outcome.write_adapter(made, temporary, outcome.INITIAL)
+            outcome.write_adapter(made, temporary, results.INITIAL)
         if config.initial_state is not None:
-            outcome.write_initial(made, temporary / outcome.INITIAL)
+            outcome.write_initial(made, temporary / results.INITIAL)
     return found
 
 

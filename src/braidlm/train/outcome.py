@@ -16,8 +16,7 @@ from ..model.model import Model
 from . import implicit, report
 from .base import Base
 from .config import Config
-
-ADAPTER, INITIAL, MODEL = "adapter", "initial.safetensors", "model"
+from .results import ADAPTER, INITIAL, MODEL
 
 
 class Outcome(NamedTuple):

@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import InputError
 from ..system.files import flush, read_object, whole_file
 
+ADAPTER, INITIAL, MODEL = "adapter", "initial.safetensors", "model"
 LIST, _LOCK = "results.json", ".lock"
 
 

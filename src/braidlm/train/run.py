@@ -104,20 +104,20 @@ def finish(prepared: Prepared, world: World) -> list[Path]:
 
 def _write(made: Outcome, place: Path) -> None:
     written = outcome.names(made.config)
-    if outcome.MODEL in written:
-        outcome.write_model(made, place / outcome.MODEL)
-    if outcome.ADAPTER in written:
-        outcome.write_adapter(made, place / outcome.ADAPTER, f"../{outcome.INITIAL}")
-    if outcome.INITIAL in written:
-        outcome.write_initial(made, place / outcome.INITIAL)
-    if written == [outcome.INITIAL]:
-        outcome.describe(made, place, ["--state", outcome.INITIAL])
+    if results.MODEL in written:
+        outcome.write_model(made, place / results.MODEL)
+    if results.ADAPTER in written:
+        outcome.write_adapter(made, place / results.ADAPTER, f"../{results.INITIAL}")
+    if results.INITIAL in written:
+        outcome.write_initial(made, place / results.INITIAL)
+    if written == [results.INITIAL]:
+        outcome.describe(made, place, ["--state", results.INITIAL])
 
 
 def _results(config: Config) -> list[str]:
     """Names of all results of a run: the card of a file lies beside it."""
     written = outcome.names(config)
-    return [*written, report.CARD, report.CURVE] if written == [outcome.INITIAL] else written
+    return [*written, report.CARD, report.CURVE] if written == [results.INITIAL] else written
 
 
 def _check_place(config: Config, world: World) -> None:
