@@ -31,7 +31,9 @@ class Terminal:
         self._screen = pyte.Screen(_COLUMNS, _ROWS)
         self._stream = pyte.ByteStream(self._screen)
         self.modes = self.current_modes()
-        environment = {**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
+        # A size in the environment is of another terminal, and would go before that of this one.
+        kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        environment = {**kept, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-c", BRAID, *arguments],
             stdin=self._its, stdout=self._its, stderr=self._its, env=environment,
