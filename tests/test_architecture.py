@@ -14,8 +14,8 @@ import braidlm.spec
 import braidlm.spec.state
 from braidlm.cli.main import app
 
-SOURCE = Path(braidlm.__file__).parent
 ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "braidlm"
 PICTURE = runpy.run_path(str(ROOT / "docs" / "rooms.py"))
 
 # Rooms by floor. A room imports rooms of lower floors only; `NEIGHBOURS` names what one on the same floor may import.
