@@ -3,6 +3,7 @@
 check:
 	ruff check .
 	ruff format --check .
+	find src -name '*.cpp' -o -name '*.h' | xargs clang-format --dry-run --Werror
 	mypy
 
 test:

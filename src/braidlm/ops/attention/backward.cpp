@@ -173,8 +173,8 @@ void pair(const Attention& op, const Queries& queries, const KeyBlock& keys, int
   static_assert(kTileColumns % Operands::kRows == 0 && kKeys % kTileColumns == 0 && kQueries <= kKeys);
   constexpr From kNothing = {.nothing = true}, kThere = {.nothing = false};
   const int64_t rows = padded(queries.tokens, kStep), key = tiles.key_columns, value = tiles.value_columns;
-  product<Operands>(LeftWords<Word>{tiles.q, rows, tiles.key, tiles.key}, tiles.k_turned + b * tiles.key * kKeys,
-                    kKeys, kNothing, tiles.scores);
+  product<Operands>(LeftWords<Word>{tiles.q, rows, tiles.key, tiles.key}, tiles.k_turned + b * tiles.key * kKeys, kKeys,
+                    kNothing, tiles.scores);
   product<Operands>(LeftWords<Word>{tiles.dy, rows, tiles.value, tiles.value}, tiles.v_turned + b * tiles.value * kKeys,
                     kKeys, kNothing, tiles.dp);
   weigh(op, queries, keys, tiles, rows);

@@ -16,8 +16,8 @@ namespace {
 // `groups` heads of keys and of values, at `positions` or from `first` on.
 Keys checked_keys(const Strided& k, const Strided& v, const int64_t* positions, int64_t first, const Attention& op) {
   const int64_t count = size_of(k, 0);
-  const Keys keys = {checked_table(k, "k", count, op.groups * op.key), checked_table(v, "v", count, op.groups * op.value),
-                     positions, first, count};
+  const Keys keys = {checked_table(k, "k", count, op.groups * op.key),
+                     checked_table(v, "v", count, op.groups * op.value), positions, first, count};
   if (keys.k.dtype != op.q.dtype || keys.v.dtype != op.q.dtype)
     throw std::invalid_argument("keys and values must have the queries' dtype");
   return keys;
@@ -59,8 +59,8 @@ Attention checked_attention(const Strided& q, const Strided& k, const Strided& v
 void attention(Strided q, Strided k, Strided v, std::optional<Strided> past_k, std::optional<Strided> past_v,
                std::optional<Array> positions, int64_t start, int64_t groups, int64_t key, int64_t value, double scale,
                std::optional<int64_t> window, int64_t pinned, Strided y, std::optional<Strided> lse, int threads) {
-  const Attention op = checked_attention(q, k, v, past_k, past_v, positions, start, groups, key, value, scale, window,
-                                         pinned, y, lse);
+  const Attention op =
+      checked_attention(q, k, v, past_k, past_v, positions, start, groups, key, value, scale, window, pinned, y, lse);
   nb::gil_scoped_release released;
   const AttentionKernels& kernel = *kernels().attention;
   if (op.length)
@@ -79,11 +79,11 @@ Sequence checked_gradient(const Strided& array, const char* name, int64_t parts,
 
 void attention_backward(Strided q, Strided k, Strided v, std::optional<Strided> past_k, std::optional<Strided> past_v,
                         std::optional<Array> positions, int64_t start, int64_t groups, int64_t key, int64_t value,
-                        double scale, std::optional<int64_t> window, int64_t pinned, Strided y, Strided lse,
-                        Strided dy, Strided dq, Strided dk, Strided dv, std::optional<Strided> past_dk,
+                        double scale, std::optional<int64_t> window, int64_t pinned, Strided y, Strided lse, Strided dy,
+                        Strided dq, Strided dk, Strided dv, std::optional<Strided> past_dk,
                         std::optional<Strided> past_dv, int threads) {
-  const Attention op = checked_attention(q, k, v, past_k, past_v, positions, start, groups, key, value, scale, window,
-                                         pinned, y, lse);
+  const Attention op =
+      checked_attention(q, k, v, past_k, past_v, positions, start, groups, key, value, scale, window, pinned, y, lse);
   const int64_t parts = size_of(dk, 0), of_keys = groups * key, of_values = groups * value;
   if (parts < 1 || op.heads / groups % parts) throw std::invalid_argument("parts must divide the heads of a key head");
   AttentionGradients grad = {

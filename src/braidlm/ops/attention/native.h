@@ -13,7 +13,7 @@ struct Keys {
 };
 
 struct Attention {
-  Table q, y;    // [length, heads * key], [length, heads * value]
+  Table q, y;      // [length, heads * key], [length, heads * value]
   Keys past, now;  // of one dtype with q, or all float
   int64_t length, start, heads, groups, key, value;
   int64_t window, pinned;  // window: not above kNoWindow

@@ -13,9 +13,9 @@ inline constexpr int64_t kKeys = 64;
 
 struct FloatOperands {
   using Word = float;
-  static constexpr int kNumbers = 1;        // of a word
-  static constexpr int kRows = kTileRows;   // of a tile of queries
-  static constexpr int kWords = 1;          // that a product's sums take at a time
+  static constexpr int kNumbers = 1;       // of a word
+  static constexpr int kRows = kTileRows;  // of a tile of queries
+  static constexpr int kWords = 1;         // that a product's sums take at a time
 
   // Word `i` of `width` numbers.
   template <class T>

@@ -22,9 +22,8 @@ void cross_entropy(Strided logits, Array targets, double scale, double z, bool g
   for (int64_t r = 0; r < rows; ++r)
     require(op.targets[r] >= 0 && op.targets[r] < width, "every target must be a place in its row of logits");
   nb::gil_scoped_release released;
-  parallel_for(threads, rows, 1, [&](int64_t begin, int64_t end) {
-    kernels().cross_entropy->cross_entropy(op, begin, end);
-  });
+  parallel_for(threads, rows, 1,
+               [&](int64_t begin, int64_t end) { kernels().cross_entropy->cross_entropy(op, begin, end); });
 }
 
 }  // namespace

@@ -45,9 +45,8 @@ void of_row(const CrossEntropy& op, T* row, int64_t r) {
   op.plain[r] = sums - target;
   if (!op.gradient) return;
   const float factor = op.scale * kLog2E, shift = sums * kLog2E, weight = op.scale * (1 + 2 * op.z * sums);
-  by_vectors(0, op.width, [&](int64_t i, int lanes) {
-    put(row + i, lanes, exp2(at(row + i, lanes) * factor - shift) * weight);
-  });
+  by_vectors(0, op.width,
+             [&](int64_t i, int lanes) { put(row + i, lanes, exp2(at(row + i, lanes) * factor - shift) * weight); });
   store_one(row + op.targets[r], exp2((target - sums) * kLog2E) * weight - op.scale);
 }
 

@@ -45,8 +45,7 @@ const std::vector<Level>& usable() {
          {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "avx512bf16"}},
         {"avx512_amx",
          &avx512_amx::kernels,
-         {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "avx512bf16",
-          "amxbf16"}},
+         {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "avx512bf16", "amxbf16"}},
 #endif
     };
     const std::vector<std::string> features = cpu_features();

@@ -13,8 +13,7 @@ constexpr int64_t kOutputsOfTile = 64, kInputsOfTile = 256, kRowOfTile = kInputs
 static_assert(kInputsOfTile % kGroup == 0 && kOutputsOfTile % kTileRows == 0);
 
 void expand(const Matrix& weight, int64_t begin, int64_t end, const Table& out) {
-  for (int64_t row = begin; row < end; ++row)
-    with_row(out, row - begin, [&](auto* y) { expand_row(weight, row, y); });
+  for (int64_t row = begin; row < end; ++row) with_row(out, row - begin, [&](auto* y) { expand_row(weight, row, y); });
 }
 
 // to[c, r] = from[r][c] of a square.

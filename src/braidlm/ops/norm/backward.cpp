@@ -91,8 +91,7 @@ void gated_rms_norm(const GatedRmsNorm& op, const GatedRmsNormGradients& grad, i
           using G = std::remove_cvref_t<decltype(*gate)>;
           Y* const dy = static_cast<Y*>(grad.dy.data) + r * grad.dy.stride;
           G* const dgate = static_cast<G*>(grad.dgate.data) + r * grad.dgate.stride;
-          with_row(grad.dout, r,
-                   [&](const auto* dout) { gated_row(op, y, gate, dout, dy, dgate, dweight, memory); });
+          with_row(grad.dout, r, [&](const auto* dout) { gated_row(op, y, gate, dout, dy, dgate, dweight, memory); });
         });
       });
   }

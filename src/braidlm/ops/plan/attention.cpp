@@ -90,9 +90,7 @@ struct Page {
     const int64_t width = shape.v_dim;
     const int last = int(width - i - (V - 1) * kLanes < kLanes ? width - i - (V - 1) * kLanes : kLanes);
     const auto lanes = [&](int v) { return v + 1 < V ? kLanes : last; };
-    unrolled<H>([&](auto h) {
-      unrolled<V>([&](auto v) { y[h][v] = at(out[h].values + i + v * kLanes, lanes(v)); });
-    });
+    unrolled<H>([&](auto h) { unrolled<V>([&](auto v) { y[h][v] = at(out[h].values + i + v * kLanes, lanes(v)); }); });
     for (int n = 0; n < seen.count; ++n) {
       const int64_t value = seen.places[n] * shape.heads + group, begin = value * width + i;
       const float scale = F == KvFormat::kInt8 ? page.v_scale[value] : 1.0f;
@@ -106,9 +104,7 @@ struct Page {
         unrolled<V>([&](auto v) { y[h][v] = fma(stored_values[v], weight, y[h][v]); });
       });
     }
-    unrolled<H>([&](auto h) {
-      unrolled<V>([&](auto v) { put(out[h].values + i + v * kLanes, lanes(v), y[h][v]); });
-    });
+    unrolled<H>([&](auto h) { unrolled<V>([&](auto v) { put(out[h].values + i + v * kLanes, lanes(v), y[h][v]); }); });
   }
 
   // H heads.
@@ -118,7 +114,8 @@ struct Page {
     score<H>(q, weights);
     for (int h = 0; h < H; ++h) to_weights(weights[h], out[h]);
     int64_t i = 0;
-    for (; i + kValueVectors * kLanes <= shape.v_dim; i += kValueVectors * kLanes) add<H, kValueVectors>(out, weights, i);
+    for (; i + kValueVectors * kLanes <= shape.v_dim; i += kValueVectors * kLanes)
+      add<H, kValueVectors>(out, weights, i);
     for (; i < shape.v_dim; i += kLanes) add<H, 1>(out, weights, i);
   }
 
@@ -143,10 +140,14 @@ struct Page {
 template <KvFormat F>
 void attend_page(const Page<F>& page, const float* q, Partial* out, int64_t heads) {
   switch (heads) {
-    case 1: return page.template attend<1>(q, out);
-    case 2: return page.template attend<2>(q, out);
-    case 3: return page.template attend<3>(q, out);
-    default: return page.template attend<kHeads>(q, out);
+    case 1:
+      return page.template attend<1>(q, out);
+    case 2:
+      return page.template attend<2>(q, out);
+    case 3:
+      return page.template attend<3>(q, out);
+    default:
+      return page.template attend<kHeads>(q, out);
   }
 }
 
@@ -160,11 +161,16 @@ void attend_page(const Attend& op, const KvShape& shape, const KvPage& page, int
     attend_page(Page<F>{op, shape, page, seen, group}, q, out, heads);
   };
   switch (shape.format) {
-    case KvFormat::kFloat: return as(std::integral_constant<KvFormat, KvFormat::kFloat>{});
-    case KvFormat::kBFloat16: return as(std::integral_constant<KvFormat, KvFormat::kBFloat16>{});
-    case KvFormat::kHalf: return as(std::integral_constant<KvFormat, KvFormat::kHalf>{});
-    case KvFormat::kFp8: return as(std::integral_constant<KvFormat, KvFormat::kFp8>{});
-    case KvFormat::kInt8: return as(std::integral_constant<KvFormat, KvFormat::kInt8>{});
+    case KvFormat::kFloat:
+      return as(std::integral_constant<KvFormat, KvFormat::kFloat>{});
+    case KvFormat::kBFloat16:
+      return as(std::integral_constant<KvFormat, KvFormat::kBFloat16>{});
+    case KvFormat::kHalf:
+      return as(std::integral_constant<KvFormat, KvFormat::kHalf>{});
+    case KvFormat::kFp8:
+      return as(std::integral_constant<KvFormat, KvFormat::kFp8>{});
+    case KvFormat::kInt8:
+      return as(std::integral_constant<KvFormat, KvFormat::kInt8>{});
   }
 }
 

@@ -115,9 +115,8 @@ void experts(Plan& plan, const HeldInput& input, const Weight& gate_up, const We
   plan.hold_input(input.held);
   const int64_t widest = std::max(width, input.input.width);
   plan.needs_scratch(2 * operand_bytes(1, widest) + 4 * down.matrix.outputs + 2048);
-  plan.add(Op::Kind::kExperts,
-           Experts{input.input, plan.hold(gate_up), plan.hold(down), logits, hidden, gate_up.experts, top_k,
-                   output(plan, "add", y, scale, down.matrix.outputs)});
+  plan.add(Op::Kind::kExperts, Experts{input.input, plan.hold(gate_up), plan.hold(down), logits, hidden,
+                                       gate_up.experts, top_k, output(plan, "add", y, scale, down.matrix.outputs)});
 }
 
 void conv(Plan& plan, Place x, Array weight, MaybeArray bias, int state, bool silu, Place y) {
@@ -131,8 +130,8 @@ void conv(Plan& plan, Place x, Array weight, MaybeArray bias, int state, bool si
            {{x, channels}});
 }
 
-void mamba(Plan& plan, Place x, Place dt, Place b, Place c, Place z, Array a, Array d, Array dt_bias,
-           MaybeArray b_norm, MaybeArray c_norm, double eps, bool eps_outside_root, int state, Place y) {
+void mamba(Plan& plan, Place x, Place dt, Place b, Place c, Place z, Array a, Array d, Array dt_bias, MaybeArray b_norm,
+           MaybeArray c_norm, double eps, bool eps_outside_root, int state, Place y) {
   const float* decay = plan.floats(a, "a", {-1, -1});
   const int64_t states = a.shape(0), channels = a.shape(1);
   require(states <= 256 && bool(b_norm) == bool(c_norm), "a scan has up to 256 states, and both norms or none");
@@ -146,8 +145,8 @@ void mamba(Plan& plan, Place x, Place dt, Place b, Place c, Place z, Array a, Ar
            {{x, channels}, {dt, channels}, {b, states}});
 }
 
-void ssd(Plan& plan, Place x, Place b, Place c, Place dt, Array a, Array d, Array dt_bias, double dt_min,
-         double dt_max, int64_t head_dim, int64_t groups, int64_t states, int state, Place y) {
+void ssd(Plan& plan, Place x, Place b, Place c, Place dt, Array a, Array d, Array dt_bias, double dt_min, double dt_max,
+         int64_t head_dim, int64_t groups, int64_t states, int state, Place y) {
   const float* decay = plan.floats(a, "a", {-1});
   const int64_t heads = a.shape(0);
   require(groups > 0 && heads % groups == 0 && head_dim > 0 && states > 0, "groups must divide the heads");
@@ -168,8 +167,9 @@ void hyena(Plan& plan, Place x, Array poles, Array residues, Array d, int64_t pa
   plan.check_place(x, 3 * channels, "x");
   plan.check_place(y, channels, "y");
   plan.check_state(state, Dtype::kFloat, {2, modes, channels}, "hyena");
-  plan.add(Op::Kind::kHyena, HyenaStep{x, y, values, plan.floats(residues, "residues", {2, modes, channels}),
-                                       plan.floats(d, "d", {channels}), channels, parts, modes, state},
+  plan.add(Op::Kind::kHyena,
+           HyenaStep{x, y, values, plan.floats(residues, "residues", {2, modes, channels}),
+                     plan.floats(d, "d", {channels}), channels, parts, modes, state},
            {{x, 3 * channels}});
 }
 
@@ -184,8 +184,8 @@ void angles(Plan& plan, Array frequencies, double magnitude, double base, double
   plan.add(Op::Kind::kAngles, Angles{data, pairs, float(magnitude), growing, cosines, sines});
 }
 
-void remember(Plan& plan, Place q, Place k, Place v, int64_t heads, int64_t rotated, Place cosines, Place sines,
-              int kv, bool owned) {
+void remember(Plan& plan, Place q, Place k, Place v, int64_t heads, int64_t rotated, Place cosines, Place sines, int kv,
+              bool owned) {
   const KvShape& shape = plan.kv_shape(kv);
   require(rotated >= 0 && rotated % 2 == 0 && rotated <= shape.k_dim, "rotated dimensions come in pairs");
   plan.check_place(q, heads * shape.k_dim, "q");
@@ -214,12 +214,13 @@ void bind_plan(nb::module_& module) {
   module.def("gated", &gated, "y"_a, "gate"_a, "weight"_a.noconvert(), "eps"_a, "groups"_a);
   module.def("mean", &mean, "x"_a, "weight"_a.noconvert(), "other"_a, "other_weight"_a.noconvert(), "eps"_a,
              "eps_outside_root"_a);
-  nb::class_<Part>(module, "Part").def(
-      "__init__",
-      [](Part* self, const Weight& weight, MaybeArray bias, const std::string& kind, Place y, double scale) {
-        new (self) Part{weight, std::move(bias), kind, y, scale};
-      },
-      "weight"_a, "bias"_a.noconvert().none(), "kind"_a, "y"_a, "scale"_a);
+  nb::class_<Part>(module, "Part")
+      .def(
+          "__init__",
+          [](Part* self, const Weight& weight, MaybeArray bias, const std::string& kind, Place y, double scale) {
+            new (self) Part{weight, std::move(bias), kind, y, scale};
+          },
+          "weight"_a, "bias"_a.noconvert().none(), "kind"_a, "y"_a, "scale"_a);
   nb::class_<Plan>(module, "Plan")
       .def(nb::init<>())
       .def("place", &Plan::place, "width"_a)

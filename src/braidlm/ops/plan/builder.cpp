@@ -58,8 +58,8 @@ void Plan::check_place(Place at, int64_t width, const char* name) const {
 }
 
 void Plan::check_input(const Input& input, int64_t width) const {
-  require(input.width == width, "an input has " + std::to_string(input.width) + " numbers, but its weight takes " +
-                                    std::to_string(width));
+  require(input.width == width,
+          "an input has " + std::to_string(input.width) + " numbers, but its weight takes " + std::to_string(width));
   check_place(input.x, width, "input");
   check_place(input.other, width, "input");
 }

@@ -54,7 +54,7 @@ class Plan {
   void needs_scratch(int64_t bytes_a_row) { scratch_a_row_ = std::max(scratch_a_row_, bytes_a_row); }
   void needs_partials(int64_t floats_a_span) { partials_ = std::max(partials_, floats_a_span); }
 
-  int64_t vocab = 0;  // of the embedding
+  int64_t vocab = 0;   // of the embedding
   int64_t logits = 0;  // outputs of the head
 
  private:

@@ -97,9 +97,8 @@ void gated_halves(const Experts& op, const Member& me, Space& space) {
     const Matrix weight = expert(op.gate_up, e);
     const Operand x = gather(inputs, chosen.rows, chosen.count, space.gathered);
     const auto place = [&](int j) { return me.pass.row(chosen.rows[j]) + op.hidden + chosen.places[j] * hidden; };
-    products(weight, x, chosen.count, range, [&](int64_t o, int lanes, int r, Floats values) {
-      store_part(place(r) + o, silu(values), lanes);
-    });
+    products(weight, x, chosen.count, range,
+             [&](int64_t o, int lanes, int r, Floats values) { store_part(place(r) + o, silu(values), lanes); });
     const Range upper = {hidden + range.begin, hidden + range.end};
     products(weight, x, chosen.count, upper, [&](int64_t o, int lanes, int r, Floats values) {
       float* y = place(r) + o - hidden;
@@ -115,9 +114,9 @@ void weighted_sums(const Experts& op, const Member& me, Space& space, Range rang
   for (int64_t e = 0; e < op.experts; ++e) {
     if (!find(op, me.pass, space, e)) continue;
     const Matrix weight = expert(op.down, e);
-    const Operand x = prepare_rows(
-        [&](int j) { return me.pass.row(chosen.rows[j]) + op.hidden + chosen.places[j] * hidden; }, chosen.count,
-        hidden, weight.form, space.gathered);
+    const Operand x =
+        prepare_rows([&](int j) { return me.pass.row(chosen.rows[j]) + op.hidden + chosen.places[j] * hidden; },
+                     chosen.count, hidden, weight.form, space.gathered);
     products(weight, x, chosen.count, range, [&](int64_t o, int lanes, int r, Floats values) {
       float* sum = space.sums + chosen.rows[r] * width + o;
       store_part(sum, fma(splat(chosen.weights[r]), values, load_part(sum, lanes)), lanes);

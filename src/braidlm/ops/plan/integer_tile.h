@@ -25,7 +25,7 @@ inline Quantized quantized(const Matrix& w, int64_t o) {
 // unsigned form adds is taken away with the group sums of the inputs, as is int4's lowest value.
 template <bool kFour, int O, int R>
 inline void integer_tile(const Matrix& weight, const Operand& x, int64_t first, int r0, float* values) {
-  constexpr int kStep = kFour ? 128 : 64;        // weights in 64 bytes
+  constexpr int kStep = kFour ? 128 : 64;           // weights in 64 bytes
   constexpr int kStepGroups = kStep / int(kGroup);  // 4 or 2 groups, in as many equal parts of the lanes
   const Quantized w = quantized<kFour>(weight, first);
   const int8_t* high = x.high + r0 * x.stride;
@@ -36,7 +36,7 @@ inline void integer_tile(const Matrix& weight, const Operand& x, int64_t first, 
   const __m512i nibble = _mm512_set1_epi8(15), top = _mm512_set1_epi8(char(128));
   Floats dots[O][R] = {}, shifts[O][R] = {};
   // 64 bytes of each row, `step` steps after group g, of which `mask` are there.
-  const auto add = [&](int64_t g, int step, __mmask64 mask, const __m512 (&scale)[O]) __attribute__((always_inline)) {
+  const auto add = [&](int64_t g, int step, __mmask64 mask, const __m512(&scale)[O]) __attribute__((always_inline)) {
     const int64_t k = (g + step * kStepGroups) * kGroup, byte = kFour ? k / 2 : k;
     const __m512i index = _mm512_add_epi32(part, _mm512_set1_epi32(step * kStepGroups));
     unrolled<O>([&](auto o) __attribute__((always_inline)) {

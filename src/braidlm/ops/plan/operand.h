@@ -35,13 +35,13 @@ struct Operand {
   Form form;
   int rows;
   int64_t width, stride;  // a row holds `width` numbers, then zeros
-  float* floats;      // [rows, stride]; for bfloat16 weights rounded to it
-  BFloat16* bfloats;  // [rows, stride], for bfloat16 weights
-  BFloat16* pairs;    // of each kMostRows rows: [width / 2, rows, 2], for the matrix unit
-  int16_t* shorts;    // [rows, stride], for int8 and int4 weights as all that follow
-  int8_t *high, *low; // [rows, stride]
-  float* scales;      // [rows]
-  float* sums;        // [rows, stride / 32]: scale * sum of each group
+  float* floats;          // [rows, stride]; for bfloat16 weights rounded to it
+  BFloat16* bfloats;      // [rows, stride], for bfloat16 weights
+  BFloat16* pairs;        // of each kMostRows rows: [width / 2, rows, 2], for the matrix unit
+  int16_t* shorts;        // [rows, stride], for int8 and int4 weights as all that follow
+  int8_t *high, *low;     // [rows, stride]
+  float* scales;          // [rows]
+  float* sums;            // [rows, stride / 32]: scale * sum of each group
 };
 
 // An operand whose floats are to be written; and, when they are, its other forms.

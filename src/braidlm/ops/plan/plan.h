@@ -18,7 +18,7 @@ namespace braidlm {
 using Place = int64_t;
 
 inline constexpr int64_t kPagePositions = 128;  // as in slots.py
-inline constexpr int64_t kSpanPages = 8;      // pages of keys that are attended as one piece of work
+inline constexpr int64_t kSpanPages = 8;        // pages of keys that are attended as one piece of work
 
 // What an operation reads, computed by every thread for itself.
 struct Input {
@@ -99,8 +99,8 @@ struct Conv {
 
 struct MambaStep {
   Place x, dt, b, c, z, y;
-  const float *a, *d, *dt_bias;          // a [states, channels], negative
-  const float *b_norm, *c_norm;          // [states] or null
+  const float *a, *d, *dt_bias;  // a [states, channels], negative
+  const float *b_norm, *c_norm;  // [states] or null
   float eps;
   bool eps_outside_root;
   int64_t channels, states;
@@ -117,7 +117,7 @@ struct SsdStep {
 
 // The modal recurrence; real and imaginary parts apart.
 struct HyenaStep {
-  Place x, y;            // x: [parts, 3, channels / parts]: gate, and the two factors of the input
+  Place x, y;                         // x: [parts, 3, channels / parts]: gate, and the two factors of the input
   const float *poles, *residues, *d;  // [2, modes, channels], [channels]
   int64_t channels, parts, modes;
   int state;  // [2, modes, channels]
@@ -150,8 +150,8 @@ struct Remember {
   Place q, k, v;
   int64_t heads, rotated;  // query heads; dimensions that are rotated, 0 for none
   Place cosines, sines;
-  int kv;       // which keys and values
-  bool owned;   // false: another layer's are used, only queries are rotated
+  int kv;      // which keys and values
+  bool owned;  // false: another layer's are used, only queries are rotated
 };
 
 struct Attend {
@@ -179,7 +179,18 @@ struct Moving {
 
 struct Op {
   enum class Kind : uint8_t {
-    kEmbed, kEvaluate, kLinear, kGatedLinear, kExperts, kConv, kMamba, kSsd, kHyena, kAngles, kRemember, kAttend
+    kEmbed,
+    kEvaluate,
+    kLinear,
+    kGatedLinear,
+    kExperts,
+    kConv,
+    kMamba,
+    kSsd,
+    kHyena,
+    kAngles,
+    kRemember,
+    kAttend
   } kind;
   const void* args;
   const Moving* moving;  // null for operations that keep no recurrent state
@@ -214,18 +225,18 @@ struct Pass {
   int op_count;
   const KvShape* kv_shapes;
   int rows, sequences;
-  const int* first_rows;   // [sequences + 1]: of each sequence
+  const int* first_rows;                   // [sequences + 1]: of each sequence
   const int64_t *ids, *slots, *positions;  // [rows]; positions count a learned prefix
-  float* const* record;    // [rows]
+  float* const* record;                    // [rows]
   float* activations;
   int64_t row_stride;
   const StateTensor* states;
   const KvRow* const* kv;  // [kv][slot]
   float* logits;           // [rows, vocab]
   int64_t vocab;
-  char* scratch;           // `scratch_stride` bytes a thread
+  char* scratch;  // `scratch_stride` bytes a thread
   int64_t scratch_stride;
-  float* partials;         // [rows, heads, spans, v_dim + 2] of the attention that runs
+  float* partials;  // [rows, heads, spans, v_dim + 2] of the attention that runs
   int64_t spans;
 
   [[gnu::always_inline]] float* row(int b) const { return activations + b * row_stride; }

@@ -53,8 +53,7 @@ void write(KvFormat format, const float* x, int64_t width, int64_t begin, void* 
       float most = 1.17549435e-38f;
       for (int64_t i = 0; i < width; ++i) most = std::fabs(x[i]) > most ? std::fabs(x[i]) : most;
       *scale = most / 127;
-      for (int64_t i = 0; i < width; ++i)
-        static_cast<int8_t*>(data)[begin + i] = int8_t(std::nearbyint(x[i] / *scale));
+      for (int64_t i = 0; i < width; ++i) static_cast<int8_t*>(data)[begin + i] = int8_t(std::nearbyint(x[i] / *scale));
       break;
     }
   }

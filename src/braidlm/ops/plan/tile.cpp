@@ -37,21 +37,30 @@ void sized(const Matrix& w, const Operand& x, int64_t first, Range outputs, int 
     for (int64_t o = outputs.begin; o < outputs.end; o += O) tile(w, x, first + o, r, values + o);
   };
   switch (w.form) {
-    case Form::kFloat: return each(floats<FloatWeights, float, O, R>);
-    case Form::kBFloat16: return each(bfloats<O, R>);
-    case Form::kFp8: return each(scaled<O, R>);
-    case Form::kInt8: return each(integer_tile<false, O, R>);
-    case Form::kInt4: return each(integer_tile<true, O, R>);
+    case Form::kFloat:
+      return each(floats<FloatWeights, float, O, R>);
+    case Form::kBFloat16:
+      return each(bfloats<O, R>);
+    case Form::kFp8:
+      return each(scaled<O, R>);
+    case Form::kInt8:
+      return each(integer_tile<false, O, R>);
+    case Form::kInt4:
+      return each(integer_tile<true, O, R>);
   }
 }
 
 template <int O>
 void high(const Matrix& w, const Operand& x, int64_t first, Range outputs, int r, int rows, float* values) {
   switch (rows) {
-    case 1: return sized<O, 1>(w, x, first, outputs, r, values);
-    case 2: return sized<O, 2>(w, x, first, outputs, r, values);
-    case 3: return sized<O, 3>(w, x, first, outputs, r, values);
-    default: return sized<O, 4>(w, x, first, outputs, r, values);
+    case 1:
+      return sized<O, 1>(w, x, first, outputs, r, values);
+    case 2:
+      return sized<O, 2>(w, x, first, outputs, r, values);
+    case 3:
+      return sized<O, 3>(w, x, first, outputs, r, values);
+    default:
+      return sized<O, 4>(w, x, first, outputs, r, values);
   }
 }
 

@@ -6,18 +6,30 @@ namespace {
 
 void run_op(const Op& op, const Member& me) {
   switch (op.kind) {
-    case Op::Kind::kEmbed: return run(*static_cast<const Embed*>(op.args), me);
-    case Op::Kind::kEvaluate: return run(*static_cast<const Evaluate*>(op.args), me);
-    case Op::Kind::kLinear: return run(*static_cast<const Linear*>(op.args), me);
-    case Op::Kind::kGatedLinear: return run(*static_cast<const GatedLinear*>(op.args), me);
-    case Op::Kind::kExperts: return run(*static_cast<const Experts*>(op.args), me);
-    case Op::Kind::kConv: return run(*static_cast<const Conv*>(op.args), me);
-    case Op::Kind::kMamba: return run(*static_cast<const MambaStep*>(op.args), me);
-    case Op::Kind::kSsd: return run(*static_cast<const SsdStep*>(op.args), me);
-    case Op::Kind::kHyena: return run(*static_cast<const HyenaStep*>(op.args), me);
-    case Op::Kind::kAngles: return run(*static_cast<const Angles*>(op.args), me);
-    case Op::Kind::kRemember: return run(*static_cast<const Remember*>(op.args), me);
-    case Op::Kind::kAttend: return run(*static_cast<const Attend*>(op.args), me);
+    case Op::Kind::kEmbed:
+      return run(*static_cast<const Embed*>(op.args), me);
+    case Op::Kind::kEvaluate:
+      return run(*static_cast<const Evaluate*>(op.args), me);
+    case Op::Kind::kLinear:
+      return run(*static_cast<const Linear*>(op.args), me);
+    case Op::Kind::kGatedLinear:
+      return run(*static_cast<const GatedLinear*>(op.args), me);
+    case Op::Kind::kExperts:
+      return run(*static_cast<const Experts*>(op.args), me);
+    case Op::Kind::kConv:
+      return run(*static_cast<const Conv*>(op.args), me);
+    case Op::Kind::kMamba:
+      return run(*static_cast<const MambaStep*>(op.args), me);
+    case Op::Kind::kSsd:
+      return run(*static_cast<const SsdStep*>(op.args), me);
+    case Op::Kind::kHyena:
+      return run(*static_cast<const HyenaStep*>(op.args), me);
+    case Op::Kind::kAngles:
+      return run(*static_cast<const Angles*>(op.args), me);
+    case Op::Kind::kRemember:
+      return run(*static_cast<const Remember*>(op.args), me);
+    case Op::Kind::kAttend:
+      return run(*static_cast<const Attend*>(op.args), me);
   }
 }
 

@@ -44,8 +44,8 @@ void add_scaled(Strided x, Strided y, double scale, Strided out, int threads) {
 
 void bind_pointwise(nb::module_& module) {
   module.def("glu", &glu, "gate"_a.noconvert(), "up"_a.noconvert(), "gelu"_a, "out"_a.noconvert(), "threads"_a);
-  module.def("glu_backward", &glu_backward, "gate"_a.noconvert(), "up"_a.noconvert(), "gelu"_a,
-             "dout"_a.noconvert(), "dgate"_a.noconvert(), "dup"_a.noconvert(), "threads"_a);
+  module.def("glu_backward", &glu_backward, "gate"_a.noconvert(), "up"_a.noconvert(), "gelu"_a, "dout"_a.noconvert(),
+             "dgate"_a.noconvert(), "dup"_a.noconvert(), "threads"_a);
   module.def("add_scaled", &add_scaled, "x"_a.noconvert(), "y"_a.noconvert(), "scale"_a, "out"_a.noconvert(),
              "threads"_a);
 }

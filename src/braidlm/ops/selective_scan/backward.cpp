@@ -40,8 +40,7 @@ Tiles tiles_in(float* memory, const SelectiveScan& op) {
   };
   Tiles tiles;
   tiles.width = width_of(op);
-  for (float** tile :
-       {&tiles.x, &tiles.dt, &tiles.dy, &tiles.y, &tiles.dx, &tiles.ddt, &tiles.slope, &tiles.dgate})
+  for (float** tile : {&tiles.x, &tiles.dt, &tiles.dy, &tiles.y, &tiles.dx, &tiles.ddt, &tiles.slope, &tiles.dgate})
     *tile = take(kTokens * kBlock);
   for (float** tile : {&tiles.b, &tiles.c}) *tile = take(kTokens * tiles.width);
   for (float** tile : {&tiles.db_lanes, &tiles.dc_lanes, &tiles.decay}) *tile = take(kTokens * kPlaces);

@@ -83,16 +83,16 @@ void selective_scan_backward(Strided x, Strided dt, std::optional<Array> dt_bias
 }  // namespace
 
 void bind_selective_scan(nb::module_& module) {
-  module.def("selective_scan", &selective_scan, "x"_a.noconvert(), "dt"_a.noconvert(),
-             "dt_bias"_a.noconvert().none(), "a"_a.noconvert(), "b"_a.noconvert(), "c"_a.noconvert(),
-             "d"_a.noconvert(), "gate"_a.noconvert().none(), "before"_a.noconvert(), "y"_a.noconvert(),
-             "after"_a.noconvert(), "borders"_a.noconvert().none(), "threads"_a);
+  module.def("selective_scan", &selective_scan, "x"_a.noconvert(), "dt"_a.noconvert(), "dt_bias"_a.noconvert().none(),
+             "a"_a.noconvert(), "b"_a.noconvert(), "c"_a.noconvert(), "d"_a.noconvert(), "gate"_a.noconvert().none(),
+             "before"_a.noconvert(), "y"_a.noconvert(), "after"_a.noconvert(), "borders"_a.noconvert().none(),
+             "threads"_a);
   module.def("selective_scan_backward", &selective_scan_backward, "x"_a.noconvert(), "dt"_a.noconvert(),
-             "dt_bias"_a.noconvert().none(), "a"_a.noconvert(), "b"_a.noconvert(), "c"_a.noconvert(),
-             "d"_a.noconvert(), "gate"_a.noconvert().none(), "before"_a.noconvert(), "borders"_a.noconvert(),
-             "dy"_a.noconvert(), "dafter"_a.noconvert(), "dx"_a.noconvert(), "ddt"_a.noconvert(),
-             "ddt_bias"_a.noconvert().none(), "da"_a.noconvert(), "db"_a.noconvert(), "dc"_a.noconvert(),
-             "dd"_a.noconvert(), "dgate"_a.noconvert().none(), "dbefore"_a.noconvert(), "threads"_a);
+             "dt_bias"_a.noconvert().none(), "a"_a.noconvert(), "b"_a.noconvert(), "c"_a.noconvert(), "d"_a.noconvert(),
+             "gate"_a.noconvert().none(), "before"_a.noconvert(), "borders"_a.noconvert(), "dy"_a.noconvert(),
+             "dafter"_a.noconvert(), "dx"_a.noconvert(), "ddt"_a.noconvert(), "ddt_bias"_a.noconvert().none(),
+             "da"_a.noconvert(), "db"_a.noconvert(), "dc"_a.noconvert(), "dd"_a.noconvert(),
+             "dgate"_a.noconvert().none(), "dbefore"_a.noconvert(), "threads"_a);
   module.attr("SCAN_CHANNELS") = kScanChannels;
   module.attr("SCAN_TOKENS") = kScanTokens;
 }

@@ -21,9 +21,7 @@ struct Tiles {
 
 int64_t width_of(const SelectiveScan& op) { return padded(op.states, kLanes); }
 
-int64_t scratch(const SelectiveScan& op) {
-  return kTokens * (3 * kBlock + 2 * width_of(op)) + 2 * op.states * kBlock;
-}
+int64_t scratch(const SelectiveScan& op) { return kTokens * (3 * kBlock + 2 * width_of(op)) + 2 * op.states * kBlock; }
 
 Tiles tiles_in(float* memory, const SelectiveScan& op) {
   Tiles tiles;

@@ -6,15 +6,15 @@
 namespace braidlm {
 
 struct SelectiveScan {
-  Sequence x, dt, y;    // [rows, length, channels]
-  Sequence gate;        // likewise, or null: y is multiplied by its silu
-  const float* dt_bias; // [channels], or null: dt is the softplus of the sum
-  Sequence b, c;        // [rows, length, states]
-  const float* a;       // [channels, states]
-  const float* d;       // [channels]
-  const float* before;  // [rows, channels, states]
-  float* after;         // likewise
-  float* borders;       // [rows, blocks, pieces, states, kScanChannels] or null: the states before every piece of time
+  Sequence x, dt, y;     // [rows, length, channels]
+  Sequence gate;         // likewise, or null: y is multiplied by its silu
+  const float* dt_bias;  // [channels], or null: dt is the softplus of the sum
+  Sequence b, c;         // [rows, length, states]
+  const float* a;        // [channels, states]
+  const float* d;        // [channels]
+  const float* before;   // [rows, channels, states]
+  float* after;          // likewise
+  float* borders;        // [rows, blocks, pieces, states, kScanChannels] or null: the states before every piece of time
   int64_t rows, length, channels, states;
 };
 

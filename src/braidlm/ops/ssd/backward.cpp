@@ -223,9 +223,8 @@ void inputs(const Ssd& op, const Tiles& tiles, const Decays& decays, const float
   const Sizes size = sizes_of(op);
   for (int64_t s = 0; s < tokens; s += kTileColumns) {
     Floats weights[kTileVectors];
-    unrolled<kTileVectors>([&](auto v) {
-      weights[v] = load(decays.end + s + v * kLanes) * load(decays.dt + s + v * kLanes);
-    });
+    unrolled<kTileVectors>(
+        [&](auto v) { weights[v] = load(decays.end + s + v * kLanes) * load(decays.dt + s + v * kLanes); });
     for (int64_t p = 0; p < size.p; p += kTileRows) {
       Accumulators acc = {};
       multiply_add(acc, {dh + p * size.n, size.n, 1}, tiles.b_turned + s, kChunk, op.states);

@@ -50,9 +50,9 @@ void ssd(Strided x, Strided dt, Array a, Strided b, Strided c, Array d, Array be
   });
 }
 
-void ssd_backward(Strided x, Strided dt, Array a, Strided b, Strided c, Array d, Array before, Strided dy,
-                  Array dafter, Strided dx, Strided ddt, Array da, Array db, Array dc, Array dd, Array dbefore,
-                  int64_t groups, int threads) {
+void ssd_backward(Strided x, Strided dt, Array a, Strided b, Strided c, Array d, Array before, Strided dy, Array dafter,
+                  Strided dx, Strided ddt, Array da, Array db, Array dc, Array dd, Array dbefore, int64_t groups,
+                  int threads) {
   const Ssd op = checked_ssd(x, dt, a, b, c, d, before, groups);
   const int64_t pairs = op.rows * groups, in_group = ssd_gradient_blocks(op), size = op.length * op.states;
   float* const db_total = checked<float>(db, "db", {op.rows, groups, op.length, op.states});
@@ -91,10 +91,10 @@ void bind_ssd(nb::module_& module) {
   module.def("ssd", &ssd, "x"_a.noconvert(), "dt"_a.noconvert(), "a"_a.noconvert(), "b"_a.noconvert(),
              "c"_a.noconvert(), "d"_a.noconvert(), "before"_a.noconvert(), "y"_a.noconvert(), "after"_a.noconvert(),
              "groups"_a, "threads"_a);
-  module.def("ssd_backward", &ssd_backward, "x"_a.noconvert(), "dt"_a.noconvert(), "a"_a.noconvert(),
-             "b"_a.noconvert(), "c"_a.noconvert(), "d"_a.noconvert(), "before"_a.noconvert(), "dy"_a.noconvert(),
-             "dafter"_a.noconvert(), "dx"_a.noconvert(), "ddt"_a.noconvert(), "da"_a.noconvert(), "db"_a.noconvert(),
-             "dc"_a.noconvert(), "dd"_a.noconvert(), "dbefore"_a.noconvert(), "groups"_a, "threads"_a);
+  module.def("ssd_backward", &ssd_backward, "x"_a.noconvert(), "dt"_a.noconvert(), "a"_a.noconvert(), "b"_a.noconvert(),
+             "c"_a.noconvert(), "d"_a.noconvert(), "before"_a.noconvert(), "dy"_a.noconvert(), "dafter"_a.noconvert(),
+             "dx"_a.noconvert(), "ddt"_a.noconvert(), "da"_a.noconvert(), "db"_a.noconvert(), "dc"_a.noconvert(),
+             "dd"_a.noconvert(), "dbefore"_a.noconvert(), "groups"_a, "threads"_a);
 }
 
 }  // namespace braidlm

@@ -23,14 +23,14 @@ struct Sizes {
 Sizes sizes_of(const Ssd& op) { return {padded(op.states, kLanes), padded(op.head_dim, kTileColumns)}; }
 
 struct Tiles {
-  float *b, *c;        // [Q, N]
-  float* b_turned;     // [N, Q]
-  float* score;        // [Q, Q]: C B^T
-  float* dt;           // [Q, kHeads]
-  float *x, *x_end;    // [Q, P]; x_end: weighted for the chunk's last state
-  float* mixing;       // [Q, Q]: what token s adds to token t
-  float* y;            // [Q, P]
-  float* h;            // [kHeads, N, P]: states, turned around
+  float *b, *c;      // [Q, N]
+  float* b_turned;   // [N, Q]
+  float* score;      // [Q, Q]: C B^T
+  float* dt;         // [Q, kHeads]
+  float *x, *x_end;  // [Q, P]; x_end: weighted for the chunk's last state
+  float* mixing;     // [Q, Q]: what token s adds to token t
+  float* y;          // [Q, P]
+  float* h;          // [kHeads, N, P]: states, turned around
 };
 
 int64_t scratch(const Ssd& op) {
