@@ -62,12 +62,12 @@ class Found:
         with self.lock:
             self.answers += 1
             self.cut += [*map(len, found)] != [*map(len, expected)]
-            for ours, theirs in zip(found, expected, strict=True):
-                theirs = theirs[: len(ours)]
-                if [token for token, _ in ours] != [token for token, _ in theirs]:
+            for crowded, solo in zip(found, expected, strict=True):
+                solo = solo[: len(crowded)]
+                if [token for token, _ in crowded] != [token for token, _ in solo]:
                     self.wrong.append(f"{what}: other tokens")
                     return
-                pairs = [(a, b) for (_, a), (_, b) in zip(ours, theirs, strict=True)]
+                pairs = [(a, b) for (_, a), (_, b) in zip(crowded, solo, strict=True)]
                 apart = max((abs(a - b) / max(1.0, abs(a), abs(b)) for a, b in pairs), default=0.0)
                 self.apart = max(self.apart, apart)
                 if apart > tolerance:

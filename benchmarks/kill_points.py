@@ -58,15 +58,15 @@ def killed(directory: Path, points: int, seed: int) -> Kills:
     saved: dict[str, Any] = {}
     with model.engine(limits=Limits(parallel=1, cache_memory=0)) as engine:
         for _ in range(points):
-            ours, theirs = processes.Pipe(duplex=False)
-            process = processes.Process(target=_save_for_ever, args=(directory, theirs, rng.random()))
+            receiver, sender = processes.Pipe(duplex=False)
+            process = processes.Process(target=_save_for_ever, args=(directory, sender, rng.random()))
             process.start()
-            theirs.close()
-            said = [ours.recv(), ours.recv()]
+            sender.close()
+            said = [receiver.recv(), receiver.recv()]
             time.sleep(rng.random() * PATIENCE_S)
             process.kill()
             process.join()
-            said += _rest(ours)
+            said += _rest(receiver)
             begun = _followed(said, saved)
             found.points += 1
             found.inside += begun is not None

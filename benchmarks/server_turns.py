@@ -129,7 +129,7 @@ def measure(given: argparse.Namespace, report: Report) -> None:
 
 def ratios(sides: dict[str, list[tuple[float, int | None]]], peer: str) -> list[float]:
     """A peer's seconds over braidlm's, round by round."""
-    return [theirs / ours for (theirs, _), (ours, _) in zip(sides[peer], sides[BRAIDLM], strict=True)]
+    return [peer_seconds / seconds for (peer_seconds, _), (seconds, _) in zip(sides[peer], sides[BRAIDLM], strict=True)]
 
 
 def main() -> None:

@@ -43,7 +43,7 @@ def shape(name: str, layers: int | None) -> ModelSpec:
     return replace(spec, blocks=spec.blocks[:layers]) if layers else spec
 
 
-def ours(spec: ModelSpec, activation_checkpointing: bool) -> Callable[[int], None]:
+def braidlm_step(spec: ModelSpec, activation_checkpointing: bool) -> Callable[[int], None]:
     from braidlm.system.memory import keep_all_freed_memory
     from braidlm.train.config import Loss
     from braidlm.train.data.pack import Pack
@@ -65,7 +65,7 @@ def ours(spec: ModelSpec, activation_checkpointing: bool) -> Callable[[int], Non
     return step
 
 
-def theirs(spec: ModelSpec) -> Callable[[int], None]:
+def transformers_step(spec: ModelSpec) -> Callable[[int], None]:
     import transformers
 
     config = dict(families.for_spec(spec)[1])
@@ -91,7 +91,7 @@ def serve(given: argparse.Namespace) -> None:
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
     spec = shape(given.models[0], given.layers)
-    step = ours(spec, given.activation_checkpointing) if given.side == "braidlm" else theirs(spec)
+    step = braidlm_step(spec, given.activation_checkpointing) if given.side == "braidlm" else transformers_step(spec)
     for line in sys.stdin:
         begun = time.perf_counter()
         step(int(line))

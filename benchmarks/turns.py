@@ -155,7 +155,10 @@ def tell(name: str, found: Found, given: argparse.Namespace, report: Report) -> 
 
 def ratios(by_side: dict[str, list[tuple[float, int]]], peer: str) -> list[float]:
     """A peer's seconds over braidlm's, round by round."""
-    return [theirs / ours for (theirs, _), (ours, _) in zip(by_side[peer], by_side["braidlm"], strict=True)]
+    return [
+        peer_seconds / seconds
+        for (peer_seconds, _), (seconds, _) in zip(by_side[peer], by_side["braidlm"], strict=True)
+    ]
 
 
 def measure(given: argparse.Namespace, report: Report) -> None:

@@ -85,16 +85,16 @@ def test_on_packed_weights(form: str, dora: bool) -> None:
     for name, weight in [(n, m) for n, m in model.named_modules() if isinstance(m, QuantizedWeight)]:
         assign(plain, name, weight.dequantize(torch.float32))
     config = Lora(rank=2, targets=("q_proj", "up_proj", "head", *(() if dora else ("embed",))), dora=dora)
-    mine, theirs = (stirred(attach(m, config)) for m in (model, plain))
+    tuned, reference = (stirred(attach(m, config)) for m in (model, plain))
     results = [logits(m) for m in (model, plain)]
     close(*results, RELATIVE_LOGITS[torch.float32])
     for result in results:
         result.square().sum().backward()
-    for one, other in zip(mine.parameters(), theirs.parameters(), strict=True):
+    for one, other in zip(tuned.parameters(), reference.parameters(), strict=True):
         assert one.grad is not None
         close(one.grad, other.grad, RELATIVE_LOGITS[torch.float32])
     with pytest.raises(InputError, match="quantized"):
-        mine.merge()
+        tuned.merge()
 
 
 def test_bfloat16_is_rounded_once() -> None:

@@ -45,14 +45,14 @@ def published(family: str, place: Path) -> tuple[braidlm.LanguageModel, Any]:
     return braidlm.load(place), AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32).eval()
 
 
-def theirs(model: Any) -> Tensor:
+def logits_in_peft(model: Any) -> Tensor:
     """transformers' logits."""
     with torch.no_grad():
         found: Tensor = model(input_ids=IDS).logits
     return found
 
 
-def ours(language: braidlm.LanguageModel) -> Tensor:
+def logits_here(language: braidlm.LanguageModel) -> Tensor:
     """Our logits."""
     with torch.no_grad():
         found: Tensor = language.forward(IDS)
@@ -61,7 +61,7 @@ def ours(language: braidlm.LanguageModel) -> Tensor:
 
 @pytest.mark.parametrize("dora", [False, True])
 @pytest.mark.parametrize("family", PEFT)
-def test_peft_reads_ours(family: str, dora: bool, tmp_path: Path) -> None:
+def test_peft_reads_what_is_saved(family: str, dora: bool, tmp_path: Path) -> None:
     """Oracle: peft on transformers' model, from the files written here."""
     language, model = published(family, tmp_path / "base")
     plain = [name for name in PEFT[family] if not (dora and name in ("embed_tokens", "lm_head"))]
@@ -69,16 +69,16 @@ def test_peft_reads_ours(family: str, dora: bool, tmp_path: Path) -> None:
     config = Lora(rank=3, alpha=5.0, targets=(*plain, *bare), dora=dora, rslora=dora)
     adapters = stirred(attach(language.network, config))
     save_adapter(adapters, tmp_path / "adapter")
-    wanted = ours(language)
-    found = theirs(PeftModel.from_pretrained(model, tmp_path / "adapter"))
+    wanted = logits_here(language)
+    found = logits_in_peft(PeftModel.from_pretrained(model, tmp_path / "adapter"))
     close(found, wanted, RELATIVE_LOGITS[torch.float32])
     adapters.detach()
-    assert float((ours(language) - wanted).abs().max()) > 0.01 * float(wanted.abs().max())
+    assert float((logits_here(language) - wanted).abs().max()) > 0.01 * float(wanted.abs().max())
 
 
 @pytest.mark.parametrize("dora", [False, True])
 @pytest.mark.parametrize("family", PEFT)
-def test_ours_reads_pefts(family: str, dora: bool, tmp_path: Path) -> None:
+def test_files_of_peft_are_read(family: str, dora: bool, tmp_path: Path) -> None:
     """Oracle: peft on transformers' model, which wrote the files."""
     language, model = published(family, tmp_path / "base")
     plain = [name for name in PEFT[family] if not (dora and name in ("embed_tokens", "lm_head"))]
@@ -93,7 +93,7 @@ def test_ours_reads_pefts(family: str, dora: bool, tmp_path: Path) -> None:
             parameter.data += 0.1 * torch.randn(parameter.shape)
     tuned.save_pretrained(tmp_path / "adapter")
     load_adapter(language.network, tmp_path / "adapter").put_on()
-    close(ours(language), theirs(tuned), RELATIVE_LOGITS[torch.float32])
+    close(logits_here(language), logits_in_peft(tuned), RELATIVE_LOGITS[torch.float32])
 
 
 @pytest.mark.parametrize("dora", [False, True])

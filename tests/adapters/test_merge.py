@@ -78,8 +78,8 @@ def test_merged_as_peft_merges(dora: bool, tmp_path: Path) -> None:
     targets = ("q_proj", "o_proj", "down_proj", *(() if dora else ("lm_head", "embed_tokens")))
     adapted("llama", tmp_path, targets=targets, dora=dora, rslora=dora)
     merged(tmp_path / "base", tmp_path / "adapter", tmp_path / "out")
-    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
-    wanted = PeftModel.from_pretrained(theirs, tmp_path / "adapter").merge_and_unload().state_dict()
+    reference = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
+    wanted = PeftModel.from_pretrained(reference, tmp_path / "adapter").merge_and_unload().state_dict()
     for name, tensor in load_file(tmp_path / "out" / "model.safetensors").items():
         torch.testing.assert_close(tensor, wanted[name])
 

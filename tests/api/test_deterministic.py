@@ -49,10 +49,10 @@ def test_stored_keys(kv_dtype: str) -> None:
 def test_close_to_the_model_itself(family: str) -> None:
     """Oracle: the same weights run as a whole."""
     ids = torch.arange(1, 30)[None]
-    ours = model_of(family)
-    theirs = LanguageModel(ours.network, None, Origin()).forward(ids)
-    assert (ours.forward(ids) - theirs).abs().max() <= RELATIVE_LOGITS[torch.float32] * theirs.abs().max()
-    assert torch.equal(ours.forward(ids, logits="last"), ours.forward(ids)[:, -1])
+    actual = model_of(family)
+    wanted = LanguageModel(actual.network, None, Origin()).forward(ids)
+    assert (actual.forward(ids) - wanted).abs().max() <= RELATIVE_LOGITS[torch.float32] * wanted.abs().max()
+    assert torch.equal(actual.forward(ids, logits="last"), actual.forward(ids)[:, -1])
 
 
 def test_texts_do_not_depend_on_the_batch() -> None:

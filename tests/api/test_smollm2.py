@@ -24,7 +24,7 @@ EMOJI = "naïve café — 数える 😀👩‍👩‍👧 \t  x=1234567890;\r\n
 
 
 @pytest.fixture(scope="module")
-def ours() -> LanguageModel:
+def actual() -> LanguageModel:
     return braidlm.load("smollm2-135m", dtype="float32")
 
 
@@ -34,7 +34,7 @@ def gguf() -> Path:
 
 
 @pytest.fixture(scope="module")
-def theirs() -> transformers.PreTrainedModel:
+def reference() -> transformers.PreTrainedModel:
     return transformers.AutoModelForCausalLM.from_pretrained(gguf().parent, gguf_file=gguf().name, dtype=torch.float32)
 
 
@@ -51,29 +51,29 @@ def kjv(characters: int) -> str:
     return " ".join(verses)[:characters]
 
 
-def test_greedy_continuations(ours: LanguageModel, theirs: transformers.PreTrainedModel) -> None:
+def test_greedy_continuations(actual: LanguageModel, reference: transformers.PreTrainedModel) -> None:
     """Oracle: transformers' greedy search on its own reading of the same file, 64 tokens of three prompts."""
     for prompt in PROMPTS:
-        ids = ours.encode(prompt)
-        made = [token.id for token in ours.stream(prompt, max_tokens=64)]
+        ids = actual.encode(prompt)
+        made = [token.id for token in actual.stream(prompt, max_tokens=64)]
         with torch.no_grad():
-            expected = theirs.generate(
+            expected = reference.generate(
                 torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=64, do_sample=False
             )
         assert made == expected[0, len(ids) :].tolist()
 
 
-def test_it_reads_sensibly(ours: LanguageModel) -> None:
+def test_it_reads_sensibly(actual: LanguageModel) -> None:
     """Oracle: a fact that the model is known to have learned."""
-    assert "Paris" in ours.generate(PROMPTS[0], max_tokens=8)
-    assert "Paris" in ours.generate([{"role": "user", "content": "What is the capital of France?"}], max_tokens=16)
+    assert "Paris" in actual.generate(PROMPTS[0], max_tokens=8)
+    assert "Paris" in actual.generate([{"role": "user", "content": "What is the capital of France?"}], max_tokens=16)
 
 
-def test_perplexity_on_real_text(ours: LanguageModel, theirs: transformers.PreTrainedModel) -> None:
+def test_perplexity_on_real_text(actual: LanguageModel, reference: transformers.PreTrainedModel) -> None:
     """Oracle: transformers' perplexity on the same tokens of Genesis."""
-    ids = torch.tensor([ours.encode(kjv(6000))])
+    ids = torch.tensor([actual.encode(kjv(6000))])
     with torch.no_grad():
-        logits = (ours.forward(ids), theirs(ids).logits)
+        logits = (actual.forward(ids), reference(ids).logits)
     ours_ppl, theirs_ppl = (float(F.cross_entropy(part[0, :-1], ids[0, 1:]).exp()) for part in logits)
     assert ids.shape[1] > 1200
     assert abs(ours_ppl / theirs_ppl - 1) < RELATIVE_PERPLEXITY
@@ -81,10 +81,10 @@ def test_perplexity_on_real_text(ours: LanguageModel, theirs: transformers.PreTr
     assert (logits[0] - logits[1]).abs().max() / logits[1].abs().max() < RELATIVE_LOGITS[torch.float32]
 
 
-def test_dequantized_weights(ours: LanguageModel, theirs: transformers.PreTrainedModel) -> None:
+def test_dequantized_weights(actual: LanguageModel, reference: transformers.PreTrainedModel) -> None:
     """Oracle: transformers' own dequantization, which undoes the rotary order of rows as we do."""
-    expected = theirs.state_dict()
-    found = dict(ours.network.named_parameters())
+    expected = reference.state_dict()
+    found = dict(actual.network.named_parameters())
     for ours_name, theirs_name in {
         "embed.weight": "model.embed_tokens.weight",
         "blocks.3.mixer.q_proj.weight": "model.layers.3.self_attn.q_proj.weight",
@@ -94,19 +94,19 @@ def test_dequantized_weights(ours: LanguageModel, theirs: transformers.PreTraine
         assert torch.equal(found[ours_name], expected[theirs_name])
 
 
-def test_tokenizer(ours: LanguageModel, their_tokenizer: transformers.PreTrainedTokenizerBase) -> None:
+def test_tokenizer(actual: LanguageModel, their_tokenizer: transformers.PreTrainedTokenizerBase) -> None:
     """Oracle: transformers' conversion of the same tables, on prose, code and every odd character."""
-    assert ours.tokenizer is not None
+    assert actual.tokenizer is not None
     everything = "".join(map(chr, range(1, 1500)))
     for text in (kjv(3000), Path(__file__).read_text(), EMOJI, everything, " ", "a", "\n\n \n"):
-        ids = ours.tokenizer.encode(text)
+        ids = actual.tokenizer.encode(text)
         assert ids == their_tokenizer.encode(text, add_special_tokens=False)
-        assert ours.tokenizer.decode(ids) == their_tokenizer.decode(ids)
+        assert actual.tokenizer.decode(ids) == their_tokenizer.decode(ids)
         # The vocabulary has no token for some control characters.
-        assert ours.tokenizer.decode(ids) == text or text == everything
+        assert actual.tokenizer.decode(ids) == text or text == everything
 
 
-def test_chat_template(ours: LanguageModel, their_tokenizer: transformers.PreTrainedTokenizerBase) -> None:
+def test_chat_template(actual: LanguageModel, their_tokenizer: transformers.PreTrainedTokenizerBase) -> None:
     """Oracle: transformers' rendering of the template in the file."""
     messages = [
         {"role": "user", "content": "Hi <there> & 'you'"},
@@ -115,30 +115,30 @@ def test_chat_template(ours: LanguageModel, their_tokenizer: transformers.PreTra
     ]
     for system in ([], [{"role": "system", "content": "Be brief."}]):
         expected = their_tokenizer.apply_chat_template([*system, *messages], tokenize=False, add_generation_prompt=True)
-        assert ours.tokenizer.render([*system, *messages]) == expected
+        assert actual.tokenizer.render([*system, *messages]) == expected
 
 
-def test_a_batch_gives_what_each_prompt_gives(ours: LanguageModel) -> None:
+def test_a_batch_gives_what_each_prompt_gives(actual: LanguageModel) -> None:
     """Oracle: each prompt alone, greedy and with a seed; a stop text ends one of them early."""
     options = {"max_tokens": 12, "temperature": 0.8, "top_p": 0.9, "seed": 7}
     for settings in ({"max_tokens": 12}, options, {**options, "stop": ["the", "a"]}):
-        together = ours.generate(list(PROMPTS), **settings)
-        assert together == [ours.generate(prompt, **settings) for prompt in PROMPTS]
+        together = actual.generate(list(PROMPTS), **settings)
+        assert together == [actual.generate(prompt, **settings) for prompt in PROMPTS]
 
 
-def test_conversion_to_a_directory(ours: LanguageModel, tmp_path: Path) -> None:
+def test_conversion_to_a_directory(actual: LanguageModel, tmp_path: Path) -> None:
     """Oracle: transformers on the directory that we wrote: tokenizer, template, and logits."""
-    ours.save(tmp_path / "model")
+    actual.save(tmp_path / "model")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
-    assert tokenizer.encode(EMOJI, add_special_tokens=False) == ours.tokenizer.encode(EMOJI)
+    assert tokenizer.encode(EMOJI, add_special_tokens=False) == actual.tokenizer.encode(EMOJI)
     message = [{"role": "user", "content": "Hi"}]
     rendered = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-    assert rendered == ours.tokenizer.render(message)
+    assert rendered == actual.tokenizer.render(message)
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
-    ids = torch.tensor([ours.encode(PROMPTS[1])])
+    ids = torch.tensor([actual.encode(PROMPTS[1])])
     with torch.no_grad():
         expected = model(ids).logits
-    assert (ours.forward(ids) - expected).abs().max() / expected.abs().max() < RELATIVE_LOGITS[torch.float32]
+    assert (actual.forward(ids) - expected).abs().max() / expected.abs().max() < RELATIVE_LOGITS[torch.float32]
     again = braidlm.load(tmp_path / "model")
-    assert again.generate(PROMPTS[0], max_tokens=8) == ours.generate(PROMPTS[0], max_tokens=8)
-    assert again.origin.ends == ours.origin.ends
+    assert again.generate(PROMPTS[0], max_tokens=8) == actual.generate(PROMPTS[0], max_tokens=8)
+    assert again.origin.ends == actual.origin.ends

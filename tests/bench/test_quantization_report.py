@@ -31,10 +31,12 @@ def test_by_definition(family: str) -> None:
     rows = [torch.randint(model.spec.vocab, (length,), generator=generator) for length in (300, 150)]
     told: list[tuple[int, int]] = []
     found = compare(model, reference, rows, lambda *counts: told.append(counts))
-    ours, theirs = ([m.forward(row[None])[0].double().log_softmax(-1)[:-1] for row in rows] for m in (model, reference))
-    likelihoods = [[-p.gather(-1, row[1:, None])[:, 0] for p, row in zip(logs, rows)] for logs in (ours, theirs)]
-    divergences = [(b.exp() * (b - a)).sum(-1) for a, b in zip(ours, theirs)]
-    same = [(a.argmax(-1) == b.argmax(-1)).double() for a, b in zip(ours, theirs)]
+    actual, wanted = (
+        [m.forward(row[None])[0].double().log_softmax(-1)[:-1] for row in rows] for m in (model, reference)
+    )
+    likelihoods = [[-p.gather(-1, row[1:, None])[:, 0] for p, row in zip(logs, rows)] for logs in (actual, wanted)]
+    divergences = [(b.exp() * (b - a)).sum(-1) for a, b in zip(actual, wanted)]
+    same = [(a.argmax(-1) == b.argmax(-1)).double() for a, b in zip(actual, wanted)]
     assert told == [(1, 2), (2, 2)]
     assert [(bucket.first, bucket.last) for bucket in found.buckets] == [(0, 31), (32, 127), (128, 298)]
     for bucket in (found.whole, *found.buckets):

@@ -363,13 +363,13 @@ def test_transformers_own_reading(tmp_path: Path) -> None:
     torch.manual_seed(0)
     transformers.LlamaForCausalLM(config).bfloat16().save_pretrained(tmp_path / "model")
     to_fp8(tmp_path / "model", "block")
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.bfloat16)
-    ours = braidlm.load(tmp_path / "model", dtype="bfloat16").network
-    held = {name: tensor for name, tensor in theirs.state_dict().items() if "proj" in name}
+    reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.bfloat16)
+    actual = braidlm.load(tmp_path / "model", dtype="bfloat16").network
+    held = {name: tensor for name, tensor in reference.state_dict().items() if "proj" in name}
     assert len(held) == 14
     for name, tensor in held.items():
         place = name.replace("model.layers", "blocks").replace("self_attn", "mixer").replace("mlp", "ffn")
-        assert torch.equal(ours.get_parameter(place), tensor), name
+        assert torch.equal(actual.get_parameter(place), tensor), name
 
 
 def test_quantizers_of_these_tests() -> None:

@@ -52,11 +52,11 @@ def test_logits_of_converted_checkpoints(name: str, ids: str, logits: str) -> No
 @pytest.mark.parametrize("name", BESIDE)
 def test_weights_of_converted_checkpoints(name: str) -> None:
     """Oracle: the safetensors checkpoint, bit for bit but for a logarithm that was undone and done again."""
-    theirs = dict(braidlm.load(GOLDEN / BESIDE[name], dtype="float32").network.named_parameters())
-    ours = dict(converted(name).network.named_parameters())
-    assert ours.keys() == theirs.keys()
-    for parameter, expected in theirs.items():
-        found = ours[parameter]
+    wanted = dict(braidlm.load(GOLDEN / BESIDE[name], dtype="float32").network.named_parameters())
+    actual = dict(converted(name).network.named_parameters())
+    assert actual.keys() == wanted.keys()
+    for parameter, expected in wanted.items():
+        found = actual[parameter]
         if parameter.endswith("a_log"):
             assert (found - expected).abs().max() <= RELATIVE_A_LOG * expected.abs().max()
         else:
@@ -84,13 +84,13 @@ def test_what_a_file_says(name: str) -> None:
 @pytest.mark.parametrize("name", BESIDE)
 def test_description_of_converted_checkpoints(name: str) -> None:
     """Oracle: the published config beside the file, for all that says how large the model is."""
-    ours, theirs = braidlm.api.loading.read_spec(path_of(name)), braidlm.api.loading.read_spec(GOLDEN / BESIDE[name])
-    assert ours == converted(name).spec
-    for spec in (ours, theirs):
-        assert (spec.vocab, spec.width, spec.tied) == (theirs.vocab, theirs.width, theirs.tied)
-    assert ours.state_specs == theirs.state_specs
+    actual, wanted = braidlm.api.loading.read_spec(path_of(name)), braidlm.api.loading.read_spec(GOLDEN / BESIDE[name])
+    assert actual == converted(name).spec
+    for spec in (actual, wanted):
+        assert (spec.vocab, spec.width, spec.tied) == (wanted.vocab, wanted.width, wanted.tied)
+    assert actual.state_specs == wanted.state_specs
     for length in (0, 7, 1000):
-        assert ours.state_bytes(length) == theirs.state_bytes(length)
+        assert actual.state_bytes(length) == wanted.state_bytes(length)
 
 
 @pytest.mark.parametrize("kind", QUANTIZED, ids=lambda kind: kind.name)

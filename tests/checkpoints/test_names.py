@@ -298,12 +298,12 @@ def test_granite_without_shared_experts(tmp_path: Path) -> None:
         mamba_expand=2, position_embedding_type="rope",
     )  # fmt: skip
     torch.manual_seed(0)
-    theirs = transformers.GraniteMoeHybridForCausalLM(config).eval()
-    theirs.save_pretrained(tmp_path / "model")
+    reference = transformers.GraniteMoeHybridForCausalLM(config).eval()
+    reference.save_pretrained(tmp_path / "model")
     written = load_file(tmp_path / "model" / "model.safetensors")
     assert written["model.layers.0.shared_mlp.input_linear.weight"].shape == (0, 32)
     ids = torch.arange(20)[None]
     with torch.no_grad():
-        expected = theirs(ids).logits
+        expected = reference(ids).logits
     error = (braidlm.load(tmp_path / "model").forward(ids) - expected).abs().max() / expected.abs().max()
     assert error < RELATIVE_LOGITS[torch.float32]

@@ -57,17 +57,17 @@ def shrunk(config: Config) -> Config:
     return small
 
 
-def theirs_of(config: Config, seed: int = 0) -> Any:
+def reference_of(config: Config, seed: int = 0) -> Any:
     """A model of transformers from this config, every parameter random; raises what transformers raises."""
     read = copy.deepcopy(config)
     if "time_step_limit" in read:  # transformers' reader of files turns its spelling of infinity into the number
         read["time_step_limit"] = [float("inf") if isinstance(n, dict) else n for n in read["time_step_limit"] or ()]
-    theirs = CONFIG_MAPPING[config["model_type"]].from_dict(read)
+    reference = CONFIG_MAPPING[config["model_type"]].from_dict(read)
     torch.manual_seed(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = transformers.AutoModelForCausalLM.from_config(
-            theirs, attn_implementation="eager", dtype=torch.float32
+            reference, attn_implementation="eager", dtype=torch.float32
         ).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -75,7 +75,7 @@ def theirs_of(config: Config, seed: int = 0) -> Any:
     return model
 
 
-def ours_of(config: Config, model: Any) -> LanguageModel:
+def loaded(config: Config, model: Any) -> LanguageModel:
     """braidlm's model from the same config and the weights of transformers' `model`; `BraidError` if refused."""
     family = families.of_config(config)
     with warnings.catch_warnings():
@@ -105,9 +105,9 @@ class _Memory:
 
 def difference(config: Config, length: int = 24, seed: int = 0) -> float:
     """The largest difference of the two models' logits, relative to the largest logit."""
-    model = theirs_of(config, seed)
+    model = reference_of(config, seed)
     ids = torch.randint(128, (1, length), generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         expected_LV = model(ids, use_cache=False).logits[0]
-    found_LV = ours_of(config, model).forward(ids)[0]
+    found_LV = loaded(config, model).forward(ids)[0]
     return float((found_LV - expected_LV).abs().max() / expected_LV.abs().max())

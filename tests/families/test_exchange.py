@@ -24,9 +24,9 @@ LENGTHS = (1, 2, 3, 5, 63, 64, 65, 129)
 
 def same_weights(one: LanguageModel, other: LanguageModel) -> bool:
     """Whether all parameters agree in name, dtype and every bit."""
-    ours, theirs = dict(one.network.named_parameters()), dict(other.network.named_parameters())
-    return ours.keys() == theirs.keys() and all(
-        t.dtype == theirs[name].dtype and torch.equal(t, theirs[name]) for name, t in ours.items()
+    first, second = dict(one.network.named_parameters()), dict(other.network.named_parameters())
+    return first.keys() == second.keys() and all(
+        t.dtype == second[name].dtype and torch.equal(t, second[name]) for name, t in first.items()
     )
 
 
@@ -36,9 +36,9 @@ def same_weights(one: LanguageModel, other: LanguageModel) -> bool:
 def test_transformers_agrees(family: str, seed: int, tmp_path: Path) -> None:
     """Oracle: transformers' logits on the directory that we wrote; then our reading of what it writes back."""
     model = braidlm.build(tiny(family, seed), seed=seed)
-    model.save(tmp_path / "ours")
+    model.save(tmp_path / "braidlm")
     reader = transformers.AutoModelForCausalLM.from_pretrained(
-        tmp_path / "ours", dtype=torch.float32, attn_implementation="eager"
+        tmp_path / "braidlm", dtype=torch.float32, attn_implementation="eager"
     )
     generator = torch.Generator().manual_seed(seed)
     for length in LENGTHS:
@@ -47,8 +47,8 @@ def test_transformers_agrees(family: str, seed: int, tmp_path: Path) -> None:
             expected = reader(ids, use_cache=False).logits
         error = (model.forward(ids) - expected).abs().max() / expected.abs().max()
         assert error < RELATIVE_LOGITS[torch.float32], length
-    reader.save_pretrained(tmp_path / "theirs")
-    again = braidlm.load(tmp_path / "theirs", dtype="float32")
+    reader.save_pretrained(tmp_path / "transformers")
+    again = braidlm.load(tmp_path / "transformers", dtype="float32")
     assert again.spec == model.spec
     assert same_weights(again, model)
 

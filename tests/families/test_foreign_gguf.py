@@ -35,13 +35,13 @@ def test_converted_file(name: str) -> None:
     assert found.origin.format == name
     kinds = [[type(block.mixer) for block in model.spec.blocks] for model in (found, expected)]
     assert kinds[0] == kinds[1]
-    ours, theirs = (dict(model.network.named_parameters()) for model in (found, expected))
-    assert ours.keys() == theirs.keys()
-    for key, tensor in ours.items():
+    actual, wanted = (dict(model.network.named_parameters()) for model in (found, expected))
+    assert actual.keys() == wanted.keys()
+    for key, tensor in actual.items():
         if key.endswith("a_log"):
-            assert torch.allclose(tensor, theirs[key], rtol=RELATIVE_A_LOG, atol=RELATIVE_A_LOG)
+            assert torch.allclose(tensor, wanted[key], rtol=RELATIVE_A_LOG, atol=RELATIVE_A_LOG)
         else:
-            assert torch.equal(tensor, theirs[key]), key
+            assert torch.equal(tensor, wanted[key]), key
     ids = torch.arange(40)[None]
     logits = expected.forward(ids)
     assert (found.forward(ids) - logits).abs().max() < 1e-5 * logits.abs().max()

@@ -89,7 +89,7 @@ def changed(config: dict[str, Any], key: str) -> list[dict[str, Any]]:
     return [without, config | {key: None}, *([] if other is None else [config | {key: other}])]
 
 
-def _is_ours(error: BaseException) -> bool:
+def _is_sentence(error: BaseException) -> bool:
     """Whether a file of braidlm is on an exception's way."""
     source = str(Path(footprint.__file__).parent)
     return any(frame.filename.startswith(source) for frame in traceback.extract_tb(error.__traceback__))
@@ -106,7 +106,7 @@ def test_every_key_at_other_values_absent_and_null(family: str) -> None:
             except BraidError:
                 continue  # refused here, and in nothing but one sentence
             except Exception as failure:  # transformers has no type of its own for refusals
-                if _is_ours(failure):
+                if _is_sentence(failure):
                     raise
                 continue
             compared += 1

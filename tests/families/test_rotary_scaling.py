@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.families.both import ours_of, shrunk, theirs_of
+from tests.families.both import loaded, reference_of, shrunk
 from tests.families.published_configs import PUBLISHED
 from tests.tolerances import RELATIVE_LOGITS
 
@@ -34,22 +34,22 @@ LONG = {
 def test_token_by_token_beyond_the_original_length(name: str) -> None:
     """Oracle: transformers, which is given one token at a time with its cache; then braidlm in every cut."""
     config: dict[str, Any] = BASE | LONG[name]
-    theirs = theirs_of(config)
+    reference = reference_of(config)
     ids = torch.randint(128, (1, 44), generator=torch.Generator().manual_seed(3))
     rows, cache = [], None
     for token in ids[0]:
         with torch.no_grad():
-            out = theirs(token.view(1, 1), past_key_values=cache, use_cache=True)
+            out = reference(token.view(1, 1), past_key_values=cache, use_cache=True)
         rows.append(out.logits[0, -1])
         cache = out.past_key_values
     expected_LV = torch.stack(rows)
-    ours = ours_of(config, theirs)
-    assert ours.spec.max_positions is not None
-    assert ours.spec.max_positions >= 44
+    actual = loaded(config, reference)
+    assert actual.spec.max_positions is not None
+    assert actual.spec.max_positions >= 44
     for cut in (44, 20, 1):
-        state, parts = ours.new_state(), []
+        state, parts = actual.new_state(), []
         for begin in range(0, 44, cut):
-            parts.append(ours.forward(ids[:, begin : begin + cut], state=state)[0])
+            parts.append(actual.forward(ids[:, begin : begin + cut], state=state)[0])
         error = (torch.cat(parts) - expected_LV).abs().max() / expected_LV.abs().max()
         assert error < RELATIVE_LOGITS[torch.float32], cut
 
@@ -58,7 +58,7 @@ def test_token_by_token_beyond_the_original_length(name: str) -> None:
 def test_decode_steps_rotate_as_passes_do(name: str) -> None:
     """Oracle: one pass over the whole text, whose rotations are torch's; greedy steps are native."""
     config: dict[str, Any] = BASE | LONG[name]
-    model = ours_of(config, theirs_of(config))
+    model = loaded(config, reference_of(config))
     ids = [5, 7, 11]
     made = [token.id for token in model.stream(ids, max_tokens=30)]
     logits_LV = model.forward([ids + made])[0]

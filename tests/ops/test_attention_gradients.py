@@ -61,7 +61,9 @@ def check(packed: Packed, dtype: torch.dtype) -> None:
     expected = packed.gradients([t.double() for t in narrow], "reference")
     # Narrow outputs, and the gradients that come to them, are rounded too; so are weights.
     tolerance = RELATIVE_OP[dtype] if dtype in RELATIVE_OP else 3 * RELATIVE_ROUNDED[dtype]
-    assert all(ours.dtype == dtype and ours.shape == theirs.shape for ours, theirs in zip(found, expected, strict=True))
+    assert all(
+        actual.dtype == dtype and actual.shape == wanted.shape for actual, wanted in zip(found, expected, strict=True)
+    )
     # Together: the gradients of scores are differences of numbers as large as the gradients of values, so
     # where a query sees one key alone, what is left of them is rounding.
     assert close(*(torch.cat([t.double().flatten() for t in of]) for of in (found, expected)), tolerance)
@@ -108,7 +110,7 @@ def test_gradients_do_not_depend_on_the_number_of_threads(level: str) -> None:
     finally:
         torch.set_num_threads(before)
     for result in results[1:]:
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(result, results[0], strict=True))
+        assert all(torch.equal(actual, wanted) for actual, wanted in zip(result, results[0], strict=True))
 
 
 @pytest.mark.parametrize("scale", [1e-3, 60.0])

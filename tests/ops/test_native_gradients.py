@@ -60,8 +60,8 @@ def test_gradients(name: str, lengths: tuple[int, ...], level: str) -> None:
     expected = gradients(case, tensors, segments, "reference")
     found = gradients(case, [cast(t, torch.float32) for t in tensors], segments, "native")
     tolerance = (RELATIVE_FFT if case.complex_state else RELATIVE_OP)[torch.float32]
-    for ours, theirs in zip(found, expected, strict=True):
-        assert close(parts(ours), parts(theirs), tolerance)
+    for actual, wanted in zip(found, expected, strict=True):
+        assert close(parts(actual), parts(wanted), tolerance)
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
@@ -73,10 +73,10 @@ def test_gradients_have_their_inputs_dtype(name: str, level: str) -> None:
     tensors.append(state if convolution or case.complex_state else state.float())
     found = gradients(case, tensors, segments, "native")
     expected = gradients(case, [cast(t, torch.float64) for t in tensors], segments, "reference")
-    for ours, theirs, of in zip(found, expected, tensors, strict=True):
-        assert ours.dtype == of.dtype
+    for actual, wanted, of in zip(found, expected, tensors, strict=True):
+        assert actual.dtype == of.dtype
         # A convolution's outputs are rounded too, and so are the gradients that come to them.
-        assert close(parts(ours), parts(theirs), (2 if convolution else 1) * RELATIVE_ROUNDED[torch.bfloat16])
+        assert close(parts(actual), parts(wanted), (2 if convolution else 1) * RELATIVE_ROUNDED[torch.bfloat16])
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
@@ -107,7 +107,7 @@ def test_gradients_do_not_depend_on_the_number_of_threads(name: str, level: str)
     finally:
         torch.set_num_threads(before)
     for result in results[1:]:
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(result, results[0], strict=True))
+        assert all(torch.equal(actual, wanted) for actual, wanted in zip(result, results[0], strict=True))
 
 
 @pytest.mark.parametrize("name", ["scan", "ssd"])
@@ -118,8 +118,8 @@ def test_gradients_where_decays_leave_nothing(name: str, level: str) -> None:
     tensors[1] = 10 ** (8 * torch.rand(tensors[1].shape) - 6)
     expected = gradients(case, [t.double() for t in tensors], segments, "reference")
     found = gradients(case, tensors, segments, "native")
-    for ours, theirs in zip(found, expected, strict=True):
-        assert close(ours.double(), theirs, RELATIVE_OP[torch.float32])
+    for actual, wanted in zip(found, expected, strict=True):
+        assert close(actual.double(), wanted, RELATIVE_OP[torch.float32])
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
@@ -161,8 +161,8 @@ def test_gradients_of_poles_that_are_zero(level: str) -> None:
     define = definitions.gated_conv(*expected[:-1], expected[-1][0])
     for made in ((y, after[0]), define):
         sum(parts(t).square().sum() for t in made).backward()
-    for ours, theirs in zip(found, expected, strict=True):
-        assert close(parts(ours.grad), parts(theirs.grad), RELATIVE_FFT[torch.float32])
+    for actual, wanted in zip(found, expected, strict=True):
+        assert close(parts(actual.grad), parts(wanted.grad), RELATIVE_FFT[torch.float32])
 
 
 def test_gradients_of_long_convolutions() -> None:
@@ -177,5 +177,5 @@ def test_gradients_of_long_convolutions() -> None:
         (y.double() * inputs[0].flip(0)).sum().backward(retain_graph=True)
         parts(after).sum().backward()
         results.append([parts(leaf.grad) for leaf in leaves])
-    for ours, theirs in zip(*results, strict=True):
-        assert close(ours, theirs, RELATIVE_LONG)
+    for actual, wanted in zip(*results, strict=True):
+        assert close(actual, wanted, RELATIVE_LONG)

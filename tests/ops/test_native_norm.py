@@ -63,8 +63,8 @@ def test_gradients(shape: tuple[int, ...], gated: bool, form: int, level: str) -
     tensors = [x, gate, weight] if gated else [x, weight]
     expected = gradients(norm(gated, form, torch.float64), tensors, "reference")
     found = gradients(norm(gated, form, torch.float32), [t.float() for t in tensors], "native")
-    for ours, theirs in zip(found, expected, strict=True):
-        assert close(ours.double(), theirs, RELATIVE_OP[torch.float32])
+    for actual, wanted in zip(found, expected, strict=True):
+        assert close(actual.double(), wanted, RELATIVE_OP[torch.float32])
 
 
 @pytest.mark.parametrize("narrow", range(8))
@@ -76,9 +76,9 @@ def test_gradients_have_their_inputs_dtype(narrow: int, level: str) -> None:
         given = tensors if gated else [tensors[0], tensors[2]]
         found = gradients(norm(gated, form, dtypes[1]), given, "native")
         expected = gradients(norm(gated, form, torch.float64), [t.double() for t in given], "reference")
-        for ours, theirs, of in zip(found, expected, given, strict=True):
-            assert ours.dtype == of.dtype
-            assert close(ours.double(), theirs, RELATIVE_ROUNDED[torch.bfloat16])
+        for actual, wanted, of in zip(found, expected, given, strict=True):
+            assert actual.dtype == of.dtype
+            assert close(actual.double(), wanted, RELATIVE_ROUNDED[torch.bfloat16])
 
 
 @pytest.mark.parametrize(("gated", "form"), FORMS)
@@ -93,7 +93,7 @@ def test_gradients_do_not_depend_on_the_number_of_threads(gated: bool, form: int
     finally:
         torch.set_num_threads(before)
     for result in results[1:]:
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(result, results[0], strict=True))
+        assert all(torch.equal(actual, wanted) for actual, wanted in zip(result, results[0], strict=True))
 
 
 def test_gradients_of_slices(level: str) -> None:
@@ -103,4 +103,4 @@ def test_gradients_of_slices(level: str) -> None:
     found = torch.autograd.grad(norm(True, 2, torch.float32)(*parts).sum(), parts)
     whole = [t.detach().contiguous().requires_grad_() for t in parts]
     expected = torch.autograd.grad(norm(True, 2, torch.float32)(*whole).sum(), whole)
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
+    assert all(torch.equal(actual, wanted) for actual, wanted in zip(found, expected, strict=True))

@@ -129,15 +129,15 @@ def test_int4_is_nearer_than_a_plain_scale(seed: int) -> None:
     """Oracle: GGUF's Q4_0, whose scale puts a group's largest number on step -8: by squared error of each group."""
     x = weight(64, 256, seed=seed) * torch.rand(64, 1)
     plain = torch.from_numpy(gguf.dequantize(gguf.quantize(x.numpy(), Kind.Q4_0), Kind.Q4_0))
-    ours = quantize_weight(x, "int4")
-    assert ours.nbytes == gguf.quantize(x.numpy(), Kind.Q4_0).nbytes
+    actual = quantize_weight(x, "int4")
+    assert actual.nbytes == gguf.quantize(x.numpy(), Kind.Q4_0).nbytes
 
     def errors(found: Tensor) -> Tensor:
         return (found - x).square().unflatten(-1, (-1, GROUP)).sum(-1)
 
-    found, theirs = errors(ours.dequantize(torch.float32)), errors(plain)
-    assert bool((found <= theirs * (1 + 1e-5)).all())
-    assert float(found.sum()) < 0.9 * float(theirs.sum())
+    found, wanted = errors(actual.dequantize(torch.float32)), errors(plain)
+    assert bool((found <= wanted * (1 + 1e-5)).all())
+    assert float(found.sum()) < 0.9 * float(wanted.sum())
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -50,8 +50,8 @@ def test_closer_outputs_than_nearest(outputs: int, inputs: int, form: str, kind:
     w, x, unseen = weight(outputs, inputs), correlated(2000, inputs), correlated(500, inputs, seed=1)
     found, nearest = quantize_calibrated(w, alike(x), form, dtype=torch.float32), quantize_weight(w, form)
     raw = gguf.quantize(w.numpy(), kind)
-    theirs = float((F.linear(unseen, torch.from_numpy(gguf.dequantize(raw, kind)) - w)).square().sum())
-    assert error(w, found, unseen) < 0.5 * min(error(w, nearest, unseen), theirs)
+    wanted = float((F.linear(unseen, torch.from_numpy(gguf.dequantize(raw, kind)) - w)).square().sum())
+    assert error(w, found, unseen) < 0.5 * min(error(w, nearest, unseen), wanted)
     assert found.nbytes == raw.nbytes == nearest.nbytes
     assert (found.kind, found.shape, found.dtype) == (form, (outputs, inputs), torch.float32)
 
@@ -130,9 +130,9 @@ def test_models(family: str, form: str) -> None:
     assert {name: quantized.form for name, quantized in quantized_weights(model.network).items()} == policy
     with torch.no_grad():
         a, b, c = (m.forward(rows[0][None]).log_softmax(-1) for m in (original, model, nearest))
-    ours, theirs = ((a.exp() * (a - other)).sum(-1).mean() for other in (b, c))
+    actual, wanted = ((a.exp() * (a - other)).sum(-1).mean() for other in (b, c))
     # Granite's multipliers leave so little of int8's steps in the logits that both are at the noise of float32.
-    assert ours < theirs or max(ours, theirs) < 1e-5
+    assert actual < wanted or max(actual, wanted) < 1e-5
     assert not any(parameter.requires_grad for parameter in model.network.parameters())
 
 

@@ -138,10 +138,10 @@ def test_saved_forked_and_taken_up_elsewhere(model: LanguageModel, chats: Chats,
 
 def test_nobody_elses_words_are_replaced(model: LanguageModel, engine: Engine, chats: Chats) -> None:
     """Oracle: what the store holds: that of whoever wrote first, until somebody says that it is to be replaced."""
-    mine, theirs = Conversation(chats, name="talk"), Conversation(chats, name="talk")
+    mine, other = Conversation(chats, name="talk"), Conversation(chats, name="talk")
     say(mine, QUESTIONS[0])
     with pytest.raises(SessionExistsError, match="there is a session talk already"):
-        say(theirs, QUESTIONS[1])
+        say(other, QUESTIONS[1])
     assert chats.open("talk").session == mine.session
     taken = Conversation(chats, name="talk")
     say(taken, QUESTIONS[1])
@@ -155,8 +155,8 @@ def test_nobody_elses_words_are_replaced(model: LanguageModel, engine: Engine, c
     assert chats.open("talk").session == mine.session
     assert mine.saved_as == ("mine", "talk")
     with pytest.raises(SessionExistsError):
-        theirs.fork("mine")
-    assert theirs.name == "talk"
+        other.fork("mine")
+    assert other.name == "talk"
 
 
 def test_damaged_files_change_nothing(chats: Chats, tmp_path: Path) -> None:

@@ -73,11 +73,11 @@ def same(one: BatchState, other: BatchState) -> bool:
     for a, b in zip(one.sequences, other.sequences, strict=True):
         for x, y in zip(a.layers, b.layers, strict=True):
             held = x.recurrent | (x.kv.tensors() if x.kv else {})
-            theirs = y.recurrent | (y.kv.tensors() if y.kv else {})
-            if held.keys() != theirs.keys():
+            second = y.recurrent | (y.kv.tensors() if y.kv else {})
+            if held.keys() != second.keys():
                 return False
             # fp8 knows no comparison; its bytes do.
-            if not all(torch.equal(_bytes(t), _bytes(theirs[name])) for name, t in held.items()):
+            if not all(torch.equal(_bytes(t), _bytes(second[name])) for name, t in held.items()):
                 return False
     return True
 

@@ -15,19 +15,19 @@ LOAD = "import braidlm, braidlm.system.progress_bar as bar; bar._PATIENCE_S = -1
 
 def on_a_terminal(options: str = "", **environment: str) -> str:
     """What a process that loads a model writes to its standard error, which is a terminal."""
-    ours, theirs = pty.openpty()
+    screen, terminal = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-c", LOAD.format(options=options)],
-        stderr=theirs, env={**os.environ, "TERM": "xterm", **environment},
+        stderr=terminal, env={**os.environ, "TERM": "xterm", **environment},
     ) as child:  # fmt: skip
-        os.close(theirs)
+        os.close(terminal)
         written = b""
         try:
-            while part := os.read(ours, 4096):
+            while part := os.read(screen, 4096):
                 written += part
         except OSError:  # how the other end of a terminal goes away
             pass
-    os.close(ours)
+    os.close(screen)
     assert child.returncode == 0, written
     return written.decode()
 

@@ -137,8 +137,8 @@ def test_generation_blocks_as_transformers_has_them(tmp_path: Path) -> None:
     )
     chat = [{"role": "user", "content": f"{i} «é»"} for i in range(5)]
     tools = [{"type": "function", "function": {"name": "f", "description": "<é>"}}]
-    theirs = saved(Tokenizer(backend(), Settings({}, template)), tmp_path)
-    expected = theirs.apply_chat_template(chat, tools=tools, tokenize=False)
+    reference = saved(Tokenizer(backend(), Settings({}, template)), tmp_path)
+    expected = reference.apply_chat_template(chat, tools=tools, tokenize=False)
     assert opened(tmp_path).render(chat, add_generation_prompt=False, tools=tools) == expected
     assert expected.count("«é»") == 3
 

@@ -122,10 +122,10 @@ def test_a_template_for_tools(place: str, tmp_path: Path) -> None:
         for item in NAMED[:2]:
             (tmp_path / "additional_chat_templates" / f"{item['name']}.jinja").write_text(item["template"])
     found = opened(tmp_path)
-    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    reference = transformers.AutoTokenizer.from_pretrained(tmp_path)
     tools = [{"name": "eye"}]
     for given in (tools, None):
-        expected = theirs.apply_chat_template(CHAT, tools=given, tokenize=False, add_generation_prompt=True)
+        expected = reference.apply_chat_template(CHAT, tools=given, tokenize=False, add_generation_prompt=True)
         assert found.render(CHAT, tools=given) == expected
     assert found.render(CHAT, tools=tools) == "eye Hé <b> & 'you'"
     assert found.render(CHAT, tools=[]) == RENDERED
@@ -137,8 +137,8 @@ def test_named_templates_are_saved(tmp_path: Path) -> None:
     """Oracle: transformers and our own reading of what was saved: every template by its name."""
     found = opened(directory(tmp_path, {"chat_template": NAMED}))
     (tmp_path / "out").mkdir()
-    theirs = saved(found, tmp_path / "out")
-    assert theirs.chat_template == {item["name"]: item["template"] for item in NAMED}
+    reference = saved(found, tmp_path / "out")
+    assert reference.chat_template == {item["name"]: item["template"] for item in NAMED}
     again = opened(tmp_path / "out")
     assert (again.chat_template, again.tool_template) == (found.chat_template, found.tool_template)
 
@@ -218,20 +218,20 @@ def test_damaged_settings(name: str, tmp_path: Path) -> None:
 def test_transformers_reads_what_we_write(make: Any, tmp_path: Path) -> None:
     """Oracle: transformers on the saved files: ids with and without what stands around a text, and texts."""
     tokenizer = make()
-    theirs = saved(tokenizer, tmp_path)
+    reference = saved(tokenizer, tmp_path)
     for text in (*TEXTS, "the ab </s> cab", "12345 hello"):
-        assert theirs.encode(text) == tokenizer.encode(text)
+        assert reference.encode(text) == tokenizer.encode(text)
         ids = tokenizer.encode(text, add_bos=False)
-        assert theirs.encode(text, add_special_tokens=False) == ids
-        assert theirs.decode(ids, skip_special_tokens=True) == tokenizer.decode(ids)
-    assert theirs.eos_token_id == tokenizer.eos_ids[0]
-    assert theirs.bos_token_id == tokenizer.bos_id
+        assert reference.encode(text, add_special_tokens=False) == ids
+        assert reference.decode(ids, skip_special_tokens=True) == tokenizer.decode(ids)
+    assert reference.eos_token_id == tokenizer.eos_ids[0]
+    assert reference.bos_token_id == tokenizer.bos_id
 
 
 def test_saved_templates(tmp_path: Path) -> None:
     """Oracle: transformers' rendering of what was saved, and our own reading of it."""
-    theirs = saved(byte_level(), tmp_path)
-    assert theirs.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=True) == RENDERED
+    reference = saved(byte_level(), tmp_path)
+    assert reference.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=True) == RENDERED
     again = opened(tmp_path)
     assert again.render(CHAT) == RENDERED
     assert again.eos_ids == byte_level().eos_ids

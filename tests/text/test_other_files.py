@@ -149,11 +149,11 @@ NAMED = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "unk_token"
 def test_vocab_and_merges(name: str, config: dict[str, Any], tmp_path: Path) -> None:
     """Oracle: transformers' class of this name on the same files."""
     found = opened(two_files(tmp_path, {"tokenizer_class": name, **config}))
-    theirs = getattr(transformers, name).from_pretrained(tmp_path)
+    reference = getattr(transformers, name).from_pretrained(tmp_path)
     for text in (*MORE, "a<|endoftext|>b"):
-        assert found.encode(text) == theirs.encode(text), text
-        assert found.encode(text, add_bos=False) == theirs.encode(text, add_special_tokens=False)
-    assert found.eos_ids == (theirs.eos_token_id,)
+        assert found.encode(text) == reference.encode(text), text
+        assert found.encode(text, add_bos=False) == reference.encode(text, add_special_tokens=False)
+    assert found.eos_ids == (reference.eos_token_id,)
 
 
 def test_vocab_and_merges_of_no_class(tmp_path: Path) -> None:

@@ -83,19 +83,19 @@ def both(name: str, path: Path, file: str = "tokenizer.model") -> tuple[Tokenize
 @pytest.mark.parametrize("name", MODELS)
 def test_ids(name: str, tmp_path: Path) -> None:
     """Oracle: the sentencepiece library, on texts of every kind; a text is never read as control tokens there."""
-    found, theirs = both(name, tmp_path)
+    found, reference = both(name, tmp_path)
     for text in TEXTS:
         if name == "user's with prefix" and text == "<tool>":
             continue  # the library cannot tell such a text from the piece itself
-        assert found.encode(text, special=False, add_bos=False) == theirs.encode(text), text
-    assert found.encode("the dog") == [1, *theirs.encode("the dog")]
-    assert (found.bos_id, found.eos_ids, found.vocab_size) == (1, (2,), theirs.get_piece_size())
+        assert found.encode(text, special=False, add_bos=False) == reference.encode(text), text
+    assert found.encode("the dog") == [1, *reference.encode("the dog")]
+    assert (found.bos_id, found.eos_ids, found.vocab_size) == (1, (2,), reference.get_piece_size())
 
 
 @pytest.mark.parametrize("name", ["bpe", "bpe without bytes", "unigram", "user's", "user's with prefix"])
 def test_ids_of_mixed_texts(name: str, tmp_path: Path) -> None:
     """Oracle: the sentencepiece library on texts put together of pieces, spaces and strange characters."""
-    found, theirs = both(name, tmp_path)
+    found, reference = both(name, tmp_path)
     parts = st.sampled_from(
         ["the", " ", "  ", "fox", "é", "\u0301", "数", "😀", "\n", "12", "qu", "<tool>", "\u2581", "."]
     )
@@ -105,7 +105,7 @@ def test_ids_of_mixed_texts(name: str, tmp_path: Path) -> None:
     def check(text: str) -> None:
         if name == "user's with prefix" and text in ("<tool>", "fox"):
             return  # the library cannot tell such a text from the piece itself
-        assert found.encode(text, special=False, add_bos=False) == theirs.encode(text)
+        assert found.encode(text, special=False, add_bos=False) == reference.encode(text)
 
     check()
 
@@ -113,12 +113,12 @@ def test_ids_of_mixed_texts(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["bpe", "unigram", "bpe nmt_nfkc", "user's"])
 def test_texts(name: str, tmp_path: Path) -> None:
     """Oracle: the sentencepiece library's own texts of its ids; of a vocabulary with all bytes, the text itself."""
-    found, theirs = both(name, tmp_path)
+    found, reference = both(name, tmp_path)
     for text in TEXTS:
         if name == "unigram nmt_nfkc" or (name == "unigram" and text.startswith("\u2581")):
             continue  # it trims such a text once more
-        ids = theirs.encode(text)
-        assert found.decode(ids) == theirs.decode(ids), text
+        ids = reference.encode(text)
+        assert found.decode(ids) == reference.decode(ids), text
         if name in ("bpe", "user's") and "\u2581" not in text:
             assert found.decode(found.encode(text, special=False)) == text
             stream = found.stream()
@@ -127,23 +127,23 @@ def test_texts(name: str, tmp_path: Path) -> None:
 
 def test_control_tokens(tmp_path: Path) -> None:
     """Oracle: the library's ids with the control tokens by hand; `legacy` false puts no space behind one."""
-    found, theirs = both("bpe", tmp_path)
-    inner = theirs.encode("the dog")
+    found, reference = both("bpe", tmp_path)
+    inner = reference.encode("the dog")
     assert found.encode("<s>the dog</s>", add_bos=False) == [1, *inner, 2]
     assert found.decode([1, *inner, 2]) == "the dog"
     assert found.special_ids == {0, 1, 2}
     (tmp_path / "tokenizer_config.json").write_text('{"legacy": false, "add_bos_token": false, "add_eos_token": true}')
-    assert opened(tmp_path).encode("the dog<s>the") == [*inner, 1, *_ids(theirs, "the"), 2]
+    assert opened(tmp_path).encode("the dog<s>the") == [*inner, 1, *_ids(reference, "the"), 2]
 
 
 def test_settings_that_are_null(tmp_path: Path) -> None:
     """Oracle: the same directory without these settings, as published configs mean it."""
-    plain, theirs = both("bpe", tmp_path)
+    plain, reference = both("bpe", tmp_path)
     names = ("add_prefix_space", "legacy", "add_bos_token", "add_eos_token", "chat_template", "pad_token")
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(dict.fromkeys(names)))
     for text in ("the dog", "<s>the dog</s>the"):
         assert opened(tmp_path).encode(text) == plain.encode(text)
-    assert plain.encode("the dog") == [1, *theirs.encode("the dog")]
+    assert plain.encode("the dog") == [1, *reference.encode("the dog")]
 
 
 def _ids(processor: Any, text: str) -> list[int]:
@@ -154,9 +154,9 @@ def _ids(processor: Any, text: str) -> list[int]:
 
 def test_forged_control_tokens_of_unigram(tmp_path: Path) -> None:
     """Oracle: the sentencepiece library: a piece that is a control token is never found in a text."""
-    found, theirs = both("unigram nmt_nfkc", tmp_path)
+    found, reference = both("unigram nmt_nfkc", tmp_path)
     for text in ("<s>", "a</s>b", "</s></s>"):
-        assert found.encode(text, special=False, add_bos=False) == theirs.encode(text)
+        assert found.encode(text, special=False, add_bos=False) == reference.encode(text)
         assert not found.special_ids - {0} & set(found.encode(text, special=False, add_bos=False))
 
 
@@ -165,7 +165,7 @@ def test_added_tokens(tmp_path: Path) -> None:
     size = len(parse_sentencepiece(trained("bpe")).pieces)
     (tmp_path / "added_tokens.json").write_text(f'{{"<|im_end|>": {size}, "<plain>": {size + 5}}}')
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": {"content": "<|im_end|>"}}')
-    found, theirs = both("bpe", tmp_path)
+    found, reference = both("bpe", tmp_path)
     assert found.encode("<|im_end|><plain>") == [1, size, size + 5]
     assert found.eos_ids == (size,)
     assert found.special_ids == {0, 1, 2, size}
@@ -173,7 +173,7 @@ def test_added_tokens(tmp_path: Path) -> None:
     (tmp_path / "added_tokens.json").write_text('{"<far>": 1048576}')
     with pytest.raises(CheckpointError, match="'1048576' must be a number below 1048576"):
         opened(tmp_path)
-    assert found.encode("the fox", add_bos=False) == theirs.encode("the fox")
+    assert found.encode("the fox", add_bos=False) == reference.encode("the fox")
 
 
 def test_names_of_mistral_s_files(tmp_path: Path) -> None:
@@ -183,8 +183,8 @@ def test_names_of_mistral_s_files(tmp_path: Path) -> None:
     (tmp_path / "given").unlink()
     characters = sentencepiece.SentencePieceProcessor(model_proto=trained("characters"))
     assert opened(tmp_path).encode("the fox", add_bos=False) == characters.encode("the fox")
-    found, theirs = both("bpe", tmp_path)
-    assert found.encode("the fox", add_bos=False) == theirs.encode("the fox")
+    found, reference = both("bpe", tmp_path)
+    assert found.encode("the fox", add_bos=False) == reference.encode("the fox")
 
 
 def _file(path: Path, name: str) -> Path:
@@ -197,9 +197,9 @@ def test_saved(name: str, tmp_path: Path) -> None:
     """Oracle: transformers on what was saved as tokenizer.json, and our own reading of it."""
     found, _ = both(name, tmp_path)
     (tmp_path / "out").mkdir()
-    theirs, again = saved(found, tmp_path / "out"), opened(tmp_path / "out")
+    reference, again = saved(found, tmp_path / "out"), opened(tmp_path / "out")
     for text in TEXTS:
-        assert again.encode(text) == found.encode(text) == theirs.encode(text)
+        assert again.encode(text) == found.encode(text) == reference.encode(text)
 
 
 def test_damaged_models(tmp_path: Path) -> None:

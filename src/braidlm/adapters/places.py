@@ -142,6 +142,6 @@ def module_of(weight: str) -> str:
 def _instead(target: str, groups_: Sequence[Group]) -> str:
     if target.rpartition(".")[2] in ("conv", "conv1d", "short_filter_weight"):
         return ": a depthwise convolution has a filter of a few numbers a channel, which no low rank makes smaller"
-    ours = {place.leaf for group in groups_ for place in group.places}
-    theirs = {module_of(group.source).rpartition(".")[2] for group in groups_}
-    return f"; there are {', '.join(sorted(ours | theirs))}{did_you_mean(target, ours | theirs)}"
+    names = {place.leaf for group in groups_ for place in group.places}
+    published = {module_of(group.source).rpartition(".")[2] for group in groups_}
+    return f"; there are {', '.join(sorted(names | published))}{did_you_mean(target, names | published)}"

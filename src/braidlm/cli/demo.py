@@ -141,8 +141,9 @@ def _facts(part: _Part) -> dict[str, Any]:
     return {"tokens": part.tokens, "tokens_per_s": part.rate, **part.usage._asdict()}
 
 
-def _table(ours: dict[str, int], theirs: dict[str, int]) -> Table:
-    table = Table("what it remembers a text in", *(f"{int(n):,} tokens" for n in ours), box=None, padding=(0, 2, 0, 0))
-    table.add_row(embedded.NAME, *(size(count) for count in ours.values()))
-    table.add_row("a transformer of its width and depth", *(size(count) for count in theirs.values()))
+def _table(hybrid: dict[str, int], transformer: dict[str, int]) -> Table:
+    lengths = (f"{int(n):,} tokens" for n in hybrid)
+    table = Table("memory of a sequence of", *lengths, box=None, padding=(0, 2, 0, 0))
+    table.add_row(embedded.NAME, *(size(count) for count in hybrid.values()))
+    table.add_row("a transformer of its width and depth", *(size(count) for count in transformer.values()))
     return table

@@ -95,7 +95,9 @@ class SessionStore:
             return []
         try:
             with os.scandir(self.directory) as entries:
-                found = [(-_changed(entry), entry.name.removesuffix(_SUFFIX)) for entry in entries if _is_ours(entry)]
+                found = [
+                    (-_changed(entry), entry.name.removesuffix(_SUFFIX)) for entry in entries if _is_session_file(entry)
+                ]
         except OSError as error:
             raise InputError(f"cannot read {self.directory}: {error.strerror or error}") from None
         return [name for _, name in sorted(found)]
@@ -211,7 +213,7 @@ class SessionStore:
             raise InputError(f"cannot write {self.directory}: {error.strerror or error}") from None
 
 
-def _is_ours(entry: "os.DirEntry[str]") -> bool:
+def _is_session_file(entry: "os.DirEntry[str]") -> bool:
     """Whether a directory's entry has the name of a session."""
     return entry.name.endswith(_SUFFIX) and _NAME.fullmatch(entry.name.removesuffix(_SUFFIX)) is not None
 

@@ -134,13 +134,13 @@ chats = st.lists(st.tuples(contents, contents), min_size=1, max_size=4).map(
 
 def test_as_transformers_masks(tmp_path: Path) -> None:
     """Oracle: transformers' masks of a template that says itself what the assistant wrote."""
-    theirs = saved(tokenizer(MARKED), tmp_path)
+    reference = saved(tokenizer(MARKED), tmp_path)
 
     @properties
     @given(chats)
     def check(messages: list[dict[str, str]]) -> None:
         ids, trained = encoded(MARKED, messages)
-        expected = theirs.apply_chat_template(
+        expected = reference.apply_chat_template(
             messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
         )
         assert ids == expected["input_ids"]
