@@ -65,15 +65,15 @@ def test_merged_is_attached(family: str, dora: bool) -> None:
         close(logits(model), plain, RELATIVE_LOGITS[torch.float64])
         attached = logits(stirred(adapters).model)
         assert float((attached - plain).abs().max()) > 1e-3 * float(plain.abs().max())
-        before = model.fingerprint()
+        before = model.weights.fingerprint()
         adapters.merge()
         close(logits(model), attached, RELATIVE_LOGITS[torch.float64])
         adapters.unmerge()
         assert torch.equal(logits(model), attached)
-        assert model.fingerprint() == before
+        assert model.weights.fingerprint() == before
         adapters.detach()
         assert torch.equal(logits(model), plain)
-        assert model.fingerprint() == model.base_fingerprint() != before
+        assert model.weights.fingerprint() == model.weights.base_fingerprint() != before
 
 
 @pytest.mark.parametrize("form", ["int8", "int4"])

@@ -122,7 +122,7 @@ def test_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     merged("base", "adapter", "out", "--state", state)
     monkeypatch.chdir(tmp_path / "out")
     card = Path("README.md").read_text()
-    assert f"| base | {base} |" in card and f"| base weights | {language.network.base_fingerprint()} |" in card
+    assert f"| base | {base} |" in card and f"| base weights | {language.network.weights.base_fingerprint()} |" in card
     (command,) = re.findall(r"```sh\nbraid (.*)\n```", card)
     found = braid(*shlex.split(command), "--max-tokens", 8)
     wanted = braid("generate", base, "Once upon a time", "--adapter", "../adapter", "--state", state, "--max-tokens", 8)
@@ -178,8 +178,8 @@ def test_a_refused_merge_leaves_the_model(tmp_path: Path) -> None:
     """Oracle: the logits and fingerprint from before; the next adapter can be put on."""
     language = adapted("llama", tmp_path)
     language.quantize("int8")
-    before, fingerprint = language.forward(IDS), language.network.fingerprint()
+    before, fingerprint = language.forward(IDS), language.network.weights.fingerprint()
     with pytest.raises(braidlm.errors.InputError, match="quantized"), pytest.warns(UserWarning, match="other weights"):
         language.merge_adapter(tmp_path / "adapter")
     assert torch.equal(language.forward(IDS), before)
-    assert language.network.fingerprint() == fingerprint
+    assert language.network.weights.fingerprint() == fingerprint

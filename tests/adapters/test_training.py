@@ -41,18 +41,18 @@ def test_only_what_is_attached_is_trained(way: str, packed: bool, tmp_path: Path
     if packed:
         quantize(network, "int8")
         quantize(again, "int8")
-    before = network.base_fingerprint()
+    before = network.weights.base_fingerprint()
     asked = replace(config(tmp_path / "whole", dtype="bfloat16", activation_checkpointing=True), **WAYS[way])
     whole = losses(asked, network)
     assert whole[-1] < whole[0]
-    assert network.base_fingerprint() == before
+    assert network.weights.base_fingerprint() == before
     halved = replace(asked, run=replace(asked.run, out=str(tmp_path / "halved")))
     begun = losses(halved, again, until=4)
     again = small("mamba2", torch.bfloat16)
     if packed:
         quantize(again, "int8")
     assert begun + losses(halved, again) == whole
-    assert again.fingerprint() == network.fingerprint()
+    assert again.weights.fingerprint() == network.weights.fingerprint()
 
 
 def test_head_and_router(tmp_path: Path) -> None:
@@ -97,6 +97,6 @@ def test_evaluation_sees_every_step(tmp_path: Path) -> None:
     trainer.run(until=2)
     with torch.no_grad():
         remembered = network.training_state(1).sequences[0].layers[0].recurrent
-        network._fresh_sequences.clear()
+        network._versions.cached.clear()
         fresh = network.training_state(1).sequences[0].layers[0].recurrent
     assert all(torch.equal(remembered[name], fresh[name]) for name in fresh)

@@ -91,7 +91,7 @@ def test_the_command(bits: str, form: str, small: Path, tmp_path: Path) -> None:
     found = data(*asked, "--tokens", "100")
     expected = braidlm.load(small / "model", quantize=form)
     again = braidlm.load(tmp_path / "out")
-    assert again.network.fingerprint() == expected.network.fingerprint()
+    assert again.network.weights.fingerprint() == expected.network.weights.fingerprint()
     assert found["form"] == form
     assert found["weight_bytes"] == sum(weight.nbytes for _, weight in again.network.named_weights())
     original = braidlm.load(small / "model")
@@ -119,7 +119,7 @@ def test_calibration(small: Path, tmp_path: Path) -> None:
     nearest = braidlm.load(small / "model", quantize="int4").network
     found = braidlm.load(tmp_path / "out").network
     assert quantized_weights(found).keys() == quantized_weights(nearest).keys()
-    assert found.fingerprint() != nearest.fingerprint()
+    assert found.weights.fingerprint() != nearest.weights.fingerprint()
 
 
 def test_its_own_text(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +140,7 @@ def test_its_own_text(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     data("quantize", str(small / "model"), str(tmp_path / "out"), "--calibration", "self")
     expected = braidlm.load(small / "model")
     expected.quantize("int4", calibration=sample_calibration_text(expected, 2, 20))
-    assert braidlm.load(tmp_path / "out").network.fingerprint() == expected.network.fingerprint()
+    assert braidlm.load(tmp_path / "out").network.weights.fingerprint() == expected.network.weights.fingerprint()
 
 
 def test_quantize_on_other_commands(small: Path) -> None:

@@ -51,4 +51,4 @@ def logits_of(path: Path, **options: Any) -> Tensor:
 
 def digest_of(path: Path, **options: Any) -> str:
     """A digest of a loaded checkpoint's description and weights."""
-    return braidlm.load(path, **options).network.fingerprint()
+    return braidlm.load(path, **options).network.weights.fingerprint()

@@ -76,7 +76,7 @@ def test_kept(family: str, layout: str, tmp_path: Path) -> None:
     kept = braidlm.load(scaled, dtype="float32", quantize="keep").network
     assert quantized_weights(kept)
     assert quantized_weights(kept).keys() <= policy_of(expected, "fp8").keys()
-    assert digest_of(scaled, dtype="float32", quantize="fp8") == kept.fingerprint()
+    assert digest_of(scaled, dtype="float32", quantize="fp8") == kept.weights.fingerprint()
     for name, weight in quantized_weights(kept).items():
         assert weight.form == "fp8"
         assert torch.equal(weight.dequantize(torch.float32), expected.get_parameter(name)), name
@@ -99,7 +99,7 @@ def test_blocks_are_not_kept(tmp_path: Path) -> None:
     with pytest.warns(LoadingWarning, match=rf"^{count} weights in fp8 .* were dequantized to torch\.float32: model"):
         found = braidlm.load(scaled, dtype="float32", quantize="keep")
     assert not quantized_weights(found.network)
-    assert found.network.fingerprint() == digest_of(plain, dtype="float32")
+    assert found.network.weights.fingerprint() == digest_of(plain, dtype="float32")
     with pytest.warns(LoadingWarning, match="rounded anew to fp8 with one scale a row"):
         anew = quantized_weights(braidlm.load(scaled, quantize="fp8").network)
     assert len(anew) == count
@@ -122,7 +122,7 @@ def test_saved_without_stale_config(tmp_path: Path) -> None:
     assert digest_of(tmp_path / "out", dtype="float32") == digest_of(plain, dtype="float32")
     kept = braidlm.load(scaled, dtype="float32", quantize="keep")
     kept.save(tmp_path / "own", "braidlm")
-    assert digest_of(tmp_path / "own") == kept.network.fingerprint()
+    assert digest_of(tmp_path / "own") == kept.network.weights.fingerprint()
     assert "quantization_config" not in (tmp_path / "own" / "braidlm.json").read_text()
     with pytest.raises(InputError, match="quantized"):
         kept.save(tmp_path / "hf")

@@ -54,9 +54,9 @@ def test_decoding_moves_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(decoded(model), expected)
     assert moved(model) == {name for name, _ in model.network.named_parameters()}
     assert all(torch.equal(weight, before[name]) for name, weight in model.network.named_weights())
-    version = model.network.weights_version()
+    version = model.network.weights.version()
     decoded(model)
-    assert model.network.weights_version() == version
+    assert model.network.weights.version() == version
 
 
 def test_quantized_weights_move_too() -> None:

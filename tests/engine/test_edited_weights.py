@@ -71,13 +71,13 @@ def test_engine_and_states(family: str, edit: Callable[[Model], None]) -> None:
 def test_nothing_changed() -> None:
     """Oracle: by hand: what moves weights in memory, and what leaves them alone, changes no fingerprint."""
     model = model_of("llama")
-    before = model.network.fingerprint()
-    with model.network.keep_fingerprint():
+    before = model.network.weights.fingerprint()
+    with model.network.weights.keep_fingerprint():
         for weight in model.network.parameters():
             weight.data = weight.data.clone()
     for _ in range(3):
         assert model.new_state().identity.fingerprint == before
-    assert model.network._unseen == 0
+    assert model.network._versions.unseen == 0
 
 
 def test_kinds_of_tensors() -> None:
@@ -94,9 +94,9 @@ def test_kinds_of_tensors() -> None:
 def test_variants_follow() -> None:
     """Oracle: a model over the new weights that is made now."""
     model = braidlm.build(tiny("mamba2", 1), seed=1)
-    before = model.network.fingerprint()
+    before = model.network.weights.fingerprint()
     twin = model.network.share_weights()
     model.network.embed.weight.data.mul_(2)
-    model.network.notice_edits()
-    assert model.network.fingerprint() != before
-    assert twin.new_state(1).identity.fingerprint == model.network.fingerprint()
+    model.network.weights.notice_edits()
+    assert model.network.weights.fingerprint() != before
+    assert twin.new_state(1).identity.fingerprint == model.network.weights.fingerprint()

@@ -112,7 +112,7 @@ def test_loading_quantizes(family: str, form: str, tmp_path: Path) -> None:
         assert torch.equal(weight.dequantize(torch.float32), quantized[name].dequantize(torch.float32))
     wide = braidlm.load(tmp_path / "model", dtype="float32", quantize=form)
     assert wide.network.dtype == torch.float32
-    assert wide.network.fingerprint() == expected.network.fingerprint()
+    assert wide.network.weights.fingerprint() == expected.network.weights.fingerprint()
 
 
 @pytest.mark.parametrize("form", [*FORMS, "int4-low"])
@@ -127,7 +127,7 @@ def test_saving(form: str, dtype: str, tmp_path: Path) -> None:
                 weight.register_buffer("low", -7.5 * weight.scale)
     model.save(tmp_path / "model", "braidlm")
     again = braidlm.load(tmp_path / "model")
-    assert again.network.fingerprint() == model.network.fingerprint()
+    assert again.network.weights.fingerprint() == model.network.weights.fingerprint()
     assert again.network.dtype == model.network.dtype
     assert torch.equal(again.forward(ids_for(model)), model.forward(ids_for(model)))
     kinds = {name: weight.kind for name, weight in quantized_weights(model.network).items()}
@@ -136,7 +136,10 @@ def test_saving(form: str, dtype: str, tmp_path: Path) -> None:
     assert total == sum(weight.nbytes for _, weight in model.network.named_weights())
     header = 200 * len(list(model.network.named_weights()))
     assert total <= (tmp_path / "model" / "model.safetensors").stat().st_size <= total + header
-    assert braidlm.load(tmp_path / "model", quantize="keep").network.fingerprint() == model.network.fingerprint()
+    assert (
+        braidlm.load(tmp_path / "model", quantize="keep").network.weights.fingerprint()
+        == model.network.weights.fingerprint()
+    )
     other = "float32" if dtype == "bfloat16" else "bfloat16"
     assert braidlm.load(tmp_path / "model", dtype=other).network.dtype == braidlm.api.loading.dtype_of(other)
 
@@ -146,11 +149,11 @@ def test_weights_and_versions() -> None:
     one, two = model_of("llama"), model_of("llama")
     quantize(one.network, "int8")
     quantize(two.network, "int8")
-    assert one.network.fingerprint() == two.network.fingerprint()
-    version = one.network.weights_version()
+    assert one.network.weights.fingerprint() == two.network.weights.fingerprint()
+    version = one.network.weights.version()
     one.network.embed.weight.scale[0, 0] *= 2
-    assert one.network.weights_version() != version
-    assert one.network.fingerprint() != two.network.fingerprint()
+    assert one.network.weights.version() != version
+    assert one.network.weights.fingerprint() != two.network.weights.fingerprint()
 
 
 def test_states_go_on(tmp_path: Path) -> None:

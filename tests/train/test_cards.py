@@ -37,7 +37,7 @@ def check(
     text = card.read_text()
     language = braidlm.load(base, quantize=quantize)
     assert f"| base | {base}{f', quantized to {quantize}' if quantize else ''} |" in text
-    assert f"| base weights | {language.network.base_fingerprint()} |" in text
+    assert f"| base weights | {language.network.weights.base_fingerprint()} |" in text
     (command,) = re.findall(r"In this directory:\n\n```sh\nbraid (.*)\n```", text)
     if "model" in files:
         language = braidlm.load(files["model"])

@@ -11,7 +11,7 @@ _SPEC, _BASE = "braidlm_description", "braidlm_base"
 
 def origin_of(model: Model) -> dict[str, str]:
     """Metadata that names a model: digests of its spec and of its weights."""
-    return {_SPEC: model.spec_digest(), _BASE: model.base_fingerprint()}
+    return {_SPEC: model.weights.spec_digest(), _BASE: model.weights.base_fingerprint()}
 
 
 def require_origin(about: Mapping[str, str], model: Model, what: str) -> None:
@@ -19,9 +19,9 @@ def require_origin(about: Mapping[str, str], model: Model, what: str) -> None:
 
     Files that others wrote name neither.
     """
-    if about.get(_SPEC, model.spec_digest()) != model.spec_digest():
+    if about.get(_SPEC, model.weights.spec_digest()) != model.weights.spec_digest():
         raise CheckpointError(f"{what} was made for a model of another description")
-    if _BASE in about and about[_BASE] != model.base_fingerprint():
+    if _BASE in about and about[_BASE] != model.weights.base_fingerprint():
         warnings.warn(
             f"{what} was made for other weights of this model, or for the same in another format; "
             "its results may differ from those in training",

@@ -61,7 +61,7 @@ class Variants:
         if adapter is None and initial is None:
             return self._model
         with self._lock:
-            version = self._model.weights_version()
+            version = self._model.weights.version()
             if version != self._version:  # what was made may have weights that are replaced by now
                 self._made, self._version = {}, version
             if (adapter, initial) not in self._made:

@@ -182,7 +182,7 @@ class LanguageModel:
         rows, dense = self._rows(ids)
         self._check_hidden_states(hidden_states)
         if state is not None:
-            state.require(self.network.identity(state.precision.kv))
+            state.require(self.network.weights.identity(state.precision.kv))
             if len(state) != len(rows):
                 raise InputError(f"ids have {len(rows)} sequences, but the state has {len(state)}")
             for length, row in zip(state.lengths, rows, strict=True):
@@ -343,7 +343,7 @@ class LanguageModel:
     def _state_for(self, state: BatchState | None, rows: int, kv_dtype: str | None) -> BatchState:
         if state is None:
             return self.new_state(rows, kv_dtype)
-        state.require(self.network.identity(state.precision.kv))
+        state.require(self.network.weights.identity(state.precision.kv))
         if len(state) != rows:
             raise InputError(f"there are {rows} prompts, but the state has {len(state)} rows")
         return state

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from ..model.identity import held_weights
 from ..model.model import Model
 from ..system.memory import available_memory
 
@@ -32,12 +33,12 @@ _moved: WeakKeyDictionary[Model, list[range]] = WeakKeyDictionary()
 def move_to_huge_pages(model: Model) -> None:
     """Moves the weights of a model on the CPU to huge pages, where the system has them and memory allows it."""
     known = _moved.setdefault(model, [])
-    moving = [t for t in model.held_weights() if t.device.type == "cpu" and t.is_contiguous() and t.nbytes]
+    moving = [t for t in held_weights(model) if t.device.type == "cpu" and t.is_contiguous() and t.nbytes]
     moving = [t for t in moving if not any(t.data_ptr() in place for place in known)]
     # Files that were read stay in the system's cache for a while: only memory that is free anyway is taken.
     if not moving or not _offered() or 2 * sum(t.nbytes for t in moving) > available_memory():
         return
-    with model.keep_fingerprint():
+    with model.weights.keep_fingerprint():
         for alike in ([t for t in moving if t.nbytes >= _SMALL], [t for t in moving if t.nbytes < _SMALL]):
             while alike:
                 piece = [alike.pop(0)]

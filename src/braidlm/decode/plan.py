@@ -16,10 +16,10 @@ def plan_of(model: Model, kv_dtype: str) -> PlanBuilder:
     """Decode plan of a model, with keys and values stored as `kv_dtype`; made anew after its weights have changed."""
     # One at a time: whoever comes second must find the weights where the first one's plan has them.
     with _making:
-        version, known = model.weights_version(), _made.setdefault(model, {})
+        version, known = model.weights.version(), _made.setdefault(model, {})
         if kv_dtype not in known or known[kv_dtype][0] != version:
             move_to_huge_pages(model)
-            known[kv_dtype] = (model.weights_version(), compile_plan(model, kv_dtype))
+            known[kv_dtype] = (model.weights.version(), compile_plan(model, kv_dtype))
         return known[kv_dtype][1]
 
 

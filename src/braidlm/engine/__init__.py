@@ -2,8 +2,9 @@
 
 from .adapter_runners import BASE, AdapterKey
 from .after_reasoning import ReasoningFirst
-from .engine import Engine, Limits, Load
+from .engine import Engine, Load
 from .grammar import Grammar
+from .limits import Limits
 from .request import QueueFullError, Request, RequestHandle, Snapshot, StreamChunk, Usage
 
 __all__ = [

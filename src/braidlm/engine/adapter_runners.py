@@ -55,7 +55,7 @@ class AdapterRunners:
 
     def identity_of(self, adapter_key: AdapterKey) -> Identity:
         """Identity of the states of an adapter key. May be asked from any thread."""
-        return self._variants.of(*adapter_key).identity(self._precision.kv)
+        return self._variants.of(*adapter_key).weights.identity(self._precision.kv)
 
     def runner_of(self, adapter_key: AdapterKey) -> Runner:
         """Runner of an adapter key."""

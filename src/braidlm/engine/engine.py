@@ -24,17 +24,16 @@ from ..generation.generate import Run, check_ids, check_length
 from ..generation.sampling import check_sampling
 from ..model.model import Logits, Model
 from ..ops import dispatch
-from ..spec import is_whole
 from ..state.batch import BatchState
 from ..state.sequence import SequenceState
 from ..state.state_file import Owner
-from ..system.choices import MOST_SPECULATIVE_TOKENS
 from ..system.memory import give_back
 from ..text.marked_stream import Detokenizer, MarkedStream
 from .adapter_runners import BASE, AdapterKey, AdapterRunners, adapter_key_of
 from .after_reasoning import AfterReasoning
 from .decoding_sequence import DecodingSequence
 from .grammar import Compile
+from .limits import Limits
 from .prefix_cache import PrefixCache
 from .request import Request, RequestHandle, StreamChunk, as_exception
 from .scheduler import PrefillThrottle, RequestQueue
@@ -48,37 +47,6 @@ _RELEASE_MEMORY_S = 30.0
 
 # Logits that are held at once where those of every token of a prompt are needed: 64 MiB of them.
 _LOGITS = 1 << 24
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Limits of an engine.
-
-    parallel: maximum number of sequences decoded at once. max_queue: maximum number of waiting requests. memory: bytes
-    for the states of running requests. cache_memory: bytes for snapshots in the prefix cache. snapshot_interval:
-    maximum number of tokens between two snapshots, while that memory lasts. prefill_chunk: tokens of a prompt that go
-    through the model in one pass. max_prompt_tokens: maximum number of tokens of a prompt. speculative_tokens: maximum
-    number of draft tokens of a sequence in one pass; as many are run as measured times say will pay.
-    """
-
-    parallel: int = 16
-    max_queue: int = 256
-    memory: int = 4 << 30
-    cache_memory: int = 1 << 30
-    snapshot_interval: int = 256
-    prefill_chunk: int = 256
-    max_prompt_tokens: int = 1 << 20
-    speculative_tokens: int = MOST_SPECULATIVE_TOKENS
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            least = 0 if name in ("cache_memory", "speculative_tokens") else 1
-            if not is_whole(value) or value < least:
-                raise InputError(f"{name} is {value!r}, but must be a whole number from {least}")
-        if self.speculative_tokens > MOST_SPECULATIVE_TOKENS:
-            raise InputError(
-                f"speculative_tokens is {self.speculative_tokens}, but may be at most {MOST_SPECULATIVE_TOKENS}"
-            )
 
 
 class Load(NamedTuple):
@@ -118,7 +86,7 @@ class Engine:
     """Engine that runs requests on one model. Close it, or use it in a `with` statement: it has a thread of its own.
 
     Weights may be changed while nothing runs: snapshots of the old ones are dropped before the next request begins.
-    Small changes through `.data` may escape it (see `Model.notice_edits`).
+    Small changes through `.data` may escape it (see `Weights.notice_edits`).
     """
 
     def __init__(

@@ -51,11 +51,11 @@ class Runner:
     @property
     def stale(self) -> bool:
         """Whether the weights have changed since the slots were made."""
-        return self._empty.identity.fingerprint != self._model.fingerprint()
+        return self._empty.identity.fingerprint != self._model.weights.fingerprint()
 
     def refresh(self) -> bool:
         """Makes the slots anew if the weights have changed; whether they have."""
-        self._model.notice_edits()
+        self._model.weights.notice_edits()
         if not self.stale:
             return False
         self._empty = self._new_state()

@@ -6,9 +6,7 @@ checkpoints or the `[B, L]` form of a batch.
 Legend: T = packed tokens of all rows, R = rows, D = width, V = vocabulary.
 """
 
-import json
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -23,8 +21,8 @@ from ..ops import Segments
 from ..ops.plan import PlanBuilder
 from ..spec import ModelSpec, attention_of
 from ..state.batch import BatchLayerState, BatchState
-from ..state.sequence import Identity, Precision, SequenceState, empty_sequence
-from ..system.digest import digest, sampled
+from ..state.sequence import Precision, SequenceState, empty_sequence
+from .identity import VersionRecord, Weights
 
 Logits = Literal["all", "last"] | None
 
@@ -97,11 +95,7 @@ class Model(nn.Module):
         self.initial: Adapter | None = None  # changes the state that new sequences begin with
         self.compute_dtype: torch.dtype | None = None
         self.label = ""  # the model's name among others over the same weights
-        self._unseen = 0  # changes of weights that torch did not count
-        self._sampled: tuple[int, int] | None = None
-        self._fingerprint: tuple[int, str] | None = None
-        self._base_fingerprint: tuple[int, str] | None = None
-        self._fresh_sequences: dict[Precision, tuple[int, SequenceState]] = {}
+        self._versions = VersionRecord()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -116,6 +110,11 @@ class Model(nn.Module):
     def device(self) -> torch.device:
         """Device of the weights."""
         return self.embed.weight.device
+
+    @property
+    def weights(self) -> Weights:
+        """The weights as a whole: their version, their fingerprint, the identity of the states that they compute."""
+        return Weights(self, self._versions)
 
     def fp32_parameter_names(self) -> Iterator[str]:
         """Names of parameters that stay in float32 whatever the dtype of the weights: norms, decays, poles."""
@@ -136,7 +135,7 @@ class Model(nn.Module):
     def share_weights(self) -> "Model":
         """A second model over the very same weights, which can be given adapters of its own."""
         made = _shallow_copy(self)
-        made._fingerprint, made._fresh_sequences = None, {}
+        made._versions = self._versions.shared()
         return made
 
     def require_no_adapters(self, what: str) -> None:
@@ -144,99 +143,15 @@ class Model(nn.Module):
         if any(True for _ in self.named_adapters()):
             raise InputError(f"the model has adapters, and cannot be {what} with them; merge or detach them first")
 
-    def weights_version(self) -> int:
-        """Version of the weights: a number that changes when any of them is changed in place or replaced.
-
-        Changes through `.data` or through an array over a weight's memory are not counted by torch: see `notice_edits`.
-        """
-        return self._version_of(self.held_weights())
-
-    def _version_of(self, weights: list[Tensor]) -> int:
-        return hash((self._unseen, *((id(w), w.data_ptr(), w._version) for w in weights)))
-
-    def notice_edits(self) -> None:
-        """Detects edits of weights that torch does not count, by comparing some elements with those of the last call.
-
-        Called where new states begin and whenever an engine begins to work again. It sees what changes a whole weight,
-        or a good part of one. A few rows may escape it; after such a change call
-        `torch.autograd.graph.increment_version(weight)`, or change weights under `torch.no_grad()` and not through
-        `.data`, which every way of running notices.
-        """
-        version, values = self.weights_version(), sampled(self.held_weights())
-        if self._sampled is not None and self._sampled[0] == version and self._sampled[1] != values:
-            self._unseen += 1
-            version = self.weights_version()
-        self._sampled = (version, values)
-
-    def held_weights(self) -> list[Tensor]:
-        """Weights as a list: every parameter and buffer, parts of quantized weights too."""
-        # torch's own iterators take twice as long, and this runs at every call.
-        found: list[Tensor] = []
-        modules: list[nn.Module] = [self]
-        while modules:
-            module = modules.pop()
-            for held in (module._parameters, module._buffers):
-                found.extend(weight for weight in held.values() if weight is not None)
-            modules.extend(child for child in module._modules.values() if child is not None)
-        return found
-
-    def fingerprint(self) -> str:
-        """Digest of the spec, of every weight and of the adapters that are attached; states carry it."""
-        version = self.weights_version()
-        if self._fingerprint is None or self._fingerprint[0] != version:
-            base, adapters = self.base_fingerprint(), list(self.named_adapters())
-            parts = ((f"{name}.{part}", held) for name, a in adapters for part, held in a.state_dict().items())
-            about = " ".join([base, *(repr(adapter) for _, adapter in adapters)])
-            self._fingerprint = (version, digest(about, parts) if adapters else base)
-        return self._fingerprint[1]
-
-    def base_fingerprint(self) -> str:
-        """Digest of the spec and of every weight, whatever adapters are attached."""
-        version = self._version_of([weight for _, weight in self.named_weights()])
-        if self._base_fingerprint is None or self._base_fingerprint[0] != version:
-            self._sampled = (self.weights_version(), sampled(self.held_weights()))
-            self._base_fingerprint = (version, digest(self._about(), self.named_weights()))
-        return self._base_fingerprint[1]
-
-    def identity(self, kv_dtype: str | None = None) -> Identity:
-        """Identity of the states that this model computes, with keys and values stored as `kv_dtype`."""
-        precision = Precision.of(self.dtype, kv_dtype)
-        return Identity(self.fingerprint(), precision.name, precision.kv, self.label)
-
-    def spec_digest(self) -> str:
-        """Digest of the spec alone."""
-        return digest(self._about(), ())
-
-    def _about(self) -> str:
-        return json.dumps(self.spec.to_json(), sort_keys=True)
-
-    @contextmanager
-    def keep_fingerprint(self) -> Iterator[None]:
-        """Context in which weights may move in memory without changing: their fingerprints stay known."""
-        plain = self._version_of([weight for _, weight in self.named_weights()])
-        before = self.weights_version()
-        yield
-        after = self.weights_version()
-        if self._base_fingerprint is not None and self._base_fingerprint[0] == plain:
-            moved = self._version_of([weight for _, weight in self.named_weights()])
-            self._base_fingerprint = (moved, self._base_fingerprint[1])
-        if self._fingerprint is not None and self._fingerprint[0] == before:
-            self._fingerprint = (after, self._fingerprint[1])
-        if self._sampled is not None and self._sampled[0] == before:
-            self._sampled = (after, self._sampled[1])
-        for precision, (version, row) in self._fresh_sequences.items():
-            if version == before:
-                self._fresh_sequences[precision] = (after, row)
-
     def new_state(self, rows: int, kv_dtype: str | None = None) -> BatchState:
         """State of `rows` sequences that have seen nothing but the meta tokens.
 
         Meta tokens are run once and their state is shared by reference; while gradients are recorded they are run
         anew, so that gradients reach them.
         """
-        self.notice_edits()
+        self.weights.notice_edits()
         precision = Precision.of(self.dtype, kv_dtype)
-        initial = replace(self._initial_sequence(precision), identity=self.identity(kv_dtype))
+        initial = replace(self._initial_sequence(precision), identity=self.weights.identity(kv_dtype))
         return BatchState(self.spec, precision, [initial] * rows, initial, self.device)
 
     def training_state(self, rows: int) -> BatchState:
@@ -256,11 +171,7 @@ class Model(nn.Module):
         recorded = torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
         if recorded:
             return self.run_meta_tokens(precision).state.sequences[0]
-        version = self.weights_version()
-        known = self._fresh_sequences.get(precision)
-        if known is None or known[0] != version:
-            known = self._fresh_sequences[precision] = (version, self.run_meta_tokens(precision).state.sequences[0])
-        return known[1]
+        return self.weights.cached(precision, lambda: self.run_meta_tokens(precision).state.sequences[0])
 
     def run_meta_tokens(self, precision: Precision, hidden_states: Collection[str] = ()) -> Output:
         """Runs the meta tokens alone, as one sequence."""

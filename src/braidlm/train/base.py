@@ -15,7 +15,7 @@ class Base(NamedTuple):
     """Base model: a checkpoint that was trained further, or stays as it is beside what was trained.
 
     name: what `braidlm.load` takes, in whatever directory. source: where the weights come from, for people.
-    fingerprint: `Model.base_fingerprint` of the weights as the run read them. quantize: the dtype they were frozen in.
+    fingerprint: `Weights.base_fingerprint` of the weights as read by the run. quantize: the dtype they were frozen in.
     """
 
     name: str
@@ -37,7 +37,10 @@ def base_of(source: Source, network: Model) -> Base | None:
         return None
     here = Path(name)
     return Base(
-        str(here.absolute()) if here.exists() else name, _from(name), network.base_fingerprint(), source.quantize
+        str(here.absolute()) if here.exists() else name,
+        _from(name),
+        network.weights.base_fingerprint(),
+        source.quantize,
     )
 
 
