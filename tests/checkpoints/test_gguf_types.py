@@ -12,6 +12,7 @@ from braidlm.checkpoints.gguf import GgufFile
 from braidlm.checkpoints.gguf_quantized import is_quantized, keep
 from braidlm.errors import CheckpointError
 from braidlm.families.names import rename
+from braidlm.ops import dispatch
 from tests.checkpoints.gguf_files import refused, write
 from tests.tolerances import RELATIVE_INT8_STEP
 
@@ -75,3 +76,19 @@ def test_types_that_are_not_read(kind: Kind, tmp_path: Path) -> None:
     """Oracle: the sentence names the tensor and its type."""
     file = GgufFile(write(tmp_path / "file.gguf", "llama", {}, {"t": (stored(kind), kind)}))
     refused(lambda: file.get("t"), CheckpointError, "tensor t is stored as", kind.name)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("kind", [*AS_THEY_ARE, Kind.Q6_K], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("ops", ["auto", "reference"])
+def test_rows_in_another_order(kind: Kind, dtype: torch.dtype, ops: str, tmp_path: Path) -> None:
+    """Oracle: gguf.dequantize of the same bytes, rows taken, rounded by torch: to the sign of zeros."""
+    raw = stored(kind, rows=40)
+    raw.reshape(40, -1)[::2, 1] ^= 128  # the sign of a scale
+    file = GgufFile(write(tmp_path / "file.gguf", "llama", {}, {"t": (raw, kind)}))
+    rows = np.random.default_rng(0).permutation(40)[:33]
+    found = torch.full((33, 512), torch.nan, dtype=dtype)
+    with dispatch.using(ops):
+        file.dequantize("t", found, rows)
+    expected = torch.from_numpy(gguf.dequantize(raw, kind))[torch.from_numpy(rows)].to(dtype)
+    assert found.view(torch.uint8).numpy().tobytes() == expected.view(torch.uint8).numpy().tobytes()

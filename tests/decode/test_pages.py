@@ -11,12 +11,14 @@ import braidlm
 from braidlm import LanguageModel
 from braidlm.decode import decode, pages
 from braidlm.families.presets import preset
+from braidlm.model.identity import held_weights
 from braidlm.ops import native_loader
+from braidlm.system.huge_pages import in_huge_pages, offered
 from tests.tolerances import RELATIVE_LOGITS
 
 pytestmark = [
     pytest.mark.skipif(native_loader.why_not() is not None, reason="the extension is not built"),
-    pytest.mark.skipif(not pages._offered(), reason="the system makes no large pages"),
+    pytest.mark.skipif(not offered(), reason="the system makes no large pages"),
 ]
 
 
@@ -38,8 +40,7 @@ def decoded(model: LanguageModel) -> Tensor:
 
 
 def moved(model: LanguageModel) -> set[str]:
-    places = pages._moved.get(model.network, [])
-    return {name for name, t in model.network.named_parameters() if any(t.data_ptr() in place for place in places)}
+    return {name for name, weight in model.network.named_parameters() if in_huge_pages(weight)}
 
 
 def test_decoding_moves_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +67,7 @@ def test_quantized_weights_move_too() -> None:
     ids = torch.tensor([[1]])
     expected = braidlm.LanguageModel(model.network, None, model.origin, ops="reference").forward(ids)[0, -1]
     found = decoded(model)[0]
-    assert pages._moved[model.network]
+    assert all(in_huge_pages(weight) for weight in held_weights(model.network))
     assert (found - expected).abs().max() <= RELATIVE_LOGITS[torch.float32] * expected.abs().max()
 
 

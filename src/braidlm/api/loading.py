@@ -18,6 +18,7 @@ from ..checkpoints.binding import Progress
 from ..checkpoints.directory import open_directory
 from ..checkpoints.fp8 import Fp8Tensors, KeepFp8
 from ..checkpoints.gguf import GgufFile
+from ..checkpoints.gguf_dequantized import DequantizedRows
 from ..checkpoints.names import TextTensors
 from ..checkpoints.published import read_published
 from ..checkpoints.quantizing import KEEP, KeepQuantized, RoundToNearest, check_choice, prepare, read_quantized
@@ -201,10 +202,8 @@ def _load_own(path: Path, how: _How) -> Loaded:
     kinds = {} if quantized is None else read_quantized(quantized, network, str(path / OWN_FILE))
     dtype = _dtype_of_own(source, how, None if quantized is None else quantized["dtype"])
     prepare(network, kinds, dtype)
-    quantizer = None if quantized is not None else _quantizer(path, network, how, dtype)
-    binding.fill(
-        network, source, own_names(network), dtype, device=how.device, progress=how.progress, quantizer=quantizer
-    )
+    reader = None if quantized is not None else _quantizer(path, network, how, dtype)
+    binding.fill(network, source, own_names(network), dtype, device=how.device, progress=how.progress, reader=reader)
     return _with_tokenizer(path, about, network, origin)
 
 
@@ -219,15 +218,15 @@ def _load_published(path: Path, how: _How) -> Loaded:
     keeping = None
     if stored.any_fp8() and how.quantize in (KEEP, "fp8"):
         keeping = KeepFp8(network, text, stored, dtype, anew=how.quantize == "fp8")
-    quantizer = keeping or _quantizer(path, network, how, dtype)
-    binding.fill(network, text, rules, dtype, device=how.device, progress=how.progress, quantizer=quantizer)
+    reader = keeping or _quantizer(path, network, how, dtype)
+    binding.fill(network, text, rules, dtype, device=how.device, progress=how.progress, reader=reader)
     if keeping is not None:
         keeping.tell()
     origin = Origin(published.family.name, published.config, ())
     return _with_tokenizer(path, published.config, network, origin)
 
 
-def _quantizer(path: Path, network: Model, how: _How, dtype: torch.dtype) -> binding.WeightQuantizer | None:
+def _quantizer(path: Path, network: Model, how: _How, dtype: torch.dtype) -> binding.WeightReader | None:
     """Quantizer of plain weights while they are read; None if they stay as they are."""
     if how.quantize == KEEP:
         raise InputError(f"{path} has no quantized weights to keep; quantize can be {', '.join(FORMS)}")
@@ -297,15 +296,15 @@ def _load_gguf(path: Path, how: _How) -> Loaded:
     network = footprint.skeleton(spec)
     narrow = how.quantize is not None or file.quantization("token_embd.weight") == "BF16"
     dtype = _resolve_dtype(how.dtype, torch.bfloat16 if narrow else torch.float32)
-    quantizer: binding.WeightQuantizer | None = None
-    if how.quantize is not None:
-        quantizer = (
-            KeepQuantized(network, file, dtype)
-            if how.quantize == KEEP
-            else RoundToNearest(network, how.quantize, dtype)
-        )
+    reader: binding.WeightReader
+    if how.quantize is None:
+        reader = DequantizedRows(network, file, dtype)
+    elif how.quantize == KEEP:
+        reader = KeepQuantized(network, file, dtype)
+    else:
+        reader = RoundToNearest(network, how.quantize, dtype)
     rules = family.gguf.names(spec)
-    binding.fill(network, file, rules, dtype, device=how.device, progress=how.progress, quantizer=quantizer)
+    binding.fill(network, file, rules, dtype, device=how.device, progress=how.progress, reader=reader)
     tokenizer = Tokenizer.from_gguf(file.fields)
     return network, tokenizer, Origin(family.name, config, tuple(tokenizer.eos_ids) if tokenizer else ())
 

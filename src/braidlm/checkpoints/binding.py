@@ -78,11 +78,11 @@ def bind(rules: Sequence[NameRule], weights: Mapping[str, torch.Size], blocks: i
     return bound
 
 
-class WeightQuantizer(Protocol):
-    """Quantizer of weights while they are read."""
+class WeightReader(Protocol):
+    """Reader of weights in another way than from a source's tensors by a rule: quantized, or straight into place."""
 
-    def kept(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[QuantizedWeight] | None:
-        """Weights of an entry as the file has them quantized; None if they are not, or must not stay so."""
+    def read_entry(self, entry: Bound, shapes: Sequence[torch.Size]) -> Sequence[Tensor | QuantizedWeight] | None:
+        """Weights of an entry, complete; None if the rule is to make them of the source's tensors."""
         ...
 
     def quantized(self, name: str, tensor: Tensor) -> QuantizedWeight | None:
@@ -106,11 +106,11 @@ def fill(
     *,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
-    quantizer: WeightQuantizer | None = None,
+    reader: WeightReader | None = None,
 ) -> None:
     """Fills every weight of `model` (on the meta device) with its values from `source`.
 
-    `quantizer` quantizes as the tensors come, so that the whole never exists unquantized.
+    `reader` quantizes as the tensors come, say, so that the whole never exists unquantized.
     """
     shapes = {name: weight.shape for name, weight in model.named_weights()}
     bound = bind(rules, shapes, len(model.spec.blocks))
@@ -123,11 +123,11 @@ def fill(
                 raise CheckpointError(f"tensor {name} is missing from the checkpoint")
         used.update(entry.source)
         wanted = {name: (dtypes[name], shapes[name]) for name in entry.target}
-        for name, weight in _read(entry, source, wanted, quantizer):
+        for name, weight in _read(entry, source, wanted, reader):
             assign(model, name, weight.to(device))
         if progress is not None:
             progress(done + 1, len(bound))
-    used |= _check_others(model, source, rules, quantizer)
+    used |= _check_others(model, source, rules, reader)
     extra = sorted(present - used)
     if extra:
         raise CheckpointError(f"tensor {extra[0]} belongs to no parameter of this model ({len(extra)} such tensors)")
@@ -137,18 +137,18 @@ def _read(
     entry: Bound,
     source: Source,
     wanted: Mapping[str, tuple[torch.dtype, torch.Size]],
-    quantizer: WeightQuantizer | None,
+    reader: WeightReader | None,
 ) -> Iterator[tuple[str, Any]]:
     """An entry's weights by name, tensors of the wanted dtype or quantized."""
     shapes = [shape for _, shape in wanted.values()]
-    kept = quantizer.kept(entry, shapes) if quantizer is not None else None
-    if kept is not None:
-        yield from zip(entry.target, kept, strict=True)
+    complete = reader.read_entry(entry, shapes) if reader is not None else None
+    if complete is not None:
+        yield from zip(entry.target, complete, strict=True)
         return
     parts = entry.rule.read([source.get(name) for name in entry.source], shapes)
     for name, part in zip(entry.target, parts, strict=True):
         _check_tensor(entry.source[0], part, *wanted[name])
-        quantized = quantizer.quantized(name, part) if quantizer is not None else None
+        quantized = reader.quantized(name, part) if reader is not None else None
         yield name, part.to(wanted[name][0]).contiguous() if quantized is None else quantized
 
 
@@ -160,9 +160,7 @@ def _check_tensor(name: str, tensor: Tensor, dtype: torch.dtype, shape: torch.Si
         raise CheckpointError(f"tensor {name} has the shape {list(tensor.shape)}, but the config needs {list(shape)}")
 
 
-def _check_others(
-    model: Model, source: Source, rules: Sequence[NameRule], quantizer: WeightQuantizer | None
-) -> set[str]:
+def _check_others(model: Model, source: Source, rules: Sequence[NameRule], reader: WeightReader | None) -> set[str]:
     """Tensors that fill nothing but are known: dropped buffers, and repetitions, which must repeat."""
     known: set[str] = set()
     present = source.names()
@@ -174,23 +172,20 @@ def _check_others(
             if name not in present:
                 continue
             known.add(name)
-            if isinstance(rule, Alias) and not _repeats(model, source, name, rule.target, quantizer):
+            if isinstance(rule, Alias) and not _repeats(model, source, name, rule.target, reader):
                 raise CheckpointError(f"the config says that {name} is tied to the embedding, but its values differ")
     return known
 
 
-def _repeats(model: Model, source: Source, name: str, target: str, quantizer: WeightQuantizer | None) -> bool:
+def _repeats(model: Model, source: Source, name: str, target: str, reader: WeightReader | None) -> bool:
     """Whether tensor `name`, quantized as the weight `target` is, has the values of that weight."""
     path, _, leaf = target.rpartition(".")
     weight: Any = getattr(model.get_submodule(path), leaf)
-    kept = (
-        quantizer.kept(Bound(rename(name, target), (name,), (target,)), [weight.shape])
-        if quantizer is not None
-        else None
-    )
-    tensor: Any = source.get(name) if kept is None else kept[0]
+    entry = Bound(rename(name, target), (name,), (target,))
+    complete = reader.read_entry(entry, [weight.shape]) if reader is not None else None
+    tensor: Any = source.get(name) if complete is None else complete[0]
     if isinstance(weight, QuantizedWeight):
-        quantized = quantizer.quantized(target, tensor) if quantizer is not None and kept is None else None
+        quantized = reader.quantized(target, tensor) if reader is not None and complete is None else None
         tensor, weight = tensor if quantized is None else quantized, weight.dequantize(torch.float32)
     if isinstance(tensor, QuantizedWeight):
         tensor = tensor.dequantize(torch.float32)

@@ -166,7 +166,7 @@ def _grid(shape: torch.Size, block: Block) -> list[int]:
 
 
 class KeepFp8:
-    """Quantizer that leaves weights in fp8 as a file has them, and plain ones plain (a `binding.WeightQuantizer`).
+    """Quantizer that leaves weights in fp8 as a file has them, and plain ones plain (a `binding.WeightReader`).
 
     A quantized weight has one scale a row. What has another layout (blocks) is dequantized, or rounded anew if `anew`;
     `tell` warns of both.
@@ -177,7 +177,7 @@ class KeepFp8:
         self._names = set(policy_of(model, "fp8"))
         self._not_kept: dict[str, str] = {}  # the model's names to the file's
 
-    def kept(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[QuantizedWeight] | None:
+    def read_entry(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[QuantizedWeight] | None:
         """Keeps the file's own numbers, if all of an entry's weights can be quantized, and their rows stay whole."""
         stored = [self._text.stored_name(name) for name in entry.source]
         if not self._names.issuperset(entry.target) or not all(self._stored.is_fp8(name) for name in stored):

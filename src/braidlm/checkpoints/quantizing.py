@@ -33,13 +33,13 @@ def check_choice(quantize: str | None) -> None:
 
 
 class RoundToNearest:
-    """Quantizer that rounds the weights of the usual policy to nearest (a `binding.WeightQuantizer`)."""
+    """Quantizer that rounds the weights of the usual policy to nearest (a `binding.WeightReader`)."""
 
     def __init__(self, model: Model, form: str, dtype: torch.dtype) -> None:
         self._policy = policy_of(model, form)
         self._dtype = dtype
 
-    def kept(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[QuantizedWeight] | None:
+    def read_entry(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[QuantizedWeight] | None:
         """Keeps nothing: what a file has quantized is quantized anew."""
         return None
 
@@ -49,7 +49,7 @@ class RoundToNearest:
 
 
 class KeepQuantized:
-    """Quantizer that leaves the weights of a GGUF file as the file has them (a `binding.WeightQuantizer`)."""
+    """Quantizer that leaves the weights of a GGUF file as the file has them (a `binding.WeightReader`)."""
 
     def __init__(self, model: Model, file: GgufFile, dtype: torch.dtype) -> None:
         if not any(is_quantized(file, name) for name in file.names()):
@@ -58,7 +58,7 @@ class KeepQuantized:
         self._dtype = dtype
         self._names = set(policy_of(model, "int8"))
 
-    def kept(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[QuantizedWeight] | None:
+    def read_entry(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[QuantizedWeight] | None:
         """Keeps the file's own numbers, if all of an entry's weights can be quantized."""
         if not self._names.issuperset(entry.target):
             return None

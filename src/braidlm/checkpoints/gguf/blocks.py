@@ -46,30 +46,32 @@ def join_blocks(weight: QuantizedWeight) -> Tensor:
     return blocks.view(torch.uint8).flatten(-2)
 
 
-def _halves(raw: np.ndarray) -> Tensor:
-    """Pairs of bytes as half-precision numbers."""
-    return torch.from_numpy(np.ascontiguousarray(raw)).view(torch.float16)
-
-
-def _bytes(raw: np.ndarray) -> Tensor:
-    """The blocks' numbers side by side, [N, bytes]."""
-    return torch.from_numpy(np.ascontiguousarray(raw)).flatten(-2)
+def _blocks(raw: np.ndarray, heads: int, data: int) -> tuple[list[Tensor], Tensor]:
+    """Blocks of half-precision numbers before bytes: each of the numbers [N, G], and the bytes side by side."""
+    layout = np.dtype([*((f"head{i}", "<f2") for i in range(heads)), ("data", f"V{data}")])
+    blocks = np.ascontiguousarray(raw).view(layout)
+    numbers = [torch.from_numpy(np.ascontiguousarray(blocks[f"head{i}"])) for i in range(heads)]
+    return numbers, torch.from_numpy(np.ascontiguousarray(blocks["data"]).view(np.uint8))
 
 
 def _q8_0(raw: np.ndarray) -> Parts:
-    blocks = raw.reshape(len(raw), -1, 2 + GROUP)
-    return "int8", _bytes(blocks[..., 2:]).view(torch.int8), _halves(blocks[..., :2])[..., 0], None
+    (scale,), data = _blocks(raw, 1, GROUP)
+    return "int8", data.view(torch.int8), scale, None
 
 
 def _q4_0(raw: np.ndarray) -> Parts:
-    blocks = raw.reshape(len(raw), -1, 2 + GROUP // 2)
-    return "int4", _bytes(blocks[..., 2:]), _halves(blocks[..., :2])[..., 0], None
+    (scale,), data = _blocks(raw, 1, GROUP // 2)
+    return "int4", data, scale, None
 
 
 def _q4_1(raw: np.ndarray) -> Parts:
-    blocks = raw.reshape(len(raw), -1, 4 + GROUP // 2)
-    scale, low = _halves(blocks[..., :4]).unbind(-1)
-    return "int4", _bytes(blocks[..., 4:]), scale.contiguous(), low.contiguous()
+    (scale, low), data = _blocks(raw, 2, GROUP // 2)
+    return "int4", data, scale, low
+
+
+def _halves(raw: np.ndarray) -> Tensor:
+    """Pairs of bytes as half-precision numbers."""
+    return torch.from_numpy(np.ascontiguousarray(raw)).view(torch.float16)
 
 
 def _q4_k(raw: np.ndarray) -> Parts:

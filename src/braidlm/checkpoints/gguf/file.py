@@ -1,6 +1,6 @@
 """GGUF files: metadata and tensors, memory-mapped, of one file or several parts.
 
-Quantized tensors are given back as float32 with exactly the values that they stand for, through the `gguf` package.
+Quantized tensors are given back as float32 with exactly the values that they stand for.
 What the names and numbers mean for a model is the families' business.
 """
 
@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...errors import CheckpointError, named, quoted, warn_loading
 from ...spec import is_whole
+from .dequantize import dequantize
 from .header import GgufHeader
 from .keys import check_keys
 from .parts import read_parts
@@ -95,14 +95,20 @@ class GgufFile:
     def get(self, name: str) -> Tensor:
         """One tensor; a view into the file where it is not quantized."""
         part, stored = self._parts[name]
-        raw, kind, shape = part.bytes_of(stored), part.tensors[stored].kind, self.shapes[name]
-        if kind.name in _PLAIN:
-            return torch.from_numpy(raw).view(_PLAIN[kind.name]).reshape(shape)
+        kind, shape = self.quantization(name), torch.Size(self.shapes[name])
+        if kind in _PLAIN:
+            return torch.from_numpy(part.bytes_of(stored)).view(_PLAIN[kind]).reshape(shape)
+        found = torch.empty(shape[:-1].numel(), shape[-1])
+        self.dequantize(name, found)
+        return found.view(shape)
+
+    def dequantize(self, name: str, out: Tensor, rows_N: np.ndarray | None = None) -> None:
+        """Dequantizes a quantized tensor into `out` [N, I]: all its rows, or those of the numbers `rows_N`."""
+        kind = self.quantization(name)
         try:
-            values = gguf.dequantize(self.blocks(name), kind)
+            dequantize(kind, self.blocks(name), out, rows_N)
         except NotImplementedError:
-            raise CheckpointError(f"tensor {name} is stored as {kind.name}, which cannot be read") from None
-        return torch.from_numpy(values).reshape(shape)
+            raise CheckpointError(f"tensor {name} is stored as {kind}, which cannot be read") from None
 
 
 def _report(path: Path, trunk: Trunk) -> None:
