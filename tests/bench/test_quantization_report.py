@@ -17,7 +17,7 @@ from braidlm.model import footprint
 from braidlm.ops.linear.quantized import FORMS
 from braidlm.quant.policy import policy_of, quantize, quantized_weights
 from tests.checkpoints.gguf_files import refused
-from tests.cli.test_cli import braid, data
+from tests.cli.commands import braid, data
 from tests.quant.test_quantize import model_of
 from tests.tolerances import RELATIVE_LOGITS, RELATIVE_PERPLEXITY
 

@@ -5,17 +5,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from typer.testing import CliRunner, Result
 
 import braidlm
 from braidlm.bench.verify import Check
-from braidlm.cli.main import app
 from braidlm.families.presets import PRESETS
 from braidlm.sessions import SessionStore
+from tests.cli.commands import braid, data, entry, process
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FAMILIES = sorted(path.parent.name for path in GOLDEN.glob("*/golden.safetensors"))
@@ -30,24 +28,6 @@ PARAMETERS = {
     "llama-3.2-3b": 3.213e9,
     "smollm2-135m": 134.5e6,
 }
-
-
-def braid(*arguments: str, text: str | None = None) -> Result:
-    """Runs a command in this process; errors on purpose come out as exceptions."""
-    return CliRunner().invoke(app, list(arguments), input=text)
-
-
-def data(*arguments: str) -> dict[str, Any]:
-    """What a command reports with --json."""
-    result = braid(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
-
-
-def process(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
-    """Runs a command as a user does."""
-    command = [sys.executable, "-c", "from braidlm.cli.main import main; main()", *arguments]
-    return subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_info_of_published_shapes() -> None:
@@ -164,9 +144,9 @@ def test_doctor() -> None:
         (("generate", "smollm2-135m", "a\udcff"), "Unicode"),
     ],
 )
-def test_errors_are_one_sentence(arguments: tuple[str, ...], words: str) -> None:
+def test_errors_are_one_sentence(arguments: tuple[str, ...], words: str, capfd: pytest.CaptureFixture[str]) -> None:
     """Oracle: exit code 2, one line on standard error, nothing on standard output."""
-    done = process(*arguments)
+    done = entry(capfd, *arguments)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("braid: ")

@@ -1,10 +1,12 @@
-"""`braid data` and `braid tokenizer`, as a user starts them."""
+"""`braid data` and `braid tokenizer`."""
 
 from pathlib import Path
 
+import pytest
+
 from braidlm.api.loading import read_tokenizer
 from braidlm.train.data.shards import Shards
-from tests.cli.test_cli import braid, data, process
+from tests.cli.commands import braid, data, entry
 from tests.train.data.made import json_lines, texts
 
 
@@ -26,11 +28,11 @@ def test_from_texts_to_tokens(tmp_path: Path) -> None:
     assert len(shards.holdout) in (3, *range(12, 16))
 
 
-def test_what_was_skipped_is_said(tmp_path: Path) -> None:
+def test_what_was_skipped_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Oracle: text by hand."""
     source = json_lines(tmp_path / "a.jsonl", [{"text": "one two"}, {"text": 1}])
     options = ["--tokenizer", "smollm2-135m", "--kind", "jsonl"]
-    done = process("data", str(tmp_path / "out"), str(source), *options)
+    done = entry(capfd, "data", str(tmp_path / "out"), str(source), *options)
     assert done.returncode == 2
     assert done.stderr == f"braid: {source}, line 2: holds int '1' where a text must be\n"
     shown = braid("data", str(tmp_path / "out"), str(source), *options, "--on-bad", "skip")
@@ -41,7 +43,7 @@ def test_what_was_skipped_is_said(tmp_path: Path) -> None:
     ]
 
 
-def test_a_directory_without_a_tokenizer(tmp_path: Path) -> None:
+def test_a_directory_without_a_tokenizer(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Oracle: a sentence by hand."""
-    done = process("data", str(tmp_path / "out"), "x", "--tokenizer", str(tmp_path))
+    done = entry(capfd, "data", str(tmp_path / "out"), "x", "--tokenizer", str(tmp_path))
     assert done.returncode == 2 and f"{tmp_path} has no tokenizer; a directory needs a tokenizer.json" in done.stderr

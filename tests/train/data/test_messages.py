@@ -17,7 +17,7 @@ from braidlm.train.data.documents import Piece
 from braidlm.train.data.messages import template_messages
 from braidlm.train.data.recipe import Recipe
 from braidlm.train.data.recognise import recognise
-from tests.cli.test_cli import process
+from tests.cli.commands import entry
 from tests.text.made import backend
 from tests.train.data.made import json_lines
 from tests.train.data.test_chat import CHATML, shown, tokenizer
@@ -198,12 +198,13 @@ def test_kinds_of_parquet(tmp_path: Path) -> None:
             assert recognise([tmp_path / f"{name}.parquet"]) == kind
 
 
-def test_the_command_tells_the_kind(tmp_path: Path) -> None:
+def test_the_command_tells_the_kind(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Oracle: documents and sentences by hand."""
-    done = process("data", str(tmp_path / "out"), str(CHATS / "weight.jsonl"), "--tokenizer", "smollm2-135m", "--json")
+    asked = ("--tokenizer", "smollm2-135m")
+    done = entry(capfd, "data", str(tmp_path / "out"), str(CHATS / "weight.jsonl"), *asked, "--json")
     assert json.loads(done.stdout)["training"]["documents"] == 1
     both = json_lines(tmp_path / "a.jsonl", [{"text": "x", "messages": []}])
-    done = process("data", str(tmp_path / "other"), str(both), "--tokenizer", "smollm2-135m")
+    done = entry(capfd, "data", str(tmp_path / "other"), str(both), *asked)
     assert done.returncode == 2 and "say --kind chat, or --kind jsonl" in done.stderr and done.stderr.count("\n") == 1
 
 
