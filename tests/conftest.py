@@ -6,16 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch reads it, and for the processes that tests start: two workers with two threads each, on two
+    # processors, mostly wait for one another.
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+import torch
+
+from tests.chatty import write_chatty
 
 # torch notes at its first use which functions a default device applies to; here they are still the real ones.
 with torch.device("meta"):
     torch.empty(0)
 
 _HERE = Path(__file__).parent
-_POISONED_TESTS = ("ops", "mixers", "state", "families")
+_POISONED_TESTS = ("ops", "layers", "state", "families")
 _POISONED = (
     (torch, "empty"),
     (torch, "empty_like"),
@@ -30,10 +37,10 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _threads() -> None:
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        torch.set_num_threads(1)
+@pytest.fixture(scope="session")
+def chatty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small trained model on disk that chats, for processes that tests start."""
+    return write_chatty(tmp_path_factory.mktemp("models") / "chatty")
 
 
 @pytest.fixture(autouse=True)

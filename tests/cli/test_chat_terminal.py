@@ -1,32 +1,16 @@
 """`braid chat` as a person has it: on a terminal, with trained weights."""
 
-import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from braidlm.checkpoints.embedded import DIRECTORY
 from braidlm.sessions import SessionStore
 
 from .terminal import Terminal, terminal
 
 READY = r"(^|\n)>$"  # an empty prompt, and nothing after it
-_TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded model with a chat template: it starts at once, and never ends an answer by itself."""
-    directory = tmp_path_factory.mktemp("models") / "chatty"
-    shutil.copytree(DIRECTORY, directory)
-    config = directory / "tokenizer_config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "chat_template": _TEMPLATE}))
-    return directory
 
 
 def chat(model: Path, sessions: Path, *more: str) -> tuple[str, ...]:
@@ -63,10 +47,10 @@ def begin_long_answer(seat: Terminal) -> None:
     seat.wait(r"\n.*\w+ \w+ \w+", since)
 
 
-def test_paste_history_and_typing_ahead(model: Path, tmp_path: Path) -> None:
+def test_paste_history_and_typing_ahead(chatty: Path, tmp_path: Path) -> None:
     """Oracle: the stored messages: what was pasted is one, with its lines; no key is seen within an answer."""
     pasted = "Which of these is a city?\n\n  Paris\n/quit\n\tFrance\n"
-    with terminal(*chat(model, tmp_path, "--session", "trip", "--max-tokens", "60")) as seat:
+    with terminal(*chat(chatty, tmp_path, "--session", "trip", "--max-tokens", "60")) as seat:
         seat.wait(READY)
         assert "trip is a new session" in seat.seen()
         seat.paste(pasted)
@@ -94,9 +78,9 @@ def test_paste_history_and_typing_ahead(model: Path, tmp_path: Path) -> None:
             assert shown(answer) in seat.seen()
 
 
-def test_cut_interrupted_and_left(model: Path, tmp_path: Path) -> None:
+def test_cut_interrupted_and_left(chatty: Path, tmp_path: Path) -> None:
     """Oracle: the limit that was given; Ctrl-C ends the answer and not the chat; blocks and backslashes make lines."""
-    with terminal(*chat(model, tmp_path, "--max-tokens", "9")) as seat:
+    with terminal(*chat(chatty, tmp_path, "--max-tokens", "9")) as seat:
         seat.wait(READY)
         ask(seat, "Tell me of a fox.", r'\(cut at 9 tokens: say "go on" for the rest, or /limit N')
         ask(seat, "/limit 0", "needs a number of tokens")
@@ -116,18 +100,18 @@ def test_cut_interrupted_and_left(model: Path, tmp_path: Path) -> None:
     assert stored(tmp_path, "kept")[::2] == ["Tell me of a fox."] * 2 + ["Say \nhi", "in \\\na block"]
 
 
-def test_a_signal_leaves_the_terminal_as_it_was(model: Path, tmp_path: Path) -> None:
+def test_a_signal_leaves_the_terminal_as_it_was(chatty: Path, tmp_path: Path) -> None:
     """Oracle: the terminal's modes before; an exit code that tells of SIGTERM."""
-    with terminal(*chat(model, tmp_path)) as seat:
+    with terminal(*chat(chatty, tmp_path)) as seat:
         seat.wait(READY)
         seat.process.send_signal(signal.SIGTERM)
         assert seat.end() == 128 + signal.SIGTERM
         assert seat.current_modes() == seat.modes
 
 
-def test_reset_and_going_on(model: Path, tmp_path: Path) -> None:
+def test_reset_and_going_on(chatty: Path, tmp_path: Path) -> None:
     """Oracle: the store: what is said of it is how it is; nothing is replaced without being told to."""
-    with terminal(*chat(model, tmp_path, "--session", "trip", "--max-tokens", "12")) as seat:
+    with terminal(*chat(chatty, tmp_path, "--session", "trip", "--max-tokens", "12")) as seat:
         seat.wait(READY)
         ask(seat, "Who is there?", "cut at 12")
         ask(seat, "/reset", r"trip stays as it was saved \(2 messages\)\. It is not saved until you /save or /fork it")
@@ -140,7 +124,7 @@ def test_reset_and_going_on(model: Path, tmp_path: Path) -> None:
     before = stored(tmp_path, "trip")
     tokens = SessionStore(tmp_path).summary("trip").tokens
     assert before[0] == "Who is there?"
-    with terminal(*chat(model, tmp_path, "--session", "trip", "--max-tokens", "12")) as seat:
+    with terminal(*chat(chatty, tmp_path, "--session", "trip", "--max-tokens", "12")) as seat:
         seat.wait(READY)
         assert f"Going on with trip ('Who is there?'): 2 messages, {tokens} tokens; each turn is saved." in seat.seen()
         assert f"\n> Who is there?\n{shown(before[1])}\n" in seat.seen()
@@ -158,9 +142,9 @@ def test_reset_and_going_on(model: Path, tmp_path: Path) -> None:
     assert stored(tmp_path, "trip")[0] == "Hi"
 
 
-def test_the_editor_is_imported_on_a_terminal_only(model: Path, tmp_path: Path) -> None:
+def test_the_editor_is_imported_on_a_terminal_only(chatty: Path, tmp_path: Path) -> None:
     """Oracle: the modules of a process whose input is a pipe; a message has no history and no marks there."""
-    arguments = [*chat(model, tmp_path, "--max-tokens", "4")]
+    arguments = [*chat(chatty, tmp_path, "--max-tokens", "4")]
     code = f"""
 import sys
 from braidlm.cli.main import app

@@ -222,9 +222,9 @@ def chat(sessions: Path, *lines: str) -> subprocess.CompletedProcess[str]:
     return process("chat", "smollm2-135m", *options, text="\n".join(lines) + "\n")
 
 
-def test_chat_keeps_the_system_message_of_a_session(tmp_path: Path) -> None:
+def test_chat_keeps_the_system_message_of_a_session(chatty: Path, tmp_path: Path) -> None:
     """Oracle: by hand: a session's own messages stay, and another system message than its own is told to wait."""
-    options = ("chat", "smollm2-135m", "--sessions", str(tmp_path), "--session", "talk", "--max-tokens", "1")
+    options = ("chat", str(chatty), "--sessions", str(tmp_path), "--session", "talk", "--max-tokens", "1")
     for told, system in ((False, "Be kind."), (False, "Be kind."), (True, "Be brief.")):
         done = process(*options, "--system", system, text="Hello\n")
         assert done.returncode == 0, done.stderr

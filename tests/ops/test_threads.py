@@ -59,7 +59,8 @@ print(os.waitstatus_to_exitcode(os.wait()[1]))
 
 def test_a_child_forked_before_any_kernel_computes() -> None:
     """Oracle: the child ends, though its parent's torch has used threads that it does not have."""
-    done = subprocess.run([sys.executable, "-c", FORK_FIRST], capture_output=True, text=True, timeout=10 * WAIT)
+    several, command = {**os.environ, "OMP_NUM_THREADS": "2"}, [sys.executable, "-c", FORK_FIRST]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10 * WAIT, env=several)
     assert done.stdout.strip() == "3"
 
 

@@ -233,15 +233,21 @@ print(sum(weight.nbytes for _, weight in model.network.named_weights()), max(see
 """
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_memory_of_loading(form: str, tmp_path: Path) -> None:
-    """Oracle: the kernel's count of memory that belongs to no file, after each tensor: what is quantized, and one."""
-    spec = preset("granite-4.0-h-350m").spec.to_json()
+@pytest.fixture(scope="module")
+def granite_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the first block of a published shape, "small", and its first eight, "large"."""
+    place, spec = tmp_path_factory.mktemp("granite"), preset("granite-4.0-h-350m").spec.to_json()
     for name, blocks in (("small", 1), ("large", 8)):
         part = braidlm.ModelSpec.from_json(spec | {"vocab": 2048, "blocks": spec["blocks"][:blocks]})
-        braidlm.build(part, dtype="bfloat16").save(tmp_path / name, "braidlm")
-    stored = (tmp_path / "large" / "model.safetensors").stat().st_size
-    command = [sys.executable, "-c", MEASURE, str(tmp_path / "large"), form]
+        braidlm.build(part, dtype="bfloat16").save(place / name, "braidlm")
+    return place
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_memory_of_loading(form: str, granite_parts: Path) -> None:
+    """Oracle: the kernel's count of memory that belongs to no file, after each tensor: what is quantized, and one."""
+    stored = (granite_parts / "large" / "model.safetensors").stat().st_size
+    command = [sys.executable, "-c", MEASURE, str(granite_parts / "large"), form]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     weights, grown = map(int, done.stdout.split())
     assert 1.8 * weights < stored > 120e6

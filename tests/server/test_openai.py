@@ -184,9 +184,9 @@ def test_documentation_needs_no_network(server: Server) -> None:
     assert "url: '/openapi.json'" in page
 
 
-def test_keys(start: Start, tmp_path: Path) -> None:
+def test_keys(start: Start, chatty: Path, tmp_path: Path) -> None:
     """Oracle: the statuses of the API; each key sees its own sessions."""
-    server = start("--api-key", "first", "--api-key", "second", "--rate-limit", "9", sessions=tmp_path)
+    server = start("--api-key", "first", "--api-key", "second", "--rate-limit", "9", model=chatty, sessions=tmp_path)
     with pytest.raises(openai.AuthenticationError, match="API key"):
         server.client.models.list()
     one, two = (server.client.with_options(api_key=key) for key in ("first", "second"))

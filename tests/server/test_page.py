@@ -196,14 +196,14 @@ def test_text_is_never_markup(page: Page) -> None:
     expect(page.locator(".message.user pre")).to_have_text(tag)
 
 
-def test_a_key_is_asked_for(browser: Browser, start: Start, tmp_path: Path) -> None:
+def test_a_key_is_asked_for(browser: Browser, start: Start, chatty: Path, tmp_path: Path) -> None:
     """Oracle: the page works once the right key was given."""
-    server = start("--api-key", "sesame", sessions=tmp_path)
+    server = start("--api-key", "sesame", model=chatty, sessions=tmp_path)
     page = browser.new_page()
     page.goto(server.url)
     page.get_by_label("API key").fill("sesame")
     page.keyboard.press("Enter")
-    expect(page.locator("#model")).to_have_text("smollm2-135m")
+    expect(page.locator("#model")).to_have_text("chatty")
     say(page, "Hi")
     page.close()
 

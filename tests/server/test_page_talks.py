@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from .browsing import answered, ask, chromium, move_to_huge_pages, needs_chromium, say
-from .conftest import Server, Start
+from .conftest import MODEL, Server, Start
 
 pytestmark = needs_chromium
 
@@ -34,9 +34,9 @@ def page(browser: Browser) -> Iterator[Page]:
     assert failed == []
 
 
-def visit(page: Page, server: Server) -> None:
+def visit(page: Page, server: Server, model: str = MODEL) -> None:
     page.goto(server.url)
-    expect(page.locator("#model")).to_have_text("smollm2-135m")
+    expect(page.locator("#model")).to_have_text(model)
     move_to_huge_pages(page, temperature="0", max_tokens="24")
 
 
@@ -49,7 +49,7 @@ Revive = Callable[[], Server]
 
 
 @pytest.fixture
-def mortal(start: Start, tmp_path: Path) -> Iterator[Revive]:
+def mortal(start: Start, chatty: Path, tmp_path: Path) -> Iterator[Revive]:
     """Starts a server, and starts it again where it was before: on the same port, with the same sessions."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -57,7 +57,7 @@ def mortal(start: Start, tmp_path: Path) -> Iterator[Revive]:
     servers: list[Server] = []
 
     def begin() -> Server:
-        servers.append(start("--port", port, sessions=tmp_path))
+        servers.append(start("--port", port, model=chatty, sessions=tmp_path))
         return servers[-1]
 
     yield begin
@@ -72,7 +72,7 @@ STORY = "Tell me a very long story about a fox."
 def test_a_server_that_dies_in_an_answer(page: Page, mortal: Revive) -> None:
     """Oracle: what was seen before SIGKILL stays and is marked; the same question is answered after a restart."""
     server = mortal()
-    visit(page, server)
+    visit(page, server, "chatty")
     move_to_huge_pages(page, max_tokens="3000")
     ask(page, STORY)
     growing = page.locator(".message.assistant .text").last
@@ -185,10 +185,10 @@ def test_metrics_of_an_answer_that_was_left(page: Page, server: Server) -> None:
     assert page.url.endswith(made["id"])
 
 
-def test_no_conversation_is_empty(page: Page, start: Start, tmp_path: Path) -> None:
+def test_no_conversation_is_empty(page: Page, start: Start, chatty: Path, tmp_path: Path) -> None:
     """Oracle: the server's list: nothing is in it that was refused, stopped at once, or only looked at."""
-    server = start(sessions=tmp_path)
-    visit(page, server)
+    server = start(model=chatty, sessions=tmp_path)
+    visit(page, server, "chatty")
     page.get_by_role("button", name="New", exact=True).click()
     page.keyboard.press("Alt+n")
     page.route("**/v1/chat/completions", lambda route: route.fulfill(

@@ -82,9 +82,9 @@ def test_regenerate_edit_and_branch(server: Server) -> None:
     assert refused.status_code == 404 and refused.json()["error"]["code"] == "session_not_found"
 
 
-def test_killed_and_started_again(start: Start, tmp_path: Path) -> None:
+def test_killed_and_started_again(start: Start, small: Path, tmp_path: Path) -> None:
     """Oracle: a server that was not killed: the same answer, and not a token is read again."""
-    server = start(sessions=tmp_path)
+    server = start(model=small, sessions=tmp_path)
     server.post("/v1/sessions", {"id": "kept"})
     turn(server, "kept", "What is the capital of France?")
     turn(server, "kept", "And of Italy?")
@@ -98,7 +98,7 @@ def test_killed_and_started_again(start: Start, tmp_path: Path) -> None:
             next(stream.iter_lines())
             server.process.send_signal(signal.SIGKILL)
             server.process.wait()
-    again = start(sessions=tmp_path)
+    again = start(model=small, sessions=tmp_path)
     assert again.get("/v1/sessions/kept").json()["tokens"] == before
     reply = turn(again, "kept", "And of Spain?")
     assert content(reply) == content(expected)
