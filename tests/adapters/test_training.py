@@ -16,7 +16,7 @@ from braidlm.train.loop import Hooks, Trainer
 from braidlm.train.world import World
 from tests.adapters.models import small
 from tests.train.packings import OneText
-from tests.train.test_loop import config, ids_for
+from tests.train.runs import config, ids_for
 
 WAYS = {
     "lora": {"adapter": Lora(rank=2)},

@@ -40,6 +40,13 @@ def engine(model: LanguageModel) -> Iterator[Engine]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def rules(model: LanguageModel) -> Rules:
+    """Compiler of rules for the model's tokenizer."""
+    assert model.tokenizer is not None
+    return Rules(model.tokenizer.to_json, model.spec.vocab, model.origin.ends)
+
+
 def texts(engine: Engine, model: LanguageModel, grammar: Grammar, n: int = 1, **options: object) -> list[str]:
     ids = tuple(model.encode("A person, as JSON: "))
     request = Request(ids=ids, sampling=Sampling(max_tokens=80, **options), n=n, grammar=grammar)
@@ -129,37 +136,34 @@ def test_a_schema_that_models_did_not_end(engine: Engine, model: LanguageModel, 
     ],
 )
 @pytest.mark.parametrize("kind", ["schema", "any object"])
-def test_white_space_has_a_bound(model: LanguageModel, kind: str, text: str, refused: str) -> None:
+def test_white_space_has_a_bound(model: LanguageModel, rules: Rules, kind: str, text: str, refused: str) -> None:
     """Oracle: by hand: between parts of JSON one blank, or one line break with its indentation, each letter a token."""
     integers = {"type": "array", "items": {"type": "integer"}}
     properties = {"a": {"type": "integer"}, "b": integers}
     schema = {"type": "object", "properties": properties, "required": ["a", "b"], "additionalProperties": False}
     assert model.tokenizer is not None
-    compiled = Rules(model.tokenizer.to_json, model.spec.vocab, model.origin.ends)
-    rule = compiled(Grammar.of_schema(schema if kind == "schema" else {"type": "object"}))()
+    rule = rules(Grammar.of_schema(schema if kind == "schema" else {"type": "object"}))()
     for letter in text:
         rule.push(*model.tokenizer.encode(letter))
     for letter in refused:
         assert not rule.allowed()[model.tokenizer.encode(letter)].any()  # type: ignore[index]
 
 
-def test_a_schema_may_leave_no_white_space(model: LanguageModel) -> None:
+def test_a_schema_may_leave_no_white_space(model: LanguageModel, rules: Rules) -> None:
     """Oracle: by hand: separators as the schema's own words say, and nothing beside them."""
     assert model.tokenizer is not None
-    compiled = Rules(model.tokenizer.to_json, model.spec.vocab, model.origin.ends)
-    rule = compiled(Grammar.of_schema({**SCHEMA, "x-guidance": RENDERED}))()
+    rule = rules(Grammar.of_schema({**SCHEMA, "x-guidance": RENDERED}))()
     (begin, quote, blank) = (model.tokenizer.encode(text)[0] for text in ('{"', '"', " "))
     assert not rule.allowed()[[quote, blank]].any()  # type: ignore[index]
     rule.push(begin)
     assert model.tokenizer.decode(rule.forced()).startswith('name":')
 
 
-def test_the_same_rule_is_compiled_once(model: LanguageModel) -> None:
+def test_the_same_rule_is_compiled_once(model: LanguageModel, rules: Rules) -> None:
     """Oracle: by hand: two texts of one compiled rule know nothing of each other, and equal rules are one."""
     assert model.tokenizer is not None
-    compiled = Rules(model.tokenizer.to_json, model.spec.vocab, model.origin.ends)
-    rule = compiled(Grammar("regex", "ab|cd"))
-    assert compiled(Grammar("regex", "ab|cd")) is rule
+    rule = rules(Grammar("regex", "ab|cd"))
+    assert rules(Grammar("regex", "ab|cd")) is rule
     one, other = rule(), rule()
     a, b, c = (model.tokenizer.encode(letter)[0] for letter in "abc")
     one.push(a)

@@ -1,10 +1,6 @@
-"""One process of a run over several, under torchrun, that writes its losses.
-
-Its arguments are `FAMILY OUT PARALLELISM STEPS CONTEXT_PARALLEL PACKING`.
-"""
+"""One process of a run over several, which writes its losses."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +11,10 @@ from braidlm.train.config import Stage
 from braidlm.train.loop import Hooks, Trainer
 from braidlm.train.world import join
 from tests.train.packings import OneText, pack_of
-from tests.train.test_loop import config, ids_for, model
+from tests.train.runs import config, ids_for, model
 
 
-def main(family: str, out: str, parallelism: str, steps: str, context_parallel: str, packing: str) -> None:
+def train(family: str, out: Path, parallelism: str, steps: int, context_parallel: int, packing: str) -> None:
     """Documents go on from pack to pack with their state ("carried"), or are cut ("cut").
 
     A family may be "bamba+lora": the attention blocks' outputs alone are adapted.
@@ -26,24 +22,15 @@ def main(family: str, out: str, parallelism: str, steps: str, context_parallel: 
     torch.set_num_threads(1)
     family, _, adapted = family.partition("+")
     network, losses = model(family), []
-    world, carry = join("cpu", int(context_parallel)), packing == "carried"
-    run = {
-        "dtype": "float32",
-        "parallelism": parallelism,
-        "context_parallel": int(context_parallel),
-        "carry_state": carry,
-    }
-    asked = config(Path(out), Stage(steps=6, batch_size=2, seq_len=40), **run)
+    world, carry = join("cpu", context_parallel), packing == "carried"
+    run = {"dtype": "float32", "parallelism": parallelism, "context_parallel": context_parallel, "carry_state": carry}
+    asked = config(out, Stage(steps=6, batch_size=2, seq_len=40), **run)
     if adapted:
         asked = replace(asked, adapter=Lora(rank=2, targets=("o_proj",)))
     documents = OneText(ids_for(network), () if carry else (13, 20, 27))
     trainer = Trainer(asked, network, documents, [pack_of([ids_for(network)[:30]])], world)
-    trainer.run(Hooks(stepped=lambda step: losses.append(step.loss)), until=int(steps))
+    trainer.run(Hooks(stepped=lambda step: losses.append(step.loss)), until=steps)
     losses.append(trainer.evaluate())
     if world.rank == 0:
-        Path(out, f"losses-{world.size}.json").write_text(json.dumps(losses))
+        (out / f"losses-{world.size}.json").write_text(json.dumps(losses))
     world.leave()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -1,8 +1,6 @@
-"""A run of training that is killed at random moments, and the same run without kills. As a module it is that run."""
+"""A run of training that is killed at random moments, and the same run without kills."""
 
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -10,9 +8,9 @@ from braidlm.train import record
 from braidlm.train.config import Config, Stage
 from braidlm.train.loop import Hooks, Trainer
 from tests.train.packings import OneText
-from tests.train.test_loop import config, ids_for, losses, model
+from tests.train.processes import begin
+from tests.train.runs import config, ids_for, losses, model
 
-ROOT = Path(__file__).parents[2]
 STEPS = 2000
 
 
@@ -20,16 +18,22 @@ def asked(out: Path, checkpoint: int) -> Config:
     return config(out, Stage(steps=STEPS, batch_size=1, seq_len=16), checkpoint=checkpoint)
 
 
+def train(out: Path) -> None:
+    """The run, until it is killed."""
+    network = model("mamba2")
+    losses(asked(out, 1), network, ids_for(network))
+
+
 def kill(out: Path, kills: int, seed: int = 0) -> int:
     """Starts the run in `out` and kills it, `kills` times; the steps that it had told of when it was killed last."""
     rng, seen = random.Random(seed), 0
     for _ in range(kills):
-        process = subprocess.Popen([sys.executable, "-m", "tests.train.killed", str(out)], cwd=ROOT)
-        while len(record.read_log(out / "log.jsonl")) < seen + 3 and process.poll() is None:
+        process = begin(out.with_suffix(".log"), train, out)
+        while len(record.read_log(out / "log.jsonl")) < seen + 3 and process.is_alive():
             time.sleep(0.02)
         time.sleep(rng.random() * 0.3)
         process.kill()
-        process.wait()
+        process.join()
         told = len(record.read_log(out / "log.jsonl"))
         assert told >= seen - 1, "steps were lost that had been told before"
         seen = told
@@ -45,8 +49,3 @@ def both(out: Path, calm: Path) -> tuple[int, list[float], list[float]]:
     hooks = Hooks(stepped=lambda made: whole.append(made.loss))
     Trainer(asked(calm, 0), plain, OneText(ids_for(plain)), []).run(hooks, until=step)
     return step, found, whole
-
-
-if __name__ == "__main__":
-    begun = model("mamba2")
-    losses(asked(Path(sys.argv[1]), 1), begun, ids_for(begun))

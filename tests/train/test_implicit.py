@@ -14,7 +14,7 @@ from braidlm.train.loop import Hooks, Trainer
 from braidlm.train.modal import fit
 from tests.families.tiny import tiny
 from tests.train.packings import OneText
-from tests.train.test_loop import config, ids_for, losses, model
+from tests.train.runs import config, ids_for, losses, model
 
 SEED = torch.Generator().manual_seed(0)
 

@@ -6,44 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-import braidlm
 from braidlm.errors import CheckpointError, InputError, TrainingError
-from braidlm.model.model import Model
 from braidlm.train import record
-from braidlm.train.config import Config, Data, Loss, Optimizer, Run, Schedule, Source, Stage
+from braidlm.train.config import Stage
 from braidlm.train.loop import Hooks, Trainer
 from braidlm.train.world import World
-from tests.families.tiny import TINY, tiny
+from tests.families.tiny import TINY
 from tests.train.packings import OneText, pack_of
-
-# Over and over, so that the losses of packs anywhere in it can be compared.
-TEXT = b"Sing, o goddess, the wrath of Achilles. " * 25
-
-
-def model(family: str = "hymba") -> Model:
-    return braidlm.build(tiny(family, 3)).network
-
-
-def config(out: Path, *stages: Stage, **run: object) -> Config:
-    return Config(
-        model=Source(preset="none"),
-        data=Data(shards="none"),
-        stages=stages or (Stage(steps=6, batch_size=2, seq_len=40),),
-        optimizer=Optimizer(lr=1e-2),
-        schedule=Schedule(warmup=2),
-        loss=Loss(),
-        run=Run(out=str(out), **({"checkpoint": 2, "evaluate": 0, "tensorboard": False} | run)),
-    )
-
-
-def losses(asked: Config, network: Model, ids: list[int]) -> list[float]:
-    found: list[float] = []
-    Trainer(asked, network, OneText(ids), []).run(Hooks(stepped=lambda step: found.append(step.loss)))
-    return found
-
-
-def ids_for(network: Model) -> list[int]:
-    return [byte % network.spec.vocab for byte in TEXT]
+from tests.train.runs import config, ids_for, losses, model
 
 
 @pytest.mark.parametrize("carry", [False, True])

@@ -11,7 +11,7 @@ from braidlm.train import plan
 from braidlm.train.config import Config, Schedule, Stage
 from braidlm.train.loop import Hooks, Trainer
 from tests.train.packings import OneText
-from tests.train.test_loop import config, ids_for, model
+from tests.train.runs import config, ids_for, model
 
 A, B = Stage(steps=4, batch_size=2, seq_len=24), Stage(steps=3, batch_size=1, seq_len=40)
 

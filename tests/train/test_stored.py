@@ -15,7 +15,7 @@ from braidlm.errors import CheckpointError
 from braidlm.train.checkpoints import latest
 from braidlm.train.loop import Trainer
 from tests.train.packings import OneText
-from tests.train.test_loop import config, ids_for, model
+from tests.train.runs import config, ids_for, model
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from braidlm.train.initial import initialise
 from braidlm.train.loop import Hooks, Trainer
 from braidlm.train.objective import Objective
 from tests.train.packings import OneText, pack_of
-from tests.train.test_loop import config
+from tests.train.runs import config
 
 # torch gives a second thread work from 32,768 numbers on.
 GRAIN = 32_768

@@ -1,16 +1,13 @@
 """Runs of two processes that talk over gloo, against one process."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.tolerances import RELATIVE_LOSS_SPREAD
-from tests.train.distributed_run import main
-
-ROOT = Path(__file__).parents[2]
+from tests.train.distributed_run import train
+from tests.train.processes import run_together
 
 
 def losses(
@@ -23,13 +20,11 @@ def losses(
     packing: str = "carried",
 ) -> list[float]:
     """Losses of each step until `steps`, and last the held-out one."""
-    told = (family, str(out), parallelism, str(steps), str(context_parallel), packing)
+    told = (family, out, parallelism, steps, context_parallel, packing)
     if processes == 1:
-        main(*told)
+        train(*told)
     else:
-        run = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes))
-        script = ("-m", "tests.train.distributed_run", *told)
-        subprocess.run([sys.executable, *run, *script], cwd=ROOT, check=True, timeout=240, capture_output=True)
+        run_together(processes, out.with_suffix(".log"), train, *told)
     return json.loads((out / f"losses-{processes}.json").read_text())
 
 
