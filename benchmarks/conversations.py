@@ -28,11 +28,11 @@ import torch
 import braidlm
 from braidlm import LanguageModel
 from braidlm.bench.verify import tolerance_of
-from braidlm.cli.serve import bytes_of
 from braidlm.engine import Engine, Limits, Request, Usage
 from braidlm.families.presets import preset
 from braidlm.generation.sampling import Sampling
 from braidlm.spec import Mlp, ModelSpec
+from braidlm.system.units import bytes_of
 
 from . import report
 from .report import Report, milliseconds

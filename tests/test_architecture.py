@@ -179,12 +179,13 @@ OPTIONS = {
     "generate": "--adapter --allow-pickle --chat --deterministic --device --dtype --frequency-penalty --ids --json "
     "--kv-dtype --max-tokens --min-p --ops --presence-penalty --quantize --repetition-penalty --seed --state --stop "
     "--temperature --threads --top-k --top-p",
-    "chat": "--adapter --allow-pickle --deterministic --device --dtype --kv-dtype --max-tokens --min-p --ops "
-    "--quantize --repetition-penalty --seed --session --sessions --state --system --temperature --threads "
-    "--top-k --top-p",
-    "serve": "--adapter --allow-pickle --api-key --cache-memory --cors-origin --deterministic --device --dtype --host "
-    "--initial-state --kv-dtype --log-prompts --max-body --max-connections --max-prompt-tokens --max-queue "
-    "--max-tokens --memory --name --ops --parallel --port --quantize --rate-limit --ray-address --replicas "
+    "chat": "--adapter --allow-pickle --deterministic --device --dtype --frequency-penalty --kv-dtype --max-tokens "
+    "--min-p --ops --presence-penalty --quantize --repetition-penalty --seed --session --sessions --state --stop "
+    "--system --temperature --threads --top-k --top-p",
+    "serve": "--adapter --allow-pickle --api-key --cache-memory --config --cors-origin --deterministic --device "
+    "--dtype --host --initial-state --kv-dtype --log-prompts --max-body --max-connections --max-prompt-tokens "
+    "--max-queue --max-tokens --memory --name --no-allow-pickle --no-deterministic --no-log-prompts "
+    "--no-share-prefix-cache --ops --parallel --port --prefill-chunk --quantize --rate-limit --ray-address --replicas "
     "--request-timeout --sessions --share-prefix-cache --shutdown-timeout --snapshot-interval --speculative-tokens "
     "--threads --tool-format",
     "convert": "--allow-pickle --dtype --format --json --no-tokenizer --quantize",

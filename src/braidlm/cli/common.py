@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 from rich.console import Console
 
-from ..system.choices import OPS
+from .load_options import LoadOptions
+from .options import help_of
 
 if TYPE_CHECKING:
     from ..api.language_model import LanguageModel
@@ -31,22 +32,12 @@ ModelArgument = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="A directory, a GGUF file, a preset's name, or a hub id.", show_default=False),
 ]
-Dtype = Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float64.")]
-Device = Annotated[str, typer.Option(help="cpu, or a torch device such as cuda.")]
-Ops = Annotated[str, typer.Option(help=f"Implementation of the operations: {', '.join(OPS)}.")]
-Quantize = Annotated[
-    str | None,
-    typer.Option(help="Weights in few bits: int4, int8, fp8, or keep (as the file has them).", show_default=False),
-]
-AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Accept pickled weights (read as tensors only).")]
-KvDtype = Annotated[
-    str | None,
-    typer.Option(help="Store keys and values as float32, bfloat16, float16, fp8 or int8.", show_default=False),
-]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (all by default).", show_default=False)]
-Deterministic = Annotated[
-    bool,
-    typer.Option("--deterministic", help="Bit-equal results in every batch, cut and thread count; prompts run slower."),
+Dtype = Annotated[str, typer.Option(help=help_of(LoadOptions, "dtype"))]
+Quantize = Annotated[str | None, typer.Option(help=help_of(LoadOptions, "quantize"), show_default=False)]
+AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help=help_of(LoadOptions, "allow_pickle"))]
+KvDtype = Annotated[str | None, typer.Option(help=help_of(LoadOptions, "kv_dtype"), show_default=False)]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help=rf"{help_of(LoadOptions, 'threads')} \[default: all]", show_default=False)
 ]
 Adapter = Annotated[
     Path | None, typer.Option(help="A low-rank adapter: a directory in peft's format.", show_default=False)
@@ -55,35 +46,6 @@ InitialState = Annotated[
     Path | None, typer.Option(help="A learned initial state: a file of braidlm's.", show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-
-
-def set_threads(count: int | None) -> None:
-    """Limits torch to `count` threads, or where that is None to this process's share of the machine."""
-    import torch
-
-    from ..ops.threads import limit_to_share
-
-    limit_to_share()
-    if count is not None:
-        torch.set_num_threads(count)
-
-
-def load_model(
-    name: str,
-    *,
-    dtype: str,
-    device: str = "cpu",
-    ops: str = "auto",
-    allow_pickle: bool = False,
-    threads: int | None = None,
-    quantize: str | None = None,
-    deterministic: bool = False,
-) -> "LanguageModel":
-    """`loading.load` on a given number of threads."""
-    from ..api.loading import load
-
-    set_threads(threads)
-    return load(name, dtype, device, ops, allow_pickle, quantize=quantize, deterministic=deterministic)
 
 
 @contextmanager
@@ -96,7 +58,7 @@ def telling_warnings() -> Iterator[None]:
         err.print(f"braid: {note.message}", markup=False)
 
 
-def beside(language: "LanguageModel", adapters: Mapping[str, Path], initials: Mapping[str, Path]) -> None:
+def load_beside(language: "LanguageModel", adapters: Mapping[str, Path], initials: Mapping[str, Path]) -> None:
     """Loads adapters and learned initial states by name; what their files warn of is told on standard error."""
     with telling_warnings():
         for name, directory in adapters.items():
@@ -107,7 +69,7 @@ def beside(language: "LanguageModel", adapters: Mapping[str, Path], initials: Ma
 
 def with_beside(language: "LanguageModel", adapter: Path | None, state: Path | None) -> "LanguageModel":
     """The model with an adapter and a learned initial state, if they are given."""
-    beside(language, {"it": adapter} if adapter else {}, {"it": state} if state else {})
+    load_beside(language, {"it": adapter} if adapter else {}, {"it": state} if state else {})
     return language.using("it" if adapter else None, "it" if state else None) if adapter or state else language
 
 

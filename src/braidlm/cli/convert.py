@@ -8,7 +8,8 @@ import typer
 from ..errors import InputError
 from ..system.files import check_free, check_no_file
 from ..system.progress_bar import progress
-from .common import AllowPickle, Json, ModelArgument, load_model, out, print_json
+from .common import AllowPickle, Json, ModelArgument, out, print_json
+from .load_options import LoadOptions
 
 EXAMPLE = "Example: braid convert smollm2-135m ./smollm2.gguf --quantize int8"
 
@@ -70,7 +71,7 @@ def _to_directory(model: str, target: Path, wanted: _Wanted) -> dict[str, Any]:
             "braid quantize writes one with quantized weights"
         )
     check_free(target)
-    language = load_model(model, dtype=wanted.dtype, allow_pickle=wanted.allow_pickle)
+    language = LoadOptions(dtype=wanted.dtype, allow_pickle=wanted.allow_pickle).load(model)
     with progress(f"writing {target.name}") as step:
         language.save(target, wanted.format, step)
     files = sorted(file.name for file in target.iterdir())
@@ -96,7 +97,7 @@ def _to_file(model: str, target: Path, wanted: _Wanted) -> dict[str, Any]:
     dtype = stored.dtype if as_stored else given
     # float16 is a format of files, not of activations; what is written in it is read without loss in float32.
     loaded = "float32" if dtype == "float16" else dtype or _AUTO
-    language = load_model(model, dtype=loaded, quantize=quantize, allow_pickle=wanted.allow_pickle)
+    language = LoadOptions(dtype=loaded, quantize=quantize, allow_pickle=wanted.allow_pickle).load(model)
     return write_gguf(
         language,
         target,

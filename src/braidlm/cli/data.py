@@ -41,26 +41,27 @@ def command(
     kind: Annotated[
         Kind | None,
         typer.Option(
-            help="Kind of the sources: text, jsonl, parquet, chat or dataset. [default: recognised]", show_default=False
+            help=r"Kind of the sources: text, jsonl, parquet, chat or dataset. \[default: recognised]",
+            show_default=False,
         ),
     ] = None,
     field: Annotated[
         str,
         typer.Option(
-            help="Field or column that holds a document. [default: text, or messages of a chat]", show_default=False
+            help=r"Field or column that holds a document. \[default: text, or messages of a chat]", show_default=False
         ),
     ] = "",
     separator: Annotated[
         str | None,
         typer.Option(
-            help=r"Text between two documents of a file; \n is a line end. [default: one document a file]",
+            help=r"Text between two documents of a file; \n is a line end. \[default: one document a file]",
             show_default=False,
         ),
     ] = None,
     end: Annotated[
         str | None,
         typer.Option(
-            metavar="TOKEN", help="Control token that ends a document. [default: the tokenizer's]", show_default=False
+            metavar="TOKEN", help=r"Control token that ends a document. \[default: the tokenizer's]", show_default=False
         ),
     ] = None,
     holdout: Annotated[
@@ -75,7 +76,7 @@ def command(
     split: Annotated[str, typer.Option(help="Split of a dataset.")] = "train",
     subset: Annotated[
         str | None,
-        typer.Option(help="Subset (configuration) of a dataset. [default: its only one]", show_default=False),
+        typer.Option(help=r"Subset (configuration) of a dataset. \[default: its only one]", show_default=False),
     ] = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="Streaming of a dataset: it is read while it is downloaded.")

@@ -12,8 +12,9 @@ from rich.table import Table
 from ..checkpoints import embedded
 from ..generation.sampling import Sampling
 from ..system.units import amount, size
-from .common import Json, Threads, load_model, out, print_json
-from .generate import MaxTokens, Seed, Temperature
+from .common import Json, Threads, out, print_json
+from .load_options import LoadOptions
+from .options import help_of
 
 if TYPE_CHECKING:
     from ..api.language_model import LanguageModel
@@ -39,9 +40,9 @@ class _Part(NamedTuple):
 
 def command(
     prompt: Annotated[str, typer.Argument(help="Text to continue.")] = "It is a truth universally acknowledged, that",
-    max_tokens: MaxTokens = 100,
-    temperature: Temperature = 0.8,
-    seed: Seed = 1,
+    max_tokens: Annotated[int, typer.Option(min=1, help=help_of(Sampling, "max_tokens"))] = 100,
+    temperature: Annotated[float, typer.Option(help=help_of(Sampling, "temperature"))] = 0.8,
+    seed: Annotated[int, typer.Option(help=help_of(Sampling, "seed"))] = 1,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
@@ -50,7 +51,7 @@ def command(
 
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, min_p=0.02, seed=seed)
     begun = time.perf_counter()
-    language = load_model(embedded.NAME, dtype="auto", threads=threads)
+    language = LoadOptions(threads=threads).load(embedded.NAME)
     told: dict[str, Any] = {"model": embedded.NAME, "load_s": time.perf_counter() - begun} | _sizes(language)
     if not json:
         out.print(
@@ -63,7 +64,7 @@ def command(
         store = SessionStore(Path(directory))
         written = _write(language, prompt, sampling, store, show=not json)
         told["session_bytes"] = store.path(_SESSION).stat().st_size
-        again = load_model(embedded.NAME, dtype="auto", threads=threads)  # as another process would
+        again = LoadOptions(threads=threads).load(embedded.NAME)  # as another process would
         resumed = _resume(again, store, show=not json)
     told |= {"text": prompt + written.text + resumed.text, "tokens_per_s": written.rate, "resumed": _facts(resumed)}
     if json:

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from .common import ModelArgument, Threads, set_threads
+from .common import ModelArgument, Threads
+from .load_options import set_threads
 from .train import carry_out
 
 EXAMPLE = "Example: braid finetune smollm2-135m shards runs/poems --method lora --rank 16 --steps 200"
@@ -37,19 +38,19 @@ def command(
     alpha: Annotated[float, typer.Option(help="Scale of the adapter: its change counts alpha / rank.")] = 16.0,
     target: Annotated[
         list[str] | None,
-        typer.Option(help="Projection to adapt, by name; may be repeated. [default: all]", show_default=False),
+        typer.Option(help=r"Projection to adapt, by name; may be repeated. \[default: all]", show_default=False),
     ] = None,
     positions: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Number of learned keys and values in a state. [default: 16 without recurrences]",
+            help=r"Number of learned keys and values in a state. \[default: 16 without recurrences]",
             show_default=False,
         ),
     ] = None,
     lr: Annotated[
         float | None,
-        typer.Option(help="Peak learning rate. [default: 1e-5, 2e-4 or 1e-2, by --method]", show_default=False),
+        typer.Option(help=r"Peak learning rate. \[default: 1e-5, 2e-4 or 1e-2, by --method]", show_default=False),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Number of optimizer steps.")] = 200,
     batch_size: Annotated[int, typer.Option(min=1, help="Number of packed sequences in a step.")] = 1,
@@ -59,7 +60,7 @@ def command(
         typer.Option(help="Packing of documents: stream cuts one where a sequence is full, whole never."),
     ] = "whole",
     quantize: Annotated[
-        str | None, typer.Option(help="Dtype of the frozen weights: int8, int4 or fp8. [default: as they are]")
+        str | None, typer.Option(help=r"Dtype of the frozen weights: int8, int4 or fp8. \[default: as they are]")
     ] = None,
     threads: Threads = None,
 ) -> None:

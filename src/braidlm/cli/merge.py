@@ -9,7 +9,8 @@ from ..errors import InputError
 from ..system.files import check_free
 from ..system.progress_bar import progress
 from ..train.results import INITIAL
-from .common import AllowPickle, Dtype, Json, err, load_model, out, print_json, telling_warnings
+from .common import AllowPickle, Dtype, Json, err, out, print_json, telling_warnings
+from .load_options import LoadOptions
 
 if TYPE_CHECKING:
     from .. import adapters
@@ -57,7 +58,7 @@ def command(
         check_format(format)
     check_free(target)
     _require_adapter(adapter)
-    language = load_model(base, dtype=dtype, allow_pickle=allow_pickle)
+    language = LoadOptions(dtype=dtype, allow_pickle=allow_pickle).load(base)
     begun = base_of(Source(checkpoint=base), language.network)
     assert begun is not None
     with telling_warnings():

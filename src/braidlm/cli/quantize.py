@@ -10,7 +10,8 @@ from ..errors import InputError
 from ..system.files import check_free, check_no_file
 from ..system.progress_bar import progress
 from ..system.units import size
-from .common import AllowPickle, Json, ModelArgument, Threads, load_model, out, print_json
+from .common import AllowPickle, Json, ModelArgument, Threads, out, print_json
+from .load_options import LoadOptions
 
 if TYPE_CHECKING:
     from ..api.language_model import LanguageModel
@@ -67,9 +68,9 @@ def command(
     reporting = None if report is None else _read(report)
     load: dict[str, Any] = {"allow_pickle": allow_pickle, "threads": threads}
     if calibration is None:
-        language = load_model(model, dtype=dtype, quantize=form, **load)
+        language = LoadOptions(dtype=dtype, quantize=form, **load).load(model)
     else:
-        language = load_model(model, dtype=dtype, **load)
+        language = LoadOptions(dtype=dtype, **load).load(model)
         _round(language, form, calibrating, tokens)
     if single:
         write_gguf(language, target, stored_as(model, allow_pickle=allow_pickle), dtype=None)
@@ -80,7 +81,7 @@ def command(
     facts = {"directory": str(target), "form": form, "weight_bytes": weights}
     found = None
     if reporting is not None:
-        reference = load_model(model, dtype="bfloat16", **load)
+        reference = LoadOptions(dtype="bfloat16", **load).load(model)
         with progress("measuring") as step:
             found = compare(language, reference, _rows(language, reporting, tokens, WINDOW), step)
     if json:

@@ -13,7 +13,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .common import Threads, err, out, set_threads
+from .common import Threads, err, out
+from .load_options import set_threads
 
 if TYPE_CHECKING:
     from ..adapters import Kind
@@ -47,7 +48,7 @@ def command(
     step: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Step of the checkpoint that --export writes. [default: the last one]", show_default=False
+            min=1, help=r"Step of the checkpoint that --export writes. \[default: the last one]", show_default=False
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="Device to train on: cpu or cuda.")] = "cpu",

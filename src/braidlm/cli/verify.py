@@ -1,57 +1,31 @@
 """`braid verify`: prove on a checkpoint that every way of running it agrees."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from .common import (
-    AllowPickle,
-    Deterministic,
-    Device,
-    Dtype,
-    Json,
-    KvDtype,
-    ModelArgument,
-    Ops,
-    Quantize,
-    Threads,
-    load_model,
-    out,
-    print_json,
-)
+from ..system.setting_files import with_values
+from .common import Json, ModelArgument, out, print_json
+from .load_options import LoadOptions
+from .options import with_options
 
 EXAMPLE = "Example: braid verify smollm2-135m --length 64"
 
 
+@with_options({"Model": LoadOptions})
 def command(
     model: ModelArgument,
-    length: Annotated[int, typer.Option(help="Tokens of the random prompt.")] = 100,
-    seed: Annotated[int, typer.Option(help="Which random prompt.")] = 0,
-    dtype: Dtype = "auto",
-    quantize: Quantize = None,
-    kv_dtype: KvDtype = None,
-    device: Device = "cpu",
-    ops: Ops = "auto",
-    threads: Threads = None,
-    deterministic: Deterministic = False,
-    allow_pickle: AllowPickle = False,
+    length: Annotated[int, typer.Option(help="Length of the random prompt in tokens.")] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of the random prompt.")] = 0,
     json: Json = False,
+    **given: Any,
 ) -> None:
     """Run MODEL whole, in chunks, token by token, ragged, forked and reloaded; exit 1 if any differs."""
     from ..bench.verify import verify
 
-    language = load_model(
-        model,
-        dtype=dtype,
-        device=device,
-        ops=ops,
-        allow_pickle=allow_pickle,
-        threads=threads,
-        quantize=quantize,
-        deterministic=deterministic,
-    )
-    checks = verify(language, length, seed, kv_dtype)
+    loading = LoadOptions(**with_values(LoadOptions, given))
+    checks = verify(loading.load(model), length, seed, loading.kv_dtype)
     passed = all(check.passed for check in checks)
     if json:
         print_json({"passed": passed, "checks": [check._asdict() | {"passed": check.passed} for check in checks]})

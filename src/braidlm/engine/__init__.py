@@ -1,24 +1,42 @@
 """Scheduler, prefix cache and runner: many sequences with one model at once."""
 
-from .adapter_runners import BASE, AdapterKey
-from .after_reasoning import ReasoningFirst
-from .engine import Engine, Load
-from .grammar import Grammar
-from .limits import Limits
-from .request import QueueFullError, Request, RequestHandle, Snapshot, StreamChunk, Usage
+from typing import TYPE_CHECKING
+
+from ..system.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .adapter_runners import BASE, AdapterKey
+    from .after_reasoning import ReasoningFirst
+    from .engine import Engine, Load
+    from .grammar import Grammar
+    from .limits import Limits
+    from .request import QueueFullError, Request, RequestHandle, Snapshot, StreamChunk, Usage
 
 __all__ = [
     "BASE",
+    "AdapterKey",
     "Engine",
     "Grammar",
-    "Snapshot",
     "Limits",
     "Load",
-    "StreamChunk",
     "QueueFullError",
     "ReasoningFirst",
     "Request",
     "RequestHandle",
+    "Snapshot",
+    "StreamChunk",
     "Usage",
-    "AdapterKey",
 ]
+
+# The command line describes its options by `limits` alone.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        **dict.fromkeys(("BASE", "AdapterKey"), ".adapter_runners"),
+        "ReasoningFirst": ".after_reasoning",
+        **dict.fromkeys(("Engine", "Load"), ".engine"),
+        "Grammar": ".grammar",
+        "Limits": ".limits",
+        **dict.fromkeys(("QueueFullError", "Request", "RequestHandle", "Snapshot", "StreamChunk", "Usage"), ".request"),
+    },
+)

@@ -1,38 +1,33 @@
 """Limits of an engine: how many sequences it runs, in how much memory, in parts of which size."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from ..errors import InputError
-from ..spec import is_whole
 from ..system.choices import MOST_SPECULATIVE_TOKENS
+from ..system.settings import Setting, check_settings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Limits of an engine.
+    """Limits of an engine, each as its setting describes it."""
 
-    parallel: maximum number of sequences decoded at once. max_queue: maximum number of waiting requests. memory: bytes
-    for the states of running requests. cache_memory: bytes for snapshots in the prefix cache. snapshot_interval:
-    maximum number of tokens between two snapshots, while that memory lasts. prefill_chunk: tokens of a prompt that go
-    through the model in one pass. max_prompt_tokens: maximum number of tokens of a prompt. speculative_tokens: maximum
-    number of draft tokens of a sequence in one pass; as many are run as measured times say will pay.
-    """
-
-    parallel: int = 16
-    max_queue: int = 256
-    memory: int = 4 << 30
-    cache_memory: int = 1 << 30
-    snapshot_interval: int = 256
-    prefill_chunk: int = 256
-    max_prompt_tokens: int = 1 << 20
-    speculative_tokens: int = MOST_SPECULATIVE_TOKENS
+    parallel: Annotated[int, Setting("Maximum number of sequences decoded at once.", least=1)] = 16
+    max_queue: Annotated[int, Setting("Maximum number of waiting requests.", least=1)] = 256
+    memory: Annotated[int, Setting("Memory for the states of running requests.", least=1, in_bytes=True)] = 4 << 30
+    cache_memory: Annotated[int, Setting("Memory for snapshots in the prefix cache.", least=0, in_bytes=True)] = 1 << 30
+    snapshot_interval: Annotated[
+        int, Setting("Maximum number of tokens between two snapshots in the prefix cache.", least=1)
+    ] = 256
+    prefill_chunk: Annotated[int, Setting("Number of a prompt's tokens that one pass runs.", least=1)] = 256
+    max_prompt_tokens: Annotated[int, Setting("Maximum number of tokens of a prompt.", least=1)] = 1 << 20
+    speculative_tokens: Annotated[
+        int,
+        Setting(
+            "Maximum number of draft tokens per sequence and step; as many run as measured times say will pay.",
+            least=0,
+            most=MOST_SPECULATIVE_TOKENS,
+        ),
+    ] = MOST_SPECULATIVE_TOKENS
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            least = 0 if name in ("cache_memory", "speculative_tokens") else 1
-            if not is_whole(value) or value < least:
-                raise InputError(f"{name} is {value!r}, but must be a whole number from {least}")
-        if self.speculative_tokens > MOST_SPECULATIVE_TOKENS:
-            raise InputError(
-                f"speculative_tokens is {self.speculative_tokens}, but may be at most {MOST_SPECULATIVE_TOKENS}"
-            )
+        check_settings(self)

@@ -1,52 +1,70 @@
 """Settings of the server: what it allows, and whom."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
-from ..engine import AdapterKey
 from ..errors import InputError
-from ..text.tool_calls import AUTO, check_name
+from ..system.settings import Setting, check_settings
+from ..text.tool_calls import AUTO, NAMES, check_name
+
+if TYPE_CHECKING:
+    from ..engine import AdapterKey
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Settings of a server.
+    """Settings of a server, as its options and the keys of its file describe them.
 
-    name: name of the model in the API. api_keys: keys that may use the server; without any, everybody who can reach
-    it may. max_body: maximum number of bytes of a request's body; None for what the model's context can hold.
-    max_connections: maximum number of open connections. request_timeout: seconds in which a request must come as a
-    whole. max_tokens: maximum number of generated tokens of a chat request that gives none. rate_limit: requests a
-    minute for each client; 0 for no limit. cors_origins: origins of other web pages whose requests are answered.
-    allowed_hosts: values of the Host header that are answered; without any, all are. log_prompts: whether the log has
-    the prompts. replicas: number of processes that serve the model. tool_format: format of the model's tool calls,
-    "auto" if its template tells. adapters, initial_states: names of what is loaded beside the model.
-    share_prefix_cache: whether snapshots of one key's prompts serve the other keys too, which usage and time then tell.
+    allowed_hosts: values of the Host header that are answered; without any, all are. adapters, initial_states: names
+    of what is loaded beside the model.
     """
 
-    name: str
-    api_keys: tuple[str, ...] = ()
-    max_body: int | None = None
-    max_connections: int = 512
-    request_timeout: int = 30
-    max_tokens: int = 2048
-    rate_limit: int = 0
-    cors_origins: tuple[str, ...] = ()
+    name: Annotated[str, Setting("Name of the model in the API.", unset="MODEL's own name")]
+    api_keys: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Key that clients must send; may be repeated, also in $BRAIDLM_API_KEYS (commas).",
+            name="api_key",
+        ),
+    ] = ()
+    rate_limit: Annotated[
+        int, Setting("Maximum number of requests a minute for each client; 0 for no limit.", least=0)
+    ] = 0
+    max_tokens: Annotated[
+        int, Setting("Maximum number of generated tokens of a chat request that gives none.", least=1)
+    ] = 2048
+    max_body: Annotated[
+        int | None,
+        Setting(
+            "Maximum size of a request's body in bytes.",
+            least=1,
+            in_bytes=True,
+            unset="what the context can hold, up to 8MiB",
+        ),
+    ] = None
+    max_connections: Annotated[int, Setting("Maximum number of open connections.", least=1)] = 512
+    request_timeout: Annotated[
+        int, Setting("Seconds until a request must have come as a whole; 408 beyond it.", least=1)
+    ] = 30
+    cors_origins: Annotated[
+        tuple[str, ...],
+        Setting("Origin of web pages that may call the server (CORS); may be repeated.", name="cors_origin"),
+    ] = ()
+    tool_format: Annotated[str, Setting(f"Format of the model's tool calls: {', '.join(NAMES)}.")] = AUTO
+    share_prefix_cache: Annotated[bool, Setting("Share the prefix cache between API keys.")] = False
+    log_prompts: Annotated[bool, Setting("Write prompts to the log.")] = False
+    replicas: Annotated[
+        int, Setting("Number of processes that serve the model (Ray); limits are per replica.", least=1)
+    ] = 1
     allowed_hosts: tuple[str, ...] = ()
-    log_prompts: bool = False
-    replicas: int = 1
-    tool_format: str = AUTO
     adapters: tuple[str, ...] = ()
     initial_states: tuple[str, ...] = ()
-    share_prefix_cache: bool = False
 
     def __post_init__(self) -> None:
-        at_least_one = ("max_body", "max_connections", "request_timeout", "max_tokens", "replicas")
-        for name, bound in {**dict.fromkeys(at_least_one, 1), "rate_limit": 0}.items():
-            given = getattr(self, name)
-            if given is not None and given < bound:
-                raise InputError(f"{name} is {given}, but must be at least {bound}")
+        check_settings(self)
         check_name(self.tool_format)
         if not all(key.isascii() and key.isprintable() and " " not in key and key for key in self.api_keys):
-            raise InputError("an API key must be of printable ASCII characters without spaces")
+            raise InputError("an API key must be of printable ASCII characters without spaces")  # which stays secret
         beside = [*self.adapters, *self.initial_states]
         for name in beside:
             if not name or ":" in name or beside.count(name) > 1:
@@ -56,7 +74,7 @@ class Settings:
                 )
 
     @property
-    def models(self) -> dict[str, AdapterKey]:
+    def models(self) -> "dict[str, AdapterKey]":
         """Names in the API with their adapter and initial state.
 
         They are "model", "model:adapter", "model:state" and "model:adapter:state".

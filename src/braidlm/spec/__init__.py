@@ -8,7 +8,8 @@ Legend: width = model dimension; "heads" are query heads; a window counts visibl
 including the query itself.
 """
 
-from .checks import is_finite, is_whole, require
+from ..system.settings import is_finite, is_whole
+from .checks import require
 from .feed_forward import Activation, FeedForward, Mlp, Moe
 from .lines import lines, mixer_kinds
 from .mixers import Attention, Hyena, Mamba, Mamba2, Mixer, Parallel, attention_of

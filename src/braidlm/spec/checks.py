@@ -1,25 +1,15 @@
 """Validation of a spec's fields, with messages that say what would be right."""
 
-import math
 from typing import Any
 
 from ..errors import SpecError
+from ..system.settings import is_finite, is_whole
 
 
 def require(ok: bool, what: str, value: Any, right: str) -> None:
     """Raises `SpecError` naming the field `what`, its `value` and what would be `right`."""
     if not ok:
         raise SpecError(f"{what} is {value!r}, but must be {right}")
-
-
-def is_whole(value: Any) -> bool:
-    """Whether `value` is an integer (true and false are not)."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def is_finite(value: Any) -> bool:
-    """Whether `value` is a number that a float can hold."""
-    return (is_whole(value) and abs(value) < 2**1000) or (isinstance(value, float) and math.isfinite(value))
 
 
 def positive(owner: Any, *names: str) -> None:

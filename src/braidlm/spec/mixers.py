@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from .checks import countable, finite, is_finite, of_kind, positive, require
+from ..system.settings import is_finite
+from .checks import countable, finite, of_kind, positive, require
 from .rope import Rope
 from .state import FullKV, RecurrentState, SharedKV, StateSpec, WindowKV
 

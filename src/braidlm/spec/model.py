@@ -4,8 +4,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import SpecError
+from ..system.settings import is_whole
 from ..system.units import aligned
-from .checks import countable, finite, is_whole, of_kind, positive, require
+from .checks import countable, finite, of_kind, positive, require
 from .feed_forward import FeedForward, Mlp, Moe
 from .json import decode, encode
 from .lines import lines

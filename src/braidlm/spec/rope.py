@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from .checks import finite, is_finite, positive, require
+from ..system.settings import is_finite
+from .checks import finite, positive, require
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

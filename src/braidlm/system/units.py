@@ -1,6 +1,11 @@
 """Numbers and tables for people: bytes, counts, aligned lines."""
 
+import re
 from collections.abc import Sequence
+
+from ..errors import InputError
+
+_BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def size(count: float) -> str:
@@ -10,6 +15,22 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     raise AssertionError
+
+
+def bytes_of(text: str) -> int:
+    """Number of bytes of `4GiB`, `512M` or a plain number."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise InputError(f"{text!r} is no amount of memory; write 4GiB, 512MiB or a number of bytes")
+    return int(float(found[1]) * _BYTES[found[2].upper()])
+
+
+def bytes_text(count: int) -> str:
+    """A number of bytes as `bytes_of` reads it, exactly: 4GiB."""
+    for name, unit in reversed(_BYTES.items()):
+        if name and count and count % unit == 0:
+            return f"{count // unit}{name}iB"
+    return str(count)
 
 
 def amount(count: float) -> str:
