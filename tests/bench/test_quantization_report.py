@@ -14,7 +14,7 @@ from braidlm.bench.quantization_report import BORDERS, compare, windows
 from braidlm.checkpoints.saving import Origin
 from braidlm.errors import InputError
 from braidlm.model import footprint
-from braidlm.ops.linear.quantized import FORMS
+from braidlm.ops.linear.quantized import WEIGHT_FORMATS
 from braidlm.quant.policy import policy_of, quantize, quantized_weights
 from tests.checkpoints.gguf_files import refused
 from tests.cli.commands import braid, data
@@ -170,4 +170,4 @@ def test_refusals(small: Path, tmp_path: Path) -> None:
     assert braid("quantize", model, out, "--bits", "5").exit_code == 2
     assert not (tmp_path / "out").exists()
     assert json.loads((small / "model" / "config.json").read_text())
-    assert set(FORMS) == {"int4", "int8", "fp8"}
+    assert set(WEIGHT_FORMATS) == {"int4", "int8", "fp8"}

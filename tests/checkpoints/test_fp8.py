@@ -78,7 +78,7 @@ def test_kept(family: str, layout: str, tmp_path: Path) -> None:
     assert quantized_weights(kept).keys() <= policy_of(expected, "fp8").keys()
     assert digest_of(scaled, dtype="float32", quantize="fp8") == kept.weights.fingerprint()
     for name, weight in quantized_weights(kept).items():
-        assert weight.form == "fp8"
+        assert weight.weight_format == "fp8"
         assert torch.equal(weight.dequantize(torch.float32), expected.get_parameter(name)), name
     for name, parameter in kept.named_parameters():
         assert torch.equal(parameter, expected.get_parameter(name)), name

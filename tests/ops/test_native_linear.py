@@ -8,7 +8,7 @@ from torch import Tensor
 
 from braidlm.ops import dispatch, linear, native_loader
 from braidlm.ops.linear import native, reference
-from braidlm.ops.linear.quantized import FORMS, QuantizedWeight, nibbles
+from braidlm.ops.linear.quantized import WEIGHT_FORMATS, QuantizedWeight, nibbles
 from braidlm.ops.linear.round_to_nearest import quantize_weight
 from tests.ops.levels import LEVELS, at_level
 from tests.ops.test_carried import close
@@ -35,7 +35,7 @@ def quantized(kind: str, outputs: int, inputs: int) -> QuantizedWeight:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", [*FORMS, "int4-low"])
+@pytest.mark.parametrize("kind", [*WEIGHT_FORMATS, "int4-low"])
 def test_numbers(kind: str, dtype: torch.dtype, level: str) -> None:
     """Oracle: `QuantizedWeight.dequantize`, bit for bit: from any output on, rows at any distance, any threads."""
     inputs = 45 if kind == "fp8" else 96
@@ -48,7 +48,7 @@ def test_numbers(kind: str, dtype: torch.dtype, level: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", ["plain", *FORMS, "int4-low"])
+@pytest.mark.parametrize("kind", ["plain", *WEIGHT_FORMATS, "int4-low"])
 def test_multiply(kind: str, dtype: torch.dtype, level: str) -> None:
     """Oracle: float64 of the dequantized weight; and for each row the bits that it has alone, on any threads."""
     for outputs, inputs, tokens in ((1, 32, 1), (37, 96, 5), (150, 544, 70), (9, 288, 600)):
@@ -67,7 +67,7 @@ def test_multiply(kind: str, dtype: torch.dtype, level: str) -> None:
 
 @pytest.mark.parametrize("limit", [1 << 10, 1 << 26])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
 def test_products(form: str, dtype: torch.dtype, limit: int, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: the reference, whose tiles are the same numbers; many tiles and one."""
     monkeypatch.setattr(reference, "SCRATCH_BYTES", limit)

@@ -80,7 +80,7 @@ ATTENTION = {
     "value": 5,
     "scale": 1.0,
     "window": None,
-    "pinned": 0,
+    "sink_tokens": 0,
     "y": zeros(L, 4 * 5),
     "lse": zeros(4, L),
     "threads": 1,

@@ -14,8 +14,8 @@ from braidlm.layers.linear import Embedding, Linear
 from braidlm.model.assign import assign
 from braidlm.ops.linear import reference
 from braidlm.ops.linear.quantized import (
-    FORMS,
     GROUP,
+    WEIGHT_FORMATS,
     QuantizedWeight,
     empty_quantized,
     nibbles,
@@ -47,15 +47,15 @@ def by_definition(quantized: QuantizedWeight) -> np.ndarray:
     """One number after the other, in float64."""
     rows, inputs = int(np.prod(quantized.shape[:-1])), quantized.shape[-1]
     data = quantized.data.view(rows, -1)
-    data = data.float().numpy() if quantized.form == "fp8" else data.numpy()
+    data = data.float().numpy() if quantized.weight_format == "fp8" else data.numpy()
     scale = quantized.scale.view(rows, -1).double().numpy()
     found = np.empty((rows, inputs))
     for row in range(rows):
         for i in range(inputs):
             group, j = divmod(i, GROUP)
-            if quantized.form == "fp8":
+            if quantized.weight_format == "fp8":
                 found[row, i] = data[row, i] * scale[row, 0]
-            elif quantized.form == "int8":
+            elif quantized.weight_format == "int8":
                 found[row, i] = int(data[row, i]) * scale[row, group]
             else:
                 byte = int(data[row, group * 16 + j % 16])
@@ -67,7 +67,7 @@ def by_definition(quantized: QuantizedWeight) -> np.ndarray:
     return found.reshape(quantized.shape)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_what_the_bits_stand_for(form: str, shape: tuple[int, ...]) -> None:
     """Oracle: the definition of each form, number by number in float64, rounded to float32."""
@@ -83,7 +83,7 @@ def test_lows() -> None:
     expected = torch.from_numpy(by_definition(quantized)).float()
     error = (quantized.dequantize(torch.float32) - expected).abs().max() / expected.abs().max()
     assert error < RELATIVE_OP[torch.float32]
-    assert (quantized.form, quantized.kind) == ("int4", "int4-low")
+    assert (quantized.weight_format, quantized.kind) == ("int4", "int4-low")
 
 
 @pytest.mark.parametrize("kind", [Kind.Q8_0, Kind.Q4_0, Kind.Q4_1], ids=lambda kind: kind.name)
@@ -140,7 +140,7 @@ def test_int4_is_nearer_than_a_plain_scale(seed: int) -> None:
     assert float(found.sum()) < 0.9 * float(wanted.sum())
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
 def test_what_has_a_form_keeps_it(form: str) -> None:
     """Oracle: numbers that lie on the form's own grid, zeros and single numbers among them, come back unchanged."""
     x = torch.zeros(4, 64)
@@ -155,7 +155,7 @@ def test_what_has_a_form_keeps_it(form: str) -> None:
     assert torch.equal(quantized.dequantize(torch.float32)[0], x[0])
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
 def test_sizes(form: str) -> None:
     """Oracle: bits a weight: 8.5, 4.5, and 8 with four bytes a row."""
     quantized = quantize_weight(weight(16, 320), form)
@@ -168,7 +168,7 @@ def test_sizes(form: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("form", [*FORMS, "int4-low"])
+@pytest.mark.parametrize("form", [*WEIGHT_FORMATS, "int4-low"])
 def test_products(form: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: the product with the dequantized weight; in tiles, bit for bit where sums are in one order."""
     quantized = with_lows(37, 64) if form == "int4-low" else quantize_weight(weight(37, 64), form)
@@ -211,7 +211,7 @@ def test_gradients_pass_through() -> None:
     assert torch.equal(x.grad, again.grad)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
 def test_experts(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: the same experts as plain weights; those that nobody chose are never dequantized."""
     router, x = weight(6, 32), weight(2, 32)
@@ -232,7 +232,7 @@ def test_experts(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(calls) == {torch.Size([64, 32]), torch.Size([32, 32])}
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
 def test_modules(form: str) -> None:
     """Oracle: the module with the dequantized weight."""
     linear, embedding = Linear(64, 16, bias=True), Embedding(16, 64)
@@ -261,7 +261,7 @@ def test_parts_share_memory() -> None:
 
 def test_a_cast_keeps_the_form() -> None:
     """Oracle: the formats of the definition, after what casts every other floating number."""
-    for form in FORMS:
+    for form in WEIGHT_FORMATS:
         quantized = quantize_weight(weight(4, 64), form)
         before = quantized.dequantize(torch.float32)
         nn.Sequential(quantized).double().half()

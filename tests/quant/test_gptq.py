@@ -127,7 +127,7 @@ def test_models(family: str, form: str) -> None:
     quantize(model.network, form, calibration=rows, progress=lambda done, total: told.append(done))
     quantize(nearest.network, form)
     assert told == list(range(1, len(policy) + 1))
-    assert {name: quantized.form for name, quantized in quantized_weights(model.network).items()} == policy
+    assert {name: quantized.weight_format for name, quantized in quantized_weights(model.network).items()} == policy
     with torch.no_grad():
         a, b, c = (m.forward(rows[0][None]).log_softmax(-1) for m in (original, model, nearest))
     actual, wanted = ((a.exp() * (a - other)).sum(-1).mean() for other in (b, c))

@@ -14,7 +14,7 @@ from braidlm.api.language_model import LanguageModel
 from braidlm.errors import BraidError, CheckpointError, InputError
 from braidlm.families.presets import preset
 from braidlm.model import footprint
-from braidlm.ops.linear.quantized import FORMS, QuantizedWeight
+from braidlm.ops.linear.quantized import WEIGHT_FORMATS, QuantizedWeight
 from braidlm.ops.linear.round_to_nearest import quantize_weight
 from braidlm.quant.policy import policy_of, quantize, quantized_weights
 from tests.checkpoints.gguf_files import refused
@@ -45,7 +45,7 @@ def dequantized(model: LanguageModel) -> LanguageModel:
     return plain
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
 @pytest.mark.parametrize("family", TINY)
 def test_logits(family: str, form: str) -> None:
     """Oracle: a plain model of the dequantized weights, bit for bit."""
@@ -63,7 +63,7 @@ def test_policy(family: str) -> None:
     """Oracle: the rule in words: every matrix of whole groups but those that steer; tokens' rows in 8 bits."""
     model = model_of(family).network
     precise = set(model.fp32_parameter_names())
-    for form in FORMS:
+    for form in WEIGHT_FORMATS:
         policy = policy_of(model, form)
         for name, parameter in model.named_parameters():
             steers = any(word in name for word in STEERING) or name in precise
@@ -81,12 +81,12 @@ def test_a_policy_of_ones_own() -> None:
     policy = {names[0]: "int8", names[1]: "fp8"}
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     quantize(model, "int4", policy)
-    assert {name: weight.form for name, weight in quantized_weights(model).items()} == policy
+    assert {name: weight.weight_format for name, weight in quantized_weights(model).items()} == policy
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name])
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
 def test_divergence(form: str) -> None:
     """Oracle: the original model: next-token distributions differ by what the form's steps allow."""
     for family in ("mamba2", "hymba", "granitemoehybrid", "stripedhyena"):
@@ -96,7 +96,7 @@ def test_divergence(form: str) -> None:
         assert (a.exp() * (a - b)).sum(-1).mean() < DIVERGENCE_QUANTIZED[form], family
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
 @pytest.mark.parametrize("family", ["mamba", "hymba", "granitemoehybrid"])
 def test_loading_quantizes(family: str, form: str, tmp_path: Path) -> None:
     """Oracle: the loaded model, quantized afterwards."""
@@ -115,7 +115,7 @@ def test_loading_quantizes(family: str, form: str, tmp_path: Path) -> None:
     assert wide.network.weights.fingerprint() == expected.network.weights.fingerprint()
 
 
-@pytest.mark.parametrize("form", [*FORMS, "int4-low"])
+@pytest.mark.parametrize("form", [*WEIGHT_FORMATS, "int4-low"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_saving(form: str, dtype: str, tmp_path: Path) -> None:
     """Oracle: the model that was saved: fingerprint, dtype, logits; files of the size of the weights."""
@@ -123,7 +123,7 @@ def test_saving(form: str, dtype: str, tmp_path: Path) -> None:
     quantize(model.network, form.partition("-")[0])
     if form == "int4-low":
         for weight in quantized_weights(model.network).values():
-            if weight.form == "int4":
+            if weight.weight_format == "int4":
                 weight.register_buffer("low", -7.5 * weight.scale)
     model.save(tmp_path / "model", "braidlm")
     again = braidlm.load(tmp_path / "model")
@@ -243,7 +243,7 @@ def granite_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", WEIGHT_FORMATS)
 def test_memory_of_loading(form: str, granite_parts: Path) -> None:
     """Oracle: the kernel's count of memory that belongs to no file, after each tensor: what is quantized, and one."""
     stored = (granite_parts / "large" / "model.safetensors").stat().st_size

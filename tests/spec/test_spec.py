@@ -203,7 +203,7 @@ def test_replace_block(index: int) -> None:
     expected[index] = Block(mixer=mixer, ffn=expected[index].ffn, residual_scale=0.5)
     assert changed.blocks == tuple(expected)
     assert replace(changed, blocks=spec.blocks) == spec == tiny("bamba", 0)
-    assert changed.state_specs[index] == mixer.state_spec()
+    assert changed.state_specs[index] == mixer.state_spec(spec.width)
 
 
 def test_replace_block_is_validated() -> None:

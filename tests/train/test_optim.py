@@ -47,7 +47,7 @@ def test_poles_stay_in_the_unit_circle() -> None:
     with torch.no_grad():
         poles[0, 0] = torch.tensor([3.0, 4.0])
         poles[0, 1] = 0.0
-    optim.project_poles(model)
+    optim.project_parameters(model)
     torch.testing.assert_close(poles[0, 0], torch.tensor([0.6, 0.8]))
     assert not poles[0, 1].any()
     assert torch.equal(poles[1:], before[1:]), name

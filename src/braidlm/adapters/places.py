@@ -10,7 +10,7 @@ from ..checkpoints.binding import bind
 from ..errors import InputError, SpecError
 from ..families import Family, Rule
 from ..families.names import rename
-from ..layers.feed_forward import Moe
+from ..layers import RoutedFeedForward
 from ..layers.linear import Embedding, Linear, Weight
 from ..model.footprint import skeleton
 from ..model.model import Model
@@ -70,7 +70,7 @@ def places(model: Model) -> Iterator[Place]:
             yield Place(name, module, "weight", "adapter", OnLinear)
         elif isinstance(module, Embedding):
             yield Place(name, module, "weight", "adapter", OnEmbedding, share=1 / model.spec.vocab)
-        elif isinstance(module, Moe):
+        elif isinstance(module, RoutedFeedForward):
             used = module.top_k / module.router.shape[0]
             yield Place(f"{name}.router", module, "router", "router_adapter", OnRouter)
             for part in ("gate_up", "down"):

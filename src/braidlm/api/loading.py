@@ -28,7 +28,7 @@ from ..families.presets import PRESETS, Preset, preset
 from ..model import footprint
 from ..model.initialisation import randomise
 from ..model.model import Model
-from ..ops.linear.quantized import FORMS
+from ..ops.linear.quantized import WEIGHT_FORMATS
 from ..spec import ModelSpec, is_whole
 from ..system.files import is_there, read_object
 from ..system.progress_bar import shown
@@ -229,7 +229,7 @@ def _load_published(path: Path, how: _How) -> Loaded:
 def _quantizer(path: Path, network: Model, how: _How, dtype: torch.dtype) -> binding.WeightReader | None:
     """Quantizer of plain weights while they are read; None if they stay as they are."""
     if how.quantize == KEEP:
-        raise InputError(f"{path} has no quantized weights to keep; quantize can be {', '.join(FORMS)}")
+        raise InputError(f"{path} has no quantized weights to keep; quantize can be {', '.join(WEIGHT_FORMATS)}")
     return None if how.quantize is None else RoundToNearest(network, how.quantize, dtype)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from ..model import footprint
 from ..model.model import Model
-from ..spec import ModelSpec, Moe
+from ..spec import ModelSpec
 from ..spec.state import FullKV, RecurrentState, SharedKV, StateSpec, WindowKV, token_bytes
 from .precision import BITS
 
@@ -53,13 +53,12 @@ def decode_floor(spec: ModelSpec, context: int, rows: int, precision: str, rates
 def weight_traffic(spec: ModelSpec, rows: int, precision: str) -> float:
     """Bytes of the weights that one token of each of `rows` sequences uses.
 
-    Of X experts of which each row takes k, X(1 - (1 - k/X)^rows) are used on average. An embedding
-    that is not also the head is only looked up.
+    An embedding that is not also the head is only looked up.
     """
     with torch.device("meta"):
         model = Model(spec)
     precise = set(model.fp32_parameter_names())
-    shares = {"embed.weight": 1.0 if spec.tied else rows / spec.vocab} | _expert_shares(spec, rows)
+    shares = {"embed.weight": 1.0 if spec.tied else rows / spec.vocab} | _read_shares(spec, rows)
     total = 0.0
     for name, parameter in model.named_parameters():
         # Whatever quantizes matrices keeps vectors as they are.
@@ -68,13 +67,12 @@ def weight_traffic(spec: ModelSpec, rows: int, precision: str) -> float:
     return total
 
 
-def _expert_shares(spec: ModelSpec, rows: int) -> dict[str, float]:
-    """For each block's expert matrices, the share of them that is read."""
+def _read_shares(spec: ModelSpec, rows: int) -> dict[str, float]:
+    """Shares of feed-forward weights that are read, by name, where that is not the whole."""
     found = {}
     for i, block in enumerate(spec.blocks):
-        if isinstance(block.ffn, Moe):
-            share = 1 - (1 - block.ffn.top_k / block.ffn.experts) ** rows
-            found.update({f"blocks.{i}.ffn.{name}": share for name in ("gate_up", "down")})
+        if block.ffn is not None:
+            found.update({f"blocks.{i}.ffn.{name}": share for name, share in block.ffn.read_shares(rows).items()})
     return found
 
 

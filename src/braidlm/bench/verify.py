@@ -17,7 +17,6 @@ from ..api.language_model import LanguageModel
 from ..errors import InputError
 from ..generation.sampling import check_seed
 from ..ops.threads import count, on_threads
-from ..spec import Moe
 from ..state.batch import BatchState
 from ..state.sequence import Precision
 
@@ -80,8 +79,8 @@ def tolerance_of(model: LanguageModel, kv_dtype: str | None = None) -> float:
         return 0.0
     stored = Precision.of(model.network.dtype, kv_dtype).kv
     tolerance = max(TOLERANCE[model.network.dtype], KV_TOLERANCE.get(stored, 0.0))
-    experts = any(isinstance(block.ffn, Moe) for block in model.spec.blocks)
-    return tolerance * EXPERT_FACTOR if experts and tolerance > TOLERANCE[torch.float32] else tolerance
+    routed = any(block.ffn is not None and block.ffn.routed for block in model.spec.blocks)
+    return tolerance * EXPERT_FACTOR if routed and tolerance > TOLERANCE[torch.float32] else tolerance
 
 
 def _continue(model: LanguageModel, ids: Tensor, state: BatchState) -> Tensor:

@@ -13,14 +13,14 @@ from torch import Tensor
 from ..errors import CheckpointError, InputError
 from ..model.assign import assign
 from ..model.model import Model
-from ..ops.linear.quantized import FORMS, KINDS, QuantizedWeight, empty_quantized, quantizable
+from ..ops.linear.quantized import KINDS, WEIGHT_FORMATS, QuantizedWeight, empty_quantized, quantizable
 from ..ops.linear.round_to_nearest import quantize_weight
 from ..quant.policy import policy_of, quantized_weights
 from .binding import Bound
 from .gguf import GgufFile
 from .gguf_quantized import is_quantized, keep
 
-CHOICES = (*FORMS, "keep")
+CHOICES = (*WEIGHT_FORMATS, "keep")
 KEEP = "keep"
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
@@ -53,7 +53,9 @@ class KeepQuantized:
 
     def __init__(self, model: Model, file: GgufFile, dtype: torch.dtype) -> None:
         if not any(is_quantized(file, name) for name in file.names()):
-            raise InputError(f"{file.path} holds no quantized tensor to keep; quantize can be {', '.join(FORMS)}")
+            raise InputError(
+                f"{file.path} holds no quantized tensor to keep; quantize can be {', '.join(WEIGHT_FORMATS)}"
+            )
         self._file = file
         self._dtype = dtype
         self._names = set(policy_of(model, "int8"))

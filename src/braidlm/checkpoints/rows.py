@@ -42,7 +42,7 @@ def take_rows(whole: QuantizedWeight, rows_N: Tensor, shape: torch.Size) -> Quan
 
     data, scale = taken(whole.data), taken(whole.scale)
     assert data is not None and scale is not None
-    return QuantizedWeight(whole.form, data, scale, taken(whole.low), dtype=whole.dtype)
+    return QuantizedWeight(whole.weight_format, data, scale, taken(whole.low), dtype=whole.dtype)
 
 
 def stack_rows(parts: Sequence[QuantizedWeight]) -> QuantizedWeight:
@@ -51,4 +51,4 @@ def stack_rows(parts: Sequence[QuantizedWeight]) -> QuantizedWeight:
         return parts[0]
     lows = [part.low for part in parts if part.low is not None]
     data, scale = (torch.cat([getattr(part, name) for part in parts]) for name in ("data", "scale"))
-    return QuantizedWeight(parts[0].form, data, scale, torch.cat(lows) if lows else None, dtype=parts[0].dtype)
+    return QuantizedWeight(parts[0].weight_format, data, scale, torch.cat(lows) if lows else None, dtype=parts[0].dtype)

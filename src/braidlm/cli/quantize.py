@@ -54,11 +54,11 @@ def command(
 ) -> None:
     """Quantize MODEL and write it to a directory in braidlm's own format, or to a GGUF file."""
     from ..bench.quantization_report import WINDOW, compare
-    from ..quant.gptq import FORMS as CALIBRATED
+    from ..quant.gptq import CALIBRATED_FORMATS
     from .gguf_file import SUFFIX, stored_as, write_gguf
 
     form = _FORMS[bits]
-    if calibration is not None and form not in CALIBRATED:
+    if calibration is not None and form not in CALIBRATED_FORMATS:
         raise InputError(f"--calibration is for 4 and 8 bits; weights in {form} are rounded to the nearest number")
     single = target.suffix == SUFFIX
     if single and form == "fp8":

@@ -181,7 +181,7 @@ class Decoder:
             first = slots.index(slot)
             rows += range(first, first + slots.count(slot) - count_)
         if self._states:
-            self._slots.replay(torch.tensor(sorted(rows)), count())
+            self._slots.advance(torch.tensor(sorted(rows)), count())
 
     def _turn_pages(self, slot: int, position: int) -> None:
         for block, kv in self._plan.kv_of_block.items():

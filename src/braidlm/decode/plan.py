@@ -30,7 +30,7 @@ def compile_plan(model: Model, kv_dtype: str) -> PlanBuilder:
     """
     spec = model.spec
     builder = PlanBuilder(spec.width, model.dtype, kv_dtype)
-    builder.plan.embed(builder.weight(model.embed.weight), spec.embed_scale, builder.x)
+    builder.step("embedding", builder.weight(model.embed.weight), spec.embed_scale, builder.x)
     for index, (block, slots) in enumerate(zip(model.blocks, spec.state_specs, strict=True)):
         assert isinstance(block, Block)
         builder.begin_block(index, slots)

@@ -4,21 +4,24 @@ Legend: T = packed tokens, D = width, H = query heads, G = key/value heads, K, V
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import ops
 from .. import spec as specs
 from ..ops.plan import PlanBuilder
 from ..state.batch import BatchLayerState
+from .layer import Mixer
 from .linear import Linear
 from .mixer import Batch
 from .rotary import growing_base, rope_frequencies, rope_magnitude
 
 
-class Attention(nn.Module):
+class Attention(Mixer):
     """Module of a `specs.Attention`: [T, D] -> [T, D]. With `project_out` False it has no output projection."""
+
+    RESIDUAL_OUTPUTS: ClassVar[tuple[str, ...]] = ("o_proj",)
 
     def __init__(self, spec: specs.Attention, model: specs.ModelSpec, *, project_out: bool = True) -> None:
         super().__init__()
@@ -79,6 +82,6 @@ class Attention(nn.Module):
         if spec.rope is not None:
             rope, rotated = spec.rope, spec.rope.dims
             angles = builder.angles(rope, rope_frequencies(rope), rope_magnitude(rope.scaling), growing_base(rope))
-        builder.plan.remember(q, k, v, spec.heads, rotated, *angles, kv, owned)
-        builder.plan.attend(q, spec.heads, kv, self.scale, spec.window or 0, spec.sink_tokens, y)
+        builder.step("append_kv", q, k, v, spec.heads, rotated, *angles, kv, owned)
+        builder.step("attention", q, spec.heads, kv, self.scale, spec.window or 0, spec.sink_tokens, y)
         return builder.plain(y, spec.inner)

@@ -3,18 +3,21 @@
 Legend: T = packed tokens, D = width, F = hidden, X = experts.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import ops
 from .. import spec as specs
 from ..ops.plan import PlanBuilder
+from .layer import FeedForward, RoutedFeedForward
 from .linear import Adapter, Linear, empty
 
 
-class Mlp(nn.Module):
+class Mlp(FeedForward):
     """Module of a `specs.Mlp`: down(act(gate x) * up x)."""
+
+    RESIDUAL_OUTPUTS: ClassVar[tuple[str, ...]] = ("down_proj",)
 
     def __init__(self, spec: specs.Mlp, width: int) -> None:
         super().__init__()
@@ -34,14 +37,17 @@ class Mlp(nn.Module):
     def build_step_hidden(self, builder: PlanBuilder, source: Any) -> Any:
         """Adds the decode step up to the gated hidden channels to a plan; returns the input that reads them."""
         hidden = self.gate_proj.weight.shape[0]
-        place = builder.buffer("hidden", hidden)
+        y = builder.buffer("hidden", hidden)
         halves = [part for half in (self.gate_proj, self.up_proj) for part in builder.pair(half)]
-        builder.plan.gated_linear(source, *halves, self.activation, place)
-        return builder.plain(place, hidden)
+        builder.step("gated_linear", source, *halves, self.activation, y)
+        return builder.plain(y, hidden)
 
 
-class Moe(nn.Module):
+class Moe(RoutedFeedForward):
     """Module of a `specs.Moe`: [T, D] -> [T, D]. `gate_up` is [X, 2F, D]: an expert's gate rows, then its up rows."""
+
+    QUANTIZABLE: ClassVar[tuple[str, ...]] = ("gate_up", "down")
+    RESIDUAL_OUTPUTS: ClassVar[tuple[str, ...]] = ("down",)
 
     def __init__(self, spec: specs.Moe, width: int) -> None:
         super().__init__()
@@ -69,11 +75,6 @@ class Moe(nn.Module):
         # All that reads the residual stream comes before anything is added to it.
         shared = self.shared.build_step_hidden(builder, source) if self.shared is not None else None
         weights = builder.weight(self.gate_up), builder.weight(self.down)
-        builder.plan.experts(source, *weights, scores, chosen, self.top_k, builder.x, scale)
+        builder.step("moe", source, *weights, scores, chosen, self.top_k, builder.x, scale)
         if self.shared is not None:
             builder.add(shared, self.shared.down_proj, scale)
-
-
-def build(spec: specs.FeedForward, width: int) -> nn.Module:
-    """Builds the module of a feed-forward layer's spec."""
-    return Mlp(spec, width) if isinstance(spec, specs.Mlp) else Moe(spec, width)

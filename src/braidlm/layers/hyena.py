@@ -3,24 +3,31 @@
 Legend: T = packed tokens, D = width, F = filters, M = modes of a filter.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import ops
 from .. import spec as specs
 from ..ops.plan import PlanBuilder
 from ..state.batch import BatchLayerState
+from . import initial_values
+from .layer import Initialiser, ModalMixer, initialisers
 from .linear import Conv, Linear, empty
 from .mixer import Batch
 
 
-class Hyena(nn.Module):
+class Hyena(ModalMixer):
     """Module of a `specs.Hyena`: [T, D] -> [T, D]. Poles and residues are [F, M, 2]: real and imaginary parts."""
 
     FP32_PARAMETERS: ClassVar[tuple[str, ...]] = ("poles", "residues", "d")
+    INITIAL: ClassVar[Mapping[str, Initialiser]] = initialisers(poles=initial_values.poles, d=initial_values.ones)
+    TRAINING_INITIAL: ClassVar[Mapping[str, Initialiser]] = initialisers(residues=initial_values.residues)
+    UNIFORM: ClassVar[bool] = True
+    RESIDUAL_OUTPUTS: ClassVar[tuple[str, ...]] = ("out_proj",)
 
     def __init__(self, spec: specs.Hyena, model: specs.ModelSpec) -> None:
         super().__init__()
@@ -31,7 +38,7 @@ class Hyena(nn.Module):
         self.residues = empty(spec.filters, spec.d_state, 2)
         self.d = empty(model.width)
         self.out_proj = Linear(model.width, model.width, bias=True)
-        self.implicit: Any = None  # filters that are trained instead of modes (see `train.implicit`)
+        self.implicit: Any = None
 
     def forward(self, x_TD: Tensor, state: BatchLayerState, batch: Batch) -> tuple[Tensor, BatchLayerState]:
         """Convolves, gates and projects; returns [T, D] and the state after the new tokens."""
@@ -47,6 +54,17 @@ class Hyena(nn.Module):
         snapshots = {"conv": conv.snapshots, "modes": long.snapshots}
         return self.out_proj(long.y_T.to(x_TD.dtype)), replace(state, recurrent=recurrent, snapshots=snapshots)
 
+    @torch.no_grad()
+    def project_parameters(self) -> None:
+        """Projects the poles onto the unit disc: outside of it a filter grows without end.
+
+        The loss of short sequences would not show it.
+        """
+        if self.poles.requires_grad:
+            local = getattr(self.poles, "to_local", None)  # of weights that are sharded over processes
+            part_FM2 = self.poles if local is None else local()
+            part_FM2.mul_(part_FM2.norm(dim=-1, keepdim=True).reciprocal().clamp(max=1.0))
+
     def build_step(self, builder: PlanBuilder, source: Any, scale: float) -> None:
         """Adds the decode step to a plan: from input `source`, `scale` times the output to the residual stream."""
         width = len(self.d)
@@ -56,7 +74,7 @@ class Hyena(nn.Module):
         self.conv.build_step(builder, projected, filtered, silu=False)
         poles, residues = (self._by_channel(t) for t in (self.poles, self.residues))
         state = builder.state("modes", "planes")
-        builder.plan.hyena(filtered, poles, residues, builder.vector(self.d), self.spec.heads or 1, state, y)
+        builder.step("gated_conv", filtered, poles, residues, builder.vector(self.d), self.spec.heads or 1, state, y)
         builder.add(builder.plain(y, width), self.out_proj, scale)
 
     def _by_channel(self, modes_FM2: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
 """Modules that mixers and feed-forward layers are made of: linear, embedding, norm, short convolution.
 
-Parameters are created empty; `initialisation.randomise` or a checkpoint fills them. A module names in
-`FP32_PARAMETERS` the parameters that stay in float32 whatever the dtype of the weights.
+Parameters are created empty; `initialisation.randomise` or a checkpoint fills them.
 
 Legend: T = packed tokens, C = channels, R = rows, K = taps.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -16,6 +16,8 @@ from .. import ops
 from ..ops.linear.quantized import QuantizedWeight
 from ..ops.plan import PlanBuilder
 from ..spec import Norm
+from .initial_values import ones, zeros
+from .layer import Initialiser, Layer, initialisers
 
 Weight = nn.Parameter | QuantizedWeight  # the second once a model has been quantized
 
@@ -32,8 +34,11 @@ class Adapter(nn.Module):
     """
 
 
-class Linear(nn.Module):
+class Linear(Layer):
     """Linear layer, x W^T + b with W stored [out, in], changed by its adapter if it has one."""
+
+    QUANTIZABLE: ClassVar[tuple[str, ...]] = ("weight",)
+    INITIAL: ClassVar[Mapping[str, Initialiser]] = initialisers(bias=zeros)
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = False) -> None:
         super().__init__()
@@ -48,8 +53,10 @@ class Linear(nn.Module):
         return self.adapter(x, ops.linear(x, self.weight), self.bias)
 
 
-class Embedding(nn.Module):
+class Embedding(Layer):
     """Token embedding, one row a token; in a tied model the rows are the output projection too."""
+
+    QUANTIZABLE: ClassVar[tuple[str, ...]] = ("weight",)
 
     def __init__(self, vocab: int, width: int) -> None:
         super().__init__()
@@ -63,10 +70,11 @@ class Embedding(nn.Module):
         return rows if self.adapter is None else self.adapter(ids_T, rows)
 
 
-class RmsNorm(nn.Module):
+class RmsNorm(Layer):
     """Root-mean-square norm in one of its two published forms; with `learned` False its weights are all one."""
 
     FP32_PARAMETERS: ClassVar[tuple[str, ...]] = ("weight",)
+    INITIAL: ClassVar[Mapping[str, Initialiser]] = initialisers(weight=ones)
 
     def __init__(self, size: int, norm: Norm, *, learned: bool = True) -> None:
         super().__init__()
@@ -85,8 +93,11 @@ class RmsNorm(nn.Module):
         )
 
 
-class Conv(nn.Module):
+class Conv(Layer):
     """Short depthwise causal convolution; its weights are [channels, 1, taps], as published."""
+
+    INITIAL: ClassVar[Mapping[str, Initialiser]] = initialisers(bias=zeros)
+    UNIFORM: ClassVar[bool] = True
 
     def __init__(self, channels: int, taps: int, *, bias: bool) -> None:
         super().__init__()
@@ -100,4 +111,5 @@ class Conv(nn.Module):
     def build_step(self, builder: PlanBuilder, x: int, y: int, *, silu: bool) -> None:
         """Adds the decode step to a plan: from buffer `x` to buffer `y`, with the block's recurrent state "conv"."""
         weight = builder.vector(self.weight[:, 0].t())
-        builder.plan.conv(x, weight, builder.vector(self.bias), builder.state("conv", "exchanged"), silu, y)
+        state = builder.state("conv", "exchanged")
+        builder.step("causal_conv1d", x, weight, builder.vector(self.bias), state, silu, y)

@@ -3,24 +3,31 @@
 Legend: T = packed tokens, D = width, E = inner channels, N = states a channel.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import ops
 from .. import spec as specs
 from ..ops.plan import PlanBuilder
 from ..state.batch import BatchLayerState
+from .initial_values import log_decays, ones, time_steps
+from .layer import Initialiser, Mixer, initialisers
 from .linear import Conv, Linear, RmsNorm, empty
 from .mixer import Batch
 
 
-class Mamba(nn.Module):
+class Mamba(Mixer):
     """Module of a `specs.Mamba`: [T, D] -> [T, D]. With `project_out` False it has no output projection."""
 
     FP32_PARAMETERS: ClassVar[tuple[str, ...]] = ("a_log", "d", "dt_bias")
+    UNQUANTIZED: ClassVar[tuple[str, ...]] = ("x_proj", "dt_proj")  # they steer the recurrence
+    INITIAL: ClassVar[Mapping[str, Initialiser]] = initialisers(a_log=log_decays, d=ones, dt_bias=time_steps)
+    UNIFORM: ClassVar[bool] = True
+    RESIDUAL_OUTPUTS: ClassVar[tuple[str, ...]] = ("out_proj",)
 
     def __init__(self, spec: specs.Mamba, model: specs.ModelSpec, *, project_out: bool = True) -> None:
         super().__init__()
@@ -89,5 +96,5 @@ class Mamba(nn.Module):
         a = builder.vector(-self.a_log.detach().float().exp().t())
         scalars = builder.vector(self.d), builder.vector(self.dt_bias)
         state = builder.state("ssm", "exchanged")
-        builder.plan.mamba(x, dt, b, c, xz + spec.inner, a, *scalars, *norms, *eps, state, y)
+        builder.step("selective_scan", x, dt, b, c, xz + spec.inner, a, *scalars, *norms, *eps, state, y)
         return builder.plain(y, spec.inner)

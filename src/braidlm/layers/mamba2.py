@@ -4,25 +4,31 @@ Legend: T = packed tokens, D = width, E = inner channels, H = heads, P = head si
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import ops
 from .. import spec as specs
 from ..ops.numerics import widened
 from ..ops.plan import PlanBuilder
 from ..state.batch import BatchLayerState
+from .initial_values import log_decays, ones, time_steps
+from .layer import Initialiser, Mixer, initialisers
 from .linear import Conv, Linear, RmsNorm, empty
 from .mixer import Batch
 
 
-class Mamba2(nn.Module):
+class Mamba2(Mixer):
     """Module of a `specs.Mamba2`: [T, D] -> [T, D]. With `project_out` False it has no output projection."""
 
     FP32_PARAMETERS: ClassVar[tuple[str, ...]] = ("a_log", "d", "dt_bias")
+    INITIAL: ClassVar[Mapping[str, Initialiser]] = initialisers(a_log=log_decays, d=ones, dt_bias=time_steps)
+    UNIFORM: ClassVar[bool] = True
+    RESIDUAL_OUTPUTS: ClassVar[tuple[str, ...]] = ("out_proj",)
 
     def __init__(self, spec: specs.Mamba2, model: specs.ModelSpec, *, project_out: bool = True) -> None:
         super().__init__()
@@ -82,5 +88,5 @@ class Mamba2(nn.Module):
         vectors = a, builder.vector(self.d), builder.vector(self.dt_bias)
         limits = spec.dt_min, math.inf if spec.dt_max is None else spec.dt_max
         sizes = spec.head_dim, spec.groups, spec.d_state
-        builder.plan.ssd(x, b, c, dt, *vectors, *limits, *sizes, builder.state("ssm", "same"), y)
+        builder.step("ssd", x, b, c, dt, *vectors, *limits, *sizes, builder.state("ssm", "same"), y)
         return builder.gated(y, zxbcdt, self.norm, spec.groups)

@@ -1,21 +1,24 @@
 """Parallel layer (Hymba): attention and state-space heads side by side, normed, averaged, projected once."""
 
-from typing import Any
+from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import spec as specs
 from ..ops.plan import PlanBuilder
 from ..state.batch import BatchLayerState
 from .attention import Attention
+from .layer import Mixer
 from .linear import Linear, RmsNorm
 from .mamba import Mamba
 from .mamba2 import Mamba2
 from .mixer import Batch
 
 
-class Parallel(nn.Module):
+class Parallel(Mixer):
     """Module of a `specs.Parallel`: [T, D] -> [T, D]."""
+
+    RESIDUAL_OUTPUTS: ClassVar[tuple[str, ...]] = ("out_proj",)
 
     def __init__(self, spec: specs.Parallel, model: specs.ModelSpec) -> None:
         super().__init__()
@@ -37,9 +40,9 @@ class Parallel(nn.Module):
     def build_step(self, builder: PlanBuilder, source: Any, scale: float) -> None:
         """Adds the decode step to a plan: from input `source`, `scale` times the output to the residual stream."""
         inner = self.attention_norm.size
-        places = []
+        buffers = []
         for name, branch in (("attention", self.attention), ("ssm", self.ssm)):
-            places.append(builder.buffer(f"branch {name}", inner))
-            builder.plan.evaluate(branch.build_step_heads(builder, source), places[-1])
-        mean = builder.mean(places[0], self.attention_norm, places[1], self.ssm_norm)
+            buffers.append(builder.buffer(f"branch {name}", inner))
+            builder.step("norm", branch.build_step_heads(builder, source), buffers[-1])
+        mean = builder.mean(buffers[0], self.attention_norm, buffers[1], self.ssm_norm)
         builder.add(mean, self.out_proj, scale)

@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import spec as specs
 from ..errors import SpecError
 from ..ops.linear.quantized import quantized_bytes
-from ..spec import Attention, Block, Hyena, Mamba, Mamba2, Mixer, ModelSpec, Moe, Parallel
+from ..spec import FeedForwardSpec, ModelSpec, attention_of
 from ..spec.state import ITEM_BYTES
 from ..state.sequence import Precision
 from ..system.units import amount
@@ -42,15 +42,9 @@ def size(spec: ModelSpec) -> Size:
     """Counts parameters; of a mixture of experts a token uses the chosen ones only."""
     model = skeleton(spec)
     total = sum(parameter.numel() for parameter in model.parameters())
-    idle = sum(_idle(block, spec.width) for block in spec.blocks)
+    ffns: list[FeedForwardSpec] = [block.ffn for block in spec.blocks if block.ffn is not None]
+    idle = sum(ffn.idle_parameters(spec.width) for ffn in ffns)
     return Size(total, total - idle, model.embed.weight.numel())
-
-
-def _idle(block: Block, width: int) -> int:
-    """Parameters of experts that one token does not choose."""
-    if not isinstance(block.ffn, Moe):
-        return 0
-    return (block.ffn.experts - block.ffn.top_k) * 3 * width * block.ffn.hidden
 
 
 def transformer_bytes_per_token(spec: ModelSpec, kv_dtype: str) -> float:
@@ -59,35 +53,15 @@ def transformer_bytes_per_token(spec: ModelSpec, kv_dtype: str) -> float:
     A layer of it is a mixer and a feed-forward; two mixers without one count as a layer, as in Mamba (Gu and Dao
     2023, section 3.4). Its keys and values are as wide as those of the model's own attention, or else as the model.
     """
-    mixers = (block.mixer for block in spec.blocks)
-    own = [mixer.attention if isinstance(mixer, Parallel) else mixer for mixer in mixers]
-    widths = [part.kv_heads * (part.head_dim + part.v_dim) for part in own if isinstance(part, Attention)]
+    own = [attention_of(block.mixer) for block in spec.blocks]
+    widths = [part.kv_heads * (part.head_dim + part.v_dim) for part in own if part is not None]
     layers = sum(1.0 if block.ffn is not None else 0.5 for block in spec.blocks)
     return layers * (max(widths) if widths else 2 * spec.width) * ITEM_BYTES[kv_dtype]
 
 
 def mixer_flops(spec: ModelSpec, length: int) -> float:
-    """FLOPs of the sequence mixers themselves, projections apart, over a prompt of `length` tokens.
-
-    Counted on the recurrent form, a multiplication and an addition as two: what no way of
-    computing them can do without.
-    """
-    return sum(length * _flops_a_token(block.mixer, spec.width, length) for block in spec.blocks)
-
-
-def _flops_a_token(mixer: Mixer, width: int, length: int) -> float:
-    match mixer:
-        case Attention():
-            seen = (length + 1) / 2 if mixer.window is None else min((length + 1) / 2, mixer.window + mixer.sink_tokens)
-            return 2 * mixer.heads * (mixer.head_dim + mixer.v_dim) * seen
-        case Mamba():
-            return 6 * mixer.inner * mixer.d_state + 2 * mixer.inner * mixer.conv
-        case Mamba2():
-            return 6 * mixer.inner * mixer.d_state + 2 * mixer.conv_width * mixer.conv
-        case Hyena():
-            return 12 * width * mixer.d_state + 6 * width * mixer.conv
-        case Parallel():
-            return _flops_a_token(mixer.attention, width, length) + _flops_a_token(mixer.ssm, width, length)
+    """FLOPs of the sequence mixers themselves over a prompt of `length` tokens (see `MixerSpec.flops`)."""
+    return sum(block.mixer.flops(spec.width, length) for block in spec.blocks)
 
 
 def weight_bytes(spec: ModelSpec, dtype: torch.dtype, kinds: Mapping[str, str] | None = None) -> int:
@@ -120,11 +94,11 @@ def lines(spec: ModelSpec, known: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Footprint as (name, value) pairs for people: the spec's lines, then what `facts` found."""
     active = known["active_parameters"]
     more = f" ({amount(active)} used by a token)" if active != known["parameters"] else ""
-    forms = "".join(f", {count} in {kind}" for kind, count in known["quantized"].items())
+    formats = "".join(f", {count} in {kind}" for kind, count in known["quantized"].items())
     return [
         *specs.lines(spec),
         ("parameters", amount(known["parameters"]) + more),
-        (f"weights, {known['dtype']}{forms}", bytes_for_people(known["weight_bytes"])),
+        (f"weights, {known['dtype']}{formats}", bytes_for_people(known["weight_bytes"])),
         *((f"state at {length} tokens", bytes_for_people(count)) for length, count in known["state_bytes"].items()),
     ]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .. import layers, ops
 from ..errors import InputError
-from ..layers import Batch, feed_forward
+from ..layers import Batch
 from ..layers.linear import Adapter, Embedding, Linear, RmsNorm, empty
 from ..ops import Segments
 from ..ops.plan import PlanBuilder
@@ -49,8 +49,8 @@ class Block(nn.Module):
         block = spec.blocks[index]
         self.scale = block.residual_scale
         self.mixer_norm = RmsNorm(spec.width, spec.norm)
-        self.mixer: Any = layers.build(block.mixer, spec)
-        self.ffn: Any = None if block.ffn is None else feed_forward.build(block.ffn, spec.width)
+        self.mixer = layers.build_mixer(block.mixer, spec)
+        self.ffn = None if block.ffn is None else layers.build_feed_forward(block.ffn, spec.width)
         if self.ffn is not None:
             self.ffn_norm = RmsNorm(spec.width, spec.norm)
 

@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers import Batch
-from ..layers.feed_forward import Moe
+from ..layers import Batch, Layer, RoutedFeedForward
 from ..layers.linear import Linear
 from ..model.model import Block, Model
 from ..ops import Segments
@@ -31,8 +30,8 @@ Place = Callable[[str, QuantizedWeight], None]
 
 
 @torch.no_grad()
-def calibrate_blocks(model: Model, forms: Mapping[str, str], rows: Sequence[Tensor], place: Place) -> None:
-    """Quantizes weights of the blocks to their `forms` (of `gptq.FORMS`); `place` puts each into the model.
+def calibrate_blocks(model: Model, weight_formats: Mapping[str, str], rows: Sequence[Tensor], place: Place) -> None:
+    """Quantizes weights of the blocks to `weight_formats`, by name; `place` puts each into the model.
 
     `rows` are token ids, [T] each; a few thousand tokens of the kind of text that the model is for.
     """
@@ -42,8 +41,8 @@ def calibrate_blocks(model: Model, forms: Mapping[str, str], rows: Sequence[Tens
     for index, block in enumerate(model.blocks):
         assert isinstance(block, Block)
         sides = _Side(block, sequences), _Side(deepcopy(block), originals)
-        for group in _in_order(block, f"blocks.{index}", forms, sequences[0]):
-            _quantize_group(model, index, sides, group, forms, place)
+        for group in _in_order(block, f"blocks.{index}", weight_formats, sequences[0]):
+            _quantize_group(model, index, sides, group, weight_formats, place)
         for side in sides:
             for sequence in side.sequences:
                 sequence.advance(side.block)
@@ -125,9 +124,7 @@ def _in_order(block: Block, prefix: str, names: Collection[str], sequence: _Sequ
 
     handles = []
     for name, layer in block.named_modules(prefix=prefix):
-        if isinstance(layer, (Linear, Moe)) and any(
-            f"{name}.{part}" in names for part in ("weight", "gate_up", "down")
-        ):
+        if isinstance(layer, Layer) and any(f"{name}.{part}" in names for part in layer.QUANTIZABLE):
             handles.append(layer.register_forward_pre_hook(note(name)))
     try:
         sequence.through(block)
@@ -143,18 +140,20 @@ def _is_linear(layer: nn.Module, group: Layers) -> bool:
 
 
 def _quantize_group(
-    model: Model, index: int, sides: tuple[_Side, _Side], group: Layers, forms: Mapping[str, str], place: Place
+    model: Model, index: int, sides: tuple[_Side, _Side], group: Layers, weight_formats: Mapping[str, str], place: Place
 ) -> None:
     name, first = group[0]
     inputs, originals = (side.inputs(name.removeprefix(f"blocks.{index}.")) for side in sides)
-    if isinstance(first, Moe):
-        _quantize_experts(name, first, torch.cat(list(inputs)), torch.cat(list(originals)), forms, place, model.dtype)
+    if isinstance(first, RoutedFeedForward):
+        _quantize_experts(
+            name, first, torch.cat(list(inputs)), torch.cat(list(originals)), weight_formats, place, model.dtype
+        )
         return
     products = _products(inputs, originals)
     for name, layer in group:
         assert isinstance(layer, Linear) and isinstance(layer.weight, Tensor)
         weight = f"{name}.weight"
-        place(weight, quantize_calibrated(layer.weight, products, forms[weight], dtype=model.dtype))
+        place(weight, quantize_calibrated(layer.weight, products, weight_formats[weight], dtype=model.dtype))
 
 
 def _products(inputs: Iterable[Tensor], originals: Iterable[Tensor]) -> Products:
@@ -172,7 +171,13 @@ def _products(inputs: Iterable[Tensor], originals: Iterable[Tensor]) -> Products
 
 
 def _quantize_experts(
-    name: str, moe: Moe, x_TD: Tensor, y_TD: Tensor, forms: Mapping[str, str], place: Place, dtype: torch.dtype
+    name: str,
+    moe: RoutedFeedForward,
+    x_TD: Tensor,
+    y_TD: Tensor,
+    weight_formats: Mapping[str, str],
+    place: Place,
+    dtype: torch.dtype,
 ) -> None:
     """Quantizes each expert on the tokens that choose it; its second half sees outputs of the quantized first half.
 
@@ -180,9 +185,11 @@ def _quantize_experts(
     """
     chosen_TK = F.linear(widened(x_TD), widened(moe.router)).topk(moe.top_k, -1).indices
     made = {
-        part: empty_quantized(getattr(moe, part).shape, forms[f"{name}.{part}"], dtype=dtype, device=x_TD.device)
+        part: empty_quantized(
+            getattr(moe, part).shape, weight_formats[f"{name}.{part}"], dtype=dtype, device=x_TD.device
+        )
         for part in ("gate_up", "down")
-        if f"{name}.{part}" in forms
+        if f"{name}.{part}" in weight_formats
     }
     for expert in range(len(moe.router)):
         tokens = (chosen_TK == expert).any(-1)
@@ -190,11 +197,15 @@ def _quantize_experts(
         original: Tensor = moe.gate_up[expert]
         gate_up = original
         if "gate_up" in made:
-            quantized = quantize_calibrated(original, _products([x], [y]), made["gate_up"].form, dtype=dtype)
+            quantized = quantize_calibrated(original, _products([x], [y]), made["gate_up"].weight_format, dtype=dtype)
             gate_up = _put(made["gate_up"], expert, quantized).dequantize(x.dtype)
         if "down" in made:
             products = _products([_hidden(x, gate_up)], [_hidden(y, original)])
-            _put(made["down"], expert, quantize_calibrated(moe.down[expert], products, made["down"].form, dtype=dtype))
+            _put(
+                made["down"],
+                expert,
+                quantize_calibrated(moe.down[expert], products, made["down"].weight_format, dtype=dtype),
+            )
     for part, quantized in made.items():
         place(f"{name}.{part}", quantized)
 

@@ -37,7 +37,7 @@ class Products(NamedTuple):
 
 
 class _Grid(NamedTuple):
-    """Steps of a form: the least and the largest, a group's scales by its inputs' counts, and how steps are stored."""
+    """Steps of a format: least and largest, a group's scales by its inputs' counts, and how steps are stored."""
 
     least: int
     largest: int
@@ -54,15 +54,17 @@ _GRIDS = {
     # Of 255 steps the largest number's is as good a scale as any.
     "int8": _Grid(-127, 127, lambda w, _: int8_scales(w), lambda q: q.to(torch.int8)),
 }
-FORMS = tuple(_GRIDS)
+CALIBRATED_FORMATS = tuple(_GRIDS)
 
 
-def quantize_calibrated(weight_OI: Tensor, products: Products, form: str, *, dtype: torch.dtype) -> QuantizedWeight:
-    """Quantizes `weight` to one of `FORMS`, its outputs close to the original ones on the inputs of `products`.
+def quantize_calibrated(
+    weight_OI: Tensor, products: Products, weight_format: str, *, dtype: torch.dtype
+) -> QuantizedWeight:
+    """Quantizes to one of `CALIBRATED_FORMATS`, outputs close to the original ones on the inputs of `products`.
 
     `dtype` is that of the activations, as in `quantize_weight`.
     """
-    grid = _GRIDS[form]
+    grid = _GRIDS[weight_format]
     damping = _damping(products.own)
     h, crossed = (_damped(part.float(), damping) for part in products)
     # Damped alike, so that where both inputs are the same the weight stays as it is.
@@ -71,7 +73,7 @@ def quantize_calibrated(weight_OI: Tensor, products: Products, form: str, *, dty
     for _ in range(_SWEEPS):
         scale = _fitted(w, q, h)
         q = _swept(w, q, scale, h, grid)
-    return QuantizedWeight(form, grid.stored(q), scale, dtype=dtype)
+    return QuantizedWeight(weight_format, grid.stored(q), scale, dtype=dtype)
 
 
 def _damping(h_II: Tensor) -> float:

@@ -12,8 +12,9 @@ from ..system.settings import is_finite, is_whole
 from .checks import require
 from .feed_forward import Activation, FeedForward, Mlp, Moe
 from .lines import lines, mixer_kinds
-from .mixers import Attention, Hyena, Mamba, Mamba2, Mixer, Parallel, attention_of
+from .mixers import Attention, Hyena, Mamba, Mamba2, Mixer, Parallel, attention_of, replace_attention
 from .model import Block, ModelSpec, Norm
+from .protocols import FeedForwardSpec, MixerSpec
 from .rope import (
     DynamicNtkScaling,
     FactorScaling,
@@ -32,12 +33,14 @@ __all__ = [
     "DynamicNtkScaling",
     "FactorScaling",
     "FeedForward",
+    "FeedForwardSpec",
     "Hyena",
     "LinearScaling",
     "Llama3Scaling",
     "Mamba",
     "Mamba2",
     "Mixer",
+    "MixerSpec",
     "Mlp",
     "ModelSpec",
     "Moe",
@@ -52,5 +55,6 @@ __all__ = [
     "is_whole",
     "lines",
     "mixer_kinds",
+    "replace_attention",
     "require",
 ]

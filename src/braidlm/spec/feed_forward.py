@@ -21,6 +21,19 @@ class Mlp:
         ok = self.activation in ("silu", "gelu")
         require(ok, "Mlp.activation", self.activation, "'silu' or 'gelu'")
 
+    @property
+    def routed(self) -> bool:
+        """False: every token uses every weight."""
+        return False
+
+    def idle_parameters(self, width: int) -> int:
+        """Zero."""
+        return 0
+
+    def read_shares(self, rows: int) -> dict[str, float]:
+        """None: all weights are read whole."""
+        return {}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Moe:
@@ -39,5 +52,20 @@ class Moe:
         require(self.top_k <= self.experts, "Moe.top_k", self.top_k, f"at most experts ({self.experts})")
         of_kind(self, "shared", Mlp, type(None))
 
+    @property
+    def routed(self) -> bool:
+        """True: a token's router logits choose its experts."""
+        return True
 
+    def idle_parameters(self, width: int) -> int:
+        """Parameters of the experts that a token does not choose."""
+        return (self.experts - self.top_k) * 3 * width * self.hidden
+
+    def read_shares(self, rows: int) -> dict[str, float]:
+        """Of X experts of which each row takes k, X(1 - (1 - k/X)^rows) are used on average."""
+        share = 1 - (1 - self.top_k / self.experts) ** rows
+        return {"gate_up": share, "down": share}
+
+
+# The table of feed-forward layers: every kind that a block may have. `layers` has their modules.
 FeedForward = Mlp | Moe

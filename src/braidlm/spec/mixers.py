@@ -1,6 +1,7 @@
-"""Specs of sequence mixers: their sizes, and the state that each carries between tokens."""
+"""Specs of sequence mixers (see `protocols.MixerSpec`): sizes, state between tokens, FLOPs."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from ..system.settings import is_finite
 from .checks import countable, finite, of_kind, positive, require
@@ -57,7 +58,10 @@ class Attention:
         """Channels of all heads together, before the output projection."""
         return self.heads * self.v_dim
 
-    def state_spec(self) -> tuple[StateSpec, ...]:
+    def validate(self, width: int, where: str) -> None:
+        """Requires nothing: the sizes are the layer's own."""
+
+    def state_spec(self, width: int) -> tuple[StateSpec, ...]:
         """State: the KV cache of all positions or of a window, or a reference to another block's."""
         if self.kv_from is not None:
             return (SharedKV(layer=self.kv_from),)
@@ -65,6 +69,11 @@ class Attention:
         if self.window is None:
             return (FullKV(**sizes),)
         return (WindowKV(**sizes, window=self.window, sink_tokens=self.sink_tokens),)
+
+    def flops(self, width: int, length: int) -> float:
+        """FLOPs of scores and weighted values over the keys that are seen."""
+        seen = (length + 1) / 2 if self.window is None else min((length + 1) / 2, self.window + self.sink_tokens)
+        return length * (2 * self.heads * (self.head_dim + self.v_dim) * seen)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,10 +102,17 @@ class Mamba:
         require(plain, "Mamba.inner_norms", False, "true where these norms are described further")
         require(self.conv >= 2, "Mamba.conv", self.conv, "at least 2 taps")
 
-    def state_spec(self) -> tuple[StateSpec, ...]:
+    def validate(self, width: int, where: str) -> None:
+        """Requires nothing: the sizes are the layer's own."""
+
+    def state_spec(self, width: int) -> tuple[StateSpec, ...]:
         """State: the convolution's tail [inner, conv-1] and the scan's state [inner, d_state]."""
         tail = RecurrentState(name="conv", shape=(self.inner, self.conv - 1), dtype="activation")
         return (tail, RecurrentState(name="ssm", shape=(self.inner, self.d_state), dtype="float32"))
+
+    def flops(self, width: int, length: int) -> float:
+        """FLOPs of the scan and the convolution."""
+        return length * (6 * self.inner * self.d_state + 2 * self.inner * self.conv)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,10 +152,17 @@ class Mamba2:
         """Channels of the convolution: x, B and C."""
         return self.inner + 2 * self.groups * self.d_state
 
-    def state_spec(self) -> tuple[StateSpec, ...]:
+    def validate(self, width: int, where: str) -> None:
+        """Requires nothing: the sizes are the layer's own."""
+
+    def state_spec(self, width: int) -> tuple[StateSpec, ...]:
         """State: the convolution's tail [conv_width, conv-1] and the scan's state [heads, head_dim, d_state]."""
         tail = RecurrentState(name="conv", shape=(self.conv_width, self.conv - 1), dtype="activation")
         return (tail, RecurrentState(name="ssm", shape=(self.heads, self.head_dim, self.d_state), dtype="float32"))
+
+    def flops(self, width: int, length: int) -> float:
+        """FLOPs of the scan and the convolution."""
+        return length * (6 * self.inner * self.d_state + 2 * self.conv_width * self.conv)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,10 +186,20 @@ class Hyena:
         if self.heads is not None:
             positive(self, "heads")
 
+    def validate(self, width: int, where: str) -> None:
+        """Requires filters and heads to share the channels evenly."""
+        for name, parts in (("filters", self.filters), ("heads", self.heads)):
+            divides = parts is None or width % parts == 0
+            require(divides, f"{where} Hyena.{name}", parts, f"a divisor of width ({width})")
+
     def state_spec(self, width: int) -> tuple[StateSpec, ...]:
         """State: the short filter's tail [3 width, conv-1] and the modal state [width, d_state]."""
         tail = RecurrentState(name="conv", shape=(3 * width, self.conv - 1), dtype="activation")
         return (tail, RecurrentState(name="modes", shape=(width, self.d_state), dtype="complex64"))
+
+    def flops(self, width: int, length: int) -> float:
+        """FLOPs of the modal recurrence and the short filter."""
+        return length * (12 * width * self.d_state + 6 * width * self.conv)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,11 +215,21 @@ class Parallel:
         same = self.attention.inner == self.ssm.inner
         require(same, "Parallel.attention channels", self.attention.inner, f"those of ssm ({self.ssm.inner})")
 
-    def state_spec(self) -> tuple[StateSpec, ...]:
+    def validate(self, width: int, where: str) -> None:
+        """Requires what both branches do."""
+        self.attention.validate(width, where)
+        self.ssm.validate(width, where)
+
+    def state_spec(self, width: int) -> tuple[StateSpec, ...]:
         """State of both branches."""
-        return self.attention.state_spec() + self.ssm.state_spec()
+        return self.attention.state_spec(width) + self.ssm.state_spec(width)
+
+    def flops(self, width: int, length: int) -> float:
+        """FLOPs of both branches."""
+        return self.attention.flops(width, length) + self.ssm.flops(width, length)
 
 
+# The table of mixers: every kind that a block may have. `layers` has their modules.
 Mixer = Attention | Mamba | Mamba2 | Hyena | Parallel
 
 
@@ -195,3 +238,10 @@ def attention_of(mixer: Mixer) -> Attention | None:
     if isinstance(mixer, Parallel):
         return mixer.attention
     return mixer if isinstance(mixer, Attention) else None
+
+
+def replace_attention(mixer: Mixer, change: Callable[[Attention], Attention]) -> Mixer:
+    """The mixer with its attention changed, alone or as a branch; the mixer itself without one."""
+    if isinstance(mixer, Parallel):
+        return replace(mixer, attention=change(mixer.attention))
+    return change(mixer) if isinstance(mixer, Attention) else mixer

@@ -1,16 +1,17 @@
 """Spec of a whole model: blocks of one mixer and at most one feed-forward layer each."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 from ..errors import SpecError
 from ..system.settings import is_whole
 from ..system.units import aligned
 from .checks import countable, finite, of_kind, positive, require
-from .feed_forward import FeedForward, Mlp, Moe
+from .feed_forward import FeedForward
 from .json import decode, encode
 from .lines import lines
-from .mixers import Attention, Hyena, Mamba, Mamba2, Mixer, Parallel, attention_of
+from .mixers import Attention, Mixer, attention_of
+from .protocols import MixerSpec
 from .state import ITEM_BYTES, StateSpec
 
 
@@ -35,12 +36,12 @@ class Block:
 
     def __post_init__(self) -> None:
         finite(self, "residual_scale")
-        of_kind(self, "mixer", Attention, Mamba, Mamba2, Hyena, Parallel)
-        of_kind(self, "ffn", Mlp, Moe, type(None))
+        of_kind(self, "mixer", *get_args(Mixer))
+        of_kind(self, "ffn", *get_args(FeedForward), type(None))
 
     def state_spec(self, width: int) -> tuple[StateSpec, ...]:
         """State that the block carries between tokens, for a model of `width`."""
-        return self.mixer.state_spec(width) if isinstance(self.mixer, Hyena) else self.mixer.state_spec()
+        return self.mixer.state_spec(width)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,22 +74,17 @@ class ModelSpec:
         if self.max_positions is not None:
             positive(self, "max_positions")
         for index, block in enumerate(self.blocks):
-            self._validate_mixer(index, block.mixer)
+            mixer: MixerSpec = block.mixer
+            mixer.validate(self.width, f"blocks[{index}]")
+            self._validate_shared_kv(index, attention_of(block.mixer))
         object.__setattr__(self, "_state_specs", tuple(block.state_spec(self.width) for block in self.blocks))
 
     def __repr__(self) -> str:
         """Summary as `braid info` shows it; `to_json` has every field."""
         return aligned("ModelSpec", lines(self))
 
-    def _validate_mixer(self, index: int, mixer: Mixer) -> None:
+    def _validate_shared_kv(self, index: int, attention: Attention | None) -> None:
         where = f"blocks[{index}]"
-        if isinstance(mixer, Hyena):
-            divides = self.width % mixer.filters == 0
-            require(divides, f"{where} Hyena.filters", mixer.filters, f"a divisor of width ({self.width})")
-            if mixer.heads is not None:
-                divides = self.width % mixer.heads == 0
-                require(divides, f"{where} Hyena.heads", mixer.heads, f"a divisor of width ({self.width})")
-        attention = attention_of(mixer)
         if attention is None or attention.kv_from is None:
             return
         owner_index = attention.kv_from

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..layers.hyena import Hyena
+from ..layers.layer import Layer, ModalMixer
 from ..layers.linear import empty
 from ..model.model import Model
 from ..ops import Segments
@@ -28,7 +28,7 @@ _BANDS, _HIDDEN, _LAYERS = 2, 64, 3
 _FALL, _FASTEST, _SLOWEST = 0.01, 0.3, 1.5
 
 
-class ImplicitFilters(nn.Module):
+class ImplicitFilters(Layer):
     """Implicit filters of one Hyena block, over `length` positions. Their parameters do not decay (`optim.groups`)."""
 
     FP32_PARAMETERS: ClassVar[tuple[str, ...]] = ("last", *(f"weights.{layer}" for layer in range(_LAYERS)))
@@ -80,19 +80,19 @@ class ImplicitFilters(nn.Module):
 
 def attach(model: Model, length: int, seed: int) -> None:
     """Gives every Hyena block filters over `length` positions, which are trained instead of its modes."""
-    blocks = [module for module in model.modules() if isinstance(module, Hyena)]
-    if not blocks:
+    mixers = [module for module in model.modules() if isinstance(module, ModalMixer)]
+    if not mixers:
         raise InputError('model.filters="implicit" is for Hyena blocks, of which the model has none')
     if model.prefix is not None:
         raise InputError(
             'a learned prefix leaves a state, which implicit filters cannot use; set model.filters="modal"'
         )
-    for number, block in enumerate(blocks):
-        block.implicit = ImplicitFilters(block.spec.filters, length)
-        block.implicit.initialise(torch.Generator().manual_seed(hash((seed, number))))
-        block.implicit.to(model.device)
-        block.poles.requires_grad_(False)
-        block.residues.requires_grad_(False)
+    for number, mixer in enumerate(mixers):
+        mixer.implicit = ImplicitFilters(len(mixer.poles), length)
+        mixer.implicit.initialise(torch.Generator().manual_seed(hash((seed, number))))
+        mixer.implicit.to(model.device)
+        mixer.poles.requires_grad_(False)
+        mixer.residues.requires_grad_(False)
 
 
 def fit_modes(model: Model, weights: dict[str, Any]) -> float:
@@ -101,16 +101,16 @@ def fit_modes(model: Model, weights: dict[str, Any]) -> float:
     That is the norm of what modes leave of the filters over the norm of the filters.
     """
     lost = whole = 0.0
-    for name, block in model.named_modules():
-        if not isinstance(block, Hyena) or block.implicit is None:
+    for name, mixer in model.named_modules():
+        if not isinstance(mixer, ModalMixer) or mixer.implicit is None:
             continue
         inside = f"{name}.implicit."
         own = {key.removeprefix(inside): weights.pop(key) for key in list(weights) if key.startswith(inside)}
-        made = ImplicitFilters(block.spec.filters, block.implicit.length)
+        made = ImplicitFilters(len(mixer.poles), mixer.implicit.length)
         made.load_state_dict(own)
         with torch.no_grad():
             filters_FL = made.filters(made.length)
-            poles_FM, residues_FM, left = fit(filters_FL, block.spec.d_state)
+            poles_FM, residues_FM, left = fit(filters_FL, mixer.poles.shape[1])
         weights[f"{name}.poles"], weights[f"{name}.residues"] = map(torch.view_as_real, (poles_FM, residues_FM))
         lost, whole = lost + left**2, whole + float(filters_FL.norm()) ** 2
     return math.sqrt(lost / whole) if whole else 0.0

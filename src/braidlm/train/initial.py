@@ -10,48 +10,52 @@ depth (Radford et al. 2019).
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from ..model.initialisation import Values, behaving, randomise
+from ..layers import Layer
+from ..model.initialisation import Values, randomise, usual_values
 from ..model.model import Model
-from ..spec import Hyena, Mamba, Mamba2, ModelSpec, Parallel
 
 _DEVIATION = 0.02
-# What adds to the residual stream.
-_OUTPUTS = ("out_proj", "o_proj", "down_proj")
 
 
 def initialise(model: Model, seed: int) -> None:
     """Initialises every parameter in float32 on the CPU; the same seed gives the same values."""
-    randomise(model, seed, torch.float32, "cpu", _values(model.spec))
+    randomise(model, seed, torch.float32, "cpu", _values(model))
 
 
-def _values(spec: ModelSpec) -> Values:
-    added = sum(1 if block.ffn is None else 2 for block in spec.blocks)
+def _values(model: Model) -> Values:
+    usual = usual_values(model)
+    added = sum(1 if block.ffn is None else 2 for block in model.spec.blocks)
 
     def values(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-        *_, module, leaf = f".{name}".split(".")
-        if leaf == "residues":
-            return torch.randn(shape, generator=generator) / math.sqrt(2 * shape[1])
-        if len(shape) < 2 or leaf in ("poles", "prefix", "a_log"):
-            found = behaving(name, shape, generator)
-            return found * _DEVIATION if leaf == "prefix" else found
-        if _of_recurrence(spec, name) or module == "conv":
+        layers = list(_layers_around(model, name))
+        leaf = name.rpartition(".")[2]
+        special = layers[-1][0].TRAINING_INITIAL.get(leaf) if layers else None
+        if special is not None:
+            return special(shape, generator)
+        if not layers:  # vectors of meta tokens
+            return usual(name, shape, generator) * _DEVIATION
+        if len(shape) < 2 or leaf in layers[-1][0].INITIAL:
+            return usual(name, shape, generator)
+        if any(layer.UNIFORM for layer, _ in layers):
             bound = 1 / math.sqrt(math.prod(shape[1:]))
             found = torch.rand(shape, generator=generator) * (2 * bound) - bound
         else:
             found = torch.randn(shape, generator=generator) * _DEVIATION
-        return found / math.sqrt(added) if module in _OUTPUTS or leaf == "down" else found
+        output = any(part in layer.RESIDUAL_OUTPUTS for layer, part in layers)
+        return found / math.sqrt(added) if output else found
 
     return values
 
 
-def _of_recurrence(spec: ModelSpec, name: str) -> bool:
-    """Whether a parameter belongs to a state-space layer or to a Hyena block's projections."""
+def _layers_around(model: Model, name: str) -> Iterator[tuple[Layer, str]]:
+    """Layers that a parameter lies in, outermost first, each with the part of it that leads to the parameter."""
     parts = name.split(".")
-    if parts[0] != "blocks" or parts[2] != "mixer":
-        return False
-    mixer = spec.blocks[int(parts[1])].mixer
-    return isinstance(mixer, (Mamba, Mamba2, Hyena)) or (isinstance(mixer, Parallel) and parts[3] == "ssm")
+    for depth in range(1, len(parts)):
+        module = model.get_submodule(".".join(parts[:depth]))
+        if isinstance(module, Layer):
+            yield module, parts[depth]

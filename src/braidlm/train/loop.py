@@ -219,7 +219,7 @@ class Trainer:
             for group in self._optimizer.param_groups:
                 group["lr"] = self.config.optimizer.lr * rate
             self._optimizer.step()
-            optim.project_poles(self.model)
+            optim.project_parameters(self.model)
             # Fused steps leave versions as they were, by which fingerprints, prefixes and plans know of changes.
             torch.autograd.graph.increment_version([p for p in self.model.parameters() if p.requires_grad])
             self._skipped = 0

@@ -8,7 +8,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
-from ..layers.hyena import Hyena
+from ..layers import Layer
 from ..model.model import Model
 from .config import Optimizer, Schedule
 
@@ -58,14 +58,8 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, found: f
         nn.utils.clip_grads_with_norm_(parameters, max_norm, torch.tensor(found))
 
 
-@torch.no_grad()
-def project_poles(model: Model) -> None:
-    """Projects the poles of Hyena filters onto the unit disc: outside of it a filter grows without end.
-
-    The loss of short sequences would not show it.
-    """
+def project_parameters(model: Model) -> None:
+    """Projects every layer's parameters back into their range, after a step."""
     for module in model.modules():
-        if isinstance(module, Hyena) and module.poles.requires_grad:
-            poles_FM2 = module.poles
-            part = poles_FM2.to_local() if isinstance(poles_FM2, DTensor) else poles_FM2
-            part.mul_(part.norm(dim=-1, keepdim=True).reciprocal().clamp(max=1.0))
+        if isinstance(module, Layer):
+            module.project_parameters()

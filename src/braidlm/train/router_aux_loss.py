@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers.feed_forward import Moe
+from ..layers import RoutedFeedForward
 
 
 class RouterAuxLoss:
@@ -21,7 +21,7 @@ class RouterAuxLoss:
 
     def __init__(self, model: nn.Module) -> None:
         self._found: list[Tensor] = []
-        mixtures = [module for module in model.modules() if isinstance(module, Moe)]
+        mixtures = [module for module in model.modules() if isinstance(module, RoutedFeedForward)]
         for mixture in mixtures:
             mixture.register_forward_pre_hook(self._collect)
         self.present = bool(mixtures)
@@ -34,7 +34,7 @@ class RouterAuxLoss:
         """Mean over the mixtures of the pass since `begin`."""
         return torch.stack(self._found).mean()
 
-    def _collect(self, mixture: Moe, inputs: tuple[Any, ...]) -> None:
+    def _collect(self, mixture: RoutedFeedForward, inputs: tuple[Any, ...]) -> None:
         router = mixture.router if mixture.router_adapter is None else mixture.router_adapter(mixture.router)
         logits_TX = F.linear(inputs[0].float(), router.float())
         experts = logits_TX.shape[1]

@@ -12,7 +12,7 @@ from ...families import Family
 from ...families.base import Gguf
 from ...layers.rotary import rope_frequencies
 from ...model.model import Model
-from ...spec import Attention, FactorScaling, Llama3Scaling, Mixer, ModelSpec
+from ...spec import Attention, FactorScaling, Llama3Scaling, ModelSpec, replace_attention
 from .. import binding
 from ..binding import Export
 
@@ -43,15 +43,17 @@ def architecture_of(spec: ModelSpec) -> Architecture:
 
 def _with_factors(spec: ModelSpec) -> ModelSpec:
     """The same model with Llama 3's scaling as the factors that it gives each pair, as these files have it."""
-    return replace(spec, blocks=tuple(replace(block, mixer=_factors(block.mixer)) for block in spec.blocks))
+    return replace(
+        spec, blocks=tuple(replace(block, mixer=replace_attention(block.mixer, _factors)) for block in spec.blocks)
+    )
 
 
-def _factors(mixer: Mixer) -> Mixer:
-    if not isinstance(mixer, Attention) or mixer.rope is None or not isinstance(mixer.rope.scaling, Llama3Scaling):
-        return mixer
-    rope = mixer.rope
+def _factors(attention: Attention) -> Attention:
+    rope = attention.rope
+    if rope is None or not isinstance(rope.scaling, Llama3Scaling):
+        return attention
     factors = rope_frequencies(replace(rope, scaling=None)) / rope_frequencies(rope)
-    return replace(mixer, rope=replace(rope, scaling=FactorScaling(factors=tuple(factors.tolist()))))
+    return replace(attention, rope=replace(rope, scaling=FactorScaling(factors=tuple(factors.tolist()))))
 
 
 def _checked(family: Family, spec: ModelSpec) -> Architecture:

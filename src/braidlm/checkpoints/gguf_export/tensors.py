@@ -90,7 +90,7 @@ def _quantized(entry: Bound, targets: Sequence[Weight], shapes: Sequence[torch.S
     for name, weight in zip(entry.target, quantized):
         if storage_of(weight) is None:
             raise InputError(
-                f"the weight {name} is in {weight.form}, which GGUF files do not have; "
+                f"the weight {name} is in {weight.weight_format}, which GGUF files do not have; "
                 "--dtype bfloat16 writes it in full, --quantize int8 and int4 are forms that they have"
             )
     back = Rule(entry.target, entry.source, lambda tensors, _: entry.rule.write(tensors), lambda parts: parts)
@@ -125,7 +125,7 @@ def _flat(weight: QuantizedWeight) -> QuantizedWeight:
     parts = [None if part is None else part.flatten(0, outer) for part in (weight.data, weight.scale, weight.low)]
     data, scale, low = parts
     assert data is not None and scale is not None
-    return QuantizedWeight(weight.form, data, scale, low, dtype=weight.dtype)
+    return QuantizedWeight(weight.weight_format, data, scale, low, dtype=weight.dtype)
 
 
 def _plain(

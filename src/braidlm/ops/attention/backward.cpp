@@ -7,7 +7,7 @@
 //
 // A task has some heads of one key head, and all tokens: it alone adds to their dQ, in one order.
 #include "../csrc/exp2.h"
-#include "../csrc/lanes.h"
+#include "../csrc/by_vectors.h"
 #include "../csrc/staging.h"
 #include "keys.h"
 #include "native.h"
@@ -119,7 +119,7 @@ void lay_out_queries(const Attention& op, const AttentionGradients& grad, const 
   for (int64_t t = 0; t < queries.tokens; ++t) {
     Floats dots = {};
     by_vectors(0, op.value,
-               [&](int64_t i, int lanes) { dots += at(y.rows[t] + i, lanes) * at(dy.rows[t] + i, lanes); });
+               [&](int64_t i, int active) { dots += at(y.rows[t] + i, active) * at(dy.rows[t] + i, active); });
     tiles.delta[t] = sum(dots);
   }
   std::memset(tiles.dq, 0, kQueries * tiles.key_columns * sizeof(float));
@@ -148,12 +148,12 @@ void weigh(const Attention& op, const Queries& queries, const KeyBlock& keys, co
   const bool masked = keys.count < kKeys || !all_seen(op, keys, queries.first, queries.last);
   const float unit = op.scale * kLog2E;
   for (int64_t r = 0; r < rows; r += 2)
-    for (int64_t j = 0; j < kKeys; j += kLanes) {
+    for (int64_t j = 0; j < kKeys; j += kSimdWidth) {
       Floats p[2], ds[2];
       unrolled<2>([&](auto k) {
         const int64_t i = (r + k) * kKeys + j;
-        Floats s = fma(load(tiles.scores + i), splat(unit), splat(-tiles.lse[r + k]));
-        if (masked) s = seen(op, keys.positions + j, queries.first + r + k) ? s : splat(-__builtin_inff());
+        Floats s = fma(load(tiles.scores + i), broadcast(unit), broadcast(-tiles.lse[r + k]));
+        if (masked) s = seen(op, keys.positions + j, queries.first + r + k) ? s : broadcast(-__builtin_inff());
         p[k] = exp2(s);
         ds[k] = p[k] * ((load(tiles.dp + i) - tiles.delta[r + k]) * op.scale);
         Operands::weights(tiles.ds + i / kNumbers, ds[k]);
@@ -216,7 +216,7 @@ void add_to(const Table& table, const Queries& queries, int64_t column, int64_t 
   for (int64_t t = 0; t < queries.tokens; ++t) {
     float* const to = static_cast<float*>(table.data) + (queries.token + t) * table.stride + column;
     const float* const more = from + t * of_row;
-    by_vectors(0, width, [&](int64_t i, int lanes) { put(to + i, lanes, at(to + i, lanes) + load(more + i)); });
+    by_vectors(0, width, [&](int64_t i, int active) { put(to + i, active, at(to + i, active) + load(more + i)); });
   }
 }
 
@@ -225,9 +225,9 @@ template <class Operands, class T>
 void queries_of_head(const Attention& op, const AttentionGradients& grad, int64_t head, const KeyBlocks& blocks,
                      const Tiles<Operands>& tiles) {
   const int64_t first = blocks.of[0].first - op.start, last = blocks.of[blocks.used - 1].last - op.start;
-  // No query before the first key sees it; none a window behind the last one sees it, unless it is pinned.
+  // No query before the first key sees it; none a window behind the last one sees it, unless it is sink_tokens.
   const int64_t begin = first < 0 ? 0 : first / kQueries * kQueries;
-  const int64_t behind = last + op.window, seen_to = blocks.of[0].first < op.pinned ? op.length : behind;
+  const int64_t behind = last + op.window, seen_to = blocks.of[0].first < op.sink_tokens ? op.length : behind;
   for (int64_t t = begin; t < op.length && t < seen_to; t += kQueries) {
     const int64_t tokens = op.length - t < kQueries ? op.length - t : kQueries;
     const Queries queries = {head, t, tokens, op.start + t, op.start + t + tokens - 1};
@@ -299,7 +299,7 @@ void backward(const Attention& op, const AttentionGradients& grad, int64_t begin
 
 }  // namespace
 
-extern const AttentionBackward attention_backward;
-const AttentionBackward attention_backward = {scratch, backward};
+extern const AttentionBackwardKernels attention_backward;
+const AttentionBackwardKernels attention_backward = {scratch, backward};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

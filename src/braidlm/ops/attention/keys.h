@@ -27,16 +27,16 @@ inline void place(const Keys& keys, int64_t begin, int64_t end, KeyBlock& block)
 
 // Whether any query of positions [first, last] sees any of the keys, and whether all of them see all.
 inline bool any_seen(const Attention& op, const KeyBlock& keys, int64_t first, int64_t last) {
-  return keys.first <= last && (keys.last > first - op.window || keys.first < op.pinned);
+  return keys.first <= last && (keys.last > first - op.window || keys.first < op.sink_tokens);
 }
 inline bool all_seen(const Attention& op, const KeyBlock& keys, int64_t first, int64_t last) {
-  return keys.last <= first && (keys.first > last - op.window || keys.last < op.pinned);
+  return keys.last <= first && (keys.first > last - op.window || keys.last < op.sink_tokens);
 }
 
 // Which keys of a vector of positions the query at `position` sees.
 inline Ints seen(const Attention& op, const int32_t* positions, int64_t position) {
   const Ints at = load_as<Ints>(positions);
-  return (at <= int32_t(position)) & ((at > int32_t(position - op.window)) | (at < int32_t(op.pinned)));
+  return (at <= int32_t(position)) & ((at > int32_t(position - op.window)) | (at < int32_t(op.sink_tokens)));
 }
 
 // Up to kKeys consecutive tokens of one head, `width` numbers each.

@@ -37,7 +37,7 @@ struct Memory {
   float* scores;        // [kRows, kKeys]
   float* y;             // [rows, value]: weighted values
   float* most;          // [rows]: the greatest score
-  float* total;         // [rows, kLanes]: sums of weights
+  float* total;         // [rows, kSimdWidth]: sums of weights
   int64_t key, value;
 
   Memory(float* memory, const Attention& op)
@@ -55,14 +55,14 @@ struct Memory {
     scores = take(Operands::kRows * kKeys);
     y = take(rows * value);
     most = take(rows);
-    total = take(rows * kLanes);
+    total = take(rows * kSimdWidth);
   }
 };
 
 int64_t scratch(const Attention& op) {
   const int64_t rows = op.heads / op.groups * tokens_of_block(op), value = padded(op.value, kTileColumns);
-  const int64_t key = padded(op.key, kMostTileRows);  // no form takes more words
-  return rows * (key + value + 1 + kLanes) + kKeys * (key + value + 2 * kMostTileRows) + 8 * 16;
+  const int64_t key = padded(op.key, kMostTileRows);  // no format takes more words
+  return rows * (key + value + 1 + kSimdWidth) + kKeys * (key + value + 2 * kMostTileRows) + 8 * 16;
 }
 
 template <class Operands, class T>
@@ -85,7 +85,7 @@ void lay_out_queries(const Attention& op, const Queries& queries, const Memory<O
       to[i] = held && i * Operands::kNumbers < op.key ? Operands::word(from, i, op.key) : 0;
   }
   std::memset(memory.y, 0, rows * memory.value * sizeof(float));
-  std::memset(memory.total, 0, rows * kLanes * sizeof(float));
+  std::memset(memory.total, 0, rows * kSimdWidth * sizeof(float));
   for (int64_t r = 0; r < rows; ++r) memory.most[r] = kNone;
 }
 
@@ -102,17 +102,17 @@ template <class Operands>
 float weigh(const Attention& op, const KeyBlock& keys, bool masked, int64_t position, int64_t columns, float* scores,
             float& most, float* total, typename Operands::Word* p) {
   const float unit = op.scale * kLog2E;
-  Floats top = splat(kNone);
-  for (int64_t j = 0; j < columns; j += kLanes) {
+  Floats top = broadcast(kNone);
+  for (int64_t j = 0; j < columns; j += kSimdWidth) {
     Floats s = load(scores + j) * unit;
-    if (masked) s = seen(op, keys.positions + j, position) ? s : splat(kNone);
+    if (masked) s = seen(op, keys.positions + j, position) ? s : broadcast(kNone);
     store(scores + j, s);
     top = max(s, top);
   }
   const float here = greatest(top), now = here > most ? here : most;
   const float base = now == kNone ? 0 : now;  // nothing seen yet: all weights are zero
   Floats sums = {};
-  for (int64_t j = 0; j < columns; j += kLanes) {
+  for (int64_t j = 0; j < columns; j += kSimdWidth) {
     const Floats weight = exp2(load(scores + j) - base);
     sums += weight;
     Operands::weights(p + j / Operands::kNumbers, weight);
@@ -139,7 +139,7 @@ void tile(const Attention& op, const KeyBlock& keys, const Memory<Operands>& mem
   float shrink[kRows];
   for (int r = 0; r < kRows; ++r)
     shrink[r] = weigh<Operands>(op, keys, !(all && columns == near), position + r, columns, memory.scores + r * kKeys,
-                                memory.most[row + r], memory.total + (row + r) * kLanes, memory.p + r * width);
+                                memory.most[row + r], memory.total + (row + r) * kSimdWidth, memory.p + r * width);
   multiply<Operands>({memory.p, width, memory.v, memory.value, words_of_sum<Operands>(near)},
                      {.nothing = false, .factors = shrink}, memory.y + row * memory.value, memory.value, memory.value);
 }
@@ -161,12 +161,12 @@ void block(const Attention& op, const Queries& queries, const Memory<Operands>& 
   for (int64_t head = 0; head < share; ++head)
     for (int64_t t = 0; t < queries.tokens; ++t) {
       const int64_t r = head * queries.padded_tokens + t;
-      const float total = sum(load(memory.total + r * kLanes)), unit = 1 / total;
+      const float total = sum(load(memory.total + r * kSimdWidth)), unit = 1 / total;
       if (op.lse.data)
         static_cast<float*>(op.lse.data)[(queries.group * share + head) * op.lse.stride + queries.token + t] =
             memory.most[r] + __builtin_log2f(total);
       float* y = memory.y + r * memory.value;
-      for (int64_t i = 0; i < memory.value; i += kLanes) store(y + i, load(y + i) * unit);
+      for (int64_t i = 0; i < memory.value; i += kSimdWidth) store(y + i, load(y + i) * unit);
       const Sequence to = {op.y.data, op.y.dtype, 0, op.y.stride};
       write(to, {0, queries.token + t, 1, (queries.group * share + head) * op.value, op.value}, y, memory.value);
     }
@@ -201,7 +201,7 @@ void forward(const Attention& op, int64_t begin, int64_t end, float* scratch) {
 
 }  // namespace
 
-extern const AttentionKernels attention_kernels;
-const AttentionKernels attention_kernels = {blocks, scratch, forward};
+extern const AttentionNativeKernels attention_native;
+const AttentionNativeKernels attention_native = {blocks, scratch, forward};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

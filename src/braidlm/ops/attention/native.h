@@ -16,7 +16,7 @@ struct Attention {
   Table q, y;      // [length, heads * key], [length, heads * value]
   Keys past, now;  // of one dtype with q, or all float
   int64_t length, start, heads, groups, key, value;
-  int64_t window, pinned;  // window: not above kNoWindow
+  int64_t window, sink_tokens;  // window: not above kNoWindow
   float scale;
   // Of each head and query, [heads, length] floats: the logarithm to base 2 of the sum of the weights
   // before they are divided by it. Null where nobody asks for it.
@@ -33,7 +33,7 @@ struct AttentionGradients {
 
 inline constexpr int64_t kNoWindow = 1 << 30;
 
-struct AttentionKernels {
+struct AttentionNativeKernels {
   // Blocks of queries: what the threads share.
   int64_t (*blocks)(const Attention&);
   // Floats of working memory that `forward` needs.
@@ -42,7 +42,7 @@ struct AttentionKernels {
   void (*forward)(const Attention&, int64_t begin, int64_t end, float* scratch);
 };
 
-struct AttentionBackward {
+struct AttentionBackwardKernels {
   // Floats of working memory that `backward` needs.
   int64_t (*scratch)(const Attention&);
   // Tasks [begin, end) of groups * parts. `op` has the outputs y and `lse` of the forward pass.

@@ -1,4 +1,4 @@
-// In which form the two products of attention take their operands: floats, or where the processor
+// In which format the two products of attention take their operands: floats, or where the processor
 // multiplies them, pairs of bfloat16 as 32-bit words.
 #pragma once
 
@@ -27,7 +27,7 @@ struct FloatOperands {
   template <class T>
   static void values(const T* const* rows, int64_t j, int64_t, int64_t width, Word* to) {
     int64_t i = 0;
-    for (; i + kLanes <= width; i += kLanes) store(to + i, load(rows[j] + i));
+    for (; i + kSimdWidth <= width; i += kSimdWidth) store(to + i, load(rows[j] + i));
     if (i < width) store(to + i, load_part(rows[j] + i, int(width - i)));
   }
 
@@ -60,10 +60,10 @@ struct PairOperands {
   // Row `j` of a right operand: the values of tokens 2j and 2j + 1, of `count`, side by side.
   static void values(const BFloat16* const* rows, int64_t j, int64_t count, int64_t width, Word* to) {
     const bool both = 2 * j + 1 < count;
-    for (int64_t i = 0; i < width; i += kLanes) {
-      const int lanes = int(width - i < kLanes ? width - i : kLanes);
-      const Words even = bits_as<Words>(load_part(rows[2 * j] + i, lanes)) >> 16;
-      const Words odd = both ? bits_as<Words>(load_part(rows[2 * j + 1] + i, lanes)) : Words{};
+    for (int64_t i = 0; i < width; i += kSimdWidth) {
+      const int active = int(width - i < kSimdWidth ? width - i : kSimdWidth);
+      const Words even = bits_as<Words>(load_part(rows[2 * j] + i, active)) >> 16;
+      const Words odd = both ? bits_as<Words>(load_part(rows[2 * j + 1] + i, active)) : Words{};
       const Words pair = even | odd;
       std::memcpy(to + i, &pair, sizeof pair);
     }
@@ -89,7 +89,7 @@ struct PairOperands {
     unrolled<kTileRows>([&](auto r) { unrolled<kTileVectors>([&](auto v) { of[r][v] = (__m512)acc.of[r][v]; }); });
     for (int64_t k = 0; k < count; ++k, ++left, right += of_k) {
       __m512bh columns[kTileVectors];
-      unrolled<kTileVectors>([&](auto v) { columns[v] = (__m512bh)load_as<Words>(right + v * kLanes); });
+      unrolled<kTileVectors>([&](auto v) { columns[v] = (__m512bh)load_as<Words>(right + v * kSimdWidth); });
       unrolled<kTileRows>([&](auto r) {
         const __m512bh factor = (__m512bh)_mm512_set1_epi32(int(left[r * of_row]));
         unrolled<kTileVectors>([&](auto v) { of[r][v] = _mm512_dpbf16_ps(of[r][v], factor, columns[v]); });
@@ -151,7 +151,7 @@ inline void multiply(const Product<UnitOperands>& p, From from, float* to, int64
   using Unit = MatrixUnit;
   for (int r = 0; from.factors && r < kUnitRows; ++r)
     if (const float factor = from.factors[r]; factor != 1)
-      for (float* x = to + r * of_row; x < to + r * of_row + columns; x += kLanes) store(x, load(x) * factor);
+      for (float* x = to + r * of_row; x < to + r * of_row + columns; x += kSimdWidth) store(x, load(x) * factor);
   for (int64_t i = 0; i < columns; i += kUnitRows) {
     if (from.nothing)
       Unit::zero<Unit::kSums>();

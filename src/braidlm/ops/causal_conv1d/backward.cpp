@@ -99,7 +99,7 @@ void piece(const CausalConv1d& op, const CausalConv1dGradients& grad, const Tile
            int64_t partial) {
   read_piece(op, grad, tiles, part);
   read_weights(op, tiles, part.channel, part.channels);
-  for (int64_t v = 0; v < part.channels; v += kLanes)
+  for (int64_t v = 0; v < part.channels; v += kSimdWidth)
     if (op.taps == 4)
       vector_of_channels<4>(op, tiles, part.tokens, v);
     else if (op.taps == 3)
@@ -125,7 +125,7 @@ void backward(const CausalConv1d& op, const CausalConv1dGradients& grad, int64_t
 
 }  // namespace
 
-extern const CausalConv1dBackward causal_conv1d_backward;
-const CausalConv1dBackward causal_conv1d_backward = {scratch, backward};
+extern const CausalConv1dBackwardKernels causal_conv1d_backward;
+const CausalConv1dBackwardKernels causal_conv1d_backward = {scratch, backward};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

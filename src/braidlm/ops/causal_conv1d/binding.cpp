@@ -8,6 +8,9 @@
 #include "../csrc/scratch.h"
 #include "../csrc/sums.h"
 #include "../csrc/threads.h"
+#include "../plan/builder.h"
+#include "native.h"
+#include "step.h"
 
 #include <nanobind/stl/optional.h>
 
@@ -42,7 +45,7 @@ void causal_conv1d(Strided x, Array weight, std::optional<Array> bias, Array tai
   if (op.x.dtype != op.y.dtype) throw std::invalid_argument("y must have x's dtype");
   nb::gil_scoped_release released;
   parallel_for(threads, op.rows * ((op.length + kConvTokens - 1) / kConvTokens), 1,
-               [&](int64_t begin, int64_t end) { kernels().causal_conv1d->forward(op, begin, end); });
+               [&](int64_t begin, int64_t end) { kernels<CausalConv1dNativeKernels>().forward(op, begin, end); });
 }
 
 void causal_conv1d_backward(Strided x, Array weight, std::optional<Array> bias, Array tail, bool silu, Strided dy,
@@ -59,12 +62,23 @@ void causal_conv1d_backward(Strided x, Array weight, std::optional<Array> bias, 
       .dweight = partial.data(),
   };
   nb::gil_scoped_release released;
-  const CausalConv1dBackward& kernel = *kernels().causal_conv1d_backward;
+  const CausalConv1dBackwardKernels& kernel = kernels<CausalConv1dBackwardKernels>();
   parallel_for(threads, pieces * blocks, 1, [&](int64_t begin, int64_t end) {
     const Scratch scratch(kernel.scratch(op));
     kernel.backward(op, grad, begin, end, scratch.data());
   });
   sum_partials(total, partial.data(), pieces, (op.taps + 1) * op.channels, threads);
+}
+
+void causal_conv1d_step(Plan& plan, Offset x, Array weight, MaybeArray bias, int state, bool silu, Offset y) {
+  const float* data = plan.floats(weight, "weight", {-1, -1});
+  const int64_t taps = weight.shape(0), channels = weight.shape(1);
+  require(taps > 0, "a convolution needs a tap");
+  plan.check_buffer(x, channels, "x");
+  plan.check_buffer(y, channels, "y");
+  plan.check_state(state, Dtype::kBFloat16, {taps - 1, channels}, "conv");
+  plan.add<&CausalConv1dStepKernels::step>(
+      ConvStep{x, y, data, plan.floats(bias, "bias", {channels}), channels, taps, state, silu}, {{x, channels}});
 }
 
 }  // namespace
@@ -75,6 +89,8 @@ void bind_causal_conv1d(nb::module_& module) {
   module.def("causal_conv1d_backward", &causal_conv1d_backward, "x"_a.noconvert(), "weight"_a.noconvert(),
              "bias"_a.noconvert().none(), "tail"_a.noconvert(), "silu"_a, "dy"_a.noconvert(), "dx"_a.noconvert(),
              "dtail"_a.noconvert(), "dweight"_a.noconvert(), "threads"_a);
+  module.def("causal_conv1d_step", &causal_conv1d_step, "plan"_a, "x"_a, "weight"_a, "bias"_a.none(), "state"_a,
+             "silu"_a, "y"_a);
 }
 
 }  // namespace braidlm

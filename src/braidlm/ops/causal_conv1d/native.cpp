@@ -18,19 +18,19 @@ struct Row {
 };
 
 // How `Vectors` vectors of channels from `c` on are read and written; the last one may be cut short.
-struct Lanes {
+struct ChannelVectors {
   int64_t c;
   int last;
 
   template <int Vectors, class T>
   Floats read(const T* row, int v) const {
-    const T* from = row + c + v * kLanes;
-    return v + 1 < Vectors || last == kLanes ? load(from) : load_part(from, last);
+    const T* from = row + c + v * kSimdWidth;
+    return v + 1 < Vectors || last == kSimdWidth ? load(from) : load_part(from, last);
   }
   template <int Vectors, class T>
   void write(T* row, int v, Floats value) const {
-    T* const to = row + c + v * kLanes;
-    v + 1 < Vectors || last == kLanes ? store(to, value) : store_part(to, value, last);
+    T* const to = row + c + v * kSimdWidth;
+    v + 1 < Vectors || last == kSimdWidth ? store(to, value) : store_part(to, value, last);
   }
 };
 
@@ -38,31 +38,33 @@ inline Floats activated(const CausalConv1d& op, Floats total) { return op.silu ?
 
 // Tokens [begin, end) of a few channels, whose last inputs stay in registers.
 template <int Taps, int Vectors, class T>
-void columns(const CausalConv1d& op, const Row<T>& row, int64_t begin, int64_t end, const Lanes& lanes, T* y) {
+void columns(const CausalConv1d& op, const Row<T>& row, int64_t begin, int64_t end, const ChannelVectors& active,
+             T* y) {
   Floats weight[Taps][Vectors], bias[Vectors], x[Taps][Vectors];
   unrolled<Vectors>([&](auto v) {
-    bias[v] = op.bias ? lanes.read<Vectors>(op.bias, v) : Floats{};
-    unrolled<Taps>([&](auto k) { weight[k][v] = lanes.read<Vectors>(op.weight + k * op.channels, v); });
-    unrolled<Taps - 1>([&](auto k) { x[k + 1][v] = lanes.read<Vectors>(row.at(begin - (Taps - 1) + k), v); });
+    bias[v] = op.bias ? active.read<Vectors>(op.bias, v) : Floats{};
+    unrolled<Taps>([&](auto k) { weight[k][v] = active.read<Vectors>(op.weight + k * op.channels, v); });
+    unrolled<Taps - 1>([&](auto k) { x[k + 1][v] = active.read<Vectors>(row.at(begin - (Taps - 1) + k), v); });
   });
   for (int64_t t = begin; t < end; ++t)
     unrolled<Vectors>([&](auto v) {
       unrolled<Taps - 1>([&](auto k) { x[k][v] = x[k + 1][v]; });
-      x[Taps - 1][v] = lanes.read<Vectors>(row.x + t * row.stride, v);
+      x[Taps - 1][v] = active.read<Vectors>(row.x + t * row.stride, v);
       Floats total = bias[v];
       unrolled<Taps>([&](auto k) { total += weight[k][v] * x[k][v]; });
-      lanes.write<Vectors>(y + t * op.y.token, v, activated(op, total));
+      active.write<Vectors>(y + t * op.y.token, v, activated(op, total));
     });
 }
 
 // The same for any number of taps, which are read anew for each token.
 template <class T>
-void any_columns(const CausalConv1d& op, const Row<T>& row, int64_t begin, int64_t end, const Lanes& lanes, T* y) {
+void any_columns(const CausalConv1d& op, const Row<T>& row, int64_t begin, int64_t end, const ChannelVectors& active,
+                 T* y) {
   for (int64_t t = begin; t < end; ++t) {
-    Floats total = op.bias ? lanes.read<1>(op.bias, 0) : Floats{};
+    Floats total = op.bias ? active.read<1>(op.bias, 0) : Floats{};
     for (int64_t k = 0; k < op.taps; ++k)
-      total += lanes.read<1>(op.weight + k * op.channels, 0) * lanes.read<1>(row.at(t - (op.taps - 1) + k), 0);
-    lanes.write<1>(y + t * op.y.token, 0, activated(op, total));
+      total += active.read<1>(op.weight + k * op.channels, 0) * active.read<1>(row.at(t - (op.taps - 1) + k), 0);
+    active.write<1>(y + t * op.y.token, 0, activated(op, total));
   }
 }
 
@@ -74,14 +76,14 @@ void piece(const CausalConv1d& op, int64_t r, int64_t begin, int64_t end) {
   T* y = static_cast<T*>(op.y.data) + r * op.y.row;
   int64_t c = 0;
   if constexpr (Taps > 0)
-    for (; c + kVectors * kLanes <= op.channels; c += kVectors * kLanes)
-      columns<Taps, kVectors>(op, row, begin, end, {c, kLanes}, y);
-  for (; c < op.channels; c += kLanes) {
-    const Lanes lanes = {c, int(op.channels - c < kLanes ? op.channels - c : kLanes)};
+    for (; c + kVectors * kSimdWidth <= op.channels; c += kVectors * kSimdWidth)
+      columns<Taps, kVectors>(op, row, begin, end, {c, kSimdWidth}, y);
+  for (; c < op.channels; c += kSimdWidth) {
+    const ChannelVectors active = {c, int(op.channels - c < kSimdWidth ? op.channels - c : kSimdWidth)};
     if constexpr (Taps > 0)
-      columns<Taps, 1>(op, row, begin, end, lanes, y);
+      columns<Taps, 1>(op, row, begin, end, active, y);
     else
-      any_columns(op, row, begin, end, lanes, y);
+      any_columns(op, row, begin, end, active, y);
   }
 }
 
@@ -113,7 +115,7 @@ void forward(const CausalConv1d& op, int64_t begin, int64_t end) {
 
 }  // namespace
 
-extern const CausalConv1dKernels causal_conv1d_kernels;
-const CausalConv1dKernels causal_conv1d_kernels = {forward};
+extern const CausalConv1dNativeKernels causal_conv1d_native;
+const CausalConv1dNativeKernels causal_conv1d_native = {forward};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

@@ -17,7 +17,7 @@ struct CausalConv1d {
 // Tokens that are computed together; a row's pieces of this size are numbered through all rows.
 inline constexpr int64_t kConvTokens = 32;
 
-struct CausalConv1dKernels {
+struct CausalConv1dNativeKernels {
   // Pieces [begin, end).
   void (*forward)(const CausalConv1d&, int64_t begin, int64_t end);
 };
@@ -33,7 +33,7 @@ struct CausalConv1dGradients {
   float* dweight;   // [pieces, taps + 1, channels]: the bias last
 };
 
-struct CausalConv1dBackward {
+struct CausalConv1dBackwardKernels {
   // Floats of working memory that `backward` needs.
   int64_t (*scratch)(const CausalConv1d&);
   // Blocks [begin, end); `y` of the convolution is not read.

@@ -1,7 +1,7 @@
 """Cross-entropy of logits and its gradient, row by row.
 
-    l = scale * logits,   plain = log sum exp l - l[target],   loss = plain + z (log sum exp l)^2
-    dloss / dlogits = scale * (softmax(l) (1 + 2 z log sum exp l) - [target])
+    l = scale * logits,   plain = log sum exp l - l[target],   loss = plain + z_loss (log sum exp l)^2
+    dloss / dlogits = scale * (softmax(l) (1 + 2 z_loss log sum exp l) - [target])
 
 The second term is the z-loss (Chowdhery et al. 2022, section 5).
 
@@ -28,6 +28,8 @@ class Losses(NamedTuple):
     dlogits_CV: Tensor | None
 
 
-def cross_entropy(logits_CV: Tensor, targets_C: Tensor, scale: float, z: float, *, gradient: bool) -> Losses:
+def cross_entropy(logits_CV: Tensor, targets_C: Tensor, scale: float, z_loss: float, *, gradient: bool) -> Losses:
     """Computes the losses of logits [C, V] for targets [C], and the `gradient`, which may overwrite the logits."""
-    return Losses(*dispatch.select("cross_entropy", logits_CV.device.type)(logits_CV, targets_C, scale, z, gradient))
+    return Losses(
+        *dispatch.select("cross_entropy", logits_CV.device.type)(logits_CV, targets_C, scale, z_loss, gradient)
+    )

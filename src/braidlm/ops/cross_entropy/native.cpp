@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "../csrc/exp2.h"
-#include "../csrc/lanes.h"
+#include "../csrc/by_vectors.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
 namespace {
@@ -19,9 +19,9 @@ float log_sum(const T* row, int64_t width, float scale) {
   float most = -__builtin_inff(), total = 0;
   for (int64_t first = 0; first < width; first += kBlock) {
     const int64_t last = first + kBlock < width ? first + kBlock : width;
-    Floats high = splat(factor * to_float(row[first]));
+    Floats high = broadcast(factor * to_float(row[first]));
     int64_t i = first;
-    for (; i + kLanes <= last; i += kLanes) high = max(high, load(row + i) * factor);
+    for (; i + kSimdWidth <= last; i += kSimdWidth) high = max(high, load(row + i) * factor);
     float here = max(high);
     for (; i < last; ++i) here = std::fmax(here, to_float(row[i]) * factor);
     if (here > most) {
@@ -31,7 +31,7 @@ float log_sum(const T* row, int64_t width, float scale) {
     if (most == -__builtin_inff()) continue;  // of nothing but such, which add nothing
     Floats sums = {};
     i = first;
-    for (; i + kLanes <= last; i += kLanes) sums += exp2(load(row + i) * factor - most);
+    for (; i + kSimdWidth <= last; i += kSimdWidth) sums += exp2(load(row + i) * factor - most);
     total += sum(sums);
     for (; i < last; ++i) total += exp2(to_float(row[i]) * factor - most);
   }
@@ -44,9 +44,9 @@ void of_row(const CrossEntropy& op, T* row, int64_t r) {
   op.sums[r] = sums;
   op.plain[r] = sums - target;
   if (!op.gradient) return;
-  const float factor = op.scale * kLog2E, shift = sums * kLog2E, weight = op.scale * (1 + 2 * op.z * sums);
+  const float factor = op.scale * kLog2E, shift = sums * kLog2E, weight = op.scale * (1 + 2 * op.z_loss * sums);
   by_vectors(0, op.width,
-             [&](int64_t i, int lanes) { put(row + i, lanes, exp2(at(row + i, lanes) * factor - shift) * weight); });
+             [&](int64_t i, int active) { put(row + i, active, exp2(at(row + i, active) * factor - shift) * weight); });
   store_one(row + op.targets[r], exp2((target - sums) * kLog2E) * weight - op.scale);
 }
 
@@ -56,7 +56,7 @@ void cross_entropy(const CrossEntropy& op, int64_t begin, int64_t end) {
 
 }  // namespace
 
-extern const CrossEntropyKernels cross_entropy_kernels;
-const CrossEntropyKernels cross_entropy_kernels = {cross_entropy};
+extern const CrossEntropyNativeKernels cross_entropy_native;
+const CrossEntropyNativeKernels cross_entropy_native = {cross_entropy};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

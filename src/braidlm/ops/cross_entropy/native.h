@@ -9,12 +9,12 @@ struct CrossEntropy {
   Table logits;
   const int64_t* targets;
   int64_t width;
-  float scale, z;
+  float scale, z_loss;
   bool gradient;  // takes the place of the logits
   float *plain, *sums;
 };
 
-struct CrossEntropyKernels {
+struct CrossEntropyNativeKernels {
   // Rows [begin, end).
   void (*cross_entropy)(const CrossEntropy&, int64_t begin, int64_t end);
 };

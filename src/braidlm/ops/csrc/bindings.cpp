@@ -17,14 +17,7 @@ NB_MODULE(_native, module) {
   module.def("set_level", &braidlm::set_level, nanobind::arg("name"), "Uses another level from the next call on.");
   module.def("share_threads", &braidlm::share_threads, nanobind::arg("library"),
              "Runs on the threads of the OpenMP runtime of a loaded library; False if it has none.");
-  braidlm::bind_causal_conv1d(module);
-  braidlm::bind_norm(module);
-  braidlm::bind_linear(module);
-  braidlm::bind_plan(module);
-  braidlm::bind_pointwise(module);
-  braidlm::bind_cross_entropy(module);
-  braidlm::bind_attention(module);
-  braidlm::bind_ssd(module);
-  braidlm::bind_gated_conv(module);
-  braidlm::bind_selective_scan(module);
+#define BRAIDLM_OPERATION(name) braidlm::bind_##name(module);
+#include "operation_list.h"
+#undef BRAIDLM_OPERATION
 }

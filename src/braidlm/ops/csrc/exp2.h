@@ -12,7 +12,7 @@ inline constexpr float kLog2E = 1.44269504088896341f;
 inline Floats exp2(Floats x) {
   // 2^r for |r| <= 1/2: a minimax polynomial of relative error 9e-8 that is exactly one at zero.
   const auto power = [](Floats r) {
-    Floats p = splat(0x1.5bba12p-10f);
+    Floats p = broadcast(0x1.5bba12p-10f);
     p = p * r + 0x1.3cea88p-7f;
     p = p * r + 0x1.c6b752p-5f;
     p = p * r + 0x1.ebf9bcp-3f;
@@ -28,8 +28,8 @@ inline Floats exp2(Floats x) {
   return (Floats)_mm512_maskz_scalef_ps(kAll, (__m512)power(r), n);
 #else
   // At -127 the biased exponent is zero and so is the factor; at 128 it is that of infinity.
-  const Floats low = x < splat(-127.0f) ? splat(-127.0f) : x;
-  const Floats bounded = low > splat(128.0f) ? splat(128.0f) : low;
+  const Floats low = x < broadcast(-127.0f) ? broadcast(-127.0f) : x;
+  const Floats bounded = low > broadcast(128.0f) ? broadcast(128.0f) : low;
   // Adding 1.5 * 2^23 rounds to a whole number.
   const Floats n = (bounded + 12582912.0f) - 12582912.0f;
   const Ints exponent = (__builtin_convertvector(n, Ints) + 127) << 23;
@@ -37,7 +37,7 @@ inline Floats exp2(Floats x) {
 #endif
 }
 
-inline float exp2(float x) { return exp2(splat(x))[0]; }
+inline float exp2(float x) { return exp2(broadcast(x))[0]; }
 
 inline Floats sigmoid(Floats x) { return 1.0f / (exp2(x * -kLog2E) + 1.0f); }
 

@@ -7,9 +7,9 @@ namespace braidlm::BRAIDLM_LEVEL {
 
 // A register tile: as many rows and vectors of a row as hide the latency of a multiply-add and
 // leave registers for the operands.
-inline constexpr int kTileRows = kLanes == 16 ? 8 : 4;
+inline constexpr int kTileRows = kSimdWidth == 16 ? 8 : 4;
 inline constexpr int kTileVectors = 2;
-inline constexpr int64_t kTileColumns = kTileVectors * kLanes;
+inline constexpr int64_t kTileColumns = kTileVectors * kSimdWidth;
 
 struct Accumulators {
   Floats of[kTileRows][kTileVectors];
@@ -28,9 +28,9 @@ inline void multiply_add(Accumulators& acc, const Left& left, const float* right
   const float* at = left.at;
   for (int64_t k = 0; k < count; ++k, at += left.of_k, right += of_k) {
     Floats columns[kTileVectors];
-    unrolled<kTileVectors>([&](auto v) { columns[v] = load(right + v * kLanes); });
+    unrolled<kTileVectors>([&](auto v) { columns[v] = load(right + v * kSimdWidth); });
     unrolled<kTileRows>([&](auto r) {
-      const Floats factor = splat(at[r * left.of_row]);
+      const Floats factor = broadcast(at[r * left.of_row]);
       unrolled<kTileVectors>([&](auto v) { of[r][v] = fma(factor, columns[v], of[r][v]); });
     });
   }
@@ -49,13 +49,13 @@ inline void add(Accumulators& acc, const Accumulators& more) {
 // acc(row, :) = factor * from[row * of_row + :].
 inline void load_scaled(Accumulators& acc, float factor, const float* from, int64_t of_row) {
   unrolled<kTileRows>([&](auto r) {
-    unrolled<kTileVectors>([&](auto v) { acc.of[r][v] = factor * load(from + r * of_row + v * kLanes); });
+    unrolled<kTileVectors>([&](auto v) { acc.of[r][v] = factor * load(from + r * of_row + v * kSimdWidth); });
   });
 }
 
 inline void store(float* to, int64_t of_row, const Accumulators& acc) {
   unrolled<kTileRows>(
-      [&](auto r) { unrolled<kTileVectors>([&](auto v) { store(to + r * of_row + v * kLanes, acc.of[r][v]); }); });
+      [&](auto r) { unrolled<kTileVectors>([&](auto v) { store(to + r * of_row + v * kSimdWidth, acc.of[r][v]); }); });
 }
 
 }  // namespace braidlm::BRAIDLM_LEVEL

@@ -18,16 +18,16 @@ template <class T>
 inline void read_rows(const T* from, int64_t stride, const Part& part, float* tile, int64_t width) {
   for (int64_t t = 0; t < part.tokens; ++t, from += stride, tile += width) {
     int64_t c = 0;
-    for (; c + kLanes <= part.channels; c += kLanes) store(tile + c, load(from + c));
+    for (; c + kSimdWidth <= part.channels; c += kSimdWidth) store(tile + c, load(from + c));
     if (c < part.channels) {
       store(tile + c, load_part(from + c, int(part.channels - c)));
-      c += kLanes;
+      c += kSimdWidth;
     }
-    for (; c < width; c += kLanes) store(tile + c, Floats{});
+    for (; c < width; c += kSimdWidth) store(tile + c, Floats{});
   }
 }
 
-// Fills `tile` [tokens, width], zero beyond the channels; width is a multiple of kLanes.
+// Fills `tile` [tokens, width], zero beyond the channels; width is a multiple of kSimdWidth.
 inline void read(const Sequence& from, const Part& part, float* tile, int64_t width) {
   const int64_t first = part.row * from.row + part.token * from.token + part.channel;
   if (from.dtype == Dtype::kFloat)
@@ -40,7 +40,7 @@ template <class T>
 inline void write_rows(T* to, int64_t stride, const Part& part, const float* tile, int64_t width) {
   for (int64_t t = 0; t < part.tokens; ++t, to += stride, tile += width) {
     int64_t c = 0;
-    for (; c + kLanes <= part.channels; c += kLanes) store(to + c, load(tile + c));
+    for (; c + kSimdWidth <= part.channels; c += kSimdWidth) store(to + c, load(tile + c));
     if (c < part.channels) store_part(to + c, load(tile + c), int(part.channels - c));
   }
 }

@@ -1,7 +1,7 @@
 // Threads for kernels: those of torch's OpenMP runtime where there is one, else a pool of our own.
 //
 // Two sets of threads would fight for the processors: OpenMP's wait for their next work spinning, for
-// milliseconds, in which ours would not get to run.
+// milliseconds, in which the pool would not get to run.
 #pragma once
 
 #include <atomic>

@@ -18,17 +18,17 @@
 namespace braidlm::BRAIDLM_LEVEL {
 
 #if defined(__AVX512F__)
-inline constexpr int kLanes = 16;
+inline constexpr int kSimdWidth = 16;
 #elif defined(__AVX2__)
-inline constexpr int kLanes = 8;
+inline constexpr int kSimdWidth = 8;
 #else
-inline constexpr int kLanes = 4;
+inline constexpr int kSimdWidth = 4;
 #endif
 
-typedef float Floats __attribute__((vector_size(4 * kLanes)));
-typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
-typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
-typedef uint16_t Shorts __attribute__((vector_size(2 * kLanes)));
+typedef float Floats __attribute__((vector_size(4 * kSimdWidth)));
+typedef int32_t Ints __attribute__((vector_size(4 * kSimdWidth)));
+typedef uint32_t Words __attribute__((vector_size(4 * kSimdWidth)));
+typedef uint16_t Shorts __attribute__((vector_size(2 * kSimdWidth)));
 
 // body(0) ... body(N - 1) with constant arguments, so that small arrays of vectors indexed by them
 // stay in registers: loops are unrolled too late for that.
@@ -42,7 +42,7 @@ template <int N, class Body>
 }
 
 // Subtracting zero, unlike adding it, changes no number and costs nothing.
-inline Floats splat(float x) { return x - Floats{}; }
+inline Floats broadcast(float x) { return x - Floats{}; }
 
 // a b + c with one rounding where the processor can; where a sum must not depend on what the
 // compiler makes of the code around it.
@@ -113,7 +113,7 @@ inline Floats load(const Half* from) {
   return (Floats)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 #else
   Floats v;
-  for (int i = 0; i < kLanes; ++i) v[i] = to_float(from[i]);
+  for (int i = 0; i < kSimdWidth; ++i) v[i] = to_float(from[i]);
   return v;
 #endif
 }
@@ -133,7 +133,7 @@ inline Words widen(const uint8_t* from) {
   return (Words)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
 #else
   Words v;
-  for (int i = 0; i < kLanes; ++i) v[i] = from[i];
+  for (int i = 0; i < kSimdWidth; ++i) v[i] = from[i];
   return v;
 #endif
 }
@@ -154,9 +154,9 @@ inline Floats widen_e4m3(Words bits) {
 
 inline Floats load_e4m3(const uint8_t* from) { return widen_e4m3(widen(from)); }
 
-// The first `count` lanes; the others are zero.
+// The first `count` elements; the others are zero.
 inline Floats load_e4m3_part(const uint8_t* from, int count) {
-  uint8_t bytes[kLanes] = {};
+  uint8_t bytes[kSimdWidth] = {};
   std::memcpy(bytes, from, count);
   return load_e4m3(bytes);
 }
@@ -178,22 +178,22 @@ inline void store(BFloat16* to, Floats v) {
 inline void store_one(float* to, float x) { *to = x; }
 inline void store_one(BFloat16* to, float x) { *to = to_bfloat16(x); }
 
-// The first `count` lanes; the others are zero, and their memory is not touched.
+// The first `count` elements; the others are zero, and their memory is not touched.
 template <class T>
 inline Floats load_part(const T* from, int count) {
-  T lanes[kLanes] = {};
-  std::memcpy(lanes, from, count * sizeof(T));
-  return load(lanes);
+  T active[kSimdWidth] = {};
+  std::memcpy(active, from, count * sizeof(T));
+  return load(active);
 }
 
 template <class T>
 inline void store_part(T* to, Floats v, int count) {
-  T lanes[kLanes];
-  store(lanes, v);
-  std::memcpy(to, lanes, count * sizeof(T));
+  T active[kSimdWidth];
+  store(active, v);
+  std::memcpy(to, active, count * sizeof(T));
 }
 
-// Sum of all lanes, always in the same order: halves are added until one lane is left. Through
+// Sum of all elements, always in the same order: halves are added until one is left. Through
 // shuffles, because an accumulator that is ever read through memory is kept in memory.
 inline float sum(Floats v) {
 #if defined(__AVX512F__)
@@ -232,7 +232,7 @@ inline void sum_four(const Floats& a, const Floats& b, const Floats& c, const Fl
 
 inline float max(Floats v) {
   float m = v[0];
-  for (int i = 1; i < kLanes; ++i) m = v[i] > m ? v[i] : m;
+  for (int i = 1; i < kSimdWidth; ++i) m = v[i] > m ? v[i] : m;
   return m;
 }
 
@@ -242,12 +242,12 @@ inline Floats min(Floats a, Floats b) { return a < b ? a : b; }
 // e^x to about one unit of the last place; below -87.3, where results leave the normal floats, zero.
 inline Floats exp(Floats x) {
   constexpr float kLow = -87.33654f, kHigh = 88.72283f;
-  const Floats bounded = min(max(x, splat(kLow)), splat(kHigh));
+  const Floats bounded = min(max(x, broadcast(kLow)), broadcast(kHigh));
   // Adding 1.5 * 2^23 rounds to a whole number, which then lies in the lowest bits.
   const Floats shifted = bounded * 1.44269504088896341f + 12582912.0f;
   const Floats n = shifted - 12582912.0f;
   const Floats r = (bounded - n * 0.693359375f) - n * -2.12194440054690583e-4f;
-  Floats p = splat(1.9875691500e-4f);
+  Floats p = broadcast(1.9875691500e-4f);
   p = p * r + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
@@ -258,8 +258,8 @@ inline Floats exp(Floats x) {
   const Ints whole = __builtin_convertvector(n, Ints), half = whole >> 1;
   const Floats low = bits_as<Floats>((half + 127) << 23), high = bits_as<Floats>((whole - half + 127) << 23);
   const Floats result = mantissa * low * high;
-  const Floats infinite = splat(__builtin_inff());
-  const Floats finite = x > splat(kHigh) ? infinite : (x < splat(kLow) ? splat(0.0f) : result);
+  const Floats infinite = broadcast(__builtin_inff());
+  const Floats finite = x > broadcast(kHigh) ? infinite : (x < broadcast(kLow) ? broadcast(0.0f) : result);
   return x != x ? x : finite;
 }
 
@@ -267,14 +267,14 @@ inline Floats exp(Floats x) {
 // series 2 (s + s^3/3 + ...); s is at most 1/3, so seven terms are enough.
 inline Floats softplus(Floats x) {
   const Floats u = exp(-max(x, -x)), s = u / (u + 2.0f), s2 = s * s;
-  Floats p = splat(1.0f / 13);
+  Floats p = broadcast(1.0f / 13);
   p = p * s2 + 1.0f / 11;
   p = p * s2 + 1.0f / 9;
   p = p * s2 + 1.0f / 7;
   p = p * s2 + 1.0f / 5;
   p = p * s2 + 1.0f / 3;
   p = p * s2 + 1.0f;
-  return max(x, splat(0.0f)) + 2.0f * s * p;
+  return max(x, broadcast(0.0f)) + 2.0f * s * p;
 }
 
 inline Floats silu(Floats x) { return x / (exp(-x) + 1.0f); }
@@ -292,9 +292,9 @@ inline Floats erf(Floats x) {
 
 inline Floats gelu(Floats x) { return 0.5f * x * (erf(x * 0.70710678118654752f) + 1.0f); }
 
-inline float exp(float x) { return exp(splat(x))[0]; }
-inline float silu(float x) { return silu(splat(x))[0]; }
-inline float gelu(float x) { return gelu(splat(x))[0]; }
-inline float softplus(float x) { return softplus(splat(x))[0]; }
+inline float exp(float x) { return exp(broadcast(x))[0]; }
+inline float silu(float x) { return silu(broadcast(x))[0]; }
+inline float gelu(float x) { return gelu(broadcast(x))[0]; }
+inline float softplus(float x) { return softplus(broadcast(x))[0]; }
 
 }  // namespace braidlm::BRAIDLM_LEVEL

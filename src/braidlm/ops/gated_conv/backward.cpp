@@ -4,7 +4,7 @@
 //   dpole = sum_t conj(s_{t-1}) l_t                  dresidue = sum_t conj(s_t) g_t
 //
 // States are kept at the borders of blocks of time only, and computed again from there: running the
-// recurrence itself backwards would divide by poles. Lanes are channels, as in the forward pass.
+// recurrence itself backwards would divide by poles. A vector holds channels, as in the forward pass.
 #include "../csrc/staging.h"
 #include "modes.h"
 #include "native.h"
@@ -13,7 +13,7 @@ namespace braidlm::BRAIDLM_LEVEL {
 namespace {
 
 // Modes that go side by side: as many as their constants and sums leave registers for.
-constexpr int kTogether = kLanes == 16 ? 2 : 1;
+constexpr int kTogether = kSimdWidth == 16 ? 2 : 1;
 
 struct Tiles {
   float *u, *gate, *dy;  // [kTokens, kBlock]
@@ -22,7 +22,7 @@ struct Tiles {
   Planes back;  // conj(pole) l of the token behind
   Planes dpoles, dresidues;
   float* dd;       // [kBlock]
-  float* states;   // [kTokens + 1, kTogether, 2, kLanes]: of some modes, before and after each token
+  float* states;   // [kTokens + 1, kTogether, 2, kSimdWidth]: of some modes, before and after each token
   float* borders;  // [blocks of time, 2, modes, kBlock]: the states before each
 };
 
@@ -30,7 +30,7 @@ int64_t times_of(const GatedConv& op) { return (op.length + kTokens - 1) / kToke
 
 int64_t scratch(const GatedConv& op) {
   return 6 * kTokens * kBlock + (10 + 2 * times_of(op)) * op.modes * kBlock + kBlock +
-         (kTokens + 1) * kTogether * 2 * kLanes;
+         (kTokens + 1) * kTogether * 2 * kSimdWidth;
 }
 
 Tiles tiles_in(float* memory, const GatedConv& op) {
@@ -44,7 +44,7 @@ Tiles tiles_in(float* memory, const GatedConv& op) {
   for (Planes* planes : {&tiles.poles, &tiles.residues, &tiles.back, &tiles.dpoles, &tiles.dresidues})
     *planes = {take(op.modes * kBlock), take(op.modes * kBlock)};
   tiles.dd = take(kBlock);
-  tiles.states = take((kTokens + 1) * kTogether * 2 * kLanes);
+  tiles.states = take((kTokens + 1) * kTogether * 2 * kSimdWidth);
   tiles.borders = take(2 * times_of(op) * op.modes * kBlock);
   return tiles;
 }
@@ -54,7 +54,7 @@ Planes border(const Tiles& tiles, const GatedConv& op, int64_t time) {
   return {re, re + op.modes * kBlock};
 }
 
-// One complex number a lane, of each of some modes.
+// One complex number an element, of each of some modes.
 template <int M>
 struct Numbers {
   Floats re[M], im[M];
@@ -101,10 +101,10 @@ void forwards(const Tiles& tiles, const Planes& from, int64_t tokens, int64_t ch
   float* kept = tiles.states;
   const auto keep = [&] {
     unrolled<M>([&](auto k) {
-      store(kept + 2 * k * kLanes, s.re[k]);
-      store(kept + (2 * k + 1) * kLanes, s.im[k]);
+      store(kept + 2 * k * kSimdWidth, s.re[k]);
+      store(kept + (2 * k + 1) * kSimdWidth, s.im[k]);
     });
-    kept += 2 * M * kLanes;
+    kept += 2 * M * kSimdWidth;
   };
   keep();
   for (int64_t i = channel; i < tokens * kBlock; i += kBlock) {
@@ -124,7 +124,7 @@ template <int M>
 void backwards(const Tiles& tiles, int64_t tokens, int64_t channel, int64_t m) {
   Numbers<M> back(tiles.back, channel, m), dpole, dresidue;
   const Numbers<M> pole(tiles.poles, channel, m), residue(tiles.residues, channel, m);
-  const auto state = [&](int64_t t, int part) { return load(tiles.states + (t * 2 * M + part) * kLanes); };
+  const auto state = [&](int64_t t, int part) { return load(tiles.states + (t * 2 * M + part) * kSimdWidth); };
   for (int64_t t = tokens - 1; t >= 0; --t) {
     const Floats g = load(tiles.g + t * kBlock + channel);
     Floats du = load(tiles.du + t * kBlock + channel);
@@ -165,9 +165,9 @@ void tokens_of_block(const GatedConv& op, const GatedConvGradients& grad, const 
   read(op.u, part, tiles.u, kBlock);
   read(op.gate, part, tiles.gate, kBlock);
   read(grad.dy, part, tiles.dy, kBlock);
-  for (int64_t v = 0; v < part.channels; v += kLanes) {
-    const int lanes = int(part.channels - v < kLanes ? part.channels - v : kLanes);
-    const Floats d = load_part(op.d + part.channel + v, lanes);
+  for (int64_t v = 0; v < part.channels; v += kSimdWidth) {
+    const int active = int(part.channels - v < kSimdWidth ? part.channels - v : kSimdWidth);
+    const Floats d = load_part(op.d + part.channel + v, active);
     const int64_t end = part.tokens * kBlock;
     Floats dd = {};
     for (int64_t i = v; i < end; i += kBlock) {
@@ -202,7 +202,7 @@ void block(const GatedConv& op, const GatedConvGradients& grad, const Tiles& til
   if (times) read_states(op, of, op.before, border(tiles, op, 0));
   for (int64_t i = 0; i + 1 < times; ++i) {
     read(op.u, {of.row, i * kTokens, kTokens, of.first, of.count}, tiles.u, kBlock);
-    for (int64_t v = 0; v < of.count; v += kLanes)
+    for (int64_t v = 0; v < of.count; v += kSimdWidth)
       by_modes(op.modes, [&](int64_t m, auto together) {
         advance<together>(tiles, border(tiles, op, i), border(tiles, op, i + 1), v, m);
       });
@@ -224,7 +224,7 @@ void backward(const GatedConv& op, const GatedConvGradients& grad, int64_t begin
 
 }  // namespace
 
-extern const GatedConvBackward gated_conv_backward;
-const GatedConvBackward gated_conv_backward = {scratch, backward};
+extern const GatedConvBackwardKernels gated_conv_backward;
+const GatedConvBackwardKernels gated_conv_backward = {scratch, backward};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

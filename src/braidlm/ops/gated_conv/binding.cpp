@@ -5,6 +5,9 @@
 #include "../csrc/kernels.h"
 #include "../csrc/scratch.h"
 #include "../csrc/threads.h"
+#include "../plan/builder.h"
+#include "native.h"
+#include "step.h"
 
 namespace braidlm {
 namespace {
@@ -41,7 +44,7 @@ void gated_conv(Strided u, Strided gate, Array poles, Array residues, Array d, A
   op.y = checked_sequence(y, "y", op.rows, op.length, op.channels);
   op.after = checked<float>(after, "after", {op.rows, op.channels, op.modes, 2});
   nb::gil_scoped_release released;
-  const GatedConvKernels& kernel = *kernels().gated_conv;
+  const GatedConvNativeKernels& kernel = kernels<GatedConvNativeKernels>();
   parallel_for(threads, blocks_of(op), 1, [&](int64_t begin, int64_t end) {
     const Scratch scratch(kernel.scratch(op));
     kernel.forward(op, begin, end, scratch.data());
@@ -63,11 +66,23 @@ void gated_conv_backward(Strided u, Strided gate, Array poles, Array residues, A
       .dbefore = checked<float>(dbefore, "dbefore", {op.rows, op.channels, op.modes, 2}),
   };
   nb::gil_scoped_release released;
-  const GatedConvBackward& kernel = *kernels().gated_conv_backward;
+  const GatedConvBackwardKernels& kernel = kernels<GatedConvBackwardKernels>();
   parallel_for(threads, blocks_of(op), 1, [&](int64_t begin, int64_t end) {
     const Scratch scratch(kernel.scratch(op));
     kernel.backward(op, grad, begin, end, scratch.data());
   });
+}
+
+void gated_conv_step(Plan& plan, Offset x, Array poles, Array residues, Array d, int64_t parts, int state, Offset y) {
+  const float* values = plan.floats(poles, "poles", {2, -1, -1});
+  const int64_t modes = poles.shape(1), channels = poles.shape(2);
+  require(parts > 0 && channels % parts == 0, "parts must divide the channels");
+  plan.check_buffer(x, 3 * channels, "x");
+  plan.check_buffer(y, channels, "y");
+  plan.check_state(state, Dtype::kFloat, {2, modes, channels}, "gated_conv");
+  plan.add<&GatedConvStepKernels::step>(ModalStep{x, y, values, plan.floats(residues, "residues", {2, modes, channels}),
+                                                  plan.floats(d, "d", {channels}), channels, parts, modes, state},
+                                        {{x, 3 * channels}});
 }
 
 }  // namespace
@@ -81,6 +96,8 @@ void bind_gated_conv(nb::module_& module) {
              "dy"_a.noconvert(), "dafter"_a.noconvert(), "du"_a.noconvert(), "dgate"_a.noconvert(),
              "dpoles"_a.noconvert(), "dresidues"_a.noconvert(), "dd"_a.noconvert(), "dbefore"_a.noconvert(),
              "threads"_a);
+  module.def("gated_conv_step", &gated_conv_step, "plan"_a, "x"_a, "poles"_a, "residues"_a, "d"_a, "parts"_a, "state"_a,
+             "y"_a);
 }
 
 }  // namespace braidlm

@@ -1,5 +1,5 @@
 // The convolution as its modal recurrence: 6 multiply-adds a mode and token, fewer than a transform
-// of any length needs, and no memory but the state. Lanes are channels; the state of a few modes
+// of any length needs, and no memory but the state. A vector holds channels; the state of a few modes
 // stays in registers while a block of time goes by.
 #include "native.h"
 
@@ -62,9 +62,9 @@ void march(const Tiles& tiles, int64_t tokens, int64_t channel, int64_t m) {
 void tokens_of_block(const GatedConv& op, const Tiles& tiles, const Part& part) {
   read(op.u, part, tiles.u, kBlock);
   read(op.gate, part, tiles.gate, kBlock);
-  for (int64_t v = 0; v < part.channels; v += kLanes) {
-    const int lanes = int(part.channels - v < kLanes ? part.channels - v : kLanes);
-    const Floats d = load_part(op.d + part.channel + v, lanes);
+  for (int64_t v = 0; v < part.channels; v += kSimdWidth) {
+    const int active = int(part.channels - v < kSimdWidth ? part.channels - v : kSimdWidth);
+    const Floats d = load_part(op.d + part.channel + v, active);
     const int64_t end = part.tokens * kBlock;
     for (int64_t i = v; i < end; i += kBlock) store(tiles.y + i, d * load(tiles.u + i));
     int64_t m = 0;
@@ -93,7 +93,7 @@ void forward(const GatedConv& op, int64_t begin, int64_t end, float* memory) {
 
 }  // namespace
 
-extern const GatedConvKernels gated_conv_kernels;
-const GatedConvKernels gated_conv_kernels = {scratch, forward};
+extern const GatedConvNativeKernels gated_conv_native;
+const GatedConvNativeKernels gated_conv_native = {scratch, forward};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

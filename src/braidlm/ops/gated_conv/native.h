@@ -28,14 +28,14 @@ struct GatedConvGradients {
   float* dbefore;             // [rows, channels, modes, 2]
 };
 
-struct GatedConvKernels {
+struct GatedConvNativeKernels {
   // Floats of working memory that `forward` needs.
   int64_t (*scratch)(const GatedConv&);
   // Blocks [begin, end).
   void (*forward)(const GatedConv&, int64_t begin, int64_t end, float* scratch);
 };
 
-struct GatedConvBackward {
+struct GatedConvBackwardKernels {
   // Floats of working memory that `backward` needs.
   int64_t (*scratch)(const GatedConv&);
   // Blocks [begin, end), as of `forward`; reads no y and no states after.

@@ -1,7 +1,7 @@
 // Rows of weights as the numbers that they stand for. Per level.
 #pragma once
 
-#include "../csrc/lanes.h"
+#include "../csrc/by_vectors.h"
 #include "matrix.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
@@ -10,7 +10,7 @@ template <class Out>
 inline void expand_int8(const Matrix& w, int64_t group, Out* y) {
   const float scale = to_float(static_cast<const Half*>(w.scale)[group]);
   const uint8_t* q = static_cast<const uint8_t*>(w.data) + group * kGroup;
-  for (int64_t i = 0; i < kGroup; i += kLanes) store(y + i, widen_signed(q + i) * scale);
+  for (int64_t i = 0; i < kGroup; i += kSimdWidth) store(y + i, widen_signed(q + i) * scale);
 }
 
 // A product of four bits and a half is exact, so that it does not matter whether the sum is fused with it.
@@ -19,7 +19,7 @@ inline void expand_int4(const Matrix& w, int64_t group, Out* y) {
   const float scale = to_float(static_cast<const Half*>(w.scale)[group]);
   const float low = w.low ? to_float(w.low[group]) : -8 * scale;
   const uint8_t* q = static_cast<const uint8_t*>(w.data) + group * kGroup / 2;
-  for (int64_t i = 0; i < kGroup / 2; i += kLanes) {
+  for (int64_t i = 0; i < kGroup / 2; i += kSimdWidth) {
     const Words bytes = widen(q + i);
     const Floats first = __builtin_convertvector(bits_as<Ints>(bytes & 15u), Floats);
     const Floats second = __builtin_convertvector(bits_as<Ints>(bytes >> 4), Floats);
@@ -32,26 +32,26 @@ inline void expand_int4(const Matrix& w, int64_t group, Out* y) {
 template <class Out>
 inline void expand_part(const Matrix& w, int64_t row, int64_t from, int64_t to, Out* y) {
   const int64_t begin = row * w.inputs + from, count = to - from;
-  switch (w.form) {
-    case Form::kFloat: {
+  switch (w.format) {
+    case WeightFormat::kFloat: {
       const float* x = static_cast<const float*>(w.data) + begin;
-      return by_vectors(0, count, [=](int64_t i, int lanes) { put(y + i, lanes, at(x + i, lanes)); });
+      return by_vectors(0, count, [=](int64_t i, int active) { put(y + i, active, at(x + i, active)); });
     }
-    case Form::kBFloat16: {
+    case WeightFormat::kBFloat16: {
       const BFloat16* x = static_cast<const BFloat16*>(w.data) + begin;
-      return by_vectors(0, count, [=](int64_t i, int lanes) { put(y + i, lanes, at(x + i, lanes)); });
+      return by_vectors(0, count, [=](int64_t i, int active) { put(y + i, active, at(x + i, active)); });
     }
-    case Form::kFp8: {
+    case WeightFormat::kFp8: {
       const uint8_t* x = static_cast<const uint8_t*>(w.data) + begin;
       const float scale = static_cast<const float*>(w.scale)[row];
-      return by_vectors(0, count, [=](int64_t i, int lanes) {
-        put(y + i, lanes, (lanes == kLanes ? load_e4m3(x + i) : load_e4m3_part(x + i, lanes)) * scale);
+      return by_vectors(0, count, [=](int64_t i, int active) {
+        put(y + i, active, (active == kSimdWidth ? load_e4m3(x + i) : load_e4m3_part(x + i, active)) * scale);
       });
     }
-    case Form::kInt8:
+    case WeightFormat::kInt8:
       for (int64_t g = 0; g < count / kGroup; ++g) expand_int8(w, begin / kGroup + g, y + g * kGroup);
       return;
-    case Form::kInt4:
+    case WeightFormat::kInt4:
       for (int64_t g = 0; g < count / kGroup; ++g) expand_int4(w, begin / kGroup + g, y + g * kGroup);
       return;
   }

@@ -17,30 +17,30 @@ void expand(const Matrix& weight, int64_t begin, int64_t end, const Table& out) 
 }
 
 // to[c, r] = from[r][c] of a square.
-void turn(const float (&from)[kLanes][kLanes], float* to, int64_t of_row) {
-  for (int c = 0; c < kLanes; ++c) {
+void turn(const float (&from)[kSimdWidth][kSimdWidth], float* to, int64_t of_row) {
+  for (int c = 0; c < kSimdWidth; ++c) {
     Floats column;
-    unrolled<kLanes>([&](auto r) { column[int(r)] = from[r][c]; });
+    unrolled<kSimdWidth>([&](auto r) { column[int(r)] = from[r][c]; });
     store(to + c * of_row, column);
   }
 }
 
 template <class T>
 void lay_out_square(const T* x, int64_t stride, int tokens, int inputs, float* panel) {
-  float square[kLanes][kLanes] = {};
+  float square[kSimdWidth][kSimdWidth] = {};
   for (int t = 0; t < tokens; ++t) store(square[t], at(x + t * stride, inputs));
-  if (inputs == kLanes) return turn(square, panel, kTileColumns);
+  if (inputs == kSimdWidth) return turn(square, panel, kTileColumns);
   for (int c = 0; c < inputs; ++c)
-    for (int t = 0; t < kLanes; ++t) panel[c * kTileColumns + t] = square[t][c];
+    for (int t = 0; t < kSimdWidth; ++t) panel[c * kTileColumns + t] = square[t][c];
 }
 
 void lay_out(const Table& x, int64_t tokens, int64_t inputs, int64_t begin, int64_t end, float* panels) {
-  for (int64_t t = begin * kTileColumns; t < end * kTileColumns; t += kLanes) {
-    const int count = int(t >= tokens ? 0 : tokens - t < kLanes ? tokens - t : kLanes);
+  for (int64_t t = begin * kTileColumns; t < end * kTileColumns; t += kSimdWidth) {
+    const int count = int(t >= tokens ? 0 : tokens - t < kSimdWidth ? tokens - t : kSimdWidth);
     float* panel = panels + t / kTileColumns * kTileColumns * inputs + t % kTileColumns;
     with_row(x, count ? t : 0, [&](auto* rows) {
-      by_vectors(0, inputs, [&](int64_t i, int lanes) {
-        lay_out_square(rows + i, x.stride, count, lanes, panel + i * kTileColumns);
+      by_vectors(0, inputs, [&](int64_t i, int active) {
+        lay_out_square(rows + i, x.stride, count, active, panel + i * kTileColumns);
       });
     });
   }
@@ -62,14 +62,14 @@ void add_tile(const float* tile, int64_t outputs, int64_t inputs, const float* p
 void write_sums(const float* sums, int64_t wide, int64_t tokens, int64_t first, int64_t outputs, const Table& y) {
   for (int64_t t = 0; t < tokens; ++t)
     with_row(y, t, [&](auto* row) {
-      by_vectors(0, outputs, [&](int64_t o, int lanes) {
+      by_vectors(0, outputs, [&](int64_t o, int active) {
         const float* from = sums + o * wide + t;
         Floats values = {};
-        if (lanes == kLanes)
-          unrolled<kLanes>([&](auto i) { values[int(i)] = from[i * wide]; });
+        if (active == kSimdWidth)
+          unrolled<kSimdWidth>([&](auto i) { values[int(i)] = from[i * wide]; });
         else
-          for (int i = 0; i < lanes; ++i) values[i] = from[i * wide];
-        put(row + first + o, lanes, values);
+          for (int i = 0; i < active; ++i) values[i] = from[i * wide];
+        put(row + first + o, active, values);
       });
     });
 }
@@ -96,7 +96,7 @@ void multiply(const Matrix& weight, const float* panels, int64_t tokens, int64_t
 
 }  // namespace
 
-extern const LinearKernels linear_kernels;
-const LinearKernels linear_kernels = {expand, kTileColumns, lay_out, room, multiply};
+extern const LinearNativeKernels linear_native;
+const LinearNativeKernels linear_native = {expand, kTileColumns, lay_out, room, multiply};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

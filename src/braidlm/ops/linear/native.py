@@ -29,10 +29,10 @@ def held(weight: Tensor | QuantizedWeight) -> Any:
     *experts, outputs, inputs = weight.shape
     several = experts[0] if experts else 1
     if isinstance(weight, Tensor):
-        form = str(weight.dtype).removeprefix("torch.")
-        return extension().Weight(form, weight.detach().contiguous(), None, None, outputs, inputs, several)
-    data = weight.data.view(torch.uint8) if weight.form == "fp8" else weight.data
-    return extension().Weight(weight.form, data, weight.scale, weight.low, outputs, inputs, several)
+        weight_format = str(weight.dtype).removeprefix("torch.")
+        return extension().Weight(weight_format, weight.detach().contiguous(), None, None, outputs, inputs, several)
+    data = weight.data.view(torch.uint8) if weight.weight_format == "fp8" else weight.data
+    return extension().Weight(weight.weight_format, data, weight.scale, weight.low, outputs, inputs, several)
 
 
 def linear(x_I: Tensor, weight_OI: Tensor | QuantizedWeight, bias_O: Tensor | None) -> Tensor:

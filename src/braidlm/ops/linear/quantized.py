@@ -1,6 +1,6 @@
 """Quantized weights: their layouts, and the numbers that they stand for.
 
-Groups are 32 consecutive inputs of one output row. The forms:
+Groups are 32 consecutive inputs of one output row. The formats:
 
 - int8: w = scale q, q a signed byte. The layout of GGUF's Q8_0, numbers and scales apart.
 - int4: w = scale q + low, q from 0 to 15; without low w = scale (q - 8). A group takes 16 bytes,
@@ -17,15 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-FORMS = ("int8", "int4", "fp8")
-KINDS = (*FORMS, "int4-low")  # a form, with lows or without
+WEIGHT_FORMATS = ("int8", "int4", "fp8")
+KINDS = (*WEIGHT_FORMATS, "int4-low")  # a format, with lows or without
 GROUP = 32
 
 _DATA = {"int8": torch.int8, "int4": torch.uint8, "fp8": torch.float8_e4m3fn}
 
 
 class QuantizedWeight(nn.Module):
-    """Quantized weight [..., O, I] (leading dimension: experts) in one of `FORMS`; takes a parameter's place.
+    """Quantized weight [..., O, I] (leading dimension: experts) in one of `WEIGHT_FORMATS`; takes a parameter's place.
 
     data: int8 [..., O, I], uint8 [..., O, I/2] or float8_e4m3fn [..., O, I]. scale: float16
     [..., O, G], or float32 [..., O] for fp8. low: float16 [..., O, G], int4 only, or None. All
@@ -37,10 +37,16 @@ class QuantizedWeight(nn.Module):
     low: Tensor | None
 
     def __init__(
-        self, form: str, data: Tensor, scale: Tensor, low: Tensor | None = None, *, dtype: torch.dtype = torch.bfloat16
+        self,
+        weight_format: str,
+        data: Tensor,
+        scale: Tensor,
+        low: Tensor | None = None,
+        *,
+        dtype: torch.dtype = torch.bfloat16,
     ) -> None:
         super().__init__()
-        self.form = form
+        self.weight_format = weight_format
         self.dtype = dtype
         self.register_buffer("data", data)
         self.register_buffer("scale", scale)
@@ -48,14 +54,14 @@ class QuantizedWeight(nn.Module):
 
     @property
     def kind(self) -> str:
-        """Kind of the weight: its form, with "-low" where groups have a low of their own."""
-        return self.form if self.low is None else f"{self.form}-low"
+        """Kind of the weight: its format, with "-low" where groups have a low of their own."""
+        return self.weight_format if self.low is None else f"{self.weight_format}-low"
 
     @property
     def shape(self) -> torch.Size:
         """Shape of the weight that this one stands for, [..., O, I]."""
         *rows, stored = self.data.shape
-        return torch.Size([*rows, stored * 2 if self.form == "int4" else stored])
+        return torch.Size([*rows, stored * 2 if self.weight_format == "int4" else stored])
 
     def numel(self) -> int:
         """Number of weights."""
@@ -73,17 +79,17 @@ class QuantizedWeight(nn.Module):
 
     def dequantize(self, dtype: torch.dtype | None = None) -> Tensor:
         """Dequantizes to [..., O, I]: scale q + low in float32, rounded once to `dtype` (its own by default)."""
-        return _values(self.form, self.data, self.scale, self.low).to(dtype or self.dtype)
+        return _values(self.weight_format, self.data, self.scale, self.low).to(dtype or self.dtype)
 
     def rows(self, ids: Tensor) -> Tensor:
         """Rows of the first dimension, dequantized: [*ids, ..., I]."""
         low = None if self.low is None else self.low[ids]
-        return _values(self.form, self.data[ids], self.scale[ids], low).to(self.dtype)
+        return _values(self.weight_format, self.data[ids], self.scale[ids], low).to(self.dtype)
 
     def __getitem__(self, index: int | slice) -> "QuantizedWeight":
         """A part of the first dimension (one expert, some outputs) that shares this one's memory."""
         low = None if self.low is None else self.low[index]
-        return QuantizedWeight(self.form, self.data[index], self.scale[index], low, dtype=self.dtype)
+        return QuantizedWeight(self.weight_format, self.data[index], self.scale[index], low, dtype=self.dtype)
 
     def extra_repr(self) -> str:
         """Shape and kind, as a printed model shows them."""
@@ -97,21 +103,21 @@ class QuantizedWeight(nn.Module):
         return self
 
 
-def quantizable(shape: torch.Size | tuple[int, ...], form: str) -> bool:
-    """Whether a weight of this shape can be quantized to `form`: it is a matrix of whole groups."""
-    return len(shape) > 1 and 0 not in shape and (form == "fp8" or shape[-1] % GROUP == 0)
+def quantizable(shape: torch.Size | tuple[int, ...], weight_format: str) -> bool:
+    """Whether a weight of this shape can be quantized to `weight_format`: it is a matrix of whole groups."""
+    return len(shape) > 1 and 0 not in shape and (weight_format == "fp8" or shape[-1] % GROUP == 0)
 
 
 def empty_quantized(shape: torch.Size | tuple[int, ...], kind: str, **options: Any) -> QuantizedWeight:
     """A quantized weight whose numbers are still to be filled in; `options` are those of `torch.empty`, but dtype."""
     dtype = options.pop("dtype", torch.bfloat16)
-    form, _, low = kind.partition("-")
+    weight_format, _, low = kind.partition("-")
     *rows, inputs = shape
-    data = torch.empty(*rows, inputs // 2 if form == "int4" else inputs, dtype=_DATA[form], **options)
-    if form == "fp8":
-        return QuantizedWeight(form, data, torch.empty(*rows, dtype=torch.float32, **options), dtype=dtype)
+    data = torch.empty(*rows, inputs // 2 if weight_format == "int4" else inputs, dtype=_DATA[weight_format], **options)
+    if weight_format == "fp8":
+        return QuantizedWeight(weight_format, data, torch.empty(*rows, dtype=torch.float32, **options), dtype=dtype)
     parts = [torch.empty(*rows, inputs // GROUP, dtype=torch.float16, **options) for _ in range(2 if low else 1)]
-    return QuantizedWeight(form, data, *parts, dtype=dtype)
+    return QuantizedWeight(weight_format, data, *parts, dtype=dtype)
 
 
 def quantized_bytes(shape: torch.Size | tuple[int, ...], kind: str) -> int:
@@ -131,12 +137,12 @@ def steps(data: Tensor) -> Tensor:
     return torch.cat([halves & 15, halves >> 4], -1).flatten(-2)
 
 
-def _values(form: str, data: Tensor, scale: Tensor, low: Tensor | None) -> Tensor:
+def _values(weight_format: str, data: Tensor, scale: Tensor, low: Tensor | None) -> Tensor:
     """Dequantized numbers in float32, in which every product here is exact but that of fp8."""
-    if form == "fp8":
+    if weight_format == "fp8":
         return data.float() * scale[..., None]
-    q = (data if form == "int8" else steps(data)).float()
-    if form == "int4" and low is None:
+    q = (data if weight_format == "int8" else steps(data)).float()
+    if weight_format == "int4" and low is None:
         q -= 8
     groups = q.unflatten(-1, (-1, GROUP)).mul_(scale.float()[..., None])
     if low is not None:

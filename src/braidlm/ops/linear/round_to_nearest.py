@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from .quantized import FORMS, GROUP, QuantizedWeight, empty_quantized, nibbles, quantizable, tile_rows
+from .quantized import GROUP, WEIGHT_FORMATS, QuantizedWeight, empty_quantized, nibbles, quantizable, tile_rows
 
 # Largest numbers that scales can carry.
 _INT8, _FP8, _HALF = 127.0, 448.0, 65504.0
@@ -21,31 +21,33 @@ _SHARES = tuple(0.64 + 0.03 * i for i in range(19))
 _TILE_BYTES = 4 << 20
 
 
-def quantize_weight(weight: Tensor, form: str, *, dtype: torch.dtype = torch.bfloat16) -> QuantizedWeight:
-    """Quantizes a weight [..., O, I] to `form`, each number to the nearest step; `dtype` is that of the activations.
+def quantize_weight(weight: Tensor, weight_format: str, *, dtype: torch.dtype = torch.bfloat16) -> QuantizedWeight:
+    """Quantizes a weight [..., O, I], each number to the nearest step; `dtype` is that of the activations.
 
-    Raises `InputError` for an unknown form, a shape without whole groups, or numbers too large for the form.
+    Raises `InputError` for an unknown format, a shape without whole groups, or numbers too large for the format.
     """
-    if form not in FORMS:
-        raise InputError(f"a weight's form is {form!r}, but must be one of {', '.join(FORMS)}")
-    if not quantizable(weight.shape, form):
-        raise InputError(f"a weight of shape {list(weight.shape)} has no whole groups of {GROUP} inputs for {form}")
-    made = empty_quantized(weight.shape, form, dtype=dtype, device=weight.device)
+    if weight_format not in WEIGHT_FORMATS:
+        raise InputError(f"a weight's format is {weight_format!r}, but must be one of {', '.join(WEIGHT_FORMATS)}")
+    if not quantizable(weight.shape, weight_format):
+        raise InputError(
+            f"a weight of shape {list(weight.shape)} has no whole groups of {GROUP} inputs for {weight_format}"
+        )
+    made = empty_quantized(weight.shape, weight_format, dtype=dtype, device=weight.device)
     rows = weight.detach().reshape(-1, weight.shape[-1])
     data, scale = made.data.view(len(rows), -1), made.scale.view(len(rows), -1)
     size = tile_rows(rows.shape, 4, _TILE_BYTES)
     for begin in range(0, len(rows), size):
         tile = rows[begin : begin + size].float()
-        _check(tile, form)
-        data[begin : begin + size], scale[begin : begin + size] = _ROUND[form](tile)
+        _check(tile, weight_format)
+        data[begin : begin + size], scale[begin : begin + size] = _ROUND[weight_format](tile)
     return made
 
 
-def _check(tile: Tensor, form: str) -> None:
+def _check(tile: Tensor, weight_format: str) -> None:
     largest = float(tile.abs().max())
-    limit = {"int8": _HALF * _INT8, "int4": _HALF * 8, "fp8": torch.finfo(torch.float32).max}[form]
+    limit = {"int8": _HALF * _INT8, "int4": _HALF * 8, "fp8": torch.finfo(torch.float32).max}[weight_format]
     if not largest < limit:  # nan too
-        raise InputError(f"a weight has the number {largest}, which {form} cannot hold")
+        raise InputError(f"a weight has the number {largest}, which {weight_format} cannot hold")
 
 
 def _int8(tile_NI: Tensor) -> tuple[Tensor, Tensor]:

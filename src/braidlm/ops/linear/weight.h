@@ -12,7 +12,7 @@ namespace braidlm {
 
 // A checked weight that keeps its tensors alive.
 struct Weight {
-  Weight(const std::string& form, Array data, std::optional<Array> scale, std::optional<Array> low, int64_t outputs,
+  Weight(const std::string& format, Array data, std::optional<Array> scale, std::optional<Array> low, int64_t outputs,
          int64_t inputs, int64_t experts);
   Matrix matrix;
   int64_t experts;

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "../csrc/exp2.h"
-#include "../csrc/lanes.h"
+#include "../csrc/by_vectors.h"
 #include "../csrc/staging.h"
 #include "native.h"
 
@@ -18,20 +18,20 @@ int64_t rows_end(int64_t piece, int64_t rows) {
 template <class X, class Y>
 void plain_row(const RmsNorm& op, const X* x, const Y* dy, X* dx, float* dweight) {
   Floats squares = {}, dots = {};
-  by_vectors(0, op.width, [&](int64_t i, int lanes) {
-    const Floats v = at(x + i, lanes);
+  by_vectors(0, op.width, [&](int64_t i, int active) {
+    const Floats v = at(x + i, active);
     squares += v * v;
-    dots += v * at(dy + i, lanes) * at(op.weight + i, lanes);
+    dots += v * at(dy + i, active) * at(op.weight + i, active);
   });
   const float size = float(op.width), mean = sum(squares) / size, root = std::sqrt(mean);
   const float scale = op.eps_outside_root ? 1 / (root + op.eps) : 1 / std::sqrt(mean + op.eps);
   // At zero the root has no derivative; zero is one of its slopes there, and what autograd takes.
   const float slope = op.eps_outside_root ? (root > 0 ? scale * scale / root : 0) : scale * scale * scale;
   const float back = sum(dots) / size * slope;
-  by_vectors(0, op.width, [&](int64_t i, int lanes) {
-    const Floats v = at(x + i, lanes), scaled = at(dy + i, lanes) * scale;
-    put(dx + i, lanes, scaled * at(op.weight + i, lanes) - v * back);
-    put(dweight + i, lanes, at(dweight + i, lanes) + scaled * v);
+  by_vectors(0, op.width, [&](int64_t i, int active) {
+    const Floats v = at(x + i, active), scaled = at(dy + i, active) * scale;
+    put(dx + i, active, scaled * at(op.weight + i, active) - v * back);
+    put(dweight + i, active, at(dweight + i, active) + scaled * v);
   });
 }
 
@@ -49,32 +49,32 @@ void rms_norm(const RmsNorm& op, const RmsNormGradients& grad, int64_t begin, in
   }
 }
 
-int64_t scratch(const GatedRmsNorm& op) { return 2 * padded(op.width / op.groups, kLanes); }
+int64_t scratch(const GatedRmsNorm& op) { return 2 * padded(op.width / op.groups, kSimdWidth); }
 
 // `gated` and `slopes` keep y * silu(gate) and sigmoid(gate) of one group.
 template <class Y, class G, class Out>
 void gated_row(const GatedRmsNorm& op, const Y* y, const G* gate, const Out* dout, Y* dy, G* dgate, float* dweight,
                float* gated) {
   const int64_t part = op.width / op.groups;
-  float* const slopes = gated + padded(part, kLanes);
+  float* const slopes = gated + padded(part, kSimdWidth);
   for (int64_t first = 0; first < op.width; first += part) {
     Floats squares = {}, dots = {};
-    by_vectors(0, part, [&](int64_t i, int lanes) {
-      const Floats g = at(gate + first + i, lanes), slope = sigmoid(g), v = at(y + first + i, lanes) * (g * slope);
+    by_vectors(0, part, [&](int64_t i, int active) {
+      const Floats g = at(gate + first + i, active), slope = sigmoid(g), v = at(y + first + i, active) * (g * slope);
       store(gated + i, v);
       store(slopes + i, slope);
       squares += v * v;
-      dots += v * at(dout + first + i, lanes) * at(op.weight + first + i, lanes);
+      dots += v * at(dout + first + i, active) * at(op.weight + first + i, active);
     });
     const float scale = 1 / std::sqrt(sum(squares) / float(part) + op.eps);
     const float back = sum(dots) / float(part) * scale * scale * scale;
-    by_vectors(0, part, [&](int64_t i, int lanes) {
-      const Floats g = at(gate + first + i, lanes), slope = load(slopes + i), v = load(gated + i);
-      const Floats scaled = at(dout + first + i, lanes) * scale;
-      const Floats dv = scaled * at(op.weight + first + i, lanes) - v * back;
-      put(dgate + first + i, lanes, dv * at(y + first + i, lanes) * slope * (1.0f + g * (1.0f - slope)));
-      put(dy + first + i, lanes, dv * (g * slope));
-      put(dweight + first + i, lanes, at(dweight + first + i, lanes) + scaled * v);
+    by_vectors(0, part, [&](int64_t i, int active) {
+      const Floats g = at(gate + first + i, active), slope = load(slopes + i), v = load(gated + i);
+      const Floats scaled = at(dout + first + i, active) * scale;
+      const Floats dv = scaled * at(op.weight + first + i, active) - v * back;
+      put(dgate + first + i, active, dv * at(y + first + i, active) * slope * (1.0f + g * (1.0f - slope)));
+      put(dy + first + i, active, dv * (g * slope));
+      put(dweight + first + i, active, at(dweight + first + i, active) + scaled * v);
     });
   }
 }
@@ -99,7 +99,7 @@ void gated_rms_norm(const GatedRmsNorm& op, const GatedRmsNormGradients& grad, i
 
 }  // namespace
 
-extern const NormBackward norm_backward;
-const NormBackward norm_backward = {rms_norm, gated_rms_norm, scratch};
+extern const NormBackwardKernels norm_backward;
+const NormBackwardKernels norm_backward = {rms_norm, gated_rms_norm, scratch};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

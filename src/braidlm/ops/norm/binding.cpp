@@ -6,6 +6,9 @@
 #include "../csrc/scratch.h"
 #include "../csrc/sums.h"
 #include "../csrc/threads.h"
+#include "../plan/builder.h"
+#include "native.h"
+#include "step.h"
 
 namespace braidlm {
 namespace {
@@ -45,14 +48,15 @@ void rms_norm(Strided x, Array weight, double eps, bool eps_outside_root, Stride
   RmsNorm op = checked_norm(x, weight, eps, eps_outside_root);
   op.out = checked_table(out, "out", op.rows, op.width);
   nb::gil_scoped_release released;
-  parallel_for(threads, op.rows, kRows, [&](int64_t begin, int64_t end) { kernels().norm->rms_norm(op, begin, end); });
+  parallel_for(threads, op.rows, kRows,
+               [&](int64_t begin, int64_t end) { kernels<NormNativeKernels>().rms_norm(op, begin, end); });
 }
 
 void gated_rms_norm(Strided y, Strided gate, Array weight, double eps, int64_t groups, Strided out, int threads) {
   GatedRmsNorm op = checked_gated_norm(y, gate, weight, eps, groups);
   op.out = checked_table(out, "out", op.rows, op.width);
   nb::gil_scoped_release released;
-  const NormKernels& kernel = *kernels().norm;
+  const NormNativeKernels& kernel = kernels<NormNativeKernels>();
   parallel_for(threads, op.rows, kRows, [&](int64_t begin, int64_t end) {
     const Scratch scratch(kernel.scratch(op));
     kernel.gated_rms_norm(op, begin, end, scratch.data());
@@ -73,7 +77,7 @@ void rms_norm_backward(Strided x, Array weight, double eps, bool eps_outside_roo
   };
   nb::gil_scoped_release released;
   parallel_for(threads, pieces_of(op.rows), 1,
-               [&](int64_t begin, int64_t end) { kernels().norm_backward->rms_norm(op, grad, begin, end); });
+               [&](int64_t begin, int64_t end) { kernels<NormBackwardKernels>().rms_norm(op, grad, begin, end); });
   sum_partials(total, partial.data(), pieces_of(op.rows), op.width, threads);
 }
 
@@ -89,12 +93,19 @@ void gated_rms_norm_backward(Strided y, Strided gate, Array weight, double eps, 
       .dweight = partial.data(),
   };
   nb::gil_scoped_release released;
-  const NormBackward& kernel = *kernels().norm_backward;
+  const NormBackwardKernels& kernel = kernels<NormBackwardKernels>();
   parallel_for(threads, pieces_of(op.rows), 1, [&](int64_t begin, int64_t end) {
     const Scratch scratch(kernel.scratch(op));
     kernel.gated_rms_norm(op, grad, begin, end, scratch.data());
   });
   sum_partials(total, partial.data(), pieces_of(op.rows), op.width, threads);
+}
+
+void norm_step(Plan& plan, const HeldInput& input, Offset y) {
+  plan.check_input(input.input, input.input.width);
+  plan.check_buffer(y, input.input.width, "output");
+  plan.hold_input(input.held);
+  plan.add<&NormStepKernels::evaluate>(Evaluate{input.input, y});
 }
 
 }  // namespace
@@ -109,6 +120,7 @@ void bind_norm(nb::module_& module) {
   module.def("gated_rms_norm_backward", &gated_rms_norm_backward, "y"_a.noconvert(), "gate"_a.noconvert(),
              "weight"_a.noconvert(), "eps"_a, "groups"_a, "dout"_a.noconvert(), "dy"_a.noconvert(),
              "dgate"_a.noconvert(), "dweight"_a.noconvert(), "threads"_a);
+  module.def("norm_step", &norm_step, "plan"_a, "input"_a, "y"_a);
 }
 
 }  // namespace braidlm

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "../csrc/exp2.h"
-#include "../csrc/lanes.h"
+#include "../csrc/by_vectors.h"
 #include "../csrc/staging.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
@@ -13,22 +13,22 @@ void rms_norm(const RmsNorm& op, int64_t begin, int64_t end) {
   for (int64_t r = begin; r < end; ++r) {
     with_row(op.x, r, [&](const auto* x) {
       Floats squares = {};
-      by_vectors(0, op.width, [&](int64_t i, int lanes) {
-        const Floats v = at(x + i, lanes);
+      by_vectors(0, op.width, [&](int64_t i, int active) {
+        const Floats v = at(x + i, active);
         squares += v * v;
       });
       const float mean = sum(squares) / float(op.width);
       const float scale = op.eps_outside_root ? 1 / (std::sqrt(mean) + op.eps) : 1 / std::sqrt(mean + op.eps);
       with_row(op.out, r, [&](auto* out) {
-        by_vectors(0, op.width, [&](int64_t i, int lanes) {
-          put(out + i, lanes, at(x + i, lanes) * scale * at(op.weight + i, lanes));
+        by_vectors(0, op.width, [&](int64_t i, int active) {
+          put(out + i, active, at(x + i, active) * scale * at(op.weight + i, active));
         });
       });
     });
   }
 }
 
-int64_t scratch(const GatedRmsNorm& op) { return padded(op.width / op.groups, kLanes); }
+int64_t scratch(const GatedRmsNorm& op) { return padded(op.width / op.groups, kSimdWidth); }
 
 // `gated` keeps y * silu(gate) of one group until the group's scale is known.
 template <class Y, class G, class Out>
@@ -36,14 +36,14 @@ void gated_row(const GatedRmsNorm& op, const Y* y, const G* gate, Out* out, floa
   const int64_t part = op.width / op.groups;
   for (int64_t first = 0; first < op.width; first += part) {
     Floats squares = {};
-    by_vectors(0, part, [&](int64_t i, int lanes) {
-      const Floats g = at(gate + first + i, lanes), v = at(y + first + i, lanes) * (g * sigmoid(g));
+    by_vectors(0, part, [&](int64_t i, int active) {
+      const Floats g = at(gate + first + i, active), v = at(y + first + i, active) * (g * sigmoid(g));
       store(gated + i, v);
       squares += v * v;
     });
     const float scale = 1 / std::sqrt(sum(squares) / float(part) + op.eps);
-    by_vectors(0, part, [&](int64_t i, int lanes) {
-      put(out + first + i, lanes, load(gated + i) * scale * at(op.weight + first + i, lanes));
+    by_vectors(0, part, [&](int64_t i, int active) {
+      put(out + first + i, active, load(gated + i) * scale * at(op.weight + first + i, active));
     });
   }
 }
@@ -58,7 +58,7 @@ void gated_rms_norm(const GatedRmsNorm& op, int64_t begin, int64_t end, float* g
 
 }  // namespace
 
-extern const NormKernels norm_kernels;
-const NormKernels norm_kernels = {rms_norm, gated_rms_norm, scratch};
+extern const NormNativeKernels norm_native;
+const NormNativeKernels norm_native = {rms_norm, gated_rms_norm, scratch};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

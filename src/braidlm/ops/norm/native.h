@@ -20,7 +20,7 @@ struct GatedRmsNorm {
   float eps;
 };
 
-struct NormKernels {
+struct NormNativeKernels {
   // Rows [begin, end).
   void (*rms_norm)(const RmsNorm&, int64_t begin, int64_t end);
   void (*gated_rms_norm)(const GatedRmsNorm&, int64_t begin, int64_t end, float* scratch);
@@ -42,7 +42,7 @@ struct GatedRmsNormGradients {
   float* dweight;  // [pieces, width]
 };
 
-struct NormBackward {
+struct NormBackwardKernels {
   // Pieces [begin, end).
   void (*rms_norm)(const RmsNorm&, const RmsNormGradients&, int64_t begin, int64_t end);
   void (*gated_rms_norm)(const GatedRmsNorm&, const GatedRmsNormGradients&, int64_t begin, int64_t end, float* scratch);

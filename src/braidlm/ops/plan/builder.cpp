@@ -4,21 +4,32 @@
 
 namespace braidlm {
 
-Place Plan::place(int64_t width) {
-  require(width > 0, "a place must have a width");
-  const Place at = row_;
+Offset Plan::allocate(int64_t width) {
+  require(width > 0, "a buffer must have a width");
+  const Offset at = row_;
   row_ += (width + 15) / 16 * 16;
   return at;
 }
 
-const Moving* Plan::moved_by(std::initializer_list<Room> rooms) {
-  require(rooms.size() <= Moving::kMost, "a recurrence moves by too many things");
-  Moving moving = {{}, 0, record_};
-  for (const Room& room : rooms) {
-    moving.rooms[moving.count++] = room;
-    record_ += room.width;
+const RecurrenceInputs* Plan::keep_inputs(std::initializer_list<BufferSlice> slices) {
+  require(slices.size() <= RecurrenceInputs::kMost, "a recurrence reads too many buffers");
+  RecurrenceInputs inputs = {{}, 0, record_};
+  for (const BufferSlice& slice : slices) {
+    inputs.slices[inputs.count++] = slice;
+    record_ += slice.width;
   }
-  return keep(std::vector<Moving>{moving});
+  return keep(std::vector<RecurrenceInputs>{inputs});
+}
+
+Output Plan::output(const std::string& kind, Offset y, double scale, int64_t width) {
+  if (kind == "logits") {
+    require(logits == 0 || logits == width, "a plan has one head");
+    logits = width;
+    return {Output::Kind::kLogits, 0, float(scale)};
+  }
+  require(kind == "store" || kind == "add", "a product is stored, added or given as logits");
+  check_buffer(y, width, "output");
+  return {kind == "add" ? Output::Kind::kAdd : Output::Kind::kStore, y, float(scale)};
 }
 
 int Plan::state(const std::string& dtype, std::vector<int64_t> shape) {
@@ -44,7 +55,7 @@ const float* Plan::floats(const Array& array, const char* name, std::initializer
   return data;
 }
 
-const float* Plan::floats(const std::optional<Array>& array, const char* name, std::initializer_list<int64_t> shape) {
+const float* Plan::floats(const MaybeArray& array, const char* name, std::initializer_list<int64_t> shape) {
   return array ? floats(*array, name, shape) : nullptr;
 }
 
@@ -53,15 +64,15 @@ Matrix Plan::hold(const Weight& weight) {
   return weight.matrix;
 }
 
-void Plan::check_place(Place at, int64_t width, const char* name) const {
-  require(at >= 0 && width >= 0 && at + width <= row_, std::string(name) + " does not lie in this plan's rows");
+void Plan::check_buffer(Offset at, int64_t width, const char* name) const {
+  require(at >= 0 && width >= 0 && at + width <= row_, std::string(name) + " does not lie in this plan's buffers");
 }
 
 void Plan::check_input(const Input& input, int64_t width) const {
   require(input.width == width,
           "an input has " + std::to_string(input.width) + " numbers, but its weight takes " + std::to_string(width));
-  check_place(input.x, width, "input");
-  check_place(input.other, width, "input");
+  check_buffer(input.x, width, "input");
+  check_buffer(input.other, width, "input");
 }
 
 void Plan::check_state(int state, Dtype dtype, const std::vector<int64_t>& shape, const char* name) const {

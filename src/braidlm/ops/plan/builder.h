@@ -1,12 +1,14 @@
-// Plans as Python builds them, and the slots of the sequences that run through one.
+// Plans as Python builds them.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "../csrc/arrays.h"
+#include "../csrc/kernels.h"
 #include "../linear/weight.h"
 #include "plan.h"
 
@@ -17,29 +19,42 @@ struct StateShape {
   std::vector<int64_t> shape;
 };
 
+using MaybeArray = std::optional<Array>;
+
+// An input with the tensors that it reads.
+struct HeldInput {
+  Input input;
+  std::vector<Array> held;
+};
+
 class Plan {
  public:
-  // Room for `width` floats a row.
-  Place place(int64_t width);
+  // A buffer of `width` floats a row.
+  Offset allocate(int64_t width);
   int state(const std::string& dtype, std::vector<int64_t> shape);
   int kv(const std::string& format, int64_t heads, int64_t k_dim, int64_t v_dim);
 
   // `size` floats, kept alive.
   const float* floats(const Array& array, const char* name, std::initializer_list<int64_t> shape);
-  const float* floats(const std::optional<Array>& array, const char* name, std::initializer_list<int64_t> shape);
+  const float* floats(const MaybeArray& array, const char* name, std::initializer_list<int64_t> shape);
   Matrix hold(const Weight& weight);
 
-  // std::invalid_argument unless [at, at + width) is room that was given out; a name for the message.
-  void check_place(Place at, int64_t width, const char* name) const;
+  // std::invalid_argument unless [at, at + width) was allocated; a name for the message.
+  void check_buffer(Offset at, int64_t width, const char* name) const;
   void check_input(const Input& input, int64_t width) const;
   void check_state(int state, Dtype dtype, const std::vector<int64_t>& shape, const char* name) const;
   const KvShape& kv_shape(int kv) const;
 
-  // `moving`: what an operation's recurrent state moves on by; empty where it has none.
-  template <class T>
-  void add(Op::Kind kind, T args, std::initializer_list<Room> moving = {}) {
-    auto held = std::make_shared<T>(std::move(args));
-    ops_.push_back({kind, held.get(), moving.size() ? moved_by(moving) : nullptr});
+  // Where a product of `width` outputs goes; `kind` is store, add or logits.
+  Output output(const std::string& kind, Offset y, double scale, int64_t width);
+
+  // Adds an operation, which `Step`, a member of a table of kernels, runs. `inputs`: what its recurrence reads of a
+  // row; empty where it keeps no recurrent state.
+  template <auto Step, class Args>
+  void add(Args args, std::initializer_list<BufferSlice> inputs = {}) {
+    auto held = std::make_shared<Args>(std::move(args));
+    const auto run = [](int level, const void* args, const Member& me) { call<Args>(Step, level, args, me); };
+    ops_.push_back({run, held.get(), inputs.size() ? keep_inputs(inputs) : nullptr});
     args_.push_back(std::move(held));
   }
   template <class T>
@@ -59,7 +74,12 @@ class Plan {
 
  private:
   friend class Slots;
-  const Moving* moved_by(std::initializer_list<Room> rooms);
+  const RecurrenceInputs* keep_inputs(std::initializer_list<BufferSlice> slices);
+
+  template <class Args, class Kernels>
+  static void call(void (*Kernels::*step)(const Args&, const Member&), int level, const void* args, const Member& me) {
+    (kernels<Kernels>(level).*step)(*static_cast<const Args*>(args), me);
+  }
 
   std::vector<Op> ops_;
   std::vector<std::shared_ptr<void>> args_;
@@ -67,46 +87,6 @@ class Plan {
   std::vector<StateShape> states_;
   std::vector<KvShape> kv_;
   int64_t row_ = 0, scratch_a_row_ = 0, partials_ = 0, record_ = 0;
-};
-
-// The states and keys/values of up to `capacity` sequences.
-class Slots {
- public:
-  Slots(std::shared_ptr<Plan> plan, int64_t capacity);
-  void bind_state(int state, Array tensor);
-  void add_page(int kv, int64_t slot, int64_t start, Array k, Array v, std::optional<Array> k_scale,
-                std::optional<Array> v_scale);
-  void release_page(int kv, int64_t slot, int64_t start);
-  void clear(int64_t slot);
-
-  // One token for each of `slots`; a slot that comes several times in a row gets as many tokens. With `record`, what
-  // moved the recurrences is kept for `replay`.
-  void step(Array ids, Array slots, Array positions, Array logits, bool record, int threads);
-
-  // Moves the recurrent states of the sequences on by rows of the last step that was recorded.
-  void replay(Array rows, int threads);
-
- private:
-  struct Page {
-    KvPage page;
-    std::vector<Array> held;
-  };
-  void check_slot(int kv, int64_t slot) const;
-  void check_rows(const Pass& pass) const;
-  void run(Pass& pass, int threads);
-
-  std::shared_ptr<Plan> plan_;
-  int64_t capacity_;
-  std::vector<StateTensor> states_;
-  std::vector<Array> held_;
-  std::vector<std::vector<std::vector<Page>>> pages_;  // [kv][slot]
-  std::vector<std::vector<std::vector<KvPage>>> views_;
-  std::vector<std::vector<KvRow>> rows_;
-  std::vector<int> first_rows_;
-  std::vector<int64_t> recorded_slots_;  // of the rows whose records are kept
-  std::vector<float> activations_, partials_, record_;
-  std::vector<float*> records_;
-  std::vector<char> scratch_;
 };
 
 }  // namespace braidlm

@@ -19,16 +19,16 @@ inline void by_tiles(const Matrix& weight, const Operand& x, int rows, int most,
       const int high = rows - r < most ? rows - r : most;
       tile(weight, x, o, wide, r, high, values);
       for (int j = 0; j < high; ++j)
-        for (int i = 0; i < wide; i += kLanes)
-          body(o + i, wide - i < kLanes ? wide - i : kLanes, r + j, load(values + j * kOutputs + i));
+        for (int i = 0; i < wide; i += kSimdWidth)
+          body(o + i, wide - i < kSimdWidth ? wide - i : kSimdWidth, r + j, load(values + j * kOutputs + i));
     }
   }
 }
 
-// body(first output, lanes, row, values) over vectors of a range of outputs, for every row.
+// body(first output, active, row, values) over vectors of a range of outputs, for every row.
 template <class Body>
 inline void products(const Matrix& weight, const Operand& x, int rows, Range outputs, Body body) {
-  if (!by_unit(weight.form, weight.inputs)) return by_tiles(weight, x, rows, kRows, outputs, body);
+  if (!by_unit(weight.format, weight.inputs)) return by_tiles(weight, x, rows, kRows, outputs, body);
   with_unit(rows, [&] { by_tiles(weight, x, rows, kMostRows, outputs, body); });
 }
 

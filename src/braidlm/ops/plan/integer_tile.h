@@ -22,11 +22,11 @@ inline Quantized quantized(const Matrix& w, int64_t o) {
 #if defined(__AVX512VNNI__)
 
 // Products of unsigned weights (q + 128, or the four bits as they are) with signed bytes. What the
-// unsigned form adds is taken away with the group sums of the inputs, as is int4's lowest value.
+// unsigned reading adds is taken away with the group sums of the inputs, as is int4's lowest value.
 template <bool kFour, int O, int R>
 inline void integer_tile(const Matrix& weight, const Operand& x, int64_t first, int r0, float* values) {
   constexpr int kStep = kFour ? 128 : 64;           // weights in 64 bytes
-  constexpr int kStepGroups = kStep / int(kGroup);  // 4 or 2 groups, in as many equal parts of the lanes
+  constexpr int kStepGroups = kStep / int(kGroup);  // 4 or 2 groups, in as many equal parts of a vector
   const Quantized w = quantized<kFour>(weight, first);
   const int8_t* high = x.high + r0 * x.stride;
   const int8_t* low = x.low + r0 * x.stride;
@@ -43,7 +43,7 @@ inline void integer_tile(const Matrix& weight, const Operand& x, int64_t first, 
       const __m512i bytes = _mm512_maskz_loadu_epi8(mask, w.data + o * w.bytes + byte);
       const __m512i one = kFour ? _mm512_and_si512(bytes, nibble) : _mm512_xor_si512(bytes, top);
       const __m512i two = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble);
-      const Floats spread = (Floats)_mm512_permutexvar_ps(index, scale[o]);
+      const Floats scales = (Floats)_mm512_permutexvar_ps(index, scale[o]);
       unrolled<R>([&](auto r) __attribute__((always_inline)) {
         const int8_t *h = high + r * x.stride + k, *l = low + r * x.stride + k;
         __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), one, _mm512_loadu_si512(h));
@@ -51,7 +51,7 @@ inline void integer_tile(const Matrix& weight, const Operand& x, int64_t first, 
         dot = _mm512_slli_epi32(dot, 8);
         dot = _mm512_dpbusd_epi32(dot, one, _mm512_loadu_si512(l));
         if (kFour) dot = _mm512_dpbusd_epi32(dot, two, _mm512_loadu_si512(l + 64));
-        dots[o][r] = fma((Floats)_mm512_cvtepi32_ps(dot), spread, dots[o][r]);
+        dots[o][r] = fma((Floats)_mm512_cvtepi32_ps(dot), scales, dots[o][r]);
       });
     });
   };
@@ -80,7 +80,7 @@ inline void integer_tile(const Matrix& weight, const Operand& x, int64_t first, 
     }
   }
   unrolled<O>([&](auto o) {
-    unrolled<R>([&](auto r) { dots[o][r] = fma(splat(x.scales[r0 + r]), dots[o][r], shifts[o][r]); });
+    unrolled<R>([&](auto r) { dots[o][r] = fma(broadcast(x.scales[r0 + r]), dots[o][r], shifts[o][r]); });
   });
   add_up<O, R>(dots, values);
 }

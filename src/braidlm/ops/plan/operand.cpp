@@ -8,7 +8,7 @@ namespace {
 float mean_square(const float* x, int64_t width) {
   Floats squares = {};
   int64_t i = 0;
-  for (; i + kLanes <= width; i += kLanes) squares += load(x + i) * load(x + i);
+  for (; i + kSimdWidth <= width; i += kSimdWidth) squares += load(x + i) * load(x + i);
   if (i < width) {
     const Floats v = load_part(x + i, int(width - i));
     squares += v * v;
@@ -22,9 +22,9 @@ float norm_scale(const Input& input, const float* x, int64_t width) {
 }
 
 void gated(const Input& input, const float* x, const float* gate, float* y) {
-  for (int64_t i = 0; i < input.width; i += kLanes) {
-    const int lanes = int(input.width - i < kLanes ? input.width - i : kLanes);
-    store_part(y + i, load_part(x + i, lanes) * silu(load_part(gate + i, lanes)), lanes);
+  for (int64_t i = 0; i < input.width; i += kSimdWidth) {
+    const int active = int(input.width - i < kSimdWidth ? input.width - i : kSimdWidth);
+    store_part(y + i, load_part(x + i, active) * silu(load_part(gate + i, active)), active);
   }
   const int64_t part = input.width / input.groups;
   for (int64_t first = 0; first < input.width; first += part) {
@@ -71,7 +71,7 @@ void integers(Operand& operand, int b) {
   int8_t *high = operand.high + b * padded, *low = operand.low + b * padded;
   float *scale = operand.scales + b, *sums = operand.sums + b * padded / kGroup;
   Floats most = {}, spoiled = {};
-  for (int64_t i = 0; i < padded; i += kLanes) {
+  for (int64_t i = 0; i < padded; i += kSimdWidth) {
     const Floats v = load(x + i);
     most = max(most, max(v, -v));
     spoiled += v - v;  // NaN where v is infinite or NaN
@@ -79,7 +79,7 @@ void integers(Operand& operand, int b) {
   const float largest = max(most);
   *scale = largest / kMost + sum(spoiled);
   const float inverse = largest > 0 ? kMost / largest : 0;
-  for (int64_t i = 0; i < padded; i += kLanes) {
+  for (int64_t i = 0; i < padded; i += kSimdWidth) {
     // Adding and taking away 1.5 * 2^23 rounds to a whole number.
     const Floats whole = (load(x + i) * inverse + 12582912.0f) - 12582912.0f;
     const Shorts narrow = __builtin_convertvector(__builtin_convertvector(whole, Ints), Shorts);
@@ -90,7 +90,7 @@ void integers(Operand& operand, int b) {
     for (int64_t i = g * kGroup; i < (g + 1) * kGroup; ++i) total += shorts[i];
     sums[g] = *scale * float(total);
   }
-  if (kBytePairs) byte_pairs(shorts, padded, operand.form == Form::kInt4, high, low);
+  if (kBytePairs) byte_pairs(shorts, padded, operand.format == WeightFormat::kInt4, high, low);
 }
 
 // Pairs of numbers as the matrix unit takes them.
@@ -132,18 +132,18 @@ void evaluate(const Input& input, const float* row, float* y) {
   }
 }
 
-Operand begin(int rows, int64_t width, Form form, char* scratch) {
+Operand begin(int rows, int64_t width, WeightFormat format, char* scratch) {
   Operand operand = {};
-  operand.form = form;
+  operand.format = format;
   operand.rows = rows;
   operand.width = width;
   const int64_t wide = operand.stride = row_stride(width, rows), all = rows * wide;
   Arena arena{scratch};
   operand.floats = arena.take<float>(all);
   for (int b = 0; b < rows; ++b) std::memset(operand.floats + b * wide + width, 0, (wide - width) * sizeof(float));
-  if (form == Form::kBFloat16) operand.bfloats = arena.take<BFloat16>(all);
-  if (by_unit(form, width)) operand.pairs = arena.take<BFloat16>(rows * width);
-  if (form == Form::kInt8 || form == Form::kInt4) {
+  if (format == WeightFormat::kBFloat16) operand.bfloats = arena.take<BFloat16>(all);
+  if (by_unit(format, width)) operand.pairs = arena.take<BFloat16>(rows * width);
+  if (format == WeightFormat::kInt8 || format == WeightFormat::kInt4) {
     operand.shorts = arena.take<int16_t>(all);
     operand.high = arena.take<int8_t>(all);
     operand.low = arena.take<int8_t>(all);
@@ -156,7 +156,7 @@ Operand begin(int rows, int64_t width, Form form, char* scratch) {
 void finish(Operand& operand, int rows) {
   const int64_t wide = operand.stride;
   if (operand.bfloats)
-    for (int64_t i = 0; i < rows * wide; i += kLanes) {
+    for (int64_t i = 0; i < rows * wide; i += kSimdWidth) {
       store(operand.bfloats + i, load(operand.floats + i));
       store(operand.floats + i, load(operand.bfloats + i));
     }
@@ -165,15 +165,15 @@ void finish(Operand& operand, int rows) {
     for (int b = 0; b < rows; ++b) integers(operand, b);
 }
 
-Operand prepare(const Pass& pass, const Input& input, Form form, char* scratch) {
-  Operand operand = begin(pass.rows, input.width, form, scratch);
+Operand prepare(const Pass& pass, const Input& input, WeightFormat format, char* scratch) {
+  Operand operand = begin(pass.rows, input.width, format, scratch);
   for (int b = 0; b < pass.rows; ++b) evaluate(input, pass.row(b), operand.floats + b * operand.stride);
   finish(operand, pass.rows);
   return operand;
 }
 
 Operand gather(const Operand& from, const int* rows, int count, char* scratch) {
-  Operand to = begin(count, from.width, from.form, scratch);
+  Operand to = begin(count, from.width, from.format, scratch);
   const auto copy = [&](auto* target, const auto* source, int64_t unit) {
     const int64_t to_stride = unit ? to.stride / unit : 1, from_stride = unit ? from.stride / unit : 1;
     const int64_t width = to_stride < from_stride ? to_stride : from_stride;

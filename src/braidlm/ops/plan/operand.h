@@ -1,4 +1,4 @@
-// The inputs of a product, in the form that its weight is multiplied in. Per level.
+// The inputs of a product, in the format that its weight is multiplied in. Per level.
 //
 //   float, fp8:  float
 //   bfloat16:    rounded to bfloat16, as torch's own products of such weights have them
@@ -26,13 +26,15 @@ inline constexpr int kOutputs = 16, kRows = 4, kMostRows = 16;
 // Whether the processor's matrix unit multiplies by a weight; it takes so many numbers of a row at a time.
 inline constexpr int64_t kUnitPart = 32;
 #if defined(__AMX_BF16__)
-inline bool by_unit(Form form, int64_t inputs) { return form == Form::kBFloat16 && inputs % kUnitPart == 0; }
+inline bool by_unit(WeightFormat format, int64_t inputs) {
+  return format == WeightFormat::kBFloat16 && inputs % kUnitPart == 0;
+}
 #else
-inline bool by_unit(Form, int64_t) { return false; }
+inline bool by_unit(WeightFormat, int64_t) { return false; }
 #endif
 
 struct Operand {
-  Form form;
+  WeightFormat format;
   int rows;
   int64_t width, stride;  // a row holds `width` numbers, then zeros
   float* floats;          // [rows, stride]; for bfloat16 weights rounded to it
@@ -45,22 +47,22 @@ struct Operand {
 };
 
 // An operand whose floats are to be written; and, when they are, its other forms.
-Operand begin(int rows, int64_t width, Form form, char* scratch);
+Operand begin(int rows, int64_t width, WeightFormat format, char* scratch);
 void finish(Operand& operand, int rows);
 
 // One row of an input as floats.
 void evaluate(const Input& input, const float* row, float* y);
 
-// Computes `input` for all rows and puts it into the form that `form` needs, in `scratch`.
-Operand prepare(const Pass& pass, const Input& input, Form form, char* scratch);
+// Computes `input` for all rows and puts it into the format that `format` needs, in `scratch`.
+Operand prepare(const Pass& pass, const Input& input, WeightFormat format, char* scratch);
 
 // Some rows of an operand, one after the other.
 Operand gather(const Operand& from, const int* rows, int count, char* scratch);
 
 // The operand of plain floats: `row(j)` is row j's address.
 template <class Row>
-Operand prepare_rows(Row row, int rows, int64_t width, Form form, char* scratch) {
-  Operand operand = begin(rows, width, form, scratch);
+Operand prepare_rows(Row row, int rows, int64_t width, WeightFormat format, char* scratch) {
+  Operand operand = begin(rows, width, format, scratch);
   for (int j = 0; j < rows; ++j) std::memcpy(operand.floats + j * operand.stride, row(j), width * sizeof(float));
   finish(operand, rows);
   return operand;

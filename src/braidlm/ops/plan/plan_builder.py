@@ -15,7 +15,7 @@ Layout = Literal["same", "exchanged", "planes"]
 
 
 class StateBuffer(NamedTuple):
-    """Place of one recurrent state of one block in a plan: its layout, shape and dtype."""
+    """One recurrent state of one block in a plan: its layout, shape and dtype."""
 
     block: int
     name: str
@@ -38,7 +38,7 @@ class PlanBuilder:
         self.kv_dtype = kv_dtype
         self.states: list[StateBuffer] = []
         self.kv_of_block: dict[int, int] = {}
-        self.x: int = self.plan.place(width)
+        self.x: int = self.plan.allocate(width)
         self._block = 0
         self._specs: tuple[StateSpec, ...] = ()
         self._buffers: dict[tuple[str, int], int] = {}
@@ -49,9 +49,9 @@ class PlanBuilder:
         self._block, self._specs = block, specs
 
     def buffer(self, name: str, width: int) -> int:
-        """Allocates scratch room of `width` floats a row; returns its place."""
+        """Allocates a buffer of `width` floats a row; returns its offset."""
         if (name, width) not in self._buffers:
-            self._buffers[name, width] = self.plan.place(width)
+            self._buffers[name, width] = self.plan.allocate(width)
         return self._buffers[name, width]
 
     def state(self, name: str, layout: Layout) -> int:
@@ -84,14 +84,14 @@ class PlanBuilder:
 
     # --- inputs ---
 
-    def plain(self, place: int, width: int) -> Any:
+    def plain(self, buffer: int, width: int) -> Any:
         """Input that reads a buffer as it is."""
-        return self._native.plain(place, width)
+        return self._native.plain(buffer, width)
 
-    def normed(self, place: int, norm: Any) -> Any:
+    def normed(self, buffer: int, norm: Any) -> Any:
         """Input that norms a buffer by an RmsNorm module."""
         gains = self.vector(norm.gains("cpu"))
-        return self._native.rms(place, gains, norm.norm.eps, norm.norm.eps_outside_root)
+        return self._native.rms(buffer, gains, norm.norm.eps, norm.norm.eps_outside_root)
 
     def gated(self, y: int, gate: int, norm: Any, groups: int) -> Any:
         """Input that gates and norms a buffer, as Mamba-2 does."""
@@ -105,24 +105,31 @@ class PlanBuilder:
 
     # --- operations ---
 
+    def step(self, operation: str, *arguments: Any, **named: Any) -> None:
+        """Adds one token of `operation`: `<operation>_step` of its binding.cpp, whose arguments these are.
+
+        Buffers, states and KV caches are given by their numbers, parameters as contiguous float32 (see `vector`).
+        """
+        getattr(self._native, f"{operation}_step")(self.plan, *arguments, **named)
+
     def linear(self, source: Any, *targets: tuple[Any, int]) -> None:
         """Adds products of one input with several Linear modules, each stored in its buffer."""
-        self.plan.linear(source, [self._part(linear, "store", place, 1.0) for linear, place in targets])
+        self.step("linear", source, [self._part(linear, "store", buffer, 1.0) for linear, buffer in targets])
 
     def add(self, source: Any, linear: Any, scale: float) -> None:
         """Adds `scale` times a Linear module's result to the residual stream."""
-        self.plan.linear(source, [self._part(linear, "add", self.x, scale)])
+        self.step("linear", source, [self._part(linear, "add", self.x, scale)])
 
-    def scores(self, source: Any, weight: Any, place: int) -> None:
+    def scores(self, source: Any, weight: Any, buffer: int) -> None:
         """Adds a product with a bare weight, stored in a buffer."""
-        self.plan.linear(source, [self._native.Part(self.weight(weight), None, "store", place, 1.0)])
+        self.step("linear", source, [self._native.Part(self.weight(weight), None, "store", buffer, 1.0)])
 
     def logits(self, source: Any, weight: Any, scale: float) -> None:
         """Adds the product with the head, whose results are the step's logits."""
-        self.plan.linear(source, [self._native.Part(self.weight(weight), None, "logits", 0, scale)])
+        self.step("linear", source, [self._native.Part(self.weight(weight), None, "logits", 0, scale)])
 
-    def _part(self, linear: Any, kind: str, place: int, scale: float) -> Any:
-        return self._native.Part(*self.pair(linear), kind, place, scale)
+    def _part(self, linear: Any, kind: str, buffer: int, scale: float) -> Any:
+        return self._native.Part(*self.pair(linear), kind, buffer, scale)
 
     def angles(
         self, key: Any, frequencies: Tensor, magnitude: float, growing: tuple[float, float, int] | None
@@ -134,7 +141,7 @@ class PlanBuilder:
         """
         if key not in self._angles:
             pairs = len(frequencies)
-            cosines, sines = self.plan.place(pairs), self.plan.place(pairs)
-            self.plan.angles(self.vector(frequencies), magnitude, *(growing or (0.0, 0.0, 0)), cosines, sines)
+            cosines, sines = self.plan.allocate(pairs), self.plan.allocate(pairs)
+            self.step("rotary_angles", self.vector(frequencies), magnitude, *(growing or (0.0, 0.0, 0)), cosines, sines)
             self._angles[key] = (cosines, sines)
         return self._angles[key]

@@ -1,8 +1,9 @@
 // Sequences of a plan: their states, their pages, and one step of some of them.
+#include "slots.h"
+
 #include <algorithm>
 
-#include "../csrc/kernels.h"
-#include "builder.h"
+#include "walk.h"
 
 namespace braidlm {
 namespace {
@@ -131,20 +132,20 @@ void Slots::step(Array ids, Array slots, Array positions, Array logits, bool rec
   run(pass, threads);
 }
 
-void Slots::replay(Array rows, int threads) {
+void Slots::advance(Array rows, int threads) {
   const int count = rows.ndim() == 1 ? int(rows.shape(0)) : 0;
-  require(count > 0, "there is nothing to replay");
+  require(count > 0, "there is nothing to advance by");
   const int64_t* chosen = checked<int64_t>(rows, "rows", {count});
   std::vector<int64_t> slots;
   records_.clear();
   for (int i = 0; i < count; ++i) {
     require(chosen[i] >= 0 && chosen[i] < int64_t(recorded_slots_.size()), "no such row was recorded");
-    require(i == 0 || chosen[i - 1] < chosen[i], "rows are replayed in their order");
+    require(i == 0 || chosen[i - 1] < chosen[i], "rows come in their order");
     slots.push_back(recorded_slots_[chosen[i]]);
     records_.push_back(record_.data() + chosen[i] * plan_->record_);
   }
   Pass pass = {};
-  pass.kind = Pass::Kind::kReplay;
+  pass.kind = Pass::Kind::kAdvance;
   pass.rows = count;
   pass.slots = slots.data();
   pass.record = records_.data();
@@ -166,6 +167,7 @@ void Slots::run(Pass& pass, int threads) {
       rows_[i][slot] = {views_[i][slot].data(), int64_t(views_[i][slot].size())};
     kv.push_back(rows_[i].data());
   }
+  pass.level = current_level();
   pass.ops = plan_->ops_.data();
   pass.op_count = int(plan_->ops_.size());
   pass.kv_shapes = plan_->kv_.data();
@@ -181,7 +183,6 @@ void Slots::run(Pass& pass, int threads) {
   pass.partials = partials_.data();
   pass.scratch = scratch_.data() + (64 - reinterpret_cast<uintptr_t>(scratch_.data()) % 64) % 64;
 
-  const auto walk = kernels().plan->run;
   nb::gil_scoped_release released;
   run_team(threads, [&](Team& team, int member) { walk(pass, team, member); });
 }

@@ -36,16 +36,16 @@ void sized(const Matrix& w, const Operand& x, int64_t first, Range outputs, int 
   const auto each = [&](auto tile) {
     for (int64_t o = outputs.begin; o < outputs.end; o += O) tile(w, x, first + o, r, values + o);
   };
-  switch (w.form) {
-    case Form::kFloat:
+  switch (w.format) {
+    case WeightFormat::kFloat:
       return each(floats<FloatWeights, float, O, R>);
-    case Form::kBFloat16:
+    case WeightFormat::kBFloat16:
       return each(bfloats<O, R>);
-    case Form::kFp8:
+    case WeightFormat::kFp8:
       return each(scaled<O, R>);
-    case Form::kInt8:
+    case WeightFormat::kInt8:
       return each(integer_tile<false, O, R>);
-    case Form::kInt4:
+    case WeightFormat::kInt4:
       return each(integer_tile<true, O, R>);
   }
 }
@@ -70,7 +70,7 @@ void ask_ahead(const Matrix& w, const Operand& x, int64_t o, int r) {
   constexpr int64_t kLine = 64;
   const int64_t begin = o + kOutputs, end = begin + kOutputs < w.outputs ? begin + kOutputs : w.outputs;
   if (begin >= end) return;
-  const int64_t bytes = w.inputs * bytes_of_four(w.form) / 4, all = (end - begin) * bytes;
+  const int64_t bytes = w.inputs * bytes_of_four(w.format) / 4, all = (end - begin) * bytes;
   const int parts = (x.rows + kRows - 1) / kRows, part = r / kRows;
   const char* data = static_cast<const char*>(w.data) + begin * bytes;
   for (int64_t i = all * part / parts; i < all * (part + 1) / parts; i += kLine) __builtin_prefetch(data + i, 0, 2);
@@ -91,7 +91,7 @@ void vector_tile(const Matrix& weight, const Operand& x, int64_t o, int outputs,
 
 void tile(const Matrix& weight, const Operand& x, int64_t o, int outputs, int r, int rows, float* values) {
   // Where rows are few as well: no dot product may depend on how many there are.
-  if (outputs == kOutputs && by_unit(weight.form, weight.inputs)) return unit_tile(weight, x, o, r, rows, values);
+  if (outputs == kOutputs && by_unit(weight.format, weight.inputs)) return unit_tile(weight, x, o, r, rows, values);
   for (int i = 0; i < rows; i += kRows)
     vector_tile(weight, x, o, outputs, r + i, rows - i < kRows ? rows - i : kRows, values + i * kOutputs);
 }

@@ -50,7 +50,7 @@ inline void float_tile(const Weights (&w)[O], const float* x, int64_t stride, in
     });
   };
   int64_t k = 0;
-  for (; k + kLanes <= width; k += kLanes) step(k, [k](const Weights& row) { return row.at(k); });
+  for (; k + kSimdWidth <= width; k += kSimdWidth) step(k, [k](const Weights& row) { return row.at(k); });
   if (k < width) step(k, [k, width](const Weights& row) { return row.part(k, int(width - k)); });
   add_up<O, R>(sums, values);
 }

@@ -4,6 +4,7 @@
 #include "../csrc/bindings.h"
 #include "../csrc/kernels.h"
 #include "../csrc/threads.h"
+#include "native.h"
 
 namespace braidlm {
 namespace {
@@ -16,7 +17,8 @@ void glu(Strided gate, Strided up, bool gelu, Strided out, int threads) {
   const Glu op = {checked_table(gate, "gate", rows, width), checked_table(up, "up", rows, width),
                   checked_table(out, "out", rows, width), width, gelu};
   nb::gil_scoped_release released;
-  parallel_for(threads, rows, kRows, [&](int64_t begin, int64_t end) { kernels().pointwise->glu(op, begin, end); });
+  parallel_for(threads, rows, kRows,
+               [&](int64_t begin, int64_t end) { kernels<PointwiseNativeKernels>().glu(op, begin, end); });
 }
 
 void glu_backward(Strided gate, Strided up, bool gelu, Strided dout, Strided dgate, Strided dup, int threads) {
@@ -27,8 +29,9 @@ void glu_backward(Strided gate, Strided up, bool gelu, Strided dout, Strided dga
   for (const Table& table : {op.up, grad.dout, grad.dgate, grad.dup})
     require(table.dtype == op.gate.dtype, "gate, up and their gradients must have one dtype");
   nb::gil_scoped_release released;
-  parallel_for(threads, rows, kRows,
-               [&](int64_t begin, int64_t end) { kernels().pointwise->glu_backward(op, grad, begin, end); });
+  parallel_for(threads, rows, kRows, [&](int64_t begin, int64_t end) {
+    kernels<PointwiseNativeKernels>().glu_backward(op, grad, begin, end);
+  });
 }
 
 void add_scaled(Strided x, Strided y, double scale, Strided out, int threads) {
@@ -37,7 +40,7 @@ void add_scaled(Strided x, Strided y, double scale, Strided out, int threads) {
                         checked_table(out, "out", rows, width), width, float(scale)};
   nb::gil_scoped_release released;
   parallel_for(threads, rows, kRows,
-               [&](int64_t begin, int64_t end) { kernels().pointwise->add_scaled(op, begin, end); });
+               [&](int64_t begin, int64_t end) { kernels<PointwiseNativeKernels>().add_scaled(op, begin, end); });
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 #include "native.h"
 
 #include "../csrc/exp2.h"
-#include "../csrc/lanes.h"
+#include "../csrc/by_vectors.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
 namespace {
@@ -10,7 +10,7 @@ namespace {
 template <class A, class B, class Out, class F>
 void map(const A* a, const B* b, Out* out, int64_t width, F f) {
   int64_t i = 0;
-  for (; i + kLanes <= width; i += kLanes) store(out + i, f(load(a + i), load(b + i)));
+  for (; i + kSimdWidth <= width; i += kSimdWidth) store(out + i, f(load(a + i), load(b + i)));
   const int rest = int(width - i);
   if (rest) store_part(out + i, f(load_part(a + i, rest), load_part(b + i, rest)), rest);
 }
@@ -48,11 +48,11 @@ Activated gelu_slope(Floats x) {
 
 template <class T, class F>
 void glu_row(const T* gate, const T* up, const T* dout, T* dgate, T* dup, int64_t width, F activate) {
-  by_vectors(0, width, [&](int64_t i, int lanes) {
-    const Activated a = activate(at(gate + i, lanes));
-    const Floats d = at(dout + i, lanes);
-    put(dgate + i, lanes, d * at(up + i, lanes) * a.slope);
-    put(dup + i, lanes, d * a.value);
+  by_vectors(0, width, [&](int64_t i, int active) {
+    const Activated a = activate(at(gate + i, active));
+    const Floats d = at(dout + i, active);
+    put(dgate + i, active, d * at(up + i, active) * a.slope);
+    put(dup + i, active, d * a.value);
   });
 }
 
@@ -79,13 +79,13 @@ void glu_backward(const Glu& op, const GluGradients& grad, int64_t begin, int64_
 }
 
 void add_scaled(const AddScaled& op, int64_t begin, int64_t end) {
-  const Floats scale = splat(op.scale);
+  const Floats scale = broadcast(op.scale);
   map_rows(op.x, op.y, op.out, op.width, begin, end, [scale](Floats x, Floats y) { return fma(scale, y, x); });
 }
 
 }  // namespace
 
-extern const PointwiseKernels pointwise_kernels;
-const PointwiseKernels pointwise_kernels = {glu, glu_backward, add_scaled};
+extern const PointwiseNativeKernels pointwise_native;
+const PointwiseNativeKernels pointwise_native = {glu, glu_backward, add_scaled};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

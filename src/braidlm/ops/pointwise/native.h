@@ -22,7 +22,7 @@ struct AddScaled {
   float scale;
 };
 
-struct PointwiseKernels {
+struct PointwiseNativeKernels {
   // Rows [begin, end).
   void (*glu)(const Glu&, int64_t begin, int64_t end);
   void (*glu_backward)(const Glu&, const GluGradients&, int64_t begin, int64_t end);

@@ -1,6 +1,6 @@
 // Gradients of the selective scan. States are kept at the borders of pieces of time only and
 // recomputed inside, so memory grows with the length divided by a piece's. So are time steps and
-// what the gate multiplies: a pass over memory costs more than they do. Lanes are channels.
+// what the gate multiplies: a pass over memory costs more than they do. A vector holds channels.
 #include "../csrc/exp2.h"
 #include "../csrc/staging.h"
 #include "native.h"
@@ -12,20 +12,20 @@ constexpr int64_t kTokens = kScanTokens, kBlock = kScanChannels;
 // States whose recurrences run side by side: each waits for its own multiplications.
 constexpr int kTogether = 4;
 // One vector of channels for each of those states.
-constexpr int64_t kPlaces = kTogether * kLanes;
+constexpr int64_t kPlaces = kTogether * kSimdWidth;
 
 struct Tiles {
-  float *x, *dt, *dy;          // [kBlock / kLanes, kTokens, kLanes]; dt: after its softplus; dy: before the gate
-  float *y, *dx, *ddt;         // likewise; y: without the skip connection; dx: first the gradient of dt x
-  float *slope, *dgate;        // likewise: of the softplus; dgate: first without the factor y
-  float *b, *c;                // [kTokens, width]
+  float *x, *dt, *dy;    // [kBlock / kSimdWidth, kTokens, kSimdWidth]; dt: after its softplus; dy: before the gate
+  float *y, *dx, *ddt;   // likewise; y: without the skip connection; dx: first the gradient of dt x
+  float *slope, *dgate;  // likewise: of the softplus; dgate: first without the factor y
+  float *b, *c;          // [kTokens, width]
   float *db_lanes, *dc_lanes;  // [kTokens, kPlaces]: still apart
   float *h, *decay;            // [kTokens + 1, kPlaces], [kTokens, kPlaces]
   float *a, *da, *dh;          // [states, kBlock]; dh: what later tokens say of the state
   int64_t width;
 };
 
-int64_t width_of(const SelectiveScan& op) { return padded(op.states, kLanes); }
+int64_t width_of(const SelectiveScan& op) { return padded(op.states, kSimdWidth); }
 
 int64_t scratch(const SelectiveScan& op) {
   const int64_t places = 4 * kTokens + 1;
@@ -50,22 +50,22 @@ Tiles tiles_in(float* memory, const SelectiveScan& op) {
 }
 
 // A vector of channels lies together along time: it is gone through state after state.
-int64_t place_of(int64_t v, int64_t t) { return v * kTokens + t * kLanes; }
+int64_t place_of(int64_t v, int64_t t) { return v * kTokens + t * kSimdWidth; }
 
 // body(place of the vector in a tile, the part of it)
 template <class Body>
 void by_vectors(const Part& part, Body body) {
-  for (int64_t v = 0; v < part.channels; v += kLanes)
+  for (int64_t v = 0; v < part.channels; v += kSimdWidth)
     body(place_of(v, 0), Part{part.row, part.token, part.tokens, part.channel + v,
-                              part.channels - v < kLanes ? part.channels - v : kLanes});
+                              part.channels - v < kSimdWidth ? part.channels - v : kSimdWidth});
 }
 
 void read_vectors(const Sequence& from, const Part& part, float* tile) {
-  by_vectors(part, [&](int64_t place, const Part& vector) { read(from, vector, tile + place, kLanes); });
+  by_vectors(part, [&](int64_t place, const Part& vector) { read(from, vector, tile + place, kSimdWidth); });
 }
 
 void write_vectors(const Sequence& to, const Part& part, const float* tile) {
-  by_vectors(part, [&](int64_t place, const Part& vector) { write(to, vector, tile + place, kLanes); });
+  by_vectors(part, [&](int64_t place, const Part& vector) { write(to, vector, tile + place, kSimdWidth); });
 }
 
 void read_inputs(const SelectiveScan& op, const Tiles& tiles, const Part& part) {
@@ -77,7 +77,7 @@ void read_inputs(const SelectiveScan& op, const Tiles& tiles, const Part& part) 
   if (op.dt_bias)
     by_vectors(part, [&](int64_t place, const Part& vector) {
       const Floats bias = load_part(op.dt_bias + vector.channel, int(vector.channels));
-      for (int64_t i = place; i < place + part.tokens * kLanes; i += kLanes) {
+      for (int64_t i = place; i < place + part.tokens * kSimdWidth; i += kSimdWidth) {
         const Floats before = load(tiles.dt + i) + bias;
         store(tiles.slope + i, sigmoid(before));
         store(tiles.dt + i, softplus(before));
@@ -90,7 +90,7 @@ void read_outputs(const SelectiveScan& op, const SelectiveScanGradients& grad, c
   read_vectors(grad.dy, part, tiles.dy);
   if (!op.gate.data) return;
   read_vectors(op.gate, part, tiles.dgate);
-  for (int64_t i = 0; i < kTokens * kBlock; i += kLanes) {
+  for (int64_t i = 0; i < kTokens * kBlock; i += kSimdWidth) {
     const Floats gate = load(tiles.dgate + i), dout = load(tiles.dy + i), open = sigmoid(gate);
     store(tiles.dy + i, dout * (gate * open));
     store(tiles.dgate + i, dout * (open * (gate * (1.0f - open) + 1.0f)));
@@ -104,7 +104,7 @@ void there_and_back(const Tiles& tiles, int64_t tokens, const float* border, int
   unrolled<S>([&](auto s) {
     const int64_t i = (n + s) * kBlock + v;
     a[s] = load(tiles.a + i), h[s] = load(border + i), dh[s] = load(tiles.dh + i), da[s] = load(tiles.da + i);
-    store(tiles.h + s * kLanes, h[s]);
+    store(tiles.h + s * kSimdWidth, h[s]);
   });
   // Held apart from the tiles: a number that is stored could be one of these for all the compiler knows.
   const int64_t first = place_of(v, 0), width = tiles.width;
@@ -113,11 +113,11 @@ void there_and_back(const Tiles& tiles, int64_t tokens, const float* border, int
   float *const hs = tiles.h, *const decays = tiles.decay, *const dbs = tiles.db_lanes, *const dcs = tiles.dc_lanes;
   const float *b = tiles.b + n, *c = tiles.c + n;
   for (int64_t t = 0; t < tokens; ++t, b += width, c += width) {
-    const int64_t i = t * kLanes;
+    const int64_t i = t * kSimdWidth;
     const Floats dt = load(dts + i), units = dt * kLog2E, added = dt * load(xs + i);
     Floats y = load(ys + i);
     unrolled<S>([&](auto s) {
-      const int64_t place = t * kPlaces + s * kLanes;
+      const int64_t place = t * kPlaces + s * kSimdWidth;
       const Floats decay = exp2(units * a[s]);
       h[s] = decay * h[s] + added * b[s];
       y += h[s] * c[s];
@@ -128,11 +128,11 @@ void there_and_back(const Tiles& tiles, int64_t tokens, const float* border, int
   }
   for (int64_t t = tokens - 1; t >= 0; --t) {
     b -= width, c -= width;
-    const int64_t i = t * kLanes;
+    const int64_t i = t * kSimdWidth;
     const Floats dy = load(dys + i), dt = load(dts + i), added = dt * load(xs + i);
     Floats dadded = load(dxs + i), ddt = load(ddts + i);
     unrolled<S>([&](auto s) {
-      const int64_t place = t * kPlaces + s * kLanes;
+      const int64_t place = t * kPlaces + s * kSimdWidth;
       dh[s] += dy * c[s];
       store(dcs + place, load(dcs + place) + dy * load(hs + place + kPlaces));
       store(dbs + place, load(dbs + place) + dh[s] * added);
@@ -157,10 +157,10 @@ void states_of_block(const SelectiveScan& op, const SelectiveScanGradients& grad
                      const float* border, int64_t n, int64_t first) {
   std::memset(tiles.db_lanes, 0, kTokens * kPlaces * sizeof(float));
   std::memset(tiles.dc_lanes, 0, kTokens * kPlaces * sizeof(float));
-  for (int64_t v = 0; v < part.channels; v += kLanes) there_and_back<S>(tiles, part.tokens, border, n, v);
+  for (int64_t v = 0; v < part.channels; v += kSimdWidth) there_and_back<S>(tiles, part.tokens, border, n, v);
   for (int64_t t = 0; t < part.tokens; ++t)
     for (int64_t s = 0; s < S; ++s) {
-      const int64_t to = (first + t) * op.states + n + s, place = t * kPlaces + s * kLanes;
+      const int64_t to = (first + t) * op.states + n + s, place = t * kPlaces + s * kSimdWidth;
       grad.db[to] = sum(load(tiles.db_lanes + place));
       grad.dc[to] = sum(load(tiles.dc_lanes + place));
     }
@@ -169,11 +169,11 @@ void states_of_block(const SelectiveScan& op, const SelectiveScanGradients& grad
 // From what the states gave to gradients of what was given.
 void finish(const SelectiveScan& op, const SelectiveScanGradients& grad, const Tiles& tiles, const Part& part) {
   by_vectors(part, [&](int64_t place, const Part& vector) {
-    const int lanes = int(vector.channels);
+    const int active = int(vector.channels);
     const int64_t at = vector.row * op.channels + vector.channel;
-    const Floats d = load_part(op.d + vector.channel, lanes);
-    Floats dd = load_part(grad.dd + at, lanes), dbias = op.dt_bias ? load_part(grad.ddt_bias + at, lanes) : Floats{};
-    for (int64_t i = place; i < place + part.tokens * kLanes; i += kLanes) {
+    const Floats d = load_part(op.d + vector.channel, active);
+    Floats dd = load_part(grad.dd + at, active), dbias = op.dt_bias ? load_part(grad.ddt_bias + at, active) : Floats{};
+    for (int64_t i = place; i < place + part.tokens * kSimdWidth; i += kSimdWidth) {
       const Floats x = load(tiles.x + i), dy = load(tiles.dy + i), dadded = load(tiles.dx + i);
       dd += dy * x;
       Floats ddt = load(tiles.ddt + i) + dadded * x;
@@ -182,8 +182,8 @@ void finish(const SelectiveScan& op, const SelectiveScanGradients& grad, const T
       store(tiles.dx + i, dadded * load(tiles.dt + i) + d * dy);
       if (op.gate.data) store(tiles.dgate + i, load(tiles.dgate + i) * (load(tiles.y + i) + d * x));
     }
-    store_part(grad.dd + at, dd, lanes);
-    if (op.dt_bias) store_part(grad.ddt_bias + at, dbias, lanes);
+    store_part(grad.dd + at, dd, active);
+    if (op.dt_bias) store_part(grad.ddt_bias + at, dbias, active);
   });
   write_vectors(grad.dx, part, tiles.dx);
   write_vectors(grad.ddt, part, tiles.ddt);
@@ -247,7 +247,7 @@ void backward(const SelectiveScan& op, const SelectiveScanGradients& grad, int64
 
 }  // namespace
 
-extern const SelectiveScanBackward selective_scan_backward;
-const SelectiveScanBackward selective_scan_backward = {scratch, backward};
+extern const SelectiveScanBackwardKernels selective_scan_backward;
+const SelectiveScanBackwardKernels selective_scan_backward = {scratch, backward};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

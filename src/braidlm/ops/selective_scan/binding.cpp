@@ -7,6 +7,9 @@
 #include "../csrc/kernels.h"
 #include "../csrc/scratch.h"
 #include "../csrc/threads.h"
+#include "../plan/builder.h"
+#include "native.h"
+#include "step.h"
 
 #include <nanobind/stl/optional.h>
 
@@ -44,7 +47,7 @@ void selective_scan(Strided x, Strided dt, std::optional<Array> dt_bias, Array a
   op.after = checked<float>(after, "after", {op.rows, op.channels, op.states});
   if (borders) op.borders = checked_borders(op, *borders);
   nb::gil_scoped_release released;
-  const SelectiveScanKernels& kernel = *kernels().selective_scan;
+  const SelectiveScanNativeKernels& kernel = kernels<SelectiveScanNativeKernels>();
   parallel_for(threads, op.rows * scan_blocks(op), 1, [&](int64_t begin, int64_t end) {
     const Scratch scratch(kernel.scratch(op));
     kernel.forward(op, begin, end, scratch.data());
@@ -73,11 +76,27 @@ void selective_scan_backward(Strided x, Strided dt, std::optional<Array> dt_bias
       .ddt_bias = ddt_bias ? checked<float>(*ddt_bias, "ddt_bias", {op.rows, op.channels}) : nullptr,
   };
   nb::gil_scoped_release released;
-  const SelectiveScanBackward& kernel = *kernels().selective_scan_backward;
+  const SelectiveScanBackwardKernels& kernel = kernels<SelectiveScanBackwardKernels>();
   parallel_for(threads, op.rows * blocks, 1, [&](int64_t begin, int64_t end) {
     const Scratch scratch(kernel.scratch(op));
     kernel.backward(op, grad, begin, end, scratch.data());
   });
+}
+
+void selective_scan_step(Plan& plan, Offset x, Offset dt, Offset b, Offset c, Offset gate, Array a, Array d,
+                         Array dt_bias, MaybeArray b_norm, MaybeArray c_norm, double eps, bool eps_outside_root,
+                         int state, Offset y) {
+  const float* decay = plan.floats(a, "a", {-1, -1});
+  const int64_t states = a.shape(0), channels = a.shape(1);
+  require(states <= 256 && bool(b_norm) == bool(c_norm), "a scan has up to 256 states, and both norms or none");
+  for (Offset buffer : {x, dt, gate, y}) plan.check_buffer(buffer, channels, "channels");
+  for (Offset buffer : {b, c}) plan.check_buffer(buffer, states, "B or C");
+  plan.check_state(state, Dtype::kFloat, {states, channels}, "selective_scan");
+  plan.add<&SelectiveScanStepKernels::step>(
+      ScanStep{x, dt, b, c, gate, y, decay, plan.floats(d, "d", {channels}),
+               plan.floats(dt_bias, "dt_bias", {channels}), plan.floats(b_norm, "b_norm", {states}),
+               plan.floats(c_norm, "c_norm", {states}), float(eps), eps_outside_root, channels, states, state},
+      {{x, channels}, {dt, channels}, {b, states}});
 }
 
 }  // namespace
@@ -95,6 +114,8 @@ void bind_selective_scan(nb::module_& module) {
              "dgate"_a.noconvert().none(), "dbefore"_a.noconvert(), "threads"_a);
   module.attr("SCAN_CHANNELS") = kScanChannels;
   module.attr("SCAN_TOKENS") = kScanTokens;
+  module.def("selective_scan_step", &selective_scan_step, "plan"_a, "x"_a, "dt"_a, "b"_a, "c"_a, "gate"_a, "a"_a, "d"_a,
+             "dt_bias"_a, "b_norm"_a.none(), "c_norm"_a.none(), "eps"_a, "eps_outside_root"_a, "state"_a, "y"_a);
 }
 
 }  // namespace braidlm

@@ -1,4 +1,4 @@
-// Lanes are channels. The state of a few (channel, state) pairs stays in registers while a block of
+// A vector holds channels. The state of a few (channel, state) pairs stays in registers while a block of
 // time goes by; nothing but the block is ever held of a sequence.
 #include "native.h"
 
@@ -19,7 +19,7 @@ struct Tiles {
   int64_t width;
 };
 
-int64_t width_of(const SelectiveScan& op) { return padded(op.states, kLanes); }
+int64_t width_of(const SelectiveScan& op) { return padded(op.states, kSimdWidth); }
 
 int64_t scratch(const SelectiveScan& op) { return kTokens * (3 * kBlock + 2 * width_of(op)) + 2 * op.states * kBlock; }
 
@@ -60,9 +60,9 @@ void march(const Tiles& tiles, int64_t tokens, int64_t channel, int64_t n) {
 
 // tile = softplus(tile + bias)
 void to_time_steps(const float* bias, float* tile, const Part& part) {
-  for (int64_t v = 0; v < part.channels; v += kLanes) {
-    const int lanes = int(part.channels - v < kLanes ? part.channels - v : kLanes);
-    const Floats shift = load_part(bias + part.channel + v, lanes);
+  for (int64_t v = 0; v < part.channels; v += kSimdWidth) {
+    const int active = int(part.channels - v < kSimdWidth ? part.channels - v : kSimdWidth);
+    const Floats shift = load_part(bias + part.channel + v, active);
     for (int64_t i = v; i < part.tokens * kBlock; i += kBlock) store(tile + i, softplus(load(tile + i) + shift));
   }
 }
@@ -78,9 +78,9 @@ void tokens_of_block(const SelectiveScan& op, const Tiles& tiles, const Part& pa
   const Part states = {part.row, part.token, part.tokens, 0, op.states};
   read(op.b, states, tiles.b, tiles.width);
   read(op.c, states, tiles.c, tiles.width);
-  for (int64_t v = 0; v < part.channels; v += kLanes) {
-    const int lanes = int(part.channels - v < kLanes ? part.channels - v : kLanes);
-    const Floats d = load_part(op.d + part.channel + v, lanes);
+  for (int64_t v = 0; v < part.channels; v += kSimdWidth) {
+    const int active = int(part.channels - v < kSimdWidth ? part.channels - v : kSimdWidth);
+    const Floats d = load_part(op.d + part.channel + v, active);
     for (int64_t i = v; i < part.tokens * kBlock; i += kBlock) {
       const Floats x = load(tiles.x + i);
       store(tiles.y + i, d * x);
@@ -92,7 +92,7 @@ void tokens_of_block(const SelectiveScan& op, const Tiles& tiles, const Part& pa
   }
   if (op.gate.data) {
     read(op.gate, part, tiles.x, kBlock);
-    for (int64_t i = 0; i < part.tokens * kBlock; i += kLanes) {
+    for (int64_t i = 0; i < part.tokens * kBlock; i += kSimdWidth) {
       const Floats gate = load(tiles.x + i);
       store(tiles.y + i, load(tiles.y + i) * gate * sigmoid(gate));
     }
@@ -129,7 +129,7 @@ void forward(const SelectiveScan& op, int64_t begin, int64_t end, float* memory)
 
 }  // namespace
 
-extern const SelectiveScanKernels selective_scan_kernels;
-const SelectiveScanKernels selective_scan_kernels = {scratch, forward};
+extern const SelectiveScanNativeKernels selective_scan_native;
+const SelectiveScanNativeKernels selective_scan_native = {scratch, forward};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

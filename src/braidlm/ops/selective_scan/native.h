@@ -26,7 +26,7 @@ inline constexpr int64_t kScanTokens = 32;
 inline int64_t scan_blocks(const SelectiveScan& op) { return (op.channels + kScanChannels - 1) / kScanChannels; }
 inline int64_t scan_pieces(const SelectiveScan& op) { return (op.length + kScanTokens - 1) / kScanTokens; }
 
-struct SelectiveScanKernels {
+struct SelectiveScanNativeKernels {
   // Floats of working memory that `forward` needs.
   int64_t (*scratch)(const SelectiveScan&);
   // Blocks [begin, end).
@@ -45,7 +45,7 @@ struct SelectiveScanGradients {
   float *dd, *ddt_bias;  // [rows, channels]; the second where there is a bias
 };
 
-struct SelectiveScanBackward {
+struct SelectiveScanBackwardKernels {
   int64_t (*scratch)(const SelectiveScan&);
   // Blocks [begin, end); `y`, `before` and `after` of the scan are not read, `borders` are.
   void (*backward)(const SelectiveScan&, const SelectiveScanGradients&, int64_t begin, int64_t end, float* scratch);

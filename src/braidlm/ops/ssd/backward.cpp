@@ -18,7 +18,7 @@ namespace braidlm::BRAIDLM_LEVEL {
 namespace {
 
 constexpr int64_t kHeads = kSsdGradientHeads;
-static_assert(kHeads <= kLanes && kChunk % kTileColumns == 0 && kTileColumns % kTileRows == 0);
+static_assert(kHeads <= kSimdWidth && kChunk % kTileColumns == 0 && kTileColumns % kTileRows == 0);
 
 struct Sizes {
   int64_t n, p;
@@ -36,7 +36,7 @@ struct Tiles {
   float *b, *c, *db, *dc;       // [Q, N]; gradients: of all heads of a block
   float* b_turned;              // [N, Q]
   float *score, *pairs;         // [Q, Q]: C B^T, and its gradient from all heads of a block
-  float *dt, *ddt;              // [Q, kLanes]: heads are columns
+  float *dt, *ddt;              // [Q, kSimdWidth]: heads are columns
   float *x, *dy;                // [Q, P]
   float *x_end, *dy_start;      // likewise, times `end` and `start`
   float *x_turned, *dx_turned;  // [P, Q]
@@ -47,7 +47,8 @@ struct Tiles {
 
 int64_t scratch(const Ssd& op) {
   const Sizes size = sizes_of(op);
-  return kChunk * (5 * size.n + 4 * kChunk + 2 * kLanes + 6 * size.p) + (1 + borders_of(op)) * kHeads * size.state();
+  return kChunk * (5 * size.n + 4 * kChunk + 2 * kSimdWidth + 6 * size.p) +
+         (1 + borders_of(op)) * kHeads * size.state();
 }
 
 Tiles tiles_in(float* memory, const Ssd& op) {
@@ -62,7 +63,7 @@ Tiles tiles_in(float* memory, const Ssd& op) {
   for (float** tile : {&tiles.score, &tiles.pairs, &tiles.mixing, &tiles.decayed}) *tile = take(kChunk * kChunk);
   for (float** tile : {&tiles.x, &tiles.dy, &tiles.x_end, &tiles.dy_start, &tiles.x_turned, &tiles.dx_turned})
     *tile = take(kChunk * size.p);
-  for (float** tile : {&tiles.dt, &tiles.ddt}) *tile = take(kChunk * kLanes);
+  for (float** tile : {&tiles.dt, &tiles.ddt}) *tile = take(kChunk * kSimdWidth);
   tiles.dh = take(kHeads * size.state());
   tiles.borders = take(borders_of(op) * kHeads * size.state());
   return tiles;
@@ -103,7 +104,7 @@ void lower(const float* left, int64_t width, const float* right, int64_t inner, 
 // to = from with each token's numbers times one of its own.
 void weigh(const float* from, const float* weights, int64_t tokens, int64_t width, float* to) {
   for (int64_t t = 0; t < padded(tokens, kTileColumns); ++t)
-    for (int64_t i = t * width; i < (t + 1) * width; i += kLanes) store(to + i, load(from + i) * weights[t]);
+    for (int64_t i = t * width; i < (t + 1) * width; i += kSimdWidth) store(to + i, load(from + i) * weights[t]);
 }
 
 // to [P, N] = whole from + left^T right, of left [tokens, P] and right [tokens, N].
@@ -122,10 +123,10 @@ void carry(const Sizes& size, float whole, const float* from, const float* left,
 void advance(const Ssd& op, const Tiles& tiles, const Chunk& chunk, const float* border, float* next) {
   const Sizes size = sizes_of(op);
   read(op.b, chunk.states(op), tiles.b, size.n);
-  read(op.dt, chunk.times(), tiles.dt, kLanes);
+  read(op.dt, chunk.times(), tiles.dt, kSimdWidth);
   for (int64_t k = 0; k < chunk.heads; ++k, border += size.state(), next += size.state()) {
     Decays decays;
-    fill(decays, tiles.dt + k, kLanes, op.a[chunk.first + k], chunk.tokens);
+    fill(decays, tiles.dt + k, kSimdWidth, op.a[chunk.first + k], chunk.tokens);
     weigh_end(decays);
     read_padded(op.x, chunk.head(op, k), tiles.x, size.p);
     weigh(tiles.x, decays.end, chunk.tokens, size.p, tiles.x_end);
@@ -138,7 +139,7 @@ void shared(const Ssd& op, const Tiles& tiles, const Chunk& chunk) {
   const Sizes size = sizes_of(op);
   read_padded(op.b, chunk.states(op), tiles.b, size.n);
   read_padded(op.c, chunk.states(op), tiles.c, size.n);
-  read(op.dt, chunk.times(), tiles.dt, kLanes);
+  read(op.dt, chunk.times(), tiles.dt, kSimdWidth);
   turn(tiles.b, padded(chunk.tokens, kTileColumns), size.n, tiles.b_turned);
   lower(tiles.c, size.n, tiles.b_turned, op.states, chunk.tokens, tiles.score);
   std::memset(tiles.db, 0, kChunk * size.n * sizeof(float));
@@ -151,9 +152,9 @@ void mix(const Tiles& tiles, const Decays& decays, int64_t tokens) {
   alignas(64) float between[kChunk] = {};
   for (int64_t t = 0; t < tokens; ++t) {
     const int64_t end = padded(t + 1, kTileColumns);
-    for (int64_t s = 0; s < t; s += kLanes) store(between + s, load(between + s) * decays.step[t]);
+    for (int64_t s = 0; s < t; s += kSimdWidth) store(between + s, load(between + s) * decays.step[t]);
     between[t] = 1;
-    for (int64_t s = 0; s < end; s += kLanes) {
+    for (int64_t s = 0; s < end; s += kSimdWidth) {
       const int64_t i = t * kChunk + s;
       const Floats decay = load(between + s), weight = decay * load(decays.dt + s);
       const Floats score = load(tiles.score + i), dmixing = load(tiles.decayed + i);
@@ -176,7 +177,7 @@ void add_product(const Ssd& op, const float* left, const float* right, const flo
       multiply_add(acc, {left + t * size.p, size.p, 1}, right + n, size.n, op.head_dim);
       unrolled<kTileRows>([&](auto r) {
         Floats dot = {};
-        unrolled<kTileVectors>([&](auto v) { dot += acc.of[r][v] * load(with + i + r * size.n + v * kLanes); });
+        unrolled<kTileVectors>([&](auto v) { dot += acc.of[r][v] * load(with + i + r * size.n + v * kSimdWidth); });
         dots[t + r] += sum(dot);
       });
       scale_rows(acc, weights + t);
@@ -201,18 +202,18 @@ float times(const Tiles& tiles, const Decays& decays, const Dots& dots, float a,
   float earlier[kChunk + 1] = {}, later = 0, da = 0;
   for (int64_t s = 0; s < tokens; ++s) earlier[s + 1] = earlier[s] + decays.dt[s] * dots.end[s];
   Ints lane;
-  for (int i = 0; i < kLanes; ++i) lane[i] = i;
+  for (int i = 0; i < kSimdWidth; ++i) lane[i] = i;
   for (int64_t j = tokens - 1; j >= 0; --j) {
     Floats through = {};
     int64_t s = 0;
-    for (; s <= j; s += kLanes) {
+    for (; s <= j; s += kSimdWidth) {
       const Floats sums = load(after + s) + load(tiles.decayed + j * kChunk + s);
       store(after + s, sums);
       through += lane < int32_t(j - s) ? sums * load(decays.dt + s) : Floats{};
     }
     later += dots.start[j];
     const float step = sum(through) + later + earlier[j] + dots.whole;
-    tiles.ddt[j * kLanes + k] = after[j] + dots.end[j] + a * step;
+    tiles.ddt[j * kSimdWidth + k] = after[j] + dots.end[j] + a * step;
     da += decays.dt[j] * step;
   }
   return da;
@@ -224,7 +225,7 @@ void inputs(const Ssd& op, const Tiles& tiles, const Decays& decays, const float
   for (int64_t s = 0; s < tokens; s += kTileColumns) {
     Floats weights[kTileVectors];
     unrolled<kTileVectors>(
-        [&](auto v) { weights[v] = load(decays.end + s + v * kLanes) * load(decays.dt + s + v * kLanes); });
+        [&](auto v) { weights[v] = load(decays.end + s + v * kSimdWidth) * load(decays.dt + s + v * kSimdWidth); });
     for (int64_t p = 0; p < size.p; p += kTileRows) {
       Accumulators acc = {};
       multiply_add(acc, {dh + p * size.n, size.n, 1}, tiles.b_turned + s, kChunk, op.states);
@@ -237,8 +238,8 @@ void inputs(const Ssd& op, const Tiles& tiles, const Decays& decays, const float
 
 float dot(const float* a, const float* b, int64_t count) {
   Floats sums[2] = {};
-  for (int64_t i = 0; i < count; i += 2 * kLanes)
-    unrolled<2>([&](auto v) { sums[v] += load(a + i + v * kLanes) * load(b + i + v * kLanes); });
+  for (int64_t i = 0; i < count; i += 2 * kSimdWidth)
+    unrolled<2>([&](auto v) { sums[v] += load(a + i + v * kSimdWidth) * load(b + i + v * kSimdWidth); });
   return sum(sums[0] + sums[1]);
 }
 
@@ -249,7 +250,7 @@ void head_of_chunk(const Ssd& op, const SsdGradients& grad, const Tiles& tiles, 
   const Part part = chunk.head(op, k);
   float* const dh = tiles.dh + k * size.state();
   Decays decays;
-  fill(decays, tiles.dt + k, kLanes, op.a[head], chunk.tokens);
+  fill(decays, tiles.dt + k, kSimdWidth, op.a[head], chunk.tokens);
   read_padded(op.x, part, tiles.x, size.p);
   read_padded(grad.dy, part, tiles.dy, size.p);
   weigh(tiles.x, decays.end, chunk.tokens, size.p, tiles.x_end);
@@ -331,7 +332,7 @@ void block(const Ssd& op, const SsdGradients& grad, const Tiles& tiles, int64_t 
     const Part part = {row * op.groups * in_group + at, now.token, now.tokens, 0, op.states};
     write(db, part, tiles.db, sizes_of(op).n);
     write(dc, part, tiles.dc, sizes_of(op).n);
-    write(grad.ddt, now.times(), tiles.ddt, kLanes);
+    write(grad.ddt, now.times(), tiles.ddt, kSimdWidth);
   }
   states(op, head, heads, nullptr, tiles.dh, grad.dbefore);
 }
@@ -344,7 +345,7 @@ void backward(const Ssd& op, const SsdGradients& grad, int64_t begin, int64_t en
 
 }  // namespace
 
-extern const SsdBackward ssd_backward;
-const SsdBackward ssd_backward = {scratch, backward};
+extern const SsdBackwardKernels ssd_backward;
+const SsdBackwardKernels ssd_backward = {scratch, backward};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

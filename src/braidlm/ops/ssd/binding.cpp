@@ -6,6 +6,9 @@
 #include "../csrc/scratch.h"
 #include "../csrc/sums.h"
 #include "../csrc/threads.h"
+#include "../plan/builder.h"
+#include "native.h"
+#include "step.h"
 
 namespace braidlm {
 namespace {
@@ -43,7 +46,7 @@ void ssd(Strided x, Strided dt, Array a, Strided b, Strided c, Array d, Array be
   op.y = checked_sequence(y, "y", op.rows, op.length, op.heads * op.head_dim);
   op.after = checked<float>(after, "after", {op.rows, op.heads, op.head_dim, op.states});
   nb::gil_scoped_release released;
-  const SsdKernels& kernel = *kernels().ssd;
+  const SsdNativeKernels& kernel = kernels<SsdNativeKernels>();
   parallel_for(threads, op.rows * op.heads, 1, [&](int64_t begin, int64_t end) {
     const Scratch scratch(kernel.scratch(op));
     kernel.forward(op, begin, end, scratch.data());
@@ -72,7 +75,7 @@ void ssd_backward(Strided x, Strided dt, Array a, Strided b, Strided c, Array d,
       .dbefore = checked<float>(dbefore, "dbefore", {op.rows, op.heads, op.head_dim, op.states}),
   };
   nb::gil_scoped_release released;
-  const SsdBackward& kernel = *kernels().ssd_backward;
+  const SsdBackwardKernels& kernel = kernels<SsdBackwardKernels>();
   parallel_for(threads, pairs * in_group, 1, [&](int64_t begin, int64_t end) {
     const Scratch scratch(kernel.scratch(op));
     kernel.backward(op, grad, begin, end, scratch.data());
@@ -85,6 +88,21 @@ void ssd_backward(Strided x, Strided dt, Array a, Strided b, Strided c, Array d,
   sum_partials(dd_total, grad.dd, op.rows, op.heads, 1);
 }
 
+void ssd_step(Plan& plan, Offset x, Offset b, Offset c, Offset dt, Array a, Array d, Array dt_bias, double dt_min,
+              double dt_max, int64_t head_dim, int64_t groups, int64_t states, int state, Offset y) {
+  const float* decay = plan.floats(a, "a", {-1});
+  const int64_t heads = a.shape(0);
+  require(groups > 0 && heads % groups == 0 && head_dim > 0 && states > 0, "groups must divide the heads");
+  for (Offset buffer : {x, y}) plan.check_buffer(buffer, heads * head_dim, "heads");
+  for (Offset buffer : {b, c}) plan.check_buffer(buffer, groups * states, "B or C");
+  plan.check_buffer(dt, heads, "dt");
+  plan.check_state(state, Dtype::kFloat, {heads, head_dim, states}, "ssd");
+  plan.add<&SsdStepKernels::step>(
+      SsdStep{x, b, c, dt, y, decay, plan.floats(d, "d", {heads}), plan.floats(dt_bias, "dt_bias", {heads}),
+              float(dt_min), float(dt_max), heads, head_dim, groups, states, state},
+      {{x, heads * head_dim}, {b, groups * states}, {dt, heads}});
+}
+
 }  // namespace
 
 void bind_ssd(nb::module_& module) {
@@ -95,6 +113,8 @@ void bind_ssd(nb::module_& module) {
              "c"_a.noconvert(), "d"_a.noconvert(), "before"_a.noconvert(), "dy"_a.noconvert(), "dafter"_a.noconvert(),
              "dx"_a.noconvert(), "ddt"_a.noconvert(), "da"_a.noconvert(), "db"_a.noconvert(), "dc"_a.noconvert(),
              "dd"_a.noconvert(), "dbefore"_a.noconvert(), "groups"_a, "threads"_a);
+  module.def("ssd_step", &ssd_step, "plan"_a, "x"_a, "b"_a, "c"_a, "dt"_a, "a"_a, "d"_a, "dt_bias"_a, "dt_min"_a,
+             "dt_max"_a, "head_dim"_a, "groups"_a, "states"_a, "state"_a, "y"_a);
 }
 
 }  // namespace braidlm

@@ -30,14 +30,14 @@ inline void fill(Decays& decays, const float* dt, int64_t stride, float a, int64
   }
   for (int64_t t = 0; t < tokens; ++t) decays.end[t] = float(sum - sums[t]);
   for (int64_t t = tokens; t < kChunk; ++t) decays.dt[t] = decays.step[t] = decays.start[t] = decays.end[t] = 0;
-  for (int64_t t = 0; t < kChunk; t += kLanes)
+  for (int64_t t = 0; t < kChunk; t += kSimdWidth)
     for (float* of : {decays.step, decays.start, decays.end}) store(of + t, exp2(load(of + t)));
   decays.whole = exp2(float(sum));
 }
 
 // From here on `end` says what a token's input adds to the chunk's last state: the decay times its time step.
 inline void weigh_end(Decays& decays) {
-  for (int64_t t = 0; t < kChunk; t += kLanes) store(decays.end + t, load(decays.end + t) * load(decays.dt + t));
+  for (int64_t t = 0; t < kChunk; t += kSimdWidth) store(decays.end + t, load(decays.end + t) * load(decays.dt + t));
 }
 
 }  // namespace braidlm::BRAIDLM_LEVEL

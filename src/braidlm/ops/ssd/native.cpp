@@ -7,6 +7,7 @@
 
 #include "../csrc/product.h"
 #include "../csrc/staging.h"
+#include "recurrence.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
 namespace {
@@ -20,7 +21,7 @@ struct Sizes {
   int64_t n, p;
 };
 
-Sizes sizes_of(const Ssd& op) { return {padded(op.states, kLanes), padded(op.head_dim, kTileColumns)}; }
+Sizes sizes_of(const Ssd& op) { return {padded(op.states, kSimdWidth), padded(op.head_dim, kTileColumns)}; }
 
 struct Tiles {
   float *b, *c;      // [Q, N]
@@ -67,7 +68,7 @@ struct Chunk {
 // Reads a tile and makes its tokens a whole number of register tiles, zero at the end.
 void read_padded(const Sequence& from, const Part& part, float* tile, int64_t width) {
   read(from, part, tile, width);
-  for (int64_t i = part.tokens * width; i < padded(part.tokens, kTileRows) * width; i += kLanes)
+  for (int64_t i = part.tokens * width; i < padded(part.tokens, kTileRows) * width; i += kSimdWidth)
     store(tile + i, Floats{});
 }
 
@@ -99,9 +100,9 @@ void mix(const Tiles& tiles, const Decays& decays, int64_t tokens) {
   alignas(64) float between[kChunk] = {};
   for (int64_t t = 0; t < tokens; ++t) {
     const int64_t end = padded(t + 1, kTileRows);
-    for (int64_t s = 0; s < t; s += kLanes) store(between + s, load(between + s) * decays.step[t]);
+    for (int64_t s = 0; s < t; s += kSimdWidth) store(between + s, load(between + s) * decays.step[t]);
     between[t] = decays.dt[t];
-    for (int64_t s = 0; s < end; s += kLanes)
+    for (int64_t s = 0; s < end; s += kSimdWidth)
       store(tiles.mixing + t * kChunk + s, load(tiles.score + t * kChunk + s) * load(between + s));
   }
 }
@@ -116,7 +117,7 @@ void head_of_chunk(const Ssd& op, const Tiles& tiles, const Chunk& chunk, int64_
   weigh_end(decays);
   read_padded(op.x, part, tiles.x, size.p);
   for (int64_t s = 0; s < chunk.tokens; ++s)
-    for (int64_t p = s * size.p; p < (s + 1) * size.p; p += kLanes)
+    for (int64_t p = s * size.p; p < (s + 1) * size.p; p += kSimdWidth)
       store(tiles.x_end + p, load(tiles.x + p) * decays.end[s]);
   mix(tiles, decays, chunk.tokens);
   for (int64_t p = 0; p < size.p; p += kTileColumns) {
@@ -160,7 +161,7 @@ void heads_of_group(const Ssd& op, const Tiles& tiles, int64_t row, int64_t firs
   each([&](int64_t to, int64_t from) { op.after[to] = tiles.h[from]; });
 }
 
-// One head of a short row: the recurrence itself, lanes being states.
+// One head of a short row: the recurrence itself.
 void few_tokens(const Ssd& op, const Tiles& tiles, int64_t row, int64_t head) {
   const Sizes size = sizes_of(op);
   const int64_t state = (row * op.heads + head) * op.head_dim * op.states;
@@ -168,24 +169,13 @@ void few_tokens(const Ssd& op, const Tiles& tiles, int64_t row, int64_t head) {
   float* h = op.after + state;
   std::memcpy(h, op.before + state, op.head_dim * op.states * sizeof(float));
   for (int64_t t = 0; t < op.length; ++t) {
-    float dt[kLanes];
-    read(op.dt, {row, t, 1, head, 1}, dt, kLanes);
+    float dt[kSimdWidth];
+    read(op.dt, {row, t, 1, head, 1}, dt, kSimdWidth);
     read(op.x, {row, t, 1, head * op.head_dim, op.head_dim}, tiles.x, size.p);
     read(op.b, {row, t, 1, group * op.states, op.states}, tiles.b, size.n);
     read(op.c, {row, t, 1, group * op.states, op.states}, tiles.c, size.n);
     const float decay = exp2(dt[0] * op.a[head] * kLog2E);
-    for (int64_t p = 0; p < op.head_dim; ++p) {
-      Floats dot = {};
-      for (int64_t n = 0; n < op.states; n += kLanes) {
-        float* at = h + p * op.states + n;
-        const int lanes = int(op.states - n < kLanes ? op.states - n : kLanes);
-        const Floats now = lanes == kLanes ? load(at) : load_part(at, lanes);
-        const Floats next = now * decay + load(tiles.b + n) * (dt[0] * tiles.x[p]);
-        lanes == kLanes ? store(at, next) : store_part(at, next, lanes);
-        dot += next * load(tiles.c + n);
-      }
-      tiles.y[p] = sum(dot) + op.d[head] * tiles.x[p];
-    }
+    advance_head(op.head_dim, op.states, decay, dt[0], tiles.x, tiles.b, tiles.c, op.d[head], h, tiles.y);
     write(op.y, {row, t, 1, head * op.head_dim, op.head_dim}, tiles.y, size.p);
   }
 }
@@ -210,7 +200,7 @@ void forward(const Ssd& op, int64_t begin, int64_t end, float* memory) {
 
 }  // namespace
 
-extern const SsdKernels ssd_kernels;
-const SsdKernels ssd_kernels = {scratch, forward};
+extern const SsdNativeKernels ssd_native;
+const SsdNativeKernels ssd_native = {scratch, forward};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

@@ -15,7 +15,7 @@ struct Ssd {
   int64_t rows, length, heads, head_dim, groups, states;
 };
 
-struct SsdKernels {
+struct SsdNativeKernels {
   // Floats of working memory that `forward` needs.
   int64_t (*scratch)(const Ssd&);
   // Heads [begin, end), numbered through all rows.
@@ -42,7 +42,7 @@ struct SsdGradients {
   float* dbefore;       // [rows, heads, head_dim, states]
 };
 
-struct SsdBackward {
+struct SsdBackwardKernels {
   // Floats of working memory that `backward` needs.
   int64_t (*scratch)(const Ssd&);
   // Blocks [begin, end); `y` and `after` of the scan are not read.

@@ -5,22 +5,22 @@
 
 namespace braidlm::BRAIDLM_LEVEL {
 
-// body(i, lanes) for each vector of [begin, end).
+// body(i, active) for each vector of [begin, end).
 template <class Body>
 inline void by_vectors(int64_t begin, int64_t end, Body body) {
   int64_t i = begin;
-  for (; i + kLanes <= end; i += kLanes) body(i, kLanes);
+  for (; i + kSimdWidth <= end; i += kSimdWidth) body(i, kSimdWidth);
   if (i < end) body(i, int(end - i));
 }
 
 template <class T>
-inline Floats at(const T* from, int lanes) {
-  return lanes == kLanes ? load(from) : load_part(from, lanes);
+inline Floats at(const T* from, int active) {
+  return active == kSimdWidth ? load(from) : load_part(from, active);
 }
 
 template <class T>
-inline void put(T* to, int lanes, Floats v) {
-  lanes == kLanes ? store(to, v) : store_part(to, v, lanes);
+inline void put(T* to, int active, Floats v) {
+  active == kSimdWidth ? store(to, v) : store_part(to, v, active);
 }
 
 }  // namespace braidlm::BRAIDLM_LEVEL

@@ -1,6 +1,8 @@
 // A mixture of experts: only the experts that some row chose are read, each once for all of its rows.
-#include "dots.h"
-#include "walk.h"
+#include "step.h"
+
+#include "../plan/dots.h"
+#include "../plan/steps.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
 namespace {
@@ -56,7 +58,7 @@ T* take(char*& at, int64_t count) {
   return found;
 }
 
-Space divide(const Experts& op, const Member& me) {
+Space divide(const MoeStep& op, const Member& me) {
   const int64_t rows = me.pass.rows;
   char* at = me.scratch();
   Space space;
@@ -73,7 +75,7 @@ Space divide(const Experts& op, const Member& me) {
 }
 
 // Whether any row chose `expert`; no row chooses one twice.
-bool find(const Experts& op, const Pass& pass, Space& space, int64_t expert) {
+bool find(const MoeStep& op, const Pass& pass, Space& space, int64_t expert) {
   Chosen& chosen = space.chosen;
   chosen.count = 0;
   for (int b = 0; b < pass.rows; ++b)
@@ -86,11 +88,11 @@ bool find(const Experts& op, const Pass& pass, Space& space, int64_t expert) {
   return chosen.count > 0;
 }
 
-void gated_halves(const Experts& op, const Member& me, Space& space) {
+void gated_halves(const MoeStep& op, const Member& me, Space& space) {
   const int64_t hidden = op.gate_up.outputs / 2;
   const Range range = me.share_of(hidden, kGrain);
   if (range.begin == range.end) return;
-  const Operand inputs = prepare(me.pass, op.input, op.gate_up.form, space.input);
+  const Operand inputs = prepare(me.pass, op.input, op.gate_up.format, space.input);
   const Chosen& chosen = space.chosen;
   for (int64_t e = 0; e < op.experts; ++e) {
     if (!find(op, me.pass, space, e)) continue;
@@ -98,16 +100,16 @@ void gated_halves(const Experts& op, const Member& me, Space& space) {
     const Operand x = gather(inputs, chosen.rows, chosen.count, space.gathered);
     const auto place = [&](int j) { return me.pass.row(chosen.rows[j]) + op.hidden + chosen.places[j] * hidden; };
     products(weight, x, chosen.count, range,
-             [&](int64_t o, int lanes, int r, Floats values) { store_part(place(r) + o, silu(values), lanes); });
+             [&](int64_t o, int active, int r, Floats values) { store_part(place(r) + o, silu(values), active); });
     const Range upper = {hidden + range.begin, hidden + range.end};
-    products(weight, x, chosen.count, upper, [&](int64_t o, int lanes, int r, Floats values) {
+    products(weight, x, chosen.count, upper, [&](int64_t o, int active, int r, Floats values) {
       float* y = place(r) + o - hidden;
-      store_part(y, load_part(y, lanes) * values, lanes);
+      store_part(y, load_part(y, active) * values, active);
     });
   }
 }
 
-void weighted_sums(const Experts& op, const Member& me, Space& space, Range range) {
+void weighted_sums(const MoeStep& op, const Member& me, Space& space, Range range) {
   const int64_t width = op.down.outputs, hidden = op.down.inputs;
   const Chosen& chosen = space.chosen;
   std::memset(space.sums, 0, me.pass.rows * width * sizeof(float));
@@ -116,17 +118,15 @@ void weighted_sums(const Experts& op, const Member& me, Space& space, Range rang
     const Matrix weight = expert(op.down, e);
     const Operand x =
         prepare_rows([&](int j) { return me.pass.row(chosen.rows[j]) + op.hidden + chosen.places[j] * hidden; },
-                     chosen.count, hidden, weight.form, space.gathered);
-    products(weight, x, chosen.count, range, [&](int64_t o, int lanes, int r, Floats values) {
+                     chosen.count, hidden, weight.format, space.gathered);
+    products(weight, x, chosen.count, range, [&](int64_t o, int active, int r, Floats values) {
       float* sum = space.sums + chosen.rows[r] * width + o;
-      store_part(sum, fma(splat(chosen.weights[r]), values, load_part(sum, lanes)), lanes);
+      store_part(sum, fma(broadcast(chosen.weights[r]), values, load_part(sum, active)), active);
     });
   }
 }
 
-}  // namespace
-
-void run(const Experts& op, const Member& me) {
+void step(const MoeStep& op, const Member& me) {
   Space space = divide(op, me);
   gated_halves(op, me, space);
   me.team.sync();
@@ -134,9 +134,14 @@ void run(const Experts& op, const Member& me) {
   if (range.begin == range.end) return;
   weighted_sums(op, me, space, range);
   for (int b = 0; b < me.pass.rows; ++b)
-    by_vectors(range, [&](int64_t o, int lanes) {
-      emit(op.output, me.pass, b, o, lanes, load_part(space.sums + b * op.down.outputs + o, lanes));
+    by_vectors(range, [&](int64_t o, int active) {
+      emit(op.output, me.pass, b, o, active, load_part(space.sums + b * op.down.outputs + o, active));
     });
 }
+
+}  // namespace
+
+extern const MoeStepKernels moe_step;
+const MoeStepKernels moe_step = {step};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

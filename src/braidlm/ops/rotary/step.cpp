@@ -1,7 +1,9 @@
 // Rotary positions, and the new token's key and value written where later tokens find them.
+#include "step.h"
+
 #include <cmath>
 
-#include "walk.h"
+#include "../plan/steps.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
 namespace {
@@ -67,9 +69,31 @@ const KvPage& page_of(const Pass& pass, int kv, int b) {
   return *page;
 }
 
-}  // namespace
+// The base at a position, or 0 where the op's own frequencies hold.
+float grown_base(const Angles& op, int64_t position) {
+  const GrowingBase& growing = op.growing;
+  if (growing.original == 0 || position < growing.original) return 0;
+  const float stretch = growing.factor * float(position + 1) / float(growing.original) - (growing.factor - 1);
+  const float dims = float(2 * op.pairs);
+  return growing.base * std::pow(stretch, dims / (dims - 2));
+}
 
-void run(const Remember& op, const Member& me) {
+void angles(const Angles& op, const Member& me) {
+  const Range rows = me.share_of(me.pass.rows, 1);
+  for (int64_t b = rows.begin; b < rows.end; ++b) {
+    float* row = me.pass.row(int(b));
+    const int64_t position = me.pass.positions[b];
+    const float base = grown_base(op, position);
+    for (int64_t i = 0; i < op.pairs; ++i) {
+      const float frequency = base > 0 ? 1 / std::pow(base, float(i) / float(op.pairs)) : op.frequencies[i];
+      const double angle = double(float(position) * frequency);
+      row[op.cosines + i] = op.magnitude * float(std::cos(angle));
+      row[op.sines + i] = op.magnitude * float(std::sin(angle));
+    }
+  }
+}
+
+void append_kv(const AppendKv& op, const Member& me) {
   const Pass& pass = me.pass;
   const KvShape& shape = pass.kv_shapes[op.kv];
   const int64_t parts = op.heads + (op.owned ? shape.heads : 0), pairs = op.rotated / 2;
@@ -91,5 +115,10 @@ void run(const Remember& op, const Member& me) {
     write(shape.format, v, shape.v_dim, at * shape.v_dim, page.v, page.v_scale + (page.v_scale ? at : 0));
   }
 }
+
+}  // namespace
+
+extern const RotaryStepKernels rotary_step;
+const RotaryStepKernels rotary_step = {angles, append_kv};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

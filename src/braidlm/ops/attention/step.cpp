@@ -3,9 +3,11 @@
 // A row's pages are attended in spans that begin at multiples of a fixed position, each by itself
 // (flash decoding, Dao et al. 2023), and then put together in order: whoever computes a span, the
 // result is the same.
-#include <cmath>
+#include "step.h"
 
-#include "walk.h"
+#include <type_traits>
+
+#include "../plan/steps.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
 namespace {
@@ -27,7 +29,7 @@ inline Floats stored(const void* data, int64_t i) {
 template <KvFormat F>
 inline Floats stored_part(const void* data, int64_t i, int count) {
   constexpr int64_t kBytes = F == KvFormat::kFloat ? 4 : F == KvFormat::kBFloat16 || F == KvFormat::kHalf ? 2 : 1;
-  char numbers[kLanes * kBytes] = {};
+  char numbers[kSimdWidth * kBytes] = {};
   std::memcpy(numbers, static_cast<const char*>(data) + i * kBytes, count * kBytes);
   return stored<F>(numbers, 0);
 }
@@ -43,19 +45,19 @@ struct Seen {
   int count = 0;
   int16_t places[kPagePositions];
 
-  Seen(const Attend& op, const KvPage& page, int64_t position) {
+  Seen(const AttentionStep& op, const KvPage& page, int64_t position) {
     const int64_t oldest = op.window ? position - op.window + 1 : 0;
     for (int64_t at = page.start; at <= position && at < page.start + kPagePositions; ++at)
-      if (at >= oldest || at < op.pinned) places[count++] = int16_t(at - page.start);
+      if (at >= oldest || at < op.sink_tokens) places[count++] = int16_t(at - page.start);
   }
 };
 
 // Heads that go through a page together, and vectors of a value that stay in registers meanwhile.
-constexpr int kHeads = 4, kValueVectors = kLanes == 16 ? 4 : 2;
+constexpr int kHeads = 4, kValueVectors = kSimdWidth == 16 ? 4 : 2;
 
 template <KvFormat F>
 struct Page {
-  const Attend& op;
+  const AttentionStep& op;
   const KvShape& shape;
   const KvPage& page;
   const Seen& seen;
@@ -69,7 +71,7 @@ struct Page {
       const int64_t key = seen.places[n] * shape.heads + group, begin = key * width;
       Floats total[H] = {};
       int64_t i = 0;
-      for (; i + kLanes <= width; i += kLanes) {
+      for (; i + kSimdWidth <= width; i += kSimdWidth) {
         const Floats k = stored<F>(page.k, begin + i);
         unrolled<H>([&](auto h) { total[h] = fma(load(q + h * width + i), k, total[h]); });
       }
@@ -88,23 +90,25 @@ struct Page {
   void add(const Partial* out, const float (*weights)[kPagePositions], int64_t i) const {
     Floats y[H][V];
     const int64_t width = shape.v_dim;
-    const int last = int(width - i - (V - 1) * kLanes < kLanes ? width - i - (V - 1) * kLanes : kLanes);
-    const auto lanes = [&](int v) { return v + 1 < V ? kLanes : last; };
-    unrolled<H>([&](auto h) { unrolled<V>([&](auto v) { y[h][v] = at(out[h].values + i + v * kLanes, lanes(v)); }); });
+    const int last = int(width - i - (V - 1) * kSimdWidth < kSimdWidth ? width - i - (V - 1) * kSimdWidth : kSimdWidth);
+    const auto active = [&](int v) { return v + 1 < V ? kSimdWidth : last; };
+    unrolled<H>(
+        [&](auto h) { unrolled<V>([&](auto v) { y[h][v] = at(out[h].values + i + v * kSimdWidth, active(v)); }); });
     for (int n = 0; n < seen.count; ++n) {
       const int64_t value = seen.places[n] * shape.heads + group, begin = value * width + i;
       const float scale = F == KvFormat::kInt8 ? page.v_scale[value] : 1.0f;
       Floats stored_values[V];
       unrolled<V>([&](auto v) {
-        const int64_t from = begin + v * kLanes;
-        stored_values[v] = lanes(v) == kLanes ? stored<F>(page.v, from) : stored_part<F>(page.v, from, last);
+        const int64_t from = begin + v * kSimdWidth;
+        stored_values[v] = active(v) == kSimdWidth ? stored<F>(page.v, from) : stored_part<F>(page.v, from, last);
       });
       unrolled<H>([&](auto h) {
-        const Floats weight = splat(F == KvFormat::kInt8 ? weights[h][n] * scale : weights[h][n]);
+        const Floats weight = broadcast(F == KvFormat::kInt8 ? weights[h][n] * scale : weights[h][n]);
         unrolled<V>([&](auto v) { y[h][v] = fma(stored_values[v], weight, y[h][v]); });
       });
     }
-    unrolled<H>([&](auto h) { unrolled<V>([&](auto v) { put(out[h].values + i + v * kLanes, lanes(v), y[h][v]); }); });
+    unrolled<H>(
+        [&](auto h) { unrolled<V>([&](auto v) { put(out[h].values + i + v * kSimdWidth, active(v), y[h][v]); }); });
   }
 
   // H heads.
@@ -114,9 +118,9 @@ struct Page {
     score<H>(q, weights);
     for (int h = 0; h < H; ++h) to_weights(weights[h], out[h]);
     int64_t i = 0;
-    for (; i + kValueVectors * kLanes <= shape.v_dim; i += kValueVectors * kLanes)
+    for (; i + kValueVectors * kSimdWidth <= shape.v_dim; i += kValueVectors * kSimdWidth)
       add<H, kValueVectors>(out, weights, i);
-    for (; i < shape.v_dim; i += kLanes) add<H, 1>(out, weights, i);
+    for (; i < shape.v_dim; i += kSimdWidth) add<H, 1>(out, weights, i);
   }
 
   // Scores become weights relative to the greatest score so far, to which the partial result is brought.
@@ -129,10 +133,10 @@ struct Page {
       out.total *= shrink;
       out.most = most;
     }
-    by_vectors({0, seen.count}, [&](int64_t n, int lanes) {
+    by_vectors({0, seen.count}, [&](int64_t n, int active) {
       // Beyond the last score a weight is zero, so that it does not count.
-      put(scores + n, lanes, exp(at(scores + n, lanes) - most));
-      out.total += sum(at(scores + n, lanes));
+      put(scores + n, active, exp(at(scores + n, active) - most));
+      out.total += sum(at(scores + n, active));
     });
   }
 };
@@ -152,7 +156,7 @@ void attend_page(const Page<F>& page, const float* q, Partial* out, int64_t head
 }
 
 // At most kHeads heads that share a key head, from `q` on.
-void attend_page(const Attend& op, const KvShape& shape, const KvPage& page, int64_t position, int64_t group,
+void attend_page(const AttentionStep& op, const KvShape& shape, const KvPage& page, int64_t position, int64_t group,
                  const float* q, Partial* out, int64_t heads) {
   const Seen seen(op, page, position);
   if (!seen.count) return;
@@ -174,7 +178,7 @@ void attend_page(const Attend& op, const KvShape& shape, const KvPage& page, int
   }
 }
 
-float* partial_of(const Pass& pass, const Attend& op, const KvShape& shape, int b, int64_t head, int64_t span) {
+float* partial_of(const Pass& pass, const AttentionStep& op, const KvShape& shape, int b, int64_t head, int64_t span) {
   return pass.partials + ((b * op.heads + head) * pass.spans + span) * (shape.v_dim + 2);
 }
 
@@ -194,7 +198,7 @@ int64_t first_page(const KvRow& kv, int64_t start) {
   return low;
 }
 
-void attend_span(const Attend& op, const Pass& pass, int b, int64_t group, int64_t span) {
+void attend_span(const AttentionStep& op, const Pass& pass, int b, int64_t group, int64_t span) {
   const KvShape& shape = pass.kv_shapes[op.kv];
   const KvRow& kv = pass.kv[op.kv][pass.slots[b]];
   const int64_t share = op.heads / shape.heads, head = group * share, position = pass.positions[b];
@@ -217,7 +221,7 @@ void attend_span(const Attend& op, const Pass& pass, int b, int64_t group, int64
     }
 }
 
-void combine(const Attend& op, const Pass& pass, int b, int64_t head) {
+void combine(const AttentionStep& op, const Pass& pass, int b, int64_t head) {
   const KvShape& shape = pass.kv_shapes[op.kv];
   const int64_t spans = spans_to(pass.positions[b]);
   float most = kNone;
@@ -238,33 +242,7 @@ void combine(const Attend& op, const Pass& pass, int b, int64_t head) {
   for (int64_t i = 0; i < shape.v_dim; ++i) y[i] /= total;
 }
 
-// The base at a position, or 0 where the op's own frequencies hold.
-float grown_base(const Angles& op, int64_t position) {
-  const GrowingBase& growing = op.growing;
-  if (growing.original == 0 || position < growing.original) return 0;
-  const float stretch = growing.factor * float(position + 1) / float(growing.original) - (growing.factor - 1);
-  const float dims = float(2 * op.pairs);
-  return growing.base * std::pow(stretch, dims / (dims - 2));
-}
-
-}  // namespace
-
-void run(const Angles& op, const Member& me) {
-  const Range rows = me.share_of(me.pass.rows, 1);
-  for (int64_t b = rows.begin; b < rows.end; ++b) {
-    float* row = me.pass.row(int(b));
-    const int64_t position = me.pass.positions[b];
-    const float base = grown_base(op, position);
-    for (int64_t i = 0; i < op.pairs; ++i) {
-      const float frequency = base > 0 ? 1 / std::pow(base, float(i) / float(op.pairs)) : op.frequencies[i];
-      const double angle = double(float(position) * frequency);
-      row[op.cosines + i] = op.magnitude * float(std::cos(angle));
-      row[op.sines + i] = op.magnitude * float(std::sin(angle));
-    }
-  }
-}
-
-void run(const Attend& op, const Member& me) {
+void step(const AttentionStep& op, const Member& me) {
   const Pass& pass = me.pass;
   const int64_t groups = pass.kv_shapes[op.kv].heads;
   int64_t items = 0;
@@ -282,5 +260,10 @@ void run(const Attend& op, const Member& me) {
   const Range heads = me.share_of(pass.rows * op.heads, 1);
   for (int64_t i = heads.begin; i < heads.end; ++i) combine(op, pass, int(i / op.heads), i % op.heads);
 }
+
+}  // namespace
+
+extern const AttentionStepKernels attention_step;
+const AttentionStepKernels attention_step = {step};
 
 }  // namespace braidlm::BRAIDLM_LEVEL

@@ -1,0 +1,1 @@
+"""Decode steps of rotary positions and of the KV cache, in C++; `layers.rotary` rotates whole sequences."""
