@@ -4,8 +4,10 @@ import ast
 import runpy
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer.main
@@ -90,6 +92,35 @@ def test_a_family_imports_no_other_family() -> None:
         for node in ast.walk(ast.parse(file.read_text())):
             if file.stem != "__init__" and isinstance(node, ast.ImportFrom) and node.level == 1:
                 assert node.module in SHARED_BY_FAMILIES, file.name
+
+
+KINDS = {kind.__name__ for kind in (*get_args(braidlm.spec.Mixer), *get_args(braidlm.spec.FeedForward))}
+KNOW_KINDS = ("spec", "layers", "families")
+
+
+def asked_kinds(node: ast.AST) -> Iterator[str]:
+    """Names that decide by class: in isinstance, in comparisons of types, in patterns, as keys of a table."""
+    asked: list[ast.AST | None] = []
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
+        asked = list(node.args[1:])
+    elif isinstance(node, ast.Compare):
+        asked = list(node.comparators)
+    elif isinstance(node, ast.MatchClass):
+        asked = [node.cls]
+    elif isinstance(node, ast.Dict):
+        asked = list(node.keys)
+    for part in asked:
+        for inner in ast.walk(part) if part is not None else ():
+            if isinstance(inner, ast.Name | ast.Attribute):
+                yield ast.unparse(inner).rpartition(".")[2]
+
+
+def test_no_other_room_asks_for_kinds_of_layers() -> None:
+    """Oracle: the kinds that `spec` lists; what is true of one stands in its spec and its module."""
+    for file in SOURCE.rglob("*.py"):
+        if file.relative_to(SOURCE).parts[0] not in KNOW_KINDS:
+            for node in ast.walk(ast.parse(file.read_text())):
+                assert not KINDS.intersection(asked_kinds(node)), f"{file.relative_to(SOURCE)}, {ast.unparse(node)}"
 
 
 def test_import_is_lean() -> None:
