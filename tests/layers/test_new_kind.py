@@ -1,7 +1,7 @@
 """The worked example "Add a layer kind" of CONTRIBUTING, from its text: six files make a kind of layer that is new.
 
 The text's files and edits are applied to a copy of the package, in which `new_kind.py` is run: with references alone,
-and with kernels. Those are built by the project's own CMakeLists.txt; objects of files that the example leaves as they are
+and with kernels. Those are built by the project's own CMakeLists.txt; objects of files that the example leaves alone
 come from `make native`, without which kernels are not tried.
 """
 
