@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from .. import families
 from ..checkpoints import binding, embedded
@@ -43,9 +41,6 @@ _DTYPES = {
     "bf16": torch.bfloat16,
     "float64": torch.float64,
 }
-_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model", "*.model.v*", "*.tiktoken"]
-_HUB_FILES += ["merges.txt", "*vocab*.txt"]
-_NOT_FROM_HUB = ["consolidated*", "original/*"]  # the same weights once more, in the layout of their makers alone
 
 
 def load(
@@ -343,16 +338,6 @@ def _looks_like_hub_id(name: str) -> bool:
 
 
 def _download(hub_id: str, allow_pickle: bool) -> Path:
-    files = [*_HUB_FILES, "*.bin"] if allow_pickle else _HUB_FILES
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=files, ignore_patterns=_NOT_FROM_HUB))
-    except LocalEntryNotFoundError:
-        raise UnavailableError(
-            f"{hub_id} is not in the local cache and the Hugging Face hub cannot be reached"
-        ) from None
-    except HFValidationError as error:
-        raise InputError(f"{hub_id} is no hub id: {str(error).splitlines()[0]}") from None
-    except HfHubHTTPError as error:
-        raise UnavailableError(f"the Hugging Face hub refused {hub_id}: {str(error).splitlines()[0]}") from None
-    except OSError as error:
-        raise UnavailableError(f"{hub_id} could not be downloaded: {str(error).splitlines()[0]}") from None
+    from .hub import download  # noqa: PLC0415 - the client is slow to import, and most models are here already
+
+    return download(hub_id, allow_pickle)

@@ -1,6 +1,8 @@
 """Vocabularies as their readers return them, and the parts of a `tokenizers` backend that several readers build."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, repeat, starmap
+from operator import add, contains
 from typing import Any, NamedTuple
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -40,12 +42,15 @@ def byte_level(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], word
     return backend
 
 
-def merge_of(line: str, vocab: Mapping[str, int]) -> tuple[str, str]:
-    """The two tokens of a merge. The library would panic where they, or what they make, are no tokens."""
-    first, space, second = line.partition(" ")
-    if not space or not {first, second, first + second} <= vocab.keys():
+def merges_of(lines: Sequence[str], vocab: Mapping[str, int]) -> list[tuple[str, str]]:
+    """The two tokens of each merge. The library would panic where they, or what they make, are no tokens."""
+    pairs = [(first, second) for first, _, second in [line.partition(" ") for line in lines]]
+    parts = {*chain.from_iterable(pairs), *starmap(add, pairs)}
+    if not parts <= vocab.keys() or not all(map(contains, lines, repeat(" "))):
+        wrong = (line for line, pair in zip(lines, pairs, strict=True) if not {*pair, add(*pair)} <= vocab.keys())
+        line = next(wrong, None) or next(line for line in lines if " " not in line)
         raise ValueError(f"the merge {line!r} does not make a token of the vocabulary out of two others")
-    return first, second
+    return pairs
 
 
 def put_around(backend: Tokenizer, before: Iterable[str], after: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 
 from ..errors import InputError, quoted
 from . import pieces as sentencepiece
-from .backend import byte_level, merge_of, put_around
+from .backend import byte_level, merges_of, put_around
 from .chat_templates import ChatTemplates, read_gguf_templates
 from .pieces import CONTROL, NORMAL, UNKNOWN, USER_DEFINED, Piece, check_table
 from .words import BY_NAME, Words
@@ -22,13 +22,14 @@ _WITHOUT = ("none", "no_vocab")
 
 
 class Found(NamedTuple):
-    """A tokenizer, its named special tokens, chat templates, further ids that end a text, and its rule to cut words."""
+    """A tokenizer, its special tokens by name, chat templates, further ids that end a text, rule to cut words."""
 
     backend: Tokenizer
     special: dict[str, str]
     templates: ChatTemplates
     ends: tuple[int, ...]
     pre: str | None
+    largest_id: int
 
 
 def read(fields: Mapping[str, Any]) -> Found | None:
@@ -54,7 +55,8 @@ def read(fields: Mapping[str, Any]) -> Found | None:
     _add_ends(backend, special, fields)
     ends = dict.fromkeys(_ends(fields, len(table.tokens)))
     pre = fields.get(f"{_PREFIX}pre")
-    return Found(backend, special, read_gguf_templates(fields), tuple(ends), pre if isinstance(pre, str) else None)
+    pre = pre if isinstance(pre, str) else None
+    return Found(backend, special, read_gguf_templates(fields), tuple(ends), pre, len(table.tokens) - 1)
 
 
 def _ends(fields: Mapping[str, Any], size: int) -> Iterator[int]:
@@ -82,7 +84,7 @@ def _table(fields: Mapping[str, Any]) -> _Table:
     kinds = fields.get(f"{_PREFIX}token_type") or [NORMAL] * len(tokens)
     scores = fields.get(f"{_PREFIX}scores") or [0.0] * len(tokens)
     # Some tools write 0 ("undefined") for ordinary tokens.
-    kinds = [NORMAL if kind == 0 else kind for kind in kinds]
+    kinds = [NORMAL if kind == 0 else kind for kind in kinds] if 0 in kinds else kinds
     check_table(tokens, scores, kinds)
     return _Table(tokens, scores, kinds)
 
@@ -123,13 +125,12 @@ def _words(fields: Mapping[str, Any]) -> Words:
 
 def _byte_level(table: _Table, fields: Mapping[str, Any]) -> Tokenizer:
     # A token may stand in the table twice (padding); the first counts.
-    vocab = {token: i for i, token in reversed(list(enumerate(table.tokens)))}
+    vocab = dict(zip(reversed(table.tokens), reversed(range(len(table.tokens))), strict=True))
     return byte_level(vocab, _merges(fields, vocab), _words(fields))
 
 
 def _merges(fields: Mapping[str, Any], vocab: Mapping[str, int]) -> list[tuple[str, str]]:
-    lines = fields.get(f"{_PREFIX}merges") or []
-    return [merge_of(line, vocab) for line in lines]
+    return merges_of(fields.get(f"{_PREFIX}merges") or [], vocab)
 
 
 def _sentencepiece(kind: str, table: _Table, fields: Mapping[str, Any]) -> Tokenizer:

@@ -43,10 +43,10 @@ def _reason(error: BaseException) -> str:
     return quoted(lines[0])[1:-1]
 
 
-def checked(backend: Tokenizer, where: str) -> Tokenizer:
+def checked(backend: Tokenizer, where: str, largest_id: int | None = None) -> Tokenizer:
     """The same backend without padding and truncation; `CheckpointError` if it would panic, hang or fill the memory.
 
-    `where` names the file in the sentence.
+    `where` names the file in the sentence; `largest_id` is None where it is not known, and then found.
     """
 
     def damaged(reason: str) -> BraidError:
@@ -55,7 +55,9 @@ def checked(backend: Tokenizer, where: str) -> Tokenizer:
     with guarded(damaged):
         backend.no_padding()
         backend.no_truncation()
-        problem = _problem(backend)
+        found = max(backend.get_vocab().values(), default=0) if largest_id is None else largest_id
+        problem = f"has the token id {found}, but ids must be below {_MOST_IDS}" if found >= _MOST_IDS else None
+        problem = problem or _problem(backend)
         if problem:
             raise CheckpointError(f"{where} {problem}")
         _try(backend)
@@ -74,9 +76,6 @@ def _try(backend: Tokenizer) -> None:
 
 def _problem(backend: Tokenizer) -> str:
     """What in a backend could hang or abort, as the end of a sentence; empty if nothing could."""
-    ids = backend.get_vocab().values()
-    if ids and max(ids) >= _MOST_IDS:
-        return f"has the token id {max(ids)}, but ids must be below {_MOST_IDS}"
     growth, added = 1.0, 0.0
     for part in _parts(_state(backend.normalizer)):
         factor, more = _growth(part)

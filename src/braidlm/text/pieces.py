@@ -34,7 +34,7 @@ def check_table(tokens: Sequence[Any], scores: Sequence[float], kinds: Sequence[
     """
     if not len(tokens) == len(kinds) == len(scores):
         raise ValueError(f"{len(tokens)} tokens, but {len(kinds)} types and {len(scores)} scores")
-    if not len(tokens) or not all(isinstance(token, str) for token in tokens):
+    if not len(tokens) or set(map(type, tokens)) != {str}:
         raise ValueError("tokens must be texts, and there must be some")
     check_lengths(tokens)
     if not all(map(math.isfinite, scores)):

@@ -72,7 +72,7 @@ class Tokenizer:
             found = gguf_tokenizer.read(fields)
         if found is None:
             return None
-        backend = checked(found.backend, "the tokenizer in this GGUF file")
+        backend = checked(found.backend, "the tokenizer in this GGUF file", found.largest_id)
         templates = found.templates
         return cls(backend, Settings(found.special, templates.default, found.ends, templates.others, found.pre))
 
@@ -176,11 +176,7 @@ class Tokenizer:
 
     def hides(self, token: int) -> bool:
         """Whether decoding leaves out an id: that of a control token, or one beyond the vocabulary."""
-        return token in self._special_ids or (token >= 0 and token not in self._known_ids)
-
-    @cached_property
-    def _known_ids(self) -> frozenset[int]:
-        return frozenset(self._backend.get_vocab().values())
+        return token in self._special_ids or (token >= 0 and self._backend.id_to_token(token) is None)
 
     def stream(self) -> "Stream":
         """A decoder for ids that come one by one."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from tokenizers import AddedToken
 
-from .backend import Vocabulary, byte_level, control, merge_of, put_named_around
+from .backend import Vocabulary, byte_level, control, merges_of, put_named_around
 from .words import GPT2, QWEN2, Words
 
 # How transformers' classes cut words that read these files; a class of its own says nothing where it is a general one.
@@ -40,7 +40,7 @@ def read_vocab_merges(
     if len(ids) < len(vocab) or not ids:
         raise ValueError("vocab.json must hold tokens with their ids")
     words = _CLASSES[name]._replace(prefix_space=bool(config.get("add_prefix_space", False)))
-    pairs = [merge_of(line, ids) for line in _lines(merges)]
+    pairs = merges_of(list(_lines(merges)), ids)
     default = _SPECIAL.get(name, "")
     taken = {token.content for token in added.values()}
     ids = {token: i for token, i in ids.items() if i not in added} | {token.content: i for i, token in added.items()}

@@ -11,6 +11,7 @@ other, aligned, as every writer of these files places them: so a damaged file co
 import math
 import struct
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from gguf import GGML_QUANT_SIZES, GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType,
 
 from ...errors import CheckpointError, quoted
 from ...system.files import regular_file
+from .strings import decode_strings, string_ends
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -40,7 +42,7 @@ _KINDS = {int(kind): kind for kind in GGUFValueType}
 _STORAGE = {int(kind): kind for kind in GGMLQuantizationType}
 _DEEPEST = 4
 _DIMENSIONS = 4
-_LENGTH = struct.Struct("<Q")
+_LENGTH_BYTES = 8
 # The fewest bytes of a metadata value, a tensor's entry, and an array in an array.
 _LEAST_VALUE, _LEAST_TENSOR, _LEAST_ARRAY = 13, 24, 12
 
@@ -86,7 +88,8 @@ class GgufHeader:
             raise _refusal(path, error) from None
 
     def _read(self) -> None:
-        at = _Cursor(self.data)
+        ends: dict[int, list[int]] = {}
+        at = _Cursor(self.data, 0, ends)
         self._check_version(at)
         tensors, values = at.number("<Q"), at.number("<Q")
         at.require(tensors * _LEAST_TENSOR + values * _LEAST_VALUE, f"{tensors} tensors and {values} values")
@@ -96,7 +99,7 @@ class GgufHeader:
             if key in places:
                 raise Damaged(f"it has the key {quoted(key)} twice")
             places[key] = at.skip_value(key)
-        self.fields: Mapping[str, Any] = _Fields(self, places)
+        self.fields: Mapping[str, Any] = _Fields(self, places, ends)
         self.tensors = dict(self._table(at, tensors))
 
     def _check_version(self, at: "_Cursor") -> None:
@@ -182,8 +185,10 @@ def _text(raw: memoryview) -> str:
 class _Cursor:
     """Cursor in a file's bytes that never leaves them."""
 
-    def __init__(self, data: np.ndarray, position: int = 0) -> None:
+    def __init__(self, data: np.ndarray, position: int = 0, ends: dict[int, list[int]] | None = None) -> None:
+        """`ends` are those of strings that were skipped, by their position, for the cursor that reads them."""
         self._bytes = memoryview(data)  # type: ignore[arg-type]  # numpy's stubs do not say that arrays are buffers
+        self._ends = {} if ends is None else ends
         self.position = position
 
     def require(self, count: int, what: str) -> None:
@@ -212,13 +217,13 @@ class _Cursor:
 
     def strings(self, count: int) -> list[str]:
         """The next `count` strings, which were skipped before."""
-        found, at, raw = [], self.position, self._bytes
-        for _ in range(count):
-            begin = at + 8
-            at = begin + _LENGTH.unpack_from(raw, at)[0]
-            found.append(_text(raw[begin:at]))
-        self.position = at
-        return found
+        begin = self.position
+        ends = self._ends.pop(begin) if begin in self._ends else string_ends(self._bytes, begin, count)
+        self.position = ends[-1] if ends else begin
+        try:
+            return decode_strings(self._bytes, begin, ends)
+        except UnicodeDecodeError:
+            return [_text(self._bytes[at + _LENGTH_BYTES : end]) for at, end in pairwise([begin, *ends])]
 
     def kind(self, key: str) -> GGUFValueType:
         """The next type of a value."""
@@ -249,13 +254,12 @@ class _Cursor:
                 self._skip_values(key, inner, self.number("<Q"), depth + 1)
 
     def _skip_strings(self, count: int, what: str) -> None:
-        self.require(count * _LENGTH.size, what)
-        at, raw, end = self.position, self._bytes, len(self._bytes)
-        for _ in range(count):
-            if at + _LENGTH.size > end:
-                break
-            at += _LENGTH.size + _LENGTH.unpack_from(raw, at)[0]
-        self.skip(at - self.position, what)
+        self.require(count * _LENGTH_BYTES, what)
+        ends = string_ends(self._bytes, self.position, count)
+        if len(ends) < count:
+            raise Damaged(f"it says that it has {what} at byte {self.position}, but only {len(ends)} lie in the file")
+        self._ends[self.position] = ends
+        self.skip(ends[-1] - self.position if ends else 0, what)
 
     def values(self, kind: GGUFValueType, count: int) -> list[Any]:
         """The next `count` values as plain Python ones."""
@@ -272,8 +276,9 @@ class _Cursor:
 class _Fields(Mapping[str, Any]):
     """Metadata as plain values, each read when asked for and then kept: tables of tokens are large."""
 
-    def __init__(self, header: GgufHeader, places: Mapping[str, _Place]) -> None:
+    def __init__(self, header: GgufHeader, places: Mapping[str, _Place], ends: dict[int, list[int]]) -> None:
         self._header = header
+        self._ends = ends
         self._places = places
         self._read: dict[str, Any] = {}
 
@@ -281,7 +286,7 @@ class _Fields(Mapping[str, Any]):
         if key not in self._read:
             kind, begin = self._places[key]
             try:
-                self._read[key] = _Cursor(self._header.data, begin).values(kind, 1)[0]
+                self._read[key] = _Cursor(self._header.data, begin, self._ends).values(kind, 1)[0]
             except Damaged as error:
                 raise _refusal(self._header.path, error) from None
         return self._read[key]
