@@ -89,7 +89,7 @@ def built(copy: Path) -> None:
 def checked(copy: Path, *chosen: str) -> str:
     """What pytest says of `new_kind.py`, with the package of a copy."""
     paths = os.pathsep.join([str(copy / "src"), str(ROOT)])
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *chosen]
+    command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist", *chosen]
     done = subprocess.run(
         [*command, str(ROOT / "tests" / "layers" / "new_kind.py")],
         capture_output=True,
