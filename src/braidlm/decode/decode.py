@@ -99,7 +99,7 @@ class Decoder:
         self._plan = plan_of(model, precision.kv)
         self._blocks = len(model.spec.blocks)
         self._slots = extension().Slots(self._plan.plan, capacity)
-        self._states = [torch.zeros(capacity, *place.shape, dtype=place.dtype) for place in self._plan.states]
+        self._states = [torch.zeros(capacity, *buffer.shape, dtype=buffer.dtype) for buffer in self._plan.states]
         for index, slab in enumerate(self._states):
             self._slots.bind_state(index, slab)
         self._tails: list[dict[int, _Tail]] = [{} for _ in range(capacity)]
@@ -113,8 +113,8 @@ class Decoder:
         self._slots.clear(slot)
         self._positions[slot], self._ahead[slot] = row.length + row.ahead, row.ahead
         self._identities[slot] = row.identity
-        for place, slab in zip(self._plan.states, self._states, strict=True):
-            slab[slot] = _into_plan(row.layers[place.block].recurrent[place.name], place)
+        for buffer, slab in zip(self._plan.states, self._states, strict=True):
+            slab[slot] = _into_plan(row.layers[buffer.block].recurrent[buffer.name], buffer)
         for block, kv in self._plan.kv_of_block.items():
             held = row.layers[block].kv
             assert held is not None
@@ -126,8 +126,8 @@ class Decoder:
     def take(self, slot: int) -> SequenceState:
         """State of the sequence in a slot as it is now, independent of later steps."""
         recurrent: list[dict[str, Tensor]] = [{} for _ in range(self._blocks)]
-        for place, slab in zip(self._plan.states, self._states, strict=True):
-            recurrent[place.block][place.name] = _from_plan(slab[slot], place)
+        for buffer, slab in zip(self._plan.states, self._states, strict=True):
+            recurrent[buffer.block][buffer.name] = _from_plan(slab[slot], buffer)
         positions, tails = self._positions[slot], self._tails[slot]
         layers = (
             LayerState(slots, tails[block].kept(positions) if block in tails else None)
@@ -208,15 +208,15 @@ def _raw(stored: QuantizedKV) -> Tensor:
     return stored.data.view(torch.uint8) if stored.data.dtype == torch.float8_e4m3fn else stored.data
 
 
-def _into_plan(tensor: Tensor, place: StateBuffer) -> Tensor:
-    if place.layout == "same":
+def _into_plan(tensor: Tensor, buffer: StateBuffer) -> Tensor:
+    if buffer.layout == "same":
         return tensor
     exchanged = tensor.transpose(0, 1)
-    return torch.stack([exchanged.real, exchanged.imag]) if place.layout == "planes" else exchanged
+    return torch.stack([exchanged.real, exchanged.imag]) if buffer.layout == "planes" else exchanged
 
 
-def _from_plan(tensor: Tensor, place: StateBuffer) -> Tensor:
-    if place.layout == "same":
+def _from_plan(tensor: Tensor, buffer: StateBuffer) -> Tensor:
+    if buffer.layout == "same":
         return tensor.clone()
-    plain = torch.complex(*tensor) if place.layout == "planes" else tensor
+    plain = torch.complex(*tensor) if buffer.layout == "planes" else tensor
     return plain.transpose(0, 1).contiguous().clone()

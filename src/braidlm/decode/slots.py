@@ -12,7 +12,7 @@ from . import decode
 
 
 class Slots(Protocol):
-    """Slots of a decode batch: a fixed number of places, each for one sequence."""
+    """Slots of a decode batch: a fixed number of slots, each for one sequence."""
 
     def put(self, slot: int, row: SequenceState) -> None:
         """Puts a sequence into a slot."""

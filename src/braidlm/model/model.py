@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .. import layers, ops
 from ..errors import InputError
-from ..layers import Batch
+from ..layers import Batch, Layer
 from ..layers.linear import Adapter, Embedding, Linear, RmsNorm, empty
 from ..ops import Segments
 from ..ops.plan import PlanBuilder
@@ -119,8 +119,8 @@ class Model(nn.Module):
     def fp32_parameter_names(self) -> Iterator[str]:
         """Names of parameters that stay in float32 whatever the dtype of the weights: norms, decays, poles."""
         for name, module in self.named_modules():
-            for parameter in getattr(module, "FP32_PARAMETERS", ()):
-                yield f"{name}.{parameter}"
+            if isinstance(module, Layer):
+                yield from (f"{name}.{parameter}" for parameter in module.FP32_PARAMETERS)
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Weights by name: every parameter, then parts of quantized weights, which are buffers; none of adapters."""

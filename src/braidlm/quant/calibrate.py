@@ -26,12 +26,14 @@ from ..spec import attention_of
 from ..state.batch import BatchLayerState, BatchState
 from .gptq import Products, quantize_calibrated
 
-Place = Callable[[str, QuantizedWeight], None]
+Assign = Callable[[str, QuantizedWeight], None]
 
 
 @torch.no_grad()
-def calibrate_blocks(model: Model, weight_formats: Mapping[str, str], rows: Sequence[Tensor], place: Place) -> None:
-    """Quantizes weights of the blocks to `weight_formats`, by name; `place` puts each into the model.
+def calibrate_blocks(
+    model: Model, weight_formats: Mapping[str, str], rows: Sequence[Tensor], assign_quantized: Assign
+) -> None:
+    """Quantizes weights of the blocks to `weight_formats`, by name; `assign_quantized` puts each in its place.
 
     `rows` are token ids, [T] each; a few thousand tokens of the kind of text that the model is for.
     """
@@ -42,7 +44,7 @@ def calibrate_blocks(model: Model, weight_formats: Mapping[str, str], rows: Sequ
         assert isinstance(block, Block)
         sides = _Side(block, sequences), _Side(deepcopy(block), originals)
         for group in _in_order(block, f"blocks.{index}", weight_formats, sequences[0]):
-            _quantize_group(model, index, sides, group, weight_formats, place)
+            _quantize_group(model, index, sides, group, weight_formats, assign_quantized)
         for side in sides:
             for sequence in side.sequences:
                 sequence.advance(side.block)
@@ -140,20 +142,31 @@ def _is_linear(layer: nn.Module, group: Layers) -> bool:
 
 
 def _quantize_group(
-    model: Model, index: int, sides: tuple[_Side, _Side], group: Layers, weight_formats: Mapping[str, str], place: Place
+    model: Model,
+    index: int,
+    sides: tuple[_Side, _Side],
+    group: Layers,
+    weight_formats: Mapping[str, str],
+    assign_quantized: Assign,
 ) -> None:
     name, first = group[0]
     inputs, originals = (side.inputs(name.removeprefix(f"blocks.{index}.")) for side in sides)
     if isinstance(first, RoutedFeedForward):
         _quantize_experts(
-            name, first, torch.cat(list(inputs)), torch.cat(list(originals)), weight_formats, place, model.dtype
+            name,
+            first,
+            torch.cat(list(inputs)),
+            torch.cat(list(originals)),
+            weight_formats,
+            assign_quantized,
+            model.dtype,
         )
         return
     products = _products(inputs, originals)
     for name, layer in group:
         assert isinstance(layer, Linear) and isinstance(layer.weight, Tensor)
         weight = f"{name}.weight"
-        place(weight, quantize_calibrated(layer.weight, products, weight_formats[weight], dtype=model.dtype))
+        assign_quantized(weight, quantize_calibrated(layer.weight, products, weight_formats[weight], dtype=model.dtype))
 
 
 def _products(inputs: Iterable[Tensor], originals: Iterable[Tensor]) -> Products:
@@ -176,7 +189,7 @@ def _quantize_experts(
     x_TD: Tensor,
     y_TD: Tensor,
     weight_formats: Mapping[str, str],
-    place: Place,
+    assign_quantized: Assign,
     dtype: torch.dtype,
 ) -> None:
     """Quantizes each expert on the tokens that choose it; its second half sees outputs of the quantized first half.
@@ -207,7 +220,7 @@ def _quantize_experts(
                 quantize_calibrated(moe.down[expert], products, made["down"].weight_format, dtype=dtype),
             )
     for part, quantized in made.items():
-        place(f"{name}.{part}", quantized)
+        assign_quantized(f"{name}.{part}", quantized)
 
 
 def _hidden(x_TD: Tensor, gate_up_FD: Tensor) -> Tensor:

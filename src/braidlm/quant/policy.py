@@ -101,7 +101,7 @@ def quantize(
     check_policy(model, policy)
     done = 0
 
-    def place(name: str, quantized: QuantizedWeight) -> None:
+    def assign_quantized(name: str, quantized: QuantizedWeight) -> None:
         nonlocal done
         assign(model, name, quantized)
         done += 1
@@ -115,6 +115,6 @@ def quantize(
     }
     for name, wanted in policy.items():
         if name not in calibrated:
-            place(name, quantize_weight(model.get_parameter(name), wanted, dtype=model.dtype))
+            assign_quantized(name, quantize_weight(model.get_parameter(name), wanted, dtype=model.dtype))
     if calibration and calibrated:
-        calibrate_blocks(model, calibrated, calibration, place)
+        calibrate_blocks(model, calibrated, calibration, assign_quantized)
