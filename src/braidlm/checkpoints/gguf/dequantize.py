@@ -20,7 +20,7 @@ from .blocks import split_blocks
 _NATIVE = ("Q8_0", "Q4_0", "Q4_1")
 _DTYPES = (torch.float32, torch.bfloat16)
 # Numbers that are dequantized at a time, and those that are worth a thread: to wait for one takes time too.
-_NUMBERS, _OF_A_THREAD = 4 << 20, 1 << 20
+_NUMBERS, _OF_A_THREAD = 4 << 20, 1 << 18
 
 
 def dequantize(kind: str, raw: np.ndarray, out: Tensor, rows_N: np.ndarray | None = None) -> None:
