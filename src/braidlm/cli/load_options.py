@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from ..system.choices import OPS
+from ..system.collector import without_collector
 from ..system.settings import Setting, check_settings
 
 if TYPE_CHECKING:
@@ -38,18 +39,19 @@ class LoadOptions:
 
     def load(self, name: str) -> "LanguageModel":
         """The model of a name (see `loading.load`), on the number of threads that is asked for."""
-        from ..api.loading import load
+        with without_collector():
+            from ..api.loading import load
 
-        set_threads(self.threads)
-        return load(
-            name,
-            self.dtype,
-            self.device,
-            self.ops,
-            self.allow_pickle,
-            quantize=self.quantize,
-            deterministic=self.deterministic,
-        )
+            set_threads(self.threads)
+            return load(
+                name,
+                self.dtype,
+                self.device,
+                self.ops,
+                self.allow_pickle,
+                quantize=self.quantize,
+                deterministic=self.deterministic,
+            )
 
 
 def set_threads(count: int | None) -> None:
