@@ -74,10 +74,8 @@ def built(copy: Path) -> None:
     launcher, build = copy / "launcher.sh", copy / "build"
     launcher.write_text(LAUNCHER)
     launcher.chmod(0o755)
-    cache = (BUILT / "CMakeCache.txt").read_text()
-    generator = re.findall(r"CMAKE_GENERATOR:INTERNAL=(.+)", cache)[0]
     options = [f"-DPython_EXECUTABLE={sys.executable}", "-DCMAKE_BUILD_TYPE=Release"]
-    options += ["-G", generator, f"-DCMAKE_CXX_COMPILER_LAUNCHER={launcher}"]
+    options += [f"-DCMAKE_CXX_COMPILER_LAUNCHER={launcher}"]
     environment = os.environ | {"BUILT": str(BUILT)}
     for command in (["-S", str(copy), "-B", str(build), *options], ["--build", str(build), "--parallel", "2"]):
         done = subprocess.run(["cmake", *command], capture_output=True, text=True, check=False, env=environment)

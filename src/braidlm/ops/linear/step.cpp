@@ -34,7 +34,7 @@ void project(const Projections& op, const Member& me) {
     const Range range = me.share_of(product.weight.outputs, kGrain);
     if (range.begin == range.end) continue;
     if (!x.floats || x.format != product.weight.format)
-      x = prepare(me.pass, op.input, product.weight.format, me.scratch());
+      x = prepare_operand(me.pass, op.input, product.weight.format, me.scratch());
     products(product.weight, x, me.pass.rows, range, [&](int64_t o, int active, int r, Floats values) {
       emit(product.output, me.pass, r, o, active, biased(values, product.bias, o, active));
     });
@@ -45,14 +45,14 @@ void gated(const GatedLinear& op, const Member& me) {
   const Range range = me.share_of(op.gate.outputs, kGrain);
   if (range.begin == range.end) return;
   char* scratch = me.scratch();
-  Operand x = prepare(me.pass, op.input, op.gate.format, scratch);
-  const auto place = [&](int r, int64_t o) { return me.pass.row(r) + op.y + o; };
+  Operand x = prepare_operand(me.pass, op.input, op.gate.format, scratch);
+  const auto target = [&](int r, int64_t o) { return me.pass.row(r) + op.y + o; };
   products(op.gate, x, me.pass.rows, range, [&](int64_t o, int active, int r, Floats values) {
-    store_part(place(r, o), activated(op.activation, biased(values, op.gate_bias, o, active)), active);
+    store_part(target(r, o), activated(op.activation, biased(values, op.gate_bias, o, active)), active);
   });
-  if (op.up.format != op.gate.format) x = prepare(me.pass, op.input, op.up.format, scratch);
+  if (op.up.format != op.gate.format) x = prepare_operand(me.pass, op.input, op.up.format, scratch);
   products(op.up, x, me.pass.rows, range, [&](int64_t o, int active, int r, Floats values) {
-    float* y = place(r, o);
+    float* y = target(r, o);
     store_part(y, load_part(y, active) * biased(values, op.up_bias, o, active), active);
   });
 }

@@ -39,7 +39,7 @@ Choice choose(const float* logits, int64_t experts, int64_t top_k) {
 struct Chosen {
   int count = 0;
   int* rows;
-  int64_t* places;
+  int64_t* ranks;
   float* weights;
 };
 
@@ -64,7 +64,7 @@ Space divide(const MoeStep& op, const Member& me) {
   Space space;
   space.choices = take<Choice>(at, rows);
   space.chosen.rows = take<int>(at, rows);
-  space.chosen.places = take<int64_t>(at, rows);
+  space.chosen.ranks = take<int64_t>(at, rows);
   space.chosen.weights = take<float>(at, rows);
   space.sums = take<float>(at, rows * op.down.outputs);
   space.gathered = at;
@@ -82,7 +82,7 @@ bool find(const MoeStep& op, const Pass& pass, Space& space, int64_t expert) {
     for (int64_t k = 0; k < op.top_k; ++k)
       if (space.choices[b].expert[k] == expert) {
         chosen.rows[chosen.count] = b;
-        chosen.places[chosen.count] = k;
+        chosen.ranks[chosen.count] = k;
         chosen.weights[chosen.count++] = space.choices[b].weight[k];
       }
   return chosen.count > 0;
@@ -92,18 +92,18 @@ void gated_halves(const MoeStep& op, const Member& me, Space& space) {
   const int64_t hidden = op.gate_up.outputs / 2;
   const Range range = me.share_of(hidden, kGrain);
   if (range.begin == range.end) return;
-  const Operand inputs = prepare(me.pass, op.input, op.gate_up.format, space.input);
+  const Operand inputs = prepare_operand(me.pass, op.input, op.gate_up.format, space.input);
   const Chosen& chosen = space.chosen;
   for (int64_t e = 0; e < op.experts; ++e) {
     if (!find(op, me.pass, space, e)) continue;
     const Matrix weight = expert(op.gate_up, e);
-    const Operand x = gather(inputs, chosen.rows, chosen.count, space.gathered);
-    const auto place = [&](int j) { return me.pass.row(chosen.rows[j]) + op.hidden + chosen.places[j] * hidden; };
+    const Operand x = gather_rows(inputs, chosen.rows, chosen.count, space.gathered);
+    const auto target = [&](int j) { return me.pass.row(chosen.rows[j]) + op.hidden + chosen.ranks[j] * hidden; };
     products(weight, x, chosen.count, range,
-             [&](int64_t o, int active, int r, Floats values) { store_part(place(r) + o, silu(values), active); });
+             [&](int64_t o, int active, int r, Floats values) { store_part(target(r) + o, silu(values), active); });
     const Range upper = {hidden + range.begin, hidden + range.end};
     products(weight, x, chosen.count, upper, [&](int64_t o, int active, int r, Floats values) {
-      float* y = place(r) + o - hidden;
+      float* y = target(r) + o - hidden;
       store_part(y, load_part(y, active) * values, active);
     });
   }
@@ -117,8 +117,8 @@ void weighted_sums(const MoeStep& op, const Member& me, Space& space, Range rang
     if (!find(op, me.pass, space, e)) continue;
     const Matrix weight = expert(op.down, e);
     const Operand x =
-        prepare_rows([&](int j) { return me.pass.row(chosen.rows[j]) + op.hidden + chosen.places[j] * hidden; },
-                     chosen.count, hidden, weight.format, space.gathered);
+        operand_of_rows([&](int j) { return me.pass.row(chosen.rows[j]) + op.hidden + chosen.ranks[j] * hidden; },
+                        chosen.count, hidden, weight.format, space.gathered);
     products(weight, x, chosen.count, range, [&](int64_t o, int active, int r, Floats values) {
       float* sum = space.sums + chosen.rows[r] * width + o;
       store_part(sum, fma(broadcast(chosen.weights[r]), values, load_part(sum, active)), active);

@@ -132,7 +132,7 @@ void evaluate(const Input& input, const float* row, float* y) {
   }
 }
 
-Operand begin(int rows, int64_t width, WeightFormat format, char* scratch) {
+Operand begin_operand(int rows, int64_t width, WeightFormat format, char* scratch) {
   Operand operand = {};
   operand.format = format;
   operand.rows = rows;
@@ -153,7 +153,7 @@ Operand begin(int rows, int64_t width, WeightFormat format, char* scratch) {
   return operand;
 }
 
-void finish(Operand& operand, int rows) {
+void finish_operand(Operand& operand, int rows) {
   const int64_t wide = operand.stride;
   if (operand.bfloats)
     for (int64_t i = 0; i < rows * wide; i += kSimdWidth) {
@@ -165,15 +165,15 @@ void finish(Operand& operand, int rows) {
     for (int b = 0; b < rows; ++b) integers(operand, b);
 }
 
-Operand prepare(const Pass& pass, const Input& input, WeightFormat format, char* scratch) {
-  Operand operand = begin(pass.rows, input.width, format, scratch);
+Operand prepare_operand(const Pass& pass, const Input& input, WeightFormat format, char* scratch) {
+  Operand operand = begin_operand(pass.rows, input.width, format, scratch);
   for (int b = 0; b < pass.rows; ++b) evaluate(input, pass.row(b), operand.floats + b * operand.stride);
-  finish(operand, pass.rows);
+  finish_operand(operand, pass.rows);
   return operand;
 }
 
-Operand gather(const Operand& from, const int* rows, int count, char* scratch) {
-  Operand to = begin(count, from.width, from.format, scratch);
+Operand gather_rows(const Operand& from, const int* rows, int count, char* scratch) {
+  Operand to = begin_operand(count, from.width, from.format, scratch);
   const auto copy = [&](auto* target, const auto* source, int64_t unit) {
     const int64_t to_stride = unit ? to.stride / unit : 1, from_stride = unit ? from.stride / unit : 1;
     const int64_t width = to_stride < from_stride ? to_stride : from_stride;

@@ -47,24 +47,24 @@ struct Operand {
 };
 
 // An operand whose floats are to be written; and, when they are, its other forms.
-Operand begin(int rows, int64_t width, WeightFormat format, char* scratch);
-void finish(Operand& operand, int rows);
+Operand begin_operand(int rows, int64_t width, WeightFormat format, char* scratch);
+void finish_operand(Operand& operand, int rows);
 
 // One row of an input as floats.
 void evaluate(const Input& input, const float* row, float* y);
 
 // Computes `input` for all rows and puts it into the format that `format` needs, in `scratch`.
-Operand prepare(const Pass& pass, const Input& input, WeightFormat format, char* scratch);
+Operand prepare_operand(const Pass& pass, const Input& input, WeightFormat format, char* scratch);
 
 // Some rows of an operand, one after the other.
-Operand gather(const Operand& from, const int* rows, int count, char* scratch);
+Operand gather_rows(const Operand& from, const int* rows, int count, char* scratch);
 
 // The operand of plain floats: `row(j)` is row j's address.
 template <class Row>
-Operand prepare_rows(Row row, int rows, int64_t width, WeightFormat format, char* scratch) {
-  Operand operand = begin(rows, width, format, scratch);
+Operand operand_of_rows(Row row, int rows, int64_t width, WeightFormat format, char* scratch) {
+  Operand operand = begin_operand(rows, width, format, scratch);
   for (int j = 0; j < rows; ++j) std::memcpy(operand.floats + j * operand.stride, row(j), width * sizeof(float));
-  finish(operand, rows);
+  finish_operand(operand, rows);
   return operand;
 }
 
