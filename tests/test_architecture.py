@@ -221,13 +221,13 @@ OPTIONS = {
     "--threads --tool-format",
     "convert": "--allow-pickle --dtype --format --json --no-tokenizer --quantize",
     "quantize": "--allow-pickle --bits --calibration --dtype --json --report --threads --tokens",
-    "finetune": "--alpha --batch-size --lr --method --packing --positions --quantize --rank --seq-len --steps --target "
-    "--threads",
+    "finetune": "--alpha --batch-size --lr --method --packing --positions --quantize --rank --seq-len --steps "
+    "--target-modules --threads",
     "merge": "--allow-pickle --dtype --format --json --state",
-    "train": "--device --export --more --set --step --threads",
+    "train": "--device --export --extra-steps --set --step --threads",
     "demo": "--json --max-tokens --seed --temperature --threads",
-    "data": "--end --field --holdout --json --kind --on-bad --processes --separator --split --stream --subset "
-    "--tokenizer",
+    "data": "--eos-token --field --holdout --json --kind --on-bad-documents --processes --separator --split --stream "
+    "--subset --tokenizer",
     "verify": "--allow-pickle --deterministic --device --dtype --json --kv-dtype --length --ops --quantize --seed "
     "--threads",
     "doctor": "--device --json",

@@ -27,7 +27,7 @@ def test_gradients_reach_every_part(family: str) -> None:
     """Oracle: a derivative along a random direction by central differences, and that no part is left out."""
     model = small(family)
     adapters = stirred(
-        attach(model, Lora(rank=3, targets=("all", *(["router"] if family == "granitemoehybrid" else []))))
+        attach(model, Lora(rank=3, target_modules=("all", *(["router"] if family == "granitemoehybrid" else []))))
     )
     generator = torch.Generator().manual_seed(1)
 
@@ -60,7 +60,7 @@ def test_merged_is_attached(family: str, dora: bool) -> None:
     plain = logits(model)
     linear = tuple(place.name for place in places(model) if place.kind is OnLinear)
     targets = linear if dora else (*(place.name for place in places(model) if place.name != "embed"),)
-    adapters = attach(model, Lora(rank=2, targets=targets, dora=dora, rslora=True))
+    adapters = attach(model, Lora(rank=2, target_modules=targets, dora=dora, rslora=True))
     with torch.no_grad():
         close(logits(model), plain, RELATIVE_LOGITS[torch.float64])
         attached = logits(stirred(adapters).model)
@@ -84,7 +84,7 @@ def test_on_packed_weights(form: str, dora: bool) -> None:
     quantize(model, form)
     for name, weight in [(n, m) for n, m in model.named_modules() if isinstance(m, QuantizedWeight)]:
         assign(plain, name, weight.dequantize(torch.float32))
-    config = Lora(rank=2, targets=("q_proj", "up_proj", "head", *(() if dora else ("embed",))), dora=dora)
+    config = Lora(rank=2, target_modules=("q_proj", "up_proj", "head", *(() if dora else ("embed",))), dora=dora)
     tuned, reference = (stirred(attach(m, config)) for m in (model, plain))
     results = [logits(m) for m in (model, plain)]
     close(*results, RELATIVE_LOGITS[torch.float32])
@@ -115,7 +115,7 @@ def test_bfloat16_is_rounded_once() -> None:
 def test_coverage_counts() -> None:
     """Oracle: the sizes of the description."""
     model = small("llama")
-    spec, kinds = model.spec, attach(model, Lora(rank=3, targets="mlp.up_proj")).coverage()
+    spec, kinds = model.spec, attach(model, Lora(rank=3, target_modules="mlp.up_proj")).coverage()
     hidden, width = spec.blocks[0].ffn.hidden, spec.width  # type: ignore[union-attr]
     assert [(k.name, k.layers, k.trained, k.whole) for k in kinds] == [
         ("up_proj", 3, 9 * (hidden + width), 3 * hidden * width)
@@ -137,13 +137,13 @@ def test_dropout_only_in_training() -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"targets": "qproj"}, "'qproj' is no projection of this model; there are .*down_proj.*q_proj"),
-        ({"targets": ("q_proj", "conv1d")}, "depthwise convolution"),
-        ({"targets": "embed", "dora": True}, "dora cannot be on embed"),
+        ({"target_modules": "qproj"}, "'qproj' is no projection of this model; there are .*down_proj.*q_proj"),
+        ({"target_modules": ("q_proj", "conv1d")}, "depthwise convolution"),
+        ({"target_modules": "embed", "dora": True}, "dora cannot be on embed"),
         ({"rank": 0}, "rank is 0"),
         ({"alpha": 0.0}, "alpha is 0.0"),
         ({"dropout": 1.0}, "dropout is 1.0"),
-        ({"targets": ()}, "targets are"),
+        ({"target_modules": ()}, "target_modules is"),
     ],
 )
 def test_refusals(config: dict[str, Any], words: str) -> None:
@@ -158,7 +158,7 @@ def test_two_adapters_at_one_place() -> None:
     model = small("mamba")
     adapters = attach(model, Lora())
     with pytest.raises(InputError, match="has an adapter already"):
-        attach(model, Lora(targets="x_proj"))
+        attach(model, Lora(target_modules="x_proj"))
     with pytest.raises(InputError, match="nothing was merged"):
         adapters.unmerge()
     adapters.detach()

@@ -66,7 +66,7 @@ def test_peft_reads_what_is_saved(family: str, dora: bool, tmp_path: Path) -> No
     language, model = published(family, tmp_path / "base")
     plain = [name for name in PEFT[family] if not (dora and name in ("embed_tokens", "lm_head"))]
     bare = () if dora or family != "granitemoehybrid" else (*PARAMETERS, "router")
-    config = Lora(rank=3, alpha=5.0, targets=(*plain, *bare), dora=dora, rslora=dora)
+    config = Lora(rank=3, alpha=5.0, target_modules=(*plain, *bare), dora=dora, rslora=dora)
     adapters = stirred(attach(language.network, config))
     save_adapter(adapters, tmp_path / "adapter")
     wanted = logits_here(language)
@@ -101,7 +101,7 @@ def test_files_of_peft_are_read(family: str, dora: bool, tmp_path: Path) -> None
 def test_round_trip(family: str, dora: bool, tmp_path: Path) -> None:
     """Oracle: the adapter that was saved, bit for bit in what it holds, with ranks as they were."""
     model = small(family, torch.float32)
-    config = Lora(rank=3, dora=dora, targets=DORA[family] if dora else "all")
+    config = Lora(rank=3, dora=dora, target_modules=DORA[family] if dora else "all")
     adapters = stirred(attach(model, config))
     wanted = logits(model)
     save_adapter(adapters, tmp_path / "adapter")
@@ -131,7 +131,7 @@ DORA = {
 
 def test_for_other_weights(tmp_path: Path) -> None:
     """Oracle: a warning that names the adapter where only the weights differ."""
-    save_adapter(stirred(attach(small("mamba"), Lora(targets="x_proj"))), tmp_path / "adapter")
+    save_adapter(stirred(attach(small("mamba"), Lora(target_modules="x_proj"))), tmp_path / "adapter")
     with pytest.warns(UserWarning, match="made for other weights"):
         load_adapter(small("mamba", torch.float32), tmp_path / "adapter")
 
@@ -180,7 +180,7 @@ REFUSED: dict[str, tuple[Damage, str]] = {
 def test_refusals(case: str, tmp_path: Path) -> None:
     """Oracle: one sentence that names the option or the tensor."""
     model, place = small("mamba", torch.float32), tmp_path / "adapter"
-    adapters = attach(model, Lora(rank=4, targets="x_proj"))
+    adapters = attach(model, Lora(rank=4, target_modules="x_proj"))
     save_adapter(adapters, place)
     damage, words = REFUSED[case]
     about = json.loads((place / "adapter_config.json").read_text())
@@ -198,7 +198,7 @@ def test_refused_files(tmp_path: Path) -> None:
     model = small("mamba", torch.float32)
     with pytest.raises(BraidError, match="is no adapter"):
         load_adapter(model, tmp_path)
-    adapters = attach(model, Lora(targets="x_proj"))
+    adapters = attach(model, Lora(target_modules="x_proj"))
     save_adapter(adapters, tmp_path / "adapter")
     with pytest.raises(BraidError, match="another description"):
         load_adapter(small("mamba2", torch.float32), tmp_path / "adapter")

@@ -45,7 +45,7 @@ def adapted(family: str, place: Path, **options: Any) -> braidlm.LanguageModel:
     braidlm.build(tiny(family, SEEDS.get(family, 1))).save(place / "base")
     language = braidlm.load(place / "base")
     every = tuple(p.name for p in places(language.network) if p.name != "embed" or language.network.head is not None)
-    adapters = stirred(attach(language.network, Lora(**{"rank": 3, "alpha": 5.0, "targets": every} | options)))
+    adapters = stirred(attach(language.network, Lora(**{"rank": 3, "alpha": 5.0, "target_modules": every} | options)))
     save_adapter(adapters, place / "adapter")
     adapters.detach()
     return language
@@ -76,7 +76,7 @@ def test_merged_is_base_and_adapter(family: str, tmp_path: Path) -> None:
 def test_merged_as_peft_merges(dora: bool, tmp_path: Path) -> None:
     """Oracle: peft's own merging, tensor by tensor, in transformers' model."""
     targets = ("q_proj", "o_proj", "down_proj", *(() if dora else ("lm_head", "embed_tokens")))
-    adapted("llama", tmp_path, targets=targets, dora=dora, rslora=dora)
+    adapted("llama", tmp_path, target_modules=targets, dora=dora, rslora=dora)
     merged(tmp_path / "base", tmp_path / "adapter", tmp_path / "out")
     reference = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
     wanted = PeftModel.from_pretrained(reference, tmp_path / "adapter").merge_and_unload().state_dict()
@@ -157,7 +157,7 @@ def test_what_cannot_be_merged(tmp_path: Path) -> None:
     base, adapter = tmp_path / "base", tmp_path / "adapter"
     tied = braidlm.build(next(spec for spec in (tiny("mamba2", n) for n in range(9)) if spec.tied))
     tied.save(tmp_path / "other")
-    save_adapter(stirred(attach(tied.network, Lora(rank=2, targets="embed"))), tmp_path / "embed")
+    save_adapter(stirred(attach(tied.network, Lora(rank=2, target_modules="embed"))), tmp_path / "embed")
     for arguments, words in (
         ((base, adapter, tmp_path / "taken"), "exists already and is not empty"),
         ((base, tmp_path / "state.safetensors", tmp_path / "out"), "is a file, but an adapter is a directory"),

@@ -20,9 +20,9 @@ from tests.train.runs import config, ids_for
 
 WAYS = {
     "lora": {"adapter": Lora(rank=2)},
-    "dora": {"adapter": Lora(rank=2, targets=("in_proj",), dora=True, dropout=0.1)},
+    "dora": {"adapter": Lora(rank=2, target_modules=("in_proj",), dora=True, dropout=0.1)},
     "state": {"initial_state": StateTuning()},
-    "both": {"adapter": Lora(rank=2, targets=("in_proj",)), "initial_state": StateTuning()},
+    "both": {"adapter": Lora(rank=2, target_modules=("in_proj",)), "initial_state": StateTuning()},
 }
 
 
@@ -60,7 +60,9 @@ def test_head_and_router(tmp_path: Path) -> None:
     network = small("granitemoehybrid", torch.float32)
     targets = tuple(p.name for p in places(network) if p.name in ("head", "embed") or p.leaf == "router")
     assert "head" in targets or network.head is None
-    asked = replace(config(tmp_path, Stage(steps=1, batch_size=1, seq_len=40)), adapter=Lora(rank=2, targets=targets))
+    asked = replace(
+        config(tmp_path, Stage(steps=1, batch_size=1, seq_len=40)), adapter=Lora(rank=2, target_modules=targets)
+    )
     losses(asked, network)
     moved = [name for name, adapter in network.named_adapters() if bool((adapter.up != 0).any())]  # type: ignore[operator]
     assert len(moved) == len(targets)
@@ -79,10 +81,10 @@ def test_config_tables(tmp_path: Path) -> None:
     file.write_text(
         'model = {preset = "none"}\ndata = {shards = "d"}\noptimizer = {lr = 1e-3}\nrun = {out = "o"}\n'
         "stages = [{steps = 1, batch_size = 1, seq_len = 9}]\n"
-        'adapter = {rank = 4, targets = ["in_proj"], dora = true}\ninitial_state = {states = ["ssm"]}\n'
+        'adapter = {rank = 4, target_modules = ["in_proj"], dora = true}\ninitial_state = {states = ["ssm"]}\n'
     )
     found = read_config(file)
-    assert found.adapter == Lora(rank=4, targets=("in_proj",), dora=True)
+    assert found.adapter == Lora(rank=4, target_modules=("in_proj",), dora=True)
     assert found.initial_state == StateTuning(states=("ssm",))
     with pytest.raises(InputError, match="rank"):
         read_config(file, ["adapter.rank=0"])

@@ -71,7 +71,7 @@ REFUSALS: dict[str, tuple[Callable[[LanguageModel], Any], str]] = {
     "option of stream": (lambda model: next(iter(model.stream("a", max_new_tokens=3))), "max_tokens"),
     "hidden states": (lambda model: model.forward([[1]], hidden_states=["block.0"]), "blocks.0"),
     "adapter": (lambda model: model.using("tsk"), "task"),
-    "target of an adapter": (lambda model: attach(model.network, Lora(targets=("qproj",))), "q_proj"),
+    "target of an adapter": (lambda model: attach(model.network, Lora(target_modules=("qproj",))), "q_proj"),
     "field of a description": (lambda _: ModelSpec.from_json({"vocb": 3}), "vocab"),
     "kind of a mixer": (lambda _: decode(Mixer, {"kind": "mamba-2"}, "spec.blocks[0].mixer"), "Mamba2"),
     "field of a run": (lambda _: trained_from("optimizer.weight-decay=0.1"), "weight_decay"),

@@ -26,7 +26,7 @@ def train(family: str, out: Path, parallelism: str, steps: int, context_parallel
     run = {"dtype": "float32", "parallelism": parallelism, "context_parallel": context_parallel, "carry_state": carry}
     asked = config(out, Stage(steps=6, batch_size=2, seq_len=40), **run)
     if adapted:
-        asked = replace(asked, adapter=Lora(rank=2, targets=("o_proj",)))
+        asked = replace(asked, adapter=Lora(rank=2, target_modules=("o_proj",)))
     documents = OneText(ids_for(network), () if carry else (13, 20, 27))
     trainer = Trainer(asked, network, documents, [pack_of([ids_for(network)[:30]])], world)
     trainer.run(Hooks(stepped=lambda step: losses.append(step.loss)), until=steps)

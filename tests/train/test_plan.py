@@ -16,7 +16,9 @@ from tests.train.runs import config, ids_for, model
 A, B = Stage(steps=4, batch_size=2, seq_len=24), Stage(steps=3, batch_size=1, seq_len=40)
 
 
-def run(asked: Config, until: int | None = None, more: int = 0) -> tuple[list[float], list[float], list[torch.Tensor]]:
+def run(
+    asked: Config, until: int | None = None, extra_steps: int = 0
+) -> tuple[list[float], list[float], list[torch.Tensor]]:
     """Losses and learning rates of the steps that are made, and the weights after them."""
     network = model("mamba2")
     losses, rates = [], []
@@ -26,7 +28,7 @@ def run(asked: Config, until: int | None = None, more: int = 0) -> tuple[list[fl
         rates.append(step.rate)
 
     packing = OneText(ids_for(network))
-    Trainer(plan.resolve_plan(asked, more), network, packing, []).run(Hooks(stepped), until=until)
+    Trainer(plan.resolve_plan(asked, extra_steps), network, packing, []).run(Hooks(stepped), until=until)
     return losses, rates, list(network.parameters())
 
 
@@ -43,7 +45,7 @@ def test_an_extended_run_is_one_planned_so(how: str, kind: str, tmp_path: Path) 
     stages = (A, more) if how in ("longer", "more") else (A, B)
     asked = replace(first, stages=(replace(A, steps=6),) if how == "longer" else (A,) if how == "more" else stages)
     begun = run(first, until=3 if how == "stopped" else None)
-    rest = run(asked, more=2 if how == "more" else 0)
+    rest = run(asked, extra_steps=2 if how == "more" else 0)
     calm = replace(first, stages=stages, schedule=replace(schedule, steps=4), run=replace(first.run, out=str(tmp_path)))
     losses, rates, weights = run(calm)
     made = len(begun[0]) - (1 if how == "stopped" else 0)  # the checkpoint is that of step 2
@@ -57,13 +59,13 @@ def test_stages_that_are_begun_stay(tmp_path: Path) -> None:
     asked = config(tmp_path, A, B)
     run(asked, until=6)
 
-    def stages(*changed: Stage, more: int = 0) -> tuple[Stage, ...]:
-        return plan.resolve_plan(replace(asked, stages=changed), more).stages
+    def stages(*changed: Stage, extra_steps: int = 0) -> tuple[Stage, ...]:
+        return plan.resolve_plan(replace(asked, stages=changed), extra_steps).stages
 
     assert stages(A, B) == (A, B)
     assert stages(A) == (A, B)  # the second one is begun
     assert stages(A, replace(B, steps=10), A) == (A, B, replace(B, steps=7), A)
-    assert stages(A, B, more=5) == (A, B, replace(B, steps=5))
+    assert stages(A, B, extra_steps=5) == (A, B, replace(B, steps=5))
     for changed, said in (
         ((replace(A, batch_size=4), B), r"stages\.0\.batch_size is 4, .* was begun with 2"),
         ((A, replace(B, seq_len=8)), r"stages\.1\.seq_len is 8, .* was begun with 40"),

@@ -75,7 +75,7 @@ def test_gradients_are_the_same_bits_each_time(mixer: str, prefix: int, adapted:
     """Oracle: the first of the passes, over tied embedding, mixer, router and experts, or over adapters on all."""
     network = model(mixer, prefix)
     if adapted:
-        attach(network, Lora(rank=8, targets=("all", "embed")))
+        attach(network, Lora(rank=8, target_modules=("all", "embed")))
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     objective, pack = Objective(network, Loss(z_loss=1e-3)), pack_of(documents())
 

@@ -8,6 +8,7 @@ Liang 2021). A model's own learned prefix comes before them.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,33 +23,39 @@ from ..spec.state import WindowKV
 from ..state.kv import quantize_kv
 from ..state.sequence import Precision, SequenceState
 from ..system.files import regular_file, whole_file
+from ..system.settings import Setting, check_settings
 from .attach import freeze
 from .origin import origin_of, require_origin
 
 _FORMAT = "braidlm-initial-state-1"
 POSITIONS = 16
 _KEYS_VALUES = ("k", "v")
+_STATES = ("ssm", "modes", "conv")
+
+
+def _are_states(names: tuple[str, ...]) -> bool:
+    return bool(names) and set(names) <= set(_STATES)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StateTuning:
-    """Configuration of state tuning.
+    """Configuration of state tuning: "ssm" is the state of Mamba, "modes" of Hyena, "conv" of short convolutions."""
 
-    states: which are learned: "ssm" (Mamba, Mamba-2), "modes" (Hyena) and "conv" (tails of short convolutions).
-
-    positions: of learned keys and values, for attention without a window. None: as many as `POSITIONS` where there is
-    no other state to learn, else none.
-    """
-
-    states: tuple[str, ...] = ("ssm", "modes", "conv")
-    positions: int | None = None
+    states: Annotated[
+        tuple[str, ...],
+        Setting("Kinds of states that are learned.", valid=_are_states, right=f"some of {', '.join(sorted(_STATES))}"),
+    ] = _STATES
+    positions: Annotated[
+        int | None,
+        Setting(
+            "Number of learned keys and values, for attention without a window.",
+            least=0,
+            unset=f"{POSITIONS} without recurrences",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
-        if self.positions is not None and self.positions < 0:
-            raise InputError(f"positions is {self.positions}, but must be 0 or more")
-        known = {"ssm", "modes", "conv"}
-        if not self.states or not set(self.states) <= known:
-            raise InputError(f"states are {list(self.states)}, but must be some of {', '.join(sorted(known))}")
+        check_settings(self)
 
 
 class InitialState(Adapter):

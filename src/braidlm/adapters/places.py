@@ -117,7 +117,7 @@ def wanted(groups_: Sequence[Group], config: Lora) -> list[Place]:
     everything = [place for group in groups_ for place in group.places]
     named = [(place, (place.name, module_of(group.source))) for group in groups_ for place in group.places]
     found: set[str] = set()
-    for target in config.targets:
+    for target in config.target_modules:
         if target == ALL:
             meant = {place.name for place in everything if place.leaf not in _BY_NAME_ONLY}
         else:

@@ -118,7 +118,7 @@ def _decode(about: Mapping[str, Any]) -> PeftConfig:
     config = Lora(
         rank=about["r"],
         alpha=_number("lora_alpha", about["lora_alpha"]),
-        targets=tuple(sorted({*listed, *parameters})) or ("all",),
+        target_modules=tuple(sorted({*listed, *parameters})) or ("all",),
         dora=_flag(about, "use_dora"),
         rslora=_flag(about, "use_rslora"),
         dropout=_number("lora_dropout", 0.0 if (part := about.get("lora_dropout")) is None else part),

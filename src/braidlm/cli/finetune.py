@@ -34,9 +34,9 @@ def command(
     method: Annotated[
         Method, typer.Option(help="What is trained: all weights, a LoRA or DoRA adapter, or an initial state.")
     ] = Method.lora,
-    rank: Annotated[int, typer.Option(help="Rank of the adapter.")] = 8,
+    rank: Annotated[int, typer.Option(min=1, help="Rank of the adapter.")] = 8,
     alpha: Annotated[float, typer.Option(help="Scale of the adapter: its change counts alpha / rank.")] = 16.0,
-    target: Annotated[
+    target_modules: Annotated[
         list[str] | None,
         typer.Option(help=r"Projection to adapt, by name; may be repeated. \[default: all]", show_default=False),
     ] = None,
@@ -70,7 +70,8 @@ def command(
     from ..train.world import join
 
     set_threads(threads)
-    adapted = method in (Method.lora, Method.dora)
+    names = tuple(target_modules or ["all"])
+    adapter = Lora(rank=rank, alpha=alpha, target_modules=names, dora=method is Method.dora)
     asked = Config(
         model=Source(checkpoint=model, quantize=quantize),
         data=Data(shards=str(shards), packing=packing),
@@ -78,9 +79,7 @@ def command(
         optimizer=Optimizer(lr=_RATES[method] if lr is None else lr, weight_decay=0.0),
         schedule=Schedule(warmup=0.05),
         run=Run(out=str(out), tensorboard=False),
-        adapter=Lora(rank=rank, alpha=alpha, targets=tuple(target or ["all"]), dora=method is Method.dora)
-        if adapted
-        else None,
+        adapter=adapter if method in (Method.lora, Method.dora) else None,
         initial_state=StateTuning(positions=positions) if method is Method.state else None,
     )
     carry_out(asked, join("cpu"))

@@ -11,7 +11,7 @@ from ..system.units import amount
 from .common import Json, ModelArgument, out, print_json
 
 if TYPE_CHECKING:
-    from ..train import about
+    from ..train import run_info
 
 EXAMPLE = "Example: braid info hymba-1.5b --lengths 1024,32768"
 
@@ -36,12 +36,12 @@ def command(
     from ..model import footprint
     from ..quant.policy import policy_of
     from ..state.sequence import Precision
-    from ..train import about
+    from ..train import run_info
 
     if not model:
         _list_presets(json)
         return
-    run = about.about(Path(model))
+    run = run_info.read_run_info(Path(model))
     if run is not None:
         _show_run(run, json)
         return
@@ -59,14 +59,14 @@ def command(
     out.print(table)
 
 
-def _show_run(run: "about.About", json: bool) -> None:
-    from ..train import about
+def _show_run(run: "run_info.RunInfo", json: bool) -> None:
+    from ..train import run_info
 
     if json:
-        print_json(about.facts(run))
+        print_json(run_info.info_json(run))
         return
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in about.lines(run):
+    for name, value in run_info.info_lines(run):
         table.add_row(name, Text(value))
     out.print(table)
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 EXAMPLE = "Example: braid quantize smollm2-135m ./smollm2-int4 --bits 4 --calibration self --report some.txt"
 
 _FORMS = {"4": "int4", "8": "int8", "fp8": "fp8"}
-# Rows of text in calibration: long enough for states and attention to be as in use.
-_ROW = 512
+# Tokens of a sequence in calibration: long enough for states and attention to be as in use.
+_SEQUENCE = 512
 _SELF = "self"
 
 
@@ -33,20 +33,24 @@ def command(
             metavar="DIRECTORY|FILE.gguf", help="A directory or GGUF file that does not exist yet.", show_default=False
         ),
     ],
-    bits: Annotated[Literal["4", "8", "fp8"], typer.Option(help="Bits of a weight, scales apart: 4, 8 or fp8.")] = "4",
+    bits: Annotated[
+        Literal["4", "8", "fp8"], typer.Option(help="Bits of a weight without its scales: 4, 8 or fp8.")
+    ] = "4",
     calibration: Annotated[
         str | None,
         typer.Option(
             metavar="FILE|self",
-            help="Round so that outputs on this text stay close; self: on text that MODEL writes.",
+            help="Text to calibrate on, so that outputs on it stay close; self: text that MODEL generates.",
             show_default=False,
         ),
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Measure the loss on this text, beside bfloat16.", show_default=False),
+        typer.Option(
+            metavar="FILE", help="Text on which the loss is measured, beside that of bfloat16.", show_default=False
+        ),
     ] = None,
-    tokens: Annotated[int, typer.Option(min=2, help="At most this many tokens of each text.")] = 16384,
+    tokens: Annotated[int, typer.Option(min=2, help="Maximum number of tokens of each text.")] = 16384,
     dtype: Annotated[str, typer.Option(help="Dtype of activations: bfloat16 or float32.")] = "bfloat16",
     threads: Threads = None,
     allow_pickle: AllowPickle = False,
@@ -67,24 +71,29 @@ def command(
     calibrating = None if calibration in (None, _SELF) else _read(Path(str(calibration)))
     reporting = None if report is None else _read(report)
     load: dict[str, Any] = {"allow_pickle": allow_pickle, "threads": threads}
-    if calibration is None:
-        language = LoadOptions(dtype=dtype, quantize=form, **load).load(model)
-    else:
-        language = LoadOptions(dtype=dtype, **load).load(model)
-        _round(language, form, calibrating, tokens)
+    language = LoadOptions(dtype=dtype, quantize=form if calibration is None else None, **load).load(model)
+    if calibration is not None:
+        _calibrate(language, form, calibrating, tokens)
     if single:
         write_gguf(language, target, stored_as(model, allow_pickle=allow_pickle), dtype=None)
     else:
         with progress(f"writing {target.name}") as step:
             language.save(target, "braidlm", step)
-    weights = sum(weight.nbytes for _, weight in language.network.named_weights())
-    facts = {"directory": str(target), "form": form, "weight_bytes": weights}
     found = None
     if reporting is not None:
         reference = LoadOptions(dtype="bfloat16", **load).load(model)
         with progress("measuring") as step:
-            found = compare(language, reference, _rows(language, reporting, tokens, WINDOW), step)
+            found = compare(language, reference, _windows(language, reporting, tokens, WINDOW), step)
+    _tell(language, target, form, found, json=json)
+
+
+def _tell(
+    language: "LanguageModel", target: Path, form: str, found: "QuantizationReport | None", *, json: bool
+) -> None:
+    """Prints what was written, and how far it is from bfloat16 if that was measured."""
+    weights = sum(weight.nbytes for _, weight in language.network.named_weights())
     if json:
+        facts = {"directory": str(target), "form": form, "weight_bytes": weights}
         print_json(facts | ({} if found is None else {"report": _facts(found)}))
         return
     out.print(f"{target}: {form}, {size(weights)} of weights", markup=False, highlight=False)
@@ -92,11 +101,11 @@ def command(
         out.print(_table(found))
 
 
-def _round(language: "LanguageModel", form: str, text: str | None, tokens: int) -> None:
+def _calibrate(language: "LanguageModel", form: str, text: str | None, tokens: int) -> None:
     """Quantizes a model so that its outputs on a text stay close; without one, on a text that it writes itself."""
-    rows = _own(language) if text is None else _rows(language, text, tokens, _ROW)
+    sequences = _own(language) if text is None else _windows(language, text, tokens, _SEQUENCE)
     with progress("rounding") as step:
-        language.quantize(form, calibration=rows, progress=step)
+        language.quantize(form, calibration=sequences, progress=step)
 
 
 def _own(language: "LanguageModel") -> list[Any]:
@@ -115,7 +124,7 @@ def _read(file: Path) -> str:
         raise InputError(f"{file} is no text in UTF-8: {error.reason} at byte {error.start}") from None
 
 
-def _rows(language: "LanguageModel", text: str, tokens: int, length: int) -> list[Any]:
+def _windows(language: "LanguageModel", text: str, tokens: int, length: int) -> list[Any]:
     """Windows of a text, no longer than the model can take."""
     from ..bench.quantization_report import windows
 

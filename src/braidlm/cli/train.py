@@ -37,7 +37,9 @@ def command(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Field of CONFIG with another value; may be repeated."),
     ] = None,
-    more: Annotated[int, typer.Option(min=0, help="Number of steps added to those planned, like the last ones.")] = 0,
+    extra_steps: Annotated[
+        int, typer.Option(min=0, help="Number of steps added to those planned, like the last ones.")
+    ] = 0,
     export: Annotated[
         Path | None,
         typer.Option(
@@ -61,19 +63,19 @@ def command(
     set_threads(threads)
     asked = read_any(config, changes or [])
     if export is not None:
-        _export(asked, export, step, more)
+        _export(asked, export, step, extra_steps)
         return
     if step is not None:
         raise typer.BadParameter("it names a checkpoint for --export DIR", param_hint="--step")
-    carry_out(asked, join(device, asked.run.context_parallel), more)
+    carry_out(asked, join(device, asked.run.context_parallel), extra_steps)
 
 
-def carry_out(asked: "Config", world: "World", more: int = 0) -> None:
+def carry_out(asked: "Config", world: "World", extra_steps: int = 0) -> None:
     """Trains a whole run, or the rest of one, with its progress; exit code 128 + a signal that stopped it."""
     from ..train import results
     from ..train import run as runs
 
-    prepared = runs.prepare(asked, world, more)
+    prepared = runs.prepare(asked, world, extra_steps)
     first = world.rank == 0
     with results.alone(Path(asked.run.out)) if first else nullcontext():
         if first:
@@ -86,7 +88,7 @@ def carry_out(asked: "Config", world: "World", more: int = 0) -> None:
     world.leave()
     if ended:
         if first:
-            _tell_end(prepared.trainer, more)
+            _tell_end(prepared.trainer, extra_steps)
         raise typer.Exit(128 + ended)
 
 
@@ -99,11 +101,11 @@ def _train(prepared: "Prepared") -> int:
         return runs.train(prepared, Hooks(watch.step, watch.found, stop=lambda: stopping.signal))
 
 
-def _export(asked: "Config", target: Path, step: int | None, more: int) -> None:
+def _export(asked: "Config", target: Path, step: int | None, extra_steps: int) -> None:
     from ..train import export as exporting
 
-    if more:
-        raise typer.BadParameter("steps are added by a run, not by --export", param_hint="--more")
+    if extra_steps:
+        raise typer.BadParameter("steps are added by a run, not by --export", param_hint="--extra-steps")
     found = exporting.export(asked, target, step)
     out.print(f"{target}: the run in {asked.run.out} after step {found}", markup=False, highlight=False)
 
@@ -115,7 +117,7 @@ def _tell_begin(trainer: "Trainer") -> None:
     steps, directory = trainer.config.steps, trainer.directory
     if trainer.step:
         said = f"resumed at step {trainer.step} of {steps}, from {checkpoints.latest(directory)}"
-        said += "" if trainer.step < steps else "; all steps are made, --more STEPS adds some"
+        said += "" if trainer.step < steps else "; all steps are made, --extra-steps STEPS adds some"
     else:
         said = f"starting at step 0 of {steps}: {directory} holds no checkpoint to go on from"
         if (directory.parent / FILE).exists():
@@ -125,22 +127,22 @@ def _tell_begin(trainer: "Trainer") -> None:
         out.print(_table(trainer.adapters.coverage()))
 
 
-def _tell_end(trainer: "Trainer", more: int) -> None:
+def _tell_end(trainer: "Trainer", extra_steps: int) -> None:
     from ..train import checkpoints
 
     config, place = trainer.config, checkpoints.latest(trainer.directory)
-    begun = trainer.step > config.steps - more
+    begun = trainer.step > config.steps - extra_steps
     out.print(f"stopped at step {trainer.step} of {config.steps}; checkpoint: {place}", markup=False, highlight=False)
-    out.print(f"to go on: {_command(keep_more=not begun)}", markup=False, highlight=False)
+    out.print(f"to go on: {_command(keep_extra=not begun)}", markup=False, highlight=False)
 
 
-def _command(*, keep_more: bool) -> str:
+def _command(*, keep_extra: bool) -> str:
     """Command line that goes on with the run: the one typed, without added steps that are planned by now."""
     words, kept = iter(sys.argv[1:]), list[str]()
     for word in words:
-        if word == "--more" and not keep_more:
+        if word == "--extra-steps" and not keep_extra:
             next(words, None)
-        elif keep_more or not word.startswith("--more="):
+        elif keep_extra or not word.startswith("--extra-steps="):
             kept.append(word)
     processes = os.environ.get("WORLD_SIZE")
     start = ["braid"] if processes is None else ["torchrun", "--nproc_per_node", processes, "-m", "braidlm"]

@@ -4,102 +4,110 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from ..adapters import Lora, StateTuning
 from ..errors import InputError, SpecError
 from ..spec import ModelSpec
 from ..spec.json import decode, encode
+from ..system.setting_files import read_toml
+from ..system.settings import Setting, check_settings, require_value
 
 
-def _require(ok: bool, name: str, value: Any, right: str) -> None:
-    if not ok:
-        raise InputError(f"{name} is {value!r}, but must be {right}")
+def _are_betas(betas: tuple[float, ...]) -> bool:
+    return len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
 
 
-def _at_least(holder: Any, least: int, *names: str) -> None:
-    table = type(holder).__name__.lower()
-    for name in names:
-        value = getattr(holder, name)
-        _require(value >= least, f"{table}.{name}", value, f"{least} or more")
+def _are_once(names: tuple[str, ...]) -> bool:
+    return len(set(names)) == len(names)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Source of the model: a spec or a preset's shape with random weights, or a checkpoint.
-
-    tokenizer: a directory or model whose tokenizer goes with new weights; a checkpoint brings its own. quantize: a
-    checkpoint's weights in few bits ("int8", "int4", "fp8"), for adapters and initial states, which leave them alone.
-    filters: of Hyena blocks, "implicit" trains a network of the position, to which modes are fitted at the end.
-    """
+    """Source of the model: a spec or a preset's shape with random weights, or a checkpoint."""
 
     spec: ModelSpec | None = None
-    preset: str | None = None
-    checkpoint: str | None = None
-    tokenizer: str | None = None
-    quantize: str | None = None
-    filters: Literal["modal", "implicit"] = "modal"
-    seed: int = 0
+    preset: Annotated[str | None, Setting("Name of a published shape, which gets random weights.")] = None
+    checkpoint: Annotated[str | None, Setting("Model to train further: a path or a name.")] = None
+    tokenizer: Annotated[
+        str | None,
+        Setting("Directory or model whose tokenizer goes with new weights; a checkpoint brings its own."),
+    ] = None
+    quantize: Annotated[
+        str | None,
+        Setting("Dtype of a checkpoint's frozen weights, for adapters and initial states: int8, int4 or fp8."),
+    ] = None
+    filters: Annotated[
+        Literal["modal", "implicit"],
+        Setting("Filters of Hyena blocks: implicit trains a network of the position, to which modes are fitted."),
+    ] = "modal"
+    seed: Annotated[int, Setting("Seed of new weights.")] = 0
 
     def __post_init__(self) -> None:
+        check_settings(self, "model")
         given = [name for name in ("spec", "preset", "checkpoint") if getattr(self, name) is not None]
-        _require(len(given) == 1, "model", given or "nothing", "one of spec, preset or checkpoint")
+        require_value(len(given) == 1, "model", given or "nothing", "one of spec, preset or checkpoint")
         new = self.checkpoint is None or self.filters == "modal"
-        _require(new, "model.filters", self.filters, '"modal" for a checkpoint, which has its modes')
+        require_value(new, "model.filters", self.filters, '"modal" for a checkpoint, which has its modes')
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Training and evaluation data: a directory of shards that `braid data` made.
+    """Training and evaluation data: a directory of shards that `braid data` made."""
 
-    packing: how documents are packed into sequences of `seq_len` tokens: "stream" cuts a document where a sequence is
-    full, "whole" never cuts one. on_too_long: what happens, with "whole", to documents longer than `seq_len`. seed: of
-    the documents' shuffle. eval_tokens: tokens of the held-out documents, and of each of the eval files, that one
-    evaluation reads. eval_files: sources of the shards that are not trained on, but evaluated each by itself: their
-    names, or the ends of these.
-    """
-
-    shards: str
-    packing: Literal["stream", "whole"] = "stream"
-    seed: int = 0
-    on_too_long: Literal["error", "skip", "truncate"] = "error"
-    eval_tokens: int = 65_536
-    eval_files: tuple[str, ...] = ()
+    shards: Annotated[str, Setting("Directory of the shards.")]
+    packing: Annotated[
+        Literal["stream", "whole"],
+        Setting("Packing of documents: stream cuts one where a sequence is full, whole never."),
+    ] = "stream"
+    seed: Annotated[int, Setting("Seed of the documents' shuffle.")] = 0
+    on_too_long: Annotated[
+        Literal["error", "skip", "truncate"],
+        Setting("What happens, with whole documents, to those longer than a sequence."),
+    ] = "error"
+    eval_tokens: Annotated[
+        int, Setting("Number of tokens that one evaluation reads of held-out documents, and of each file.", least=1)
+    ] = 65_536
+    eval_files: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Sources of the shards that are evaluated, each by itself, and not trained on: names, or ends of names.",
+            valid=_are_once,
+            right="names that are given once each",
+        ),
+    ] = ()
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "eval_tokens")
-        once = len(set(self.eval_files)) == len(self.eval_files)
-        _require(once, "data.eval_files", list(self.eval_files), "names that are given once each")
+        check_settings(self, "data")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """A part of the run: `steps` optimizer steps, each over `batch_size` sequences of `seq_len` tokens."""
 
-    steps: int
-    batch_size: int
-    seq_len: int
+    steps: Annotated[int, Setting("Number of optimizer steps.", least=1)]
+    batch_size: Annotated[int, Setting("Number of packed sequences in a step.", least=1)]
+    seq_len: Annotated[int, Setting("Length of a packed sequence in tokens.", least=1)]
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "steps", "batch_size", "seq_len")
+        check_settings(self, "stage")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """AdamW (Loshchilov and Hutter 2019); gradients are clipped to the norm `max_grad_norm` (0: never)."""
+    """AdamW (Loshchilov and Hutter 2019)."""
 
-    lr: float
-    betas: tuple[float, ...] = (0.9, 0.95)
-    eps: float = 1e-8
-    weight_decay: float = 0.1
-    max_grad_norm: float = 1.0
+    lr: Annotated[float, Setting("Peak learning rate.", above=0)]
+    betas: Annotated[
+        tuple[float, ...],
+        Setting("Decays of the two moments.", valid=_are_betas, right="two numbers from 0 to below 1"),
+    ] = (0.9, 0.95)
+    eps: Annotated[float, Setting("Added to the root of the second moment.", least=0)] = 1e-8
+    weight_decay: Annotated[float, Setting("Weight decay.", least=0)] = 0.1
+    max_grad_norm: Annotated[float, Setting("Norm that gradients are clipped to; 0 for never.", least=0)] = 1.0
 
     def __post_init__(self) -> None:
-        _require(self.lr > 0, "optimizer.lr", self.lr, "above 0")
-        fits = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
-        _require(fits, "optimizer.betas", list(self.betas), "two numbers from 0 to below 1")
-        for name in ("eps", "weight_decay", "max_grad_norm"):
-            _require(getattr(self, name) >= 0, f"optimizer.{name}", getattr(self, name), "0 or more")
+        check_settings(self, "optimizer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,78 +115,82 @@ class Schedule:
     """Learning rate schedule: up over `warmup` steps, then down to the share `final` of the peak.
 
     kind: "cosine" falls from the peak to the end; "wsd" (warm-up, stable, decay: Hu et al. 2024) stays until the last
-    `decay` of the steps and then falls in a straight line. warmup: steps, or a share of `steps` below 1. steps: length
-    of the schedule, after which the rate stays `final`; by default the steps of all stages when a run begins.
+    `decay` of the steps and then falls in a straight line. After its steps the rate stays `final`.
     """
 
-    kind: Literal["cosine", "wsd"] = "cosine"
-    warmup: float = 100
-    final: float = 0.1
-    decay: float = 0.2
-    steps: int | None = None
+    kind: Annotated[Literal["cosine", "wsd"], Setting("Kind of the schedule.")] = "cosine"
+    warmup: Annotated[
+        float,
+        Setting("Steps of warm-up, or a share of the steps below 1.", least=0),
+    ] = 100
+    final: Annotated[float, Setting("Share of the peak at the end.", least=0, most=1)] = 0.1
+    decay: Annotated[float, Setting("Share of the steps in which a wsd schedule falls.", least=0, most=1)] = 0.2
+    steps: Annotated[
+        int | None, Setting("Length in steps.", least=1, unset="the steps of all stages when a run begins")
+    ] = None
 
     def __post_init__(self) -> None:
-        _at_least(self, 0, "warmup")
+        check_settings(self, "schedule")
         whole = self.warmup < 1 or self.warmup == int(self.warmup)
-        _require(whole, "schedule.warmup", self.warmup, "a whole number of steps, or a share below 1")
-        if self.steps is not None:
-            _at_least(self, 1, "steps")
-        for name in ("final", "decay"):
-            _require(0 <= getattr(self, name) <= 1, f"schedule.{name}", getattr(self, name), "from 0 to 1")
+        require_value(whole, "schedule.warmup", self.warmup, "a whole number of steps, or a share below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """Terms added to the cross-entropy, and how it is computed.
+    """Terms added to the cross-entropy, and how it is computed."""
 
-    z_loss: weight of the squared logarithm of the softmax's sum (Chowdhery et al. 2022, section 5). router_aux_loss:
-    weight of the load-balancing loss of routers (Fedus et al. 2021, eq. 4). chunk: tokens whose logits exist at a time.
-    """
-
-    z_loss: float = 0.0
-    router_aux_loss: float = 0.01
-    chunk: int = 1024
+    z_loss: Annotated[
+        float,
+        Setting("Weight of the squared logarithm of the softmax's sum (Chowdhery et al. 2022, section 5).", least=0),
+    ] = 0.0
+    router_aux_loss: Annotated[
+        float, Setting("Weight of the load-balancing loss of routers (Fedus et al. 2021, eq. 4).", least=0)
+    ] = 0.01
+    chunk: Annotated[int, Setting("Number of tokens whose logits exist at a time.", least=1)] = 1024
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "chunk")
-        for name in ("z_loss", "router_aux_loss"):
-            _require(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), "0 or more")
+        check_settings(self, "loss")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Execution of a run, and its directory `out`.
+    """Execution of a run, and its directory."""
 
-    dtype: of the activations; weights, gradients and moments are float32. activation_checkpointing: a block's
-    activations are computed again for its gradient instead of kept. parallelism: "fsdp" shards weights over processes,
-    "ddp" keeps a copy on each (see `world`). context_parallel: number of processes that share the tokens of a sequence
-    (see `context_parallel`). carry_state: the next piece of a document begins with the state of the one before.
-    checkpoint, evaluate, sample: interval in steps, 0 for never. keep: number of checkpoints kept. prompt,
-    sample_tokens: what a sample continues, and its length in tokens. skips: most steps in a row that are left out
-    because their loss or gradient is not finite.
-    """
-
-    out: str
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    seed: int = 0
-    activation_checkpointing: bool = False
-    parallelism: Literal["fsdp", "ddp"] = "fsdp"
-    context_parallel: int = 1
-    carry_state: bool = False
-    checkpoint: int = 100
-    keep: int = 2
-    evaluate: int = 100
-    sample: int = 0
-    prompt: str = "\n"
-    sample_tokens: int = 64
-    skips: int = 0
-    tensorboard: bool = True
+    out: Annotated[str, Setting("Directory of the run: log, checkpoints, result.")]
+    dtype: Annotated[
+        Literal["bfloat16", "float32"],
+        Setting("Dtype of activations; weights, gradients and moments are float32."),
+    ] = "bfloat16"
+    seed: Annotated[int, Setting("Seed of what is random in training and samples.")] = 0
+    activation_checkpointing: Annotated[
+        bool, Setting("A block's activations are computed again for its gradient instead of kept.")
+    ] = False
+    parallelism: Annotated[
+        Literal["fsdp", "ddp"],
+        Setting("Processes: fsdp shards weights over them, ddp keeps a copy on each (see `world`)."),
+    ] = "fsdp"
+    context_parallel: Annotated[
+        int, Setting("Number of processes that share the tokens of a sequence (see `context_parallel`).", least=1)
+    ] = 1
+    carry_state: Annotated[bool, Setting("The next piece of a document begins with the state of the one before.")] = (
+        False
+    )
+    checkpoint: Annotated[int, Setting("Interval between checkpoints in steps; 0 for never.", least=0)] = 100
+    keep: Annotated[int, Setting("Number of checkpoints kept.", least=1)] = 2
+    evaluate: Annotated[int, Setting("Interval between evaluations in steps; 0 for never.", least=0)] = 100
+    sample: Annotated[int, Setting("Interval between samples in steps; 0 for never.", least=0)] = 0
+    prompt: Annotated[str, Setting("Prompt that a sample continues.")] = "\n"
+    sample_tokens: Annotated[int, Setting("Length of a sample in tokens.", least=1)] = 64
+    skips: Annotated[
+        int,
+        Setting("Maximum number of steps in a row left out because loss or gradient is not finite.", least=0),
+    ] = 0
+    tensorboard: Annotated[bool, Setting("Whether events for TensorBoard are written.")] = True
 
     def __post_init__(self) -> None:
-        _at_least(self, 0, "checkpoint", "evaluate", "sample", "skips")
-        _at_least(self, 1, "keep", "sample_tokens", "context_parallel")
+        check_settings(self, "run")
         alone = self.context_parallel == 1 or not self.carry_state
-        _require(alone, "run.carry_state", self.carry_state, "false where run.context_parallel is above 1")
+        require_value(alone, "run.carry_state", self.carry_state, "false where run.context_parallel is above 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,15 +208,15 @@ class Config:
     initial_state: StateTuning | None = None
 
     def __post_init__(self) -> None:
-        _require(bool(self.stages), "stages", [], "at least one stage")
+        require_value(bool(self.stages), "stages", [], "at least one stage")
         beside = self.adapter is not None or self.initial_state is not None
-        _require(
+        require_value(
             beside or self.model.quantize is None, "model.quantize", self.model.quantize, "left out of full training"
         )
         if self.model.filters == "implicit":  # they leave no state
             for name, value in (("carry_state", False), ("context_parallel", 1), ("sample", 0)):
                 found = getattr(self.run, name)
-                _require(found == value, f"run.{name}", found, f'{value} where model.filters is "implicit"')
+                require_value(found == value, f"run.{name}", found, f'{value} where model.filters is "implicit"')
 
     @property
     def steps(self) -> int:
@@ -227,7 +239,7 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> Config:
     `InputError` names the first field that is unknown, missing or wrong.
     """
     try:
-        return _read(path, changes)
+        return decode_config(read_toml(path), changes, path.parent, path.name)
     except RecursionError:
         raise InputError(f"{path}, or a change to it, is nested too deep") from None
 
@@ -237,16 +249,6 @@ def encode_config(config: Config) -> dict[str, Any]:
     data = config.to_json()
     _resolve(data, Path.cwd())
     return data
-
-
-def _read(path: Path, changes: Sequence[str]) -> Config:
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is no TOML: {error}") from None
-    return decode_config(data, changes, path.parent, path.name)
 
 
 def decode_config(data: dict[str, Any], changes: Sequence[str], here: Path, name: str) -> Config:

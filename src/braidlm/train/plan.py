@@ -45,21 +45,21 @@ def read_any(path: Path, changes: Sequence[str] = ()) -> Config:
     return replace(config, run=replace(config.run, out=str(path)))
 
 
-def resolve_plan(config: Config, more: int = 0) -> Config:
+def resolve_plan(config: Config, extra_steps: int = 0) -> Config:
     """Resolved configuration: the schedule's steps filled in, the stages that its checkpoints have begun as planned.
 
-    `more` steps like the last ones are added. `InputError` names the first field that does not fit what was begun.
+    `extra_steps` like the last ones are added. `InputError` names the first field that does not fit what was begun.
     """
     found = checkpoints.latest(directory(config))
     if found is None:
         steps = config.schedule.steps or config.steps
-        return _with(config, config.stages, replace(config.schedule, steps=steps), more)
+        return _with(config, config.stages, replace(config.schedule, steps=steps), extra_steps)
     done, before = stored(found)
     require_same_model(config, before, found)
     for table in ("data", "optimizer", "loss", "run"):
         _require_same(getattr(config, table), getattr(before, table), table, _FREE.get(table, set()), found)
     stages = _stages(config.stages, _begun(before.stages, done), found)
-    resolved = _with(config, stages, _schedule(config.schedule, before, done, found), more)
+    resolved = _with(config, stages, _schedule(config.schedule, before, done, found), extra_steps)
     if config.model.filters == "implicit" and resolved.max_seq_len != before.max_seq_len:
         raise InputError(
             f"the longest stages.seq_len is {resolved.max_seq_len}, but implicit filters have the {before.max_seq_len} "
@@ -85,9 +85,9 @@ def require_same_model(asked: Config, before: Config, place: Path) -> None:
         _require_same(getattr(asked, table), getattr(before, table), table, _FREE.get(table, set()), place)
 
 
-def _with(config: Config, stages: Sequence[Stage], schedule: Schedule, more: int) -> Config:
+def _with(config: Config, stages: Sequence[Stage], schedule: Schedule, extra_steps: int) -> Config:
     last = stages[-1]
-    added = (replace(last, steps=more),) if more else ()
+    added = (replace(last, steps=extra_steps),) if extra_steps else ()
     resolved = replace(config, stages=(*stages, *added), schedule=schedule)
     if resolved.steps > (schedule.steps or 0) and not optim.rate(resolved.steps - 1, schedule):
         raise InputError(

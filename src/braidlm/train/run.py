@@ -45,14 +45,14 @@ class Prepared(NamedTuple):
     trainer: Trainer
 
 
-def prepare(config: Config, world: World, more: int = 0) -> Prepared:
-    """Makes the model and opens the data, or finds how far a run has come and goes on with it, for `more` steps.
+def prepare(config: Config, world: World, extra_steps: int = 0) -> Prepared:
+    """Makes the model and opens the data, or finds how far a run has come and goes on with it, for `extra_steps`.
 
     What would stop the run later is refused here, before anything is written.
     """
     report.require()
     record.require(tensorboard=config.run.tensorboard)
-    config = plan.resolve_plan(config, more)
+    config = plan.resolve_plan(config, extra_steps)
     _check_place(config, world)
     language = build_language(config)
     if language.tokenizer is None:

@@ -62,7 +62,7 @@ def check(place: Path, sources: list[Path], recipe: dict[str, Any], sentence: st
     with pytest.raises(InputError, match=sentence) as caught:
         build(place / "out", sources, byte_level(), Recipe(**recipe))
     assert "\n" not in str(caught.value)
-    shards = build(place / "out", sources, byte_level(), Recipe(**recipe, on_bad="skip"))
+    shards = build(place / "out", sources, byte_level(), Recipe(**recipe, on_bad_documents="skip"))
     assert len(shards.training) == good
     assert shards.manifest.skipped == 1
     assert shards.manifest.skips == (str(caught.value),)
@@ -158,8 +158,10 @@ def test_nothing_at_all(tmp_path: Path) -> None:
         build(tmp_path / "out", [tmp_path / "a.jsonl"], byte_level(), Recipe(kind="jsonl"))
     (tmp_path / "a.jsonl").write_bytes(b"x\n" + GOOD)
     with pytest.raises(InputError, match=r"^the sources hold no document; the first of 2: .*a\.jsonl, line 1: is no"):
-        build(tmp_path / "out", [tmp_path / "a.jsonl"], byte_level(), Recipe(kind="chat", on_bad="skip"))
-    assert read_back(build(tmp_path / "out", [tmp_path / "a.jsonl"], byte_level(), Recipe(kind="jsonl", on_bad="skip")))
+        build(tmp_path / "out", [tmp_path / "a.jsonl"], byte_level(), Recipe(kind="chat", on_bad_documents="skip"))
+    assert read_back(
+        build(tmp_path / "out", [tmp_path / "a.jsonl"], byte_level(), Recipe(kind="jsonl", on_bad_documents="skip"))
+    )
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
@@ -301,8 +303,8 @@ def test_tokenizers_that_do_not_do(tmp_path: Path) -> None:
     for tokenizer, recipe, sentence in (
         (Tokenizer(backend(), Settings({})), Recipe(), "does not say which token ends a text; name a control token"),
         (Tokenizer(backend(), Settings({})), Recipe(kind="chat"), "has no chat template"),
-        (byte_level(), Recipe(end="fox"), "the tokenizer has no control token 'fox' to end documents with"),
-        (byte_level(), Recipe(end="a"), "the tokenizer has no control token 'a' to end documents with"),
+        (byte_level(), Recipe(eos_token="fox"), "the tokenizer has no control token 'fox' to end documents with"),
+        (byte_level(), Recipe(eos_token="a"), "the tokenizer has no control token 'a' to end documents with"),
         (Tokenizer(Backend(models.BPE()), Settings({}, TEMPLATE)), Recipe(), "does not say which token ends"),
     ):
         with pytest.raises(InputError, match=sentence):
@@ -313,7 +315,7 @@ def test_tokenizers_that_do_not_do(tmp_path: Path) -> None:
 def test_another_end(tmp_path: Path) -> None:
     """Oracle: the token's id by hand."""
     (tmp_path / "a.txt").write_text("<|im_end|>")
-    shards = build(tmp_path / "out", [tmp_path / "a.txt"], byte_level(), Recipe(end=SPECIAL[0]))
+    shards = build(tmp_path / "out", [tmp_path / "a.txt"], byte_level(), Recipe(eos_token=SPECIAL[0]))
     ids = shards.training.pack([Piece(0, 0, shards.training.tokens)], False).ids_T.tolist()
     assert ids[-1] == 0 and byte_level().id_of("<|im_end|>") not in ids
 

@@ -155,7 +155,7 @@ def test_going_on_with_other_settings(source: Path, tmp_path: Path) -> None:
     for recipe, size in ((Recipe(kind="jsonl", field="other"), 300), (JSON, 400)):
         with pytest.raises(InputError, match="holds an unfinished run of other sources, settings or another tokenizer"):
             build(out, [source], byte_level(), recipe, shard_bytes=size)
-    skipping = Recipe(kind="jsonl", on_bad="skip", holdout=0.2)
+    skipping = Recipe(kind="jsonl", on_bad_documents="skip", holdout=0.2)
     before = (out / "00000.tokens").stat().st_mtime_ns
     shards = build(out, [source], byte_level(), skipping, shard_bytes=300)
     build(tmp_path / "fresh", [source], byte_level(), skipping, shard_bytes=300)

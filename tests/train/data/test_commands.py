@@ -35,7 +35,7 @@ def test_what_was_skipped_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[s
     done = entry(capfd, "data", str(tmp_path / "out"), str(source), *options)
     assert done.returncode == 2
     assert done.stderr == f"braid: {source}, line 2: holds int '1' where a text must be\n"
-    shown = braid("data", str(tmp_path / "out"), str(source), *options, "--on-bad", "skip")
+    shown = braid("data", str(tmp_path / "out"), str(source), *options, "--on-bad-documents", "skip")
     assert shown.stdout.splitlines() == [
         f"{tmp_path / 'out'}: 1 documents, 3 tokens",
         "skipped: 1 bad documents, first:",

@@ -86,7 +86,7 @@ def _whole(job: Job, task: Task) -> ShardInfo | None:
         info = ShardInfo(**read_object(file_of(job.directory, task.number, "json"), InputError))
     except (InputError, TypeError):
         return None  # not there, or damaged: it is made again
-    as_now = info.key == task.key and (job.recipe.on_bad == "skip" or not info.skipped)
+    as_now = info.key == task.key and (job.recipe.on_bad_documents == "skip" or not info.skipped)
     return info if as_now else None
 
 
@@ -130,8 +130,8 @@ def _with_rows(number: int, source: SourceInfo, tasks: Sequence[Task]) -> Source
 
 
 def _run_hash(planned: Plan, tokenizer: Tokenizer, recipe: Recipe, shard_bytes: int) -> str:
-    """Hash of all that shards depend on; they do not depend on `on_bad` and `holdout`."""
-    asked = {key: value for key, value in asdict(recipe).items() if key not in ("on_bad", "holdout")}
+    """Hash of all that shards depend on; they do not depend on `on_bad_documents` and `holdout`."""
+    asked = {key: value for key, value in asdict(recipe).items() if key not in ("on_bad_documents", "holdout")}
     sources = [asdict(source) for source in planned.sources]
     facts = [asked, sources, tokenizer_hash(tokenizer), tokenizer.chat_template, shard_bytes]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -36,7 +36,7 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer, recipe: Recipe) -> None:
         self._tokenizer, self._kind = tokenizer, recipe.kind
-        self._end = end_of_text(tokenizer, recipe.end)
+        self._end = end_of_text(tokenizer, recipe.eos_token)
         if recipe.kind == "chat" and tokenizer.chat_template is None:
             raise InputError("this tokenizer has no chat template, so that conversations cannot be rendered")
         if recipe.kind != "chat" and self._end is None:

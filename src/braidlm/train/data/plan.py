@@ -32,7 +32,7 @@ def plan(sources: Sequence[str | Path], recipe: Recipe, size: int) -> Plan:
         return _plan_datasets([str(source) for source in sources], recipe, size)
     files = [read_file(path, number, recipe, size) for number, path in enumerate(find_files(sources, recipe.kind))]
     skips = tuple(f"{file.name}: {file.problem}" for file in files if file.problem)
-    if skips and recipe.on_bad == "error":
+    if skips and recipe.on_bad_documents == "error":
         raise InputError(skips[0])
     infos = tuple(SourceInfo(name=file.name, unit=file.unit, size=file.size, sha256=file.sha256) for file in files)
     tasks = tuple(_tasks(files, size))

@@ -1,9 +1,10 @@
 """Recipe of a build: how sources are read, and what becomes of bad documents."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from ...errors import InputError
+from ...system.settings import Setting, check_settings
 
 Kind = Literal["text", "jsonl", "parquet", "chat", "dataset"]
 OnBad = Literal["error", "skip"]
@@ -11,32 +12,44 @@ OnBad = Literal["error", "skip"]
 _FIELDS = {"chat": "messages"}
 
 
+def _is_holdout(share: float) -> bool:
+    return share >= 0 and (share < 1 or share == int(share))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Settings of a build.
+    """Settings of a build, each as its setting describes it; conversations are in JSONL or Parquet files."""
 
-    kind: of the sources; "chat" are conversations, in JSONL or Parquet files. field: the field or column that holds the
-    document, "" for "text" (of chat: "messages"). separator: what stands between the documents of a text file; without
-    one a file is a document. end: the control token that ends a document, else the tokenizer's own. on_bad: what a bad
-    document does. holdout: documents that are kept from training: a share of them below 1, or a number. split, subset,
-    streamed: split and configuration of a dataset, and whether it is read while it is downloaded.
-    """
-
-    kind: Kind = "text"
-    field: str = ""
-    separator: str | None = None
-    end: str | None = None
-    on_bad: OnBad = "error"
-    holdout: float = 0
-    split: str = "train"
-    subset: str | None = None
-    streamed: bool = False
+    kind: Annotated[Kind, Setting("Kind of the sources: text, jsonl, parquet, chat or dataset.")] = "text"
+    field: Annotated[
+        str, Setting("Field or column that holds a document.", unset="text, or messages of a conversation")
+    ] = ""
+    separator: Annotated[
+        str | None,
+        Setting(r"What stands between two documents of a text file; \n is a line end.", unset="one document a file"),
+    ] = None
+    eos_token: Annotated[str | None, Setting("Control token that ends a document.", unset="the tokenizer's")] = None
+    holdout: Annotated[
+        float,
+        Setting(
+            "Held-out documents, for evaluation: a share below 1, or their number.",
+            valid=_is_holdout,
+            right="a share below 1 or a whole number of documents",
+        ),
+    ] = 0
+    on_bad_documents: Annotated[
+        OnBad, Setting("What a bad document does: error ends the run, skip leaves it out and counts it.")
+    ] = "error"
+    split: Annotated[str, Setting("Split of a dataset.")] = "train"
+    subset: Annotated[str | None, Setting("Subset (configuration) of a dataset.", unset="its only one")] = None
+    streamed: Annotated[bool, Setting("Streaming of a dataset: it is read while it is downloaded.", name="stream")] = (
+        False
+    )
 
     def __post_init__(self) -> None:
+        check_settings(self)
         if self.separator is not None and (self.kind != "text" or not self.separator):
             raise InputError("a separator is for text files, and must not be empty")
-        if self.holdout < 0 or (self.holdout >= 1 and self.holdout != int(self.holdout)):
-            raise InputError(f"holdout is {self.holdout}, but must be a share below 1 or a whole number of documents")
 
     @property
     def name_of_field(self) -> str:

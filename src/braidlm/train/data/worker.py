@@ -114,7 +114,7 @@ class Worker:
 
     def _bad(self, source: int, record: Record, error: InputError) -> str:
         message = f"{self._job.sources[source].place(record.line)}: {error}"
-        if self._job.recipe.on_bad == "error":
+        if self._job.recipe.on_bad_documents == "error":
             raise InputError(message) from None
         return message
 

@@ -16,7 +16,7 @@ from .config import Config, read_config
 
 
 @dataclass(frozen=True, kw_only=True)
-class About:
+class RunInfo:
     """Facts of a run.
 
     what: "configuration", "run" or "checkpoint". step: of the last checkpoint, or of the one asked for. log_step: last
@@ -41,7 +41,7 @@ class About:
     commands: tuple[str, ...]
 
 
-def about(path: Path) -> About | None:
+def read_run_info(path: Path) -> RunInfo | None:
     """Facts of the run that a path names; None if it is no TOML file, no run's directory and no checkpoint."""
     try:
         path.lstat()
@@ -49,14 +49,14 @@ def about(path: Path) -> About | None:
         return None
     if path.suffix == ".toml" and path.is_file():
         config = plan.resolve_plan(read_config(path))
-        return _about("configuration", path, config, _steps(config))
+        return _run_info("configuration", path, config, _steps(config))
     if checkpoints.is_checkpoint(path):
         step, _ = plan.stored(path)
         config = plan.read_any(path.parent.parent)
-        return _about("checkpoint", path, config, [step])
+        return _run_info("checkpoint", path, config, [step])
     if checkpoints.latest(path / "checkpoints") is not None:
         config = plan.read_any(path)
-        return _about("run", path, config, _steps(config))
+        return _run_info("run", path, config, _steps(config))
     if path.is_dir() and record.read_log(path / record.FILE):
         raise InputError(
             f"{path} holds the log of a run but no checkpoint; name the TOML file of the run, which begins it anew"
@@ -68,14 +68,14 @@ def _steps(config: Config) -> list[int]:
     return [plan.stored(place)[0] for place in checkpoints.every(plan.directory(config))]
 
 
-def _about(what: str, path: Path, config: Config, kept: Sequence[int]) -> About:
+def _run_info(what: str, path: Path, config: Config, kept: Sequence[int]) -> RunInfo:
     out, step = Path(config.run.out), kept[-1] if kept else 0
     log = record.read_log(out / record.FILE)
     until = [line for line in log if line["step"] <= step]
     losses = [line for line in until if "loss" in line]
     spec = _spec(config)
     files = [file for file in (out / record.FILE, *checkpoints.every(plan.directory(config))) if file.exists()]
-    return About(
+    return RunInfo(
         what=what,
         path=path,
         config=config,
@@ -117,60 +117,60 @@ def _commands(what: str, path: Path, config: Config, step: int) -> list[str]:
     if not step:
         return [f"braid train {run}"]
     return [
-        f"braid train {run}{' --more STEPS' if step >= config.steps else ''}",
+        f"braid train {run}{' --extra-steps STEPS' if step >= config.steps else ''}",
         f"braid train {run} --export DIRECTORY",
     ]
 
 
-def lines(found: About) -> list[tuple[str, str]]:
+def info_lines(info: RunInfo) -> list[tuple[str, str]]:
     """Facts of a run for people: pairs of name and text."""
-    config = found.config
-    size = "" if found.parameters is None else f", {found.parameters:,} parameters"
+    config = info.config
+    size = "" if info.parameters is None else f", {info.parameters:,} parameters"
     said = [
-        (found.what, str(found.path)),
-        *([("run", config.run.out)] if found.what != "run" else []),
+        (info.what, str(info.path)),
+        *([("run", config.run.out)] if info.what != "run" else []),
         ("model", _model(config) + size),
         ("trained", _trained(config)),
         ("data", _data(config)),
-        ("steps", f"{found.step} of {config.steps}" + _ahead(found)),
-        ("tokens", f"{found.tokens:,} of {found.planned_tokens:,} planned"),
+        ("steps", f"{info.step} of {config.steps}" + _ahead(info)),
+        ("tokens", f"{info.tokens:,} of {info.planned_tokens:,} planned"),
     ]
-    if found.loss is not None:
-        said.append(("loss", f"{found.loss:.4f} at step {found.step}"))
-    for name, value in found.evaluations.items():
+    if info.loss is not None:
+        said.append(("loss", f"{info.loss:.4f} at step {info.step}"))
+    for name, value in info.evaluations.items():
         said.append((report.title(name), f"loss {value:.4f} (perplexity {report.perplexity(value):.2f})"))
-    if found.checkpoints:
-        said.append(("checkpoints", "steps " + ", ".join(map(str, found.checkpoints))))
-    if found.written is not None:
-        said.append(("last written", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.written))))
-    said += [("result", str(place)) for place in found.results]
-    return said + [("to go on" if number == 0 else "or", command) for number, command in enumerate(found.commands)]
+    if info.checkpoints:
+        said.append(("checkpoints", "steps " + ", ".join(map(str, info.checkpoints))))
+    if info.written is not None:
+        said.append(("last written", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(info.written))))
+    said += [("result", str(place)) for place in info.results]
+    return said + [("to go on" if number == 0 else "or", command) for number, command in enumerate(info.commands)]
 
 
-def facts(found: About) -> dict[str, object]:
+def info_json(info: RunInfo) -> dict[str, object]:
     """Facts of a run as plain JSON data."""
     return {
-        "kind": found.what,
-        "path": str(found.path),
-        "run": found.config.run.out,
-        "step": found.step,
-        "steps": found.config.steps,
-        "log_step": found.log_step,
-        "tokens": found.tokens,
-        "planned_tokens": found.planned_tokens,
-        "loss": found.loss,
-        "evaluations": found.evaluations,
-        "checkpoints": list(found.checkpoints),
-        "parameters": found.parameters,
-        "written": found.written,
-        "results": [str(place) for place in found.results],
-        "commands": list(found.commands),
-        "config": found.config.to_json(),
+        "kind": info.what,
+        "path": str(info.path),
+        "run": info.config.run.out,
+        "step": info.step,
+        "steps": info.config.steps,
+        "log_step": info.log_step,
+        "tokens": info.tokens,
+        "planned_tokens": info.planned_tokens,
+        "loss": info.loss,
+        "evaluations": info.evaluations,
+        "checkpoints": list(info.checkpoints),
+        "parameters": info.parameters,
+        "written": info.written,
+        "results": [str(place) for place in info.results],
+        "commands": list(info.commands),
+        "config": info.config.to_json(),
     }
 
 
-def _ahead(found: About) -> str:
-    ahead = 0 if found.what == "checkpoint" else found.log_step - found.step
+def _ahead(info: RunInfo) -> str:
+    ahead = 0 if info.what == "checkpoint" else info.log_step - info.step
     return f" (the log tells of {ahead} more, after the last checkpoint)" if ahead > 0 else ""
 
 

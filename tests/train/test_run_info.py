@@ -56,7 +56,7 @@ def test_how_to_go_on_works(place: Path) -> None:
     found = json.loads(info(str(place / "out"), "--json"))
     assert (found["step"], found["steps"]) == (6, 6)
     assert found["results"] == [str(place / "out" / "model")]
-    assert found["commands"][0] == f"braid train {place / 'out'} --more STEPS"
+    assert found["commands"][0] == f"braid train {place / 'out'} --extra-steps STEPS"
     assert read_config(place / "run.toml", STEPS).steps == 6
 
 
