@@ -8,9 +8,10 @@ import pytest
 import torch
 
 import braidlm
-from braidlm.api.loading import read_kinds
+from braidlm.api.loading import read_kinds, read_tokenizer
 from braidlm.api.self_calibration import sample_calibration_text
 from braidlm.bench.quantization_report import BORDERS, compare, windows
+from braidlm.checkpoints import embedded
 from braidlm.checkpoints.saving import Origin
 from braidlm.errors import InputError
 from braidlm.model import footprint
@@ -74,11 +75,11 @@ TEXT = "In the beginning God created the heaven and the earth. And the earth was
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model with SmolLM2's tokenizer, so that it can read a text."""
-    place = tmp_path_factory.mktemp("small")
-    spec = braidlm.ModelSpec.from_json(model_of("bamba").spec.to_json() | {"vocab": 49152})
+    """A small model with the embedded model's tokenizer, so that it can read a text."""
+    place, tokenizer = tmp_path_factory.mktemp("small"), read_tokenizer(embedded.NAME)
+    spec = braidlm.ModelSpec.from_json(model_of("bamba").spec.to_json() | {"vocab": tokenizer.vocab_size})
     model = braidlm.build(spec, seed=3, dtype="bfloat16")
-    model.tokenizer = braidlm.load("smollm2-135m", dtype="bfloat16").tokenizer
+    model.tokenizer = tokenizer
     model.save(place / "model")
     (place / "text").write_text(TEXT)
     return place

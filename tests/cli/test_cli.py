@@ -99,7 +99,7 @@ def test_verify_fails_loudly(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "FAILED" in result.stdout
 
 
-def test_convert(tmp_path: Path) -> None:
+def test_convert(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Oracle: the weights before; a directory that is there is never touched."""
     before = braidlm.load(GOLDEN / "mamba").network.state_dict()
     source = str(GOLDEN / "mamba")
@@ -109,7 +109,7 @@ def test_convert(tmp_path: Path) -> None:
         after = braidlm.load(tmp_path / form, allow_pickle=True).network.state_dict()
         assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
         source = str(tmp_path / form)
-    done = process("convert", str(GOLDEN / "mamba"), str(tmp_path / "hf"))
+    done = entry(capfd, "convert", str(GOLDEN / "mamba"), str(tmp_path / "hf"))
     assert done.returncode == 2
     assert "not empty" in done.stderr
 
@@ -183,9 +183,9 @@ def test_short_names_of_dtypes(short: str, long: str, tmp_path: Path) -> None:
     assert "state at 10" in braid("info", path, "--lengths", "10", "--kv-dtype", "fp16").stdout
 
 
-def test_names_are_whole_in_a_pipe() -> None:
+def test_names_are_whole_in_a_pipe(capfd: pytest.CaptureFixture[str]) -> None:
     """Oracle: every name and hub id of the presets, in output that no terminal reads."""
-    shown = process("info").stdout
+    shown = entry(capfd, "info").stdout
     for name, make in PRESETS.items():
         assert name in shown
         assert (make().package or make().hub) in shown
