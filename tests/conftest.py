@@ -22,6 +22,26 @@ with torch.device("meta"):
     torch.empty(0)
 
 _HERE = Path(__file__).parent
+# Long files of few tests, longest first: begun last, they would keep one worker busy when the others have nothing left.
+_LONGEST = (
+    "server/test_replicas.py",
+    "server/test_page_talks.py",
+    "cli/test_chat_terminal.py",
+    "train/test_stopping.py",
+    "cli/test_cli.py",
+    "api/test_smollm2.py",
+    "server/test_page.py",
+    "server/test_sessions.py",
+    "server/test_openai.py",
+    "train/test_world.py",
+    "train/test_killed.py",
+    "mutations/test_mutations.py",
+    "bench/test_quantization_report.py",
+    "quant/test_quantize.py",
+    "server/test_faults.py",
+    "test_readme.py",
+    "checkpoints/test_embedded.py",
+)
 _POISONED_TESTS = ("ops", "layers", "state", "families")
 _POISONED = (
     (torch, "empty"),
@@ -30,6 +50,11 @@ _POISONED = (
     (torch.Tensor, "new_empty"),
     (torch.Tensor, "new_empty_strided"),
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {_HERE / file: number for number, file in enumerate(_LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @pytest.fixture(autouse=True)
