@@ -32,7 +32,7 @@ class Mlp(FeedForward):
 
     def build_step(self, builder: PlanBuilder, source: Any, scale: float) -> None:
         """Adds the decode step to a plan: from input `source`, `scale` times the output to the residual stream."""
-        builder.add(self.build_step_hidden(builder, source), self.down_proj, scale)
+        builder.add_to_residual(self.build_step_hidden(builder, source), self.down_proj, scale)
 
     def build_step_hidden(self, builder: PlanBuilder, source: Any) -> Any:
         """Adds the decode step up to the gated hidden channels to a plan; returns the input that reads them."""
@@ -77,4 +77,4 @@ class Moe(RoutedFeedForward):
         weights = builder.weight(self.gate_up), builder.weight(self.down)
         builder.step("moe", source, *weights, scores, chosen, self.top_k, builder.x, scale)
         if self.shared is not None:
-            builder.add(shared, self.shared.down_proj, scale)
+            builder.add_to_residual(shared, self.shared.down_proj, scale)

@@ -75,7 +75,7 @@ class Hyena(ModalMixer):
         poles, residues = (self._by_channel(t) for t in (self.poles, self.residues))
         state = builder.state("modes", "planes")
         builder.step("gated_conv", filtered, poles, residues, builder.vector(self.d), self.spec.heads or 1, state, y)
-        builder.add(builder.plain(y, width), self.out_proj, scale)
+        builder.add_to_residual(builder.plain(y, width), self.out_proj, scale)
 
     def _by_channel(self, modes_FM2: Tensor) -> Tensor:
         """[F, M, 2] -> [2, M, D]: each channel with its filter's modes, channels last."""

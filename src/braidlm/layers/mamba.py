@@ -76,7 +76,7 @@ class Mamba(Mixer):
 
     def build_step(self, builder: PlanBuilder, source: Any, scale: float) -> None:
         """Adds the decode step to a plan: from input `source`, `scale` times the output to the residual stream."""
-        builder.add(self.build_step_heads(builder, source), self.out_proj, scale)
+        builder.add_to_residual(self.build_step_heads(builder, source), self.out_proj, scale)
 
     def build_step_heads(self, builder: PlanBuilder, source: Any) -> Any:
         """Adds the decode step up to the gated channels to a plan; returns the input that reads them."""

@@ -45,4 +45,4 @@ class Parallel(Mixer):
             buffers.append(builder.buffer(f"branch {name}", inner))
             builder.step("norm", branch.build_step_heads(builder, source), buffers[-1])
         mean = builder.mean(buffers[0], self.attention_norm, buffers[1], self.ssm_norm)
-        builder.add(mean, self.out_proj, scale)
+        builder.add_to_residual(mean, self.out_proj, scale)

@@ -116,7 +116,7 @@ class PlanBuilder:
         """Adds products of one input with several Linear modules, each stored in its buffer."""
         self.step("linear", source, [self._part(linear, "store", buffer, 1.0) for linear, buffer in targets])
 
-    def add(self, source: Any, linear: Any, scale: float) -> None:
+    def add_to_residual(self, source: Any, linear: Any, scale: float) -> None:
         """Adds `scale` times a Linear module's result to the residual stream."""
         self.step("linear", source, [self._part(linear, "add", self.x, scale)])
 
