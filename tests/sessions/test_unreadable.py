@@ -18,6 +18,7 @@ from braidlm.errors import InputError, StateError
 from braidlm.sessions import Session, SessionExistsError, SessionStore
 from braidlm.state import state_file
 from braidlm.state.state_file import Owner, digest_of
+from braidlm.system import safetensors_file
 from tests.server.local import model as served_model
 from tests.server.local import serving
 from tests.sessions.test_turns import LIMITS, chat_model
@@ -128,14 +129,14 @@ def test_no_permission(tmp_path: Path, owner: Owner, monkeypatch: pytest.MonkeyP
     """Oracle: by hand: one sentence for a file that may not be opened, and for a directory that may not be read."""
     store = SessionStore(tmp_path)
     paths = [saved(store, owner, name) for name in ("good", "secret")]
-    opened = state_file.safe_open
+    opened = safetensors_file.safe_open
 
     def refusing(path: Any, **more: Any) -> Any:
         if Path(path) == paths[1]:
             raise PermissionError(13, "Permission denied", str(path))
         return opened(path, **more)
 
-    monkeypatch.setattr(state_file, "safe_open", refusing)  # the tests may run as root, who may open everything
+    monkeypatch.setattr(safetensors_file, "safe_open", refusing)  # the tests may run as root, who may open everything
     found = store.listing()
     assert [about.name for about in found.sessions] == ["good"]
     assert [(name, "Permission denied" in reason) for name, reason in found.unreadable] == [("secret", True)]

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import CheckpointError, InputError
 from ..model.model import Model
-from ..system.files import regular_file, whole_directory
+from ..system.files import whole_directory
+from ..system.safetensors_file import read_safetensors
 from .attach import Adapters
 from .low_rank import LowRank, OnEmbedding, OnExperts, OnLinearDora, OnRouter, row_lengths
 from .origin import origin_of, require_origin
@@ -59,7 +60,9 @@ def load_adapter(model: Model, directory: str | Path, format: str | None = None)
     """
     directory = Path(directory)
     peft = read_config(directory)
-    about, tensors = _tensors(directory / WEIGHTS_FILE)
+    about, tensors = read_safetensors(
+        directory / WEIGHTS_FILE, CheckpointError, missing=f"{directory} is no adapter: it has no {WEIGHTS_FILE}"
+    )
     require_origin(about, model, f"the adapter {directory}")
     every = groups(model, format)
     sizes, values = _read(every, peft, tensors, directory)
@@ -67,16 +70,6 @@ def load_adapter(model: Model, directory: str | Path, format: str | None = None)
     adapters = Adapters(model, peft.lora, format, sizes)
     adapters.fill(values)
     return adapters
-
-
-def _tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    try:
-        with safe_open(regular_file(path), framework="pt") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise CheckpointError(f"{path.parent} is no adapter: it has no {path.name}") from None
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from None
 
 
 def _target(group: Group) -> str:

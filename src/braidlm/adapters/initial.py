@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -22,7 +22,8 @@ from ..ops import Segments
 from ..spec.state import WindowKV
 from ..state.kv import quantize_kv
 from ..state.sequence import Precision, SequenceState
-from ..system.files import regular_file, whole_file
+from ..system.files import whole_file
+from ..system.safetensors_file import read_safetensors
 from ..system.settings import Setting, check_settings
 from .attach import freeze
 from .origin import origin_of, require_origin
@@ -155,14 +156,7 @@ def load_initial(model: Model, path: str | Path) -> InitialState:
     `CheckpointError` if the file is damaged or for a model of another spec. Warns if it was made for other
     weights of the same model.
     """
-    try:
-        with safe_open(regular_file(path), framework="pt") as file:
-            about = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
-    except FileNotFoundError:
-        raise CheckpointError(f"there is no initial state {path}") from None
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from None
+    about, tensors = read_safetensors(path, CheckpointError, missing=f"there is no initial state {path}")
     if about.get("format") != _FORMAT:
         raise CheckpointError(f"{path} is no learned initial state of this version (it should say {_FORMAT!r})")
     require_origin(about, model, f"the initial state {path}")

@@ -11,11 +11,12 @@ from typing import Any
 from zipfile import is_zipfile
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ..errors import CheckpointError, named, quoted, warn_loading
 from ..system.files import is_there, read_object, regular_file
+from ..system.safetensors_file import open_safetensors
 from .binding import INDEX_FILE, Source
 
 SINGLE_FILE = "model.safetensors"
@@ -36,9 +37,10 @@ class SafetensorsSource:
 
     def __init__(self, files: Sequence[Path], places: Mapping[str, str] | None = None) -> None:
         self._handles: dict[str, Any] = {}
+        self._views: dict[str, Tensor] = {}
         owners: dict[str, str] = {}
         for file in files:
-            handle = _opened(file)
+            handle = open_safetensors(file, CheckpointError, missing=f"the weights file {file} does not exist")
             for name in handle.keys():  # noqa: SIM118 (a safetensors file is no dictionary)
                 wanted = (places or {}).get(name)
                 if name in owners and wanted not in (owners[name], file.name):
@@ -52,20 +54,12 @@ class SafetensorsSource:
 
     def get(self, name: str) -> Tensor:
         """One tensor, as a view into the mapped file."""
-        try:
-            tensor: Tensor = self._handles[name].get_tensor(name)
-        except (SafetensorError, AttributeError, KeyError) as error:  # a dtype that torch or safetensors lacks
-            raise CheckpointError(f"tensor {name} cannot be read: {error}") from None
-        return tensor
-
-
-def _opened(file: Path) -> Any:
-    try:
-        return safe_open(regular_file(file), framework="pt")
-    except FileNotFoundError:
-        raise CheckpointError(f"the weights file {file} does not exist") from None
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{file} is damaged or no safetensors file: {error}") from None
+        if name not in self._views:  # asked for its dtype and its shape before it is read
+            try:
+                self._views[name] = self._handles[name].get_tensor(name)
+            except (SafetensorError, AttributeError, KeyError) as error:  # a dtype that torch or safetensors lacks
+                raise CheckpointError(f"tensor {name} cannot be read: {error}") from None
+        return self._views[name]
 
 
 class PickleSource:

@@ -4,24 +4,25 @@ The header names the model that computed them. Several of them may be snapshots 
 end. Its KV cache is then written once: the others hold the first part of it.
 """
 
-import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..errors import InputError, StateError, one_line
+from ..errors import InputError, StateError
 from ..spec.state import FullKV
 from ..system.digest import digest
-from ..system.files import is_there, parse_json, regular_file, whole_file
+from ..system.files import is_there, parse_json, whole_file
+from ..system.safetensors_file import opened_safetensors
 from .kv import KeyValues
 from .sequence import Identity, LayerState, Precision, SequenceState
 
@@ -135,27 +136,11 @@ def _require_whole(holds: bool, path: str | Path) -> None:
         raise StateError(f"{path} is damaged: its contents are not those that were saved")
 
 
-@contextlib.contextmanager
-def _opened(path: str | Path) -> Iterator[Any]:
-    """Opens a state file; what goes wrong with it meanwhile ends in one sentence."""
-    try:
-        _require_regular(path)
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except FileNotFoundError:
-        if is_there(path):
-            raise StateError(f"{path} is no state file: it is a link that leads nowhere") from None
-        raise StateError(f"there is no state file {path}") from None
-    except (OSError, SafetensorError) as error:
-        raise StateError(f"{path} is damaged or no state file: {one_line(error)}") from None
-
-
-def _require_regular(path: str | Path) -> None:
-    """Refuses pipes and devices, which opening would wait for or never end to read."""
-    try:
-        regular_file(path)
-    except ValueError as error:
-        raise StateError(f"{path} is damaged or no state file: {one_line(error)}") from None
+def _opened(path: str | Path) -> AbstractContextManager[Any]:
+    """Context of an open state file; what goes wrong with it meanwhile ends in one sentence."""
+    missing = f"{path} is no state file: it is a link that leads nowhere" if is_there(path) else None
+    missing = missing or f"there is no state file {path}"
+    return opened_safetensors(path, StateError, missing=missing, kind="state file")
 
 
 def _checked(about: dict[str, str], path: str | Path, file_format: str) -> dict[str, str]:

@@ -8,6 +8,8 @@ only those are refused that are a known name `misspelt`.
 import difflib
 from collections.abc import Collection, Iterable
 
+from ..errors import quoted
+
 # Names are short; nothing is near a longer one.
 _LONGEST_NAME = 64
 _NEAR = 0.7
@@ -39,6 +41,16 @@ def misspelt(keys: Collection[str], known: Collection[str]) -> tuple[str, str] |
     absent = [name for name in known if name not in keys]
     unknown = [key for key in keys if key not in known]
     return next(((key, name) for key in unknown for name in absent if _is_misspelt(key, name)), None)
+
+
+def require_spelling(keys: Collection[str], known: Collection[str], says: str, like: Collection[str] = ()) -> None:
+    """`ValueError` for a key that is one of the `known` names `misspelt`; `says` is how the sentence begins.
+
+    Keys that differ little from known ones, and are right, are given as `like`.
+    """
+    found = misspelt(keys, (*known, *like))
+    if found is not None and found[1] in known:
+        raise ValueError(f"{says} {quoted(found[0])}, which is not known; should it be {found[1]!r}?")
 
 
 def _is_misspelt(key: str, name: str) -> bool:

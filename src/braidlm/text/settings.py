@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import quoted
-from ..system.suggest import misspelt
+from ..system.suggest import require_spelling
 
 NAMED = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 _FLAGS = ("add_bos_token", "add_eos_token", "add_prefix_space", "legacy")
@@ -32,12 +32,10 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         _require_token("additional_special_tokens", token)
     if not isinstance(settings.get("added_tokens_decoder"), dict | None):
         raise ValueError(f"'added_tokens_decoder' is {quoted(settings['added_tokens_decoder'])}, but must be an object")
-    found = misspelt(settings, (*_READ, *_LIKE))
-    if found is not None and found[1] in _READ:
-        raise ValueError(f"it says {quoted(found[0])}, which is not known; should it be {found[1]!r}?")
+    require_spelling(settings, _READ, "it says", like=_LIKE)
 
 
-# What tokenizer.json is made of, and the options of its parts. Tables of tokens have names of their own.
+# Names in tokenizer.json, and the options of its parts. Tables of tokens have names of their own.
 _PARTS = frozenset(
     """version truncation padding added_tokens normalizer pre_tokenizer post_processor decoder model
     type vocab merges dropout unk_token unk_id continuing_subword_prefix end_of_word_suffix fuse_unk byte_fallback
@@ -65,9 +63,7 @@ def _check_names(part: Any) -> None:
         for item in part:
             _check_names(item)
     elif isinstance(part, dict):
-        found = misspelt(part, _PARTS)
-        if found is not None:
-            raise ValueError(f"it says {quoted(found[0])}, which is not known; should it be {found[1]!r}?")
+        require_spelling(part, _PARTS, "it says")
         for name, value in part.items():
             if name not in _TABLES:
                 _check_names(value)

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator
 
 from gguf import constants
 
-from ...errors import CheckpointError, quoted
-from ...system.suggest import misspelt
+from ...errors import CheckpointError
+from ...system.suggest import require_spelling
 
 # Read here, and not in llama.cpp's list: of files of 2023, and of Ollama's.
 _MORE = ("{arch}.rope.scale_linear", "tokenizer.ggml.eos_token_ids")
@@ -18,9 +18,10 @@ _MORE = ("{arch}.rope.scale_linear", "tokenizer.ggml.eos_token_ids")
 def check_keys(keys: Collection[str], arch: str) -> None:
     """Raises `CheckpointError` for a key that is a known one misspelt."""
     known = {name.replace("{arch}", arch) for name in (*_names(constants.Keys), *_MORE)}
-    found = misspelt(keys, {name for name in known if "{" not in name and _matters(name)})
-    if found is not None:
-        raise CheckpointError(f"it has the key {quoted(found[0])}, which is not known; should it be {found[1]!r}?")
+    try:
+        require_spelling(keys, {name for name in known if "{" not in name and _matters(name)}, "it has the key")
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def _matters(name: str) -> bool:
