@@ -14,13 +14,13 @@ from braidlm import LanguageModel
 from braidlm.decode.decode import Decoder
 from braidlm.decode.slots import PlainSlots
 from braidlm.engine import Engine, Limits, QueueFullError, Request, RequestHandle, StreamChunk
-from braidlm.engine.runner import Runner
+from braidlm.engine.model_runner import ModelRunner, Part
 from braidlm.errors import ContextLengthError, InputError
 from braidlm.generation.sampling import Sampling
 from braidlm.ops import native_loader
 from braidlm.state.kv import Page
-from braidlm.state.sequence import SequenceState
 from tests.families.tiny import TINY, tiny
+from tests.generation.naively import naively
 from tests.quant.test_quantize import model_of
 
 SMALL = Limits(parallel=4, snapshot_interval=8, prefill_chunk=16)
@@ -45,10 +45,11 @@ def made(handle: RequestHandle) -> list[list[int]]:
 
 
 def alone(model: LanguageModel, request: Request) -> list[list[int]]:
-    """What the plain loop writes."""
-    copies = range(request.n)
-    options = [vars(request.sampling_of(copy)) for copy in copies]
-    return [[token.id for token in model.stream(list(request.ids), **given)] for given in options]
+    """What the naive loop generates."""
+    return [
+        [token.id for token in naively(model, list(request.ids), request.sampling_of(index))]
+        for index in range(request.n)
+    ]
 
 
 @pytest.mark.parametrize("family", TINY)
@@ -173,14 +174,14 @@ def test_deterministic_bits() -> None:
 @pytest.mark.parametrize("family", TINY)
 def test_short_prompts_need_no_pass(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: the plain loop; by hand, that prompts are read by steps, and which states are kept inside them."""
-    model, read = model_of(family), Runner.prefill
+    model, read = model_of(family), ModelRunner.prefill
     passes: list[int] = []
 
-    def counted(self: Runner, row: SequenceState, ids: Sequence[int], *more: object, **options: object) -> object:
-        passes.append(len(ids))
-        return read(self, row, ids, *more, **options)  # type: ignore[arg-type]
+    def counted(self: ModelRunner, parts: Sequence[Part], **options: object) -> object:
+        passes.extend(len(part.ids) for part in parts)
+        return read(self, parts, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Runner, "prefill", counted)
+    monkeypatch.setattr(ModelRunner, "prefill", counted)
     text = prompt(model, 8, 1)
     requests = [
         asked(text, message_boundaries=(3, 5)),
@@ -369,7 +370,7 @@ def test_ended_texts_hold_no_pages() -> None:
 def test_freed_memory_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """While there is work, by the engine's own thread; and once, not for ever, when there was none for a while."""
     given: list[str] = []
-    monkeypatch.setattr("braidlm.engine.engine._RELEASE_MEMORY_S", 0.0)
+    monkeypatch.setattr("braidlm.engine.worker.RELEASE_MEMORY_S", 0.0)
     monkeypatch.setattr("braidlm.engine.engine.give_back", lambda: given.append(threading.current_thread().name))
 
     def settled() -> int:

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from braidlm.engine import Limits, Request, RequestHandle, engine
-from braidlm.engine.runner import Runner
+from braidlm.engine import Limits, Request, RequestHandle, scheduler
+from braidlm.engine.model_runner import ModelRunner, Part
 from braidlm.errors import InputError
 from tests.engine.test_engine import SMALL, alone, asked, made, prompt
 from tests.quant.test_quantize import model_of
@@ -82,14 +82,14 @@ def test_one_token_has_no_score() -> None:
 
 def test_few_logits_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: `check`; no pass gives more logits than are allowed, whatever the chunks of other prompts."""
-    model, read, passes = model_of("mamba2"), Runner.prefill, []
+    model, read, passes = model_of("mamba2"), ModelRunner.prefill, []
 
-    def counted(self: Runner, row: object, ids: Sequence[int], *more: object, **options: object) -> object:
-        passes.append((len(ids), options["logits"]))
-        return read(self, row, ids, *more, **options)  # type: ignore[arg-type]
+    def counted(self: ModelRunner, parts: Sequence[Part], **options: object) -> object:
+        passes.extend((len(part.ids), options["logits"]) for part in parts)
+        return read(self, parts, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Runner, "prefill", counted)
-    monkeypatch.setattr(engine, "_LOGITS", 8 * model.spec.vocab)
+    monkeypatch.setattr(ModelRunner, "prefill", counted)
+    monkeypatch.setattr(scheduler, "LOGITS", 8 * model.spec.vocab)
     with model.engine(limits=Limits(parallel=1, prefill_chunk=32)) as running:
         handle = running.submit(scored(prompt(model, 50)))
         made(handle)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import braidlm
 from braidlm import LanguageModel
-from braidlm.engine import Limits
-from braidlm.engine.decoding_sequence import DecodingSequence
+from braidlm.engine import Limits, Request, RequestHandle
+from braidlm.engine.sequence import Sequence
 from braidlm.engine.speculation import PromptLookup, Speculation
 from braidlm.errors import InputError
 from braidlm.generation.continuation import Continuation, Token
@@ -62,8 +62,9 @@ def test_forced_tokens_are_drafted_first() -> None:
             return False
 
     rule = Forcing()
-    text = Continuation([1, 2, 3, 1, 2, 3], Sampling(max_tokens=9), None, rule)
-    sequence = DecodingSequence(0, text, (), None)
+    request = Request(ids=(1, 2, 3, 1, 2, 3), sampling=Sampling(max_tokens=9))
+    text = Continuation(request.ids, request.sampling, None, rule)
+    sequence = Sequence(RequestHandle(request), 0, text)
     sequence.propose(2)
     assert sequence.draft == [7, 8]
     forced = sequence.source
@@ -178,7 +179,7 @@ def test_drafts_are_accepted() -> None:
     """Oracle: a model whose text runs in a circle: nearly all drafts are accepted, and passes fewer than tokens."""
     model = repeating("llama")
     with model.engine(limits=Limits(parallel=2)) as engine:
-        engine._speculation.draft_length = lambda sequences: MOST_SPECULATIVE_TOKENS  # type: ignore[method-assign]
+        engine._scheduler.speculation.draft_length = lambda sequences: MOST_SPECULATIVE_TOKENS  # type: ignore[method-assign]
         (written,) = made(engine.submit(asked(prompt(model, 9), 400)))
         load = engine.load
     assert len(written) == 400
@@ -231,15 +232,15 @@ def test_ends_inside_drafts(mode: str) -> None:
 @native
 def test_a_failing_sequence_ends_its_request_alone(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: the plain loop for the request beside it; the second of three sequences fails in a step with drafts."""
-    model, follow, calls = repeating("granitemoehybrid"), DecodingSequence.choose_tokens, []
+    model, follow, calls = repeating("granitemoehybrid"), Sequence.choose_tokens, []
 
-    def failing(self: DecodingSequence, logits: torch.Tensor) -> list[Token]:
+    def failing(self: Sequence, logits: torch.Tensor) -> list[Token]:
         calls.append(self.index)
         if self.index == 1 and calls.count(1) == 9:
             raise RuntimeError("broken")
         return follow(self, logits)
 
-    monkeypatch.setattr(DecodingSequence, "choose_tokens", failing)
+    monkeypatch.setattr(Sequence, "choose_tokens", failing)
     text = prompt(model, 9) * 4
     beside = asked(text, 60)
     with model.engine(limits=SMALL) as engine:

@@ -1,6 +1,6 @@
 """Whole generations: seeds, batches, ends, stop texts, and states that go on."""
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -8,12 +8,12 @@ import torch
 
 import braidlm
 from braidlm.api.language_model import LanguageModel
+from braidlm.engine.generate import generate
 from braidlm.errors import ContextLengthError, InputError
 from braidlm.generation.continuation import Token
-from braidlm.generation.generate import generate, prefill
 from braidlm.generation.sampling import Sampling
-from braidlm.text.marked_stream import Detokenizer
 from tests.families.tiny import TINY, tiny
+from tests.generation.naively import naively
 from tests.tolerances import RELATIVE_LOGITS
 
 
@@ -56,14 +56,11 @@ def rows_of(
     prompts: list[list[int]], samplings: list[Sampling], late: bool = False, **options: Any
 ) -> list[list[Token]]:
     """The tokens of each prompt, run as one batch."""
-    texts: list[Detokenizer] = [Letters(late) for _ in prompts]
     made: list[list[Token]] = [[] for _ in prompts]
     network = model().network
-    with torch.no_grad():
-        for row, token in generate(
-            network, prompts, network.new_state(len(prompts)), samplings, texts=texts, **options
-        ):
-            made[row].append(token)
+    state, new_detokenizer = network.new_state(len(prompts)), partial(Letters, late)
+    for row, token in generate(network, prompts, state, samplings, new_detokenizer=new_detokenizer, **options):
+        made[row].append(token)
     return made
 
 
@@ -116,6 +113,23 @@ def test_a_seed_fixes_the_tokens() -> None:
     assert model().generate(PROMPTS[0], seed=3, **WARM) == first
     assert model().generate(PROMPTS[0], seed=4, **WARM) != first
     assert model().generate(PROMPTS[0], **WARM) != model().generate(PROMPTS[0], **WARM)
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_it_gives_what_the_naive_loop_gives(family: str) -> None:
+    """Oracle: one pass of the model for each token: greedy and with a seed, the ids, and log probabilities within
+    rounding; prompts that are run by decode steps and by passes.
+    """
+    for options in ({"max_tokens": 12}, {**WARM, "seed": 5, "repetition_penalty": 1.2}):
+        for one in PROMPTS:
+            found, expected = (
+                list(model(family).stream(one, **options)),
+                list(naively(model(family), one, Sampling(**options))),
+            )
+            assert ids(found) == ids(expected)
+            assert [token.finish for token in found] == [token.finish for token in expected]
+            apart = max(abs(a.logprob - b.logprob) for a, b in zip(found, expected))
+            assert apart <= RELATIVE_LOGITS[torch.float32] * max(1, *(abs(token.logprob) for token in expected))
 
 
 @pytest.mark.parametrize("family", TINY)
@@ -233,10 +247,15 @@ def test_prefill_in_chunks(family: str, monkeypatch: pytest.MonkeyPatch) -> None
     network, prompts = model(family).network, [prompt(n, n) for n in (1, 7, 8, 23, 14)]
     expected = torch.stack([model(family).forward([one])[0][-1] for one in prompts])
     whole = model(family).generate(prompts, max_tokens=5)
-    monkeypatch.setattr("braidlm.generation.generate.PREFILL_CHUNK", 7)
+    monkeypatch.setattr("braidlm.engine.generate.PREFILL_CHUNK", 7)
     state = network.new_state(len(prompts))
-    logits = prefill(network, prompts, state)
-    assert (logits - expected).abs().max() <= RELATIVE_LOGITS[torch.float32] * expected.abs().max()
+    found = torch.empty_like(expected)
+    for row, token in generate(network, prompts, state, [Sampling(max_tokens=1, top_logprobs=20)] * len(prompts)):
+        found[row] = expected[row].log_softmax(-1)
+        for id_, logprob in token.top:
+            found[row, id_] = logprob
+    apart = (found - expected.log_softmax(-1)).abs().max()
+    assert apart <= RELATIVE_LOGITS[torch.float32] * expected.abs().max()
     assert state.lengths == tuple(map(len, prompts))
     assert model(family).generate(prompts, max_tokens=5) == whole
 

@@ -6,9 +6,7 @@ Legend: B = sequences, L = tokens of each, V = vocabulary, D = width.
 """
 
 import functools
-import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -21,10 +19,11 @@ from ..checkpoints import saving
 from ..checkpoints.saving import Origin
 from ..decode.stepwise import Stepwise
 from ..engine import Engine, Limits
+from ..engine.generate import generate
 from ..engine.grammar import Rules
 from ..errors import InputError
+from ..generation.bounds import check_ids, check_length
 from ..generation.continuation import Token
-from ..generation.generate import check_ids, check_length, generate
 from ..generation.sampling import Sampling
 from ..model import footprint
 from ..model.model import Logits, Model
@@ -40,13 +39,10 @@ from ..system.progress_bar import Step, shown
 from ..system.suggest import did_you_mean
 from ..system.units import aligned
 from ..text.tokenizer import Tokenizer
+from .inputs import Ids, Prompt, are_ids, is_single, sampling_of, sequences_of, short, snapshot_positions_of
 
-Ids = Tensor | np.ndarray | Sequence[Tensor] | Sequence[np.ndarray] | Sequence[Sequence[int]]
-Messages = Sequence[Mapping[str, Any]]
 # At which the bytes of a state are shown.
 _SHOWN_LENGTHS = (1024, 8192, 32768)
-
-Prompt = str | Sequence[int] | Tensor | np.ndarray | Messages
 
 
 class Forward(NamedTuple):
@@ -179,7 +175,7 @@ class LanguageModel:
         """
         if logits not in ("all", "last", None):
             raise InputError(f"logits is {logits!r}, but must be 'all', 'last' or None")
-        rows, dense = self._rows(ids)
+        rows, dense = sequences_of(ids, self.spec.vocab)
         self._check_hidden_states(hidden_states)
         if state is not None:
             state.require(self.network.weights.identity(state.precision.kv))
@@ -204,7 +200,7 @@ class LanguageModel:
         *,
         commit: bool,
     ) -> Any:
-        segments = Segments(tuple(len(row) for row in rows), _marks(state_at, rows))
+        segments = Segments(tuple(len(row) for row in rows), snapshot_positions_of(state_at, rows))
         out = self._run(
             torch.cat(rows).to(self.network.device), segments, state, logits=logits, hidden_states=hidden_states
         )
@@ -220,34 +216,6 @@ class LanguageModel:
         if made is not None and not hidden_states and state_at is None:
             return made
         return Forward(made, {name: shaped(hidden) for name, hidden in out.hidden_states.items()}, out.snapshots)
-
-    def _rows(self, ids: Ids) -> tuple[list[Tensor], bool]:
-        """The sequences as 1-D tensors, and whether they came as one [B, L] tensor."""
-        dense = isinstance(ids, (Tensor, np.ndarray))
-        if isinstance(ids, (Tensor, np.ndarray)) and ids.ndim != 2:
-            raise InputError(f"ids have the shape {list(ids.shape)}, but must be [B, L], or a list of 1-D sequences")
-        try:
-            # A copy of an array, since it may be reversed or read-only, which torch cannot take.
-            rows = [torch.as_tensor(row.copy() if isinstance(row, np.ndarray) else row) for row in ids]
-        except (RuntimeError, TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"ids are no sequences of whole numbers: {error}") from None
-        if not rows or not sum(row.numel() for row in rows) or (dense and not rows[0].numel()):
-            raise InputError("ids hold no token; give at least one")
-        rows = [row.to(torch.int64) if row.numel() == 0 else row for row in rows]
-        for number, row in enumerate(rows):
-            if row.dim() != 1 or row.is_floating_point() or row.is_complex() or row.dtype == torch.bool:
-                raise InputError(
-                    f"sequence {number} must be a 1-D tensor of whole numbers, not {row.dtype} {list(row.shape)}"
-                )
-        rows = [row.to(torch.int64) for row in rows]
-        for row in rows:
-            self._check_range(row)
-        return rows, dense
-
-    def _check_range(self, ids_L: Tensor) -> None:
-        wrong = (ids_L < 0) | (ids_L >= self.spec.vocab)
-        if bool(wrong.any()):
-            check_ids(ids_L[wrong][:1].tolist(), self.spec.vocab)
 
     def hidden_states(self, ids: Ids, layers: Collection[str] | None = None) -> dict[str, Any]:
         """Hidden states by name, [B, L, D] each (a list of [L_b, D] for a list of sequences), without logits.
@@ -274,7 +242,7 @@ class LanguageModel:
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a text, of chat messages (through the model's template), or ids as they are."""
         items: Any = prompt.tolist() if isinstance(prompt, (Tensor, np.ndarray)) else prompt
-        ids = [int(item) for item in items] if _are_ids(items) else self._encode_text(items)
+        ids = [int(item) for item in items] if are_ids(items) else self._encode_text(items)
         if not ids:
             raise InputError("the prompt is empty; give at least one token")
         check_ids(ids, self.spec.vocab)
@@ -283,8 +251,8 @@ class LanguageModel:
     def decode(self, ids: Sequence[int] | Tensor | np.ndarray, *, skip_special: bool = True) -> str:
         """The text of token ids (one sequence), without control tokens unless `skip_special` is false."""
         items: Any = ids.tolist() if isinstance(ids, (Tensor, np.ndarray)) else ids
-        if not _are_ids(items):
-            raise InputError(f"ids are {_short(ids)}, but must be one sequence of whole numbers")
+        if not are_ids(items):
+            raise InputError(f"ids are {short(ids)}, but must be one sequence of whole numbers")
         if self.tokenizer is None:
             raise InputError("this checkpoint has no tokenizer, and its ids no text")
         check_ids(items, self.spec.vocab)
@@ -293,7 +261,7 @@ class LanguageModel:
     def _encode_text(self, prompt: Any) -> list[int]:
         chat = isinstance(prompt, (list, tuple)) and all(isinstance(item, Mapping) for item in prompt)
         if not isinstance(prompt, str) and not chat:
-            raise InputError(f"the prompt is {_short(prompt)}, but must be text, token ids, or a list of chat messages")
+            raise InputError(f"the prompt is {short(prompt)}, but must be text, token ids, or a list of chat messages")
         if self.tokenizer is None:
             raise InputError("this checkpoint has no tokenizer; give the prompt as token ids")
         if isinstance(prompt, str):
@@ -311,7 +279,7 @@ class LanguageModel:
         seed. With `state` (one row) the prompt continues that sequence; afterwards the state has seen everything but
         the last token.
         """
-        ids, sampling = self.encode(prompt), _sampling(options)
+        ids, sampling = self.encode(prompt), sampling_of(options)
         state = self._state_for(state, 1, kv_dtype)
         check_length(state.lengths[0] + len(ids), self.spec.max_positions)
         return (token for _, token in self._generate([ids], state, sampling))
@@ -328,11 +296,11 @@ class LanguageModel:
 
         Options are those of `stream`. Without a tokenizer, token ids are returned instead of text.
         """
-        single = _is_single(prompt)
+        single = is_single(prompt)
         several: Any = [prompt] if single else prompt
         prompts = [self.encode(item) for item in several]
         made: list[list[Token]] = [[] for _ in prompts]
-        for row, token in self._generate(prompts, self._state_for(state, len(prompts), kv_dtype), _sampling(options)):
+        for row, token in self._generate(prompts, self._state_for(state, len(prompts), kv_dtype), sampling_of(options)):
             made[row].append(token)
         if self.tokenizer is None:
             results: list[Any] = [[token.id for token in tokens] for tokens in made]
@@ -349,16 +317,16 @@ class LanguageModel:
         return state
 
     def _generate(self, prompts: list[list[int]], state: BatchState, sampling: Sampling) -> Iterator[tuple[int, Token]]:
-        texts = [self.tokenizer.stream() for _ in prompts] if self.tokenizer else None
-        samplings = [sampling] * len(prompts)
-        run = generate(self.network, prompts, state, samplings, ends=self.origin.ends, texts=texts, run=self._run)
-        while True:
-            # The choice of implementations and of gradients must not leak to the caller between tokens.
-            with dispatch.using(self.ops), torch.no_grad():
-                item = next(run, None)
-            if item is None:
-                return
-            yield item
+        return generate(
+            self.network,
+            prompts,
+            state,
+            [sampling] * len(prompts),
+            ends=self.origin.ends,
+            new_detokenizer=self.tokenizer.stream if self.tokenizer else None,
+            run=self._run,
+            ops=self.ops,
+        )
 
     def engine(self, kv_dtype: str | None = None, limits: Limits | None = None) -> Engine:
         """An engine that runs many requests on this model at once; close it when done (see `engine.Engine`)."""
@@ -400,54 +368,3 @@ class LanguageModel:
         """
         with shown(f"writing {Path(directory).name}", progress) as step:
             saving.save(self.network, self.tokenizer, self.origin, directory, format, step)
-
-
-def _marks(state_at: Sequence[Sequence[int]] | None, rows: list[Tensor]) -> tuple[tuple[int, ...], ...]:
-    if state_at is None:
-        return ()
-    try:
-        marks = tuple(tuple(operator.index(at) for at in positions) for positions in state_at)
-    except TypeError:
-        raise InputError(f"state_at is {_short(state_at)}, but must hold a list of whole numbers a sequence") from None
-    if len(marks) != len(rows):
-        raise InputError(f"state_at is for {len(marks)} sequences, but ids have {len(rows)}")
-    for positions, row in zip(marks, rows, strict=True):
-        if list(positions) != sorted(set(positions)) or any(not 0 < at <= len(row) for at in positions):
-            raise InputError(f"state_at has {list(positions)}, but must hold increasing numbers from 1 to {len(row)}")
-    return marks
-
-
-def _sampling(options: Mapping[str, Any]) -> Sampling:
-    stop = options.get("stop") or ()
-    if not isinstance(stop, (str, list, tuple)):
-        raise InputError(f"stop is {stop!r}, but must be a text or a list of texts")
-    stop = (stop,) if isinstance(stop, str) else tuple(stop)
-    try:
-        return Sampling(**{**options, "stop": stop})
-    except TypeError:
-        known = tuple(Sampling.__dataclass_fields__)
-        unknown = sorted(set(options) - set(known))
-        if not unknown:
-            raise InputError("an option has a wrong type") from None
-        there = did_you_mean(unknown[0], known) or f"; there are {', '.join(known)}"
-        raise InputError(f"unknown option {unknown[0]!r}{there}") from None
-
-
-def _is_single(prompt: Any) -> bool:
-    """Whether `prompt` is one prompt and not a list of them."""
-    if isinstance(prompt, (Tensor, np.ndarray)):
-        return prompt.ndim < 2
-    if not isinstance(prompt, (list, tuple)):
-        return True
-    return len(prompt) == 0 or isinstance(prompt[0], (Integral, Mapping))
-
-
-def _are_ids(prompt: Any) -> bool:
-    """Whether `prompt` is a sequence of whole numbers; bytes are not meant as such."""
-    sequence = isinstance(prompt, Sequence) and not isinstance(prompt, (str, bytes, bytearray))
-    return sequence and all(isinstance(item, Integral) and not isinstance(item, bool) for item in prompt)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -8,9 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..generation.generate import generate
+from ..engine.generate import generate
 from ..generation.sampling import Sampling
-from ..ops import dispatch
 from .language_model import LanguageModel
 
 ROWS, LENGTH = 16, 512
@@ -31,10 +30,9 @@ def sample_calibration_text(
     begun = torch.randint(model.spec.vocab, (rows, 1), generator=torch.Generator().manual_seed(seed)).tolist()
     made = [list(row) for row in begun]
     sampling = [Sampling(max_tokens=length - 1, temperature=1.0, seed=seed + row) for row in range(rows)]
-    with torch.no_grad(), dispatch.using(model.ops):
-        # No token ends a row: what follows an end is text again.
-        for row, token in generate(model.network, begun, model.new_state(rows), sampling, ends=(), texts=None):
-            made[row].append(token.id)
-            if progress is not None and row == rows - 1:
-                progress(len(made[row]) - 1, length - 1)
+    # No token ends a row: what follows an end is text again.
+    for row, token in generate(model.network, begun, model.new_state(rows), sampling, ops=model.ops):
+        made[row].append(token.id)
+        if progress is not None and row == rows - 1:
+            progress(len(made[row]) - 1, length - 1)
     return [torch.tensor(row) for row in made]

@@ -65,7 +65,7 @@ def _run(
 ) -> tuple[list["Token"], float]:
     """Tokens after a prompt, which are shown as they are made, and the time of the first."""
     from ..engine import Limits, Request
-    from ..generation.generate import PREFILL_CHUNK
+    from ..engine.generate import PREFILL_CHUNK
 
     request = Request(ids=tuple(language.encode(prompt)), sampling=sampling)
     # One sequence has the machine to itself, and nothing comes after it.

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING
 from ..system.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .adapter_runners import BASE, AdapterKey
     from .after_reasoning import ReasoningFirst
     from .engine import Engine, Load
     from .grammar import Grammar
     from .limits import Limits
-    from .request import QueueFullError, Request, RequestHandle, Snapshot, StreamChunk, Usage
+    from .request import BASE, AdapterKey, QueueFullError, Request, RequestHandle, Snapshot, StreamChunk, Usage
 
 __all__ = [
     "BASE",
@@ -32,11 +31,22 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        **dict.fromkeys(("BASE", "AdapterKey"), ".adapter_runners"),
         "ReasoningFirst": ".after_reasoning",
         **dict.fromkeys(("Engine", "Load"), ".engine"),
         "Grammar": ".grammar",
         "Limits": ".limits",
-        **dict.fromkeys(("QueueFullError", "Request", "RequestHandle", "Snapshot", "StreamChunk", "Usage"), ".request"),
+        **dict.fromkeys(
+            (
+                "BASE",
+                "AdapterKey",
+                "QueueFullError",
+                "Request",
+                "RequestHandle",
+                "Snapshot",
+                "StreamChunk",
+                "Usage",
+            ),
+            ".request",
+        ),
     },
 )

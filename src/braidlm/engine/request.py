@@ -16,6 +16,10 @@ from ..state.sequence import Identity, SequenceState
 from .after_reasoning import ReasoningFirst
 from .grammar import Grammar
 
+# An adapter and a learned initial state by name.
+AdapterKey = tuple[str | None, str | None]
+BASE: AdapterKey = (None, None)
+
 log = logging.getLogger("braidlm.engine")
 
 
@@ -42,6 +46,9 @@ class Request:
     name what is loaded beside the model (see `adapters.Variants`). Snapshots of a request serve requests of the same
     `cache_salt` alone: neither `usage` nor time tells one of what another asked.
 
+    With `state` the prompt goes on from there: `ids` follow the tokens that the state has seen, and which these are is
+    not known, so that no other request begins with a snapshot of this one.
+
     `reasoning` says how the model may reason first: a grammar then describes what follows. `visible_tokens` are
     control tokens that are shown in the text, by id.
 
@@ -65,6 +72,7 @@ class Request:
     generates: bool = True
     reasoning: ReasoningFirst | None = None
     visible_tokens: Mapping[int, str] = field(default_factory=dict)
+    state: SequenceState | None = None
 
     def __post_init__(self) -> None:
         if not self.ids:
@@ -76,9 +84,21 @@ class Request:
         if any(len(snapshot.ids) != snapshot.state.length for snapshot in self.snapshots):
             raise InputError("a state that was given has not seen the tokens that it is said to have seen")
 
+    @property
+    def adapter_key(self) -> AdapterKey:
+        """Adapter and initial state that the request runs with."""
+        return self.adapter, self.initial
+
+    @property
+    def seen(self) -> int:
+        """Number of tokens before the prompt's first: those that the given state has seen."""
+        return self.state.length if self.state is not None else 0
+
     def require_identity(self, identity: Identity) -> None:
-        """`StateError` unless all `snapshots` are of this identity."""
-        for _, state in self.snapshots:
+        """`StateError` unless all states that the request brings are of this identity."""
+        for state in (*(snapshot.state for snapshot in self.snapshots), *(() if self.state is None else (self.state,))):
+            if state.identity is None and not identity.fingerprint:
+                continue  # in training nothing has an identity
             if state.identity is None:
                 raise StateError(f"a state that was given does not say what computed it; it should be of {identity}")
             state.identity.require(identity, "a state that was given")
@@ -176,7 +196,11 @@ class RequestHandle:
 
 def as_exception(error: BaseException) -> Exception:
     """`error` as an `Exception`: a library's panic or an exit in a callback must not end the thread that gets it."""
-    return error if isinstance(error, Exception) else BraidError(f"{type(error).__name__}: {error}")
+    if isinstance(error, Exception):
+        return error
+    made = BraidError(f"{type(error).__name__}: {error}")
+    made.__cause__ = error
+    return made
 
 
 def _no_listener() -> None:

@@ -1,127 +1,178 @@
-"""Runner of a model: prefill of a part of one prompt, and decode steps of several sequences.
+"""Runner: a step's passes, over a model with its adapters and learned initial states.
 
-Sequence states come in and go out, and are immutable: no snapshot that is kept elsewhere can change.
+Each adapter key has a model runner, side by side over slots of the same numbers. A decode step is one call for each
+adapter in it: sequences that differ in their initial state alone share a call.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
-from ..decode.decode import Decoder
-from ..decode.slots import Slots, slots_of
-from ..generation.generate import Run
+from ..adapters import Variants
+from ..errors import InputError
 from ..model.model import Logits, Model
-from ..ops import Segments
-from ..spec import ModelSpec
-from ..spec.state import FullKV, SharedKV
 from ..state.batch import BatchState
-from ..state.sequence import LayerState, SequenceState
+from ..state.sequence import Identity, SequenceState
 from ..state.state_file import Owner
+from .model_runner import ModelRunner, Part, Prefilled, Run
+from .request import BASE, AdapterKey, as_exception
+from .sequence import DecodeInput
+from .sequence import Sequence as RunningSequence
+from .step import Prefill, Step
 
 
-class DecodeInput(NamedTuple):
-    """Input of one slot to a decode step: tokens, the last `draft_count` of which may be rolled back."""
+@dataclass
+class Outcome:
+    """What a step's passes gave, by sequence: results of prefill, logits of decode ([tokens, V]), and errors."""
 
-    slot: int
-    tokens: Sequence[int]
-    draft_count: int = 0
-
-    @property
-    def without_draft(self) -> "DecodeInput":
-        """The input without its draft tokens."""
-        return DecodeInput(self.slot, self.tokens[: len(self.tokens) - self.draft_count])
+    prefilled: dict[RunningSequence, Prefilled] = field(default_factory=dict)
+    logits: dict[RunningSequence, Tensor] = field(default_factory=dict)
+    failed: dict[RunningSequence, Exception] = field(default_factory=dict)
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
 
 
 class Runner:
-    """Runner of one model at one precision, with slots for sequences that decode together."""
+    """Runner of one engine. States of sequences live here: before decode by sequence, and then in slots."""
 
     def __init__(
-        self, model: Model, run: Run, new_state: Callable[[], BatchState], slots: int, shared: Slots | None = None
+        self, model: Model, run: Run, new_state: Callable[[], BatchState], slots: int, variants: Variants | None
     ) -> None:
-        """`new_state` makes the state of one empty sequence; `slots` is their number, `shared` are another runner's."""
+        """`run`, `new_state` and `slots` are as for `ModelRunner`; its adapters and initial states are `variants`."""
         self._model = model
         self._run = run
-        self._new_state = new_state
-        self._count = slots
-        self._empty = new_state()
-        self.slots = shared or slots_of(model, self._empty, slots)
+        self._slots = slots
+        self._variants = variants or Variants(model)
+        self.base = ModelRunner(model, run, new_state, slots)
+        self._runners = {BASE: self.base}
+        self._states: dict[RunningSequence, SequenceState] = {}
 
-    @property
-    def stale(self) -> bool:
-        """Whether the weights have changed since the slots were made."""
-        return self._empty.identity.fingerprint != self._model.weights.fingerprint()
+    def require(self, adapter_key: AdapterKey) -> None:
+        """`InputError` unless there are this adapter and initial state, and the model can run with them."""
+        self._variants.require(*adapter_key)
+        if adapter_key[0] is not None and self._run is not self._model:
+            raise InputError("deterministic runs have no adapters; merge the adapter into the weights")
+
+    def identity_of(self, adapter_key: AdapterKey) -> Identity:
+        """Identity of the states of an adapter key. May be asked from any thread."""
+        return self._variants.of(*adapter_key).weights.identity(self.base.precision.kv)
+
+    def runner_of(self, adapter_key: AdapterKey) -> ModelRunner:
+        """Model runner of an adapter key, made when it is first needed."""
+        if adapter_key not in self._runners:
+            model = self._variants.of(*adapter_key)
+            adapter, initial = adapter_key
+            # An initial state changes where a sequence begins; only adapters change how tokens are run.
+            run = self._run if adapter is None else model
+            shared = None if initial is None else self.runner_of((adapter, None)).slots
+            kv = self.base.precision.kv
+            self._runners[adapter_key] = ModelRunner(model, run, lambda: model.new_state(1, kv), self._slots, shared)
+        return self._runners[adapter_key]
+
+    def owner_of(self, adapter_key: AdapterKey) -> Owner:
+        """Owner of the states of an adapter key."""
+        return self.runner_of(adapter_key).owner
 
     def refresh(self) -> bool:
-        """Makes the slots anew if the weights have changed; whether they have."""
-        self._model.weights.notice_edits()
-        if not self.stale:
+        """Drops runners of old weights if these have changed; whether they have."""
+        if not self.base.refresh() and not any(runner.stale for runner in self._runners.values()):
             return False
-        self._empty = self._new_state()
-        self.slots = slots_of(self._model, self._empty, self._count)
+        self._runners = {BASE: self.base}
         return True
 
-    @property
-    def empty(self) -> SequenceState:
-        """State of a sequence without tokens."""
-        return self._empty.sequences[0]
+    def begin(self, sequence: RunningSequence, state: SequenceState) -> None:
+        """Begins with a state that has seen the sequence's tokens up to its position."""
+        self._states[sequence] = state
 
-    @property
-    def owner(self) -> Owner:
-        """Owner of the states that this runner makes."""
-        return self._empty.owner
+    def state_of(self, sequence: RunningSequence) -> SequenceState:
+        """State of a sequence as it is now, independent of later steps."""
+        if sequence in self._states:
+            return self._states[sequence]
+        return self.runner_of(sequence.request.adapter_key).slots.take(sequence.slot)
 
-    def prefill(
-        self, row: SequenceState, ids: Sequence[int], snapshot_positions: Sequence[int], *, logits: Logits
-    ) -> tuple[SequenceState, tuple[SequenceState, ...], Tensor | None]:
-        """The state after `ids`, those after each number of them in `snapshot_positions`, and logits [n, V].
+    def free(self, sequence: RunningSequence) -> None:
+        """Frees a sequence's state and its slot; its KV pages are not held until the slot is used again."""
+        self._states.pop(sequence, None)
+        self.runner_of(sequence.request.adapter_key).slots.free(sequence.slot)
 
-        n is the number of `ids` for `logits` "all" and 1 for "last"; None for None.
-        """
-        state = self._empty.fork()
-        state.put(0, row)
-        segments = Segments((len(ids),), (tuple(snapshot_positions),))
-        out = self._run(torch.tensor(ids, device=self._model.device), segments, state, logits=logits)
-        return out.state.sequences[0], out.snapshots[0].sequences, out.logits
+    def run(self, step: Step) -> Outcome:
+        """Runs a step's passes: prefill, and then decode of all sequences but those whose prefill failed."""
+        outcome, begun = Outcome(), time.perf_counter()
+        for adapter_key in dict.fromkeys(prefill.sequence.request.adapter_key for prefill in step.prefills):
+            alike = [prefill for prefill in step.prefills if prefill.sequence.request.adapter_key == adapter_key]
+            try:
+                outcome.prefilled |= self._prefill(adapter_key, alike)
+            except BaseException as error:
+                outcome.failed |= dict.fromkeys((prefill.sequence for prefill in alike), as_exception(error))
+        for sequence in step.starts:
+            if sequence not in outcome.failed:
+                try:
+                    self._start(sequence)
+                except BaseException as error:
+                    outcome.failed[sequence] = as_exception(error)
+        outcome.prefill_s = time.perf_counter() - begun
+        gone = {sequence.handle for sequence in outcome.failed}
+        begun = time.perf_counter()
+        self._decode([item for item in step.decodes if item.sequence.handle not in gone], outcome)
+        outcome.decode_s = time.perf_counter() - begun
+        return outcome
 
-    @property
-    def can_roll_back(self) -> bool:
-        """Whether a decode step takes several tokens of a sequence, which can be rolled back."""
-        return isinstance(self.slots, Decoder)
-
-    @property
-    def max_decode_tokens(self) -> int:
-        """Number of a prompt's tokens up to which a decode step takes less time than a prefill pass; at least one."""
-        return self.slots.max_decode_tokens if isinstance(self.slots, Decoder) else 1
-
-    def decode(self, inputs: Sequence[DecodeInput]) -> dict[int, Tensor]:
-        """One decode step; by slot, the logits after each of its tokens, [tokens, V]. If it fails, no slot changes."""
-        ids = torch.tensor([token for step_input in inputs for token in step_input.tokens])
-        slots = [step_input.slot for step_input in inputs for _ in step_input.tokens]
-        if isinstance(self.slots, Decoder):
-            logits = self.slots.step(
-                ids, slots, keep=[step_input.slot for step_input in inputs if step_input.draft_count]
+    def _prefill(self, adapter_key: AdapterKey, prefills: Sequence[Prefill]) -> dict[RunningSequence, Prefilled]:
+        parts = [
+            Part(
+                self._states[sequence],
+                sequence.request.ids[chunk.begin : chunk.end],
+                tuple(position - chunk.begin for position in chunk.snapshot_positions),
             )
-        else:
-            logits = self.slots.step(ids, slots)
-        parts = logits.split([len(step_input.tokens) for step_input in inputs])
-        return {step_input.slot: part for step_input, part in zip(inputs, parts, strict=True)}
+            for sequence, chunk in prefills
+        ]
+        made = self.runner_of(adapter_key).prefill(parts, logits=_logits_of(prefills))
+        found = {prefill.sequence: result for prefill, result in zip(prefills, made, strict=True)}
+        self._states |= {sequence: result.state for sequence, result in found.items()}
+        return found
 
-    def rollback(self, counts: Mapping[int, int]) -> None:
-        """Takes back as many of the last tokens of each slot as `counts` says."""
-        if counts:
-            assert isinstance(self.slots, Decoder)
-            self.slots.rollback(counts)
+    def _start(self, sequence: RunningSequence) -> None:
+        """Puts the state after a prompt's passes into the slots of the sequence and of its forks."""
+        state, slots = self._states.pop(sequence), self.runner_of(sequence.request.adapter_key).slots
+        for each in (sequence, *sequence.forks):
+            slots.put(each.slot, state)
+
+    def _decode(self, inputs: Sequence[DecodeInput], outcome: Outcome) -> None:
+        """One decode step.
+
+        Where a call fails, its sequences go on one by one, without draft tokens: only those at fault stay where they
+        are.
+        """
+        for adapter in dict.fromkeys(item.sequence.request.adapter for item in inputs):
+            runner = self.runner_of((adapter, None))
+            own = [item for item in inputs if item.sequence.request.adapter == adapter]
+            try:
+                outcome.logits |= _by_sequence(own, runner.decode(own))
+            except KeyboardInterrupt as error:  # which may have come after all of them were moved on
+                outcome.failed |= dict.fromkeys((item.sequence for item in own), as_exception(error))
+            except BaseException:  # a panic of a library is none of Exception
+                for item in own:
+                    try:
+                        outcome.logits |= _by_sequence([item], runner.decode([item.without_draft]))
+                    except BaseException as error:
+                        outcome.failed[item.sequence] = as_exception(error)
+
+    def rollback(self, counts: Mapping[RunningSequence, int]) -> None:
+        """Takes back as many of the last tokens of each sequence as `counts` says."""
+        for adapter in dict.fromkeys(sequence.request.adapter for sequence in counts):
+            self.runner_of((adapter, None)).rollback(
+                {sequence.slot: n for sequence, n in counts.items() if sequence.request.adapter == adapter}
+            )
 
 
-def can_truncate(spec: ModelSpec) -> bool:
-    """Whether states can be truncated to an earlier token: they are keys and values of all positions alone."""
-    return all(isinstance(slot, (FullKV, SharedKV)) for slots in spec.state_specs for slot in slots)
+def _by_sequence(inputs: Iterable[DecodeInput], logits: Mapping[int, Tensor]) -> dict[RunningSequence, Tensor]:
+    return {item.sequence: logits[item.slot] for item in inputs}
 
 
-def truncate(row: SequenceState, length: int) -> SequenceState:
-    """The state as it was after `length` of its tokens, for models that `can_truncate`."""
-    less = row.length - length
-    layers = (LayerState({}, layer.kv and layer.kv.first(layer.kv.length - less)) for layer in row.layers)
-    return SequenceState(length, tuple(layers), row.identity)
+def _logits_of(prefills: Sequence[Prefill]) -> Logits:
+    """Logits that a pass is asked for: those of all tokens, of the last ones, or none, as its sequences need them."""
+    if any(sequence.request.prompt_logprobs is not None for sequence, _ in prefills):
+        return "all"
+    return "last" if any(chunk.end == len(sequence.request.ids) for sequence, chunk in prefills) else None

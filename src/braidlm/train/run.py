@@ -10,13 +10,12 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from ..api import loading
 from ..api.language_model import LanguageModel
 from ..checkpoints.saving import Origin
+from ..engine.generate import generate
 from ..errors import InputError
 from ..families.presets import preset
-from ..generation.generate import generate
 from ..generation.sampling import Sampling
 from ..model.footprint import skeleton
 from ..model.model import Model
-from ..ops import dispatch
 from ..text.tokenizer import Tokenizer
 from . import checkpoints, outcome, plan, record, report, results
 from .base import Base, base_of
@@ -178,6 +177,5 @@ def _packs(documents: Documents, config: Config) -> Iterator[Pack]:
 def _continued(model: Model, tokenizer: Tokenizer, prompt: list[int], tokens: int) -> str:
     """Prompt and the text that the model generates after it, sampled with seed 0."""
     sampling = Sampling(max_tokens=tokens, temperature=0.8, seed=0)
-    with dispatch.using("auto"):
-        made = generate(model, [prompt], model.training_state(1), [sampling], ends=tokenizer.eos_ids)
-        return tokenizer.decode([*prompt, *(token.id for _, token in made)])
+    made = generate(model, [prompt], model.training_state(1), [sampling], ends=tokenizer.eos_ids)
+    return tokenizer.decode([*prompt, *(token.id for _, token in made)])

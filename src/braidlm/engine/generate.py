@@ -1,0 +1,110 @@
+"""Generation after several prompts by an engine of their own, which the caller steps: no thread, and nothing is left.
+
+Prompts that come together share each pass over the weights; each sequence gives the tokens that it would give alone.
+States go in and come out.
+"""
+
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+
+from ..errors import InputError
+from ..generation.bounds import check_length
+from ..generation.continuation import Token
+from ..generation.sampling import Sampling
+from ..model.model import Model
+from ..state.batch import BatchState
+from ..text.marked_stream import Detokenizer
+from .engine import Engine
+from .limits import Limits
+from .model_runner import Run
+from .request import Request, RequestHandle, StreamChunk
+
+PREFILL_CHUNK = 2048
+
+
+def generate(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    state: BatchState,
+    samplings: Sequence[Sampling],
+    *,
+    ends: Collection[int] = (),
+    new_detokenizer: Callable[[], Detokenizer] | None = None,
+    run: Run | None = None,
+    ops: str = "auto",
+) -> Iterator[tuple[int, Token]]:
+    """Yields (prompt's number, token) as tokens are made, until every sequence has finished.
+
+    `state` has one row a prompt and is moved along: at the end, or when the caller stops early, each row has seen its
+    prompt and its tokens, but for the one that it was given last; after an error it is as it was. `ends` are ids that
+    end a sequence. `run` takes the model's place in prefill. Weights must not change before the end.
+    """
+    if len(prompts) != len(state):
+        raise InputError(f"there are {len(prompts)} prompts, but the state has {len(state)} rows")
+    if any(len(prompt) == 0 for prompt in prompts):
+        raise InputError("a prompt is empty; give at least one token for every row")
+    requests = [
+        _request(prompt, state, row, sampling, model.spec.max_positions)
+        for row, (prompt, sampling) in enumerate(zip(prompts, samplings, strict=True))
+    ]
+    empty = state.fork(0)
+    empty.reset()
+    # No draft tokens: the state must not be ahead of what the caller was given.
+    limits = Limits(
+        parallel=len(prompts),
+        max_queue=len(prompts),
+        memory=sys.maxsize,
+        cache_memory=0,
+        prefill_chunk=PREFILL_CHUNK,
+        max_prompt_tokens=sys.maxsize,
+        speculative_tokens=0,
+    )
+    engine = Engine(
+        model,
+        empty.fork,
+        run=run,
+        ends=ends,
+        new_detokenizer=new_detokenizer,
+        limits=limits,
+        ops=ops,
+        own_thread=False,
+        prompts_per_pass=len(prompts),
+    )
+    handles = [engine.submit(request) for request in requests]
+    try:
+        yield from _step_through(engine, handles)
+    finally:
+        for handle in handles:
+            handle.cancel()
+        engine.step()
+        for row, handle in enumerate(handles):
+            if handle.snapshots:
+                state.put(row, handle.snapshots[-1].state)
+        engine.close()
+
+
+def _request(
+    prompt: Sequence[int], state: BatchState, row: int, sampling: Sampling, max_positions: int | None
+) -> Request:
+    """Request of one row; its tokens, prompt and all, are at most as many as the model declares."""
+    seen = state.lengths[row] + len(prompt)
+    check_length(seen, max_positions)
+    if max_positions is not None:
+        sampling = replace(sampling, max_tokens=min(sampling.max_tokens, max(1, max_positions - seen)))
+    return Request(ids=tuple(prompt), sampling=sampling, state=state.sequences[row], wants_snapshots=True)
+
+
+def _step_through(engine: Engine, handles: Sequence[RequestHandle]) -> Iterator[tuple[int, Token]]:
+    running = dict(enumerate(handles))
+    while running:
+        engine.step()
+        for row, handle in list(running.items()):
+            for item in handle.arrived():
+                if isinstance(item, StreamChunk):
+                    yield row, item.token
+                elif item is None:
+                    del running[row]
+                else:
+                    # The caller's own interrupt may have come within a pass.
+                    raise item.__cause__ if isinstance(item.__cause__, KeyboardInterrupt) else item
