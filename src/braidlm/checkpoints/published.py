@@ -31,7 +31,7 @@ _UNSAID: Mapping[str, Mapping[str, int]] = {
 
 
 class Published(NamedTuple):
-    """`config` is the text model's, without what concerns only the weights.
+    """A published config: `config` is the text model's, without what concerns only the weights.
 
     fp8: their scales, if they are stored so. ahead: layers behind the last that predict tokens further ahead.
     nested: the weights are a larger model's.

@@ -1,4 +1,4 @@
-"""Models to directories: a published format, or braidlm's own. A directory appears whole or not at all."""
+"""Saving of models to directories, in a published format or braidlm's own. A directory appears whole or not at all."""
 
 import json
 from dataclasses import dataclass, field
@@ -34,29 +34,29 @@ def save(
     tokenizer: Tokenizer | None,
     origin: Origin,
     directory: str | Path,
-    form: str = "hf",
+    format: str = "hf",
     progress: Progress | None = None,
 ) -> None:
     """Writes `directory`: "hf" (transformers' layout where there are several), "braidlm", or a format's name."""
-    check_format(form)
+    check_format(format)
     model.require_no_adapters("saved")
     with whole_directory(Path(directory)) as place:
         try:
-            if form == "braidlm":
+            if format == "braidlm":
                 _save_own(model, origin, place, progress)
             else:
-                _save_published(model, origin, place, form, progress)
+                _save_published(model, origin, place, format, progress)
             if tokenizer is not None:
                 tokenizer.save(place)
         except OSError as error:
             raise InputError(f"cannot write {directory}: {error.strerror or error}") from None
 
 
-def check_format(form: str) -> None:
+def check_format(format: str) -> None:
     """`InputError` unless there is a format of this name."""
     known = ["hf", "braidlm", *(family.name for family in families.families())]
-    if form not in known:
-        raise InputError(f"format is {form!r}, but must be one of {', '.join(known)}")
+    if format not in known:
+        raise InputError(f"format is {format!r}, but must be one of {', '.join(known)}")
 
 
 def best_format(spec: ModelSpec) -> str:
@@ -69,7 +69,7 @@ def best_format(spec: ModelSpec) -> str:
 
 
 def own_names(model: Model) -> list[families.NameRule]:
-    """braidlm's own format keeps our names."""
+    """Name rules of braidlm's own format: every weight under the model's own name."""
     return [rename(name, name) for name, _ in model.named_weights()]
 
 
@@ -86,11 +86,11 @@ def _save_own(model: Model, origin: Origin, place: Path, progress: Progress | No
     binding.write_safetensors(place, list(binding.export(model, own_names(model))), progress)
 
 
-def _save_published(model: Model, origin: Origin, place: Path, form: str, progress: Progress | None) -> None:
-    require_plain(model, f"the format {form}")
+def _save_published(model: Model, origin: Origin, place: Path, format: str, progress: Progress | None) -> None:
+    require_plain(model, f"the format {format}")
     # "hf" keeps the format that a model came in, unless that is the original state-spaces one.
-    preferred = None if form == "hf" else form
-    if form == "hf" and origin.format is not None and not origin.format.endswith("-original"):
+    preferred = None if format == "hf" else format
+    if format == "hf" and origin.format is not None and not origin.format.endswith("-original"):
         preferred = origin.format
     family, config = families.for_spec(model.spec, preferred)
     # Keys that we do not compute with (token ids, say) are passed on as they came.

@@ -23,7 +23,7 @@ def has_positions(fields: Mapping[str, Any]) -> bool:
 
 
 def attending_gguf_blocks(fields: Mapping[str, Any]) -> list[bool]:
-    """For each block whether it attends: a block of Mamba-2 has no key/value heads."""
+    """Whether each block attends: a block of Mamba-2 has no key/value heads."""
     kv_heads = fields["attention.head_count_kv"]
     return [bool(n) for n in kv_heads] if isinstance(kv_heads, list) else [bool(kv_heads)] * fields["block_count"]
 

@@ -1,1 +1,1 @@
-"""Files, memory, digests: what is asked of the machine."""
+"""Services of the machine: files, memory, digests, settings."""

@@ -7,7 +7,7 @@ from .tool_calls import Call, Found, ToolCallReader
 
 
 class Part(NamedTuple):
-    """What has become certain of an answer."""
+    """Part of an answer that has become certain."""
 
     reasoning: str = ""
     content: str = ""
@@ -23,12 +23,12 @@ class AnswerReader:
         self._tools = tools
 
     def push(self, text: str) -> Part:
-        """What is certain after `text`."""
+        """Adds `text`; gives what has become certain."""
         split = self._splitter.push(text)
         return self._part(split, self._found(split))
 
     def finish(self) -> Part:
-        """What is left once the answer has ended."""
+        """Ends the answer; gives what is left."""
         split = self._splitter.finish()
         found = self._found(split)
         last = Found() if self._tools is None else self._tools.finish()

@@ -1,4 +1,4 @@
-"""A stranger's text in a chat cannot forge control tokens, whatever template puts the chat together.
+"""Guard of chats: a stranger's text cannot forge control tokens, whatever template puts the chat together.
 
 A template writes its own control tokens and the messages' texts into one text, in which the two
 look alike. So a control token that somebody wrote into a message gets a mark after its first
@@ -77,7 +77,7 @@ def _with_texts(value: Any, place: _Place, texts: Mapping[_Place, Iterator[str]]
 
 
 class MarkedReader:
-    """Reads texts with marks. Made for one vocabulary; `backend` is copied."""
+    """Reader of texts with marks, for one vocabulary; `backend` is copied."""
 
     def __init__(self, backend: Tokenizer) -> None:
         self._control = {i: token for i, token in backend.get_added_tokens_decoder().items() if token.special}

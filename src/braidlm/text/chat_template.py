@@ -18,7 +18,7 @@ from ..errors import InputError, quoted
 from .template_meter import METER, BoundError, Meter, measure
 from .template_sandbox import Sandbox
 
-_MOST_FORM = 256
+_MOST_PATTERN = 256
 
 
 def _raise(message: Any) -> None:
@@ -32,11 +32,11 @@ def _to_json(
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
-def _now(form: str) -> str:
-    # The C library pads to any width that stands in the form.
-    if isinstance(form, str) and (len(form) > _MOST_FORM or re.search(r"%[^A-Za-z%]*\d", form)):
+def _now(pattern: str) -> str:
+    # The C library pads to any width that stands in a pattern.
+    if isinstance(pattern, str) and (len(pattern) > _MOST_PATTERN or re.search(r"%[^A-Za-z%]*\d", pattern)):
         raise BoundError("asks for the time in a form with widths, or a very long one")
-    return datetime.datetime.now().strftime(form)
+    return datetime.datetime.now().strftime(pattern)
 
 
 @functools.cache
@@ -50,7 +50,7 @@ def _environment() -> Sandbox:
 
 @functools.lru_cache(8)
 def _compiled(template: str) -> jinja2.Template:
-    """Compiling takes milliseconds, rendering microseconds; many conversations have the same template."""
+    """A compiled template: compiling takes milliseconds, rendering microseconds, and many chats have the same one."""
     return _environment().from_string(template)
 
 

@@ -19,7 +19,7 @@ _MOST_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class ChatTemplates:
-    """Templates by name. `default` is for chats, "tool_use" among the `others` for chats with tools."""
+    """Chat templates by name. `default` is for chats, "tool_use" among the `others` for chats with tools."""
 
     default: str | None = None
     others: Mapping[str, str] = field(default_factory=dict)
@@ -84,7 +84,7 @@ def read_gguf_templates(fields: Mapping[str, Any]) -> ChatTemplates:
 
 
 def write_templates(templates: ChatTemplates) -> dict[str, Any]:
-    """What tokenizer_config.json says of the templates."""
+    """Keys of tokenizer_config.json that hold the templates."""
     if templates.default is None:
         return {}
     if not templates.others:

@@ -17,7 +17,7 @@ from .added import added_tokens
 from .backend import Vocabulary, content_of, control
 from .library import checked, guarded
 from .sentencepiece import read_sentencepiece
-from .settings import NAMED, check_parts, check_settings
+from .settings import NAMED, check_settings, check_tokenizer_names
 from .tekken import read_tekken
 from .tiktoken_file import is_tiktoken, read_tiktoken
 from .vocab_merges import read_vocab_merges
@@ -80,7 +80,7 @@ def _find(path: Path) -> tuple[Path, _Read] | None:
 
 
 def _models(path: Path) -> Iterator[Path]:
-    """tokenizer.model, then those with a version behind it, the newest first."""
+    """SentencePiece and tiktoken files: tokenizer.model, then those with a version behind it, the newest first."""
     if is_there(path / "tokenizer.model"):
         yield path / "tokenizer.model"
     versions = [(re.search(r"\.model\.v(\d+)", file.name), file) for file in sorted(path.glob("*.model.v*"))]
@@ -90,7 +90,7 @@ def _models(path: Path) -> Iterator[Path]:
 
 def _read_json(file: Path, config: Settings, named: Settings) -> Vocabulary:
     text = _check_size(file).read_text(encoding="utf-8")
-    check_parts(text)
+    check_tokenizer_names(text)
     return Vocabulary(Tokenizer.from_str(text), {})
 
 

@@ -90,8 +90,8 @@ def _table(fields: Mapping[str, Any]) -> _Table:
 
 
 def _named_ids(fields: Mapping[str, Any], size: int) -> Iterator[tuple[str, int]]:
-    for their, name in (("bos", "bos"), ("eos", "eos"), ("unknown", "unk"), ("padding", "pad")):
-        found = _id(fields, their, size)
+    for source, name in (("bos", "bos"), ("eos", "eos"), ("unknown", "unk"), ("padding", "pad")):
+        found = _id(fields, source, size)
         if found is not None:
             yield name, found
 

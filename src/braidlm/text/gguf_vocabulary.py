@@ -43,7 +43,7 @@ _ENDS = ("eos", "eot", "eom")
 
 
 class Special(NamedTuple):
-    """What stands beside a vocabulary: texts of named tokens ("bos_token", ...), and all ids that end a text."""
+    """Special tokens beside a vocabulary: texts of named tokens ("bos_token", ...), and all ids that end a text."""
 
     named: Mapping[str, str]
     ends: Sequence[int]
@@ -221,7 +221,7 @@ def _is_byte(token: str) -> bool:
 
 
 def _puts_space_before(about: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> bool:
-    """Readers put a space before a text and again after control tokens."""
+    """Whether a space is put before a text: readers of these files put one after control tokens, too."""
     schemes = {step.get("prepend_scheme") for step in steps}
     return any(map(_prepends, _steps(about.get("normalizer")))) or bool(schemes & {"always", "first"})
 

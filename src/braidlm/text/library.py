@@ -65,7 +65,7 @@ def checked(backend: Tokenizer, where: str, largest_id: int | None = None) -> To
 
 
 def _try(backend: Tokenizer) -> None:
-    """Panics if a short text makes it panic. That it cannot be read (no unknown token) depends on the text."""
+    """Encodes and decodes short texts, to panic now. That one cannot be read (no unknown token) depends on the text."""
     for text in _PROBES:
         try:
             ids = backend.encode(text).ids

@@ -22,7 +22,7 @@ _SLACK = 1.1, 1000
 
 
 def encoded(backend: Tokenizer, text: str, *, around: bool) -> Encoding:
-    """What `backend` makes of a text; `around` adds what the model wants around every text."""
+    """Encoding of a text by `backend`; `around` adds what the model wants around every text."""
     if len(text) < _LONG:
         return backend.encode(text, add_special_tokens=around)
     (found,) = backend.encode_batch([text], add_special_tokens=around)

@@ -60,7 +60,7 @@ def _special(model: SentencePieceModel) -> dict[str, str]:
 
 
 def _prefix(model: SentencePieceModel, config: Mapping[str, Any]) -> str:
-    """Where a space is put."""
+    """Places where a space is put: never, before each part of a text, or before the first alone."""
     if config.get("add_prefix_space") is False or not model.dummy_prefix:
         return "never"
     return "first" if config.get("legacy") is False else "each"

@@ -48,10 +48,10 @@ _PARTS = frozenset(
 _TABLES = ("vocab", "merges", "added_tokens", "special_tokens", "truncation", "padding")
 
 
-def check_parts(text: str) -> None:
-    """`ValueError` for a misspelt name in tokenizer.json; what is no JSON is left to the library."""
+def check_tokenizer_names(tokenizer_json: str) -> None:
+    """`ValueError` for a misspelt name in the text of a tokenizer.json; what is no JSON is left to the library."""
     try:
-        _check_names(json.loads(text))
+        _check_names(json.loads(tokenizer_json))
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     except json.JSONDecodeError:

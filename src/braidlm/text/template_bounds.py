@@ -56,14 +56,14 @@ def _length(value: Any) -> int:
     return len(value) * (1 if isinstance(value, str | bytes) else 16)
 
 
-def percent_format(meter: Meter, form: str, values: Any) -> None:
-    """Pays for `form % values`."""
-    specs = _SPEC.findall(form)
+def percent_format(meter: Meter, pattern: str, values: Any) -> None:
+    """Pays for `pattern % values`."""
+    specs = _SPEC.findall(pattern)
     for width, precision in specs:
         if "*" in (width, precision) or any(len(n) > 3 for n in (width, precision)):
             raise BoundError(f"formats a value to a width above {_WIDTH}")
     largest = meter.weigh(values)
-    meter.allow(len(form) + len(specs) * (largest + _WIDTH))
+    meter.allow(len(pattern) + len(specs) * (largest + _WIDTH))
 
 
 def joined(meter: Meter, separator: str, items: Sequence[Any]) -> None:

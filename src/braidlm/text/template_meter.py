@@ -25,7 +25,10 @@ class BoundError(Exception):
 
 
 class Meter:
-    """Counts down one rendering's steps. `given` is the size of what the template is given, `messages` their number."""
+    """Meter that counts down one rendering's steps.
+
+    `given` is the size of what the template is given, `messages` their number.
+    """
 
     __slots__ = ("_left", "most")
 
@@ -107,7 +110,7 @@ class Steps:
 
 
 def _inside(value: Any) -> Iterable[Any]:
-    """What a value's text shows beside itself."""
+    """Values that the text of a value shows beside itself."""
     if isinstance(value, Mapping):
         return [*value.keys(), *value.values()]
     if isinstance(value, list | tuple | set | frozenset):

@@ -21,7 +21,7 @@ Parts = tuple[str, Tensor, Tensor, Tensor | None]
 
 
 def split_blocks(kind: str, raw: np.ndarray, dtype: torch.dtype) -> QuantizedWeight | None:
-    """Rows of a storage type, [N, bytes], as a weight [N, I]; None if the type is no quantized form."""
+    """Splits rows of a storage type, [N, bytes], into a weight [N, I]; None if the type is no quantized form."""
     split = _SPLIT.get(kind)
     if split is None:
         return None
@@ -35,7 +35,7 @@ def storage_of(weight: QuantizedWeight) -> str | None:
 
 
 def join_blocks(weight: QuantizedWeight) -> Tensor:
-    """The bytes of a weight in its `storage_of`, [..., bytes a row]: the same bits, blocks side by side."""
+    """Joins a weight to the bytes of its `storage_of`, [..., bytes a row]: the same bits, blocks side by side."""
     heads = [part for part in (weight.scale, weight.low) if part is not None]
     # By pairs of bytes, of which all parts consist: half the copies.
     numbers = weight.data.view(torch.int16).unflatten(-1, (weight.scale.shape[-1], -1))
@@ -75,7 +75,7 @@ def _halves(raw: np.ndarray) -> Tensor:
 
 
 def _q4_k(raw: np.ndarray) -> Parts:
-    """Superblocks: two half-precision factors, 12 bytes of 6-bit scales and lows, 8 groups of half bytes."""
+    """Parts of superblocks: two half-precision factors, 12 bytes of 6-bit scales and lows, 8 groups of half bytes."""
     blocks = raw.reshape(len(raw), -1, 4 + 12 + _SUPERBLOCK // 2)
     factors = _halves(blocks[..., :4]).float()
     small = torch.from_numpy(np.ascontiguousarray(blocks[..., 4:16])).view(*blocks.shape[:2], 3, 4)

@@ -57,7 +57,7 @@ class TensorEntry(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Place and type of a metadata value."""
+    """Type of a metadata value, and the byte where it begins."""
 
     kind: GGUFValueType
     begin: int
@@ -202,11 +202,11 @@ class _Cursor:
         self.require(count, what)
         self.position += count
 
-    def number(self, form: str) -> Any:
-        """The next number, in a form of `struct`."""
+    def number(self, layout: str) -> Any:
+        """The next number, in a format of `struct`."""
         begin = self.position
-        self.skip(struct.calcsize(form), "a number")
-        return struct.unpack_from(form, self._bytes, begin)[0]
+        self.skip(struct.calcsize(layout), "a number")
+        return struct.unpack_from(layout, self._bytes, begin)[0]
 
     def string(self) -> str:
         """The next string."""

@@ -22,7 +22,7 @@ _UNIFORM = ("attention.head_count", "attention.head_count_kv", "feed_forward_len
 
 
 class Trunk(NamedTuple):
-    """`names`: the model's names to the file's. `towers`, `ahead` and `buffers` are tensors that are left out.
+    """Tensors of a file sorted out: `names` maps the model's names to the file's; all others are left out.
 
     `present` is the number of blocks that have tensors, `blocks` that of the language model.
     """
@@ -58,7 +58,7 @@ def find_trunk(names: Collection[str], predicting: int) -> Trunk:
 
 
 def _spelling(name: str, names: Collection[str]) -> str:
-    """The bias of time steps has no ".bias" in files of Ollama's."""
+    """A tensor's name as llama.cpp spells it: the bias of time steps has no ".bias" in files of Ollama's."""
     whole = f"{name}.bias"
     return whole if _TIME_STEP.fullmatch(name) and whole not in names else name
 

@@ -23,7 +23,7 @@ _RELATIVE = 1e-6
 class Architecture(NamedTuple):
     """GGUF architecture that expresses a model: its name rules, metadata, and the spec in its terms."""
 
-    form: Gguf
+    layout: Gguf
     metadata: dict[str, Any]
     spec: ModelSpec
 
@@ -58,17 +58,17 @@ def _factors(attention: Attention) -> Attention:
 
 def _checked(family: Family, spec: ModelSpec) -> Architecture:
     """What `architecture_of` gives, if reading it gives `spec` again."""
-    form = family.gguf
-    assert form is not None
-    metadata = form.metadata(spec)
+    layout = family.gguf
+    assert layout is not None
+    metadata = layout.metadata(spec)
     with torch.device("meta"):
-        table = _Table(_tensors(Model(spec), form))
-    again = family.read(form.config(metadata, table))
+        table = _Table(_tensors(Model(spec), layout))
+    again = family.read(layout.config(metadata, table))
     if spec.max_positions is None:  # files always declare a length
         again = replace(again, max_positions=None)
     if not _alike(again.to_json(), spec.to_json()):
-        raise SpecError(f"GGUF files of architecture {form.arch} cannot express this model")
-    return Architecture(form, metadata, spec)
+        raise SpecError(f"GGUF files of architecture {layout.arch} cannot express this model")
+    return Architecture(layout, metadata, spec)
 
 
 class _Table:
@@ -83,9 +83,9 @@ class _Table:
         return self._make[name]()
 
 
-def _tensors(model: Model, form: Gguf) -> list[Export]:
-    extra = [Export(name, tensor.nbytes, tensor.clone) for name, tensor in form.tensors(model.spec).items()]
-    return [*binding.export(model, form.names(model.spec)), *extra]
+def _tensors(model: Model, layout: Gguf) -> list[Export]:
+    extra = [Export(name, tensor.nbytes, tensor.clone) for name, tensor in layout.tensors(model.spec).items()]
+    return [*binding.export(model, layout.names(model.spec)), *extra]
 
 
 def _alike(a: Any, b: Any) -> bool:

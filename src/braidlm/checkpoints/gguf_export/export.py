@@ -57,13 +57,13 @@ def export_gguf(
     wanted = dtype or str(model.dtype).removeprefix("torch.")
     if wanted not in DTYPES:
         raise InputError(f"dtype is {wanted!r}, but a GGUF file's matrices must be one of {', '.join(DTYPES)}")
-    form, metadata, spec = architecture_of(model.spec)
-    tensors = gguf_tensors(model, spec, form, DTYPES[wanted], plain=dequantize)
+    layout, metadata, spec = architecture_of(model.spec)
+    tensors = gguf_tensors(model, spec, layout, DTYPES[wanted], plain=dequantize)
     words = tokenizer_metadata(tokenizer, model.spec.vocab, ends)
     general = _general(name or Path(path).stem, tensors)
-    own = {f"{form.arch}.{key}": value for key, value in metadata.items()}
+    own = {f"{layout.arch}.{key}": value for key, value in metadata.items()}
     with whole_file(Path(path)) as place:
-        writer = gguf.GGUFWriter(place, form.arch)
+        writer = gguf.GGUFWriter(place, layout.arch)
         try:
             for key, value in (general | own | words).items():
                 _add(writer, key, value)
@@ -93,7 +93,7 @@ def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
 
 
 def _write(writer: gguf.GGUFWriter, tensors: Sequence[GgufTensor], progress: Progress | None) -> None:
-    """All shapes first, then one tensor after the other, so that only one is in memory beside the model."""
+    """Writes all shapes first, then one tensor after the other: only one is in memory beside the model."""
     for tensor in tensors:
         writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), tensor.nbytes, raw_dtype=tensor.kind)
     writer.write_header_to_file()

@@ -53,14 +53,14 @@ class GgufTensor(NamedTuple):
         return math.prod(self.shape) // block * size
 
 
-def gguf_tensors(model: Model, spec: ModelSpec, form: Gguf, dtype: torch.dtype, *, plain: bool) -> list[GgufTensor]:
+def gguf_tensors(model: Model, spec: ModelSpec, layout: Gguf, dtype: torch.dtype, *, plain: bool) -> list[GgufTensor]:
     """Tensors of a model's GGUF file; `spec` is the model's in the file's terms.
 
     Matrices that are not quantized are in `dtype`, and with `plain` the quantized ones too. Raises `InputError` for
     weights in a form that these files do not have.
     """
     weights = _weights(model)
-    rules, meta = form.names(spec), _meta(weights)
+    rules, meta = layout.names(spec), _meta(weights)
     found: list[GgufTensor] = []
     for entry in bind(rules, {name: weight.shape for name, weight in weights.items()}, len(spec.blocks)):
         targets = [weights[name] for name in entry.target]
@@ -68,7 +68,7 @@ def gguf_tensors(model: Model, spec: ModelSpec, form: Gguf, dtype: torch.dtype, 
         quantized = None if plain else _quantized(entry, targets, shapes)
         found += _plain(entry, targets, shapes, dtype) if quantized is None else quantized
     found += _repeated(rules, weights, dtype)
-    extra = form.tensors(spec).items()
+    extra = layout.tensors(spec).items()
     return [*found, *(_tensor(name, tensor.shape, dtype, tensor.clone) for name, tensor in extra)]
 
 
