@@ -1,1 +1,1 @@
-"""Services of the machine: files, memory, digests, settings."""
+"""Files, memory, digests and settings: services of the machine."""
