@@ -2,12 +2,12 @@
 
 from .. import spec as specs
 from .attention import Attention
+from .batch import Batch
 from .feed_forward import Mlp, Moe
 from .hyena import Hyena
 from .layer import FeedForward, Layer, Mixer, RoutedFeedForward
 from .mamba import Mamba
 from .mamba2 import Mamba2
-from .mixer import Batch
 from .parallel import Parallel
 
 # The modules of the kinds of layers that `spec` lists.

@@ -12,9 +12,9 @@ from .. import ops
 from .. import spec as specs
 from ..ops.plan import PlanBuilder
 from ..state.batch import BatchLayerState
+from .batch import Batch
 from .layer import Mixer
 from .linear import Linear
-from .mixer import Batch
 from .rotary import growing_base, rope_frequencies, rope_magnitude
 
 

@@ -15,9 +15,9 @@ from .. import spec as specs
 from ..ops.plan import PlanBuilder
 from ..state.batch import BatchLayerState
 from . import initial_values
+from .batch import Batch
 from .layer import Initialiser, ModalMixer, initialisers
 from .linear import Conv, Linear, empty
-from .mixer import Batch
 
 
 class Hyena(ModalMixer):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..ops.plan import PlanBuilder
 from ..state.batch import BatchLayerState
-from .mixer import Batch
+from .batch import Batch
 
 # Makes random values of a parameter of this shape, in float32 on the CPU.
 Initialiser = Callable[[torch.Size, torch.Generator], Tensor]

@@ -14,10 +14,10 @@ from .. import ops
 from .. import spec as specs
 from ..ops.plan import PlanBuilder
 from ..state.batch import BatchLayerState
+from .batch import Batch
 from .initial_values import log_decays, ones, time_steps
 from .layer import Initialiser, Mixer, initialisers
 from .linear import Conv, Linear, RmsNorm, empty
-from .mixer import Batch
 
 
 class Mamba(Mixer):

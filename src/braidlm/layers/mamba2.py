@@ -16,10 +16,10 @@ from .. import spec as specs
 from ..ops.numerics import widened
 from ..ops.plan import PlanBuilder
 from ..state.batch import BatchLayerState
+from .batch import Batch
 from .initial_values import log_decays, ones, time_steps
 from .layer import Initialiser, Mixer, initialisers
 from .linear import Conv, Linear, RmsNorm, empty
-from .mixer import Batch
 
 
 class Mamba2(Mixer):

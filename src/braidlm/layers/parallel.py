@@ -8,11 +8,11 @@ from .. import spec as specs
 from ..ops.plan import PlanBuilder
 from ..state.batch import BatchLayerState
 from .attention import Attention
+from .batch import Batch
 from .layer import Mixer
 from .linear import Linear, RmsNorm
 from .mamba import Mamba
 from .mamba2 import Mamba2
-from .mixer import Batch
 
 
 class Parallel(Mixer):
