@@ -26,8 +26,8 @@ def test_names_in_the_documents_exist() -> None:
     for document in (README, (ROOT / "docs" / "design.md").read_text()):
         for link in re.findall(r"\]\(([^)#]+)\)", document):
             assert (ROOT / link).exists() or (ROOT / "docs" / link).exists(), link
-    for name in re.findall(r"^  (\S+\.py|\w+/) ", README, re.MULTILINE):
-        assert (ROOT / "src" / "braidlm" / name).exists(), name
+        for name in re.findall(r"`((?:\w+/)+(?:[\w.]+\.(?:py|cpp|h))?)`", document):
+            assert any((base / name).exists() for base in (ROOT, ROOT / "src" / "braidlm", ROOT / "src")), name
     for family in families.families():
         for kind in family.model_types:
             assert f"`{kind}`" in README
