@@ -1,6 +1,6 @@
 """What weights in few bits lose on a text, beside llama.cpp's own quantization of the same weights.
 
-    python -m benchmarks.quality DIRECTORY --text DIRECTORY/held_out.txt
+    python -m benchmarks.quality DIRECTORY --text DIRECTORY/eval.txt
 
 DIRECTORY is a checkpoint off every grid (examples/off_grid.py makes one, and the text). Everything is run
 by braidlm, so that only the weights differ: llama.cpp's files are kept as they are stored. Bytes are

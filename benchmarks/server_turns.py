@@ -2,18 +2,18 @@
 
     pip install 'llama-cpp-python[server]' && python -m benchmarks.server_turns
 
-`--peer PYTHON` takes llama-cpp-python from another environment. One that is built without AMX is needed where
+`--baseline PYTHON` takes llama-cpp-python from another environment. One that is built without AMX is needed where
 llama.cpp's code for it ends with an illegal instruction, as it does on this file; the stream then breaks off:
 
     AMX_LEFT_OUT='-DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VBMI=ON -DGGML_AVX512_VNNI=ON'
-    CMAKE_ARGS="$AMX_LEFT_OUT" peer/bin/pip install --no-cache-dir 'llama-cpp-python[server]'
-    python -m benchmarks.server_turns --peer peer/bin/python
+    CMAKE_ARGS="$AMX_LEFT_OUT" baseline/bin/pip install --no-cache-dir 'llama-cpp-python[server]'
+    python -m benchmarks.server_turns --baseline baseline/bin/python
 
 Both serve the same GGUF file with its weights as they are stored (Q4_1), both are asked through
 `/v1/chat/completions` with all messages so far, as a browser would, and answer greedily. llama-cpp-python's server
 runs twice: as it comes, when it goes on from what its context holds, and with its cache of states in memory
 (`--cache true`, its default size). Servers take turns, turn by turn; after the turns an earlier message is said anew
-and what followed is dropped. Tokens reused are what a server reports, where it does. A ratio is the peer's seconds
+and what followed is dropped. Tokens reused are what a server reports, where it does. A ratio is the baseline's seconds
 over braidlm's, the median of all rounds with the smallest and the largest; braidlm must not be slower.
 """
 
@@ -45,9 +45,9 @@ WORDS = "river stone winter harbour letter garden engine paper market island vio
 Messages = list[dict[str, str]]
 
 
-def servers(peer: str, place: Path, running: ExitStack) -> dict[str, Server]:
+def servers(baseline: str, place: Path, running: ExitStack) -> dict[str, Server]:
     """All three, each asked once so that none of them pays for its start later."""
-    llama = [peer, "-m", "llama_cpp.server", "--model", str(resolve(MODEL)), "--n_ctx", "8192", "--port", "0"]
+    llama = [baseline, "-m", "llama_cpp.server", "--model", str(resolve(MODEL)), "--n_ctx", "8192", "--port", "0"]
     (place / BRAIDLM).mkdir()
     found = {
         BRAIDLM: braid_serve(MODEL, "--quantize", "keep", directory=place / BRAIDLM),
@@ -108,7 +108,7 @@ def measure(given: argparse.Namespace, report: Report) -> None:
     """All rounds."""
     rng, found = random.Random(given.seed), Found()
     with tempfile.TemporaryDirectory(prefix="braidlm-turns-") as place, ExitStack() as running:
-        served = servers(given.peer, Path(place), running)
+        served = servers(given.baseline, Path(place), running)
         for number in range(given.rounds):
             one_chat(served, given, rng, found)
             report.say(f"round {number + 1} of {given.rounds}")
@@ -116,26 +116,29 @@ def measure(given: argparse.Namespace, report: Report) -> None:
     for what, sides in found.items():
         reused = max(tokens or 0 for _, tokens in sides[BRAIDLM])
         row: list[object] = [what, milliseconds(statistics.median(s for s, _ in sides[BRAIDLM])), reused]
-        for peer in (PLAIN, CACHED):
-            row += [milliseconds(statistics.median(s for s, _ in sides[peer])), spread(ratios(sides, peer))]
+        for baseline in (PLAIN, CACHED):
+            row += [milliseconds(statistics.median(s for s, _ in sides[baseline])), spread(ratios(sides, baseline))]
         rows.append(row)
     report.table(["turn", BRAIDLM, "tokens reused", PLAIN, "braidlm is", CACHED, "braidlm is"], rows)
     report.found["seconds"] = found
-    for peer in (PLAIN, CACHED):
-        later = [ratio for what in found if what not in ("1", EDIT) for ratio in ratios(found[what], peer)]
-        for what, those in (("later turns", later), ("an edit", ratios(found[EDIT], peer))):
-            report.check(f"{what}, {spread(those)} as fast as {peer}", statistics.median(those) >= 1)
+    for baseline in (PLAIN, CACHED):
+        later = [ratio for what in found if what not in ("1", EDIT) for ratio in ratios(found[what], baseline)]
+        for what, those in (("later turns", later), ("an edit", ratios(found[EDIT], baseline))):
+            report.check(f"{what}, {spread(those)} as fast as {baseline}", statistics.median(those) >= 1)
 
 
-def ratios(sides: dict[str, list[tuple[float, int | None]]], peer: str) -> list[float]:
-    """A peer's seconds over braidlm's, round by round."""
-    return [peer_seconds / seconds for (peer_seconds, _), (seconds, _) in zip(sides[peer], sides[BRAIDLM], strict=True)]
+def ratios(sides: dict[str, list[tuple[float, int | None]]], baseline: str) -> list[float]:
+    """A baseline's seconds over braidlm's, round by round."""
+    return [
+        baseline_seconds / seconds
+        for (baseline_seconds, _), (seconds, _) in zip(sides[baseline], sides[BRAIDLM], strict=True)
+    ]
 
 
 def main() -> None:
     """Reads the command line."""
     parser = report.parser(__doc__)
-    parser.add_argument("--peer", default=sys.executable, metavar="PYTHON", help="that has llama-cpp-python")
+    parser.add_argument("--baseline", default=sys.executable, metavar="PYTHON", help="that has llama-cpp-python")
     parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--words", type=int, default=60, help="of each message")
     parser.add_argument("--tokens", type=int, default=40, help="of each answer, at most")

@@ -1,4 +1,4 @@
-"""The comparisons of docs/benchmarks.md: every family, beside the peers that have it, on the same weights.
+"""The comparisons of docs/benchmarks.md: every family, beside the baselines that have it, on the same weights.
 
     python -m benchmarks.table --rounds 5
 

@@ -147,10 +147,10 @@ def measure(given: argparse.Namespace, report: Report) -> None:
             if tokens <= LONG:
                 hybrid(tokens), plain(tokens)  # warms up
             pairs = [(hybrid(tokens), plain(tokens)) for _ in range(given.rounds)]
-            faster = [peer_seconds / seconds - 1 for seconds, peer_seconds in pairs]
-            seconds, peer_seconds = (statistics.median(side) for side in zip(*pairs, strict=True))
+            faster = [baseline_seconds / seconds - 1 for seconds, baseline_seconds in pairs]
+            seconds, baseline_seconds = (statistics.median(side) for side in zip(*pairs, strict=True))
             spread = f"{statistics.median(faster):+.0%} ({min(faster):+.0%} to {max(faster):+.0%})"
-            rows.append([name, tokens, f"{seconds:.1f} s", f"{peer_seconds:.1f} s", spread])
+            rows.append([name, tokens, f"{seconds:.1f} s", f"{baseline_seconds:.1f} s", spread])
             report.found.setdefault("pairs", []).append({"mixer": name, "tokens": tokens, "seconds": pairs})
             least = LEAST.get(tokens)
             if least is not None:

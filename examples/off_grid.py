@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 import braidlm
 
-EVERY, HELD_OUT = 50, 3000  # steps between checkpoints; verses at the end that are kept for measuring
+EVERY, EVAL_VERSES = 50, 3000  # steps between checkpoints; verses at the end, for evaluation
 
 
 def verses() -> list[str]:
@@ -38,8 +38,8 @@ def train(model: braidlm.LanguageModel, ids: torch.Tensor, asked: argparse.Names
         optimizer.load_state_dict(moments)
     for step in range(begin, asked.steps):
         starts = torch.randint(len(ids) - asked.length, (asked.batch, 1), generator=torch.Generator().manual_seed(step))
-        rows = ids[starts + torch.arange(asked.length + 1)]
-        loss = F.cross_entropy(model.forward(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
+        sequences = ids[starts + torch.arange(asked.length + 1)]
+        loss = F.cross_entropy(model.forward(sequences[:, :-1]).flatten(0, 1), sequences[:, 1:].flatten())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -56,6 +56,6 @@ if __name__ == "__main__":
         parser.add_argument(f"--{name}", type=type(default), default=default)
     asked = parser.parse_args()
     language = braidlm.load("smollm2-135m", dtype="float32")
-    train(language, torch.tensor(language.encode(" ".join(verses()[:-HELD_OUT]))), asked)
+    train(language, torch.tensor(language.encode(" ".join(verses()[:-EVAL_VERSES]))), asked)
     language.save(asked.out)
-    asked.out.joinpath("held_out.txt").write_text("\n".join(verses()[-HELD_OUT:]), encoding="utf-8")
+    asked.out.joinpath("eval.txt").write_text("\n".join(verses()[-EVAL_VERSES:]), encoding="utf-8")

@@ -33,13 +33,13 @@ def nats(language: LanguageModel, documents: list[list[int]]) -> float:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", type=Path, help="directory with train.jsonl and held_out.jsonl")
+    parser.add_argument("corpus", type=Path, help="directory with train.jsonl and eval.jsonl")
     parser.add_argument("models", nargs="+")
     asked = parser.parse_args()
     for number, name in enumerate(asked.models):
         language = braidlm.load(name)
         tokenizer = language.tokenizer
-        documents, size = kneser_ney.read(asked.corpus / "held_out.jsonl", tokenizer)
+        documents, size = kneser_ney.read(asked.corpus / "eval.jsonl", tokenizer)
         if number == 0:
             start, vocab = tokenizer.vocab_size, tokenizer.vocab_size + 1
             learned, _ = kneser_ney.read(asked.corpus / "train.jsonl", tokenizer)

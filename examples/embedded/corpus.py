@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-PART, HELD_OUT = 8000, 50
+PART, EVERY_EVAL = 8000, 50
 NOVELS = ("Emma", "Mansfield Park", "Northanger Abbey", "Persuasion", "Pride and Prejudice", "Sense and Sensibility")
 
 
@@ -106,7 +106,7 @@ if __name__ == "__main__":
     )
     works = itertools.chain(bible(bibles), plays(shakespeares), novels(austens))
     lines = [json.dumps({"work": work, "text": part}) for work, text in works for part in parts(text)]
-    for name, first in (("held_out", 0), ("train", 1)):
-        chosen = [line for number, line in enumerate(lines) if (number % HELD_OUT == 0) == (first == 0)]
+    for name, first in (("eval", 0), ("train", 1)):
+        chosen = [line for number, line in enumerate(lines) if (number % EVERY_EVAL == 0) == (first == 0)]
         asked.out.joinpath(f"{name}.jsonl").write_text("\n".join(chosen) + "\n", encoding="utf-8")
         print(f"{name}: {len(chosen)} parts, {sum(map(len, chosen)):,} characters")

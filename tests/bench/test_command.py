@@ -66,7 +66,7 @@ def test_against_transformers(
         assert all(second > 0 for seconds in item["seconds"].values() for second in seconds)
 
 
-def test_models_that_a_peer_has_not(models: Path) -> None:
+def test_models_that_a_baseline_has_not(models: Path) -> None:
     """Oracle: the refusal of transformers itself, which has no StripedHyena."""
     result = bench(str(models / "stripedhyena"), *SHORT, "--rounds", "1", "--against", "transformers")
     assert result.exit_code == 0, result.exception
@@ -81,10 +81,10 @@ def test_a_cut_preset() -> None:
 
 
 def test_list() -> None:
-    """Oracle: the presets' counts, and the peers that there are."""
+    """Oracle: the presets' counts, and the baselines that there are."""
     listed = data("--list")
     assert listed["presets"]["mamba-130m"] == pytest.approx(129.1e6, rel=1e-3)
-    assert listed["peers"] == ["transformers", "llama.cpp"]
+    assert listed["baselines"] == ["transformers", "llama.cpp"]
     assert "mamba-130m: 129.14 M parameters, 24 Mamba" in bench("--list").stdout
 
 

@@ -54,7 +54,7 @@ def test_an_interpreter_that_is_none() -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("llama_cpp") is not None, reason="llama-cpp-python is installed")
-def test_a_peer_that_is_not_installed() -> None:
+def test_a_baseline_that_is_not_installed() -> None:
     """Oracle: the sentence, which says how to get it."""
     with Contestant(KINDS["llama.cpp"], sys.executable) as side:
         why = f"llama.cpp is not installed there (No module named 'llama_cpp'); {KINDS['llama.cpp'].remedy}"

@@ -29,7 +29,7 @@ def test_markdown() -> None:
         "| braidlm is |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         "| tiny | bf16 | prompt of 100 | 100 | 50% | 50.0 | 3.00x (1.00-4.00) | - | - |",
-        "| tiny | bf16 | decoding, 2 rows | 16.0 | 50% | 16.0 | 0.50x (0.50-1.00) | - | - |",
+        "| tiny | bf16 | decoding, 2 sequences | 16.0 | 50% | 16.0 | 0.50x (0.50-1.00) | - | - |",
         "",
         "| model | weights | side | setting | memory | at its peak |",
         "| --- | --- | --- | --- | --- | --- |",

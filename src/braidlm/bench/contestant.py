@@ -89,7 +89,7 @@ class Contestant:
         return float(self.ask("prefill", {"length": length}))
 
     def decode(self, context: int, tokens: int, batch: int) -> float:
-        """Seconds of `tokens` passes of one greedy token for each of `batch` rows that have seen `context` tokens."""
+        """Seconds of `tokens` passes of one greedy token for each of `batch` sequences after `context` tokens."""
         return float(self.ask("decode", {"context": context, "tokens": tokens, "batch": batch}))
 
     def memory(self) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """Floors: the least time that a pass can take on this machine, from the spec alone.
 
-Decoding reads every weight that its rows use and reads and writes their state: bytes over the
+Decoding reads every weight that its sequences use and reads and writes their state: bytes over the
 read bandwidth. A prompt multiplies by every weight that a token uses: operations over the matrix
 rate. Nothing is added for what can be hidden behind these.
 """
@@ -43,22 +43,22 @@ def prefill_floor(spec: ModelSpec, length: int, rates: Rates) -> float:
     return products / rates.products + footprint.mixer_flops(spec, length) / rates.float32
 
 
-def decode_floor(spec: ModelSpec, context: int, rows: int, precision: str, rates: Rates) -> float:
-    """Seconds that reading the weights and moving the states take, for one token of each of `rows` sequences."""
+def decode_floor(spec: ModelSpec, context: int, sequences: int, precision: str, rates: Rates) -> float:
+    """Seconds that reading the weights and moving the states take, for one token of each of `sequences` sequences."""
     dtype = "float32" if precision == "f32" else "bfloat16"
     state = sum(state_traffic(slot, spec.meta_tokens + context, dtype) for slots in spec.state_specs for slot in slots)
-    return (weight_traffic(spec, rows, precision) + rows * state) / rates.bandwidth
+    return (weight_traffic(spec, sequences, precision) + sequences * state) / rates.bandwidth
 
 
-def weight_traffic(spec: ModelSpec, rows: int, precision: str) -> float:
-    """Bytes of the weights that one token of each of `rows` sequences uses.
+def weight_traffic(spec: ModelSpec, sequences: int, precision: str) -> float:
+    """Bytes of the weights that one token of each of `sequences` sequences uses.
 
     An embedding that is not also the head is only looked up.
     """
     with torch.device("meta"):
         model = Model(spec)
     precise = set(model.fp32_parameter_names())
-    shares = {"embed.weight": 1.0 if spec.tied else rows / spec.vocab} | _read_shares(spec, rows)
+    shares = {"embed.weight": 1.0 if spec.tied else sequences / spec.vocab} | _read_shares(spec, sequences)
     total = 0.0
     for name, parameter in model.named_parameters():
         # Whatever quantizes matrices keeps vectors as they are.
@@ -67,12 +67,12 @@ def weight_traffic(spec: ModelSpec, rows: int, precision: str) -> float:
     return total
 
 
-def _read_shares(spec: ModelSpec, rows: int) -> dict[str, float]:
+def _read_shares(spec: ModelSpec, sequences: int) -> dict[str, float]:
     """Shares of feed-forward weights that are read, by name, where that is not the whole."""
     found = {}
     for i, block in enumerate(spec.blocks):
         if block.ffn is not None:
-            found.update({f"blocks.{i}.ffn.{name}": share for name, share in block.ffn.read_shares(rows).items()})
+            found.update({f"blocks.{i}.ffn.{name}": share for name, share in block.ffn.read_shares(sequences).items()})
     return found
 
 

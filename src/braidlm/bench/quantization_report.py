@@ -50,7 +50,7 @@ class QuantizationReport(NamedTuple):
 
 
 def windows(ids: Sequence[int], limit: int | None, length: int) -> list[Tensor]:
-    """Cuts the first `limit` ids of a text into rows of `length`.
+    """Cuts the first `limit` ids of a text into sequences of `length`.
 
     A rest shorter than that is left out, unless it is all.
     """
@@ -63,7 +63,7 @@ def windows(ids: Sequence[int], limit: int | None, length: int) -> list[Tensor]:
 def compare(
     model: LanguageModel,
     reference: LanguageModel,
-    rows: Sequence[Tensor],
+    sequences: Sequence[Tensor],
     progress: Callable[[int, int], None] | None = None,
     *,
     kv_dtype: str | None = None,
@@ -72,17 +72,17 @@ def compare(
 
     `kv_dtype` is how `model` stores keys and values; the reference stores them as its activations are.
     """
-    length = max(len(row) for row in rows)
+    length = max(len(sequence) for sequence in sequences)
     # For each position: tokens, both negative log likelihoods, divergence, agreement.
     sums = torch.zeros(5, length - 1, dtype=torch.float64)
-    for done, row in enumerate(rows, 1):
+    for done, sequence in enumerate(sequences, 1):
         states = model.new_state(kv_dtype=kv_dtype), reference.new_state()
-        for begin in range(0, len(row) - 1, _CHUNK):
-            part = row[begin : begin + _CHUNK + 1]
+        for begin in range(0, len(sequence) - 1, _CHUNK):
+            part = sequence[begin : begin + _CHUNK + 1]
             found = _measured(model, reference, states, part)
             sums[:, begin : begin + len(part) - 1] += found
         if progress is not None:
-            progress(done, len(rows))
+            progress(done, len(sequences))
     ends = [0, *(border for border in BORDERS if border < length - 1), length - 1]
     buckets = tuple(_bucket(sums, a, b) for a, b in pairwise(ends))
     return QuantizationReport(_bucket(sums, 0, length - 1), buckets)

@@ -49,7 +49,7 @@ class Prefill:
 
 @dataclass(frozen=True)
 class Decode:
-    """Task: decode of `steps` tokens for each of `batch` rows that have seen `context` tokens."""
+    """Task: decode of `steps` tokens for each of `batch` sequences that have seen `context` tokens."""
 
     steps: int
     batch: int
@@ -58,7 +58,7 @@ class Decode:
     @property
     def label(self) -> str:
         """Name of the task for people."""
-        return f"decoding, {self.batch} row{'s' if self.batch > 1 else ''}"
+        return f"decoding, {self.batch} sequence{'s' if self.batch > 1 else ''}"
 
     @property
     def tokens(self) -> int:
@@ -89,9 +89,9 @@ class Measured:
         """Throughput in tokens a second, by the median round."""
         return self.task.tokens / statistics.median(self.seconds[side])
 
-    def ratios(self, peer: str) -> list[float]:
-        """Ratios to `peer`, round by round: how many times faster braidlm was."""
-        return [baseline / own for own, baseline in zip(self.seconds["braidlm"], self.seconds[peer])]
+    def ratios(self, baseline: str) -> list[float]:
+        """Ratios to `baseline`, round by round: how many times faster braidlm was."""
+        return [slow / fast for fast, slow in zip(self.seconds["braidlm"], self.seconds[baseline])]
 
     @property
     def of_floor(self) -> float:
@@ -129,12 +129,12 @@ class Comparison:
 class Runner:
     """Runner of comparisons: the sides, the number of rounds, the number of threads."""
 
-    def __init__(self, peers: Sequence[str], rounds: int, threads: int, llama_python: str | None = None) -> None:
-        for peer in peers:
-            if peer not in KINDS or peer == "braidlm":
+    def __init__(self, baselines: Sequence[str], rounds: int, threads: int, llama_python: str | None = None) -> None:
+        for baseline in baselines:
+            if baseline not in KINDS or baseline == "braidlm":
                 others = ", ".join(name for name in KINDS if name != "braidlm")
-                raise InputError(f"braidlm is measured against {others}, not against {peer!r}")
-        self._kinds = [KINDS[name] for name in ("braidlm", *peers)]
+                raise InputError(f"braidlm is measured against {others}, not against {baseline!r}")
+        self._kinds = [KINDS[name] for name in ("braidlm", *baselines)]
         self._rounds = rounds
         self._threads = threads
         self._llama_python = llama_python
@@ -200,7 +200,7 @@ class Runner:
                     result.memory[name] = side.memory()
 
     def _load(self, side: Contestant, path: Path, precision: str, result: Comparison) -> bool:
-        """Whether the side can run this model; a peer that cannot is told in the report, braidlm must."""
+        """Whether the side can run this model; a baseline that cannot is told in the report, braidlm must."""
         name = side.kind.name
         try:
             result.about[name] = side.load(path, precision, self._threads)

@@ -7,9 +7,9 @@ from typing import Any
 from .run import Comparison, Measured
 
 
-def markdown(comparisons: Sequence[Comparison], peers: Sequence[str]) -> str:
+def markdown(comparisons: Sequence[Comparison], baselines: Sequence[str]) -> str:
     """Report in Markdown: speeds, then what each side was and what memory it took, then why any is missing."""
-    parts = (_speeds(comparisons, peers), _sides(comparisons), _absent(comparisons))
+    parts = (_speeds(comparisons, baselines), _sides(comparisons), _absent(comparisons))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -33,18 +33,18 @@ def conditions(machine: Mapping[str, Any], comparisons: Sequence[Comparison], th
     )
 
 
-def _speeds(comparisons: Sequence[Comparison], peers: Sequence[str]) -> str:
+def _speeds(comparisons: Sequence[Comparison], baselines: Sequence[str]) -> str:
     heads = ["model", "weights", "task", "braidlm tok/s", "of floor"]
-    heads += [head for peer in peers for head in (f"{peer} tok/s", "braidlm is")]
-    rows = [_row(item, measured, peers) for item in comparisons for measured in item.measured]
+    heads += [head for baseline in baselines for head in (f"{baseline} tok/s", "braidlm is")]
+    rows = [_row(item, measured, baselines) for item in comparisons for measured in item.measured]
     return grid(heads, rows)
 
 
-def _row(item: Comparison, measured: Measured, peers: Sequence[str]) -> list[str]:
+def _row(item: Comparison, measured: Measured, baselines: Sequence[str]) -> list[str]:
     cells = [item.model, item.precision, measured.task.label, _speed(measured, "braidlm"), f"{measured.of_floor:.0%}"]
-    for peer in peers:
-        there = peer in measured.seconds
-        cells += [_speed(measured, peer), spread(measured.ratios(peer))] if there else ["-", "-"]
+    for baseline in baselines:
+        there = baseline in measured.seconds
+        cells += [_speed(measured, baseline), spread(measured.ratios(baseline))] if there else ["-", "-"]
     return cells
 
 

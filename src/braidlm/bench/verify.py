@@ -21,7 +21,7 @@ from ..state.batch import BatchState
 from ..state.sequence import Precision
 
 # Largest difference of logits over their largest absolute value. In bfloat16 every matrix product
-# rounds to 8 bits, and the order of sums differs with the number of rows.
+# rounds to 8 bits, and the order of sums differs with the number of sequences.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 8e-2}
 # Keys and values stored small add a whole storage step wherever one falls to the other side.
 KV_TOLERANCE = {"bfloat16": 5e-3, "float16": 5e-3, "fp8": 8e-2, "int8": 2e-2}
@@ -93,9 +93,9 @@ def _run(model: LanguageModel, ids: Tensor, split: list[int], kv_dtype: str | No
 
 
 def _ragged(model: LanguageModel, ids: Tensor, kv_dtype: str | None) -> Tensor:
-    """The prompt as the middle row, between its reverse cut short and a single token."""
-    rows = [ids.flip(0)[: max(1, len(ids) // 3)], ids, ids[-1:]]
-    return model.forward(rows, state=model.new_state(3, kv_dtype))[1]
+    """The prompt as the middle sequence, between its reverse cut short and a single token."""
+    sequences = [ids.flip(0)[: max(1, len(ids) // 3)], ids, ids[-1:]]
+    return model.forward(sequences, state=model.new_state(3, kv_dtype))[1]
 
 
 def _forked(model: LanguageModel, ids: Tensor, kv_dtype: str | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""`braid bench`: how fast a model is here, beside its peers and beside what the machine could do."""
+"""`braid bench`: how fast a model is here, beside baselines and beside what the machine could do."""
 
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "Example: braid bench mamba2-130m --prompt 512 --decode 64 --against transformers"
 
-_PEERS = [name for name in KINDS if name != "braidlm"]
+_BASELINES = [name for name in KINDS if name != "braidlm"]
 
 
 def command(
@@ -30,26 +30,35 @@ def command(
             show_default=False,
         ),
     ] = None,
-    prompt: Annotated[list[int], typer.Option(min=1, help="Length of a prompt to time; may be repeated.")] = [512],  # noqa: B006
-    decode: Annotated[int, typer.Option(min=0, help="Tokens to generate a row; 0 for none.")] = 64,
-    batch: Annotated[list[int], typer.Option(min=1, help="Rows generated together; may be repeated.")] = [1],  # noqa: B006
-    context: Annotated[int, typer.Option(min=1, help="Tokens that a row has seen before it generates.")] = 128,
-    precision: Annotated[list[str], typer.Option(help="bf16, f32, int8 or int4; may be repeated.")] = ["bf16"],  # noqa: B006
+    prompt: Annotated[
+        list[int], typer.Option(min=1, help="Length in tokens of a prompt to prefill; may be repeated.")
+    ] = [512],  # noqa: B006
+    decode: Annotated[int, typer.Option(min=0, help="Number of tokens generated for each sequence; 0 for none.")] = 64,
+    batch: Annotated[list[int], typer.Option(min=1, help="Sequences decoded together; may be repeated.")] = [1],  # noqa: B006
+    context: Annotated[
+        int, typer.Option(min=1, help="Number of tokens of each sequence before the first generated one.")
+    ] = 128,
+    precision: Annotated[
+        list[str], typer.Option(help="Dtype of the weights: bf16, f32, int8 or int4; may be repeated.")
+    ] = ["bf16"],  # noqa: B006
     against: Annotated[
-        list[str], typer.Option(help=f"Peers: {', '.join(_PEERS)}; may be repeated.", show_default=False)
+        list[str],
+        typer.Option(
+            help=f"Baselines, measured in the same run: {', '.join(_BASELINES)}; may be repeated.", show_default=False
+        ),
     ] = [],  # noqa: B006
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds in which the sides take turns.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds in which all libraries take turns.")] = 5,
     threads: Threads = None,
     layers: Annotated[
-        int | None, typer.Option(min=1, help="Only the first blocks of a preset.", show_default=False)
+        int | None, typer.Option(min=1, help="Number of blocks of a preset that are measured.", show_default=False)
     ] = None,
     llama_python: Annotated[
-        str | None, typer.Option(help="An interpreter that has llama-cpp-python.", show_default=False)
+        str | None, typer.Option(help="Python interpreter that has llama-cpp-python.", show_default=False)
     ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="List the presets and the peers.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the presets and the baselines.")] = False,
     json: Json = False,
 ) -> None:
-    """Time prompts and generation of MODELs, and say what part of that the machine's limits account for."""
+    """Measure prefill and decode of MODELs, and what share of their time the machine's limits account for."""
     if list_:
         _list(json)
         return
@@ -67,7 +76,7 @@ def command(
     count = threads or torch.get_num_threads()
     runner = Runner(against, rounds, count, llama_python)
     tasks: list[Task] = [Prefill(length) for length in prompt]
-    tasks += [Decode(decode, rows, context) for rows in batch if decode]
+    tasks += [Decode(decode, sequences, context) for sequences in batch if decode]
     results: list[Comparison] = []
     for name in models:
         results += _measure(runner, name, precision, tasks, layers, llama_python)
@@ -104,9 +113,9 @@ def _list(json: bool) -> None:
     presets = {name: make().spec for name, make in PRESETS.items()}
     sizes = {name: footprint.size(spec).total for name, spec in presets.items()}
     if json:
-        print_json({"presets": sizes, "peers": _PEERS})
+        print_json({"presets": sizes, "baselines": _BASELINES})
         return
     for name, spec in presets.items():
         kinds = ", ".join(f"{count} {kind}" for kind, count in mixer_kinds(spec.blocks).items())
         out.print(f"{name}: {amount(sizes[name])} parameters, {kinds}", markup=False, highlight=False)
-    out.print(f"peers: {', '.join(_PEERS)}", markup=False, highlight=False)
+    out.print(f"baselines: {', '.join(_BASELINES)}", markup=False, highlight=False)

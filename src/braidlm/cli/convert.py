@@ -34,14 +34,20 @@ def command(
             metavar="DIRECTORY|FILE.gguf", help="A directory or GGUF file that does not exist yet.", show_default=False
         ),
     ],
-    format: Annotated[str, typer.Option(help="Of a directory: hf, braidlm, mamba-original or mamba2-original.")] = "hf",
+    format: Annotated[
+        str, typer.Option(help="Layout of the directory: hf, braidlm, mamba-original or mamba2-original.")
+    ] = "hf",
     dtype: Annotated[
-        str, typer.Option(help="auto (as stored), float32, bfloat16, float16 (GGUF only) or float64.")
+        str,
+        typer.Option(
+            help="Dtype of the written weights: auto (as stored), float32, bfloat16, float16 (GGUF only) or float64."
+        ),
     ] = _AUTO,
     quantize: Annotated[
         str | None,
         typer.Option(
-            help="Weights of a GGUF file in few bits: int8, int4, or keep (as MODEL has them).", show_default=False
+            help="Dtype of quantized weights in a GGUF file: int8, int4, or keep (as MODEL has them).",
+            show_default=False,
         ),
     ] = None,
     no_tokenizer: Annotated[

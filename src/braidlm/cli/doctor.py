@@ -16,7 +16,7 @@ _PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "huggingface_hub", "
 
 
 def command(
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device whose operations are listed: cpu or cuda.")] = "cpu",
     json: Json = False,
 ) -> None:
     """Report versions, processor, native extension, and the choice for every operation."""

@@ -19,12 +19,12 @@ EXAMPLE = "Example: braid info hymba-1.5b --lengths 1024,32768"
 def command(
     model: ModelArgument = "",
     lengths: Annotated[
-        str, typer.Option(help="Lengths, in tokens, for which to give the bytes of state.")
+        str, typer.Option(help="Lengths of a sequence, in tokens, at which the bytes of its state are told.")
     ] = "1024,8192,32768",
     dtype: Annotated[str, typer.Option(help="Dtype of weights and activations: bfloat16 or float32.")] = "bfloat16",
-    kv_dtype: Annotated[str | None, typer.Option(help="Format of keys and values.", show_default=False)] = None,
+    kv_dtype: Annotated[str | None, typer.Option(help="Dtype of the KV cache.", show_default=False)] = None,
     quantize: Annotated[
-        str | None, typer.Option(help="Form of quantized weights: int4, int8 or fp8.", show_default=False)
+        str | None, typer.Option(help="Dtype of quantized weights: int4, int8 or fp8.", show_default=False)
     ] = None,
     json: Json = False,
 ) -> None:

@@ -34,7 +34,7 @@ class Braidlm:
         return time.perf_counter() - begun
 
     def decode(self, context: int, tokens: int, batch: int) -> float:
-        """Seconds of `tokens` passes of one greedy token for each of `batch` rows."""
+        """Seconds of `tokens` passes of one greedy token for each of `batch` sequences."""
         state = self._model.new_state(batch)
         ids = torch.randint(self._model.spec.vocab, (batch, context))
         last = self._model.forward(ids, state=state, logits="last").argmax(-1)
@@ -42,7 +42,9 @@ class Braidlm:
         if batch == 1:
             made = [len(list(self._model.stream(last, state=state, max_tokens=tokens)))]
         else:
-            made = [len(row) for row in self._model.generate(list(last[:, None]), state=state, max_tokens=tokens)]
+            made = [
+                len(sequence) for sequence in self._model.generate(list(last[:, None]), state=state, max_tokens=tokens)
+            ]
         seconds = time.perf_counter() - begun
         assert made == [tokens] * batch
         return seconds

@@ -48,30 +48,30 @@ class LlamaCpp:
         kind = {"int8": "Q8_0", "int4": "Q4_0"}.get(precision, precision)
         return {"library": f"llama-cpp-python {self.library.__version__}", "setting": kind}
 
-    def _context(self, length: int, rows: int, ubatch: int) -> Any:
-        """A context for `rows` sequences of at most `length` tokens, empty; made once."""
-        key = (length, rows, ubatch)
+    def _context(self, length: int, sequences: int, ubatch: int) -> Any:
+        """A context for `sequences` sequences of at most `length` tokens, empty; made once."""
+        key = (length, sequences, ubatch)
         if key not in self._contexts:
             params = self.library.llama_context_default_params()
-            params.n_ctx = rows * (-(-length // _PADDING) * _PADDING)
-            params.n_batch, params.n_ubatch, params.n_seq_max = max(ubatch, length), ubatch, rows
+            params.n_ctx = sequences * (-(-length // _PADDING) * _PADDING)
+            params.n_batch, params.n_ubatch, params.n_seq_max = max(ubatch, length), ubatch, sequences
             params.n_threads = params.n_threads_batch = self._threads
             self._contexts[key] = self.library.llama_init_from_model(self._model, params)
             if not self._contexts[key]:
-                raise RuntimeError(f"llama.cpp cannot make a context of {length} tokens for {rows} sequences")
+                raise RuntimeError(f"llama.cpp cannot make a context of {length} tokens for {sequences} sequences")
         context = self._contexts[key]
         self.library.llama_memory_clear(self.library.llama_get_memory(context), True)
         return context
 
-    def _run(self, context: Any, tokens: Sequence[int], rows: Sequence[int], begin: int) -> None:
-        """One pass over tokens of the given rows (together, in order of position from `begin`); logits of the last."""
+    def _run(self, context: Any, tokens: Sequence[int], sequences: Sequence[int], begin: int) -> None:
+        """One pass over tokens of the given sequences (all in order of position from `begin`); logits of the last."""
         batch = self.library.llama_batch_init(len(tokens), 0, 1)
         seen: dict[int, int] = {}
-        for i, (token, row) in enumerate(zip(tokens, rows)):
-            batch.token[i], batch.n_seq_id[i], batch.seq_id[i][0] = token, 1, row
-            batch.pos[i] = begin + seen.get(row, 0)
-            seen[row] = seen.get(row, 0) + 1
-            last = i + 1 == len(tokens) or rows[i + 1] != row
+        for i, (token, sequence) in enumerate(zip(tokens, sequences)):
+            batch.token[i], batch.n_seq_id[i], batch.seq_id[i][0] = token, 1, sequence
+            batch.pos[i] = begin + seen.get(sequence, 0)
+            seen[sequence] = seen.get(sequence, 0) + 1
+            last = i + 1 == len(tokens) or sequences[i + 1] != sequence
             batch.logits[i] = last
         batch.n_tokens = len(tokens)
         failed = self.library.llama_decode(context, batch)
@@ -112,17 +112,17 @@ class LlamaCpp:
         return best
 
     def decode(self, context: int, tokens: int, batch: int) -> float:
-        """Seconds of `tokens` passes of one greedy token for each of `batch` rows."""
+        """Seconds of `tokens` passes of one greedy token for each of `batch` sequences."""
         here = self._context(context + tokens + 1, batch, min(512, max(_UBATCHES[0], context)))
         random = np.random.default_rng()
-        for row in range(batch):
-            self._run(here, random.integers(self._vocab, size=context).tolist(), [row] * context, 0)
+        for sequence in range(batch):
+            self._run(here, random.integers(self._vocab, size=context).tolist(), [sequence] * context, 0)
         last = random.integers(self._vocab, size=batch).tolist()
-        rows = list(range(batch))
+        sequences = list(range(batch))
         begun = time.perf_counter()
         for step in range(tokens):
-            self._run(here, last, rows, context + step)
-            last = [int(self._logits(here, row).argmax()) for row in rows]
+            self._run(here, last, sequences, context + step)
+            last = [int(self._logits(here, sequence).argmax()) for sequence in sequences]
         return time.perf_counter() - begun
 
 

@@ -66,7 +66,7 @@ class Transformers:
         return time.perf_counter() - begun
 
     def decode(self, context: int, tokens: int, batch: int) -> float:
-        """Seconds of `tokens` passes of one greedy token for each of `batch` rows."""
+        """Seconds of `tokens` passes of one greedy token for each of `batch` sequences."""
         logits, cache = self._pass(torch.randint(self._model.config.vocab_size, (batch, context)), None)
         begun = time.perf_counter()
         for _ in range(tokens):
