@@ -8,7 +8,7 @@ import typer
 from ..generation.sampling import Sampling
 from ..system.setting_files import with_values
 from .chat_input import quiet_terminal
-from .common import Adapter, InitialState, ModelArgument, with_beside
+from .common import Adapter, InitialState, ModelArgument, with_adapter
 from .load_options import LoadOptions
 from .options import with_options
 from .session import Sessions, store_at
@@ -38,7 +38,7 @@ def command(
 
     with quiet_terminal():
         loading = LoadOptions(**with_values(LoadOptions, given))
-        language = with_beside(loading.load(model), adapter, state)
+        language = with_adapter(loading.load(model), adapter, state)
         sampling = Sampling(**with_values(Sampling, _DEFAULTS | given))
         with language.engine(loading.kv_dtype, Limits(parallel=1)) as engine:
             store = store_at(sessions)

@@ -20,12 +20,12 @@ class Editor:
             reserve_space_for_menu=0,
         )  # fmt: skip
 
-    def remember(self, texts: Sequence[str]) -> None:
+    def add_history(self, texts: Sequence[str]) -> None:
         """Adds texts to what the up arrow brings back."""
         for text in texts:
             self._history.append_string(text)
 
-    def read(self) -> str:
+    def read_message(self) -> str:
         """The next message, without blank lines around it; its own indentation stays."""
         self._in_block = False
         try:

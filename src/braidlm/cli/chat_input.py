@@ -23,10 +23,10 @@ MARK_PASTES, _NO_MARKS = "\x1b[?2004h", "\x1b[?2004l"
 class Reader(Protocol):
     """Source of messages."""
 
-    def read(self) -> str:
+    def read_message(self) -> str:
         """The next message; `EOFError` at the end, `KeyboardInterrupt` for one that is given up."""
 
-    def remember(self, texts: Sequence[str]) -> None:
+    def add_history(self, texts: Sequence[str]) -> None:
         """Adds texts to what the up arrow brings back."""
 
 
@@ -81,7 +81,7 @@ def messages(source: Reader) -> Iterator[str]:
     """Messages until the end of the input, none of them blank."""
     while True:
         try:
-            text = source.read()
+            text = source.read_message()
         except EOFError:
             return
         except UnicodeDecodeError as error:
@@ -95,7 +95,7 @@ def messages(source: Reader) -> Iterator[str]:
 class Lines:
     """Reader of lines of standard input: a message is one, or several after backslashes or between marks of a block."""
 
-    def read(self) -> str:
+    def read_message(self) -> str:
         """The next message, without blanks around it."""
         try:
             return "\n".join(self._lines()).strip()
@@ -115,5 +115,5 @@ class Lines:
             lines.append(input(". "))
         return lines
 
-    def remember(self, texts: Sequence[str]) -> None:
+    def add_history(self, texts: Sequence[str]) -> None:
         """Nothing: lines have no history."""

@@ -89,7 +89,7 @@ class Terminal:
         said = [message for message in conversation.messages if isinstance(message.get("content"), str)]
         for message in said[-2:]:
             say(("> " if message["role"] == "user" else "") + _end_of(message["content"]))
-        self._reader.remember([message["content"] for message in said if message["role"] == "user"])
+        self._reader.add_history([message["content"] for message in said if message["role"] == "user"])
 
     def _size(self) -> str:
         """The messages and tokens of the conversation."""

@@ -40,11 +40,9 @@ Threads = Annotated[
     int | None, typer.Option(min=1, help=rf"{help_of(LoadOptions, 'threads')} \[default: all]", show_default=False)
 ]
 Adapter = Annotated[
-    Path | None, typer.Option(help="A low-rank adapter: a directory in peft's format.", show_default=False)
+    Path | None, typer.Option(help="Directory of a low-rank adapter in peft's format.", show_default=False)
 ]
-InitialState = Annotated[
-    Path | None, typer.Option(help="A learned initial state: a file of braidlm's.", show_default=False)
-]
+InitialState = Annotated[Path | None, typer.Option(help="File of a learned initial state.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
@@ -58,7 +56,7 @@ def telling_warnings() -> Iterator[None]:
         err.print(f"braid: {note.message}", markup=False)
 
 
-def load_beside(language: "LanguageModel", adapters: Mapping[str, Path], initials: Mapping[str, Path]) -> None:
+def load_adapters(language: "LanguageModel", adapters: Mapping[str, Path], initials: Mapping[str, Path]) -> None:
     """Loads adapters and learned initial states by name; what their files warn of is told on standard error."""
     with telling_warnings():
         for name, directory in adapters.items():
@@ -67,9 +65,9 @@ def load_beside(language: "LanguageModel", adapters: Mapping[str, Path], initial
             language.load_initial_state(name, file)
 
 
-def with_beside(language: "LanguageModel", adapter: Path | None, state: Path | None) -> "LanguageModel":
+def with_adapter(language: "LanguageModel", adapter: Path | None, state: Path | None) -> "LanguageModel":
     """The model with an adapter and a learned initial state, if they are given."""
-    load_beside(language, {"it": adapter} if adapter else {}, {"it": state} if state else {})
+    load_adapters(language, {"it": adapter} if adapter else {}, {"it": state} if state else {})
     return language.using("it" if adapter else None, "it" if state else None) if adapter or state else language
 
 

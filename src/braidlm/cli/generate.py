@@ -9,7 +9,7 @@ import typer
 from ..errors import InputError
 from ..generation.sampling import Sampling
 from ..system.setting_files import with_values
-from .common import Adapter, InitialState, Json, ModelArgument, print_json, with_beside
+from .common import Adapter, InitialState, Json, ModelArgument, print_json, with_adapter
 from .load_options import LoadOptions
 from .options import with_options
 
@@ -25,7 +25,9 @@ _DEFAULTS = {"max_tokens": 128}
 @with_options({"Sampling": Sampling, "Model": LoadOptions}, defaults=_DEFAULTS, without=("logit_bias", "top_logprobs"))
 def command(
     model: ModelArgument,
-    prompt: Annotated[str, typer.Argument(help="Text to continue; - reads standard input.", show_default=False)],
+    prompt: Annotated[
+        str, typer.Argument(metavar="PROMPT", help="Text to continue; - reads standard input.", show_default=False)
+    ],
     ids: Annotated[bool, typer.Option("--ids", help="PROMPT is token ids separated by spaces or commas.")] = False,
     chat: Annotated[bool, typer.Option("--chat", help="Put PROMPT through the model's chat template.")] = False,
     adapter: Adapter = None,
@@ -38,7 +40,7 @@ def command(
         raise InputError("--ids and --chat exclude each other: a chat template takes text, not token ids")
     text = _standard_input() if prompt == "-" else prompt
     loading = LoadOptions(**with_values(LoadOptions, given))
-    language = with_beside(loading.load(model), adapter, state)
+    language = with_adapter(loading.load(model), adapter, state)
     wanted: str | list[int] | list[dict[str, str]] = _ids(text) if ids else text
     if chat:
         wanted = [{"role": "user", "content": text}]

@@ -77,7 +77,7 @@ _plain_warning = warnings.formatwarning
 def _one_line(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """A warning on purpose is for the user, who does not care which line of code says it."""
+    """Form of a warning: one line for those given on purpose, whose user does not care which line of code says it."""
     if issubclass(category, BraidWarning):
         return f"braid: warning: {message}\n"
     return _plain_warning(message, category, filename, lineno, line)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import not_installed
-from .common import err, load_beside
+from .common import err, load_adapters
 from .options import with_options
 from .serve_config import DEFAULTS, LOCAL, PANELS, ServeConfig, read_config
 from .session import store_at
@@ -88,7 +88,7 @@ class HostMaker:
         if share is not None:
             loading = replace(loading, threads=max(1, (loading.threads or processors()) // share))
         language = loading.load(self.config.model)
-        load_beside(language, self.config.places.adapters, self.config.places.initial_states)
+        load_adapters(language, self.config.places.adapters, self.config.places.initial_states)
         return language
 
 

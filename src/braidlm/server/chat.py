@@ -154,7 +154,7 @@ async def _in_session(asked: _Asked, served: Served, name: str) -> _Begun:
     keep = asked.body.session_keep
 
     def begin() -> tuple[CachedSession, Turn]:
-        opened = served.session_cache.open(served.sessions, name, served.chats.open)
+        opened = served.session_cache.open_session(served.sessions, name, served.chats.open)
         session = opened.session
         if keep is not None and keep > len(session.messages):
             raise RefusedError(
@@ -169,7 +169,7 @@ async def _in_session(asked: _Asked, served: Served, name: str) -> _Begun:
         if not made[0]:  # stopped before anything was written: as if nothing had been said
             return
         after = served.chats.finish(opened.session, turn, made[0], answers.stored(made[0]))
-        served.save(name, after, turn.handle.snapshots, opened.stamp)
+        served.save_session(name, after, turn.handle.snapshots, opened.stamp)
 
     await served.session_cache.claim(name)
     try:

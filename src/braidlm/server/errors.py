@@ -127,7 +127,7 @@ def _of_fields(errors: Sequence[Mapping[str, Any]], body: Any) -> RefusedError:
 
 
 def _rank(error: Mapping[str, Any]) -> tuple[bool, int]:
-    """Ours come first; of a value that may be of several types, the error that is farthest inside says most."""
+    """Order of faults: braidlm's own come first; of a value of several types, the one farthest inside says most."""
     return error["type"] not in (UNKNOWN, UNSERVED), -len(error["loc"])
 
 

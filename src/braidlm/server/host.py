@@ -134,15 +134,15 @@ class Served:
         self.sessions.path(name)  # refuses what is no name
         return name
 
-    def create(self, name: str, session: Session) -> None:
+    def create_session(self, name: str, session: Session) -> None:
         """Stores a new session; `SessionExistsError` if there is one of this name."""
-        self._save(name, session, (), new=True)
+        self._store_session(name, session, (), new=True)
 
-    def save(self, name: str, session: Session, snapshots: Sequence[Snapshot], instead_of: Stamp) -> None:
+    def save_session(self, name: str, session: Session, snapshots: Sequence[Snapshot], instead_of: Stamp) -> None:
         """Stores a session in place of the one of this stamp; `SessionChangedError` if that is there no longer."""
-        self._save(name, session, snapshots, instead_of=instead_of)
+        self._store_session(name, session, snapshots, instead_of=instead_of)
 
-    def _save(self, name: str, session: Session, snapshots: Sequence[Snapshot], **how: Any) -> None:
+    def _store_session(self, name: str, session: Session, snapshots: Sequence[Snapshot], **how: Any) -> None:
         """Stores a session; that there is no room for it is the server's fault."""
         try:
             stamp = self.chats.save(name, session, snapshots, **how)
@@ -150,12 +150,12 @@ class Served:
             raise
         except BraidError as error:
             raise RefusedError(507, f"the session could not be stored: {error}", code="not_stored") from None
-        self.session_cache.keep(name, session, stamp)
+        self.session_cache.keep_session(name, session, stamp)
 
-    def delete(self, name: str) -> None:
+    def delete_session(self, name: str) -> None:
         """Removes a session for good."""
         self.sessions.delete(name)
-        self.session_cache.forget(name)
+        self.session_cache.forget_session(name)
 
     def answer(
         self,
@@ -178,14 +178,14 @@ class Served:
         self._answers.add(answer)
         return answer
 
-    def cut(self) -> None:
+    def cut_answers(self) -> None:
         """Cuts all answers off."""
         for answer in self._answers:
             answer.cancel()
 
     async def close(self) -> None:
         """Cuts all answers off, waits until they are stored, and closes the engine."""
-        self.cut()
+        self.cut_answers()
         await asyncio.gather(*(answer.task for answer in self._answers), return_exceptions=True)
         await asyncio.to_thread(self.engine.close)
 
@@ -249,7 +249,7 @@ class BaseModelHost(ABC):
         return self.settings.max_body or _MOST_BODY
 
     @abstractmethod
-    async def cut(self) -> None:
+    async def cut_answers(self) -> None:
         """Cuts all answers off."""
 
     @abstractmethod
@@ -299,10 +299,10 @@ class ModelHost(BaseModelHost):
         """The loaded model; refuses while there is none."""
         return self.ready(self._served)
 
-    async def cut(self) -> None:
+    async def cut_answers(self) -> None:
         """Cuts all answers off."""
         if self._served is not None:
-            self._served.cut()
+            self._served.cut_answers()
 
     async def close(self) -> None:
         """Ends everything; unfinished answers are stored as far as they are."""

@@ -40,7 +40,7 @@ class _Server(uvicorn.Server):
 
     async def _cut(self) -> None:
         await asyncio.sleep(self._shutdown_timeout)
-        await self._host.cut()
+        await self._host.cut_answers()
 
 
 def serve(app: FastAPI, address: str, port: int, shutdown_timeout: int) -> None:

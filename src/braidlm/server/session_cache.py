@@ -81,7 +81,7 @@ class SessionCache:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(turn.over.wait(), rest if left else min(rest, _LOOK_S))
 
-    def open(self, store: SessionStore, name: str, read: Callable[[str], Stored]) -> CachedSession:
+    def open_session(self, store: SessionStore, name: str, read: Callable[[str], Stored]) -> CachedSession:
         """The cached session, if its file is still the same; else it is read anew."""
         stamp = store.stamp(name)
         with self._lock:
@@ -92,9 +92,9 @@ class SessionCache:
         session = read(name).session
         if stamp is None:
             raise NoSessionError(f"there is no session {name} yet; ask for it again")
-        return self.keep(name, session, stamp)
+        return self.keep_session(name, session, stamp)
 
-    def keep(self, name: str, session: Session, stamp: Stamp) -> CachedSession:
+    def keep_session(self, name: str, session: Session, stamp: Stamp) -> CachedSession:
         """Caches a session that is on disk, in the file of this stamp."""
         kept = CachedSession(session, stamp)
         with self._lock:
@@ -104,7 +104,7 @@ class SessionCache:
                 self._known.popitem(last=False)
         return kept
 
-    def forget(self, name: str) -> None:
+    def forget_session(self, name: str) -> None:
         """Drops a session that was deleted."""
         with self._lock:
             self._known.pop(name, None)

@@ -36,7 +36,7 @@ async def create(body: NewSession, request: Request, served: ServedModel) -> Ses
     session = Session(for_template(body.messages), created=moment, updated=moment)
     await asyncio.to_thread(served.sessions.require_new, name)
     async with served.session_cache.reserved(name):
-        await asyncio.to_thread(served.create, name, session)
+        await asyncio.to_thread(served.create_session, name, session)
         return await _about(request, served, name)
 
 
@@ -55,7 +55,7 @@ async def delete(id: str, request: Request, served: ServedModel) -> SessionDelet
     """Removes a session for good."""
     name = served.name_of(request, id)
     async with served.session_cache.reserved(name):
-        await asyncio.to_thread(served.delete, name)
+        await asyncio.to_thread(served.delete_session, name)
     return SessionDeleted(id=id)
 
 

@@ -22,7 +22,7 @@ class Side(Protocol):
         ...
 
     def decode(self, context: int, tokens: int, batch: int) -> float:
-        """Seconds of `tokens` passes of one greedy token for each of `batch` rows that have seen `context` tokens."""
+        """Seconds of `tokens` passes of one greedy token for each of `batch` sequences after `context` tokens."""
         ...
 
 

@@ -120,9 +120,9 @@ class Replicas:
         """Number of replicas that pass their health check."""
         return len(await self._all("check_health", _PATIENCE_S))
 
-    async def cut(self) -> None:
+    async def cut_answers(self) -> None:
         """Cuts all answers off."""
-        await self._all("cut", _PATIENCE_S)
+        await self._all("cut_answers", _PATIENCE_S)
 
     async def close(self) -> None:
         """Ends all replicas, once they have stored what was generated."""

@@ -52,10 +52,10 @@ class Frontend(BaseModelHost):
         own = [f for f in self.metrics.collect() if f.name == "braidlm_requests" or f.name.startswith("process_")]
         return merged(own, await self._replicas.metrics() if self._replicas is not None else {})
 
-    async def cut(self) -> None:
+    async def cut_answers(self) -> None:
         """Ends all answers where they are."""
         if self._replicas is not None:
-            await self._replicas.cut()
+            await self._replicas.cut_answers()
 
     async def close(self) -> None:
         """Ends all replicas; answers that are being written are stored as far as they are."""

@@ -85,9 +85,9 @@ class Replica:
         """Name and metrics of this replica."""
         return self._name(), self._host.metrics.collect()
 
-    async def cut(self) -> None:
+    async def cut_answers(self) -> None:
         """Cuts all answers off."""
-        await self._host.cut()
+        await self._host.cut_answers()
 
     async def close(self) -> None:
         """Ends everything; what was generated is stored."""
