@@ -17,6 +17,7 @@ from braidlm.model import footprint
 from braidlm.ops.linear.quantized import WEIGHT_FORMATS, QuantizedWeight
 from braidlm.ops.linear.round_to_nearest import quantize_weight
 from braidlm.quant.policy import policy_of, quantize, quantized_weights
+from braidlm.system.dtypes import name_of
 from tests.checkpoints.gguf_files import refused
 from tests.families.tiny import TINY, tiny
 from tests.tolerances import DIVERGENCE_QUANTIZED, RELATIVE_LOGITS
@@ -37,7 +38,7 @@ def ids_for(model: LanguageModel, length: int = 40) -> Tensor:
 
 def dequantized(model: LanguageModel) -> LanguageModel:
     """The same description with plain weights that have the values of the quantized ones."""
-    plain = braidlm.build(model.spec, dtype=str(model.network.dtype).removeprefix("torch."))
+    plain = braidlm.build(model.spec, dtype=name_of(model.network.dtype))
     quantized = quantized_weights(model.network)
     with torch.no_grad():
         for name, parameter in plain.network.named_parameters():

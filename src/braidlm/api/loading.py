@@ -28,19 +28,14 @@ from ..model.initialisation import randomise
 from ..model.model import Model
 from ..ops.linear.quantized import WEIGHT_FORMATS
 from ..spec import ModelSpec, is_whole
+from ..system.dtypes import long_name, torch_dtype
 from ..system.files import is_there, read_object
 from ..system.progress_bar import shown
 from ..system.suggest import did_you_mean
 from ..text.tokenizer import Tokenizer
 from .language_model import LanguageModel
 
-_DTYPES = {
-    "float32": torch.float32,
-    "fp32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "bf16": torch.bfloat16,
-    "float64": torch.float64,
-}
+_DTYPES = ("float32", "fp32", "bfloat16", "bf16", "float64")
 
 
 def load(
@@ -160,7 +155,7 @@ def dtype_of(name: str) -> torch.dtype:
     """Dtype of a name, short or long."""
     if name not in _DTYPES:
         raise InputError(f"dtype is {name!r}, but must be one of {', '.join(_DTYPES)} (or 'auto' for a checkpoint)")
-    return _DTYPES[name]
+    return torch_dtype(long_name(name))
 
 
 def _resolve_dtype(name: str, stored: torch.dtype) -> torch.dtype:

@@ -16,6 +16,7 @@ from ..model.model import Model
 from ..ops.linear.quantized import KINDS, WEIGHT_FORMATS, QuantizedWeight, empty_quantized, quantizable
 from ..ops.linear.round_to_nearest import quantize_weight
 from ..quant.policy import policy_of, quantized_weights
+from ..system.dtypes import name_of
 from .binding import Bound
 from .gguf import GgufFile
 from .gguf_quantized import is_quantized, keep
@@ -23,7 +24,7 @@ from .gguf_quantized import is_quantized, keep
 CHOICES = (*WEIGHT_FORMATS, "keep")
 KEEP = "keep"
 
-_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
+_DTYPES = ("bfloat16", "float32", "float64")
 
 
 def check_choice(quantize: str | None) -> None:
@@ -77,7 +78,7 @@ def describe_quantized(model: Model) -> dict[str, Any] | None:
     if not quantized:
         return None
     return {
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": name_of(model.dtype),
         "weights": {name: weight.kind for name, weight in sorted(quantized.items())},
     }
 

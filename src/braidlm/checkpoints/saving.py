@@ -10,6 +10,7 @@ from ..errors import InputError, SpecError
 from ..families.names import rename
 from ..model.model import Model
 from ..spec import ModelSpec
+from ..system.dtypes import name_of
 from ..system.files import whole_directory
 from ..text.tokenizer import Tokenizer
 from . import binding
@@ -99,7 +100,7 @@ def _save_published(model: Model, origin: Origin, place: Path, format: str, prog
     config = {key: value for key, value in kept.items() if key not in stale} | config
     if origin.ends:
         config["eos_token_id"] = origin.ends[0] if len(origin.ends) == 1 else list(origin.ends)
-    config["torch_dtype"] = str(model.dtype).removeprefix("torch.")
+    config["torch_dtype"] = name_of(model.dtype)
     (place / "config.json").write_text(json.dumps(config, indent=2))
     tensors = list(binding.export(model, family.names(model.spec)))
     if family.weights_file.endswith(".bin"):

@@ -33,9 +33,7 @@ ModelArgument = Annotated[
     typer.Argument(metavar="MODEL", help="A directory, a GGUF file, a preset's name, or a hub id.", show_default=False),
 ]
 Dtype = Annotated[str, typer.Option(help=help_of(LoadOptions, "dtype"))]
-Quantize = Annotated[str | None, typer.Option(help=help_of(LoadOptions, "quantize"), show_default=False)]
 AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help=help_of(LoadOptions, "allow_pickle"))]
-KvDtype = Annotated[str | None, typer.Option(help=help_of(LoadOptions, "kv_dtype"), show_default=False)]
 Threads = Annotated[
     int | None, typer.Option(min=1, help=rf"{help_of(LoadOptions, 'threads')} \[default: all]", show_default=False)
 ]

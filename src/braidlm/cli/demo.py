@@ -127,8 +127,9 @@ def _stream(handle: "RequestHandle", *, show: bool) -> "tuple[list[Token], float
 def _sizes(language: "LanguageModel") -> dict[str, Any]:
     """Parameters, and bytes: of the weights, of the state, and of what a transformer would hold instead."""
     from ..model import footprint
+    from ..system.dtypes import name_of
 
-    spec, dtype = language.spec, str(language.network.dtype).removeprefix("torch.")
+    spec, dtype = language.spec, name_of(language.network.dtype)
     a_token = footprint.transformer_bytes_per_token(spec, dtype)
     return {
         "parameters": footprint.size(spec).total,

@@ -11,6 +11,7 @@ from ..checkpoints.directory import largest_dtype, open_directory
 from ..checkpoints.gguf import GgufFile
 from ..checkpoints.gguf_export import DTYPES, EXACT, export_gguf
 from ..errors import InputError
+from ..system.dtypes import long_name, name_of
 from ..system.progress_bar import progress
 from .common import err
 
@@ -31,9 +32,7 @@ class Stored(NamedTuple):
 
 def check_dtype(name: str) -> str:
     """The long name of a dtype that matrices of GGUF files can have; `InputError` if it is none."""
-    long = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "f32": "float32", "f16": "float16"}.get(
-        name, name
-    )
+    long = long_name(name)
     if long not in DTYPES:
         raise InputError(f"--dtype is {name!r}, but a GGUF file's matrices must be one of {', '.join(DTYPES)}")
     return long
@@ -45,7 +44,7 @@ def stored_as(model: str, *, allow_pickle: bool) -> Stored:
     if path.is_file():
         return _stored_in_file(GgufFile(path), Path(model).stem)
     source = open_directory(path, allow_pickle=allow_pickle)
-    dtype = str(largest_dtype(source, source.names()) or torch.float32).removeprefix("torch.")
+    dtype = name_of(largest_dtype(source, source.names()) or torch.float32)
     return Stored(dtype if dtype in DTYPES else None, (), Path(model).name)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..errors import InputError, StateError
 from ..spec import ModelSpec
 from ..spec.state import FullKV, RecurrentState, SharedKV, WindowKV
+from ..system.dtypes import long_name, name_of
 from .kv import KV_DTYPES, KeyValues
 
 
@@ -21,8 +22,7 @@ class Precision:
     @classmethod
     def of(cls, dtype: torch.dtype, kv_dtype: str | None = None) -> "Precision":
         """The precision for activations of `dtype`; `kv_dtype` None stores keys and values as activations are."""
-        kv = kv_dtype or str(dtype).removeprefix("torch.")
-        kv = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}.get(kv, kv)
+        kv = long_name(kv_dtype or name_of(dtype))
         if kv not in KV_DTYPES:
             raise InputError(f"kv_dtype is {kv!r}, but must be one of {', '.join(KV_DTYPES)}")
         return cls(dtype, kv)
@@ -30,7 +30,7 @@ class Precision:
     @property
     def name(self) -> str:
         """Name of the activations' dtype, such as "bfloat16"."""
-        return str(self.dtype).removeprefix("torch.")
+        return name_of(self.dtype)
 
 
 @dataclass(frozen=True)

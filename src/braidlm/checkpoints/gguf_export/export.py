@@ -12,6 +12,7 @@ from gguf import GGUFValueType
 
 from ...errors import InputError
 from ...model.model import Model
+from ...system.dtypes import name_of, torch_dtype
 from ...system.files import whole_file
 from ...text.tokenizer import Tokenizer
 from ..binding import Progress
@@ -19,7 +20,7 @@ from .architecture import architecture_of
 from .tensors import PLAIN, GgufTensor, gguf_tensors
 from .tokenizing import tokenizer_metadata
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = ("float32", "bfloat16", "float16")
 _PLAIN = {kind.name for kind in PLAIN.values()}
 # What a file is said to be by the type that most of its matrices have.
 _FILE_TYPES = {
@@ -54,11 +55,11 @@ def export_gguf(
     weights in fp8 cannot be expressed.
     """
     model.require_no_adapters("written as GGUF")
-    wanted = dtype or str(model.dtype).removeprefix("torch.")
+    wanted = dtype or name_of(model.dtype)
     if wanted not in DTYPES:
         raise InputError(f"dtype is {wanted!r}, but a GGUF file's matrices must be one of {', '.join(DTYPES)}")
     layout, metadata, spec = architecture_of(model.spec)
-    tensors = gguf_tensors(model, spec, layout, DTYPES[wanted], plain=dequantize)
+    tensors = gguf_tensors(model, spec, layout, torch_dtype(wanted), plain=dequantize)
     words = tokenizer_metadata(tokenizer, model.spec.vocab, ends)
     general = _general(name or Path(path).stem, tensors)
     own = {f"{layout.arch}.{key}": value for key, value in metadata.items()}

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ...system.dtypes import name_of
 from ..native_loader import extension, takes
 from ..products import mm, widens
 from ..strides import table
@@ -29,7 +30,7 @@ def held(weight: Tensor | QuantizedWeight) -> Any:
     *experts, outputs, inputs = weight.shape
     several = experts[0] if experts else 1
     if isinstance(weight, Tensor):
-        weight_format = str(weight.dtype).removeprefix("torch.")
+        weight_format = name_of(weight.dtype)
         return extension().Weight(weight_format, weight.detach().contiguous(), None, None, outputs, inputs, several)
     data = weight.data.view(torch.uint8) if weight.weight_format == "fp8" else weight.data
     return extension().Weight(weight.weight_format, data, weight.scale, weight.low, outputs, inputs, several)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ...spec.state import RecurrentState, StateSpec
+from ...system.dtypes import name_of
 from ..linear.native import held
 from ..native_loader import extension
 
@@ -63,7 +64,7 @@ class PlanBuilder:
         if layout == "planes":
             shape = (2, *shape)
         self.states.append(StateBuffer(self._block, name, layout, shape, dtype))
-        return self.plan.state(str(dtype).removeprefix("torch."), list(shape))
+        return self.plan.state(name_of(dtype), list(shape))
 
     def keys_values(self, heads: int, k_dim: int, v_dim: int) -> int:
         """Declares the block's own KV cache; returns its number."""
