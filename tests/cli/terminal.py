@@ -39,7 +39,7 @@ class Terminal:
             stdin=self._its, stdout=self._its, stderr=self._its, env=environment,
             preexec_fn=lambda: (os.setsid(), os.dup2(os.open(os.ttyname(0), os.O_RDWR), 0)),
         )  # fmt: skip
-        self._written = b""
+        self._memory = b""
 
     def current_modes(self) -> list[Any]:
         """How the terminal takes what is typed."""
@@ -51,7 +51,7 @@ class Terminal:
 
     def paste(self, text: str) -> None:
         """Pastes as terminals do that mark it, which is seen by the program only if it asked for the marks."""
-        marked = self._written.rfind(b"\x1b[?2004h") > self._written.rfind(b"\x1b[?2004l")
+        marked = self._memory.rfind(b"\x1b[?2004h") > self._memory.rfind(b"\x1b[?2004l")
         lines = text.replace("\n", "\r")
         self.type(f"\x1b[200~{lines}\x1b[201~" if marked else lines)
 
@@ -75,7 +75,7 @@ class Terminal:
         ready, _, _ = select.select([self._own], [], [], 0.1)
         if ready:
             data = os.read(self._own, 65536)
-            self._written += data
+            self._memory += data
             self._stream.feed(data)
         return bool(ready)
 

@@ -82,7 +82,7 @@ REFUSALS: dict[str, tuple[Callable[[LanguageModel], Any], str]] = {
 @pytest.mark.parametrize("what", REFUSALS)
 def test_refusals_say_what_was_meant(what: str, language: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: each name that is not known is refused, and the one that was meant is in the sentence."""
-    monkeypatch.setitem(language.variants._adapters, "task", None)
+    monkeypatch.setitem(language.adapters._adapters, "task", None)
     refused, meant = REFUSALS[what]
     with pytest.raises(BraidError, match=f"; did you mean '{re.escape(meant)}'\\?$"):
         refused(language)

@@ -5,15 +5,15 @@ from .config import Lora
 from .files import load_adapter, save_adapter
 from .initial import InitialState, StateTuning, attach_initial, detach_initial, load_initial, put_on, save_initial
 from .merging import merge
-from .variants import Variants
+from .registry import AdapterRegistry
 
 __all__ = [
+    "AdapterRegistry",
     "Adapters",
     "InitialState",
     "Kind",
     "Lora",
     "StateTuning",
-    "Variants",
     "attach",
     "attach_initial",
     "detach_initial",

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..adapters import Kind, Variants, merge
+from ..adapters import AdapterRegistry, Kind, merge
 from ..checkpoints import saving
 from ..checkpoints.saving import Origin
 from ..decode.stepwise import Stepwise
@@ -88,7 +88,7 @@ class LanguageModel:
         self.tokenizer = tokenizer
         self.origin = origin
         self.ops = dispatch.checked(ops)
-        self.variants = Variants(network, origin.format)
+        self.adapters = AdapterRegistry(network, origin.format)
         with dispatch.using(self.ops):
             if network.device.type == "cpu":
                 tell_if_missing()
@@ -96,11 +96,11 @@ class LanguageModel:
 
     def load_adapter(self, name: str, directory: str | Path) -> None:
         """Loads a low-rank adapter in peft's format under `name`, for `using` and for the engine's requests."""
-        self.variants.load_adapter(name, directory)
+        self.adapters.load_adapter(name, directory)
 
     def load_initial_state(self, name: str, path: str | Path) -> None:
         """Loads a learned initial state under `name`, for `using` and for the engine's requests."""
-        self.variants.load_initial(name, path)
+        self.adapters.load_initial(name, path)
 
     def merge_adapter(self, directory: str | Path) -> list[Kind]:
         """Adds an adapter in peft's format to the weights, in place: summed in float32, rounded once.
@@ -111,7 +111,7 @@ class LanguageModel:
 
     def using(self, adapter: str | None = None, initial: str | None = None) -> "LanguageModel":
         """The model with an adapter and a learned initial state, over the same weights; this one is left as it is."""
-        network = self.variants.of(adapter, initial)
+        network = self.adapters.of(adapter, initial)
         return LanguageModel(network, self.tokenizer, self.origin, ops=self.ops, deterministic=self.deterministic)
 
     def __repr__(self) -> str:
@@ -175,23 +175,25 @@ class LanguageModel:
         """
         if logits not in ("all", "last", None):
             raise InputError(f"logits is {logits!r}, but must be 'all', 'last' or None")
-        rows, dense = sequences_of(ids, self.spec.vocab)
+        sequences, dense = sequences_of(ids, self.spec.vocab)
         self._check_hidden_states(hidden_states)
         if state is not None:
             state.require(self.network.weights.identity(state.precision.kv))
-            if len(state) != len(rows):
-                raise InputError(f"ids have {len(rows)} sequences, but the state has {len(state)}")
-            for length, row in zip(state.lengths, rows, strict=True):
-                check_length(length + len(row), self.spec.max_positions)
+            if len(state) != len(sequences):
+                raise InputError(f"ids have {len(sequences)} sequences, but the state has {len(state)}")
+            for length, ids_L in zip(state.lengths, sequences, strict=True):
+                check_length(length + len(ids_L), self.spec.max_positions)
             with torch.no_grad():
-                return self._forward(rows, dense, state, logits, hidden_states, state_at, commit=True)
-        for row in rows:
-            check_length(len(row), self.spec.max_positions)
-        return self._forward(rows, dense, self.new_state(len(rows)), logits, hidden_states, state_at, commit=False)
+                return self._forward(sequences, dense, state, logits, hidden_states, state_at, commit=True)
+        for ids_L in sequences:
+            check_length(len(ids_L), self.spec.max_positions)
+        return self._forward(
+            sequences, dense, self.new_state(len(sequences)), logits, hidden_states, state_at, commit=False
+        )
 
     def _forward(
         self,
-        rows: list[Tensor],
+        sequences: list[Tensor],
         dense: bool,
         state: BatchState,
         logits: Logits,
@@ -200,16 +202,16 @@ class LanguageModel:
         *,
         commit: bool,
     ) -> Any:
-        segments = Segments(tuple(len(row) for row in rows), snapshot_positions_of(state_at, rows))
+        segments = Segments(tuple(len(ids_L) for ids_L in sequences), snapshot_positions_of(state_at, sequences))
         out = self._run(
-            torch.cat(rows).to(self.network.device), segments, state, logits=logits, hidden_states=hidden_states
+            torch.cat(sequences).to(self.network.device), segments, state, logits=logits, hidden_states=hidden_states
         )
         if commit:
             state.commit(out.state)
 
         def shaped(packed: Tensor) -> Tensor | list[Tensor]:
             if dense:
-                return packed.unflatten(0, (len(rows), -1))
+                return packed.unflatten(0, (len(sequences), -1))
             return list(packed.split(list(segments.lengths)))
 
         made = None if out.logits is None else out.logits if logits == "last" else shaped(out.logits)
@@ -341,7 +343,7 @@ class LanguageModel:
             else None,
             limits=limits,
             ops=self.ops,
-            variants=self.variants,
+            adapters=self.adapters,
         )
 
     def quantize(

@@ -30,14 +30,14 @@ class AfterReasoning:
         self,
         reasoning: ReasoningFirst,
         rule: Callable[[], Constraint],
-        text: Detokenizer,
+        detokenizer: Detokenizer,
         vocab: int,
         ends: Collection[int],
     ) -> None:
-        """`text` decodes the answer's tokens, tags included; `ends` are ids that end an answer."""
+        """`detokenizer` decodes the answer's tokens, tags included; `ends` are ids that end an answer."""
         self._reasoning = reasoning
         self._rule = rule()
-        self._text = text
+        self._detokenizer = detokenizer
         self._free = np.ones(vocab, dtype=np.bool_)
         self._free[list(ends)] = False
         self._begin = list(reasoning.begin)
@@ -68,7 +68,7 @@ class AfterReasoning:
     def push(self, token: int) -> None:
         """See `continuation.Constraint`."""
         if self._place == "inside":
-            self._tail += self._text.push(token)
+            self._tail += self._detokenizer.push(token)
             if self._reasoning.end in self._tail:
                 self._place = "after"
             self._tail = self._tail[-len(self._reasoning.end) :]

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
-from ..adapters import Variants
+from ..adapters import AdapterRegistry
 from ..errors import InputError, UnavailableError
 from ..generation.continuation import Constraint, Continuation
 from ..model.model import Model
@@ -71,14 +71,14 @@ class Engine:
         compile_grammar: Compile | None = None,
         limits: Limits | None = None,
         ops: str = "auto",
-        variants: Variants | None = None,
+        adapters: AdapterRegistry | None = None,
         own_thread: bool = True,
         prompts_per_pass: int = 1,
     ) -> None:
         """`new_state` makes an empty sequence's state at the precision to run at; `run` takes the model's place.
 
         `ends` are ids that end a sequence. `new_detokenizer` makes the detokenizer of one sequence; without it tokens
-        have no text. `compile_grammar` compiles requests' grammars; without it they are refused. `variants` has
+        have no text. `compile_grammar` compiles requests' grammars; without it they are refused. `adapters` has
         adapters and initial states by name. Without `own_thread` the caller calls `step`, and changes no weights while
         it has the engine. With `prompts_per_pass` above one, results depend, within rounding, on what runs beside.
         """
@@ -89,7 +89,7 @@ class Engine:
         self._compile_grammar = compile_grammar
         self._ops = ops
         with dispatch.using(ops), torch.no_grad():
-            self._runner = Runner(model, run or model, new_state, self.limits.parallel, variants)
+            self._runner = Runner(model, run or model, new_state, self.limits.parallel, adapters)
         self._state_bytes = StateBytes(model.spec, self._runner.base.precision)
         policy = SnapshotPolicy(
             self.limits.snapshot_interval,

@@ -46,7 +46,7 @@ class _Held(NamedTuple):
     @classmethod
     def of(cls, state: SequenceState) -> "_Held":
         fixed = sum(tensor.nbytes for layer in state.layers for tensor in layer.recurrent.values())
-        # Counted once: what is dropped next is sought among all rows at every new one.
+        # Counted once: what is dropped next is sought among all snapshots at every new one.
         pages = (page for layer in state.layers if layer.kv for page in layer.kv.pages)
         return cls(state, fixed, tuple((id(page), page.k.nbytes() + page.v.nbytes()) for page in pages))
 
@@ -137,7 +137,7 @@ class PrefixCache:
             node = below = child
             if child.depth < len(ids):
                 found, dropped = (child, False) if child.held else (found, dropped or child.dropped)
-        if self._truncate is not None and below is not None and (held := _any_row(below)) is not None:
+        if self._truncate is not None and below is not None and (held := _any_state(below)) is not None:
             length = min(known, len(ids) - 1)
             if length > found.depth:
                 return Match(self._truncate(held, length), length, known, False)
@@ -257,7 +257,7 @@ def _common(edge: tuple[int, ...], ids: tuple[int, ...], at: int) -> int:
     return low
 
 
-def _any_row(node: _Node) -> SequenceState | None:
+def _any_state(node: _Node) -> SequenceState | None:
     return next((found.held.state for found in _nodes(node) if found.held is not None), None)
 
 

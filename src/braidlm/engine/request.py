@@ -43,7 +43,7 @@ class Request:
     a rule that every sequence follows. Clients get equal shares of the engine. `snapshots` are those that the caller
     holds of this prompt or of one that begins like it; those of another model, adapter, initial state or precision are
     refused. With `wants_snapshots` the handle has those of the first sequence when it ends. `adapter` and `initial`
-    name what is loaded beside the model (see `adapters.Variants`). Snapshots of a request serve requests of the same
+    name what is loaded beside the model (see `AdapterRegistry`). Snapshots of a request serve requests of the same
     `cache_salt` alone: neither `usage` nor time tells one of what another asked.
 
     With `state` the prompt goes on from there: `ids` follow the tokens that the state has seen, and which these are is

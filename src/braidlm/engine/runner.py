@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ..adapters import Variants
+from ..adapters import AdapterRegistry
 from ..errors import InputError
 from ..model.model import Logits, Model
 from ..state.batch import BatchState
@@ -38,31 +38,31 @@ class Runner:
     """Runner of one engine. States of sequences live here: before decode by sequence, and then in slots."""
 
     def __init__(
-        self, model: Model, run: Run, new_state: Callable[[], BatchState], slots: int, variants: Variants | None
+        self, model: Model, run: Run, new_state: Callable[[], BatchState], slots: int, adapters: AdapterRegistry | None
     ) -> None:
-        """`run`, `new_state` and `slots` are as for `ModelRunner`; its adapters and initial states are `variants`."""
+        """`run`, `new_state` and `slots` are as for `ModelRunner`; its adapters and initial states are `adapters`."""
         self._model = model
         self._run = run
         self._slots = slots
-        self._variants = variants or Variants(model)
+        self._adapters = adapters or AdapterRegistry(model)
         self.base = ModelRunner(model, run, new_state, slots)
         self._runners = {BASE: self.base}
         self._states: dict[RunningSequence, SequenceState] = {}
 
     def require(self, adapter_key: AdapterKey) -> None:
         """`InputError` unless there are this adapter and initial state, and the model can run with them."""
-        self._variants.require(*adapter_key)
+        self._adapters.require(*adapter_key)
         if adapter_key[0] is not None and self._run is not self._model:
             raise InputError("deterministic runs have no adapters; merge the adapter into the weights")
 
     def identity_of(self, adapter_key: AdapterKey) -> Identity:
         """Identity of the states of an adapter key. May be asked from any thread."""
-        return self._variants.of(*adapter_key).weights.identity(self.base.precision.kv)
+        return self._adapters.of(*adapter_key).weights.identity(self.base.precision.kv)
 
     def runner_of(self, adapter_key: AdapterKey) -> ModelRunner:
         """Model runner of an adapter key, made when it is first needed."""
         if adapter_key not in self._runners:
-            model = self._variants.of(*adapter_key)
+            model = self._adapters.of(*adapter_key)
             adapter, initial = adapter_key
             # An initial state changes where a sequence begins; only adapters change how tokens are run.
             run = self._run if adapter is None else model

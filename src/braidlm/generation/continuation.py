@@ -97,10 +97,10 @@ class Continuation:
         self,
         prompt: Sequence[int],
         sampling: Sampling,
-        text: Detokenizer | None = None,
+        detokenizer: Detokenizer | None = None,
         constraint: Constraint | None = None,
     ) -> None:
-        """`text` None: no text is made of the tokens. `constraint` narrows the choice of each token."""
+        """`detokenizer` None: no text is made of the tokens. `constraint` narrows the choice of each token."""
         self.seen = list(prompt)
         self.sampling = sampling
         self._penalties = Penalties(sampling, prompt)
@@ -109,7 +109,7 @@ class Continuation:
             self.generator.seed()
         else:
             self.generator.manual_seed(sampling.seed)
-        self._text = text or _Silent()
+        self._detokenizer = detokenizer or _Silent()
         self._constraint = constraint
         self._stops = StopTexts(sampling.stop)
         self._made = 0
@@ -141,7 +141,7 @@ class Continuation:
         """The text that is certain with `token`, and "stop" if it ends the text."""
         if token in ends:
             return self._rest(), "stop"
-        shown, stopped = self._stops.push(self._text.push(token))
+        shown, stopped = self._stops.push(self._detokenizer.push(token))
         if stopped:
             return shown, "stop"
         if self._constraint is not None and self._constraint.finished():
@@ -149,5 +149,5 @@ class Continuation:
         return shown, None
 
     def _rest(self) -> str:
-        shown, stopped = self._stops.push(self._text.flush())
+        shown, stopped = self._stops.push(self._detokenizer.flush())
         return shown if stopped else shown + self._stops.flush()

@@ -161,8 +161,8 @@ class Model(nn.Module):
         return BatchState(self.spec, precision, [initial] * rows, initial, self.device)
 
     def _initial_sequence(self, precision: Precision) -> SequenceState:
-        row = self.fresh_sequence(precision)
-        return row if self.initial is None else self.initial(row)
+        state = self.fresh_sequence(precision)
+        return state if self.initial is None else self.initial(state)
 
     def fresh_sequence(self, precision: Precision) -> SequenceState:
         """State of a sequence that has seen nothing but the meta tokens, whatever initial state was learned."""

@@ -14,11 +14,11 @@ from ..generation.continuation import Token
 from ..generation.sampling import Sampling
 from ..text.answer import AnswerReader, Part, read_answer
 from ..text.reasoning import FIELD, ReasoningSplitter, Tags, begun_by, tags_of, thinks
+from .chat_memory import ChatMemory
 from .naming import Stamp
 from .session import Session, Stored
 from .store import SessionStore
 from .transcripts import Known, Message, Place, Prompt, Transcripts, known_of, nothing
-from .written import WrittenTexts
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Chats:
         self.store = store
         self.transcripts = Transcripts(model.tokenizer, engine.most_prompt_tokens)
         # What others wrote must not decide how a deterministic answer's prompt is cut into tokens.
-        self._written = None if model.deterministic else WrittenTexts()
+        self._memory = None if model.deterministic else ChatMemory()
         self._model_name = model_name
 
     def begin(
@@ -98,14 +98,14 @@ class Chats:
         """Known token ids of earlier answers, of a session or of a scope of plain chats."""
         if session is not None:
             return known_of(session.text, session.ids, session.places)
-        return nothing if self._written is None else self._written.known(scope)
+        return nothing if self._memory is None else self._memory.known(scope)
 
     def _remember(
         self, session: Session | None, scope: str, text: str, ids: Sequence[int], places: Sequence[Place]
     ) -> None:
         """Remembers the token ids of a plain chat; a session does so itself."""
-        if session is None and self._written is not None:
-            self._written.remember(scope, text, ids, places)
+        if session is None and self._memory is not None:
+            self._memory.remember(scope, text, ids, places)
 
     def _reasoning(self, messages: Sequence[Message], text: str, variables: Mapping[str, Any]) -> _Reasoning:
         """Reasoning of an answer, by the template and the `text` of its prompt."""

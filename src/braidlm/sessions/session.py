@@ -74,12 +74,12 @@ def write(
     }
     ids = torch.tensor(session.ids, dtype=torch.int32)
     rows = [snapshot.state for snapshot in kept]
-    state_file.write(path, FORMAT, owner, rows, about=about, more={"ids": ids}, one_text=True, place=place)
+    state_file.write(path, FORMAT, owner, rows, about=about, more={"ids": ids}, one_sequence=True, place=place)
 
 
 def read(path: Path, owner: Owner) -> Stored:
     """Reads a session's file; `StateError` if it is damaged or belongs to another model or precision."""
-    about, rows, beside = state_file.read(path, FORMAT, owner, beside=("ids",), one_text=True)
+    about, rows, beside = state_file.read(path, FORMAT, owner, beside=("ids",), one_sequence=True)
     session, ids = session_of(about, path), tuple(beside["ids"].tolist())
     if any(row.length > len(ids) for row in rows):
         raise StateError(f"{path} is damaged: it holds states of more tokens than its text has")

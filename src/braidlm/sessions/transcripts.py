@@ -1,7 +1,7 @@
 """Chats as token ids, such that earlier answers keep the ids that they were generated with.
 
 A text can be spelled in several ways in tokens, and a model rarely generates the one that the tokenizer would give. So
-whoever knows texts with their ids (a session its own, `WrittenTexts` those of plain chats) says which prefix of a
+whoever knows texts with their ids (a session its own, `ChatMemory` those of plain chats) says which prefix of a
 rendered chat is known, and only the suffix after it is turned into ids.
 """
 

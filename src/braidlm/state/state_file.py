@@ -52,31 +52,31 @@ def write(
     path: str | Path,
     file_format: str,
     owner: Owner,
-    rows: Sequence[SequenceState],
+    states: Sequence[SequenceState],
     *,
     about: Mapping[str, str] | None = None,
     more: Mapping[str, Tensor] | None = None,
-    one_text: bool = False,
+    one_sequence: bool = False,
     place: Callable[[Path, Path], object] = os.replace,
 ) -> None:
     """Writes sequence states, the texts of `about` and the tensors of `more` to a state file.
 
-    `file_format` names the kind and version of the file. `one_text`: the rows are snapshots of one sequence, the
+    `file_format` names the kind and version of the file. `one_sequence`: the states are snapshots of one sequence, the
     shortest first.
     `place` gives the file its name (see `files.whole_file`).
-    Raises `StateError` for rows of another owner.
+    Raises `StateError` for states of another owner.
     """
-    for row in rows:
-        if row.identity is not None:
-            row.identity.require(owner.identity, f"a state to be saved to {path}")
-    tensors = dict(more or {}) | _tensors_of(rows, one_text)
+    for state in states:
+        if state.identity is not None:
+            state.identity.require(owner.identity, f"a state to be saved to {path}")
+    tensors = dict(more or {}) | _tensors_of(states, one_sequence)
     header = dict(about or {}) | {
         "format": file_format,
         "fingerprint": owner.identity.fingerprint,
         "label": owner.identity.label,
         "dtype": owner.identity.dtype,
         "kv_dtype": owner.identity.kv_dtype,
-        "lengths": json.dumps([row.length for row in rows]),
+        "lengths": json.dumps([state.length for state in states]),
     }
     header[_OWN_DIGEST] = _own_digest(header)
     header["digest"] = digest_of(header, tensors)
@@ -89,11 +89,11 @@ def write(
 
 
 def read(
-    path: str | Path, file_format: str, owner: Owner, *, beside: Collection[str] = (), one_text: bool = False
+    path: str | Path, file_format: str, owner: Owner, *, beside: Collection[str] = (), one_sequence: bool = False
 ) -> Contents:
     """Reads a state file; `StateError` unless it is whole and belongs to `owner`'s weights and precision.
 
-    `beside` are the names of the tensors that stand beside the rows.
+    `beside` are the names of the tensors that stand beside the states.
     """
     with _opened(path) as file:
         about = _checked(file.metadata() or {}, path, file_format)
@@ -103,7 +103,7 @@ def read(
     _require_whole(about.get("digest") == digest_of(about, tensors), path)
     try:
         more = {name: tensors.pop(name) for name in beside}
-        return Contents(about, _rows_of(owner, _lengths(about["lengths"]), tensors, one_text), more)
+        return Contents(about, _states_of(owner, _lengths(about["lengths"]), tensors, one_sequence), more)
     except (KeyError, ValueError, RuntimeError) as error:
         raise StateError(f"{path} is damaged: {error}") from None
 
@@ -154,42 +154,42 @@ def _require_owner(about: Mapping[str, str], path: str | Path, owner: Owner) -> 
     Identity(*told).require(owner.identity, str(path))
 
 
-def _tensors_of(rows: Sequence[SequenceState], one_text: bool) -> dict[str, Tensor]:
+def _tensors_of(states: Sequence[SequenceState], one_sequence: bool) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
-    for r, row in enumerate(rows):
-        for i, layer in enumerate(row.layers):
-            repeated = one_text and r < len(rows) - 1 and _grows(layer.kv)
+    for r, state in enumerate(states):
+        for i, layer in enumerate(state.layers):
+            repeated = one_sequence and r < len(states) - 1 and _grows(layer.kv)
             held = layer.recurrent | (layer.kv.tensors() if layer.kv and not repeated else {})
             for name, tensor in held.items():
                 plain = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-                # Rows may share a tensor; the file format wants each to have its own.
+                # States may share a tensor; the file format wants each to have its own.
                 tensors[f"{r}.{i}.{name}"] = plain.clone(memory_format=torch.contiguous_format)
     return tensors
 
 
-def _rows_of(owner: Owner, lengths: list[int], tensors: dict[str, Tensor], one_text: bool) -> list[SequenceState]:
+def _states_of(owner: Owner, lengths: list[int], tensors: dict[str, Tensor], one_sequence: bool) -> list[SequenceState]:
     """Sequence states from the last to the first, since that one holds the KV cache of all of them."""
-    if one_text and lengths != sorted(lengths):
+    if one_sequence and lengths != sorted(lengths):
         raise ValueError(f"snapshots of one sequence have the lengths {lengths}")
-    rows: list[SequenceState] = []
+    states: list[SequenceState] = []
     for r, length in reversed(list(enumerate(lengths))):
         layers = []
         for i, like in enumerate(owner.initial.layers):
             prefix = f"{r}.{i}."
             recurrent = {name: _like(tensors.pop(prefix + name), t, name) for name, t in like.recurrent.items()}
             kv, seen = like.kv, like.kv.length - owner.initial.length + length if like.kv else 0
-            if one_text and rows and _grows(kv):
-                last = rows[0].layers[i].kv
+            if one_sequence and states and _grows(kv):
+                last = states[0].layers[i].kv
                 kv = last and last.first(seen)
             elif kv is not None:
                 mine = [name for name in tensors if name.startswith(prefix)]
                 held = {name.removeprefix(prefix): tensors.pop(name).to(owner.device) for name in mine}
                 kv = KeyValues(kv.spec, kv.kv_dtype).from_tensors(held, seen)
             layers.append(LayerState(recurrent, kv))
-        rows.append(SequenceState(length, tuple(layers), owner.initial.identity))
+        states.append(SequenceState(length, tuple(layers), owner.initial.identity))
     if tensors:
         raise ValueError(f"it has the unknown tensor {min(tensors)}")
-    return rows[::-1]
+    return states[::-1]
 
 
 def _grows(kv: KeyValues | None) -> bool:

@@ -5,8 +5,8 @@ import pytest
 from braidlm.engine import Grammar
 from braidlm.generation.sampling import Sampling
 from braidlm.sessions import Chats, Session, Turn
+from braidlm.sessions.chat_memory import ChatMemory
 from braidlm.sessions.transcripts import Place, known_of
-from braidlm.sessions.written import WrittenTexts
 from tests.sessions.test_turns import LIMITS, chat_model
 
 # Words of which the tokenizer has pieces, and which random weights mostly write letter by letter.
@@ -86,7 +86,7 @@ def test_known_of() -> None:
 
 def test_scopes_and_the_bound() -> None:
     """Oracle: by hand: a scope sees its own texts; those longest unused go first, whoever's they are."""
-    written = WrittenTexts(most=10)
+    written = ChatMemory(most=10)
     written.remember("a", "hello there", range(4), [Place(5, 2), Place(11, 4)])
     assert written.known("a")("hello there!")[0] == 11
     assert written.known("a")("hello you")[0] == 5

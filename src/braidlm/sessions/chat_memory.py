@@ -10,20 +10,20 @@ from typing import NamedTuple
 from .transcripts import Known, Place
 
 
-class _Written(NamedTuple):
+class _KnownChat(NamedTuple):
     """The ids of a text, and its length in characters."""
 
     ids: "array[int]"
     characters: int
 
 
-class WrittenTexts:
+class ChatMemory:
     """Memory of rendered chats up to the end of an answer or of a message. May be used from several threads."""
 
     def __init__(self, most: int = 1 << 23) -> None:
         """`most` is how many ids are remembered, of all scopes; texts longest unused are forgotten first."""
         self._most = most
-        self._texts: OrderedDict[bytes, _Written] = OrderedDict()  # by the digest of scope and text
+        self._texts: OrderedDict[bytes, _KnownChat] = OrderedDict()  # by the digest of scope and text
         self._held = 0
         self._lengths: Counter[int] = Counter()  # of the texts, in characters
         self._lock = threading.Lock()
@@ -44,7 +44,7 @@ class WrittenTexts:
         with self._lock:
             for end, key in zip(ends, digests, strict=True):
                 self._forget(key)
-                self._texts[key] = _Written(array("q", ids[: end.ids]), end.characters)
+                self._texts[key] = _KnownChat(array("q", ids[: end.ids]), end.characters)
                 self._held += end.ids
                 self._lengths[end.characters] += 1
             while self._held > self._most:

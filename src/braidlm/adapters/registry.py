@@ -1,7 +1,7 @@
 """Registry of the adapters and initial states loaded for a model, by name, and the model as it runs with them.
 
-A variant is a model of its own over the same weights: its projections have the adapter, its new sequences begin with
-the learned state, and its fingerprint tells its states from those of every other variant.
+With an adapter or an initial state a model is another one over the same weights: its projections have the adapter, its
+new sequences begin with the learned state, and its fingerprint tells its states from those of every other one.
 """
 
 import threading
@@ -15,7 +15,7 @@ from .files import load_adapter
 from .initial import InitialState, load_initial
 
 
-class Variants:
+class AdapterRegistry:
     """Adapters and learned initial states of one model. May be used from several threads."""
 
     def __init__(self, model: Model, format: str | None = None) -> None:
