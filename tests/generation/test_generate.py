@@ -1,5 +1,7 @@
 """Whole generations: seeds, batches, ends, stop texts, and states that go on."""
 
+import threading
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -8,6 +10,8 @@ import torch
 
 import braidlm
 from braidlm.api.language_model import LanguageModel
+from braidlm.decode.decode import Decoder
+from braidlm.decode.slots import PlainSlots
 from braidlm.engine.generate import generate
 from braidlm.errors import ContextLengthError, InputError
 from braidlm.generation.continuation import Token
@@ -258,6 +262,37 @@ def test_prefill_in_chunks(family: str, monkeypatch: pytest.MonkeyPatch) -> None
     assert apart <= RELATIVE_LOGITS[torch.float32] * expected.abs().max()
     assert state.lengths == tuple(map(len, prompts))
     assert model(family).generate(prompts, max_tokens=5) == whole
+
+
+@pytest.mark.parametrize("ops", ["reference", "auto"])
+@pytest.mark.parametrize("calls", [0, 3])
+def test_an_interrupt_reaches_the_caller(calls: int, ops: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: by hand: an interrupt within a pass is raised as it came, after the tokens before it; no thread is left,
+    and the next call gives what it gives without.
+    """
+    language = LanguageModel(model().network, None, model().origin, ops=ops)
+    expected, threads = language.generate(PROMPTS[2], max_tokens=6), threading.active_count()
+    left = [calls]
+
+    def interrupted(step: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **options: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            return step(*args, **options)
+
+        return run
+
+    stream = language.stream(PROMPTS[2], max_tokens=6)
+    with monkeypatch.context() as patched:
+        for kind, name in ((Decoder, "step"), (PlainSlots, "step")):
+            patched.setattr(kind, name, interrupted(getattr(kind, name)))
+        found = [next(stream).id for _ in range(1 + calls)]
+        with pytest.raises(KeyboardInterrupt):
+            next(stream)
+    assert found == expected[: 1 + calls]
+    assert threading.active_count() == threads
+    assert language.generate(PROMPTS[2], max_tokens=6) == expected
 
 
 def test_prompts_that_do_not_fit() -> None:
