@@ -19,7 +19,7 @@ struct Tiles {
   float *y, *dx, *ddt;   // likewise; y: without the skip connection; dx: first the gradient of dt x
   float *slope, *dgate;  // likewise: of the softplus; dgate: first without the factor y
   float *b, *c;          // [kTokens, width]
-  float *db_lanes, *dc_lanes;  // [kTokens, kPlaces]: still apart
+  float *db_apart, *dc_apart;  // [kTokens, kPlaces]: sums still to be taken
   float *h, *decay;            // [kTokens + 1, kPlaces], [kTokens, kPlaces]
   float *a, *da, *dh;          // [states, kBlock]; dh: what later tokens say of the state
   int64_t width;
@@ -43,7 +43,7 @@ Tiles tiles_in(float* memory, const SelectiveScan& op) {
   for (float** tile : {&tiles.x, &tiles.dt, &tiles.dy, &tiles.y, &tiles.dx, &tiles.ddt, &tiles.slope, &tiles.dgate})
     *tile = take(kTokens * kBlock);
   for (float** tile : {&tiles.b, &tiles.c}) *tile = take(kTokens * tiles.width);
-  for (float** tile : {&tiles.db_lanes, &tiles.dc_lanes, &tiles.decay}) *tile = take(kTokens * kPlaces);
+  for (float** tile : {&tiles.db_apart, &tiles.dc_apart, &tiles.decay}) *tile = take(kTokens * kPlaces);
   tiles.h = take((kTokens + 1) * kPlaces);
   for (float** tile : {&tiles.a, &tiles.da, &tiles.dh}) *tile = take(op.states * kBlock);
   return tiles;
@@ -110,7 +110,7 @@ void there_and_back(const Tiles& tiles, int64_t tokens, const float* border, int
   const int64_t first = place_of(v, 0), width = tiles.width;
   const float *const xs = tiles.x + first, *const dts = tiles.dt + first, *const dys = tiles.dy + first;
   float *const ys = tiles.y + first, *const dxs = tiles.dx + first, *const ddts = tiles.ddt + first;
-  float *const hs = tiles.h, *const decays = tiles.decay, *const dbs = tiles.db_lanes, *const dcs = tiles.dc_lanes;
+  float *const hs = tiles.h, *const decays = tiles.decay, *const dbs = tiles.db_apart, *const dcs = tiles.dc_apart;
   const float *b = tiles.b + n, *c = tiles.c + n;
   for (int64_t t = 0; t < tokens; ++t, b += width, c += width) {
     const int64_t i = t * kSimdWidth;
@@ -155,14 +155,14 @@ void there_and_back(const Tiles& tiles, int64_t tokens, const float* border, int
 template <int S>
 void states_of_block(const SelectiveScan& op, const SelectiveScanGradients& grad, const Tiles& tiles, const Part& part,
                      const float* border, int64_t n, int64_t first) {
-  std::memset(tiles.db_lanes, 0, kTokens * kPlaces * sizeof(float));
-  std::memset(tiles.dc_lanes, 0, kTokens * kPlaces * sizeof(float));
+  std::memset(tiles.db_apart, 0, kTokens * kPlaces * sizeof(float));
+  std::memset(tiles.dc_apart, 0, kTokens * kPlaces * sizeof(float));
   for (int64_t v = 0; v < part.channels; v += kSimdWidth) there_and_back<S>(tiles, part.tokens, border, n, v);
   for (int64_t t = 0; t < part.tokens; ++t)
     for (int64_t s = 0; s < S; ++s) {
       const int64_t to = (first + t) * op.states + n + s, place = t * kPlaces + s * kSimdWidth;
-      grad.db[to] = sum(load(tiles.db_lanes + place));
-      grad.dc[to] = sum(load(tiles.dc_lanes + place));
+      grad.db[to] = sum(load(tiles.db_apart + place));
+      grad.dc[to] = sum(load(tiles.dc_apart + place));
     }
 }
 
