@@ -12,10 +12,12 @@ namespace braidlm {
 namespace portable {
 #include "kernel_list.h"
 }
-#if defined(BRAIDLM_X86)
+#if defined(BRAIDLM_AVX2)
 namespace avx2 {
 #include "kernel_list.h"
 }
+#endif
+#if defined(BRAIDLM_AVX512)
 namespace avx512 {
 #include "kernel_list.h"
 }
@@ -26,6 +28,8 @@ namespace avx512_amx {
 #include "kernel_list.h"
 }
 #define BRAIDLM_TABLES(name) &portable::name, &avx2::name, &avx512::name, &avx512_bf16::name, &avx512_amx::name
+#elif defined(BRAIDLM_AVX2)
+#define BRAIDLM_TABLES(name) &portable::name, &avx2::name
 #else
 #define BRAIDLM_TABLES(name) &portable::name
 #endif
@@ -50,8 +54,10 @@ struct Level {
 
 const std::vector<Level> kLevels = {
     {"portable", {}},
-#if defined(BRAIDLM_X86)
+#if defined(BRAIDLM_AVX2)
     {"avx2", {"avx2", "fma", "f16c"}},
+#endif
+#if defined(BRAIDLM_AVX512)
     {"avx512", {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq"}},
     {"avx512_bf16", {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "avx512bf16"}},
     {"avx512_amx",
