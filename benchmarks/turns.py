@@ -7,9 +7,9 @@ Every side is a process of its own that is driven by token ids: the weights are 
 have no tokenizer. Sides take turns, turn by turn; each goes on from its own greedy answers. After the turns an
 earlier message, that of the middle turn, is said anew, and what followed it is dropped. Then the chat before that
 edit is taken up from a file by a new process: braidlm's session file, llama.cpp's state file; transformers has none.
-What each side does to reuse what it has seen is said in `benchmarks/turn_sides`. A ratio is the peer's seconds over
+What each side does to reuse what it has seen is said in `benchmarks/turn_sides`. A ratio is the baseline's seconds over
 braidlm's, the median of all rounds with the smallest and the largest. What must hold: braidlm runs only what is new
-in appended turns and after the file, at most 256 tokens more after the edit, and is not slower than its peers.
+in appended turns and after the file, at most 256 tokens more after the edit, and is not slower than its baselines.
 """
 
 import argparse
@@ -125,7 +125,7 @@ def compared(name: str, given: argparse.Namespace, report: Report) -> Found:
 
 def tell(name: str, found: Found, given: argparse.Namespace, report: Report) -> None:
     """The table of one model, and what must hold of it."""
-    peers = [side for side in given.sides if side != "braidlm"]
+    baselines = [side for side in given.sides if side != "braidlm"]
     heads = ["model", "turn"]
     for side in given.sides:
         heads += [f"{side}, first token", "tokens run", *(["braidlm is"] if side != "braidlm" else [])]
@@ -143,21 +143,21 @@ def tell(name: str, found: Found, given: argparse.Namespace, report: Report) -> 
     report.check(f"{name}: later turns and the file run {new} tokens", all(most[what] <= new for what in later))
     allowed = new + Limits().snapshot_interval
     report.check(f"{name}: the edit runs {most[EDIT]} tokens, at most {allowed}", most[EDIT] <= allowed)
-    for peer in peers:
-        appended = [ratio for what in later if what != FILE for ratio in ratios(found[what], peer)]
+    for baseline in baselines:
+        appended = [ratio for what in later if what != FILE for ratio in ratios(found[what], baseline)]
         for what, those in (
             ("later turns", appended),
-            (EDIT, ratios(found[EDIT], peer)),
-            (FILE, ratios(found[FILE], peer)),
+            (EDIT, ratios(found[EDIT], baseline)),
+            (FILE, ratios(found[FILE], baseline)),
         ):
-            report.check(f"{name}: {what}, {spread(those)} as fast as {peer}", statistics.median(those) >= 1)
+            report.check(f"{name}: {what}, {spread(those)} as fast as {baseline}", statistics.median(those) >= 1)
 
 
-def ratios(by_side: dict[str, list[tuple[float, int]]], peer: str) -> list[float]:
-    """A peer's seconds over braidlm's, round by round."""
+def ratios(by_side: dict[str, list[tuple[float, int]]], baseline: str) -> list[float]:
+    """A baseline's seconds over braidlm's, round by round."""
     return [
-        peer_seconds / seconds
-        for (peer_seconds, _), (seconds, _) in zip(by_side[peer], by_side["braidlm"], strict=True)
+        baseline_seconds / seconds
+        for (baseline_seconds, _), (seconds, _) in zip(by_side[baseline], by_side["braidlm"], strict=True)
     ]
 
 

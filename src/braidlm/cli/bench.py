@@ -20,6 +20,13 @@ EXAMPLE = "Example: braid bench mamba2-130m --prompt 512 --decode 64 --against t
 
 _BASELINES = [name for name in KINDS if name != "braidlm"]
 
+_Against = Annotated[
+    list[str],
+    typer.Option(
+        help=f"Baselines, measured in the same run: {', '.join(_BASELINES)}; may be repeated.", show_default=False
+    ),
+]
+
 
 def command(
     models: Annotated[
@@ -35,18 +42,11 @@ def command(
     ] = [512],  # noqa: B006
     decode: Annotated[int, typer.Option(min=0, help="Number of tokens generated for each sequence; 0 for none.")] = 64,
     batch: Annotated[list[int], typer.Option(min=1, help="Sequences decoded together; may be repeated.")] = [1],  # noqa: B006
-    context: Annotated[
-        int, typer.Option(min=1, help="Number of tokens of each sequence before the first generated one.")
-    ] = 128,
+    context: Annotated[int, typer.Option(min=1, help="Number of tokens before the first generated one.")] = 128,
     precision: Annotated[
         list[str], typer.Option(help="Dtype of the weights: bf16, f32, int8 or int4; may be repeated.")
     ] = ["bf16"],  # noqa: B006
-    against: Annotated[
-        list[str],
-        typer.Option(
-            help=f"Baselines, measured in the same run: {', '.join(_BASELINES)}; may be repeated.", show_default=False
-        ),
-    ] = [],  # noqa: B006
+    against: _Against = [],  # noqa: B006
     rounds: Annotated[int, typer.Option(min=1, help="Number of rounds in which all libraries take turns.")] = 5,
     threads: Threads = None,
     layers: Annotated[
@@ -77,9 +77,8 @@ def command(
     runner = Runner(against, rounds, count, llama_python)
     tasks: list[Task] = [Prefill(length) for length in prompt]
     tasks += [Decode(decode, sequences, context) for sequences in batch if decode]
-    results: list[Comparison] = []
-    for name in models:
-        results += _measure(runner, name, precision, tasks, layers, llama_python)
+    measured = (_measure(runner, name, precision, tasks, layers, llama_python) for name in models)
+    results = [comparison for comparisons in measured for comparison in comparisons]
     if json:
         print_json(table.to_json(results, machine, threads=count, rounds=rounds))
         return
