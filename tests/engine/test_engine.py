@@ -1,4 +1,4 @@
-"""Requests alone, together, repeated, cancelled and failing; the plain loop is the oracle of every token."""
+"""Requests alone, together, repeated, cancelled and failing; the naive loop is the oracle of every token."""
 
 import asyncio
 import gc
@@ -54,7 +54,7 @@ def alone(model: LanguageModel, request: Request) -> list[list[int]]:
 
 @pytest.mark.parametrize("family", TINY)
 def test_together_as_alone(family: str) -> None:
-    """Oracle: each request by the plain loop; lengths, seeds and numbers of sequences mixed, more than fit at once."""
+    """Oracle: each request by the naive loop; lengths, seeds and numbers of sequences mixed, more than fit at once."""
     model = model_of(family)
     requests = [
         asked(prompt(model, length, length), tokens, temperature=heat, seed=length, n=copies)
@@ -74,7 +74,7 @@ def test_together_as_alone(family: str) -> None:
 
 @pytest.mark.parametrize("family", TINY)
 def test_turns_are_not_read_again(family: str) -> None:
-    """Oracle: the plain loop on the whole text; and by hand, which tokens are new."""
+    """Oracle: the naive loop on the whole text; and by hand, which tokens are new."""
     model = model_of(family)
     text = prompt(model, 30)
     with model.engine(limits=SMALL) as engine:
@@ -92,7 +92,7 @@ def test_turns_are_not_read_again(family: str) -> None:
 
 @pytest.mark.parametrize("family", TINY)
 def test_an_edit_recomputes_few_tokens(family: str) -> None:
-    """Oracle: the plain loop; at most `snapshot_interval` tokens seen before are run again, none at a boundary."""
+    """Oracle: the naive loop; at most `snapshot_interval` tokens seen before are run again, none at a boundary."""
     model = model_of(family)
     text = prompt(model, 61)
     with model.engine(limits=SMALL) as engine:
@@ -120,7 +120,7 @@ def test_same_prompt_again() -> None:
 
 
 def test_without_memory_for_states() -> None:
-    """Oracle: the plain loop; nothing is kept, and usage says so."""
+    """Oracle: the naive loop; nothing is kept, and usage says so."""
     model = model_of("mamba2")
     request = asked(prompt(model, 50))
     with model.engine(limits=Limits(parallel=1, cache_memory=0)) as engine:
@@ -173,7 +173,7 @@ def test_deterministic_bits() -> None:
 @pytest.mark.skipif(native_loader.why_not() is not None, reason="the extension is not built")
 @pytest.mark.parametrize("family", TINY)
 def test_short_prompts_need_no_pass(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oracle: the plain loop; by hand, that prompts are read by steps, and which states are kept inside them."""
+    """Oracle: the naive loop; by hand, that prompts are read by steps, and which states are kept inside them."""
     model, read = model_of(family), ModelRunner.prefill
     passes: list[int] = []
 
@@ -204,7 +204,7 @@ def test_short_prompts_need_no_pass(family: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_listening_in_an_event_loop() -> None:
-    """Oracle: the plain loop; every piece arrives, then the end, and nothing waits for the engine's thread."""
+    """Oracle: the naive loop; every piece arrives, then the end, and nothing waits for the engine's thread."""
     model = model_of("mamba2")
     request = asked(prompt(model, 20))
 
@@ -270,7 +270,7 @@ def test_a_full_queue_and_what_can_never_run() -> None:
 
 
 def test_one_failure_leaves_the_others() -> None:
-    """Oracle: the plain loop for the others; the failing request gets its own error, and the engine goes on."""
+    """Oracle: the naive loop for the others; the failing request gets its own error, and the engine goes on."""
     model = model_of("mamba2")
 
     def run(ids: torch.Tensor, *more: object, **options: object) -> object:
@@ -290,7 +290,7 @@ def test_one_failure_leaves_the_others() -> None:
 @pytest.mark.parametrize("ops", ["reference", "auto"])
 @pytest.mark.parametrize("family", ["mamba2", "llama", "hymba"])
 def test_a_failing_step_ends_those_at_fault(family: str, ops: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oracle: the plain loop for the others, whose step one text breaks with an id that the model does not have."""
+    """Oracle: the naive loop for the others, whose step one text breaks with an id that the model does not have."""
     model = model_of(family)
     model.ops = ops
     # Long enough that pages are begun, and like enough to themselves that there are draft tokens.
@@ -315,7 +315,7 @@ def test_a_failing_step_ends_those_at_fault(family: str, ops: str, monkeypatch: 
 
 
 def test_changed_weights_are_noticed() -> None:
-    """Oracle: the plain loop on the new weights."""
+    """Oracle: the naive loop on the new weights."""
     model = model_of("mamba2")
     request = asked(prompt(model, 40))
     with model.engine(limits=SMALL) as engine:
@@ -326,7 +326,7 @@ def test_changed_weights_are_noticed() -> None:
 
 
 def test_many_threads_and_closing() -> None:
-    """Oracle: the plain loop; after closing, what waits and what comes get an error."""
+    """Oracle: the naive loop; after closing, what waits and what comes get an error."""
     model = model_of("mamba2")
     requests = [asked(prompt(model, 5 + n, n), temperature=1.0, seed=n) for n in range(12)]
     found: dict[int, list[list[int]]] = {}

@@ -37,7 +37,7 @@ def check(handle: RequestHandle, family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_of_the_prompt_is_scored(family: str) -> None:
-    """Oracle: `check`; the tokens are those of the plain loop; and by hand, that all was run, though it was known."""
+    """Oracle: `check`; the tokens are those of the naive loop; and by hand, that all was run, though it was known."""
     model = model_of(family)
     text = prompt(model, 45)
     with model.engine(limits=SMALL) as running:
@@ -57,7 +57,7 @@ def test_all_of_the_prompt_is_scored(family: str) -> None:
 
 @pytest.mark.parametrize("family", ["mamba2", "llama"])
 def test_what_is_scored_is_known_afterwards(family: str) -> None:
-    """Oracle: the plain loop, and by hand, that only what is new is run; nothing was written after the prompt."""
+    """Oracle: the naive loop, and by hand, that only what is new is run; nothing was written after the prompt."""
     model = model_of(family)
     text = prompt(model, 45, 1)
     with model.engine(limits=SMALL) as running:

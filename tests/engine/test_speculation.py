@@ -137,7 +137,7 @@ def repeating(family: str) -> LanguageModel:
 @native
 @pytest.mark.parametrize("family", TINY)
 def test_the_same_tokens(family: str, mode: str) -> None:
-    """Oracle: the plain loop, which drafts nothing; greedy and sampled, texts that repeat and texts that do not."""
+    """Oracle: the naive loop, which drafts nothing; greedy and sampled, texts that repeat and texts that do not."""
     model = repeating(family)
     text = prompt(model, 9) * 4
     requests = [
@@ -160,7 +160,7 @@ def test_the_same_tokens(family: str, mode: str) -> None:
 @native
 @pytest.mark.parametrize("family", TINY)
 def test_what_is_kept(family: str, mode: str) -> None:
-    """Oracle: the plain loop on the longer text; by hand, that only new tokens are read in each turn."""
+    """Oracle: the naive loop on the longer text; by hand, that only new tokens are read in each turn."""
     model = repeating(family)
     text = prompt(model, 9) * 3
     with model.engine(limits=SMALL) as engine:
@@ -213,7 +213,7 @@ def test_switched_off() -> None:
 
 @native
 def test_ends_inside_drafts(mode: str) -> None:
-    """Oracle: the plain loop; a stop text, an end token and the last token come in the midst of accepted ones."""
+    """Oracle: the naive loop; a stop text, an end token and the last token come in the midst of accepted ones."""
     model = repeating("granitemoehybrid")
     text = prompt(model, 9) * 4
     (written,) = alone(model, asked(text, LOOPS))
@@ -231,7 +231,7 @@ def test_ends_inside_drafts(mode: str) -> None:
 
 @native
 def test_a_failing_sequence_ends_its_request_alone(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oracle: the plain loop for the request beside it; the second of three sequences fails in a step with drafts."""
+    """Oracle: the naive loop for the request beside it; the second of three sequences fails in a step with drafts."""
     model, follow, calls = repeating("granitemoehybrid"), Sequence.choose_tokens, []
 
     def failing(self: Sequence, logits: torch.Tensor) -> list[Token]:

@@ -174,7 +174,7 @@ def test_what_no_completion_can_be(client: openai.OpenAI, more: dict[str, Any], 
 
 
 def test_penalties_and_biases(client: openai.OpenAI, local: Local) -> None:
-    """Oracle: the plain loop with the same sampling; and by hand, that a forced token comes."""
+    """Oracle: `stream` of the model alone with the same sampling; and by hand, that a forced token comes."""
     language = local.host.served.model
     ids = language.encode(PROMPT)
     free = [token.id for token in language.stream(ids, max_tokens=12)]

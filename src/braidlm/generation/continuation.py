@@ -1,6 +1,6 @@
 """Continuation of one sequence: from logits to tokens and text, with stop texts and the end.
 
-It knows nothing of models and states; the plain loop and the engine both generate with it.
+It knows nothing of models and states; the naive loop and the engine both generate with it.
 
 Legend: V = vocabulary.
 """
