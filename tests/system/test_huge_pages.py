@@ -7,6 +7,7 @@ import torch
 
 from braidlm.system import huge_pages
 from braidlm.system.huge_pages import HugePages, in_huge_pages, offered
+from braidlm.system.memory import without_huge_pages
 
 made = pytest.mark.skipif(not offered(), reason="the system makes no huge pages")
 
@@ -41,3 +42,13 @@ def test_plain_memory_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
     tensor = HugePages().empty(torch.Size((10, 2)), torch.float32)
     assert tensor.shape == (10, 2)
     assert not in_huge_pages(tensor)
+
+
+@made
+def test_plain_memory_in_a_context() -> None:
+    """Oracle: where tensors lie that are made in the context, and after it."""
+    with without_huge_pages(True):
+        assert not in_huge_pages(HugePages().empty(torch.Size((10, 2)), torch.float32))
+        with without_huge_pages(False):
+            assert offered()
+    assert in_huge_pages(HugePages().empty(torch.Size((10, 2)), torch.float32))

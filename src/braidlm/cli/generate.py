@@ -8,6 +8,7 @@ import typer
 
 from ..errors import InputError
 from ..generation.sampling import Sampling
+from ..system.memory import without_huge_pages
 from ..system.setting_files import with_values
 from .common import Adapter, InitialState, Json, ModelArgument, print_json, with_adapter
 from .load_options import LoadOptions
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 EXAMPLE = 'Example: braid generate smollm2-135m "The capital of France is" --max-tokens 20'
 
 _DEFAULTS = {"max_tokens": 128}
+# Number of tokens from which on moving the weights to huge pages is worth its time.
+_MANY_TOKENS = 32
 
 
 @with_options({"Sampling": Sampling, "Model": LoadOptions}, defaults=_DEFAULTS, without=("logit_bias", "top_logprobs"))
@@ -40,13 +43,14 @@ def command(
         raise InputError("--ids and --chat exclude each other: a chat template takes text, not token ids")
     text = _standard_input() if prompt == "-" else prompt
     loading = LoadOptions(**with_values(LoadOptions, given))
-    language = with_adapter(loading.load(model), adapter, state)
-    wanted: str | list[int] | list[dict[str, str]] = _ids(text) if ids else text
-    if chat:
-        wanted = [{"role": "user", "content": text}]
     sampling = Sampling(**with_values(Sampling, _DEFAULTS | given))
-    begun = time.perf_counter()
-    tokens, first = _run(language, wanted, sampling, loading.kv_dtype, show=not json)
+    with without_huge_pages(sampling.max_tokens < _MANY_TOKENS):
+        language = with_adapter(loading.load(model), adapter, state)
+        wanted: str | list[int] | list[dict[str, str]] = _ids(text) if ids else text
+        if chat:
+            wanted = [{"role": "user", "content": text}]
+        begun = time.perf_counter()
+        tokens, first = _run(language, wanted, sampling, loading.kv_dtype, show=not json)
     if not json:
         typer.echo()
         return

@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .memory import small_pages_alone
+
 _SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _PAGE = 2 << 20
 # Tensors of one piece of memory: it is freed as a whole, when the last of them is.
@@ -23,8 +25,8 @@ _live: list[range] = []
 
 
 def offered() -> bool:
-    """Whether the system makes huge pages, and the environment (BRAIDLM_LARGE_PAGES=0) does not say otherwise."""
-    if not hasattr(mmap, "MADV_HUGEPAGE") or os.environ.get("BRAIDLM_LARGE_PAGES") == "0":
+    """Whether the system makes huge pages, and neither the environment (BRAIDLM_LARGE_PAGES=0) nor a caller objects."""
+    if not hasattr(mmap, "MADV_HUGEPAGE") or os.environ.get("BRAIDLM_LARGE_PAGES") == "0" or small_pages_alone.get():
         return False
     try:
         return "[never]" not in _SETTING.read_text()

@@ -9,6 +9,9 @@ import ctypes
 import functools
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 # From glibc's malloc.h; the threshold above which a block is mapped cannot be raised further.
@@ -52,6 +55,22 @@ def _set(*options: tuple[int, int]) -> bool:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and all(mallopt(option, value) for option, value in options)
+
+
+small_pages_alone: ContextVar[bool] = ContextVar("small_pages_alone", default=False)
+
+
+@contextmanager
+def without_huge_pages(wanted: bool) -> Iterator[None]:
+    """Context in which weights stay in pages of the usual size, if `wanted`: for models that decode a few tokens.
+
+    Huge pages (`huge_pages`) save a tenth or so of each decode step; virtual machines may take a second to fill them.
+    """
+    token = small_pages_alone.set(wanted)
+    try:
+        yield
+    finally:
+        small_pages_alone.reset(token)
 
 
 def available_memory() -> int:
