@@ -114,9 +114,12 @@ def test_without_kernels(copy: Path) -> None:
     assert "8 passed" in said, said
 
 
-@pytest.mark.skipif(why_not_native() is not None, reason=f"kernels are not tried: {why_not_native()}")
 def test_with_kernels(copy: Path) -> None:
     """Oracle: `new_kind.py`: the definition at every level, the decode plan against passes, rollback."""
+    if why := why_not_native():
+        # CI keeps the objects, so that nothing is skipped there.
+        assert os.environ.get("BRAIDLM_REQUIRE_NATIVE") != "1", why
+        pytest.skip(f"kernels are not tried: {why}")
     built(copy)
     said = checked(copy, "-k", NATIVE)
     assert " passed" in said, said
