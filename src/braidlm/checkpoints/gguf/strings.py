@@ -13,7 +13,10 @@ _LENGTH_BYTES = _LENGTH.size
 
 
 def string_ends(raw: memoryview, begin: int, count: int) -> list[int]:
-    """Ends of `count` strings from `begin` on; fewer where the file has no length of the next one."""
+    """Ends of `count` strings from `begin` on; fewer where the file has no length of the next one.
+
+    The last end may lie beyond the file.
+    """
     at, unpack = begin, _LENGTH.unpack_from
     ends: list[int] = []
     add = ends.append
