@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.adapters.models import loaded
-from tests.sessions.test_turns import chat_model
+from tests.sessions.chats import chat_model
 from tests.tolerances import RELATIVE_LOGITS
 
 from braidlm import LanguageModel

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tests.sessions.test_turns import LIMITS, answered, chat_model
+from tests.sessions.chats import LIMITS, answered, chat_model
 
 from braidlm import LanguageModel
 from braidlm.engine import Engine, Limits, Request, Snapshot

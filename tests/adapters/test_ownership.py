@@ -15,7 +15,7 @@ from braidlm.generation.sampling import Sampling
 from braidlm.sessions import Chats, Session, SessionStore
 from tests.adapters.models import loaded
 from tests.families.tiny import tiny
-from tests.sessions.test_turns import chat_model
+from tests.sessions.chats import chat_model
 
 PROMPT = tuple(range(3, 30))
 SAMPLING = Sampling(max_tokens=6)

@@ -19,7 +19,7 @@ from braidlm.ops.linear.quantized import WEIGHT_FORMATS
 from braidlm.quant.policy import policy_of, quantize, quantized_weights
 from tests.checkpoints.gguf_files import refused
 from tests.cli.commands import braid, data
-from tests.quant.test_quantize import model_of
+from tests.quant.small import model_of
 from tests.tolerances import RELATIVE_LOGITS, RELATIVE_PERPLEXITY
 
 

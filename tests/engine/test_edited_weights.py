@@ -12,7 +12,7 @@ from braidlm.model.model import Model
 from braidlm.system.digest import sampled
 from tests.engine.test_engine import SMALL, asked, made, prompt
 from tests.families.tiny import tiny
-from tests.quant.test_quantize import model_of
+from tests.quant.small import model_of
 
 
 def through_data(model: Model) -> None:

@@ -21,7 +21,7 @@ from braidlm.ops import native_loader
 from braidlm.state.kv import Page
 from tests.families.tiny import TINY, tiny
 from tests.generation.naively import naively
-from tests.quant.test_quantize import model_of
+from tests.quant.small import model_of
 
 SMALL = Limits(parallel=4, snapshot_interval=8, prefill_chunk=16)
 

@@ -15,7 +15,7 @@ from braidlm.engine.grammar import Rules
 from braidlm.engine.speculation import Speculation
 from braidlm.errors import InputError
 from braidlm.generation.sampling import Sampling
-from tests.quant.test_quantize import model_of
+from tests.quant.small import model_of
 
 SCHEMA = {
     "type": "object",

@@ -8,7 +8,7 @@ from braidlm.engine import Limits, Request, RequestHandle, StreamChunk
 from braidlm.errors import BraidError, InputError
 from braidlm.generation.sampling import Sampling
 from tests.engine.test_engine import SMALL, asked, made, prompt
-from tests.quant.test_quantize import model_of
+from tests.quant.small import model_of
 
 FAMILIES = ["mamba2", "llama"]  # states that cannot be cut, and those that can
 

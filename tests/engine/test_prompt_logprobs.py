@@ -10,7 +10,7 @@ from braidlm.engine import Limits, Request, RequestHandle, scheduler
 from braidlm.engine.model_runner import ModelRunner, Part
 from braidlm.errors import InputError
 from tests.engine.test_engine import SMALL, alone, asked, made, prompt
-from tests.quant.test_quantize import model_of
+from tests.quant.small import model_of
 from tests.tolerances import RELATIVE_LOGITS
 
 FAMILIES = ["mamba", "mamba2", "llama", "hymba", "stripedhyena"]

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from braidlm import ops
 from braidlm.ops import Past, Segments, Visible, dispatch
+from tests.ops.carried import close, randn
 from tests.ops.levels import LEVELS, at_level
-from tests.ops.test_carried import close, randn
 from tests.ops.test_native_attention import sliced
 from tests.tolerances import RELATIVE_OP, RELATIVE_ROUNDED
 

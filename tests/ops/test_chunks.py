@@ -16,7 +16,7 @@ from braidlm.ops.gated_conv import reference as gated_conv_reference
 from braidlm.ops.selective_scan import reference as selective_scan_reference
 from braidlm.ops.ssd import reference as ssd_reference
 from tests.ops import definitions
-from tests.ops.test_carried import close, randn
+from tests.ops.carried import close, randn
 from tests.tolerances import RELATIVE_FFT, RELATIVE_OP
 
 DOUBLE = torch.float64

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from braidlm.ops import Carried, Segments
-from tests.ops.test_carried import CASES, Case, cast, close, run, states
+from tests.ops.carried import CASES, Case, cast, close, run, states
 from tests.tolerances import RELATIVE_FFT, RELATIVE_OP
 
 DOUBLE, SINGLE = torch.float64, torch.float32

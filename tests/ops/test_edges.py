@@ -6,7 +6,7 @@ from torch import Tensor
 
 from braidlm import ops
 from tests.ops import definitions
-from tests.ops.test_carried import close, randn
+from tests.ops.carried import close, randn
 from tests.tolerances import RELATIVE_OP, RELATIVE_ROUNDED
 
 DOUBLE = torch.float64

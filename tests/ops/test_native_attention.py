@@ -9,8 +9,8 @@ from torch import Tensor
 from braidlm import ops
 from braidlm.ops import Past, Segments, Visible, dispatch
 from tests.ops import definitions
+from tests.ops.carried import close, randn
 from tests.ops.levels import LEVELS, at_level
-from tests.ops.test_carried import close, randn
 from tests.tolerances import RELATIVE_OP, RELATIVE_ROUNDED
 
 SINGLE, NARROW = torch.float32, torch.bfloat16

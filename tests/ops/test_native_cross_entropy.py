@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from braidlm import ops
 from braidlm.ops import dispatch
 from braidlm.ops.native_loader import extension
+from tests.ops.carried import close
 from tests.ops.levels import LEVELS, at_level
-from tests.ops.test_carried import close
 from tests.tolerances import RELATIVE_OP, RELATIVE_ROUNDED
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from braidlm import ops
 from braidlm.ops import Segments, dispatch
 from tests.ops import definitions
+from tests.ops.carried import Case, cast, close, randn, states
 from tests.ops.levels import LEVELS, at_level
-from tests.ops.test_carried import Case, cast, close, randn, states
 from tests.ops.test_native_carried import CASES, sliced
 from tests.tolerances import RELATIVE_FFT, RELATIVE_LONG, RELATIVE_OP, RELATIVE_ROUNDED
 

@@ -10,8 +10,8 @@ from braidlm.ops import dispatch, linear, native_loader
 from braidlm.ops.linear import native, reference
 from braidlm.ops.linear.quantized import WEIGHT_FORMATS, QuantizedWeight, nibbles
 from braidlm.ops.linear.round_to_nearest import quantize_weight
+from tests.ops.carried import close
 from tests.ops.levels import LEVELS, at_level
-from tests.ops.test_carried import close
 from tests.tolerances import RELATIVE_OP, RELATIVE_ROUNDED
 
 pytestmark = pytest.mark.skipif(native_loader.why_not() is not None, reason="the extension is not built")

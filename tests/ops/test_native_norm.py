@@ -9,8 +9,8 @@ from torch import Tensor
 
 from braidlm import ops
 from braidlm.ops import dispatch
+from tests.ops.carried import close, randn
 from tests.ops.levels import LEVELS, at_level
-from tests.ops.test_carried import close, randn
 from tests.tolerances import RELATIVE_OP, RELATIVE_ROUNDED
 
 SHAPES = [(1, 2), (3, 14), (2, 16), (67, 66), (2, 3, 130)]

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 
 from braidlm import ops
 from braidlm.ops import dispatch
+from tests.ops.carried import close
 from tests.ops.levels import LEVELS, at_level
-from tests.ops.test_carried import close
 from tests.tolerances import RELATIVE_OP, RELATIVE_ROUNDED
 
 SHAPES = [(1, 1), (3, 7), (2, 16), (17, 33), (2, 3, 65)]

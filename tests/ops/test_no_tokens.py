@@ -5,7 +5,7 @@ import torch
 
 from braidlm import ops
 from braidlm.ops import Past, Segments, Visible
-from tests.ops.test_carried import CASES, run, states
+from tests.ops.carried import CASES, run, states
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -13,7 +13,7 @@ from braidlm import ops
 from braidlm.errors import UnavailableError
 from braidlm.ops import Past, Segments, Visible, dispatch
 from tests.ops import definitions
-from tests.ops.test_carried import close, randn
+from tests.ops.carried import close, randn
 from tests.tolerances import RELATIVE_OP, RELATIVE_ROUNDED
 
 

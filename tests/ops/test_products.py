@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from braidlm.ops import dispatch, linear, native_loader, products
-from tests.ops.test_carried import close
+from tests.ops.carried import close
 from tests.ops.test_native_linear import quantized
 from tests.tolerances import RELATIVE_ROUNDED
 

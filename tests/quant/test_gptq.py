@@ -18,7 +18,7 @@ from braidlm.quant.calibrate import calibrate_blocks
 from braidlm.quant.gptq import Products, quantize_calibrated
 from braidlm.quant.policy import policy_of, quantize, quantized_weights
 from tests.families.tiny import TINY, tiny
-from tests.quant.test_quantize import ids_for, model_of
+from tests.quant.small import ids_for, model_of
 from tests.tolerances import RELATIVE_LOGITS, RELATIVE_OP
 
 

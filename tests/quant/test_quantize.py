@@ -19,21 +19,12 @@ from braidlm.ops.linear.round_to_nearest import quantize_weight
 from braidlm.quant.policy import policy_of, quantize, quantized_weights
 from braidlm.system.dtypes import name_of
 from tests.checkpoints.gguf_files import refused
-from tests.families.tiny import TINY, tiny
+from tests.families.tiny import TINY
+from tests.quant.small import ids_for, model_of
 from tests.tolerances import DIVERGENCE_QUANTIZED, RELATIVE_LOGITS
 
 # Never quantized, by what they are: see the policy.
 STEERING = ("conv", "norm", "router", "dt_proj", "x_proj", "a_log", "poles", "residues", "bias", "prefix")
-
-
-def model_of(family: str, dtype: str = "float32") -> LanguageModel:
-    """The first small description of a family whose width has whole groups, with random weights."""
-    spec = next(spec for spec in (tiny(family, seed) for seed in range(20)) if spec.width % 32 == 0)
-    return braidlm.build(spec, seed=1, dtype=dtype)
-
-
-def ids_for(model: LanguageModel, length: int = 40) -> Tensor:
-    return torch.randint(model.spec.vocab, (2, length), generator=torch.Generator().manual_seed(0))
 
 
 def dequantized(model: LanguageModel) -> LanguageModel:

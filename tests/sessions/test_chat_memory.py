@@ -7,7 +7,7 @@ from braidlm.generation.sampling import Sampling
 from braidlm.sessions import Chats, Session, Turn
 from braidlm.sessions.chat_memory import ChatMemory
 from braidlm.sessions.transcripts import Place, known_of
-from tests.sessions.test_turns import LIMITS, chat_model
+from tests.sessions.chats import LIMITS, chat_model
 
 # Words of which the tokenizer has pieces, and which random weights mostly write letter by letter.
 WORDS = Grammar("regex", "(do|he|nd|ve){8}")

@@ -20,7 +20,7 @@ from braidlm.sessions import (
     SessionStore,
 )
 from braidlm.state.state_file import Owner
-from tests.sessions.test_turns import LIMITS, chat_model
+from tests.sessions.chats import LIMITS, chat_model
 
 MANY = 16
 NAMES = 12

@@ -12,7 +12,7 @@ from braidlm.errors import InputError, StateError
 from braidlm.sessions import Chats, Session, SessionStore
 from braidlm.sessions.session import RUNGS, thinned
 from tests.engine.test_prefix_cache import row
-from tests.sessions.test_turns import LIMITS, answered, chat_model
+from tests.sessions.chats import LIMITS, answered, chat_model
 
 KILLS = 8  # benchmarks.kill_points takes as many as one likes
 

@@ -21,7 +21,7 @@ from braidlm.state.state_file import Owner, digest_of
 from braidlm.system import safetensors_file
 from tests.server.local import model as served_model
 from tests.server.local import serving
-from tests.sessions.test_turns import LIMITS, chat_model
+from tests.sessions.chats import LIMITS, chat_model
 
 DEEP = "[" * 5000 + "]" * 5000
 GREETING = [{"role": "user", "content": "hello"}]
