@@ -27,20 +27,20 @@ ROW = 512  # tokens of a row of calibration
 def variants(given: argparse.Namespace) -> Iterator[tuple[str, LanguageModel]]:
     """Each way to store the weights, one in memory at a time."""
     source = str(given.directory)
-    for form in ("int8", "int4"):
-        yield f"braidlm {form}, nearest", braidlm.load(source, dtype="bfloat16", quantize=form)
+    for weight_format in ("int8", "int4"):
+        yield f"braidlm {weight_format}, nearest", braidlm.load(source, dtype="bfloat16", quantize=weight_format)
         model = braidlm.load(source, dtype="bfloat16")
-        model.quantize(form, calibration=sample_calibration_text(model))
-        yield f"braidlm {form}, rounded by its own text", model
+        model.quantize(weight_format, calibration=sample_calibration_text(model))
+        yield f"braidlm {weight_format}, rounded by its own text", model
         if given.calibration:
             model = braidlm.load(source, dtype="bfloat16")
             ids = model.encode(given.calibration.read_text(encoding="utf-8"))
-            model.quantize(form, calibration=windows(ids, given.tokens, ROW))
-            yield f"braidlm {form}, rounded by {given.calibration.name}", model
+            model.quantize(weight_format, calibration=windows(ids, given.tokens, ROW))
+            yield f"braidlm {weight_format}, rounded by {given.calibration.name}", model
     with tempfile.TemporaryDirectory(prefix="braidlm-quality-") as place:
         weights = Weights(source, Path(place), llama_python=given.llama_python)
-        for form, name in (("int8", "Q8_0"), ("int4", "Q4_0")):
-            path = weights.files("llama.cpp", form)
+        for weight_format, name in (("int8", "Q8_0"), ("int4", "Q4_0")):
+            path = weights.files("llama.cpp", weight_format)
             assert path is not None
             weights.forget()
             yield f"llama.cpp {name}", braidlm.load(path, dtype="bfloat16", quantize="keep")

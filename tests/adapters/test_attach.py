@@ -76,12 +76,12 @@ def test_merged_is_attached(family: str, dora: bool) -> None:
         assert model.weights.fingerprint() == model.weights.base_fingerprint() != before
 
 
-@pytest.mark.parametrize("form", ["int8", "int4"])
+@pytest.mark.parametrize("weight_format", ["int8", "int4"])
 @pytest.mark.parametrize("dora", [False, True])
-def test_on_packed_weights(form: str, dora: bool) -> None:
-    """Oracle: the same adapter on a model whose plain weights are what the packed ones stand for."""
+def test_on_quantized_weights(weight_format: str, dora: bool) -> None:
+    """Oracle: the same adapter on a model whose plain weights are what the quantized ones stand for."""
     model, plain = small("llama", torch.float32), small("llama", torch.float32)
-    quantize(model, form)
+    quantize(model, weight_format)
     for name, weight in [(n, m) for n, m in model.named_modules() if isinstance(m, QuantizedWeight)]:
         assign(plain, name, weight.dequantize(torch.float32))
     config = Lora(rank=2, target_modules=("q_proj", "up_proj", "head", *(() if dora else ("embed",))), dora=dora)

@@ -131,14 +131,14 @@ def _full_disk(*_: Any, **__: Any) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("form", ["hf", "braidlm"])
+@pytest.mark.parametrize("layout", ["hf", "braidlm"])
 def test_disk_full_while_saving(
-    model: LanguageModel, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: LanguageModel, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Oracle: nothing stands under the final name, and nothing temporary is left."""
     monkeypatch.setattr("braidlm.checkpoints.binding.save_file", _full_disk)
     with pytest.raises(InputError, match="No space left"):
-        model.save(tmp_path / "out", form)
+        model.save(tmp_path / "out", layout)
     assert list(tmp_path.iterdir()) == []
 
 

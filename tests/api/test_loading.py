@@ -25,13 +25,13 @@ print(weights, anonymous() - before)
 """
 
 
-@pytest.mark.parametrize("form", ["hf", "braidlm"])
-def test_weights_are_mapped_not_copied(form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["hf", "braidlm"])
+def test_weights_are_mapped_not_copied(layout: str, tmp_path: Path) -> None:
     """Oracle: the kernel's count of memory that belongs to no file, before and after loading 50 MB."""
     spec = preset("granite-4.0-h-350m").spec
     small = braidlm.ModelSpec.from_json(spec.to_json() | {"vocab": 8000, "blocks": spec.to_json()["blocks"][:2]})
     small = small.replace_block(1, mixer=spec.blocks[10].mixer)
-    braidlm.build(small, dtype="bfloat16").save(tmp_path / "model", form)
+    braidlm.build(small, dtype="bfloat16").save(tmp_path / "model", layout)
     command = [sys.executable, "-c", MEASURE, str(tmp_path / "model")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     weights, grown = map(int, done.stdout.split())

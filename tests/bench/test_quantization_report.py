@@ -85,15 +85,15 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize(("bits", "form"), [("4", "int4"), ("8", "int8"), ("fp8", "fp8")])
-def test_the_command(bits: str, form: str, small: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("bits", "weight_format"), [("4", "int4"), ("8", "int8"), ("fp8", "fp8")])
+def test_the_command(bits: str, weight_format: str, small: Path, tmp_path: Path) -> None:
     """Oracle: the same model quantized while it is loaded, and its fidelity."""
     asked = ("quantize", str(small / "model"), str(tmp_path / "out"), "--bits", bits, "--report", str(small / "text"))
     found = data(*asked, "--tokens", "100")
-    expected = braidlm.load(small / "model", quantize=form)
+    expected = braidlm.load(small / "model", quantize=weight_format)
     again = braidlm.load(tmp_path / "out")
     assert again.network.weights.fingerprint() == expected.network.weights.fingerprint()
-    assert found["form"] == form
+    assert found["weight_format"] == weight_format
     assert found["weight_bytes"] == sum(weight.nbytes for _, weight in again.network.named_weights())
     original = braidlm.load(small / "model")
     rows = windows(original.encode(TEXT), 100, 1024)
@@ -104,10 +104,10 @@ def test_the_command(bits: str, form: str, small: Path, tmp_path: Path) -> None:
     assert len(found["report"]["buckets"]) == len(fidelity.buckets)
     info = data("info", str(tmp_path / "out"))
     assert info["weight_bytes"] == found["weight_bytes"]
-    assert info == data("info", str(small / "model"), "--quantize", form) | {"model": str(tmp_path / "out")}
-    assert form in braid("info", str(tmp_path / "out")).stdout
+    assert info == data("info", str(small / "model"), "--quantize", weight_format) | {"model": str(tmp_path / "out")}
+    assert weight_format in braid("info", str(tmp_path / "out")).stdout
     kinds = {name: weight.kind for name, weight in quantized_weights(again.network).items()}
-    assert kinds == read_kinds(tmp_path / "out") == policy_of(footprint.skeleton(again.spec), form)
+    assert kinds == read_kinds(tmp_path / "out") == policy_of(footprint.skeleton(again.spec), weight_format)
 
 
 def test_calibration(small: Path, tmp_path: Path) -> None:

@@ -125,14 +125,14 @@ def test_other_dtypes_are_refused(tmp_path: Path) -> None:
         export_gguf(braidlm.build(tiny("mamba", 3)).network, tmp_path / "model.gguf", "int8")
 
 
-FORMS = ["int8", "int4"]
+FORMATS = ["int8", "int4"]
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("weight_format", FORMATS)
 @pytest.mark.parametrize("name", ["llama", "mamba", "mamba2", "granitehybrid"])
-def test_quantized_weights_are_written_as_they_are(name: str, form: str, tmp_path: Path) -> None:
+def test_quantized_weights_are_written_as_they_are(name: str, weight_format: str, tmp_path: Path) -> None:
     """Oracle: the model that was written: each quantized weight bit for bit, rotary rows and experts among them."""
-    model, path = braidlm.load(path_of(name), dtype="float32", quantize=form), tmp_path / "model.gguf"
+    model, path = braidlm.load(path_of(name), dtype="float32", quantize=weight_format), tmp_path / "model.gguf"
     types = export_gguf(model.network, path)
     again = braidlm.load(path, dtype="float32", quantize="keep")
     assert again.spec == model.spec
@@ -145,9 +145,11 @@ def test_quantized_weights_are_written_as_they_are(name: str, form: str, tmp_pat
         )
     for parameter, values in model.network.named_parameters():
         assert torch.allclose(again.network.get_parameter(parameter), values, rtol=RELATIVE_A_LOG, atol=0), parameter
-    assert types.get("Q8_0" if form == "int8" else "Q4_0", 0) > 1
+    assert types.get("Q8_0" if weight_format == "int8" else "Q4_0", 0) > 1
     says = GgufFile(path).fields
-    assert LlamaFileType(says["general.file_type"]).name == {"int8": "MOSTLY_Q8_0", "int4": "MOSTLY_Q4_0"}[form]
+    assert (
+        LlamaFileType(says["general.file_type"]).name == {"int8": "MOSTLY_Q8_0", "int4": "MOSTLY_Q4_0"}[weight_format]
+    )
     assert says["general.quantization_version"] == 2
 
 

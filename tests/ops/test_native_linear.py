@@ -67,11 +67,13 @@ def test_multiply(kind: str, dtype: torch.dtype, level: str) -> None:
 
 @pytest.mark.parametrize("limit", [1 << 10, 1 << 26])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("form", WEIGHT_FORMATS)
-def test_products(form: str, dtype: torch.dtype, limit: int, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("weight_format", WEIGHT_FORMATS)
+def test_products(
+    weight_format: str, dtype: torch.dtype, limit: int, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Oracle: the reference, whose tiles are the same numbers; many tiles and one."""
     monkeypatch.setattr(reference, "SCRATCH_BYTES", limit)
-    weight, bias = quantized(form, 70, 64), torch.randn(70).to(dtype)
+    weight, bias = quantized(weight_format, 70, 64), torch.randn(70).to(dtype)
     for shape in ((64,), (3, 64), (2, 5, 64), (0, 64)):
         x = torch.randn(shape).to(dtype)
         found, expected = linear(x, weight, bias), reference.linear(x, weight, bias)

@@ -67,11 +67,11 @@ def by_definition(quantized: QuantizedWeight) -> np.ndarray:
     return found.reshape(quantized.shape)
 
 
-@pytest.mark.parametrize("form", WEIGHT_FORMATS)
+@pytest.mark.parametrize("weight_format", WEIGHT_FORMATS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_what_the_bits_stand_for(form: str, shape: tuple[int, ...]) -> None:
+def test_what_the_bits_stand_for(weight_format: str, shape: tuple[int, ...]) -> None:
     """Oracle: the definition of each form, number by number in float64, rounded to float32."""
-    quantized = quantize_weight(weight(*shape), form)
+    quantized = quantize_weight(weight(*shape), weight_format)
     assert quantized.shape == shape
     assert torch.equal(quantized.dequantize(torch.float32), torch.from_numpy(by_definition(quantized)).float())
     assert torch.equal(quantized.dequantize(), quantized.dequantize(torch.float32).bfloat16())
@@ -94,9 +94,9 @@ def test_the_layout_is_that_of_gguf(kind: Kind) -> None:
     blocks = torch.from_numpy(raw).view(6, 3, -1)
     halves = blocks[..., : 2 + lows].contiguous().view(torch.float16)
     data = blocks[..., 2 + lows :].flatten(-2)
-    form = "int8" if kind == Kind.Q8_0 else "int4"
-    data = data.view(torch.int8) if form == "int8" else data
-    quantized = QuantizedWeight(form, data, halves[..., 0], halves[..., 1] if lows else None)
+    weight_format = "int8" if kind == Kind.Q8_0 else "int4"
+    data = data.view(torch.int8) if weight_format == "int8" else data
+    quantized = QuantizedWeight(weight_format, data, halves[..., 0], halves[..., 1] if lows else None)
     assert quantized.dequantize(torch.float32).numpy().tobytes() == gguf.dequantize(raw, kind).tobytes()
     assert quantized.nbytes == raw.nbytes
 
@@ -114,8 +114,8 @@ def test_half_bytes_and_back() -> None:
 def test_nearest_steps() -> None:
     """Oracle: no other step of the same scale is nearer."""
     x = weight(5, 128)
-    for form, highest in (("int8", 127), ("int4", 7)):
-        quantized = quantize_weight(x, form)
+    for weight_format, highest in (("int8", 127), ("int4", 7)):
+        quantized = quantize_weight(x, weight_format)
         unit = quantized.scale.float().abs().repeat_interleave(GROUP, -1)
         inside = (quantized.dequantize(torch.float32) / unit).abs() < highest
         error = (quantized.dequantize(torch.float32) - x).abs()
@@ -140,38 +140,38 @@ def test_int4_is_nearer_than_a_plain_scale(seed: int) -> None:
     assert float(found.sum()) < 0.9 * float(wanted.sum())
 
 
-@pytest.mark.parametrize("form", WEIGHT_FORMATS)
-def test_what_has_a_form_keeps_it(form: str) -> None:
+@pytest.mark.parametrize("weight_format", WEIGHT_FORMATS)
+def test_what_has_a_form_keeps_it(weight_format: str) -> None:
     """Oracle: numbers that lie on the form's own grid, zeros and single numbers among them, come back unchanged."""
     x = torch.zeros(4, 64)
     x[1, 3] = 0.75
     x[2, 32:] = -1.5
     x[3] = torch.arange(-8, 8).repeat(4) / 8
-    if form == "int4":
-        assert torch.equal(quantize_weight(x, form).dequantize(torch.float32), x)
-    quantized = quantize_weight(x, form)
-    again = quantize_weight(quantized.dequantize(torch.float32), form)
+    if weight_format == "int4":
+        assert torch.equal(quantize_weight(x, weight_format).dequantize(torch.float32), x)
+    quantized = quantize_weight(x, weight_format)
+    again = quantize_weight(quantized.dequantize(torch.float32), weight_format)
     assert torch.equal(again.dequantize(torch.float32), quantized.dequantize(torch.float32))
     assert torch.equal(quantized.dequantize(torch.float32)[0], x[0])
 
 
-@pytest.mark.parametrize("form", WEIGHT_FORMATS)
-def test_sizes(form: str) -> None:
+@pytest.mark.parametrize("weight_format", WEIGHT_FORMATS)
+def test_sizes(weight_format: str) -> None:
     """Oracle: bits a weight: 8.5, 4.5, and 8 with four bytes a row."""
-    quantized = quantize_weight(weight(16, 320), form)
+    quantized = quantize_weight(weight(16, 320), weight_format)
     assert (
         quantized.nbytes
-        == {"int8": 16 * 340, "int4": 16 * 180, "fp8": 16 * 324}[form]
-        == quantized_bytes((16, 320), form)
+        == {"int8": 16 * 340, "int4": 16 * 180, "fp8": 16 * 324}[weight_format]
+        == quantized_bytes((16, 320), weight_format)
     )
     assert quantized_bytes((16, 320), "int4-low") == 16 * 200 == with_lows(16, 320).nbytes
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("form", [*WEIGHT_FORMATS, "int4-low"])
-def test_products(form: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("weight_format", [*WEIGHT_FORMATS, "int4-low"])
+def test_products(weight_format: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: the product with the dequantized weight; in tiles, bit for bit where sums are in one order."""
-    quantized = with_lows(37, 64) if form == "int4-low" else quantize_weight(weight(37, 64), form)
+    quantized = with_lows(37, 64) if weight_format == "int4-low" else quantize_weight(weight(37, 64), weight_format)
     x, bias = weight(2, 3, 64).to(dtype), weight(37).to(dtype)
     expected = F.linear(x, quantized.dequantize(dtype), bias)
     with ops.dispatch.using("reference"):
@@ -211,11 +211,14 @@ def test_gradients_pass_through() -> None:
     assert torch.equal(x.grad, again.grad)
 
 
-@pytest.mark.parametrize("form", WEIGHT_FORMATS)
-def test_experts(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("weight_format", WEIGHT_FORMATS)
+def test_experts(weight_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: the same experts as plain weights; those that nobody chose are never dequantized."""
     router, x = weight(6, 32), weight(2, 32)
-    gate_up, down = quantize_weight(weight(6, 64, 32), form), quantize_weight(weight(6, 32, 32, seed=1), form)
+    gate_up, down = (
+        quantize_weight(weight(6, 64, 32), weight_format),
+        quantize_weight(weight(6, 32, 32, seed=1), weight_format),
+    )
     expected = moe(x, router, gate_up.dequantize(torch.float32), down.dequantize(torch.float32), top_k=2)
     calls: list[torch.Size] = []
     whole = QuantizedWeight.dequantize
@@ -232,12 +235,12 @@ def test_experts(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(calls) == {torch.Size([64, 32]), torch.Size([32, 32])}
 
 
-@pytest.mark.parametrize("form", WEIGHT_FORMATS)
-def test_modules(form: str) -> None:
+@pytest.mark.parametrize("weight_format", WEIGHT_FORMATS)
+def test_modules(weight_format: str) -> None:
     """Oracle: the module with the dequantized weight."""
     linear, embedding = Linear(64, 16, bias=True), Embedding(16, 64)
     x, ids = weight(3, 64), torch.tensor([3, 0, 15, 3])
-    quantized = quantize_weight(weight(16, 64), form, dtype=torch.float32)
+    quantized = quantize_weight(weight(16, 64), weight_format, dtype=torch.float32)
     linear.bias = nn.Parameter(weight(16, seed=2))
     for module in (linear, embedding):
         assign(module, "weight", quantized)
@@ -261,8 +264,8 @@ def test_parts_share_memory() -> None:
 
 def test_a_cast_keeps_the_form() -> None:
     """Oracle: the formats of the definition, after what casts every other floating number."""
-    for form in WEIGHT_FORMATS:
-        quantized = quantize_weight(weight(4, 64), form)
+    for weight_format in WEIGHT_FORMATS:
+        quantized = quantize_weight(weight(4, 64), weight_format)
         before = quantized.dequantize(torch.float32)
         nn.Sequential(quantized).double().half()
         assert torch.equal(quantized.dequantize(torch.float32), before)
@@ -281,7 +284,7 @@ def test_shapes_that_fit() -> None:
 def test_refusals() -> None:
     """Oracle: one sentence with what was wrong and what would be right."""
     x = weight(4, 64)
-    for wrong, form, words in (
+    for wrong, weight_format, words in (
         (x, "int3", "int8, int4, fp8"),
         (x[:, :48], "int4", "groups of 32"),
         (x * torch.inf, "int8", "cannot hold"),
@@ -289,5 +292,5 @@ def test_refusals() -> None:
         (x * 1e6, "int4", "cannot hold"),
     ):
         with pytest.raises(InputError, match=words) as caught:
-            quantize_weight(wrong, form)
+            quantize_weight(wrong, weight_format)
         assert "\n" not in str(caught.value)

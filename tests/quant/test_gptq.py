@@ -43,17 +43,20 @@ def error(w: Tensor, quantized: QuantizedWeight, x: Tensor) -> float:
     return float((F.linear(x, quantized.dequantize(torch.float32)) - F.linear(x, w)).square().sum())
 
 
-@pytest.mark.parametrize(("form", "kind"), [("int4", Kind.Q4_0), ("int8", Kind.Q8_0)])
+@pytest.mark.parametrize(("weight_format", "kind"), [("int4", Kind.Q4_0), ("int8", Kind.Q8_0)])
 @pytest.mark.parametrize(("outputs", "inputs"), [(16, 32), (24, 96), (8, 256)])
-def test_closer_outputs_than_nearest(outputs: int, inputs: int, form: str, kind: Kind) -> None:
+def test_closer_outputs_than_nearest(outputs: int, inputs: int, weight_format: str, kind: Kind) -> None:
     """Oracle: nearest steps, and GGUF's quantization, on inputs that were not seen; in as many bytes."""
     w, x, unseen = weight(outputs, inputs), correlated(2000, inputs), correlated(500, inputs, seed=1)
-    found, nearest = quantize_calibrated(w, alike(x), form, dtype=torch.float32), quantize_weight(w, form)
+    found, nearest = (
+        quantize_calibrated(w, alike(x), weight_format, dtype=torch.float32),
+        quantize_weight(w, weight_format),
+    )
     raw = gguf.quantize(w.numpy(), kind)
     wanted = float((F.linear(unseen, torch.from_numpy(gguf.dequantize(raw, kind)) - w)).square().sum())
     assert error(w, found, unseen) < 0.5 * min(error(w, nearest, unseen), wanted)
     assert found.nbytes == raw.nbytes == nearest.nbytes
-    assert (found.kind, found.shape, found.dtype) == (form, (outputs, inputs), torch.float32)
+    assert (found.kind, found.shape, found.dtype) == (weight_format, (outputs, inputs), torch.float32)
 
 
 def test_errors_before_are_made_up_for() -> None:
@@ -115,17 +118,17 @@ def test_edges(case: str) -> None:
     assert float((values - w).square().mean()) < 0.1
 
 
-@pytest.mark.parametrize("form", ["int4", "int8"])
+@pytest.mark.parametrize("weight_format", ["int4", "int8"])
 @pytest.mark.parametrize("family", TINY)
-def test_models(family: str, form: str) -> None:
+def test_models(family: str, weight_format: str) -> None:
     """Oracle: the policy's weights, each once; the original model, from which logits stray less than with nearest."""
     model, nearest, original = (model_of(family) for _ in range(3))
     generator = torch.Generator().manual_seed(5)
     rows = [torch.randint(model.spec.vocab, (length,), generator=generator) for length in (200, 133, 200, 1)]
     told: list[int] = []
-    policy = policy_of(model.network, form)
-    quantize(model.network, form, calibration=rows, progress=lambda done, total: told.append(done))
-    quantize(nearest.network, form)
+    policy = policy_of(model.network, weight_format)
+    quantize(model.network, weight_format, calibration=rows, progress=lambda done, total: told.append(done))
+    quantize(nearest.network, weight_format)
     assert told == list(range(1, len(policy) + 1))
     assert {name: quantized.weight_format for name, quantized in quantized_weights(model.network).items()} == policy
     with torch.no_grad():
@@ -143,13 +146,15 @@ def test_inputs_are_those_of_the_rounded_model(monkeypatch: pytest.MonkeyPatch) 
     rows = [ids_for(model)[0], ids_for(model)[1, :17]]
     products: dict[int, Tensor] = {}
 
-    def noted(w: Tensor, h: Products, form: str, *, dtype: torch.dtype) -> QuantizedWeight:
+    def noted(w: Tensor, h: Products, weight_format: str, *, dtype: torch.dtype) -> QuantizedWeight:
         products[w.data_ptr()] = h.own.clone()
-        return quantize_weight(w, form, dtype=dtype)
+        return quantize_weight(w, weight_format, dtype=dtype)
 
     monkeypatch.setattr(calibrate, "quantize_calibrated", noted)
     network = model.network
-    names = {name: form for name, form in policy_of(network, "int4").items() if form == "int4"}
+    names = {
+        name: weight_format for name, weight_format in policy_of(network, "int4").items() if weight_format == "int4"
+    }
     originals = dict(network.named_parameters())  # kept, so that no address is used twice
     calibrate_blocks(
         network, names, rows, lambda name, quantized: braidlm.model.assign.assign(network, name, quantized)
@@ -176,9 +181,9 @@ def test_experts_by_their_own_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     model = next(m for m in (braidlm.build(tiny("granitemoehybrid", s)) for s in range(9)) if has_experts(m))
     seen: list[Products] = []
 
-    def noted(w: Tensor, h: Products, form: str, *, dtype: torch.dtype) -> QuantizedWeight:
+    def noted(w: Tensor, h: Products, weight_format: str, *, dtype: torch.dtype) -> QuantizedWeight:
         seen.append(h)
-        return quantize_weight(w, form, dtype=dtype)
+        return quantize_weight(w, weight_format, dtype=dtype)
 
     monkeypatch.setattr(calibrate, "quantize_calibrated", noted)
     moe = model.network.blocks[0].ffn

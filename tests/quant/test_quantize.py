@@ -37,12 +37,12 @@ def dequantized(model: LanguageModel) -> LanguageModel:
     return plain
 
 
-@pytest.mark.parametrize("form", WEIGHT_FORMATS)
+@pytest.mark.parametrize("weight_format", WEIGHT_FORMATS)
 @pytest.mark.parametrize("family", TINY)
-def test_logits(family: str, form: str) -> None:
+def test_logits(family: str, weight_format: str) -> None:
     """Oracle: a plain model of the dequantized weights, bit for bit."""
     model = model_of(family)
-    quantize(model.network, form)
+    quantize(model.network, weight_format)
     plain = dequantized(model)
     model.ops = plain.ops = "reference"
     ids = ids_for(model)
@@ -55,15 +55,15 @@ def test_policy(family: str) -> None:
     """Oracle: the rule in words: every matrix of whole groups but those that steer; tokens' rows in 8 bits."""
     model = model_of(family).network
     precise = set(model.fp32_parameter_names())
-    for form in WEIGHT_FORMATS:
-        policy = policy_of(model, form)
+    for weight_format in WEIGHT_FORMATS:
+        policy = policy_of(model, weight_format)
         for name, parameter in model.named_parameters():
             steers = any(word in name for word in STEERING) or name in precise
-            whole = form == "fp8" or parameter.shape[-1] % 32 == 0
+            whole = weight_format == "fp8" or parameter.shape[-1] % 32 == 0
             assert (name in policy) == (parameter.dim() > 1 and not steers and whole), name
-        tokens = "int8" if form == "int4" else form
+        tokens = "int8" if weight_format == "int4" else weight_format
         for name, wanted in policy.items():
-            assert wanted == (tokens if name in ("embed.weight", "head.weight") else form)
+            assert wanted == (tokens if name in ("embed.weight", "head.weight") else weight_format)
 
 
 def test_a_policy_of_ones_own() -> None:
@@ -78,42 +78,42 @@ def test_a_policy_of_ones_own() -> None:
         assert torch.equal(parameter, before[name])
 
 
-@pytest.mark.parametrize("form", WEIGHT_FORMATS)
-def test_divergence(form: str) -> None:
+@pytest.mark.parametrize("weight_format", WEIGHT_FORMATS)
+def test_divergence(weight_format: str) -> None:
     """Oracle: the original model: next-token distributions differ by what the form's steps allow."""
     for family in ("mamba2", "hymba", "granitemoehybrid", "stripedhyena"):
         model, original = model_of(family), model_of(family)
-        quantize(model.network, form)
+        quantize(model.network, weight_format)
         a, b = (m.forward(ids_for(m)).log_softmax(-1) for m in (original, model))
-        assert (a.exp() * (a - b)).sum(-1).mean() < DIVERGENCE_QUANTIZED[form], family
+        assert (a.exp() * (a - b)).sum(-1).mean() < DIVERGENCE_QUANTIZED[weight_format], family
 
 
-@pytest.mark.parametrize("form", WEIGHT_FORMATS)
+@pytest.mark.parametrize("weight_format", WEIGHT_FORMATS)
 @pytest.mark.parametrize("family", ["mamba", "hymba", "granitemoehybrid"])
-def test_loading_quantizes(family: str, form: str, tmp_path: Path) -> None:
+def test_loading_quantizes(family: str, weight_format: str, tmp_path: Path) -> None:
     """Oracle: the loaded model, quantized afterwards."""
     model_of(family).save(tmp_path / "model")
-    found = braidlm.load(tmp_path / "model", quantize=form)
+    found = braidlm.load(tmp_path / "model", quantize=weight_format)
     expected = braidlm.load(tmp_path / "model", dtype="float32")
     assert found.network.dtype == torch.bfloat16
-    quantize(expected.network, form)
+    quantize(expected.network, weight_format)
     quantized = quantized_weights(expected.network)
     assert quantized_weights(found.network).keys() == quantized.keys()
     for name, weight in quantized_weights(found.network).items():
         assert weight.kind == quantized[name].kind
         assert torch.equal(weight.dequantize(torch.float32), quantized[name].dequantize(torch.float32))
-    wide = braidlm.load(tmp_path / "model", dtype="float32", quantize=form)
+    wide = braidlm.load(tmp_path / "model", dtype="float32", quantize=weight_format)
     assert wide.network.dtype == torch.float32
     assert wide.network.weights.fingerprint() == expected.network.weights.fingerprint()
 
 
-@pytest.mark.parametrize("form", [*WEIGHT_FORMATS, "int4-low"])
+@pytest.mark.parametrize("weight_format", [*WEIGHT_FORMATS, "int4-low"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_saving(form: str, dtype: str, tmp_path: Path) -> None:
+def test_saving(weight_format: str, dtype: str, tmp_path: Path) -> None:
     """Oracle: the model that was saved: fingerprint, dtype, logits; files of the size of the weights."""
     model = model_of("bamba", dtype)
-    quantize(model.network, form.partition("-")[0])
-    if form == "int4-low":
+    quantize(model.network, weight_format.partition("-")[0])
+    if weight_format == "int4-low":
         for weight in quantized_weights(model.network).values():
             if weight.weight_format == "int4":
                 weight.register_buffer("low", -7.5 * weight.scale)
@@ -235,11 +235,11 @@ def granite_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize("form", WEIGHT_FORMATS)
-def test_memory_of_loading(form: str, granite_parts: Path) -> None:
+@pytest.mark.parametrize("weight_format", WEIGHT_FORMATS)
+def test_memory_of_loading(weight_format: str, granite_parts: Path) -> None:
     """Oracle: the kernel's count of memory that belongs to no file, after each tensor: what is quantized, and one."""
     stored = (granite_parts / "large" / "model.safetensors").stat().st_size
-    command = [sys.executable, "-c", MEASURE, str(granite_parts / "large"), form]
+    command = [sys.executable, "-c", MEASURE, str(granite_parts / "large"), weight_format]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     weights, grown = map(int, done.stdout.split())
     assert 1.8 * weights < stored > 120e6
@@ -253,9 +253,9 @@ def test_one_weight_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     total = len(policy_of(model, "int8"))
     seen: list[int] = []
 
-    def counted(weight: Tensor, form: str, *, dtype: torch.dtype) -> QuantizedWeight:
+    def counted(weight: Tensor, weight_format: str, *, dtype: torch.dtype) -> QuantizedWeight:
         seen.append(len(quantized_weights(model)))
-        return quantize_weight(weight, form, dtype=dtype)
+        return quantize_weight(weight, weight_format, dtype=dtype)
 
     monkeypatch.setattr("braidlm.quant.policy.quantize_weight", counted)
     told: list[tuple[int, int]] = []

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from braidlm.errors import CheckpointError, InputError, StateError, named, quoted
-from braidlm.server.stored import SessionList, _reply
+from braidlm.server.session_routes import SessionList, _reply
 from braidlm.sessions import Session, SessionStore
 from braidlm.sessions.session import FORMAT, session_of
 from braidlm.state.state_file import digest_of

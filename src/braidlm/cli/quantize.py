@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "Example: braid quantize smollm2-135m ./smollm2-int4 --bits 4 --calibration self --report some.txt"
 
-_FORMS = {"4": "int4", "8": "int8", "fp8": "fp8"}
+_FORMATS = {"4": "int4", "8": "int8", "fp8": "fp8"}
 # Tokens of a sequence in calibration: long enough for states and attention to be as in use.
 _SEQUENCE = 512
 _SELF = "self"
@@ -61,19 +61,21 @@ def command(
     from ..quant.gptq import CALIBRATED_FORMATS
     from .gguf_file import SUFFIX, stored_as, write_gguf
 
-    form = _FORMS[bits]
-    if calibration is not None and form not in CALIBRATED_FORMATS:
-        raise InputError(f"--calibration is for 4 and 8 bits; weights in {form} are rounded to the nearest number")
+    weight_format = _FORMATS[bits]
+    if calibration is not None and weight_format not in CALIBRATED_FORMATS:
+        raise InputError(
+            f"--calibration is for 4 and 8 bits; weights in {weight_format} are rounded to the nearest number"
+        )
     single = target.suffix == SUFFIX
-    if single and form == "fp8":
+    if single and weight_format == "fp8":
         raise InputError("GGUF files have no fp8; --bits can be 4 or 8 for them")
     (check_no_file if single else check_free)(target)
     calibrating = None if calibration in (None, _SELF) else _read(Path(str(calibration)))
     reporting = None if report is None else _read(report)
     load: dict[str, Any] = {"allow_pickle": allow_pickle, "threads": threads}
-    language = LoadOptions(dtype=dtype, quantize=form if calibration is None else None, **load).load(model)
+    language = LoadOptions(dtype=dtype, quantize=weight_format if calibration is None else None, **load).load(model)
     if calibration is not None:
-        _calibrate(language, form, calibrating, tokens)
+        _calibrate(language, weight_format, calibrating, tokens)
     if single:
         write_gguf(language, target, stored_as(model, allow_pickle=allow_pickle), dtype=None)
     else:
@@ -84,28 +86,28 @@ def command(
         reference = LoadOptions(dtype="bfloat16", **load).load(model)
         with progress("measuring") as step:
             found = compare(language, reference, _windows(language, reporting, tokens, WINDOW), step)
-    _tell(language, target, form, found, json=json)
+    _tell(language, target, weight_format, found, json=json)
 
 
 def _tell(
-    language: "LanguageModel", target: Path, form: str, found: "QuantizationReport | None", *, json: bool
+    language: "LanguageModel", target: Path, weight_format: str, found: "QuantizationReport | None", *, json: bool
 ) -> None:
     """Prints what was written, and how far it is from bfloat16 if that was measured."""
     weights = sum(weight.nbytes for _, weight in language.network.named_weights())
     if json:
-        facts = {"directory": str(target), "form": form, "weight_bytes": weights}
+        facts = {"directory": str(target), "format": weight_format, "weight_bytes": weights}
         print_json(facts | ({} if found is None else {"report": _facts(found)}))
         return
-    out.print(f"{target}: {form}, {size(weights)} of weights", markup=False, highlight=False)
+    out.print(f"{target}: {weight_format}, {size(weights)} of weights", markup=False, highlight=False)
     if found is not None:
         out.print(_table(found))
 
 
-def _calibrate(language: "LanguageModel", form: str, text: str | None, tokens: int) -> None:
+def _calibrate(language: "LanguageModel", weight_format: str, text: str | None, tokens: int) -> None:
     """Quantizes a model so that its outputs on a text stay close; without one, on a text that it writes itself."""
     sequences = _own(language) if text is None else _windows(language, text, tokens, _SEQUENCE)
     with progress("rounding") as step:
-        language.quantize(form, calibration=sequences, progress=step)
+        language.quantize(weight_format, calibration=sequences, progress=step)
 
 
 def _own(language: "LanguageModel") -> list[Any]:

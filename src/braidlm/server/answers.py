@@ -12,8 +12,8 @@ from ..text.answer import AnswerReader, Part, read_answer
 from ..text.reasoning import ReasoningSplitter
 from ..text.tool_calls import Call, ToolCallReader
 from .replies import FunctionReply, MessageReply, ToolCallReply
+from .response_parts import reason_of
 from .tools import calls_for_template
-from .writing import reason_of
 
 # What templates of Mistral's models say of ids of calls, and the only length that they take.
 _SHORT_IDS, _SHORT = "length 9", 9

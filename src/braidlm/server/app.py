@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
-from . import chat, completions, embeddings, errors, model_card, stored
+from . import chat, completions, embeddings, errors, model_card, session_routes
 from .bodies import Bodies
 from .host import BaseModelHost
 from .middleware import Access, RequestLog
@@ -54,7 +54,7 @@ def unguarded(host: BaseModelHost) -> FastAPI:
     )  # fmt: skip
     app.state.host = host
     errors.install(app)
-    for part in (chat, completions, embeddings, stored, model_card):
+    for part in (chat, completions, embeddings, session_routes, model_card):
         app.include_router(part.router)
 
     @app.get("/", include_in_schema=False)

@@ -19,9 +19,9 @@ from .errors import RefusedError
 from .host import Served, ServedModel
 from .replies import ChatChoice, ChatLogprobs, ChatReply
 from .requests import ChatRequest, GrammarFormat, PlainFormat, RegexFormat, Tool
+from .response_parts import Events, log_request, logprob_of, now, streamed, usage_of, whole
 from .session_cache import CachedSession
 from .stream_chunks import Answer, Made
-from .writing import Events, log_request, logprob_of, now, streamed, usage_of, whole
 
 router = APIRouter(tags=["OpenAI API"])
 

@@ -15,8 +15,8 @@ from .errors import RefusedError
 from .host import Served, ServedModel
 from .replies import CompletionChoice, CompletionLogprobs, CompletionReply
 from .requests import MOST_COPIES, CompletionRequest
+from .response_parts import Events, log_request, logprob_of, now, reason_of, streamed, usage_of, whole
 from .stream_chunks import Answer, Made
-from .writing import Events, log_request, logprob_of, now, reason_of, streamed, usage_of, whole
 
 router = APIRouter(tags=["OpenAI API"])
 

@@ -30,7 +30,7 @@ from ..state import state_file
 from ..state.sequence import Identity, Precision, SequenceState
 from ..state.state_file import Owner
 from ..system.files import flush, is_there, read_object
-from .stored import PlainPlanner, StoredReader
+from .checkpoint_reader import CheckpointReader, PlainPlanner
 from .world import World
 
 _STATES = "braidlm-training-states-1"
@@ -122,7 +122,7 @@ def load_checkpoint(
         with _quiet():
             dcp.load(  # type: ignore[attr-defined]
                 {"model": weights, **({"optimizer": moments} if optimizer is not None else {})},
-                storage_reader=StoredReader(place),
+                storage_reader=CheckpointReader(place),
                 planner=PlainPlanner(),
                 no_dist=world.size == 1,
             )

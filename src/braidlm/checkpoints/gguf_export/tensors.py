@@ -33,7 +33,7 @@ PLAIN = {
 EXACT = ("Q8_0", "Q4_0", "Q4_1")
 
 # Matrices by shape that are not multiplied as matrices, or that choose between experts.
-_PRECISE = ("ssm_conv1d.weight", "ssm_norm.weight", "ffn_gate_inp.weight")
+_FLOAT32 = ("ssm_conv1d.weight", "ssm_norm.weight", "ffn_gate_inp.weight")
 
 Weight = Tensor | QuantizedWeight
 
@@ -151,7 +151,7 @@ def _repeated(rules: Sequence[NameRule], weights: Mapping[str, Weight], dtype: t
 
 
 def _tensor(name: str, shape: Sequence[int], dtype: torch.dtype, make: Callable[[], Tensor]) -> GgufTensor:
-    matrix = name.endswith(".weight") and len(shape) > 1 and not name.endswith(_PRECISE)
+    matrix = name.endswith(".weight") and len(shape) > 1 and not name.endswith(_FLOAT32)
     wanted = dtype if matrix else torch.float32
     return GgufTensor(name, tuple(shape), PLAIN[wanted], lambda: _cast(name, make(), wanted))
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import Message, Receive, Scope, Send
 
 from ..errors import RefusedError, body
+from ..response_parts import event, gone
 from ..settings import Settings
-from ..writing import event, gone
 from .replica import LOG_FIELDS
 from .routing import RoutingKey, routing_key_of
 

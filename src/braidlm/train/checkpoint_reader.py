@@ -36,7 +36,7 @@ _CLASSES = frozenset(
 )
 
 
-class StoredReader(FileSystemReader):
+class CheckpointReader(FileSystemReader):
     """Reader of a checkpoint's directory; `ValueError` and its like for what is damaged."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
