@@ -65,6 +65,28 @@ def test_few_rooms() -> None:
     assert len(entries) <= 24, sorted(entry.name for entry in entries)
 
 
+def test_small_files_and_functions() -> None:
+    """Oracle: the most that is read at a sitting: 400 lines of a file, 60 of a function; tables of data apart."""
+    files = [file for folder in ("src", "tests", "benchmarks", "examples") for file in (ROOT / folder).rglob("*.*")]
+    for file in files:
+        if file.suffix not in (".py", ".cpp", ".h") or file == ROOT / "tests" / "families" / "published_configs.py":
+            continue
+        text = file.read_text()
+        assert text.count("\n") <= 400, file
+        for node in ast.walk(ast.parse(text)) if file.suffix == ".py" else ():
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert (node.end_lineno or 0) - node.lineno < 60, f"{file}: {node.name}"
+
+
+def test_what_tests_share_stands_in_helpers() -> None:
+    """Oracle: a test module's name; one that is imported by another would be collected with its fixtures twice."""
+    for file in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                names = [*(node.module or "").split("."), *(alias.name for alias in node.names if node.level)]
+                assert not any(name.startswith("test_") for name in names), file
+
+
 def test_picture_of_the_rooms() -> None:
     """Oracle: the picture that `docs/rooms.py` makes of the code as it is now."""
     assert (ROOT / "docs" / "rooms.svg").read_text() == PICTURE["picture"](), "run `python docs/rooms.py`"

@@ -10,7 +10,7 @@ from braidlm import LanguageModel
 from braidlm.errors import StateError
 from braidlm.model.model import Model
 from braidlm.system.digest import sampled
-from tests.engine.test_engine import SMALL, asked, made, prompt
+from tests.engine.asked import SMALL, asked, made, prompt
 from tests.families.tiny import tiny
 from tests.quant.small import model_of
 

@@ -13,43 +13,14 @@ import braidlm
 from braidlm import LanguageModel
 from braidlm.decode.decode import Decoder
 from braidlm.decode.slots import PlainSlots
-from braidlm.engine import Engine, Limits, QueueFullError, Request, RequestHandle, StreamChunk
+from braidlm.engine import Engine, Limits, QueueFullError, RequestHandle, StreamChunk
 from braidlm.engine.model_runner import ModelRunner, Part
 from braidlm.errors import ContextLengthError, InputError
-from braidlm.generation.sampling import Sampling
 from braidlm.ops import native_loader
 from braidlm.state.kv import Page
+from tests.engine.asked import SMALL, alone, asked, made, prompt
 from tests.families.tiny import TINY, tiny
-from tests.generation.naively import naively
 from tests.quant.small import model_of
-
-SMALL = Limits(parallel=4, snapshot_interval=8, prefill_chunk=16)
-
-
-def prompt(model: LanguageModel, length: int, seed: int = 0) -> tuple[int, ...]:
-    generator = torch.Generator().manual_seed(seed)
-    return tuple(torch.randint(model.spec.vocab, (length,), generator=generator).tolist())
-
-
-def asked(ids: Sequence[int], tokens: int = 12, **options: object) -> Request:
-    more = {name: options.pop(name) for name in ("n", "message_boundaries", "client") if name in options}
-    return Request(ids=tuple(ids), sampling=Sampling(max_tokens=tokens, **options), **more)
-
-
-def made(handle: RequestHandle) -> list[list[int]]:
-    """The ids of every copy."""
-    found: list[list[int]] = [[] for _ in range(handle.request.n)]
-    for copy, token in handle:
-        found[copy].append(token.id)
-    return found
-
-
-def alone(model: LanguageModel, request: Request) -> list[list[int]]:
-    """What the naive loop generates."""
-    return [
-        [token.id for token in naively(model, list(request.ids), request.sampling_of(index))]
-        for index in range(request.n)
-    ]
 
 
 @pytest.mark.parametrize("family", TINY)

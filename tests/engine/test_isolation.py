@@ -7,7 +7,7 @@ import pytest
 from braidlm.engine import Limits, Request, RequestHandle, StreamChunk
 from braidlm.errors import BraidError, InputError
 from braidlm.generation.sampling import Sampling
-from tests.engine.test_engine import SMALL, asked, made, prompt
+from tests.engine.asked import SMALL, asked, made, prompt
 from tests.quant.small import model_of
 
 FAMILIES = ["mamba2", "llama"]  # states that cannot be cut, and those that can

@@ -3,20 +3,12 @@
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from braidlm.engine import prefix_cache
 from braidlm.engine.prefix_cache import PrefixCache
-from braidlm.state.sequence import LayerState, SequenceState
-
-BYTES = 400
-
-
-def row(length: int) -> SequenceState:
-    return SequenceState(length, (LayerState({"ssm": torch.zeros(BYTES // 4)}, None),))
-
+from tests.engine.states import BYTES, row
 
 TEXTS = st.lists(st.integers(0, 2), min_size=1, max_size=9).map(tuple)
 

@@ -9,7 +9,7 @@ import torch
 from braidlm.engine import Limits, Request, RequestHandle, scheduler
 from braidlm.engine.model_runner import ModelRunner, Part
 from braidlm.errors import InputError
-from tests.engine.test_engine import SMALL, alone, asked, made, prompt
+from tests.engine.asked import SMALL, alone, asked, made, prompt
 from tests.quant.small import model_of
 from tests.tolerances import RELATIVE_LOGITS
 

@@ -17,7 +17,7 @@ from braidlm.generation.continuation import Continuation, Token
 from braidlm.generation.sampling import Sampling
 from braidlm.ops import native_loader
 from braidlm.system.choices import MOST_SPECULATIVE_TOKENS
-from tests.engine.test_engine import SMALL, alone, asked, made, prompt
+from tests.engine.asked import SMALL, alone, asked, made, prompt
 from tests.families.tiny import TINY, tiny
 
 native = pytest.mark.skipif(native_loader.why_not() is not None, reason="the extension is not built")

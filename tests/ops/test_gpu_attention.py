@@ -9,7 +9,7 @@ from torch.nn.attention.flex_attention import create_mask
 from braidlm.ops import Past, Visible, dispatch
 from braidlm.ops.attention import gpu, reference
 from tests.ops.carried import close
-from tests.ops.test_attention_gradients import Packed
+from tests.ops.packed import Packed
 from tests.tolerances import RELATIVE_OP
 
 DOUBLE = torch.float64

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import Tensor
 
 from braidlm import ops
 from braidlm.ops import Past, Segments, Visible, dispatch
 from tests.ops import definitions
 from tests.ops.carried import close, randn
 from tests.ops.levels import LEVELS, at_level
+from tests.ops.sliced_heads import sliced
 from tests.tolerances import RELATIVE_OP, RELATIVE_ROUNDED
 
 SINGLE, NARROW = torch.float32, torch.bfloat16
@@ -21,13 +21,6 @@ SCALE = 0.4
 def level(request: pytest.FixtureRequest) -> Iterator[str]:
     with at_level(request.param), dispatch.using("native"):
         yield request.param
-
-
-def sliced(t: Tensor) -> Tensor:
-    """The same numbers as heads in the middle of something wider."""
-    wide = t.new_full((t.shape[0], t.shape[1] + 3, t.shape[2]), torch.nan)
-    wide[:, 1:-2] = t
-    return wide[:, 1:-2]
 
 
 @pytest.mark.parametrize("dtype", [SINGLE, NARROW])

@@ -11,7 +11,7 @@ from braidlm.ops import Segments, dispatch
 from tests.ops import definitions
 from tests.ops.carried import Case, cast, close, randn, states
 from tests.ops.levels import LEVELS, at_level
-from tests.ops.test_native_carried import CASES, sliced
+from tests.ops.native_cases import CASES, sliced
 from tests.tolerances import RELATIVE_FFT, RELATIVE_LONG, RELATIVE_OP, RELATIVE_ROUNDED
 
 DIFFERENTIABLE = [name for name in CASES if name.startswith(("conv", "scan", "ssd", "gated conv"))]

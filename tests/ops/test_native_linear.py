@@ -8,10 +8,10 @@ from torch import Tensor
 
 from braidlm.ops import dispatch, linear, native_loader
 from braidlm.ops.linear import native, reference
-from braidlm.ops.linear.quantized import WEIGHT_FORMATS, QuantizedWeight, nibbles
-from braidlm.ops.linear.round_to_nearest import quantize_weight
+from braidlm.ops.linear.quantized import WEIGHT_FORMATS
 from tests.ops.carried import close
 from tests.ops.levels import LEVELS, at_level
+from tests.ops.quantized import quantized
 from tests.tolerances import RELATIVE_OP, RELATIVE_ROUNDED
 
 pytestmark = pytest.mark.skipif(native_loader.why_not() is not None, reason="the extension is not built")
@@ -24,14 +24,6 @@ DTYPES = list(TOLERANCE)
 def level(request: pytest.FixtureRequest) -> Iterator[str]:
     with at_level(request.param), dispatch.using("native"):
         yield request.param
-
-
-def quantized(kind: str, outputs: int, inputs: int) -> QuantizedWeight:
-    if kind != "int4-low":
-        return quantize_weight(torch.randn(outputs, inputs), kind, dtype=torch.float32)
-    steps = torch.randint(16, (outputs, inputs), dtype=torch.uint8)
-    scale, low = (torch.randn(outputs, inputs // 32).half() for _ in range(2))
-    return QuantizedWeight("int4", nibbles(steps), scale, low, dtype=torch.float32)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

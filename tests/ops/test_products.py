@@ -5,7 +5,7 @@ import torch
 
 from braidlm.ops import dispatch, linear, native_loader, products
 from tests.ops.carried import close
-from tests.ops.test_native_linear import quantized
+from tests.ops.quantized import quantized
 from tests.tolerances import RELATIVE_ROUNDED
 
 TOLERANCE = 2 * RELATIVE_ROUNDED[torch.bfloat16]

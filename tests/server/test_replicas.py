@@ -21,7 +21,7 @@ from tests.cli.commands import entry
 
 from .conftest import MODEL, Start
 from .local import model
-from .test_sessions import GREEDY, content, cost, said, turn
+from .turns import GREEDY, content, cost, said, turn
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray (the extra `ray`)")
 # Letters and nothing else, so that no answer ends by itself.

@@ -4,34 +4,13 @@ import json
 import signal
 import threading
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 
+from tests.server.turns import GREEDY, content, cost, said, turn
+
 from .conftest import Server, Start
-
-GREEDY = {"temperature": 0, "max_tokens": 16}
-
-
-def said(text: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": text}]
-
-
-def turn(server: Server, name: str, text: str | None, **more: Any) -> dict[str, Any]:
-    body = {**GREEDY, "session": name, "messages": said(text) if text else [], **more}
-    reply = server.post("/v1/chat/completions", body)
-    assert reply.status_code == 200, reply.text
-    return reply.json()
-
-
-def cost(reply: dict[str, Any]) -> tuple[int, int, int]:
-    details = reply["usage"]["prompt_tokens_details"]
-    return details["cached_tokens"], details["recomputed_tokens"], details["computed_tokens"]
-
-
-def content(reply: dict[str, Any]) -> str:
-    return reply["choices"][0]["message"]["content"]
 
 
 def test_turns(server: Server) -> None:

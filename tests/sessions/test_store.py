@@ -11,7 +11,7 @@ from braidlm.engine import Snapshot
 from braidlm.errors import InputError, StateError
 from braidlm.sessions import Chats, Session, SessionStore
 from braidlm.sessions.session import RUNGS, thinned
-from tests.engine.test_prefix_cache import row
+from tests.engine.states import row
 from tests.sessions.chats import LIMITS, answered, chat_model
 
 KILLS = 8  # benchmarks.kill_points takes as many as one likes

@@ -13,7 +13,7 @@ from braidlm.text.gguf_vocabulary import Special, gguf_tables
 from braidlm.text.tokenizer import Settings, Tokenizer
 from braidlm.text.words import BY_NAME
 from tests.text.made import ALPHABET, CONTROL, SPECIAL, TEXTS, TOOL, UNKNOWN, backend, byte_level, gpt2, sentencepiece
-from tests.text.test_sentencepiece import trained
+from tests.text.sentencepieces import trained
 
 UNUSED, USER_DEFINED, BYTE = 5, 4, 6
 # One name of each rule, as llama.cpp calls it.

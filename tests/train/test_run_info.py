@@ -12,7 +12,7 @@ from braidlm.errors import InputError
 from braidlm.model.footprint import skeleton
 from braidlm.train import record
 from braidlm.train.config import read_config
-from tests.train.test_export import STEPS, stopped
+from tests.train.stopped import STEPS, stopped
 
 
 def info(*words: str) -> str:

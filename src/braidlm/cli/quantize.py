@@ -58,17 +58,11 @@ def command(
 ) -> None:
     """Quantize MODEL and write it to a directory in braidlm's own format, or to a GGUF file."""
     from ..bench.quantization_report import WINDOW, compare
-    from ..quant.gptq import CALIBRATED_FORMATS
     from .gguf_file import SUFFIX, stored_as, write_gguf
 
     weight_format = _FORMATS[bits]
-    if calibration is not None and weight_format not in CALIBRATED_FORMATS:
-        raise InputError(
-            f"--calibration is for 4 and 8 bits; weights in {weight_format} are rounded to the nearest number"
-        )
     single = target.suffix == SUFFIX
-    if single and weight_format == "fp8":
-        raise InputError("GGUF files have no fp8; --bits can be 4 or 8 for them")
+    _check_format(weight_format, calibrated=calibration is not None, single=single)
     (check_no_file if single else check_free)(target)
     calibrating = None if calibration in (None, _SELF) else _read(Path(str(calibration)))
     reporting = None if report is None else _read(report)
@@ -87,6 +81,18 @@ def command(
         with progress("measuring") as step:
             found = compare(language, reference, _windows(language, reporting, tokens, WINDOW), step)
     _tell(language, target, weight_format, found, json=json)
+
+
+def _check_format(weight_format: str, *, calibrated: bool, single: bool) -> None:
+    """Refuses a format that has no calibration, or that a GGUF file cannot have."""
+    from ..quant.gptq import CALIBRATED_FORMATS
+
+    if calibrated and weight_format not in CALIBRATED_FORMATS:
+        raise InputError(
+            f"--calibration is for 4 and 8 bits; weights in {weight_format} are rounded to the nearest number"
+        )
+    if single and weight_format == "fp8":
+        raise InputError("GGUF files have no fp8; --bits can be 4 or 8 for them")
 
 
 def _tell(

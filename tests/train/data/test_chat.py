@@ -1,22 +1,18 @@
 """Conversations: which tokens are the assistant's."""
 
-import copy
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken
 
 from braidlm.api.loading import read_tokenizer
 from braidlm.errors import InputError
-from braidlm.text.tokenizer import Settings, Tokenizer
 from braidlm.train.data.chat import encode_chat
-from tests.text.made import backend, forgeries, properties, saved
+from tests.text.made import forgeries, properties, saved
+from tests.train.data.chatml import CHATML, shown, tokenizer
 
-CONTROL = ["<s>", "</s>", "<|end|>", "<|user|>", "<|assistant|>", "<start_of_turn>", "<end_of_turn>", "<|eot_id|>"]
 CHAT = [
     {"role": "user", "content": "The quick brown fox?"},
     {"role": "assistant", "content": "It jumps."},
@@ -24,11 +20,6 @@ CHAT = [
     {"role": "assistant", "content": "The lazy dog.\nIt does not mind."},
 ]
 # Templates in the manner of published models, and what they make of CHAT: [[ and ]] stand around what is trained on.
-CHATML = (
-    "{% for message in messages %}{% if loop.first and messages[0].role != 'system' %}<|im_start|>system\nBe brief"
-    "<|im_end|>\n{% endif %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 ZEPHYR = (
     "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}{{ eos_token }}\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
@@ -75,29 +66,9 @@ EXPECTED = {
 }
 
 
-@cache
-def tokenizer(template: str) -> Tokenizer:
-    made = copy.deepcopy(backend())
-    made.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in CONTROL])
-    return Tokenizer(made, Settings({"bos_token": "<s>", "eos_token": "</s>"}, template))
-
-
 def encoded(template: str, messages: Any, **more: Any) -> tuple[list[int], list[bool]]:
     found = tokenizer(template)
     return encode_chat(found, messages, more.get("tools"), found.eos_ids[0])
-
-
-def shown(found: Tokenizer, ids: list[int], trained: list[bool]) -> str:
-    """The text with [[ and ]] around what is trained on."""
-    text, before = "", False
-    start = 0
-    for place in range(len(ids) + 1):
-        now = trained[place] if place < len(ids) else False
-        if now != before or place == len(ids):
-            part = found.decode(ids[start:place], skip_special=False)
-            text += f"[[{part}]]" if before else part
-            start, before = place, now
-    return text
 
 
 @pytest.mark.parametrize("template", EXPECTED, ids=["chatml", "zephyr", "phi", "mistral", "gemma", "plain"])

@@ -19,8 +19,8 @@ from braidlm.train.data.recipe import Recipe
 from braidlm.train.data.recognise import recognise
 from tests.cli.commands import entry
 from tests.text.made import backend
+from tests.train.data.chatml import CHATML, shown, tokenizer
 from tests.train.data.made import json_lines
-from tests.train.data.test_chat import CHATML, shown, tokenizer
 
 CHATS = Path(__file__).parent / "chats"
 TURN = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from braidlm.errors import InputError
-from braidlm.train.data.pack import IGNORED, Pack
 from braidlm.train.data.permutation import permutation
 from braidlm.train.data.stream import Stream
+from tests.train.data.checked import check_rows
 from tests.train.data.made import documents, lengths, properties
 
 
@@ -54,18 +54,6 @@ def test_rows_and_targets(sizes: list[int], stage: tuple[int, int, int, int], un
             assert pack.continues == (before % 1000 + 1 < sizes[before // 1000])
         else:
             assert not pack.continues
-
-
-def check_rows(pack: Pack, sizes: list[int], untrained: frozenset[int] = frozenset()) -> None:
-    assert sum(pack.lengths) == len(pack.ids_T) == len(pack.targets_T)
-    place = 0
-    for length, number in zip(pack.lengths, pack.documents):
-        ids, targets = pack.ids_T[place : place + length].tolist(), pack.targets_T[place : place + length].tolist()
-        assert ids == list(range(ids[0], ids[0] + length)) and ids[0] // 1000 == number
-        for token, target in zip(ids, targets):
-            last = token % 1000 + 1 == sizes[number]
-            assert target == (IGNORED if last or token + 1 in untrained else token + 1)
-        place += length
 
 
 @properties

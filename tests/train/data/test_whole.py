@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from braidlm.errors import InputError
 from braidlm.train.data.permutation import permutation
 from braidlm.train.data.whole import OnTooLong, Whole
+from tests.train.data.checked import check_rows
 from tests.train.data.made import documents, lengths, properties
-from tests.train.data.test_stream import check_rows
 
 
 def packed(
