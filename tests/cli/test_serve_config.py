@@ -9,11 +9,15 @@ from typing import Any
 
 import httpx2
 import pytest
+import typer
 from benchmarks.serving import started
+from typer.testing import CliRunner
 
+from braidlm.cli.options import with_options
 from braidlm.cli.serve import HostMaker
 from braidlm.cli.serve_config import PANELS, read_config
 from braidlm.errors import InputError
+from braidlm.server.settings import Settings
 from braidlm.system.settings import settings_of
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +57,29 @@ def test_a_model_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path.parent)
     assert read_config(file, None, {}).model == str(tmp_path / "here")
     assert read_config(written(tmp_path, 'model = "gone"'), None, {}).model == "gone"
+
+
+def test_a_name_longer_than_any_file(tmp_path: Path) -> None:
+    """Oracle: the name itself, in a file and on the command line: a file system refuses to be asked for it."""
+    name = "n" * 5000
+    assert read_config(written(tmp_path, f'model = "{name}"'), None, {}).model == name
+    assert read_config(None, name, {}).model == name
+
+
+def test_a_flag_and_its_opposite() -> None:
+    """Oracle: by hand: the opposite holds; a setting that gets no option gets no opposite."""
+    seen: list[dict[str, Any]] = []
+    app = typer.Typer()
+
+    @app.command()
+    @with_options({"API": Settings}, without=("share_prefix_cache",), over_file=True)
+    def command(**given: Any) -> None:
+        """Keeps what was given."""
+        seen.append(given)
+
+    assert CliRunner().invoke(app, ["--log-prompts", "--no-log-prompts"]).exit_code == 0
+    assert seen == [{"log_prompts": False}]
+    assert CliRunner().invoke(app, ["--no-share-prefix-cache"]).exit_code == 2
 
 
 def test_replicas_take_the_same_settings() -> None:

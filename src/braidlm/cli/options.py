@@ -36,15 +36,15 @@ def with_options(
             if name not in without:
                 found[name] = item
                 options[name] = _annotation(item, panel, (defaults or {}).get(name))
-            if over_file and item.kind is bool:
-                options[_off(name)] = Annotated[bool | None, typer.Option(f"--no-{_hyphens(name)}", hidden=True)]
+                if over_file and item.kind is bool:
+                    options[_off(name)] = Annotated[bool | None, typer.Option(f"--no-{_hyphens(name)}", hidden=True)]
 
     def decorate(command: Command) -> Command:
         def call(**values: Any) -> None:
             given = {name: value for name in options if (value := values.pop(name)) not in (None, [])}
             off = {name: False for name in found if _off(name) in given}
             typed = {name: _typed(item, given[name]) for name, item in found.items() if name in given}
-            command(**values, **typed, **off)
+            command(**values, **(typed | off))
 
         return _declare(call, command, options)
 

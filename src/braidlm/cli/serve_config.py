@@ -94,10 +94,11 @@ def _find_model(model: str | None, written: Any, file: Path | None) -> str:
     )
     if model is None and (file is None or written is None):
         raise InputError("no model is named; give MODEL, or --config FILE with the key model")
-    if model is None and file is not None and (file.parent / written).exists():
-        model = str(file.parent / written)
+    if model is None and file is not None:
+        beside = file.parent / os.path.expanduser(written)
+        model = str(beside) if os.path.exists(beside) else None
     named = written if model is None else model
-    return str(Path(named).absolute()) if Path(named).exists() else str(named)
+    return str(Path(named).absolute()) if os.path.exists(named) else str(named)
 
 
 def _keys(values: Mapping[str, Any]) -> tuple[str, ...]:
