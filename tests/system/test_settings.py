@@ -101,6 +101,7 @@ def test_values_in_a_file(tmp_path: Path) -> None:
         ("plant = 1", ": plant is 1, but must be a list of texts"),
         ('path = "gravel=g"', ": path is 'gravel=g', but must be a table of names and paths"),
         ("path = {gravel = 1}", ": path is {'gravel': 1}, but must be a table of names and paths"),
+        ('path = {gravel = ""}', ": path is {'gravel': ''}, but must be a table of names and paths"),
         ("plan = 1", ": plan is 1, but must be a path"),
         ("beds", " is no TOML: "),
         (f"beds = {'[' * 5000}", "nested too deep"),
@@ -118,3 +119,51 @@ def test_wrong_files(text: str, words: str, tmp_path: Path) -> None:
 def test_bytes_are_read_as_they_are_written(text: str) -> None:
     """Oracle: the text itself."""
     assert bytes_text(bytes_of(text)) == text
+
+
+@pytest.mark.parametrize(("text", "count"), [("9007199254740993", 2**53 + 1), ("1.5KiB", 1536), ("0.1KiB", 102)])
+def test_bytes_are_exact(text: str, count: int) -> None:
+    """Oracle: by hand; a float cannot hold 2^53 + 1."""
+    assert bytes_of(text) == count
+
+
+def test_too_many_digits() -> None:
+    """Oracle: the sentence; a float of 400 digits is infinite."""
+    with pytest.raises(InputError, match="is no amount of memory"):
+        bytes_of("9" * 400)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shed:
+    """A setting that messages must not show."""
+
+    codes: Annotated[tuple[str, ...], Setting("Code of the lock.", name="code", secret=True)]
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+def test_secrets_are_not_shown(tmp_path: Path) -> None:
+    """Oracle: the sentence, for a value in a file and for one from Python."""
+    file = written(tmp_path, 'code = "s3cret"')
+    sentence = "has a wrong value, which is not shown; it must be a list of texts"
+    with pytest.raises(InputError) as caught:
+        read_settings(file, [Shed])
+    assert str(caught.value) == f"{file}: code {sentence}"
+    with pytest.raises(InputError) as caught:
+        Shed(codes="s3cret")
+    assert str(caught.value) == f"codes {sentence}"
+
+
+def test_a_list_becomes_a_tuple() -> None:
+    """Oracle: the same settings with a tuple; what is in a list is checked all the same."""
+    assert Garden(beds=1, plants=["rose"]) == Garden(beds=1, plants=("rose",))
+    with pytest.raises(InputError, match="plants is \\['rose', 1\\], but must be a list of texts"):
+        Garden(beds=1, plants=["rose", 1])
+
+
+def test_home_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: by hand: ~ is the user's directory, wherever the file is."""
+    monkeypatch.setenv("HOME", "/home/gardener")
+    values = read_settings(written(tmp_path, 'plan = "~/plan"\npath = {gravel = "~/g"}'), [Garden])
+    assert values == {"plan": Path("/home/gardener/plan"), "path": {"gravel": Path("/home/gardener/g")}}

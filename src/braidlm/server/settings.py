@@ -25,6 +25,7 @@ class Settings:
         Setting(
             "Key that clients must send; may be repeated, also in $BRAIDLM_API_KEYS (commas).",
             name="api_key",
+            secret=True,
         ),
     ] = ()
     rate_limit: Annotated[

@@ -1,9 +1,10 @@
 """Settings written down: in TOML files, and as texts on a command line.
 
 Here a value of plain data becomes one of its setting's type: a list a tuple, "4GiB" a number of bytes, a path one that
-is relative to the file. `system.settings` checks it.
+is relative to the file or begins with ~. `system.settings` checks it.
 """
 
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -60,12 +61,16 @@ def typed_value(item: SettingField, value: Any, name: str, here: Path) -> Any:
         except InputError:
             raise wrong_value(name, value, "an amount of memory: 4GiB, 512MiB or a number of bytes") from None
     if item.kind is Path and isinstance(value, str) and value:
-        return here / value
+        return _path(here, value)
     if item.origin is tuple and isinstance(value, list):
         return tuple(value)
     if item.is_table and isinstance(value, dict) and all(isinstance(place, str) for place in value.values()):
-        return {key: here / place for key, place in value.items()}
+        return {key: _path(here, place) if place else place for key, place in value.items()}
     return value
+
+
+def _path(here: Path, text: str) -> Path:
+    return here / os.path.expanduser(text)
 
 
 def named_places(texts: Iterable[str], option: str) -> dict[str, str]:

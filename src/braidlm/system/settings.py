@@ -26,7 +26,7 @@ class Setting(NamedTuple):
     help: what it is, with its unit, in one sentence. least, most, above, below: range of a number. valid: another
     condition of a right value, which `right` says in words; None is right wherever the type allows it. in_bytes: the
     number counts bytes and may be written as "4GiB". name: its name in options and files, where that is not the
-    field's. unset: what holds where the default is None, or where there is none.
+    field's. unset: what holds where the default is None, or where there is none. secret: messages never show the value.
     """
 
     help: str
@@ -39,6 +39,7 @@ class Setting(NamedTuple):
     in_bytes: bool = False
     name: str = ""
     unset: str = ""
+    secret: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,10 @@ class SettingField:
         of_type, setting = _is_of(value, self.kind), self.setting
         if not of_type or not _in_range(value, setting) or not (setting.valid is None or setting.valid(value)):
             number = of_type and self.range and not setting.right
-            raise wrong_value(name, value, self.range if number else self.right)
+            right = self.range if number else self.right
+            if setting.secret:
+                raise InputError(f"{name} has a wrong value, which is not shown; it must be {right}")
+            raise wrong_value(name, value, right)
 
 
 def wrong_value(name: str, value: Any, right: str) -> InputError:
@@ -136,9 +140,16 @@ def settings_of(kind: type) -> Mapping[str, SettingField]:
 
 
 def check_settings(owner: Any, table: str = "") -> None:
-    """Checks the values of a dataclass's settings; `InputError` names the first that is wrong, in `table` if given."""
+    """Checks the values of a dataclass's settings; `InputError` names the first that is wrong, in `table` if given.
+
+    A list where a setting is a tuple becomes one.
+    """
     for item in settings_of(owner.__class__).values():
-        item.check_value(getattr(owner, item.field), f"{table}.{item.field}" if table else item.field)
+        value = getattr(owner, item.field)
+        if item.origin is tuple and isinstance(value, list):
+            value = tuple(value)
+            object.__setattr__(owner, item.field, value)  # the dataclass is frozen
+        item.check_value(value, f"{table}.{item.field}" if table else item.field)
 
 
 def is_whole(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 
 from ..errors import InputError
 
@@ -18,11 +19,11 @@ def size(count: float) -> str:
 
 
 def bytes_of(text: str) -> int:
-    """Number of bytes of `4GiB`, `512M` or a plain number."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    """Number of bytes of `4GiB`, `512M` or a plain number, exactly; a part of a byte is left out."""
+    found = re.fullmatch(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if found is None:
         raise InputError(f"{text!r} is no amount of memory; write 4GiB, 512MiB or a number of bytes")
-    return int(float(found[1]) * _BYTES[found[2].upper()])
+    return int(Fraction(found[1]) * _BYTES[found[2].upper()])
 
 
 def bytes_text(count: int) -> str:
