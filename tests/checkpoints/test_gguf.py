@@ -180,6 +180,18 @@ def test_a_quantized_model(kind: Kind, tmp_path: Path) -> None:
     assert not torch.equal(found.forward(ids), converted("llama").forward(ids))
 
 
+def test_a_quantized_vector(tmp_path: Path) -> None:
+    """Oracle: the model of a file that holds the dequantized values as float32, bit for bit."""
+    arch, metadata, tensors = parts("llama")
+    name = "blk.0.attn_norm.weight"
+    stored = gguf.quantize(tensors[name], Kind.Q8_0)
+    found = braidlm.load(write(tmp_path / "small.gguf", arch, metadata, tensors | {name: (stored, Kind.Q8_0)}))
+    plain = tensors | {name: gguf.dequantize(stored, Kind.Q8_0)}
+    expected = braidlm.load(write(tmp_path / "large.gguf", arch, metadata, plain))
+    ids = torch.arange(40)[None]
+    assert torch.equal(found.forward(ids), expected.forward(ids))
+
+
 def test_a_bfloat16_model(tmp_path: Path) -> None:
     """Oracle: the safetensors checkpoint rounded to bfloat16; its dtype is kept."""
     arch, metadata, tensors = parts("llama")

@@ -42,7 +42,7 @@ class DequantizedRows:
     def _read(self, source: str, rows_N: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         weight = self._memory.empty(shape, dtype)
         all_rows = torch.equal(rows_N, torch.arange(torch.Size(self._file.shapes[source])[:-1].numel()))
-        self._file.dequantize(source, weight.flatten(0, -2), None if all_rows else rows_N.numpy())
+        self._file.dequantize(source, weight.view(-1, shape[-1]), None if all_rows else rows_N.numpy())
         return weight
 
     def quantized(self, name: str, tensor: Tensor) -> QuantizedWeight | None:
