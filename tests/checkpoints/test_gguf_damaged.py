@@ -74,6 +74,7 @@ VALUES: dict[str, tuple[bytes, str]] = {
     "arrays nested 2,000 deep": (nested(2000), "arrays in arrays of more than 4 levels"),
     "a text longer than the file": (value("it", STRING, struct.pack("<Q", 1 << 50)), "a value of 'it' at byte"),
     "a text longer than anything": (value("it", STRING, struct.pack("<Q", (1 << 64) - 1)), "a value of 'it' at byte"),
+    "a text beyond the file": (array(1, STRING, struct.pack("<Q", 1 << 40)), "but only 0 lie in the file"),
     "texts that run out": (array(3, STRING, text("x") + struct.pack("<Q", 1 << 62)), "3 values of 'it'"),
     "a type that there is not": (value("it", 77, b""), "'it' is of type 77, which is not known"),
     "a type of items that there is not": (array(1, 13), "'it' is of type 13, which is not known"),

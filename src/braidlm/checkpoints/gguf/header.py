@@ -256,8 +256,9 @@ class _Cursor:
     def _skip_strings(self, count: int, what: str) -> None:
         self.require(count * _LENGTH_BYTES, what)
         ends = string_ends(self._bytes, self.position, count)
-        if len(ends) < count:
-            raise Damaged(f"it says that it has {what} at byte {self.position}, but only {len(ends)} lie in the file")
+        there = sum(end <= len(self._bytes) for end in ends)
+        if there < count:
+            raise Damaged(f"it says that it has {what} at byte {self.position}, but only {there} lie in the file")
         self._ends[self.position] = ends
         self.skip(ends[-1] - self.position if ends else 0, what)
 
