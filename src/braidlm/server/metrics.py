@@ -26,7 +26,7 @@ class Metrics:
             ("kind",),
             registry=self.registry,
         )
-        self._memory = Counter("braidlm_generated_tokens", "Generated tokens.", registry=self.registry)
+        self._generated = Counter("braidlm_generated_tokens", "Generated tokens.", registry=self.registry)
         self._first = Histogram(
             "braidlm_time_to_first_token_seconds", "Time from a request to its first token.",
             buckets=_SECONDS, registry=self.registry,
@@ -63,7 +63,7 @@ class Metrics:
 
     def count_answer(self, answer: Answer) -> None:
         """Counts the tokens of an answer that has ended, and observes its times."""
-        self._memory.inc(sum(map(len, answer.made)))
+        self._generated.inc(sum(map(len, answer.made)))
         if answer.first is not None:
             self._first.observe(answer.first)
             longest = max(map(len, answer.made))

@@ -83,7 +83,7 @@ class MarkedReader:
         self._control = {i: token for i, token in backend.get_added_tokens_decoder().items() if token.special}
         self._name_of = {token.content: f"{_QUOTE}{i}{_QUOTE}" for i, token in self._control.items()}
         self._id_of = {self._name_of[token.content]: i for i, token in self._control.items()}
-        self._memory = re.compile(_any(list(self._name_of)))
+        self._control_names = re.compile(_any(list(self._name_of)))
         self._backend = copy.deepcopy(backend)
         self._backend.encode_special_tokens = True
         # Where the library cuts a text, and what it trims there, is as it is for the tokens themselves.
@@ -93,7 +93,7 @@ class MarkedReader:
         """Token ids: control tokens without a mark as such, all else as plain text."""
         text = text.replace(_QUOTE, "")
         if self._control:
-            text = self._memory.sub(lambda match: self._name_of[match[0]], text)
+            text = self._control_names.sub(lambda match: self._name_of[match[0]], text)
         text = text.replace(MARK, "")
         ids = self._ids(self._backend, text)
         if ids is None:  # a vocabulary that takes whole words first found a control token that is a word
