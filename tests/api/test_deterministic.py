@@ -19,15 +19,19 @@ pytestmark = pytest.mark.skipif(native_loader.why_not() is not None, reason="the
 
 def model_of(family: str, **options: Any) -> LanguageModel:
     made = braidlm.build(tiny(family, 1), dtype=options.pop("dtype", "float32"))
-    form = options.pop("quantize", None)
-    if form is not None:
-        made.quantize(form)
+    weight_format = options.pop("quantize", None)
+    if weight_format is not None:
+        made.quantize(weight_format)
     return LanguageModel(made.network, None, Origin(), deterministic=True, **options)
 
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"dtype": "bfloat16"}, *({"dtype": "bfloat16", "quantize": form} for form in ("int8", "int4", "fp8"))],
+    [
+        {},
+        {"dtype": "bfloat16"},
+        *({"dtype": "bfloat16", "quantize": weight_format} for weight_format in ("int8", "int4", "fp8")),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("family", TINY)

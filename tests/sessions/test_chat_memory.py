@@ -6,7 +6,7 @@ from braidlm.engine import Grammar
 from braidlm.generation.sampling import Sampling
 from braidlm.sessions import Chats, Session, Turn
 from braidlm.sessions.chat_memory import ChatMemory
-from braidlm.sessions.transcripts import Place, known_of
+from braidlm.sessions.transcripts import MessageEnd, known_of
 from tests.sessions.chats import LIMITS, chat_model
 
 # Words of which the tokenizer has pieces, and which random weights mostly write letter by letter.
@@ -78,7 +78,7 @@ def test_sessions_know_themselves_alone(deterministic: bool) -> None:
 
 def test_known_of() -> None:
     """Oracle: by hand: the last place before the texts part."""
-    known = known_of("abcdefgh", range(8), [Place(6, 5), Place(2, 2), Place(4, 3)])
+    known = known_of("abcdefgh", range(8), [MessageEnd(6, 5), MessageEnd(2, 2), MessageEnd(4, 3)])
     for text, expected in {"abcdefgh": 6, "abcdexxx": 4, "abcd": 4, "abc": 2, "ab": 2, "a": 0, "xbcdefgh": 0}.items():
         size, ids = known(text)
         assert (size, len(ids)) == (expected, {6: 5, 4: 3, 2: 2, 0: 0}[expected])
@@ -87,13 +87,13 @@ def test_known_of() -> None:
 def test_scopes_and_the_bound() -> None:
     """Oracle: by hand: a scope sees its own texts; those longest unused go first, whoever's they are."""
     written = ChatMemory(most=10)
-    written.remember("a", "hello there", range(4), [Place(5, 2), Place(11, 4)])
+    written.add_chat("a", "hello there", range(4), [MessageEnd(5, 2), MessageEnd(11, 4)])
     assert written.known("a")("hello there!")[0] == 11
     assert written.known("a")("hello you")[0] == 5
     for scope in ("", "b", "ah", "a" * 9):
         assert written.known(scope)("hello there!") == (0, ())
     assert written.known("")("ahello there!") == (0, ())
-    written.remember("b", "another", range(8), [Place(7, 8)])
+    written.add_chat("b", "another", range(8), [MessageEnd(7, 8)])
     assert written.known("b")("another")[0] == 7
     assert written.known("a")("hello there!")[0] == 5
     assert sum(written._lengths.values()) == len(written._texts) == 2

@@ -57,7 +57,9 @@ def snapshot_positions_of(
     try:
         found = tuple(tuple(operator.index(at) for at in positions) for positions in state_at)
     except TypeError:
-        raise InputError(f"state_at is {short(state_at)}, but must hold a list of whole numbers a sequence") from None
+        raise InputError(
+            f"state_at is {shortened_repr(state_at)}, but must hold a list of whole numbers a sequence"
+        ) from None
     if len(found) != len(sequences):
         raise InputError(f"state_at is for {len(found)} sequences, but ids have {len(sequences)}")
     for positions, ids_L in zip(found, sequences, strict=True):
@@ -98,7 +100,7 @@ def are_ids(prompt: Any) -> bool:
     return sequence and all(isinstance(item, Integral) and not isinstance(item, bool) for item in prompt)
 
 
-def short(value: Any) -> str:
+def shortened_repr(value: Any) -> str:
     """`repr` of a value, cut where it is long."""
     shown = repr(value)
     return shown if len(shown) <= 60 else f"{shown[:60]}..."

@@ -39,7 +39,7 @@ from ..system.progress_bar import Step, shown
 from ..system.suggest import did_you_mean
 from ..system.units import aligned
 from ..text.tokenizer import Tokenizer
-from .inputs import Ids, Prompt, are_ids, is_single, sampling_of, sequences_of, short, snapshot_positions_of
+from .inputs import Ids, Prompt, are_ids, is_single, sampling_of, sequences_of, shortened_repr, snapshot_positions_of
 
 # At which the bytes of a state are shown.
 _SHOWN_LENGTHS = (1024, 8192, 32768)
@@ -254,7 +254,7 @@ class LanguageModel:
         """The text of token ids (one sequence), without control tokens unless `skip_special` is false."""
         items: Any = ids.tolist() if isinstance(ids, (Tensor, np.ndarray)) else ids
         if not are_ids(items):
-            raise InputError(f"ids are {short(ids)}, but must be one sequence of whole numbers")
+            raise InputError(f"ids are {shortened_repr(ids)}, but must be one sequence of whole numbers")
         if self.tokenizer is None:
             raise InputError("this checkpoint has no tokenizer, and its ids no text")
         check_ids(items, self.spec.vocab)
@@ -263,7 +263,9 @@ class LanguageModel:
     def _encode_text(self, prompt: Any) -> list[int]:
         chat = isinstance(prompt, (list, tuple)) and all(isinstance(item, Mapping) for item in prompt)
         if not isinstance(prompt, str) and not chat:
-            raise InputError(f"the prompt is {short(prompt)}, but must be text, token ids, or a list of chat messages")
+            raise InputError(
+                f"the prompt is {shortened_repr(prompt)}, but must be text, token ids, or a list of chat messages"
+            )
         if self.tokenizer is None:
             raise InputError("this checkpoint has no tokenizer; give the prompt as token ids")
         if isinstance(prompt, str):
@@ -348,19 +350,20 @@ class LanguageModel:
 
     def quantize(
         self,
-        form: str,
+        weight_format: str,
         *,
         calibration: Sequence[Tensor] | None = None,
         policy: Mapping[str, str] | None = None,
         progress: Step | Literal[False] | None = None,
     ) -> None:
-        """Quantizes the weights in place to "int8", "int4" or "fp8"; see `load` to do so while loading.
+        """Quantizes the weights in place to the `weight_format` int8, int4 or fp8; see `load` to do so while loading.
 
         `calibration` (rows of token ids, a few thousand in all) quantizes int4 and int8 weights so that the
-        blocks' outputs on that text stay close; `policy` says which weights get which form. `progress` as in `load`.
+        blocks' outputs on that text stay close; `policy` has the weights' own formats by their names. `progress` as
+        in `load`.
         """
         with dispatch.using(self.ops), shown("quantizing", progress) as step:
-            quantization.quantize(self.network, form, policy, calibration, step)
+            quantization.quantize(self.network, weight_format, policy, calibration, step)
 
     def save(self, directory: str | Path, format: str = "hf", progress: Step | Literal[False] | None = None) -> None:
         """Writes a directory that appears whole or not at all.

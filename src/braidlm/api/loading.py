@@ -254,11 +254,11 @@ def _read_own(about: dict[str, Any], path: Path) -> tuple[ModelSpec, Origin]:
     origin = about.get("origin") or {}
     if not isinstance(origin, dict):
         raise CheckpointError(f"{path / OWN_FILE} has the origin {quoted(origin)}, but it must be an object")
-    form, config = origin.get("format"), origin.get("config") or {}
-    if not isinstance(form, str | None) or not isinstance(config, dict):
+    layout, config = origin.get("format"), origin.get("config") or {}
+    if not isinstance(layout, str | None) or not isinstance(config, dict):
         raise CheckpointError(f"{path / OWN_FILE} has an origin whose format is no name or whose config is no object")
     ends = _checked_ends(origin.get("ends") or [], path / OWN_FILE)
-    return ModelSpec.from_json(about.get("spec")), Origin(form, config, ends)
+    return ModelSpec.from_json(about.get("spec")), Origin(layout, config, ends)
 
 
 def _ends(path: Path, config: Mapping[str, Any], tokenizer: Tokenizer | None) -> tuple[int, ...]:

@@ -36,8 +36,8 @@ def check_choice(quantize: str | None) -> None:
 class RoundToNearest:
     """Quantizer that rounds the weights of the usual policy to nearest (a `binding.WeightReader`)."""
 
-    def __init__(self, model: Model, form: str, dtype: torch.dtype) -> None:
-        self._policy = policy_of(model, form)
+    def __init__(self, model: Model, weight_format: str, dtype: torch.dtype) -> None:
+        self._policy = policy_of(model, weight_format)
         self._dtype = dtype
 
     def read_entry(self, entry: Bound, shapes: Sequence[torch.Size]) -> list[QuantizedWeight] | None:
@@ -45,7 +45,7 @@ class RoundToNearest:
         return None
 
     def quantized(self, name: str, tensor: Tensor) -> QuantizedWeight | None:
-        """Quantizes a weight of the policy to its form; None for any other."""
+        """Quantizes a weight of the policy to its format; None for any other."""
         return quantize_weight(tensor, self._policy[name], dtype=self._dtype) if name in self._policy else None
 
 

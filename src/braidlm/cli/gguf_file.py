@@ -18,7 +18,7 @@ from .common import err
 SUFFIX = ".gguf"
 
 
-class Stored(NamedTuple):
+class StoredWeights(NamedTuple):
     """How a checkpoint has its weights, and what a GGUF file says beside them.
 
     dtype: of matrices that are not quantized; None if it is none that GGUF files have. quantized: storage types of the
@@ -38,17 +38,17 @@ def check_dtype(name: str) -> str:
     return long
 
 
-def stored_as(model: str, *, allow_pickle: bool) -> Stored:
+def stored_as(model: str, *, allow_pickle: bool) -> StoredWeights:
     """How the checkpoint that `model` stands for has its weights."""
     path = resolve(model, allow_pickle=allow_pickle)
     if path.is_file():
         return _stored_in_file(GgufFile(path), Path(model).stem)
     source = open_directory(path, allow_pickle=allow_pickle)
     dtype = name_of(largest_dtype(source, source.names()) or torch.float32)
-    return Stored(dtype if dtype in DTYPES else None, (), Path(model).name)
+    return StoredWeights(dtype if dtype in DTYPES else None, (), Path(model).name)
 
 
-def _stored_in_file(file: GgufFile, stem: str) -> Stored:
+def _stored_in_file(file: GgufFile, stem: str) -> StoredWeights:
     kinds = {name: file.quantization(name) for name in file.names() if len(file.shapes[name]) > 1}
     plain = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
     quantized = tuple(sorted({kind for kind in kinds.values() if kind not in plain}))
@@ -56,13 +56,13 @@ def _stored_in_file(file: GgufFile, stem: str) -> Stored:
     narrow = sorted({plain[kind] for kind in kinds.values() if kind in plain} - {"float32"})
     name = file.fields.get("general.name")
     dtype = narrow[0] if len(narrow) == 1 else "float32"
-    return Stored(dtype, quantized, name if isinstance(name, str) else stem)
+    return StoredWeights(dtype, quantized, name if isinstance(name, str) else stem)
 
 
 def write_gguf(
     language: LanguageModel,
     target: Path,
-    stored: Stored,
+    stored: StoredWeights,
     *,
     dtype: str | None,
     dequantize: bool = False,
@@ -93,7 +93,7 @@ def write_gguf(
     }
 
 
-def note_rounding(stored: Stored, target: Path) -> None:
+def note_rounding(stored: StoredWeights, target: Path) -> None:
     """Says that quantized tensors of types that cannot be kept bit for bit are rounded."""
     others = [kind for kind in stored.quantized if kind not in EXACT]
     if others:

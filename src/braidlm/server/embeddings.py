@@ -45,7 +45,7 @@ def _vector(served: Served, ids: tuple[int, ...]) -> Tensor:
     return embed(served.model, ids, part=served.engine.limits.prefill_chunk, run=served.engine.run)
 
 
-def _written(vector_D: Tensor, form: str) -> list[float] | str:
-    if form == "float":
+def _written(vector_D: Tensor, encoding_format: str) -> list[float] | str:
+    if encoding_format == "float":
         return vector_D.tolist()
     return base64.b64encode(vector_D.numpy().astype("<f4").tobytes()).decode()

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..sessions import NoSessionError, Session, SessionStore, Stamp, Stored
+from ..sessions import NoSessionError, Session, SessionStore, Stamp, StoredSession
 from .errors import RefusedError
 
 # Seconds that a session's next turn waits for the last one: until it is known whether that one's client has left, which
@@ -81,7 +81,7 @@ class SessionCache:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(turn.over.wait(), rest if left else min(rest, _LOOK_S))
 
-    def open_session(self, store: SessionStore, name: str, read: Callable[[str], Stored]) -> CachedSession:
+    def open_session(self, store: SessionStore, name: str, read: Callable[[str], StoredSession]) -> CachedSession:
         """The cached session, if its file is still the same; else it is read anew."""
         stamp = store.stamp(name)
         with self._lock:

@@ -3,7 +3,7 @@
 from .chats import Chats, Turn, message_of
 from .conversation import Conversation
 from .naming import SessionChangedError, SessionExistsError, Stamp
-from .session import Session, Stored
+from .session import Session, StoredSession
 from .store import Listing, NoSessionError, SessionStore, SessionSummary, Unreadable
 from .transcripts import Prompt, Transcripts
 
@@ -19,7 +19,7 @@ __all__ = [
     "SessionExistsError",
     "SessionStore",
     "Stamp",
-    "Stored",
+    "StoredSession",
     "Transcripts",
     "Turn",
     "Unreadable",

@@ -7,7 +7,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from .transcripts import Known, Place
+from .transcripts import Known, MessageEnd
 
 
 class _KnownChat(NamedTuple):
@@ -37,7 +37,7 @@ class ChatMemory:
 
         return known
 
-    def remember(self, scope: str, text: str, ids: Sequence[int], places: Sequence[Place]) -> None:
+    def add_chat(self, scope: str, text: str, ids: Sequence[int], places: Sequence[MessageEnd]) -> None:
         """Remembers the ids of `text` up to each of `places`, for texts of this scope that begin alike."""
         ends = sorted(places)
         digests = [key for _, key in _digests(scope, text, [end.characters for end in ends])]

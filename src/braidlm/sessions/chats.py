@@ -16,9 +16,9 @@ from ..text.answer import AnswerReader, Part, read_answer
 from ..text.reasoning import FIELD, ReasoningSplitter, Tags, begun_by, tags_of, thinks
 from .chat_memory import ChatMemory
 from .naming import Stamp
-from .session import Session, Stored
+from .session import Session, StoredSession
 from .store import SessionStore
-from .transcripts import Known, Message, Place, Prompt, Transcripts, known_of, nothing
+from .transcripts import Known, Message, MessageEnd, Prompt, Transcripts, known_of, nothing
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,11 @@ class Chats:
         return nothing if self._memory is None else self._memory.known(scope)
 
     def _remember(
-        self, session: Session | None, scope: str, text: str, ids: Sequence[int], places: Sequence[Place]
+        self, session: Session | None, scope: str, text: str, ids: Sequence[int], places: Sequence[MessageEnd]
     ) -> None:
         """Remembers the token ids of a plain chat; a session does so itself."""
         if session is None and self._memory is not None:
-            self._memory.remember(scope, text, ids, places)
+            self._memory.add_chat(scope, text, ids, places)
 
     def _reasoning(self, messages: Sequence[Message], text: str, variables: Mapping[str, Any]) -> _Reasoning:
         """Reasoning of an answer, by the template and the `text` of its prompt."""
@@ -157,9 +157,9 @@ class Chats:
         before = {place for place in session.places if session.text[: place.characters] == text[: place.characters]}
         # A model may end with another token than the template writes: what comes before it is known all the same.
         unended = turn.prompt.text + self.transcripts.text_of(made[:-1])
-        ends = [Place(len(text), len(ids))]
+        ends = [MessageEnd(len(text), len(ids))]
         if len(unended) < len(text) and text.startswith(unended):
-            ends.append(Place(len(unended), len(ids) - 1))
+            ends.append(MessageEnd(len(unended), len(ids) - 1))
         places = sorted({*before, *turn.prompt.places, *ends})
         self._remember(turn.session, turn.handle.request.cache_salt, text, ids, ends)
         said = message or self._message(turn, answer)
@@ -186,7 +186,7 @@ class Chats:
         store, owner = self._need_store(), self.engine.owner
         return store.save(name, session, snapshots, owner, self._model_name, new=new, instead_of=instead_of)
 
-    def open(self, name: str) -> Stored:
+    def open(self, name: str) -> StoredSession:
         """A stored session with its snapshots."""
         return self._need_store().load(name, self.engine.owner)
 

@@ -15,7 +15,7 @@ from ..generation.sampling import Sampling
 from ..state import state_file
 from ..state.state_file import Owner
 from ..system.files import parse_json
-from .transcripts import Place
+from .transcripts import MessageEnd
 
 FORMAT = "braidlm-session-1"
 # States that a file holds beside that of the end: in a session of Granite-4.0-H-Tiny, 54 MiB each.
@@ -35,13 +35,13 @@ class Session:
     messages: list[dict[str, Any]] = field(default_factory=list)
     text: str = ""
     ids: tuple[int, ...] = ()
-    places: tuple[Place, ...] = ()
+    places: tuple[MessageEnd, ...] = ()
     sampling: Sampling | None = None
     created: float = 0.0
     updated: float = 0.0
 
 
-class Stored(NamedTuple):
+class StoredSession(NamedTuple):
     """Contents of a session's file: the session, and snapshots of its ids, shortest first."""
 
     session: Session
@@ -77,7 +77,7 @@ def write(
     state_file.write(path, FORMAT, owner, rows, about=about, more={"ids": ids}, one_sequence=True, place=place)
 
 
-def read(path: Path, owner: Owner) -> Stored:
+def read(path: Path, owner: Owner) -> StoredSession:
     """Reads a session's file; `StateError` if it is damaged or belongs to another model or precision."""
     about, rows, beside = state_file.read(path, FORMAT, owner, beside=("ids",), one_sequence=True)
     session, ids = session_of(about, path), tuple(beside["ids"].tolist())
@@ -86,7 +86,7 @@ def read(path: Path, owner: Owner) -> Stored:
     if about.get("tokens") != str(len(ids)):
         raise StateError(f"{path} is damaged: it has {len(ids)} tokens, and another number in its header")
     session.ids = ids
-    return Stored(session, tuple(Snapshot(ids[: row.length], row) for row in rows))
+    return StoredSession(session, tuple(Snapshot(ids[: row.length], row) for row in rows))
 
 
 def session_of(about: dict[str, str], path: Path) -> Session:
@@ -98,7 +98,7 @@ def session_of(about: dict[str, str], path: Path) -> Session:
         messages, text = parse_json(about["messages"]), parse_json(about["text"])
         if not _are_messages(messages) or not isinstance(text, str):
             raise ValueError("a part of it is of another kind")
-        places = tuple(Place(_whole(characters), _whole(ids)) for characters, ids in parse_json(about["places"]))
+        places = tuple(MessageEnd(_whole(characters), _whole(ids)) for characters, ids in parse_json(about["places"]))
         return Session(messages, text, (), places, sampling, _time(about["created"]), _time(about["updated"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StateError(f"{path} is damaged: {error}") from None

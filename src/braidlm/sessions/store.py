@@ -16,7 +16,7 @@ from ..state.state_file import Owner
 from ..system.files import is_there, sweep, whole_file
 from . import session as files
 from .naming import Naming, Stamp, require_new, stamp_of
-from .session import Session, Stored
+from .session import Session, StoredSession
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _SUFFIX = ".session"
@@ -132,7 +132,7 @@ class SessionStore:
         """Every session that can be read, those changed last first."""
         return self.listing().sessions
 
-    def load(self, name: str, owner: Owner) -> Stored:
+    def load(self, name: str, owner: Owner) -> StoredSession:
         """A session with its snapshots; `StateError` if it is damaged or of another model."""
         with self._existing(name) as path:
             return files.read(path, owner)

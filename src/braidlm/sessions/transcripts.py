@@ -17,7 +17,7 @@ from ..text.tokenizer import Tokenizer
 Message = Mapping[str, Any]
 
 
-class Place(NamedTuple):
+class MessageEnd(NamedTuple):
     """End of a message: the number of characters of the text, and of its ids, before it."""
 
     characters: int
@@ -29,7 +29,7 @@ class Prompt(NamedTuple):
 
     text: str
     ids: tuple[int, ...]
-    places: tuple[Place, ...]
+    places: tuple[MessageEnd, ...]
 
     @property
     def message_boundaries(self) -> tuple[int, ...]:
@@ -45,7 +45,7 @@ def nothing(_: str) -> tuple[int, Sequence[int]]:
     return 0, ()
 
 
-def known_of(text: str, ids: Sequence[int], places: Sequence[Place]) -> Known:
+def known_of(text: str, ids: Sequence[int], places: Sequence[MessageEnd]) -> Known:
     """Lookup of the longest prefix that a text shares with this one, up to one of its `places`."""
 
     def known(other: str) -> tuple[int, Sequence[int]]:
@@ -89,7 +89,7 @@ class Transcripts:
             joined += piece
             if joined != rest[: len(joined)]:  # a token spans the end of this message
                 break
-            places.append(Place(end, len(ids) + len(joined)))
+            places.append(MessageEnd(end, len(ids) + len(joined)))
         return Prompt(text, (*ids, *rest), tuple(places))
 
     def _require_tokens(self, least: int) -> None:

@@ -21,12 +21,12 @@ Parts = tuple[str, Tensor, Tensor, Tensor | None]
 
 
 def split_blocks(kind: str, raw: np.ndarray, dtype: torch.dtype) -> QuantizedWeight | None:
-    """Splits rows of a storage type, [N, bytes], into a weight [N, I]; None if the type is no quantized form."""
+    """Splits rows of a storage type, [N, bytes], into a weight [N, I]; None if the type is no weight format."""
     split = _SPLIT.get(kind)
     if split is None:
         return None
-    form, data, scale, low = split(raw)
-    return QuantizedWeight(form, data, scale, low, dtype=dtype)
+    weight_format, data, scale, low = split(raw)
+    return QuantizedWeight(weight_format, data, scale, low, dtype=dtype)
 
 
 def storage_of(weight: QuantizedWeight) -> str | None:
