@@ -1,4 +1,4 @@
-"""Weights in large pages."""
+"""Weights in huge pages."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.tolerances import RELATIVE_LOGITS
 
 pytestmark = [
     pytest.mark.skipif(native_loader.why_not() is not None, reason="the extension is not built"),
-    pytest.mark.skipif(not offered(), reason="the system makes no large pages"),
+    pytest.mark.skipif(not offered(), reason="the system makes no huge pages"),
 ]
 
 
@@ -44,13 +44,13 @@ def moved(model: LanguageModel) -> set[str]:
 
 
 def test_decoding_moves_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oracle: the same weights and logits as without large pages; and one move only."""
+    """Oracle: the same weights and logits as without huge pages; and one move only."""
     model = wide()
     before = values(model)
-    monkeypatch.setenv("BRAIDLM_LARGE_PAGES", "0")
+    monkeypatch.setenv("BRAIDLM_HUGE_PAGES", "0")
     expected = decoded(model)
     assert moved(model) == set()
-    monkeypatch.delenv("BRAIDLM_LARGE_PAGES")
+    monkeypatch.delenv("BRAIDLM_HUGE_PAGES")
     model.network.norm.weight.mul_(1)  # a new version, so that a new plan is made
     assert torch.equal(decoded(model), expected)
     assert moved(model) == {name for name, _ in model.network.named_parameters()}

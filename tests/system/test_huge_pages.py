@@ -38,7 +38,7 @@ def test_memory_is_given_back() -> None:
 
 def test_plain_memory_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: what the environment says."""
-    monkeypatch.setenv("BRAIDLM_LARGE_PAGES", "0")
+    monkeypatch.setenv("BRAIDLM_HUGE_PAGES", "0")
     tensor = HugePages().empty(torch.Size((10, 2)), torch.float32)
     assert tensor.shape == (10, 2)
     assert not in_huge_pages(tensor)

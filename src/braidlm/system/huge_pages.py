@@ -25,8 +25,8 @@ _live: list[range] = []
 
 
 def offered() -> bool:
-    """Whether the system makes huge pages, and neither the environment (BRAIDLM_LARGE_PAGES=0) nor a caller objects."""
-    if not hasattr(mmap, "MADV_HUGEPAGE") or os.environ.get("BRAIDLM_LARGE_PAGES") == "0" or small_pages_alone.get():
+    """Whether the system makes huge pages, and neither the environment (BRAIDLM_HUGE_PAGES=0) nor a caller objects."""
+    if not hasattr(mmap, "MADV_HUGEPAGE") or os.environ.get("BRAIDLM_HUGE_PAGES") == "0" or small_pages_alone.get():
         return False
     try:
         return "[never]" not in _SETTING.read_text()
