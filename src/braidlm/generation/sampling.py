@@ -43,10 +43,10 @@ class Sampling:
         Setting("Factor that makes tokens of prompt and answer less likely; 1 for none.", least=1e-6, most=1e6),
     ] = 1.0
     frequency_penalty: Annotated[
-        float, Setting("Taken off a token's logit each time that it was generated.", least=-2, most=2)
+        float, Setting("Number taken off a token's logit each time that it was generated.", least=-2, most=2)
     ] = 0.0
     presence_penalty: Annotated[
-        float, Setting("Taken off the logit of each token that was generated, once.", least=-2, most=2)
+        float, Setting("Number taken off the logit of each token that was generated, once.", least=-2, most=2)
     ] = 0.0
     logit_bias: Annotated[
         Mapping[int, float],

@@ -63,7 +63,7 @@ class Data:
     seed: Annotated[int, Setting("Seed of the documents' shuffle.")] = 0
     on_too_long: Annotated[
         Literal["error", "skip", "truncate"],
-        Setting("What happens, with whole documents, to those longer than a sequence."),
+        Setting("Treatment of documents longer than a sequence, where they are packed whole."),
     ] = "error"
     eval_tokens: Annotated[
         int, Setting("Number of tokens that one evaluation reads of held-out documents, and of each file.", least=1)
@@ -102,7 +102,7 @@ class Optimizer:
         tuple[float, ...],
         Setting("Decays of the two moments.", valid=_are_betas, right="two numbers from 0 to below 1"),
     ] = (0.9, 0.95)
-    eps: Annotated[float, Setting("Added to the root of the second moment.", least=0)] = 1e-8
+    eps: Annotated[float, Setting("Number added to the root of the second moment.", least=0)] = 1e-8
     weight_decay: Annotated[float, Setting("Weight decay.", least=0)] = 0.1
     max_grad_norm: Annotated[float, Setting("Norm that gradients are clipped to; 0 for never.", least=0)] = 1.0
 
@@ -163,7 +163,7 @@ class Run:
     ] = "bfloat16"
     seed: Annotated[int, Setting("Seed of what is random in training and samples.")] = 0
     activation_checkpointing: Annotated[
-        bool, Setting("A block's activations are computed again for its gradient instead of kept.")
+        bool, Setting("Whether a block's activations are computed again for its gradient instead of kept.")
     ] = False
     parallelism: Annotated[
         Literal["fsdp", "ddp"],
@@ -172,9 +172,9 @@ class Run:
     context_parallel: Annotated[
         int, Setting("Number of processes that share the tokens of a sequence (see `context_parallel`).", least=1)
     ] = 1
-    carry_state: Annotated[bool, Setting("The next piece of a document begins with the state of the one before.")] = (
-        False
-    )
+    carry_state: Annotated[
+        bool, Setting("Whether a document's next piece begins with the state of the one before.")
+    ] = False
     checkpoint: Annotated[int, Setting("Interval between checkpoints in steps; 0 for never.", least=0)] = 100
     keep: Annotated[int, Setting("Number of checkpoints kept.", least=1)] = 2
     evaluate: Annotated[int, Setting("Interval between evaluations in steps; 0 for never.", least=0)] = 100

@@ -26,7 +26,7 @@ class Recipe:
     ] = ""
     separator: Annotated[
         str | None,
-        Setting(r"What stands between two documents of a text file; \n is a line end.", unset="one document a file"),
+        Setting(r"Text between two documents of a text file; \n is a line end.", unset="one document a file"),
     ] = None
     eos_token: Annotated[str | None, Setting("Control token that ends a document.", unset="the tokenizer's")] = None
     holdout: Annotated[
@@ -38,7 +38,7 @@ class Recipe:
         ),
     ] = 0
     on_bad_documents: Annotated[
-        OnBad, Setting("What a bad document does: error ends the run, skip leaves it out and counts it.")
+        OnBad, Setting("Treatment of a bad document: error ends the run, skip leaves it out and counts it.")
     ] = "error"
     split: Annotated[str, Setting("Split of a dataset.")] = "train"
     subset: Annotated[str | None, Setting("Subset (configuration) of a dataset.", unset="its only one")] = None
