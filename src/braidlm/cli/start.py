@@ -1,8 +1,8 @@
-"""Where the command `braid` begins. A process that it starts imports this file anew, and needs no more than it."""
+"""Entry point of the command `braid`. A process that it starts imports this file anew, and needs no more than it."""
 
 
 def main() -> None:
-    """`main.main`, imported when it is called."""
+    """Runs `main.main`, which is imported only now."""
     from .main import main as run
 
     run()

@@ -23,7 +23,7 @@ Value = TypeVar("Value")
 
 @dataclass
 class VersionRecord:
-    """What is known of a model's weights at their last version; plain data, copied with the model.
+    """Record of a model's weights at their last version; plain data, copied with the model.
 
     unseen: number of changes that torch did not count. sampled: a version, and the digest of some elements at it.
     base_fingerprint: a version of the weights without adapters, and their fingerprint. cached: values by key, each

@@ -23,15 +23,15 @@ class Mlp:
 
     @property
     def routed(self) -> bool:
-        """False: every token uses every weight."""
+        """Whether a token's own numbers choose which weights it uses: never, it uses every one."""
         return False
 
     def idle_parameters(self, width: int) -> int:
-        """Zero."""
+        """Number of parameters that one token does not use: none."""
         return 0
 
     def read_shares(self, rows: int) -> dict[str, float]:
-        """None: all weights are read whole."""
+        """Shares of weights that are read in part, by name: none, each is read whole."""
         return {}
 
 
@@ -54,7 +54,7 @@ class Moe:
 
     @property
     def routed(self) -> bool:
-        """True: a token's router logits choose its experts."""
+        """Whether a token's own numbers choose which weights it uses: always, by its router logits."""
         return True
 
     def idle_parameters(self, width: int) -> int:
@@ -62,7 +62,10 @@ class Moe:
         return (self.experts - self.top_k) * 3 * width * self.hidden
 
     def read_shares(self, rows: int) -> dict[str, float]:
-        """Of X experts of which each row takes k, X(1 - (1 - k/X)^rows) are used on average."""
+        """Shares of the experts' weights that are read on average, by name.
+
+        Of X experts of which each row takes k, X(1 - (1 - k/X)^rows) are used on average.
+        """
         share = 1 - (1 - self.top_k / self.experts) ** rows
         return {"gate_up": share, "down": share}
 

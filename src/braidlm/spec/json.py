@@ -48,8 +48,6 @@ def _decode_union(options: tuple[Any, ...], data: Any, where: str) -> Any:
     if len(classes) == 1:  # there is nothing to guess
         return decode(classes[0], data, where)
     name = data.get("kind") if isinstance(data, dict) else data
-    if len(classes) == 1 and name is None:
-        return decode(classes[0], data, where)
     for option in classes:
         if getattr(option, "__name__", None) == name:
             return decode(option, data, where)

@@ -1,4 +1,4 @@
-"""What every kind of layer says of itself: whoever needs sizes asks the layer's spec, and no one asks its kind.
+"""Protocols of layers' specs: whoever needs sizes asks the layer's spec, and no one asks its kind.
 
 The kinds themselves are listed once each: `mixers.Mixer` and `feed_forward.FeedForward`.
 """

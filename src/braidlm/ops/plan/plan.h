@@ -18,7 +18,7 @@
 
 namespace braidlm {
 
-// Of a buffer, in floats from the start of a row.
+// Place of a buffer, in floats from the start of a row.
 using Offset = int64_t;
 
 inline constexpr int64_t kPagePositions = 128;  // as in spec/state.py
