@@ -30,7 +30,7 @@ class Lora:
     target_modules: Annotated[
         tuple[str, ...],
         Setting(
-            "Projection to adapt, by name; may be repeated.",
+            "Projection to adapt, by name.",
             valid=_are_names,
             right=f"names of projections, or {ALL!r}",
         ),

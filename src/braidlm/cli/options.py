@@ -77,10 +77,11 @@ def _declare(call: Command, command: Command, options: Mapping[str, Any]) -> Com
 def _annotation(item: SettingField, panel: str, default: Any) -> Any:
     """Type and option of a parameter; its default is told, but not used: None means that nothing was given."""
     shown, setting = item.default_text if default is None else str(default), item.setting
+    text = _help(item)
     is_number = item.kind is int and not setting.in_bytes
     option = typer.Option(
         option_name(item),
-        help=rf"{setting.help} \[default: {shown}]" if shown else setting.help,
+        help=rf"{text} \[default: {shown}]" if shown else text,
         rich_help_panel=panel,
         show_default=False,
         metavar=_metavar(item),
@@ -90,11 +91,23 @@ def _annotation(item: SettingField, panel: str, default: Any) -> Any:
     return Annotated[_type_of(item) | None, option]
 
 
+def _help(item: SettingField) -> str:
+    """What a setting is, and whether its option may be repeated."""
+    text = item.setting.help
+    if not _is_repeated(item) or "may be repeated" in text:
+        return text
+    return f"{text.removesuffix('.')}; may be repeated."
+
+
+def _is_repeated(item: SettingField) -> bool:
+    return item.origin is tuple or item.is_table
+
+
 def _type_of(item: SettingField) -> Any:
     """Type that typer reads from the command line."""
     if item.setting.in_bytes:
         return str
-    return list[str] if item.origin is tuple or item.is_table else item.kind
+    return list[str] if _is_repeated(item) else item.kind
 
 
 def _metavar(item: SettingField) -> str | None:

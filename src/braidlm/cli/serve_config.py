@@ -30,11 +30,11 @@ class Places:
     ] = None
     adapters: Annotated[
         Mapping[str, Path],
-        Setting("Adapter as NAME=DIR, served as model:NAME; may be repeated.", name="adapter"),
+        Setting("Adapter as NAME=DIR, served as model:NAME.", name="adapter"),
     ] = field(default_factory=dict)
     initial_states: Annotated[
         Mapping[str, Path],
-        Setting("Learned initial state as NAME=FILE, served as model:NAME; may be repeated.", name="initial_state"),
+        Setting("Learned initial state as NAME=FILE, served as model:NAME.", name="initial_state"),
     ] = field(default_factory=dict)
     ray_address: Annotated[
         str | None,

@@ -23,7 +23,7 @@ class Settings:
     api_keys: Annotated[
         tuple[str, ...],
         Setting(
-            "Key that clients must send; may be repeated, also in $BRAIDLM_API_KEYS (commas).",
+            "Key that clients must send, also in $BRAIDLM_API_KEYS (commas).",
             name="api_key",
             secret=True,
         ),
@@ -49,11 +49,11 @@ class Settings:
     ] = 30
     cors_origins: Annotated[
         tuple[str, ...],
-        Setting("Origin of web pages that may call the server (CORS); may be repeated.", name="cors_origin"),
+        Setting("Origin of web pages that may call the server (CORS).", name="cors_origin"),
     ] = ()
     tool_format: Annotated[str, Setting(f"Format of the model's tool calls: {', '.join(NAMES)}.")] = AUTO
-    share_prefix_cache: Annotated[bool, Setting("Share the prefix cache between API keys.")] = False
-    log_prompts: Annotated[bool, Setting("Write prompts to the log.")] = False
+    share_prefix_cache: Annotated[bool, Setting("Whether API keys share the prefix cache.")] = False
+    log_prompts: Annotated[bool, Setting("Whether prompts are written to the log.")] = False
     replicas: Annotated[
         int, Setting("Number of processes that serve the model (Ray); limits are per replica.", least=1)
     ] = 1
