@@ -93,7 +93,7 @@ def test_the_command(bits: str, weight_format: str, small: Path, tmp_path: Path)
     expected = braidlm.load(small / "model", quantize=weight_format)
     again = braidlm.load(tmp_path / "out")
     assert again.network.weights.fingerprint() == expected.network.weights.fingerprint()
-    assert found["weight_format"] == weight_format
+    assert found["format"] == weight_format
     assert found["weight_bytes"] == sum(weight.nbytes for _, weight in again.network.named_weights())
     original = braidlm.load(small / "model")
     rows = windows(original.encode(TEXT), 100, 1024)

@@ -1,13 +1,14 @@
 """A scheduler without a model: requests by their lengths, and steps that are as if they had been run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence as Items
 
 import torch
 
 from braidlm.engine.limits import Limits
 from braidlm.engine.request import Request, RequestHandle
 from braidlm.engine.scheduler import Scheduler
-from braidlm.engine.sequence import Sequence as RunningSequence
+from braidlm.engine.sequence import Sequence
 from braidlm.engine.snapshot_policy import SnapshotPolicy
 from braidlm.engine.step import Abilities, Step
 from braidlm.generation.continuation import Continuation
@@ -44,20 +45,18 @@ def begin(scheduler: Scheduler, abilities: Abilities = PLAIN, known: int = 0) ->
     admitted = scheduler.admit()
     for handle in admitted:
         request = handle.request
-        sequences = [
-            RunningSequence(handle, index, Continuation(request.ids, request.sampling)) for index in range(request.n)
-        ]
+        sequences = [Sequence(handle, index, Continuation(request.ids, request.sampling)) for index in range(request.n)]
         scheduler.begin(sequences, known, abilities)
     return admitted
 
 
-def run(scheduler: Scheduler, step: Step, token: int = 7) -> dict[RunningSequence, list[int]]:
+def run(scheduler: Scheduler, step: Step, token: int = 7) -> dict[Sequence, list[int]]:
     """Commits a step whose every choice is `token`; the tokens by sequence. Sequences that end are removed."""
     logits_V = torch.zeros(VOCAB)
     logits_V[token] = 1
     for sequence, chunk in step.prefills:
         sequence.position = chunk.end
-    choosing: Sequence[tuple[RunningSequence, int]] = [(item.sequence, len(item.tokens)) for item in step.decodes]
+    choosing: Items[tuple[Sequence, int]] = [(item.sequence, len(item.tokens)) for item in step.decodes]
     choosing += [(each, 1) for first in step.starts if not first.has_input for each in (first, *first.forks)]
     chosen = {}
     for sequence, count in choosing:

@@ -15,6 +15,8 @@ from braidlm.decode.decode import Decoder
 from braidlm.decode.slots import PlainSlots
 from braidlm.engine import Engine, Limits, QueueFullError, RequestHandle, StreamChunk
 from braidlm.engine.model_runner import ModelRunner, Part
+from braidlm.engine.runner import Outcome, Runner
+from braidlm.engine.step import Step
 from braidlm.errors import ContextLengthError, InputError
 from braidlm.ops import native_loader
 from braidlm.state.kv import Page
@@ -338,8 +340,37 @@ def test_ended_texts_hold_no_pages() -> None:
         assert engine.run(pages) == before
 
 
+def test_a_first_token_does_not_wait_for_decode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the order of a step: where a pass runs the whole prompt, its token is there before others decode."""
+    model, arrived = model_of("llama"), []
+    without_snapshots = Limits(parallel=2, cache_memory=0)
+    engine = Engine(model.network, model.new_state, limits=without_snapshots, own_thread=False)
+    engine.submit(asked(prompt(model, 9), 20))
+    engine.step()
+    second, decode = engine.submit(asked(prompt(model, 12))), Runner.run_decodes
+
+    def watched(runner: Runner, step: Step) -> Outcome:
+        if step.prefills:
+            arrived.extend((len(step.decodes), len(list(second.arrived()))))
+        return decode(runner, step)
+
+    monkeypatch.setattr(Runner, "run_decodes", watched)
+    while not arrived:
+        engine.step()
+    assert arrived == [1, 1]
+    engine.close()
+
+
+def test_work_of_an_engine_without_a_thread() -> None:
+    """Oracle: its own result: who steps an engine runs its work, and waits for nobody."""
+    model = model_of("llama")
+    engine = Engine(model.network, model.new_state, own_thread=False)
+    assert engine.run(lambda: 7) == 7
+    engine.close()
+
+
 def test_freed_memory_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While there is work, by the engine's own thread; and once, not for ever, when there was none for a while."""
+    """Oracle: by hand: while there is work, by the engine's thread; once when there was none for a while."""
     given: list[str] = []
     monkeypatch.setattr("braidlm.engine.worker.RELEASE_MEMORY_S", 0.0)
     monkeypatch.setattr("braidlm.engine.engine.give_back", lambda: given.append(threading.current_thread().name))

@@ -5,8 +5,11 @@ from concurrent.futures import Future
 import pytest
 
 from braidlm.engine.limits import Limits
+from braidlm.engine.sequence import Sequence
 from braidlm.engine.snapshot_policy import SnapshotPolicy
 from braidlm.engine.step import Step, Task
+from braidlm.errors import InputError
+from braidlm.generation.continuation import Continuation
 from tests.engine.scheduling import DECODES_EIGHT, asked, begin, run, scheduler_of, wait
 
 LIMITS = Limits(parallel=4, snapshot_interval=8, prefill_chunk=16)
@@ -204,3 +207,19 @@ def test_nothing_is_left_when_all_is_cleared() -> None:
     tasks, left = scheduler.clear()
     assert tasks == [task] and set(left) == set(handles)
     assert not scheduler.has_work and scheduler.nbytes == 0
+
+
+def test_a_rule_that_fails_ends_no_other_request() -> None:
+    """Oracle: by hand: what a rule forces is asked for draft tokens only; its error is met when a token is chosen."""
+
+    class Failing:
+        def forced(self) -> list[int]:
+            raise InputError("no token may follow")
+
+    scheduler, request = scheduler_of(LIMITS, abilities=DECODES_EIGHT), asked(5)
+    handle = wait(scheduler, request)
+    assert scheduler.admit() == [handle]
+    continuation = Continuation(request.ids, request.sampling, None, Failing())
+    scheduler.begin([Sequence(handle, 0, continuation)], 4, DECODES_EIGHT)
+    (item,) = scheduler.schedule().decodes
+    assert (list(item.tokens), item.draft_count) == ([4], 0)

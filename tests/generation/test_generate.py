@@ -266,9 +266,12 @@ def test_prefill_in_chunks(family: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("ops", ["reference", "auto"])
 @pytest.mark.parametrize("calls", [0, 3])
-def test_an_interrupt_reaches_the_caller(calls: int, ops: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oracle: by hand: an interrupt within a pass is raised as it came, after the tokens before it; no thread is left,
-    and the next call gives what it gives without.
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, TimeoutError])  # of signals' handlers
+def test_an_interrupt_reaches_the_caller(
+    raised: type[BaseException], calls: int, ops: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: by hand: an interrupt after a pass is raised as it came, after the tokens before it; no thread is left,
+    and the state is as it was; the next call gives what it gives without.
     """
     language = LanguageModel(model().network, None, model().origin, ops=ops)
     expected, threads = language.generate(PROMPTS[2], max_tokens=6), threading.active_count()
@@ -277,22 +280,44 @@ def test_an_interrupt_reaches_the_caller(calls: int, ops: str, monkeypatch: pyte
     def interrupted(step: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **options: Any) -> Any:
             left[0] -= 1
+            made = step(*args, **options)
             if left[0] < 0:
-                raise KeyboardInterrupt
-            return step(*args, **options)
+                raise raised
+            return made
 
         return run
 
-    stream = language.stream(PROMPTS[2], max_tokens=6)
+    state = language.new_state()
+    stream = language.stream(PROMPTS[2], state=state, max_tokens=6)
     with monkeypatch.context() as patched:
         for kind, name in ((Decoder, "step"), (PlainSlots, "step")):
             patched.setattr(kind, name, interrupted(getattr(kind, name)))
         found = [next(stream).id for _ in range(1 + calls)]
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(raised):
             next(stream)
+    assert state.lengths == (0,)
     assert found == expected[: 1 + calls]
     assert threading.active_count() == threads
     assert language.generate(PROMPTS[2], max_tokens=6) == expected
+
+
+def test_an_error_leaves_the_states_of_all_rows() -> None:
+    """Oracle: states that nothing has touched: one row has ended before the other one fails."""
+    state, text = model().new_state(2), iter(range(3))
+
+    class Failing:
+        def push(self, token: int) -> str:
+            if next(text, None) is None:
+                raise ValueError("no text")
+            return ""
+
+        def flush(self) -> str:
+            return ""
+
+    samplings = [Sampling(max_tokens=1), Sampling(max_tokens=5)]
+    with pytest.raises(ValueError, match="no text"):
+        list(generate(model().network, PROMPTS[:2], state, samplings, new_detokenizer=Failing))
+    assert state.lengths == (0, 0)
 
 
 def test_prompts_that_do_not_fit() -> None:

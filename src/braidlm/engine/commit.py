@@ -18,19 +18,18 @@ from .step import Step
 
 
 class Committer:
-    """Committer of one engine's steps. Where something fails, the request that it is of ends, alone."""
+    """Committer of one engine's steps; an error ends its own request alone."""
 
     def __init__(self, scheduler: Scheduler, runner: Runner, policy: SnapshotPolicy, snapshots: SnapshotStore) -> None:
-        """All four are the engine's; scheduler, runner and snapshots are told what has become of sequences."""
+        """`scheduler`, `runner` and `snapshots`, all of one engine, are told what has become of sequences."""
         self._scheduler = scheduler
         self._runner = runner
         self._policy = policy
         self._snapshots = snapshots
 
-    def commit(self, step: Step, outcome: Outcome) -> None:
-        """Takes up what a step's passes gave."""
-        for sequence, error in outcome.failed.items():
-            self.end(sequence.handle, error)
+    def commit_prefills(self, step: Step, outcome: Outcome) -> None:
+        """Takes snapshots of prompts, and hands on the first tokens of those that a pass ran to their end."""
+        self._end_failed(outcome)
         for sequence, chunk in step.prefills:
             if not sequence.ended:
                 with self._guard(sequence.handle):
@@ -39,7 +38,6 @@ class Committer:
             if not sequence.ended:
                 with self._guard(sequence.handle):
                     self._commit_start(sequence, outcome.prefilled.get(sequence))
-        self._commit_decodes(step, outcome)
 
     def end(self, handle: RequestHandle, error: BaseException | None = None) -> None:
         """Ends a request, with an error or without, unless it has ended."""
@@ -61,6 +59,10 @@ class Committer:
                 state = self._runner.state_of(first)
                 self._snapshots.add_snapshot(first.ids[: first.position], state, first.request)
             self.end(handle)
+
+    def _end_failed(self, outcome: Outcome) -> None:
+        for sequence, error in outcome.failed.items():
+            self.end(sequence.handle, error)
 
     @contextmanager
     def _guard(self, handle: RequestHandle) -> Iterator[None]:
@@ -90,8 +92,9 @@ class Committer:
         for each in (sequence, *sequence.forks):
             self._deliver(each, each.choose_tokens(made.logits[-1:]))
 
-    def _commit_decodes(self, step: Step, outcome: Outcome) -> None:
-        """Chooses tokens, takes back draft tokens that were wrong, and then hands the tokens on."""
+    def commit_decodes(self, step: Step, outcome: Outcome) -> None:
+        """Chooses tokens, rolls back draft tokens that were wrong, and then hands the tokens on."""
+        self._end_failed(outcome)
         chosen: dict[Sequence, Items[Token]] = {}
         wrong: dict[Sequence, int] = {}
         for sequence, tokens, draft_count in step.decodes:

@@ -6,7 +6,8 @@ what it gives alone: so a request's tokens depend on the snapshots of its prompt
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
+from collections.abc import Sequence as Items
 from concurrent.futures import Future
 from typing import NamedTuple, TypeVar
 
@@ -31,7 +32,7 @@ from .request import BASE, Request, RequestHandle
 from .request_check import StateBytes, check_request
 from .runner import Runner
 from .scheduler import Scheduler
-from .sequence import Sequence as RunningSequence
+from .sequence import Sequence
 from .snapshot_policy import SnapshotPolicy
 from .snapshot_store import Scope, SnapshotStore
 from .step import Task
@@ -54,7 +55,7 @@ class Load(NamedTuple):
 
 
 class Engine:
-    """Engine that runs requests on one model. Close it, or use it in a `with` statement: it has a thread of its own.
+    """Engine that runs requests on one model, in a thread of its own. Close it, or use it in a `with` statement.
 
     Weights may be changed while nothing runs: snapshots of the old ones are dropped before the next request begins.
     Small changes through `.data` may escape it (see `Weights.notice_edits`).
@@ -89,7 +90,9 @@ class Engine:
         self._compile_grammar = compile_grammar
         self._ops = ops
         with dispatch.using(ops), torch.no_grad():
-            self._runner = Runner(model, run or model, new_state, self.limits.parallel, adapters)
+            self._runner = Runner(
+                model, run or model, new_state, self.limits.parallel, adapters, retry_alone=own_thread
+            )
         self._state_bytes = StateBytes(model.spec, self._runner.base.precision)
         policy = SnapshotPolicy(
             self.limits.snapshot_interval,
@@ -117,18 +120,20 @@ class Engine:
         self.close()
 
     def step(self) -> None:
-        """One step: schedule, run, commit. Called by the engine's thread; by the caller where there is none."""
+        """One step: schedule, run, commit. Called by the engine's thread; by the caller where there is none.
+
+        Prefill is committed before decode runs: nobody's first token waits for the next ones of others.
+        """
         with dispatch.using(self._ops), torch.no_grad():
             self._cancel_and_admit()
-            begun = time.perf_counter()
             step = self._scheduler.schedule()
+            begun = time.perf_counter()
             if step.task is not None:
                 step.task.run()
-            task_s = time.perf_counter() - begun
-            outcome = self._runner.run(step)
-            self._committer.commit(step, outcome)
-            prefill_s = task_s + outcome.prefill_s
-            self._scheduler.record_times(step, prefill_s, time.perf_counter() - begun - prefill_s)
+            self._committer.commit_prefills(step, self._runner.run_prefills(step))
+            prefilled = time.perf_counter()
+            self._committer.commit_decodes(step, self._runner.run_decodes(step))
+            self._scheduler.record_times(step, prefilled - begun, time.perf_counter() - prefilled)
 
     def submit(self, request: Request) -> RequestHandle:
         """Puts a request into the queue; `QueueFullError` if too many wait, `InputError` if it can never run.
@@ -153,6 +158,8 @@ class Engine:
 
     def run(self, work: Callable[[], Result]) -> Result:
         """Runs `work` in the engine's thread, between two steps; returns its result or raises its error."""
+        if not self._worker.has_thread:
+            return work()
         future: Future[Result] = Future()
         with self._worker.changed:
             self._worker.require_open()
@@ -186,7 +193,7 @@ class Engine:
         """Owner of the states of requests without an adapter or an initial state."""
         return self._runner.owner_of(BASE)
 
-    def knows(self, ids: Sequence[int], cache_salt: str = "") -> bool:
+    def knows(self, ids: Items[int], cache_salt: str = "") -> bool:
         """Whether there is a snapshot after `ids` for requests of this salt, without adapter and initial state."""
         return self.run(lambda: self._snapshots.has_snapshot(ids, Scope(BASE, cache_salt)))
 
@@ -235,8 +242,7 @@ class Engine:
         limit = self._model.spec.max_positions and self._model.spec.max_positions - request.seen
         continuations = [self._continuation(handle, index) for index in range(request.n)]
         sequences = [
-            RunningSequence(handle, index, continuation, self._ends, limit)
-            for index, continuation in enumerate(continuations)
+            Sequence(handle, index, continuation, self._ends, limit) for index, continuation in enumerate(continuations)
         ]
         self._scheduler.begin(sequences, found.usage.cached, runner.abilities)
         self._runner.begin(sequences[0], request.state or found.state or runner.empty)

@@ -1,7 +1,7 @@
 """Generation after several prompts by an engine of their own, which the caller steps: no thread, and nothing is left.
 
-Prompts that come together share each pass over the weights; each sequence gives the tokens that it would give alone.
-States go in and come out.
+Prompts that come together share each pass over the weights; each sequence gives, within rounding, what it would give
+alone. States go in and come out.
 """
 
 import sys
@@ -37,8 +37,9 @@ def generate(
     """Yields (prompt's number, token) as tokens are made, until every sequence has finished.
 
     `state` has one row a prompt and is moved along: at the end, or when the caller stops early, each row has seen its
-    prompt and its tokens, but for the one that it was given last; after an error it is as it was. `ends` are ids that
-    end a sequence. `run` takes the model's place in prefill. Weights must not change before the end.
+    prompt and its tokens, but for the one that it was given last; a row whose prompt was not run to its end by then,
+    and all rows after an error, are as they were. `ends` are ids that end a sequence. `run` takes the model's place in
+    prefill. Weights must not change before the end.
     """
     if len(prompts) != len(state):
         raise InputError(f"there are {len(prompts)} prompts, but the state has {len(state)} rows")
@@ -74,14 +75,32 @@ def generate(
     handles = [engine.submit(request) for request in requests]
     try:
         yield from _step_through(engine, handles)
+        _move_along(state, engine, handles)
+    except GeneratorExit:
+        _move_along(state, engine, handles)
+        raise
     finally:
-        for handle in handles:
-            handle.cancel()
-        engine.step()
-        for row, handle in enumerate(handles):
-            if handle.snapshots:
-                state.put(row, handle.snapshots[-1].state)
         engine.close()
+
+
+def _move_along(state: BatchState, engine: Engine, handles: Sequence[RequestHandle]) -> None:
+    """Ends what still runs, and gives `state` the states of all rows that have begun to decode."""
+    for handle in handles:
+        handle.cancel()
+    engine.step()
+    for handle in handles:
+        for item in handle.arrived():
+            if isinstance(item, Exception):
+                raise _cause_of(item)
+    for row, handle in enumerate(handles):
+        if handle.snapshots:
+            state.put(row, handle.snapshots[-1].state)
+
+
+def _cause_of(error: Exception) -> BaseException:
+    """The error that ended a request; for an interrupt of the caller's own thread, that interrupt."""
+    cause = error.__cause__
+    return cause if cause is not None and not isinstance(cause, Exception) else error
 
 
 def _request(
@@ -106,5 +125,4 @@ def _step_through(engine: Engine, handles: Sequence[RequestHandle]) -> Iterator[
                 elif item is None:
                     del running[row]
                 else:
-                    # The caller's own interrupt may have come within a pass.
-                    raise item.__cause__ if isinstance(item.__cause__, KeyboardInterrupt) else item
+                    raise _cause_of(item)

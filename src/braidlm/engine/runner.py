@@ -5,7 +5,8 @@ adapter in it: sequences that differ in their initial state alone share a call.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -18,19 +19,17 @@ from ..state.sequence import Identity, SequenceState
 from ..state.state_file import Owner
 from .model_runner import ModelRunner, Part, Prefilled, Run
 from .request import BASE, AdapterKey, as_exception
-from .sequence import DecodeInput
-from .sequence import Sequence as RunningSequence
+from .sequence import DecodeInput, Sequence
 from .step import Prefill, Step
 
 
 @dataclass
 class Outcome:
-    """What a step's passes gave, by sequence: results of prefill, logits of decode ([tokens, V]), and errors."""
+    """Results of a step's passes by sequence: of prefill, logits of decode ([tokens, V]), and errors."""
 
-    prefilled: dict[RunningSequence, Prefilled] = field(default_factory=dict)
-    logits: dict[RunningSequence, Tensor] = field(default_factory=dict)
-    failed: dict[RunningSequence, Exception] = field(default_factory=dict)
-    prefill_s: float = 0.0
+    prefilled: dict[Sequence, Prefilled] = field(default_factory=dict)
+    logits: dict[Sequence, Tensor] = field(default_factory=dict)
+    failed: dict[Sequence, Exception] = field(default_factory=dict)
     decode_s: float = 0.0
 
 
@@ -38,16 +37,28 @@ class Runner:
     """Runner of one engine. States of sequences live here: before decode by sequence, and then in slots."""
 
     def __init__(
-        self, model: Model, run: Run, new_state: Callable[[], BatchState], slots: int, adapters: AdapterRegistry | None
+        self,
+        model: Model,
+        run: Run,
+        new_state: Callable[[], BatchState],
+        slots: int,
+        adapters: AdapterRegistry | None,
+        *,
+        retry_alone: bool,
     ) -> None:
-        """`run`, `new_state` and `slots` are as for `ModelRunner`; its adapters and initial states are `adapters`."""
+        """`run`, `new_state` and `slots` are as for `ModelRunner`; its adapters and initial states are `adapters`.
+
+        With `retry_alone`, the sequences of a decode step that failed run again one by one. Not where a signal's
+        handler may raise in the midst of a step, which may then have moved some on.
+        """
         self._model = model
         self._run = run
         self._slots = slots
+        self._retry_alone = retry_alone
         self._adapters = adapters or AdapterRegistry(model)
         self.base = ModelRunner(model, run, new_state, slots)
         self._runners = {BASE: self.base}
-        self._states: dict[RunningSequence, SequenceState] = {}
+        self._states: dict[Sequence, SequenceState] = {}
 
     def require(self, adapter_key: AdapterKey) -> None:
         """`InputError` unless there are this adapter and initial state, and the model can run with them."""
@@ -82,24 +93,24 @@ class Runner:
         self._runners = {BASE: self.base}
         return True
 
-    def begin(self, sequence: RunningSequence, state: SequenceState) -> None:
+    def begin(self, sequence: Sequence, state: SequenceState) -> None:
         """Begins with a state that has seen the sequence's tokens up to its position."""
         self._states[sequence] = state
 
-    def state_of(self, sequence: RunningSequence) -> SequenceState:
+    def state_of(self, sequence: Sequence) -> SequenceState:
         """State of a sequence as it is now, independent of later steps."""
         if sequence in self._states:
             return self._states[sequence]
         return self.runner_of(sequence.request.adapter_key).slots.take(sequence.slot)
 
-    def free(self, sequence: RunningSequence) -> None:
+    def free(self, sequence: Sequence) -> None:
         """Frees a sequence's state and its slot; its KV pages are not held until the slot is used again."""
         self._states.pop(sequence, None)
         self.runner_of(sequence.request.adapter_key).slots.free(sequence.slot)
 
-    def run(self, step: Step) -> Outcome:
-        """Runs a step's passes: prefill, and then decode of all sequences but those whose prefill failed."""
-        outcome, begun = Outcome(), time.perf_counter()
+    def run_prefills(self, step: Step) -> Outcome:
+        """Runs a step's prefill, and gives slots the states of the sequences that begin to decode."""
+        outcome = Outcome()
         for adapter_key in dict.fromkeys(prefill.sequence.request.adapter_key for prefill in step.prefills):
             alike = [prefill for prefill in step.prefills if prefill.sequence.request.adapter_key == adapter_key]
             try:
@@ -112,14 +123,16 @@ class Runner:
                     self._start(sequence)
                 except BaseException as error:
                     outcome.failed[sequence] = as_exception(error)
-        outcome.prefill_s = time.perf_counter() - begun
-        gone = {sequence.handle for sequence in outcome.failed}
-        begun = time.perf_counter()
-        self._decode([item for item in step.decodes if item.sequence.handle not in gone], outcome)
+        return outcome
+
+    def run_decodes(self, step: Step) -> Outcome:
+        """Runs a step's decode, of all sequences that have not ended since it was scheduled."""
+        outcome, begun = Outcome(), time.perf_counter()
+        self._decode([item for item in step.decodes if not item.sequence.ended], outcome)
         outcome.decode_s = time.perf_counter() - begun
         return outcome
 
-    def _prefill(self, adapter_key: AdapterKey, prefills: Sequence[Prefill]) -> dict[RunningSequence, Prefilled]:
+    def _prefill(self, adapter_key: AdapterKey, prefills: Items[Prefill]) -> dict[Sequence, Prefilled]:
         parts = [
             Part(
                 self._states[sequence],
@@ -133,45 +146,46 @@ class Runner:
         self._states |= {sequence: result.state for sequence, result in found.items()}
         return found
 
-    def _start(self, sequence: RunningSequence) -> None:
+    def _start(self, sequence: Sequence) -> None:
         """Puts the state after a prompt's passes into the slots of the sequence and of its forks."""
         state, slots = self._states.pop(sequence), self.runner_of(sequence.request.adapter_key).slots
         for each in (sequence, *sequence.forks):
             slots.put(each.slot, state)
 
-    def _decode(self, inputs: Sequence[DecodeInput], outcome: Outcome) -> None:
+    def _decode(self, inputs: Items[DecodeInput], outcome: Outcome) -> None:
         """One decode step.
 
-        Where a call fails, its sequences go on one by one, without draft tokens: only those at fault stay where they
-        are.
+        Where a call fails and sequences may run again, they go on one by one, without draft tokens: only those at
+        fault stay where they are.
         """
         for adapter in dict.fromkeys(item.sequence.request.adapter for item in inputs):
             runner = self.runner_of((adapter, None))
             own = [item for item in inputs if item.sequence.request.adapter == adapter]
             try:
                 outcome.logits |= _by_sequence(own, runner.decode(own))
-            except KeyboardInterrupt as error:  # which may have come after all of them were moved on
-                outcome.failed |= dict.fromkeys((item.sequence for item in own), as_exception(error))
-            except BaseException:  # a panic of a library is none of Exception
+            except BaseException as error:  # a panic of a library is none of Exception
+                if not self._retry_alone:
+                    outcome.failed |= dict.fromkeys((item.sequence for item in own), as_exception(error))
+                    continue
                 for item in own:
                     try:
                         outcome.logits |= _by_sequence([item], runner.decode([item.without_draft]))
                     except BaseException as error:
                         outcome.failed[item.sequence] = as_exception(error)
 
-    def rollback(self, counts: Mapping[RunningSequence, int]) -> None:
-        """Takes back as many of the last tokens of each sequence as `counts` says."""
+    def rollback(self, counts: Mapping[Sequence, int]) -> None:
+        """Rolls back as many of the last tokens of each sequence as `counts` says."""
         for adapter in dict.fromkeys(sequence.request.adapter for sequence in counts):
             self.runner_of((adapter, None)).rollback(
                 {sequence.slot: n for sequence, n in counts.items() if sequence.request.adapter == adapter}
             )
 
 
-def _by_sequence(inputs: Iterable[DecodeInput], logits: Mapping[int, Tensor]) -> dict[RunningSequence, Tensor]:
+def _by_sequence(inputs: Iterable[DecodeInput], logits: Mapping[int, Tensor]) -> dict[Sequence, Tensor]:
     return {item.sequence: logits[item.slot] for item in inputs}
 
 
-def _logits_of(prefills: Sequence[Prefill]) -> Logits:
+def _logits_of(prefills: Items[Prefill]) -> Logits:
     """Logits that a pass is asked for: those of all tokens, of the last ones, or none, as its sequences need them."""
     if any(sequence.request.prompt_logprobs is not None for sequence, _ in prefills):
         return "all"

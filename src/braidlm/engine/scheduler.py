@@ -128,14 +128,15 @@ class Scheduler:
 
     def schedule(self) -> Step:
         """The next step. Prompts and tasks come in turn, so that neither waits for all of the other."""
-        step = Step(busy=bool(self.decoding))
+        step, begins_task = Step(busy=bool(self.decoding)), False
         if (self.prefilling or self.tasks) and self._throttle.may_prefill(step.busy):
             self._task_is_next = not self.prefilling or (bool(self.tasks) and not self._task_is_next)
-            if self._task_is_next:
-                step.task = self.tasks.popleft()
-            else:
+            if not self._task_is_next:
                 self._schedule_prompts(step)
+            begins_task = self._task_is_next
         step.decodes = self._decode_inputs()
+        if begins_task:
+            step.task = self.tasks.popleft()
         return step
 
     def _schedule_prompts(self, step: Step) -> None:

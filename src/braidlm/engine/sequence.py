@@ -31,7 +31,7 @@ class Chunk(NamedTuple):
 
 
 class PromptPlan(NamedTuple):
-    """How a prompt is run: chunks by prefill passes, one each, and then the parts of its suffix, a decode step each.
+    """Plan of a prompt: chunks by prefill passes, one each, and then the parts of its suffix, a decode step each.
 
     snapshot_positions: those in the suffix.
     """
@@ -124,7 +124,10 @@ class Sequence:
         room = (self._limit or sys.maxsize) - len(self.ids)
         most = max(0, min(most, self.continuation.left - 1, room))
         in_prompt = sum(map(len, self._due)) > 1
-        forced = [] if in_prompt else self.continuation.forced()
+        try:
+            forced = [] if in_prompt else self.continuation.forced()
+        except Exception:  # `choose_tokens` meets it too, where it ends this request alone
+            forced = []
         self.source = self._constraint if forced else self._lookup
         self.draft = [] if in_prompt else forced[:most] or self._lookup.propose(most)
 

@@ -31,7 +31,7 @@ class Prefill(NamedTuple):
 
 @dataclass
 class Step:
-    """What the engine does next.
+    """One step of the engine: a task or prefills, and the inputs of decode.
 
     task: work of a caller, in place of a prefill. prefills: chunks of prompts, all in one pass. starts: sequences whose
     prompts need no pass after these; they and their forks take their slots. decodes: inputs of one decode step.
