@@ -162,7 +162,7 @@ def test_rows_move_between_batches(family: str) -> None:
     model.forward([a, b], state=state)
     swapped = state.take([1, 0])
     swapped.append(model.new_state(1))
-    swapped.restore(2, state.snapshot(0))
+    swapped.restore(2, state.fork(0))
     assert swapped.lengths == (47, 30, 30)
     swapped.reset(0)
     assert swapped.lengths == (0, 30, 30)

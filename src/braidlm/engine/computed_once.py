@@ -29,10 +29,10 @@ class ComputedOnce(Generic[Key, Result]):
             while len(self._results) > self._most:
                 self._results.popitem(last=False)
         if is_new:
-            self._settle(key, result)
+            self._compute_for(key, result)
         return result.result()
 
-    def _settle(self, key: Key, result: "Future[Result]") -> None:
+    def _compute_for(self, key: Key, result: "Future[Result]") -> None:
         try:
             result.set_result(self._compute(key))
         except BaseException as error:

@@ -123,7 +123,7 @@ class ModelRunner:
         return {step_input.slot: part for step_input, part in zip(inputs, parts, strict=True)}
 
     def rollback(self, counts: Mapping[int, int]) -> None:
-        """Takes back as many of the last tokens of each slot as `counts` says."""
+        """Rolls back as many of the last tokens of each slot as `counts` says."""
         if counts:
             assert isinstance(self.slots, Decoder)
             self.slots.rollback(counts)

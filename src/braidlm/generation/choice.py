@@ -85,7 +85,7 @@ def _softmax(values_K: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _drawn(values_K: NDArray[np.float32], generator: torch.Generator) -> int:
-    """Where a random number falls among the sums of the probabilities."""
+    """Index drawn by a random number among the sums of the probabilities."""
     sums = _softmax(values_K).cumsum(dtype=np.float64)
     at = float(torch.rand((), dtype=torch.float64, generator=generator)) * sums[-1]
     # A sum must lie above the number: words of no probability are never drawn, the last one included.

@@ -95,7 +95,7 @@ class Sampling:
         check_settings(self)
 
     def with_seed(self, seed: int) -> "Sampling":
-        """These parameters with another seed."""
+        """Copy with another seed."""
         return replace(self, seed=seed % _LAST_SEED)
 
 
