@@ -166,23 +166,6 @@ def test_every_damaged_bit_of_a_header_is_seen(tmp_path: Path, owner: Owner) -> 
     assert same < size / 5 / 4
 
 
-def test_files_of_the_version_before(tmp_path: Path, owner: Owner) -> None:
-    """Oracle: a header as it was written before it had a digest of its own: read, and damage to it is seen."""
-    store = SessionStore(tmp_path)
-    path = saved(store, owner, "talk")
-    whole = store.summary("talk")
-    with safe_open(path, framework="pt") as file:
-        header, tensors = file.metadata(), {"ids": file.get_tensor("ids").clone()}
-    del header["header_digest"]
-    header["digest"] = digest_of(header, tensors)
-    save_file(tensors, path, header)
-    assert store.summary("talk")._replace(bytes=0) == whole._replace(bytes=0)
-    assert store.load("talk", owner).session.ids == (1, 2, 3)
-    save_file(tensors, path, header | {"messages": json.dumps([{"role": "user", "content": "hellp"}])})
-    with pytest.raises(StateError, match="damaged"):
-        store.summary("talk")
-
-
 def test_the_server_and_the_command_line(tmp_path: Path, owner: Owner) -> None:
     """Oracle: by hand: good sessions are listed, each bad one has a sentence beside them, and 400 where asked for."""
     store = SessionStore(tmp_path)

@@ -125,7 +125,6 @@ class BatchState:
         """An independent copy of every row, or of one; nothing is copied until one of them moves on."""
         return self._with(self._sequences if row is None else [self._sequences[self._check_row(row)]])
 
-
     def detached(self) -> "BatchState":
         """A copy of every row without autograd history: gradients end here."""
         return self._with(row.detached() for row in self._sequences)

@@ -112,11 +112,7 @@ def header(path: str | Path, file_format: str) -> dict[str, str]:
     """Reads the header's texts alone, as they were saved."""
     with _opened(path) as file:
         about = _checked(file.metadata() or {}, path, file_format)
-        if _OWN_DIGEST in about:
-            _require_whole(about[_OWN_DIGEST] == _own_digest(about), path)
-        else:  # written before headers had a digest of their own: that of the whole file covers them
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            _require_whole(about.get("digest") == digest_of(about, tensors), path)
+        _require_whole(about.get(_OWN_DIGEST) == _own_digest(about), path)
     return about
 
 
