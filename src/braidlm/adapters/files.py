@@ -60,10 +60,10 @@ def load_adapter(model: Model, directory: str | Path, format: str | None = None)
     """
     directory = Path(directory)
     peft = read_config(directory)
-    about, tensors = read_safetensors(
+    metadata, tensors = read_safetensors(
         directory / WEIGHTS_FILE, CheckpointError, missing=f"{directory} is no adapter: it has no {WEIGHTS_FILE}"
     )
-    require_origin(about, model, f"the adapter {directory}")
+    require_origin(metadata, model, f"the adapter {directory}")
     every = groups(model, format)
     sizes, values = _read(every, peft, tensors, directory)
     _require_targets(every, peft, set(sizes), directory)

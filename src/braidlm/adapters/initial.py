@@ -156,10 +156,10 @@ def load_initial(model: Model, path: str | Path) -> InitialState:
     `CheckpointError` if the file is damaged or for a model of another spec. Warns if it was made for other
     weights of the same model.
     """
-    about, tensors = read_safetensors(path, CheckpointError, missing=f"there is no initial state {path}")
-    if about.get("format") != _FORMAT:
+    metadata, tensors = read_safetensors(path, CheckpointError, missing=f"there is no initial state {path}")
+    if metadata.get("format") != _FORMAT:
         raise CheckpointError(f"{path} is no learned initial state of this version (it should say {_FORMAT!r})")
-    require_origin(about, model, f"the initial state {path}")
+    require_origin(metadata, model, f"the initial state {path}")
     with torch.no_grad():
         row = _unlearned(model)
     wanted = {

@@ -14,14 +14,14 @@ def origin_of(model: Model) -> dict[str, str]:
     return {_SPEC: model.weights.spec_digest(), _BASE: model.weights.base_fingerprint()}
 
 
-def require_origin(about: Mapping[str, str], model: Model, what: str) -> None:
+def require_origin(metadata: Mapping[str, str], model: Model, what: str) -> None:
     """`CheckpointError` if a file's metadata names another spec; a warning if only weights differ.
 
     Files that others wrote name neither.
     """
-    if about.get(_SPEC, model.weights.spec_digest()) != model.weights.spec_digest():
+    if metadata.get(_SPEC, model.weights.spec_digest()) != model.weights.spec_digest():
         raise CheckpointError(f"{what} was made for a model of another description")
-    if _BASE in about and about[_BASE] != model.weights.base_fingerprint():
+    if _BASE in metadata and metadata[_BASE] != model.weights.base_fingerprint():
         warnings.warn(
             f"{what} was made for other weights of this model, or for the same in another format; "
             "its results may differ from those in training",

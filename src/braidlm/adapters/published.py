@@ -55,36 +55,36 @@ def _pattern(patterns: Iterable[str], name: str) -> str:
 def read_config(directory: Path) -> PeftConfig:
     """Config of the adapter in a directory; `CheckpointError` names what it asks for that is not supported."""
     path = directory / CONFIG_FILE
-    about = read_object(path, CheckpointError, missing=f"{directory} is no adapter: it has no {CONFIG_FILE}")
-    _require_supported(about, path)
+    metadata = read_object(path, CheckpointError, missing=f"{directory} is no adapter: it has no {CONFIG_FILE}")
+    _require_supported(metadata, path)
     try:
-        return _decode(about)
+        return _decode(metadata)
     except (TypeError, LookupError, ValueError, ArithmeticError, AttributeError, RecursionError, re.error) as error:
         raise CheckpointError(f"{path} has a value that no adapter has: {error}") from None
 
 
-def _require_supported(about: Mapping[str, Any], path: Path) -> None:
-    if about.get("peft_type") != "LORA":
-        raise CheckpointError(f"{path} is of the type {quoted(about.get('peft_type'))}; only LORA is supported")
-    if about.get("init_lora_weights") not in _PLAIN_STARTS:
+def _require_supported(metadata: Mapping[str, Any], path: Path) -> None:
+    if metadata.get("peft_type") != "LORA":
+        raise CheckpointError(f"{path} is of the type {quoted(metadata.get('peft_type'))}; only LORA is supported")
+    if metadata.get("init_lora_weights") not in _PLAIN_STARTS:
         raise CheckpointError(
-            f"{path} has init_lora_weights={quoted(about['init_lora_weights'])}, which changes the base model too; "
+            f"{path} has init_lora_weights={quoted(metadata['init_lora_weights'])}, which changes the base model too; "
             "convert the adapter to plain LoRA first"
         )
-    for key, value in about.items():
+    for key, value in metadata.items():
         if key not in _IGNORED and value and not (key == "bias" and value == "none") and key != "megatron_core":
             raise CheckpointError(f"{path} has {key}={quoted(value)}, which is not supported")
 
 
-def _flag(about: Mapping[str, Any], key: str) -> bool:
-    value = about.get(key)
+def _flag(metadata: Mapping[str, Any], key: str) -> bool:
+    value = metadata.get(key)
     if value is not None and not isinstance(value, bool):
         raise ValueError(f"{key} is {quoted(value)}, but must be true or false")
     return bool(value)
 
 
-def _patterns(about: Mapping[str, Any], key: str) -> dict[str, Any]:
-    value = about.get(key)
+def _patterns(metadata: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = metadata.get(key)
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -111,30 +111,30 @@ def _require_plain(pattern: str) -> None:
     re.compile(pattern)
 
 
-def _decode(about: Mapping[str, Any]) -> PeftConfig:
-    modules = about.get("target_modules") or ()
-    listed = () if isinstance(modules, str) or about.get("exclude_modules") else tuple(modules)
-    parameters = tuple(about.get("target_parameters") or ())
+def _decode(metadata: Mapping[str, Any]) -> PeftConfig:
+    modules = metadata.get("target_modules") or ()
+    listed = () if isinstance(modules, str) or metadata.get("exclude_modules") else tuple(modules)
+    parameters = tuple(metadata.get("target_parameters") or ())
     config = Lora(
-        rank=about["r"],
-        alpha=_number("lora_alpha", about["lora_alpha"]),
+        rank=metadata["r"],
+        alpha=_number("lora_alpha", metadata["lora_alpha"]),
         target_modules=tuple(sorted({*listed, *parameters})) or ("all",),
-        dora=_flag(about, "use_dora"),
-        rslora=_flag(about, "use_rslora"),
-        dropout=_number("lora_dropout", 0.0 if (part := about.get("lora_dropout")) is None else part),
+        dora=_flag(metadata, "use_dora"),
+        rslora=_flag(metadata, "use_rslora"),
+        dropout=_number("lora_dropout", 0.0 if (part := metadata.get("lora_dropout")) is None else part),
     )
-    ranks, alphas = _patterns(about, "rank_pattern"), _patterns(about, "alpha_pattern")
+    ranks, alphas = _patterns(metadata, "rank_pattern"), _patterns(metadata, "alpha_pattern")
     if not all(is_whole(rank) and rank > 0 for rank in ranks.values()):
         raise ValueError(f"rank_pattern is {quoted(ranks)}")
     alphas = {pattern: _number("alpha_pattern", alpha) for pattern, alpha in alphas.items()}
-    return PeftConfig(config, ranks, alphas, listed, parameters, about.get("layers_to_transform") is None)
+    return PeftConfig(config, ranks, alphas, listed, parameters, metadata.get("layers_to_transform") is None)
 
 
 def write_config(directory: Path, config: Lora, sizes: Mapping[str, tuple[int, float]], parameters: set[str]) -> None:
     """Writes the config of modules with these ranks and scales, of which those in `parameters` are bare ones."""
     roots = {name: rank**0.5 if config.rslora else float(rank) for name, (rank, _) in sizes.items()}
     alphas = {name: scale * roots[name] for name, (_, scale) in sizes.items()}
-    about = {
+    metadata = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": None,
@@ -152,7 +152,7 @@ def write_config(directory: Path, config: Lora, sizes: Mapping[str, tuple[int, f
         "rank_pattern": {name: rank for name, (rank, _) in sizes.items() if rank != config.rank},
         "alpha_pattern": {name: alpha for name, alpha in alphas.items() if not _same(alpha, config.alpha)},
     }
-    (directory / CONFIG_FILE).write_text(json.dumps(about, indent=2))
+    (directory / CONFIG_FILE).write_text(json.dumps(metadata, indent=2))
 
 
 def _same(one: float, other: float) -> bool:

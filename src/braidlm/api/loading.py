@@ -124,11 +124,11 @@ def read_kinds(path_or_name: str | Path) -> dict[str, str]:
     path = embedded.DIRECTORY if str(path_or_name) == embedded.NAME else Path(path_or_name)
     if not is_there(path / OWN_FILE):
         return {}
-    about = _read_own_file(path)
-    quantized = about.get("quantization")
+    metadata = _read_own_file(path)
+    quantized = metadata.get("quantization")
     if quantized is None:
         return {}
-    return read_quantized(quantized, footprint.skeleton(_read_own(about, path)[0]), str(path / OWN_FILE))
+    return read_quantized(quantized, footprint.skeleton(_read_own(metadata, path)[0]), str(path / OWN_FILE))
 
 
 def build(spec_or_preset: ModelSpec | str, seed: int = 0, dtype: str = "float32", device: str = "cpu") -> LanguageModel:
@@ -182,9 +182,9 @@ def _load_directory(path: Path, how: _How) -> Loaded:
 
 
 def _load_own(path: Path, how: _How) -> Loaded:
-    about = _read_own_file(path)
-    spec, origin = _read_own(about, path)
-    quantized = about.get("quantization")
+    metadata = _read_own_file(path)
+    spec, origin = _read_own(metadata, path)
+    quantized = metadata.get("quantization")
     if quantized is not None and how.quantize not in (None, KEEP):
         raise InputError(f"{path} is quantized already; load it as it is, or quantize the original to {how.quantize}")
     source = open_directory(path, allow_pickle=how.allow_pickle)
@@ -194,7 +194,7 @@ def _load_own(path: Path, how: _How) -> Loaded:
     prepare(network, kinds, dtype)
     reader = None if quantized is not None else _quantizer(path, network, how, dtype)
     binding.fill(network, source, own_names(network), dtype, device=how.device, progress=how.progress, reader=reader)
-    return _with_tokenizer(path, about, network, origin)
+    return _with_tokenizer(path, metadata, network, origin)
 
 
 def _load_published(path: Path, how: _How) -> Loaded:
@@ -246,19 +246,19 @@ def _read_own_file(path: Path) -> dict[str, Any]:
     return read_object(path / OWN_FILE, CheckpointError)
 
 
-def _read_own(about: dict[str, Any], path: Path) -> tuple[ModelSpec, Origin]:
-    if about.get("format") != OWN_VERSION:
+def _read_own(metadata: dict[str, Any], path: Path) -> tuple[ModelSpec, Origin]:
+    if metadata.get("format") != OWN_VERSION:
         raise CheckpointError(
-            f"{path / OWN_FILE} is of format {quoted(about.get('format'))}; this version reads {OWN_VERSION}"
+            f"{path / OWN_FILE} is of format {quoted(metadata.get('format'))}; this version reads {OWN_VERSION}"
         )
-    origin = about.get("origin") or {}
+    origin = metadata.get("origin") or {}
     if not isinstance(origin, dict):
         raise CheckpointError(f"{path / OWN_FILE} has the origin {quoted(origin)}, but it must be an object")
     layout, config = origin.get("format"), origin.get("config") or {}
     if not isinstance(layout, str | None) or not isinstance(config, dict):
         raise CheckpointError(f"{path / OWN_FILE} has an origin whose format is no name or whose config is no object")
     ends = _checked_ends(origin.get("ends") or [], path / OWN_FILE)
-    return ModelSpec.from_json(about.get("spec")), Origin(layout, config, ends)
+    return ModelSpec.from_json(metadata.get("spec")), Origin(layout, config, ends)
 
 
 def _ends(path: Path, config: Mapping[str, Any], tokenizer: Tokenizer | None) -> tuple[int, ...]:

@@ -108,22 +108,22 @@ class Measured:
 class Comparison:
     """Comparison of one model in one precision. `absent` says why a side has no results.
 
-    `about` names the others' settings.
+    `sides` names the others' settings.
     """
 
     model: str
     precision: str
     rates: Rates
     measured: list[Measured]
-    about: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sides: dict[str, dict[str, Any]] = field(default_factory=dict)
     memory: dict[str, dict[str, int]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain data, for JSON."""
-        about = {"rates": self.rates._asdict(), "sides": self.about, "memory": self.memory, "absent": self.absent}
+        facts = {"rates": self.rates._asdict(), "sides": self.sides, "memory": self.memory, "absent": self.absent}
         measured = [item.to_json() for item in self.measured]
-        return {"model": self.model, "precision": self.precision, "measured": measured, **about}
+        return {"model": self.model, "precision": self.precision, "measured": measured, **facts}
 
 
 class Runner:
@@ -203,7 +203,7 @@ class Runner:
         """Whether the side can run this model; a baseline that cannot is told in the report, braidlm must."""
         name = side.kind.name
         try:
-            result.about[name] = side.load(path, precision, self._threads)
+            result.sides[name] = side.load(path, precision, self._threads)
         except RefusedError as error:
             if name == "braidlm":
                 raise

@@ -61,9 +61,9 @@ def spread(ratios: Sequence[float]) -> str:
 def _sides(comparisons: Sequence[Comparison]) -> str:
     heads = ["model", "weights", "side", "setting", "memory", "at its peak"]
     rows = [
-        [item.model, item.precision, about["library"], about["setting"], *_memory(item, side)]
+        [item.model, item.precision, facts["library"], facts["setting"], *_memory(item, side)]
         for item in comparisons
-        for side, about in item.about.items()
+        for side, facts in item.sides.items()
     ]
     return grid(heads, rows)
 

@@ -53,13 +53,13 @@ class Fp8Tensors:
     The scales are no tensors of their own.
     """
 
-    def __init__(self, source: Source, about: Fp8 | None) -> None:
-        self._source, self._block = source, about.block if about else None
+    def __init__(self, source: Source, metadata: Fp8 | None) -> None:
+        self._source, self._block = source, metadata.block if metadata else None
         names = source.names()
         self._fp8 = {name for name in names if source.get(name).dtype in _FP8}
         self._scale_of = {name: scale for name in self._fp8 if (scale := _scale_name(name, names)) is not None}
         self._names = names - set(self._scale_of.values())
-        if self._scale_of or about is not None:
+        if self._scale_of or metadata is not None:
             self._leave_out({name for name in self._names if _OF_ACTIVATIONS.fullmatch(name)})
 
     def _leave_out(self, scales: set[str]) -> None:

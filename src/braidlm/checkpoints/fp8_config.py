@@ -27,20 +27,20 @@ class Fp8:
     block: Block | None = None
 
 
-def read_fp8(about: Any, where: str) -> Fp8 | None:
+def read_fp8(metadata: Any, where: str) -> Fp8 | None:
     """Reads a `quantization_config`; None if nothing is quantized. `CheckpointError` for other methods."""
-    if about is None or about == {}:
+    if metadata is None or metadata == {}:
         return None
-    if not isinstance(about, dict):
-        raise CheckpointError(f"{where} has the quantization_config {quoted(about)}, but it must be an object")
-    method = about.get("quant_method")
+    if not isinstance(metadata, dict):
+        raise CheckpointError(f"{where} has the quantization_config {quoted(metadata)}, but it must be an object")
+    method = metadata.get("quant_method")
     if method in ("fp8", "fbgemm_fp8"):
-        return Fp8(_block(about.get("weight_block_size"), where))
+        return Fp8(_block(metadata.get("weight_block_size"), where))
     if method == "compressed-tensors":
-        return _compressed(about, where)
-    if method == "modelopt" and str(about.get("quant_algo", "")).upper() == "FP8":
+        return _compressed(metadata, where)
+    if method == "modelopt" and str(metadata.get("quant_algo", "")).upper() == "FP8":
         return Fp8()
-    kind = about.get("quant_algo") if method == "modelopt" else method
+    kind = metadata.get("quant_algo") if method == "modelopt" else method
     raise _refusal(f"quantized by {quoted(kind)}", where)
 
 
@@ -51,17 +51,17 @@ def _refusal(what: str, where: str) -> CheckpointError:
     )
 
 
-def _compressed(about: Mapping[str, Any], where: str) -> Fp8 | None:
+def _compressed(metadata: Mapping[str, Any], where: str) -> Fp8 | None:
     """The layout of compressed-tensors, which has groups of modules with a scheme each."""
-    form = about.get("format", "dense")
+    form = metadata.get("format", "dense")
     if form not in _FORMATS:
         raise _refusal(f"compressed as {quoted(form)}", where)
-    sparsity = about.get("sparsity_config") or {}
+    sparsity = metadata.get("sparsity_config") or {}
     if isinstance(sparsity, dict) and sparsity.get("format", "dense") != "dense":
         raise _refusal(f"sparse as {quoted(sparsity.get('format'))}", where)
-    if about.get("transform_config"):
+    if metadata.get("transform_config"):
         raise _refusal("rotated (transform_config)", where)
-    groups = about.get("config_groups") or {}
+    groups = metadata.get("config_groups") or {}
     if not isinstance(groups, dict):
         raise CheckpointError(f"{where} has the config_groups {quoted(groups)}, but they must be an object")
     # A group without weights says something of activations, or of keys and values.

@@ -52,7 +52,7 @@ def read_published(path: Path) -> Published:
     config = _text_config(config) if nested else dict(config)
     family = families.of_config(config)
     found = [config.pop(key, None) for key in _QUANTIZED]
-    fp8 = read_fp8(next((about for about in found if about), None), str(file))
+    fp8 = read_fp8(next((metadata for metadata in found if metadata), None), str(file))
     ahead = config.pop(_AHEAD, None) or 0
     if not is_whole(ahead) or not 0 <= ahead <= 1000:
         raise CheckpointError(f"{file} has the {_AHEAD} {quoted(ahead)}, but it must be a number of layers")

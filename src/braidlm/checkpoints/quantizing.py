@@ -83,10 +83,10 @@ def describe_quantized(model: Model) -> dict[str, Any] | None:
     }
 
 
-def read_quantized(about: Any, model: Model, where: str) -> dict[str, str]:
+def read_quantized(metadata: Any, model: Model, where: str) -> dict[str, str]:
     """Reads the kinds of quantized weights from `about`, which stands in `where`, checked against a model's shapes."""
-    weights = about.get("weights") if isinstance(about, dict) else None
-    if not isinstance(weights, dict) or about.get("dtype") not in _DTYPES:
+    weights = metadata.get("weights") if isinstance(metadata, dict) else None
+    if not isinstance(weights, dict) or metadata.get("dtype") not in _DTYPES:
         raise CheckpointError(
             f"{where} has a 'quantization' that is no object with a 'dtype' ({', '.join(_DTYPES)}) and 'weights'"
         )

@@ -75,15 +75,15 @@ def own_names(model: Model) -> list[families.NameRule]:
 
 
 def _save_own(model: Model, origin: Origin, place: Path, progress: Progress | None) -> None:
-    about: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "format": OWN_VERSION,
         "spec": model.spec.to_json(),
         "origin": {"format": origin.format, "config": origin.config, "ends": list(origin.ends)},
     }
     quantized = describe_quantized(model)
     if quantized is not None:
-        about["quantization"] = quantized
-    (place / OWN_FILE).write_text(json.dumps(about, indent=1))
+        metadata["quantization"] = quantized
+    (place / OWN_FILE).write_text(json.dumps(metadata, indent=1))
     binding.write_safetensors(place, list(binding.export(model, own_names(model))), progress)
 
 

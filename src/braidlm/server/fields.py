@@ -75,7 +75,7 @@ def unserved(sentence: str) -> PydanticCustomError:
     return _error(UNSERVED, None, sentence)
 
 
-def _error(kind: Any, field: str | None, about: str) -> PydanticCustomError:
+def _error(kind: Any, field: str | None, sentence: str) -> PydanticCustomError:
     if field is not None:  # which may be no valid Unicode
         field = field.encode("utf-8", "backslashreplace").decode()
-    return PydanticCustomError(kind, "{about}", {"field": field, "about": about})
+    return PydanticCustomError(kind, "{sentence}", {"field": field, "sentence": sentence})

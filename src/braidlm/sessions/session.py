@@ -62,7 +62,7 @@ def write(
     except ValueError as error:
         raise InputError(f"cannot save the session to {path}: {error}") from None
     kept = thinned(snapshots)
-    about = {
+    metadata = {
         "model": model,
         "tokens": str(len(session.ids)),
         "messages": json.dumps(session.messages),
@@ -74,32 +74,34 @@ def write(
     }
     ids = torch.tensor(session.ids, dtype=torch.int32)
     rows = [snapshot.state for snapshot in kept]
-    state_file.write(path, FORMAT, owner, rows, about=about, more={"ids": ids}, one_sequence=True, place=place)
+    state_file.write(path, FORMAT, owner, rows, metadata=metadata, more={"ids": ids}, one_sequence=True, place=place)
 
 
 def read(path: Path, owner: Owner) -> StoredSession:
     """Reads a session's file; `StateError` if it is damaged or belongs to another model or precision."""
-    about, rows, beside = state_file.read(path, FORMAT, owner, beside=("ids",), one_sequence=True)
-    session, ids = session_of(about, path), tuple(beside["ids"].tolist())
+    metadata, rows, beside = state_file.read(path, FORMAT, owner, beside=("ids",), one_sequence=True)
+    session, ids = session_of(metadata, path), tuple(beside["ids"].tolist())
     if any(row.length > len(ids) for row in rows):
         raise StateError(f"{path} is damaged: it holds states of more tokens than its text has")
-    if about.get("tokens") != str(len(ids)):
+    if metadata.get("tokens") != str(len(ids)):
         raise StateError(f"{path} is damaged: it has {len(ids)} tokens, and another number in its header")
     session.ids = ids
     return StoredSession(session, tuple(Snapshot(ids[: row.length], row) for row in rows))
 
 
-def session_of(about: dict[str, str], path: Path) -> Session:
+def session_of(metadata: dict[str, str], path: Path) -> Session:
     """The session that a file's header describes, but for its ids."""
     try:
-        sampling = parse_json(about["sampling"])
+        sampling = parse_json(metadata["sampling"])
         if sampling is not None:
             sampling = _sampling_of(sampling)
-        messages, text = parse_json(about["messages"]), parse_json(about["text"])
+        messages, text = parse_json(metadata["messages"]), parse_json(metadata["text"])
         if not _are_messages(messages) or not isinstance(text, str):
             raise ValueError("a part of it is of another kind")
-        places = tuple(MessageEnd(_whole(characters), _whole(ids)) for characters, ids in parse_json(about["places"]))
-        return Session(messages, text, (), places, sampling, _time(about["created"]), _time(about["updated"]))
+        places = tuple(
+            MessageEnd(_whole(characters), _whole(ids)) for characters, ids in parse_json(metadata["places"])
+        )
+        return Session(messages, text, (), places, sampling, _time(metadata["created"]), _time(metadata["updated"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StateError(f"{path} is damaged: {error}") from None
     except RecursionError:

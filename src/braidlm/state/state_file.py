@@ -43,7 +43,7 @@ class Owner:
 class Contents(NamedTuple):
     """Contents of a state file: the header's texts, the sequence states, and the tensors beside them."""
 
-    about: dict[str, str]
+    metadata: dict[str, str]
     sequences: list[SequenceState]
     more: dict[str, Tensor]
 
@@ -54,7 +54,7 @@ def write(
     owner: Owner,
     states: Sequence[SequenceState],
     *,
-    about: Mapping[str, str] | None = None,
+    metadata: Mapping[str, str] | None = None,
     more: Mapping[str, Tensor] | None = None,
     one_sequence: bool = False,
     place: Callable[[Path, Path], object] = os.replace,
@@ -70,7 +70,7 @@ def write(
         if state.identity is not None:
             state.identity.require(owner.identity, f"a state to be saved to {path}")
     tensors = dict(more or {}) | _tensors_of(states, one_sequence)
-    header = dict(about or {}) | {
+    header = dict(metadata or {}) | {
         "format": file_format,
         "fingerprint": owner.identity.fingerprint,
         "label": owner.identity.label,
@@ -96,14 +96,14 @@ def read(
     `beside` are the names of the tensors that stand beside the states.
     """
     with _opened(path) as file:
-        about = _checked(file.metadata() or {}, path, file_format)
-        _require_owner(about, path, owner)
+        metadata = _checked(file.metadata() or {}, path, file_format)
+        _require_owner(metadata, path, owner)
         names = file.keys()
         tensors = {name: file.get_tensor(name) for name in names}
-    _require_whole(about.get("digest") == digest_of(about, tensors), path)
+    _require_whole(metadata.get("digest") == digest_of(metadata, tensors), path)
     try:
         more = {name: tensors.pop(name) for name in beside}
-        return Contents(about, _states_of(owner, _lengths(about["lengths"]), tensors, one_sequence), more)
+        return Contents(metadata, _states_of(owner, _lengths(metadata["lengths"]), tensors, one_sequence), more)
     except (KeyError, ValueError, RuntimeError) as error:
         raise StateError(f"{path} is damaged: {error}") from None
 
@@ -111,19 +111,19 @@ def read(
 def header(path: str | Path, file_format: str) -> dict[str, str]:
     """Reads the header's texts alone, as they were saved."""
     with _opened(path) as file:
-        about = _checked(file.metadata() or {}, path, file_format)
-        _require_whole(about.get(_OWN_DIGEST) == _own_digest(about), path)
-    return about
+        metadata = _checked(file.metadata() or {}, path, file_format)
+        _require_whole(metadata.get(_OWN_DIGEST) == _own_digest(metadata), path)
+    return metadata
 
 
-def digest_of(about: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+def digest_of(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     """Digest of a state file: of its header, whatever digest that names, and of all of its tensors."""
-    text = json.dumps({key: value for key, value in about.items() if key != "digest"}, sort_keys=True)
+    text = json.dumps({key: value for key, value in metadata.items() if key != "digest"}, sort_keys=True)
     return digest(text, sorted(tensors.items()))
 
 
-def _own_digest(about: Mapping[str, str]) -> str:
-    texts = {key: value for key, value in about.items() if key not in (_OWN_DIGEST, "digest")}
+def _own_digest(metadata: Mapping[str, str]) -> str:
+    texts = {key: value for key, value in metadata.items() if key not in (_OWN_DIGEST, "digest")}
     return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
 
 
@@ -139,14 +139,14 @@ def _opened(path: str | Path) -> AbstractContextManager[Any]:
     return opened_safetensors(path, StateError, missing=missing, kind="state file")
 
 
-def _checked(about: dict[str, str], path: str | Path, file_format: str) -> dict[str, str]:
-    if about.get("format") != file_format:
+def _checked(metadata: dict[str, str], path: str | Path, file_format: str) -> dict[str, str]:
+    if metadata.get("format") != file_format:
         raise StateError(f"{path} is no file of this kind and version (it should say {file_format!r})")
-    return about
+    return metadata
 
 
-def _require_owner(about: Mapping[str, str], path: str | Path, owner: Owner) -> None:
-    told = (" ".join(about.get(name, "").split()) for name in ("fingerprint", "dtype", "kv_dtype", "label"))
+def _require_owner(metadata: Mapping[str, str], path: str | Path, owner: Owner) -> None:
+    told = (" ".join(metadata.get(name, "").split()) for name in ("fingerprint", "dtype", "kv_dtype", "label"))
     Identity(*told).require(owner.identity, str(path))
 
 

@@ -19,11 +19,11 @@ def added_tokens(config: Mapping[str, Any], plain: Mapping[str, Any], special: s
     for token, i in plain.items():
         control = token in special
         found[_id(i)] = AddedToken(token, special=control, normalized=not control)
-    for i, about in (config.get("added_tokens_decoder") or {}).items():
-        if not isinstance(about, Mapping) or not isinstance(about.get("content"), str):
+    for i, entry in (config.get("added_tokens_decoder") or {}).items():
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("content"), str):
             raise ValueError(f"the added token {i} must be an object with a content")
-        flags = {name: bool(about.get(name, False)) for name in _FLAGS}
-        found[_id(i)] = AddedToken(about["content"], **flags)
+        flags = {name: bool(entry.get(name, False)) for name in _FLAGS}
+        found[_id(i)] = AddedToken(entry["content"], **flags)
     names = [token.content for token in found.values()]
     if len(set(names)) < len(names):
         raise ValueError("an added token has two ids")

@@ -55,9 +55,9 @@ def gguf_tables(backend: Tokenizer, special: Special, size: int, pre: str | None
     `pre` is the name of the rule that cuts words in the file that the tokenizer came from; it is kept where it means
     the same. Ids that no token has are filled with unused ones. Raises `InputError` if these files cannot express it.
     """
-    about = json.loads(backend.to_str())
+    content = json.loads(backend.to_str())
     _check_size(backend, size)
-    tables = _tables(backend, about, size, pre)
+    tables = _tables(backend, content, size, pre)
     return {f"{PREFIX}{key}": value for key, value in (tables | _marks(backend, special)).items()}
 
 
@@ -70,12 +70,12 @@ def _check_size(backend: Tokenizer, size: int) -> None:
         )
 
 
-def _tables(backend: Tokenizer, about: Mapping[str, Any], size: int, pre: str | None) -> dict[str, Any]:
-    kind, steps = about["model"].get("type"), list(_steps(about.get("pre_tokenizer")))
+def _tables(backend: Tokenizer, content: Mapping[str, Any], size: int, pre: str | None) -> dict[str, Any]:
+    kind, steps = content["model"].get("type"), list(_steps(content.get("pre_tokenizer")))
     if kind == "BPE" and any(step["type"] == "ByteLevel" for step in steps):
-        return _byte_level(backend, about, size, pre)
-    if kind == "BPE" and _escapes_spaces(about, steps):
-        return _sentencepiece(backend, about, steps, size)
+        return _byte_level(backend, content, size, pre)
+    if kind == "BPE" and _escapes_spaces(content, steps):
+        return _sentencepiece(backend, content, steps, size)
     raise _refusal(f"a {kind} model that is neither byte-level BPE nor SentencePiece's BPE")
 
 
@@ -127,12 +127,12 @@ def _around(backend: Tokenizer) -> tuple[list[int], list[int]]:
     return found.ids[: own[0]], found.ids[own[-1] + 1 :]
 
 
-def _byte_level(backend: Tokenizer, about: Mapping[str, Any], size: int, pre: str | None) -> dict[str, Any]:
-    if any(step["type"] != "NFC" for step in _steps(about.get("normalizer"))):
+def _byte_level(backend: Tokenizer, content: Mapping[str, Any], size: int, pre: str | None) -> dict[str, Any]:
+    if any(step["type"] != "NFC" for step in _steps(content.get("normalizer"))):
         raise _refusal("a normalizer before byte-level BPE")
     tokens, kinds = _tokens(backend, size)
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in about["model"]["merges"]]
-    name = _rule(backend, about, pre)
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in content["model"]["merges"]]
+    name = _rule(backend, content, pre)
     tables = {"model": "gpt2", "pre": name, "add_space_prefix": False, "tokens": tokens, "token_type": kinds}
     return tables | ({"merges": merges} if merges else {})
 
@@ -143,14 +143,14 @@ def _texts() -> tuple[str, ...]:
     return (*_LONG, *("".join(text) for text in product(_CHARACTERS, repeat=3)))
 
 
-def _rule(backend: Tokenizer, about: Mapping[str, Any], pre: str | None) -> str:
+def _rule(backend: Tokenizer, content: Mapping[str, Any], pre: str | None) -> str:
     """The name of the rule by which a byte-level backend cuts words, and takes words that are tokens."""
-    whole = bool(about["model"].get("ignore_merges"))
+    whole = bool(content["model"].get("ignore_merges"))
     found = [name for name in dict.fromkeys([pre or "", *_NAMES]) if name in BY_NAME and _same_words(backend, name)]
     for name in found:
         if BY_NAME[name].whole == whole:
             return name
-    if found and not _needs_whole_words(about):
+    if found and not _needs_whole_words(content):
         return found[0]
     raise _refusal("it cuts words by a rule that has no name there")
 
@@ -160,18 +160,20 @@ def _same_words(backend: Tokenizer, name: str) -> bool:
     return all(present.pre_tokenize_str(text) == expected.pre_tokenize_str(text) for text in _texts())
 
 
-def _needs_whole_words(about: Mapping[str, Any]) -> bool:
+def _needs_whole_words(content: Mapping[str, Any]) -> bool:
     """Whether merges alone do not make every token, so that it counts whether words are merged that are tokens."""
     plain: dict[str, Any] = {"normalizer": None, "pre_tokenizer": None, "post_processor": None, "added_tokens": []}
-    backend = Tokenizer.from_str(json.dumps({**about, **plain, "model": {**about["model"], "ignore_merges": False}}))
-    added = {token["content"] for token in about["added_tokens"]}
-    tokens = [token for token in about["model"]["vocab"] if token not in added]
+    backend = Tokenizer.from_str(
+        json.dumps({**content, **plain, "model": {**content["model"], "ignore_merges": False}})
+    )
+    added = {token["content"] for token in content["added_tokens"]}
+    tokens = [token for token in content["model"]["vocab"] if token not in added]
     return any(len(found.ids) != 1 for found in backend.encode_batch(tokens))
 
 
-def _escapes_spaces(about: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> bool:
+def _escapes_spaces(content: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> bool:
     """Whether spaces are written as U+2581, and nothing else is done to a text."""
-    normal = list(_steps(about.get("normalizer")))
+    normal = list(_steps(content.get("normalizer")))
     replaced = [step for step in normal if step["type"] == "Replace" and step["pattern"].get("String") == " "]
     prepended = [step for step in normal if _prepends(step)]
     spaces = [step for step in steps if step["type"] == "Metaspace" and not step.get("split", True)]
@@ -190,18 +192,18 @@ def _prepends_beside_pieces(step: Mapping[str, Any]) -> bool:
 
 
 def _sentencepiece(
-    backend: Tokenizer, about: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], size: int
+    backend: Tokenizer, content: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], size: int
 ) -> dict[str, Any]:
     tokens, kinds = _tokens(backend, size)
-    unknown = about["model"].get("unk_token")
+    unknown = content["model"].get("unk_token")
     for i, token in enumerate(tokens):
         if token == unknown:
             kinds[i] = UNKNOWN
-        elif about["model"].get("byte_fallback") and kinds[i] == NORMAL and _is_byte(token):
+        elif content["model"].get("byte_fallback") and kinds[i] == NORMAL and _is_byte(token):
             kinds[i] = BYTE
-    scores = _scores(about["model"]["merges"], tokens, kinds)
+    scores = _scores(content["model"]["merges"], tokens, kinds)
     first = any(step.get("prepend_scheme") == "first" for step in steps)
-    if first or any(_prepends_beside_pieces(step) for step in _steps(about.get("normalizer"))):
+    if first or any(_prepends_beside_pieces(step) for step in _steps(content.get("normalizer"))):
         warn_loading(
             "readers of GGUF files put a space where this tokenizer puts none, after control tokens or pieces "
             "of the user's: in chats their ids may differ"
@@ -212,7 +214,7 @@ def _sentencepiece(
         "tokens": tokens,
         "scores": scores,
         "token_type": kinds,
-        "add_space_prefix": _puts_space_before(about, steps),
+        "add_space_prefix": _puts_space_before(content, steps),
     }
 
 
@@ -220,10 +222,10 @@ def _is_byte(token: str) -> bool:
     return len(token) == 6 and token.startswith("<0x") and token.endswith(">")
 
 
-def _puts_space_before(about: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> bool:
+def _puts_space_before(content: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a space is put before a text: readers of these files put one after control tokens, too."""
     schemes = {step.get("prepend_scheme") for step in steps}
-    return any(map(_prepends, _steps(about.get("normalizer")))) or bool(schemes & {"always", "first"})
+    return any(map(_prepends, _steps(content.get("normalizer")))) or bool(schemes & {"always", "first"})
 
 
 def _scores(merges: Sequence[Any], tokens: Sequence[str], kinds: Sequence[int]) -> list[float]:

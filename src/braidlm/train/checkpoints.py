@@ -69,8 +69,8 @@ def save_checkpoint(
             state_file.write(temporary / f"state-{index}.safetensors", _STATES, _owner(model, row), [row])
         world.wait()
         if world.rank == 0:
-            about = {"step": progress.step, "config": progress.config, "made_from": progress.made_from}
-            (temporary / _PROGRESS).write_text(json.dumps(about, indent=1))
+            metadata = {"step": progress.step, "config": progress.config, "made_from": progress.made_from}
+            (temporary / _PROGRESS).write_text(json.dumps(metadata, indent=1))
             _publish(temporary, place)
             for old in every(directory)[:-keep]:
                 shutil.rmtree(old, ignore_errors=True)
@@ -101,8 +101,8 @@ def is_checkpoint(place: Path) -> bool:
 
 def read_progress(place: Path) -> tuple[int, dict[str, Any]]:
     """Steps done and the configuration of a checkpoint, without its weights."""
-    about = read_object(place / _PROGRESS, CheckpointError)
-    step, config = about.get("step"), about.get("config")
+    metadata = read_object(place / _PROGRESS, CheckpointError)
+    step, config = metadata.get("step"), metadata.get("config")
     if type(step) is not int or not isinstance(config, dict):
         raise CheckpointError(f"{place} is damaged: its {_PROGRESS} has no step or no config of the right kind")
     return step, config

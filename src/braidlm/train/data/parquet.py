@@ -20,8 +20,8 @@ def ranges(path: Path, field: str, size: int) -> tuple[list[tuple[int, int, int,
                 return [], f"lacks the column {field!r} (its columns: {', '.join(file.schema_arrow.names[:8])})"
             begin, row, rows, weight = 0, 1, 0, 0
             for group in range(file.metadata.num_row_groups):
-                about = file.metadata.row_group(group)
-                rows, weight = rows + about.num_rows, weight + about.total_byte_size
+                metadata = file.metadata.row_group(group)
+                rows, weight = rows + metadata.num_rows, weight + metadata.total_byte_size
                 if weight >= size or group + 1 == file.metadata.num_row_groups:
                     found.append((begin, group + 1, row, weight))
                     begin, row, rows, weight = group + 1, row + rows, 0, 0
