@@ -14,7 +14,7 @@ from braidlm.errors import CheckpointError, InputError, StateError, named, quote
 from braidlm.server.session_routes import SessionList, _reply
 from braidlm.sessions import Session, SessionStore
 from braidlm.sessions.session import FORMAT, session_of
-from braidlm.state.state_file import digest_of
+from braidlm.state.state_file import _own_digest, digest_of
 from braidlm.system.files import parse_json, read_object, regular_file
 from braidlm.train.data import manifest
 from braidlm.train.data.manifest import Manifest
@@ -63,8 +63,9 @@ def test_damaged_session(name: str, tmp_path: Path) -> None:
     store = SessionStore(tmp_path)
     for file, changes in (("good", {}), ("bad", DAMAGES[name])):
         header, tensors = HEADER | changes, {"ids": torch.zeros(0)}
-        # With a digest that is right, so that a refusal is for what was changed.
-        save_file(tensors, tmp_path / f"{file}.session", header | {"digest": digest_of(header, tensors)})
+        # With digests that are right, so that a refusal is for what was changed.
+        header |= {"digest": digest_of(header, tensors), "header_digest": _own_digest(header)}
+        save_file(tensors, tmp_path / f"{file}.session", header)
     found = store.all()
     assert [(about.name, about.title) for about in found] == [("good", "hello")]
     SessionList(data=[_reply(about, "") for about in found]).model_dump_json()
