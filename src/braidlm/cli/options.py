@@ -92,11 +92,9 @@ def _annotation(item: SettingField, panel: str, default: Any) -> Any:
 
 
 def _help(item: SettingField) -> str:
-    """What a setting is, and whether its option may be repeated."""
+    """Help of a setting, with whether its option may be repeated."""
     text = item.setting.help
-    if not _is_repeated(item) or "may be repeated" in text:
-        return text
-    return f"{text.removesuffix('.')}; may be repeated."
+    return f"{text.removesuffix('.')}; may be repeated." if _is_repeated(item) else text
 
 
 def _is_repeated(item: SettingField) -> bool:

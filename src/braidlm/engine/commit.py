@@ -127,12 +127,12 @@ class Committer:
 
     def _deliver(self, sequence: Sequence, tokens: Items[Token]) -> None:
         """Hands on more tokens of a sequence; ends it if these were the last."""
-        handle = sequence.handle
-        if tokens[-1].finish is not None:
+        handle, ends = sequence.handle, tokens[-1].finish is not None
+        if ends:
             self._finish(sequence)
         for token in tokens:
             handle.push_chunk(StreamChunk(sequence.index, token))
-        if not self._scheduler.sequences_of(handle):
+        if ends and not self._scheduler.sequences_of(handle):
             self.end(handle)
 
     def _finish(self, sequence: Sequence) -> None:

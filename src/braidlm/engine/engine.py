@@ -36,7 +36,7 @@ from .sequence import Sequence
 from .snapshot_policy import SnapshotPolicy
 from .snapshot_store import Scope, SnapshotStore
 from .step import Task
-from .worker import Worker
+from .worker import Work, Worker
 
 Result = TypeVar("Result")
 
@@ -111,7 +111,7 @@ class Engine:
         self._committer = Committer(self._scheduler, self._runner, policy, self._snapshots)
         self._worker = Worker()
         if own_thread:
-            self._worker.start(self.step, lambda: self._scheduler.has_work, self._abandon, self._release_memory)
+            self._worker.start(Work(self.step, lambda: self._scheduler.has_work, self._abandon, self._release_memory))
 
     def __enter__(self) -> "Engine":
         return self

@@ -244,7 +244,7 @@ def _split(node: _Node, at: int) -> _Node:
 
 
 def _common(edge: tuple[int, ...], ids: tuple[int, ...], at: int) -> int:
-    """How many tokens of `edge` come next in `ids`."""
+    """Number of tokens of `edge` that come next in `ids`."""
     if ids[at : at + len(edge)] == edge:
         return len(edge)
     low, high = 0, min(len(edge), len(ids) - at)

@@ -3,12 +3,25 @@
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ..errors import InputError
 from .request import as_exception
 
 # Freed memory goes back to the system once in so many seconds of work, and after as many without any.
 RELEASE_MEMORY_S = 30.0
+
+
+class Work(NamedTuple):
+    """Work of an engine, as its thread does it.
+
+    step: called while `has_work`. abandon: called at the end, with the reason. release_memory: called now and then.
+    """
+
+    step: Callable[[], None]
+    has_work: Callable[[], bool]
+    abandon: Callable[[Exception], None]
+    release_memory: Callable[[], None]
 
 
 class Worker:
@@ -33,17 +46,9 @@ class Worker:
         if self.closing:
             raise InputError("the engine is closed")
 
-    def start(
-        self,
-        step: Callable[[], None],
-        has_work: Callable[[], bool],
-        abandon: Callable[[Exception], None],
-        release_memory: Callable[[], None],
-    ) -> None:
-        """Starts the thread: it calls `step` while it `has_work`, and at the end `abandon`, with the reason."""
-        self._thread = threading.Thread(
-            target=self._loop, args=(step, has_work, abandon, release_memory), name="braidlm-engine", daemon=True
-        )
+    def start(self, work: Work) -> None:
+        """Starts the thread."""
+        self._thread = threading.Thread(target=self._loop, args=(work,), name="braidlm-engine", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -54,33 +59,27 @@ class Worker:
         if self._thread is not None:
             self._thread.join()
 
-    def _loop(
-        self,
-        step: Callable[[], None],
-        has_work: Callable[[], bool],
-        abandon: Callable[[Exception], None],
-        release_memory: Callable[[], None],
-    ) -> None:
+    def _loop(self, work: Work) -> None:
         failure: Exception = InputError("the engine was closed")
         try:
             released = time.monotonic()
-            while self._wait_for_work(has_work, release_memory):
-                step()
+            while self._wait_for_work(work):
+                work.step()
                 if time.monotonic() - released > RELEASE_MEMORY_S:
-                    release_memory()
+                    work.release_memory()
                     released = time.monotonic()
         except BaseException as error:  # whatever has happened, nobody may wait for ever
             failure = self.failure = as_exception(error)
         with self.changed:
             self.closing = True
-        abandon(failure)
+        work.abandon(failure)
 
-    def _wait_for_work(self, has_work: Callable[[], bool], release_memory: Callable[[], None]) -> bool:
+    def _wait_for_work(self, work: Work) -> bool:
         """Waits until there is something to do; False when the engine closes."""
         rested = False
         with self.changed:
-            while not (self.closing or has_work()):
+            while not (self.closing or work.has_work()):
                 if not self.changed.wait(None if rested else RELEASE_MEMORY_S):
                     rested = True
-                    release_memory()
+                    work.release_memory()
             return not self.closing

@@ -72,7 +72,7 @@ class Sampling:
     stop: Annotated[
         tuple[str, ...],
         Setting(
-            "Text that ends the output and is not part of it; may be repeated.",
+            "Text that ends the output and is not part of it.",
             valid=all,
             right="texts that are not empty",
         ),
