@@ -1,4 +1,4 @@
-"""What several commands share: options, loading with a progress bar, JSON output."""
+"""Parts that several commands share: options, loading with a progress bar, JSON output."""
 
 import json
 import sys

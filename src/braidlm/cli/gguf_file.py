@@ -19,7 +19,7 @@ SUFFIX = ".gguf"
 
 
 class StoredWeights(NamedTuple):
-    """How a checkpoint has its weights, and what a GGUF file says beside them.
+    """Storage of a checkpoint's weights, and what a GGUF file says beside them.
 
     dtype: of matrices that are not quantized; None if it is none that GGUF files have. quantized: storage types of the
     quantized tensors of a GGUF file.
@@ -39,7 +39,7 @@ def check_dtype(name: str) -> str:
 
 
 def stored_as(model: str, *, allow_pickle: bool) -> StoredWeights:
-    """How the checkpoint that `model` stands for has its weights."""
+    """Storage of the weights of the checkpoint that `model` stands for."""
     path = resolve(model, allow_pickle=allow_pickle)
     if path.is_file():
         return _stored_in_file(GgufFile(path), Path(model).stem)

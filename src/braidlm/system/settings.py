@@ -69,7 +69,7 @@ class SettingField:
 
     @property
     def right(self) -> str:
-        """What a right value is, in words."""
+        """Words for a right value."""
         if self.setting.right:
             return self.setting.right
         if self.origin is Literal:

@@ -14,7 +14,7 @@ def _overlap(text: str, mark: str) -> int:
 
 
 def spelled_by(control_id_of: Callable[[str], int | None]) -> Callable[[str], str]:
-    """How Lark's notation spells a text, given the ids of control tokens: those are named, other texts are quoted."""
+    """Speller of texts in Lark's notation, given the ids of control tokens: those are named, other texts are quoted."""
 
     def spell(text: str) -> str:
         control = control_id_of(text)

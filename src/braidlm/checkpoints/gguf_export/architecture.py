@@ -57,7 +57,7 @@ def _factors(attention: Attention) -> Attention:
 
 
 def _checked(family: Family, spec: ModelSpec) -> Architecture:
-    """What `architecture_of` gives, if reading it gives `spec` again."""
+    """Architecture of a spec in a family's files; `SpecError` unless reading it gives `spec` again."""
     layout = family.gguf
     assert layout is not None
     metadata = layout.metadata(spec)
