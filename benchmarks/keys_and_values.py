@@ -18,7 +18,8 @@ import torch
 
 import braidlm
 from braidlm import LanguageModel
-from braidlm.bench.quantization_report import compare, windows
+from braidlm.eval.divergence import divergence
+from braidlm.eval.sequences import windows
 from braidlm.spec import Attention, Block, ModelSpec, Norm
 
 KINDS = ("bf16", "fp8", "int8")
@@ -88,7 +89,7 @@ def main() -> None:
     print("| --- | --- | --- | --- |")
     found = {}
     for kind in KINDS:
-        whole = compare(model, model, rows, kv_dtype=kind).whole
+        whole = divergence(model, model, rows, kv_dtype=kind).whole
         share = recall(needle, given.length, given.needles, kind)
         found[kind] = whole._asdict() | {"recall": share}
         print(f"| {kind} | {whole.divergence:.5f} | {whole.perplexity:.3f} | {share:.0%} |", flush=True)

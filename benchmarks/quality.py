@@ -18,8 +18,9 @@ import torch
 import braidlm
 from braidlm import LanguageModel
 from braidlm.api.self_calibration import sample_calibration_text
-from braidlm.bench.quantization_report import WINDOW, QuantizationReport, compare, windows
 from braidlm.bench.weights import Weights
+from braidlm.eval.divergence import DivergenceReport, divergence
+from braidlm.eval.sequences import WINDOW, windows
 
 ROW = 512  # tokens of a row of calibration
 
@@ -46,7 +47,7 @@ def variants(given: argparse.Namespace) -> Iterator[tuple[str, LanguageModel]]:
             yield f"llama.cpp {name}", braidlm.load(path, dtype="bfloat16", quantize="keep")
 
 
-def line(name: str, nbytes: int, found: QuantizationReport) -> str:
+def line(name: str, nbytes: int, found: DivergenceReport) -> str:
     """One row of the table."""
     whole = found.whole
     change = whole.perplexity / whole.reference_perplexity - 1
@@ -72,7 +73,7 @@ def main() -> None:
     with torch.no_grad():
         for name, model in variants(given):
             nbytes = sum(weight.nbytes for _, weight in model.network.named_weights())
-            measured = compare(model, reference, rows)
+            measured = divergence(model, reference, rows)
             found[name] = {"bytes": nbytes} | measured.whole._asdict()
             print(line(name, nbytes, measured), flush=True)
     print(f"\nbfloat16: perplexity {measured.whole.reference_perplexity:.3f} of {sum(map(len, rows))} tokens")

@@ -36,7 +36,7 @@ _LONGEST = (
     "train/test_world.py",
     "train/test_killed.py",
     "mutations/test_mutations.py",
-    "bench/test_quantization_report.py",
+    "eval/test_divergence.py",
     "quant/test_quantize.py",
     "server/test_faults.py",
     "test_readme.py",

@@ -15,7 +15,7 @@ from .load_options import LoadOptions
 
 if TYPE_CHECKING:
     from ..api.language_model import LanguageModel
-    from ..bench.quantization_report import Bucket, QuantizationReport
+    from ..eval.divergence import Divergence, DivergenceReport
 
 EXAMPLE = "Example: braid quantize smollm2-135m ./smollm2-int4 --bits 4 --calibration self --report some.txt"
 
@@ -57,7 +57,8 @@ def command(
     json: Json = False,
 ) -> None:
     """Quantize MODEL and write it to a directory in braidlm's own format, or to a GGUF file."""
-    from ..bench.quantization_report import WINDOW, compare
+    from ..eval.divergence import divergence
+    from ..eval.sequences import WINDOW
     from .gguf_file import SUFFIX, stored_as, write_gguf
 
     weight_format = _FORMATS[bits]
@@ -79,7 +80,7 @@ def command(
     if reporting is not None:
         reference = LoadOptions(dtype="bfloat16", **load).load(model)
         with progress("measuring") as step:
-            found = compare(language, reference, _windows(language, reporting, tokens, WINDOW), step)
+            found = divergence(language, reference, _windows(language, reporting, tokens, WINDOW), step)
     _tell(language, target, weight_format, found, json=json)
 
 
@@ -96,7 +97,7 @@ def _check_format(weight_format: str, *, calibrated: bool, single: bool) -> None
 
 
 def _tell(
-    language: "LanguageModel", target: Path, weight_format: str, found: "QuantizationReport | None", *, json: bool
+    language: "LanguageModel", target: Path, weight_format: str, found: "DivergenceReport | None", *, json: bool
 ) -> None:
     """Prints what was written, and how far it is from bfloat16 if that was measured."""
     weights = sum(weight.nbytes for _, weight in language.network.named_weights())
@@ -134,16 +135,16 @@ def _read(file: Path) -> str:
 
 def _windows(language: "LanguageModel", text: str, tokens: int, length: int) -> list[Any]:
     """Windows of a text, no longer than the model can take."""
-    from ..bench.quantization_report import windows
+    from ..eval.sequences import windows
 
     return windows(language.encode(text), tokens, min(length, language.spec.max_positions or length))
 
 
-def _facts(found: "QuantizationReport") -> dict[str, Any]:
+def _facts(found: "DivergenceReport") -> dict[str, Any]:
     return {"whole": found.whole._asdict(), "buckets": [bucket._asdict() for bucket in found.buckets]}
 
 
-def _table(found: "QuantizationReport") -> Table:
+def _table(found: "DivergenceReport") -> Table:
     columns = ("positions", "tokens", "perplexity", "of bfloat16", "divergence", "same first choice")
     table = Table(*columns, box=None, padding=(0, 2, 0, 0))
     for bucket in (*found.buckets, found.whole):
@@ -151,7 +152,7 @@ def _table(found: "QuantizationReport") -> Table:
     return table
 
 
-def _cells(bucket: "Bucket") -> tuple[str, ...]:
+def _cells(bucket: "Divergence") -> tuple[str, ...]:
     return (
         f"{bucket.first}-{bucket.last}",
         str(bucket.tokens),

@@ -236,7 +236,7 @@ class Model(nn.Module):
         if logits == "last":
             last = [end - 1 for end, n in zip(segments.starts[1:], segments.lengths, strict=True) if n]
             x_TD = x_TD if len(last) == len(x_TD) else x_TD[last]
-        return Output(self._logits(self.norm(x_TD, self.dtype)) if logits else None, found, after, snapshots)
+        return Output(self.head_logits(self.norm(x_TD, self.dtype)) if logits else None, found, after, snapshots)
 
     def layer_state(self, index: int, state: BatchState, done: list[BatchLayerState]) -> BatchLayerState:
         """State of block `index` before a pass; for a shared KV cache its owner's, with the new tokens in it."""
@@ -246,7 +246,8 @@ class Model(nn.Module):
             return own
         return BatchLayerState(own.recurrent, done[attention.kv_from].kv)
 
-    def _logits(self, normed_TD: Tensor) -> Tensor:
+    def head_logits(self, normed_TD: Tensor) -> Tensor:
+        """Logits [T, V] of hidden states [T, D] after the last norm ("norm"), in float32 or float64."""
         logits_TV = self.head(normed_TD) if self.head is not None else ops.linear(normed_TD, self.embed.weight)
         logits_TV = logits_TV.to(torch.promote_types(self.dtype, torch.float32))
         return logits_TV if self.spec.logit_scale == 1.0 else logits_TV * self.spec.logit_scale

@@ -10,10 +10,12 @@ import torch
 import braidlm
 from braidlm.api.loading import read_kinds, read_tokenizer
 from braidlm.api.self_calibration import sample_calibration_text
-from braidlm.bench.quantization_report import BORDERS, compare, windows
 from braidlm.checkpoints import embedded
 from braidlm.checkpoints.saving import Origin
 from braidlm.errors import InputError
+from braidlm.eval.divergence import divergence
+from braidlm.eval.positions import BORDERS
+from braidlm.eval.sequences import windows
 from braidlm.model import footprint
 from braidlm.ops.linear.quantized import WEIGHT_FORMATS
 from braidlm.quant.policy import policy_of, quantize, quantized_weights
@@ -31,7 +33,7 @@ def test_by_definition(family: str) -> None:
     generator = torch.Generator().manual_seed(0)
     rows = [torch.randint(model.spec.vocab, (length,), generator=generator) for length in (300, 150)]
     told: list[tuple[int, int]] = []
-    found = compare(model, reference, rows, lambda *counts: told.append(counts))
+    found = divergence(model, reference, rows, lambda *counts: told.append(counts))
     actual, wanted = (
         [m.forward(row[None])[0].double().log_softmax(-1)[:-1] for row in rows] for m in (model, reference)
     )
@@ -56,7 +58,7 @@ def test_by_definition(family: str) -> None:
 def test_a_model_is_faithful_to_itself() -> None:
     """Oracle: zero divergence, the same perplexity, every first choice."""
     model = model_of("bamba")
-    found = compare(model, model, [torch.arange(60) % model.spec.vocab]).whole
+    found = divergence(model, model, [torch.arange(60) % model.spec.vocab]).whole
     assert found.perplexity == found.reference_perplexity
     assert (found.divergence, found.agreement, found.tokens) == (0.0, 1.0, 59)
 
@@ -97,7 +99,7 @@ def test_the_command(bits: str, weight_format: str, small: Path, tmp_path: Path)
     assert found["weight_bytes"] == sum(weight.nbytes for _, weight in again.network.named_weights())
     original = braidlm.load(small / "model")
     rows = windows(original.encode(TEXT), 100, 1024)
-    fidelity = compare(again, original, rows)
+    fidelity = divergence(again, original, rows)
     assert found["report"]["whole"]["tokens"] == 99
     assert found["report"]["whole"]["perplexity"] == pytest.approx(fidelity.whole.perplexity, rel=RELATIVE_PERPLEXITY)
     assert found["report"]["whole"]["divergence"] == pytest.approx(fidelity.whole.divergence, rel=RELATIVE_PERPLEXITY)
