@@ -33,7 +33,7 @@ from braidlm.ops.attention import native, reference
 from braidlm.spec import Attention, Block, Hyena, Mamba2, Mixer, Mlp, ModelSpec, Norm, Parallel, Rope
 from braidlm.system.memory import keep_all_freed_memory
 from braidlm.train.initial import initialise
-from braidlm.train.objective import run_block_checkpointed
+from braidlm.train.passes import run_block_checkpointed
 
 from . import report
 from .report import Report

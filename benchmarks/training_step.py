@@ -48,13 +48,15 @@ def braidlm_step(spec: ModelSpec, activation_checkpointing: bool) -> Callable[[i
     from braidlm.train.config import Loss
     from braidlm.train.data.pack import Pack
     from braidlm.train.initial import initialise
-    from braidlm.train.objective import Objective
+    from braidlm.train.language_model import LanguageModelObjective
+    from braidlm.train.passes import Passes
 
     model = skeleton(spec)
     initialise(model, 0)
     model.requires_grad_()
     model.compute_dtype = torch.bfloat16
-    objective = Objective(model, Loss(router_aux_loss=0.0), activation_checkpointing=activation_checkpointing)
+    passes = Passes(activation_checkpointing=activation_checkpointing)
+    objective = LanguageModelObjective(model, Loss(router_aux_loss=0.0), passes)
     keep_all_freed_memory()  # as the trainer does
 
     def step(tokens: int) -> None:

@@ -16,7 +16,7 @@ from braidlm.train.data.build import build
 from braidlm.train.data.recipe import Recipe
 from braidlm.train.data.shards import Shards, find_source
 from braidlm.train.data.stream import Stream
-from braidlm.train.objective import Objective
+from braidlm.train.language_model import LanguageModelObjective
 
 HERE = Path(__file__).parent
 NAMES = ("test_loop.py", "test_run.py", "test_optim.py", "packings.py")
@@ -38,7 +38,7 @@ def shards(place: Path) -> Shards:
 def loss_of(model: Path, tokenizer: Path, text: str) -> float:
     """Cross-entropy a token of a file's text, read from its beginning."""
     ids = [*Tokenizer.from_directory(tokenizer).encode(text), 0]
-    objective = Objective(braidlm.load(model, dtype="float32").network, Loss())
+    objective = LanguageModelObjective(braidlm.load(model, dtype="float32").network, Loss())
     pack = Stream(Shards(model.parents[1] / "files", Tokenizer.from_directory(tokenizer)).training, 0)
     made = pack.stage(0, 1, 1, 1).pack(0, 0)
     tokens = torch.tensor(ids)

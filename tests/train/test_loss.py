@@ -9,8 +9,9 @@ import torch.nn.functional as F
 import braidlm
 from braidlm.model.model import Model
 from braidlm.train.config import Loss
+from braidlm.train.language_model import LanguageModelObjective
 from braidlm.train.loss import cross_entropy
-from braidlm.train.objective import Objective
+from braidlm.train.passes import Passes
 from tests.families.tiny import TINY, tiny
 from tests.tolerances import RELATIVE_GRADIENT
 from tests.train.packings import pack_of
@@ -74,8 +75,8 @@ def documents(vocab: int, lengths: tuple[int, ...]) -> list[list[int]]:
 def test_packed_documents_do_not_see_each_other(family: str, activation_checkpointing: bool) -> None:
     """Oracle: each document in a pack of its own, in float64: the sum of losses, and every gradient's."""
     model = double(family)
-    objective = Objective(
-        model, Loss(z_loss=0.01, router_aux_loss=0.0), activation_checkpointing=activation_checkpointing
+    objective = LanguageModelObjective(
+        model, Loss(z_loss=0.01, router_aux_loss=0.0), Passes(activation_checkpointing=activation_checkpointing)
     )
     texts = documents(model.spec.vocab, (7, 1, 33, 7, 64))
     together = objective(pack_of(texts)).loss
@@ -93,11 +94,11 @@ def test_packed_documents_do_not_see_each_other(family: str, activation_checkpoi
 def test_a_carried_state_is_the_text_before(family: str) -> None:
     """Oracle: the document in one piece, in float64: its loss is the sum of the pieces'."""
     model = double(family)
-    objective = Objective(model, Loss())
+    objective = LanguageModelObjective(model, Loss())
     (text,) = documents(model.spec.vocab, (50,))
     whole = objective(pack_of([text])).plain
     first, second = pack_of([text[:21]]), pack_of([text[20:]])
     begun = objective(pack_of([text[:20]])._replace(targets_T=first.ids_T[1:]), carry=True)
     rest = objective(second, begun.after)
     torch.testing.assert_close(begun.plain + rest.plain, whole, rtol=RELATIVE_GRADIENT, atol=0)
-    assert not any(t.requires_grad for layer in begun.after.layers for t in layer.recurrent.values())
+    assert not any(t.requires_grad for layer in begun.after[0].layers for t in layer.recurrent.values())

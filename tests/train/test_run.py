@@ -17,7 +17,7 @@ from braidlm.train import run as runs
 from braidlm.train.config import Loss, read_config
 from braidlm.train.data.shards import Shards
 from braidlm.train.data.stream import Stream
-from braidlm.train.objective import Objective
+from braidlm.train.language_model import LanguageModelObjective
 from braidlm.train.world import World
 from tests.train.small import CONFIG
 
@@ -65,7 +65,7 @@ def test_implicit_filters_become_modes(place: Path) -> None:
     texts = Shards(place / "shards", Tokenizer.from_directory(place / "tokenizer")).holdout
     stage = Stream(texts, 0).stage(0, 1, 128, texts.tokens // 128)
     packs = [stage.pack(number, 0) for number in range(texts.tokens // 128)]
-    objective = Objective(braidlm.load(place / "out" / "model").network, Loss())
+    objective = LanguageModelObjective(braidlm.load(place / "out" / "model").network, Loss())
     with torch.no_grad():
         total = sum(float(objective(pack).plain) for pack in packs)
     targets = sum(int((pack.targets_T >= 0).sum()) for pack in packs)
@@ -97,7 +97,7 @@ def test_fine_tuning(method: str, place: Path) -> None:
         model = braidlm.load(place / "tuned" / "model").network
     tokenizer = Tokenizer.from_directory(place / "tokenizer")
     texts = Shards(place / "shards", tokenizer).holdout
-    objective = Objective(model, Loss())
+    objective = LanguageModelObjective(model, Loss())
     size = min(texts.tokens, 4096)
     stage = Stream(texts, 0).stage(0, 1, size, texts.tokens // size)
     packs = [stage.pack(step, 0) for step in range(texts.tokens // size)]

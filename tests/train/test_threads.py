@@ -14,8 +14,8 @@ from braidlm.model.model import Model
 from braidlm.spec import Attention, Block, Hyena, Mamba, Mamba2, Mlp, ModelSpec, Moe, Norm, Parallel, Rope
 from braidlm.train.config import Loss, Stage
 from braidlm.train.initial import initialise
+from braidlm.train.language_model import LanguageModelObjective
 from braidlm.train.loop import Hooks, Trainer
-from braidlm.train.objective import Objective
 from tests.train.packings import OneText, pack_of
 from tests.train.runs import config
 
@@ -77,7 +77,7 @@ def test_gradients_are_the_same_bits_each_time(mixer: str, prefix: int, adapted:
     if adapted:
         attach(network, Lora(rank=8, target_modules=("all", "embed")))
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    objective, pack = Objective(network, Loss(z_loss=1e-3)), pack_of(documents())
+    objective, pack = LanguageModelObjective(network, Loss(z_loss=1e-3)), pack_of(documents())
 
     def gradients() -> list[Tensor]:
         return list(torch.autograd.grad(objective(pack).loss, parameters, materialize_grads=True))

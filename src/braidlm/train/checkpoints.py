@@ -5,10 +5,11 @@ files, and the rest in `progress.json`. Random numbers need none: each step's fo
 """
 
 import contextlib
+import itertools
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ from ..state.sequence import Identity, Precision, SequenceState
 from ..state.state_file import Owner
 from ..system.files import flush, is_there, read_object
 from .checkpoint_reader import CheckpointReader, PlainPlanner
+from .objective import States
 from .world import World
 
 _STATES = "braidlm-training-states-1"
@@ -41,18 +43,30 @@ class Progress(NamedTuple):
     """Progress of a run: steps done, states carried in the middle of a document, and the configuration.
 
     states: by index in the batch. made_from: digests of what the configuration names by path, by the field's name.
+    evaluated: last step whose evaluations the objective has seen. objective: what it keeps (`progress`).
     """
 
     step: int
-    states: dict[int, SequenceState]
+    states: dict[int, States]
     config: dict[str, Any]
     made_from: dict[str, str]
+    evaluated: int
+    objective: dict[str, Any]
 
 
 def save_checkpoint(
-    directory: Path, model: Model, optimizer: Optimizer, progress: Progress, world: World, keep: int
+    directory: Path,
+    model: Model,
+    optimizer: Optimizer,
+    progress: Progress,
+    world: World,
+    keep: int,
+    state_models: Sequence[Model],
 ) -> Path:
-    """Writes the checkpoint of a step, then deletes all but the last `keep`; every process calls it."""
+    """Writes the checkpoint of a step, then deletes all but the last `keep`; every process calls it.
+
+    `state_models` are those whose states `progress` has, in their order.
+    """
     place = _name(directory, progress.step)
     temporary = directory / f".{place.name}.part"
     try:
@@ -65,11 +79,12 @@ def save_checkpoint(
             dcp.save(  # type: ignore[attr-defined]
                 {"model": weights, "optimizer": moments}, checkpoint_id=temporary, no_dist=world.size == 1
             )
-        for index, row in progress.states.items():
-            state_file.write(temporary / f"state-{index}.safetensors", _STATES, _owner(model, row), [row])
+        for index, rows in progress.states.items():
+            for number, (own, row) in enumerate(zip(state_models, rows, strict=True)):
+                state_file.write(temporary / _state_name(index, number), _STATES, _owner(own, row), [row])
         world.wait()
         if world.rank == 0:
-            metadata = {"step": progress.step, "config": progress.config, "made_from": progress.made_from}
+            metadata = {name: value for name, value in progress._asdict().items() if name != "states"}
             (temporary / _PROGRESS).write_text(json.dumps(metadata, indent=1))
             _publish(temporary, place)
             for old in every(directory)[:-keep]:
@@ -109,13 +124,21 @@ def read_progress(place: Path) -> tuple[int, dict[str, Any]]:
 
 
 def load_checkpoint(
-    place: Path, model: Model, optimizer: Optimizer | None, indices: range, world: World, made_from: Mapping[str, str]
+    place: Path,
+    model: Model,
+    optimizer: Optimizer | None,
+    indices: range,
+    world: World,
+    made_from: Mapping[str, str],
+    state_models: Sequence[Model] = (),
 ) -> Progress:
     """Fills the model, and the optimizer if there is one; progress with the states carried at `indices` of a batch.
 
-    `InputError` if the run was `made_from` something else, `CheckpointError` for a damaged checkpoint.
+    `state_models` are the models that these are states of. `InputError` if the run was `made_from` something else,
+    `CheckpointError` for a damaged checkpoint.
     """
     step, config = read_progress(place)
+    evaluated, objective = _read_kept(place)
     _require_same(place, made_from)
     try:
         weights, moments = _trained(model, optimizer)
@@ -135,14 +158,32 @@ def load_checkpoint(
         raise
     except (Exception, CheckpointException) as error:  # a damaged pickle may end in any exception
         raise CheckpointError(f"{place} is damaged or belongs to another model: {_short(error)}") from None
-    rows = {}
+    states = {}
     for index in indices:
-        file = place / f"state-{index}.safetensors"
-        if is_there(file):
-            with torch.no_grad():
-                owner = _owner(model, model.training_state(1).sequences[0])
-            rows[index] = state_file.read(file, _STATES, owner).sequences[0]
-    return Progress(step, rows, config, dict(made_from))
+        files = [place / _state_name(index, number) for number in range(len(state_models))]
+        if any(map(is_there, files)):
+            states[index] = tuple(itertools.starmap(_read_state, zip(files, state_models, strict=True)))
+    return Progress(step, states, config, dict(made_from), evaluated, objective)
+
+
+def _read_kept(place: Path) -> tuple[int, dict[str, Any]]:
+    """Last step whose evaluations the objective of a checkpoint has seen, and what it keeps."""
+    metadata = read_object(place / _PROGRESS, CheckpointError)
+    evaluated, objective = metadata.get("evaluated"), metadata.get("objective")
+    if type(evaluated) is not int or not isinstance(objective, dict):
+        raise CheckpointError(f"{place} is damaged: its {_PROGRESS} does not say what its objective had seen")
+    return evaluated, objective
+
+
+def _read_state(file: Path, model: Model) -> SequenceState:
+    with torch.no_grad():
+        owner = _owner(model, model.training_state(1).sequences[0])
+    return state_file.read(file, _STATES, owner).sequences[0]
+
+
+def _state_name(index: int, number: int) -> str:
+    """File of a state that is carried at an index of the batch, of model `number` of those that carry states."""
+    return f"state-{index}.safetensors" if number == 0 else f"state-{index}-{number}.safetensors"
 
 
 def _require_same(place: Path, made_from: Mapping[str, str]) -> None:
@@ -164,7 +205,9 @@ def _trained(model: Model, optimizer: Optimizer | None) -> tuple[dict[str, Any],
         weights = get_model_state_dict(model)
     else:
         weights, moments = get_state_dict(model, optimizer)
-    names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    # What an objective has stopped is still the optimizer's.
+    asked = {id(p) for group in optimizer.param_groups for p in group["params"]} if optimizer is not None else None
+    names = {name for name, p in model.named_parameters() if (p.requires_grad if asked is None else id(p) in asked)}
     return {name: weight for name, weight in weights.items() if name in names}, moments
 
 

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from .data.pack import Pack
-from .objective import Objective
+from .objective import TrainingObjective
 
 
-def of_loss(objective: Objective, packs: list[Pack]) -> str:
+def of_loss(objective: TrainingObjective, packs: list[Pack]) -> str:
     """Names the first part of the model whose output is not finite, for the first sequence that shows it."""
     model = objective.model
     parts: list[tuple[str, nn.Module]] = [("embed", model.embed)]

@@ -9,7 +9,7 @@ from . import checkpoints, outcome, plan, record, report, results
 from .base import base_of
 from .config import Config
 from .data.manifest import Manifest
-from .loop import equip
+from .equip import equip
 from .outcome import Outcome
 from .run import build_language, whole_weights
 from .world import World

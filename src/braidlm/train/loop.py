@@ -13,17 +13,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..adapters import Adapters, attach, attach_initial
 from ..errors import InputError, TrainingError
 from ..model.model import Model
-from ..state.sequence import SequenceState
 from ..system.memory import keep_all_freed_memory
-from . import checkpoints, diagnose, implicit, optim, plan
-from .config import Config, Run, encode_config
+from . import checkpoints, diagnose, optim, plan
+from .config import Config, encode_config
 from .context_parallel import ContextParallel
-from .data.pack import Pack, Packing
+from .data.pack import Pack, Packing, targets_of
 from .data.pack import Stage as Packs
-from .objective import Objective
+from .equip import equip
+from .evaluation import HELD_OUT, Evaluations
+from .language_model import LanguageModelObjective
+from .objective import States, TrainingObjective
+from .passes import Passes
 from .record import Record
 from .world import World, all_reduce_gradients, loss_scale, parallelize
 
@@ -33,6 +35,7 @@ class Step(NamedTuple):
 
     number: from 1. loss: cross-entropy in nats a token. norm: of all gradients, before clipping. rate: learning rate.
     router_aux_loss: mean over the batch, None without experts. skipped: why the step was left out, None if it was made.
+    metrics: means over the targets of what else the objective measures, by name.
     """
 
     number: int
@@ -43,6 +46,7 @@ class Step(NamedTuple):
     seconds: float
     router_aux_loss: float | None
     skipped: str | None
+    metrics: Mapping[str, float]
 
 
 class Hooks(NamedTuple):
@@ -71,20 +75,21 @@ class Trainer:
         format: str | None = None,
         made_from: Mapping[str, str] | None = None,
         eval_files: Mapping[str, Sequence[Pack]] | None = None,
+        objective: Callable[[Model], TrainingObjective] | None = None,
     ) -> None:
         """Goes on from the last checkpoint in `config.run.out` if there is one.
 
         `eval_packs` are the held-out documents, whose loss is `eval_loss` in the log; `eval_files` are evaluated as
         `eval/NAME`. `format` names the model's published format, whose names adapters get; `made_from` has digests of
         what the configuration names by path, which must be the same when the run goes on.
+        `objective` makes what is minimised, once the model is equipped for training; the default is the cross-entropy.
         """
         self.config = config = plan.resolve_plan(config)
         self.world = world or World()
         self.step = 0
         self._packing = packing
-        self._evaluated = {"eval_loss": eval_packs} if eval_packs else {}
-        self._evaluated |= {f"eval/{name}": packs for name, packs in (eval_files or {}).items()}
-        self._carried: dict[int, SequenceState] = {}
+        self._carried: dict[int, States] = {}
+        self._evaluated = 0  # the last step whose evaluations the objective has seen
         self._skipped = 0
         self.directory = plan.directory(config)
         self._made_from = dict(made_from or {})
@@ -94,12 +99,8 @@ class Trainer:
         self.adapters = equip(model, config, self.world, format)
         if self.world.device == "cpu":
             keep_all_freed_memory()
-        self.objective = Objective(
-            model,
-            config.loss,
-            activation_checkpointing=config.run.activation_checkpointing,
-            context_parallel=_context_parallel(self.world),
-        )
+        self.objective = (objective or self._language_model)(model)
+        self._evaluations = Evaluations(self.objective, eval_packs, eval_files or {}, self.world)
         parallelize(self.objective, self.world, config.run.parallelism)
         self._optimizer = optim.optimizer(model, config.optimizer)
         self._resume()
@@ -109,13 +110,22 @@ class Trainer:
         """Model that is trained, in float32, or that adapters and initial state are attached to."""
         return self.objective.model
 
+    def _language_model(self, model: Model) -> TrainingObjective:
+        checkpointing, context_parallel = self.config.run.activation_checkpointing, _context_parallel(self.world)
+        passes = Passes(activation_checkpointing=checkpointing, context_parallel=context_parallel)
+        return LanguageModelObjective(model, self.config.loss, passes)
+
     def _resume(self) -> None:
         place = checkpoints.latest(self.directory)
         if place is None:
             return
         indices = self.world.batch_share(max(stage.batch_size for stage in self.config.stages))
-        found = checkpoints.load_checkpoint(place, self.model, self._optimizer, indices, self.world, self._made_from)
-        self.step, self._carried = found.step, found.states
+        models = self.objective.state_models
+        found = checkpoints.load_checkpoint(
+            place, self.model, self._optimizer, indices, self.world, self._made_from, models
+        )
+        self.step, self._evaluated, self._carried = found.step, found.evaluated, found.states
+        self.objective.resume(found.objective)
 
     def run(self, hooks: Hooks | None = None, *, until: int | None = None) -> int:
         """Makes all steps that are left, or those up to step `until`; 0, or the number of the signal that ended it.
@@ -125,15 +135,18 @@ class Trainer:
         hooks = hooks or Hooks()
         record = self._record()
         self._make_up(record, hooks)
+        if self.objective.done:
+            return 0
         for packs, local in self._positions():
             made = self._advance(packs, local)
             if record is not None:
                 record.add(**_facts(made))
                 hooks.stepped(made)
             signal = self.world.most(hooks.stop()) or self._look(record, hooks)
-            if signal or _due(self.step, self.config.run.checkpoint, self._last):
+            done = self.objective.done
+            if signal or done or _due(self.step, self.config.run.checkpoint, self._last):
                 self._store()
-            if signal or self.step == until:
+            if signal or done or self.step == until:
                 return signal
         return 0
 
@@ -154,31 +167,52 @@ class Trainer:
 
     def _make_up(self, record: Record | None, hooks: Hooks) -> None:
         """Makes the evaluations of the step a run goes on from, where a signal cut them short."""
-        names = list(self._evaluated)
-        missing = self.step > 0 and record is not None and not all(record.has(name, self.step) for name in names)
-        if self.world.most(int(missing)):
+        names = self._evaluations.names
+        missing = record is not None and not all(record.has(name, self.step) for name in names)
+        if self.step > 0 and (self._evaluated < self.step or self.world.most(int(missing))):
             self._look(record, hooks, sampled=False)
 
     def _look(self, record: Record | None, hooks: Hooks, *, sampled: bool = True) -> int:
         """Evaluates and samples where that is due; the number of a signal that ended it, or 0."""
         run, found = self.config.run, dict[str, float | str]()
-        for name in self._evaluated if _due(self.step, run.evaluate, self._last) else ():
-            loss = self.evaluate(hooks.stop, name)
-            if loss is None:
+        if _due(self.step, run.evaluate, self._last):
+            measured = self._evaluate_all(hooks.stop)
+            if measured is None:
                 return self.world.most(hooks.stop())
-            found[name] = loss
+            found |= measured
         if sampled and hooks.sample is not None and self.world.size == 1 and _due(self.step, run.sample, self._last):
             found["sample"] = hooks.sample(self.model)
         if found and record is not None:
             for name, value in found.items():
-                record.add(self.step, **{name: value})
+                if not record.has(name, self.step):
+                    record.add(self.step, **{name: value})
             hooks.found(self.step, found)
         return self.world.most(hooks.stop())
 
+    def _evaluate_all(self, stop: Callable[[], int]) -> dict[str, float] | None:
+        """Every evaluation of this step, which the objective then sees; None if `stop` asked for an end before."""
+        found: dict[str, float] = {}
+        for name in self._evaluations.names:
+            measured = self._evaluations.measure(name, stop)
+            if measured is None:
+                return None
+            found |= measured
+        if self._evaluated < self.step:
+            self._evaluated = self.step
+            self.objective.after_evaluation(self.step, found)
+        return found
+
     def _store(self) -> None:
-        progress = checkpoints.Progress(self.step, self._carried, encode_config(self.config), self._made_from)
-        keep = self.config.run.keep
-        checkpoints.save_checkpoint(self.directory, self.model, self._optimizer, progress, self.world, keep)
+        progress = checkpoints.Progress(
+            step=self.step,
+            states=self._carried,
+            config=encode_config(self.config),
+            made_from=self._made_from,
+            evaluated=self._evaluated,
+            objective=self.objective.progress(),
+        )
+        models, keep = self.objective.state_models, self.config.run.keep
+        checkpoints.save_checkpoint(self.directory, self.model, self._optimizer, progress, self.world, keep, models)
 
     def _sections(self) -> list[Packs]:
         """Each stage's section of the packing."""
@@ -202,13 +236,14 @@ class Trainer:
     def _advance(self, packs: Packs, local: int) -> Step:
         begun = time.perf_counter()
         torch.manual_seed(hash((self.config.run.seed, self.step, self.world.rank)))
+        self.objective.begin_step(self.step, self.config.schedule.steps or self.config.steps)
         rate = optim.rate(self.step, self.config.schedule)
         mine = {index: packs.pack(local, index) for index in self._mine}
-        counts = torch.tensor([sum(map(_targets, mine.values())), sum(map(_size, mine.values()))])
+        counts = torch.tensor([sum(map(targets_of, mine.values())), sum(map(_size, mine.values()))])
         counts *= self.world.context_rank == 0  # other parts of the same sequences are not counted again
         targets, read = self.world.sum(counts).tolist()
         sums = self._gradients(mine, max(1, targets))
-        plain, aux_loss = self.world.sum(sums).tolist()
+        plain, aux_loss, *metrics = self.world.sum(sums).tolist()
         why, norm = self._finite(plain, list(mine.values())), math.nan
         if why is None:
             all_reduce_gradients(self.model.parameters(), self.world, self.config.run.parallelism)
@@ -229,28 +264,33 @@ class Trainer:
         self.step += 1
         seconds = time.perf_counter() - begun
         mean = aux_loss / self.world.size / len(mine) if self.objective.has_experts else None
-        return Step(self.step, plain / max(1, targets), norm, self.config.optimizer.lr * rate, read, seconds, mean, why)
+        means = dict(zip(self.objective.metric_names, (value / max(1, targets) for value in metrics), strict=True))
+        peak = self.config.optimizer.lr
+        return Step(self.step, plain / max(1, targets), norm, peak * rate, read, seconds, mean, why, means)
 
     def _gradients(self, packs: dict[int, Pack], targets: int) -> Tensor:
-        """Adds up the gradients of the mean loss over all targets; sums of cross-entropy and of the routers' loss."""
+        """Adds up the gradients of the mean loss over all targets; sums of plain and routers' losses, and metrics."""
         carry = self.config.run.carry_state
         scale = loss_scale(self.world, self.config.run.parallelism) / targets
-        found = torch.zeros(2, dtype=torch.float64)
+        found = torch.zeros(2 + len(self.objective.metric_names), dtype=torch.float64)
         for index, pack in packs.items():
             before = self._carried.get(index) if carry and pack.continues else None
             self._require_room(pack, before)
             sums = self.objective(pack, before, carry=carry)
-            (sums.loss * scale).backward()
+            if sums.loss.requires_grad:  # else nothing in it is trained any more
+                (sums.loss * scale).backward()
             found[0] += sums.plain.double()
             if sums.aux_loss is not None:
                 found[1] += sums.aux_loss.detach().double()
+            if sums.metrics is not None:
+                found[2:] += sums.metrics.double()
             if sums.after is not None:
                 self._carried[index] = sums.after
         return found
 
-    def _require_room(self, pack: Pack, before: SequenceState | None) -> None:
+    def _require_room(self, pack: Pack, before: States | None) -> None:
         limit = self.model.spec.max_positions
-        longest = max(pack.lengths[0] + (before.length if before else 0), *pack.lengths)
+        longest = max(pack.lengths[0] + (before[0].length if before else 0), *pack.lengths)
         if limit is not None and longest > limit:
             raise InputError(
                 f"document {pack.documents[0]} has reached {longest} tokens, more than the {limit} positions of the "
@@ -269,45 +309,10 @@ class Trainer:
             documents = ", ".join(str(number) for pack in packs for number in pack.documents)
             raise TrainingError(f"at step {self.step + 1} {why}; the step's documents are {documents}")
 
-    @torch.no_grad()
-    def evaluate(self, stop: Callable[[], int] = lambda: 0, name: str = "eval_loss") -> float | None:
-        """Cross-entropy in nats a token on documents not trained on; None if `stop` asked for an end before."""
-        packs = self._evaluated[name]
-        mine = self.world.share(len(packs))
-        sums = torch.zeros(2, dtype=torch.float64)
-        for number in range(-(-len(packs) // mine.step)):
-            if self.world.most(stop()):
-                return None
-            # All processes make as many passes: a pass gathers weights from all.
-            pack = packs[mine[number] if number < len(mine) else 0]
-            plain = self.objective(pack).plain.double()
-            if number < len(mine):
-                sums += torch.stack([plain, plain.new_tensor(_targets(pack) * (self.world.context_rank == 0))])
-        plain, targets = self.world.sum(sums).tolist()
-        return plain / max(1, targets)
-
-
-def equip(model: Model, config: Config, world: World, format: str | None) -> Adapters | None:
-    """Attaches adapters, initial state and implicit filters to a model, and makes what is trained float32."""
-    adapters = None if config.adapter is None else attach(model, config.adapter, config.run.seed, format)
-    if config.initial_state is not None:
-        attach_initial(model, config.initial_state)
-    _prepare(model, config.run, world)
-    if config.model.filters == "implicit":
-        implicit.attach(model, config.max_seq_len, config.model.seed)
-    return adapters
-
-
-def _prepare(model: Model, run: Run, world: World) -> None:
-    """Sets the dtypes: activations as asked; float32 for every weight, or for what a frozen model has attached."""
-    if next(model.named_adapters(), None) is None:
-        for parameter in model.parameters():
-            parameter.data = parameter.data.float()
-            parameter.requires_grad_()
-    elif world.size > 1 and run.parallelism == "fsdp":
-        raise InputError('a frozen model cannot be sharded; set run.parallelism="ddp"')
-    model.compute_dtype = getattr(torch, run.dtype)
-    model.train()
+    def evaluate(self, stop: Callable[[], int] = lambda: 0, name: str = HELD_OUT) -> float | None:
+        """Loss a target on documents not trained on; None if `stop` asked for an end before."""
+        found = self._evaluations.measure(name, stop)
+        return None if found is None else found[name]
 
 
 def _due(step: int, every: int, last: bool) -> bool:
@@ -316,10 +321,6 @@ def _due(step: int, every: int, last: bool) -> bool:
 
 def _size(pack: Pack) -> int:
     return len(pack.ids_T)
-
-
-def _targets(pack: Pack) -> int:
-    return int((pack.targets_T >= 0).sum())
 
 
 def _context_parallel(world: World) -> ContextParallel | None:
@@ -332,6 +333,6 @@ def _facts(step: Step) -> dict[str, Any]:
     facts = {
         "step": step.number, "loss": step.loss, "norm": step.norm, "lr": step.rate,
         "tokens": step.tokens, "seconds": step.seconds, "router_aux_loss": step.router_aux_loss,
-        "skipped": step.skipped,
+        "skipped": step.skipped, **step.metrics,
     }  # fmt: skip
     return {name: value for name, value in facts.items() if value is not None}

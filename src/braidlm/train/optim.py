@@ -29,7 +29,14 @@ def groups(model: Model, weight_decay: float) -> list[dict[str, object]]:
 def optimizer(model: Model, asked: Optimizer) -> AdamW:
     """AdamW over the parameters that require gradients; the learning rate is set at each step."""
     beta1, beta2 = asked.betas
-    return AdamW(groups(model, asked.weight_decay), lr=asked.lr, betas=(beta1, beta2), eps=asked.eps, fused=True)
+    made = AdamW(groups(model, asked.weight_decay), lr=asked.lr, betas=(beta1, beta2), eps=asked.eps, fused=True)
+    # AdamW makes moments at a parameter's first step, checkpoints want those of all: also of one without a gradient.
+    for group in made.param_groups:
+        for parameter in group["params"]:
+            step = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+            made.state[parameter] = {"step": step, **moments}
+    return made
 
 
 def rate(step: int, schedule: Schedule) -> float:

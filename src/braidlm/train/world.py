@@ -14,7 +14,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from ..errors import InputError
-from .objective import Objective
+from .objective import TrainingObjective
 
 # gloo's threads still hold the last tensors that were sent, and let go of them by the interpreter: a process whose
 # interpreter has ended by then aborts (torch 2.13).
@@ -97,7 +97,7 @@ def join(device: str, context_parallel: int = 1) -> World:
     return World(dist.get_rank(), size, device, context_parallel, mesh)
 
 
-def parallelize(objective: Objective, world: World, parallelism: Parallelism) -> None:
+def parallelize(objective: TrainingObjective, world: World, parallelism: Parallelism) -> None:
     """Shards the weights block by block over the processes that have sequences of their own ("fsdp": Zhao et al. 2023),
     or leaves a copy on each ("ddp").
     """

@@ -28,6 +28,11 @@ class Pack(NamedTuple):
     documents: tuple[int, ...]
 
 
+def targets_of(pack: Pack) -> int:
+    """Number of targets that take part in the loss."""
+    return int((pack.targets_T >= 0).sum())
+
+
 class Stage(Protocol):
     """Section of a packing: `steps` batches of `batch_size` packed sequences."""
 
