@@ -71,6 +71,7 @@ MIXERS: dict[str, Mixer] = {
     "hyena with everything": Hyena(**HYENA, conv=2, heads=4, conv_bias=False),
     "parallel, mamba": Parallel(attention=Attention(**ATTENTION), ssm=Mamba(**MAMBA)),
     "parallel, mamba2": Parallel(attention=Attention(**ATTENTION, window=5), ssm=Mamba2(**MAMBA2)),
+    "parallel, summed": Parallel(attention=Attention(**ATTENTION), ssm=Mamba(**MAMBA), combine="sum"),
 }
 
 

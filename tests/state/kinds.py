@@ -44,6 +44,7 @@ KINDS: dict[str, ModelSpec] = {
     "hyena": spec(HYENA, Hyena(d_state=3, filters=16, conv=2)),
     "parallel, mamba": spec(Parallel(attention=FULL, ssm=MAMBA)),
     "parallel, mamba2": spec(Parallel(attention=FULL, ssm=MAMBA2)),
+    "parallel, summed": spec(Parallel(attention=FULL, ssm=MAMBA2, combine="sum")),
     "everything": spec(
         HYENA, windowed(9, 3), MAMBA2, windowed(4, kv_from=1), FULL, MAMBA, Parallel(attention=FULL, ssm=MAMBA2),
         meta_tokens=3, moe=True,

@@ -1,4 +1,4 @@
-"""Parallel layer (Hymba): attention and state-space heads side by side, normed, averaged, projected once."""
+"""Parallel layer: attention and state-space heads side by side, averaged or added, projected once."""
 
 from typing import Any, ClassVar
 
@@ -26,7 +26,7 @@ class Parallel(Mixer):
         self.attention = Attention(spec.attention, model, project_out=False)
         kind = Mamba if isinstance(spec.ssm, specs.Mamba) else Mamba2
         self.ssm: Mamba | Mamba2 = kind(spec.ssm, model, project_out=False)  # type: ignore[arg-type]
-        self.attention_norm = RmsNorm(inner, model.norm)
+        self.attention_norm = RmsNorm(inner, model.norm) if spec.combine == "mean" else None
         self.ssm_norm = RmsNorm(inner, model.norm)
         self.out_proj = Linear(inner, model.width, bias=spec.ssm.proj_bias)
 
@@ -34,15 +34,21 @@ class Parallel(Mixer):
         """Runs both branches on the same input; each changes its own part of the state and leaves the other's."""
         attended, state = self.attention.heads(x_TD, state, batch)
         scanned, state = self.ssm.heads(x_TD, state, batch)
-        mean = (self.attention_norm(attended, x_TD.dtype) + self.ssm_norm(scanned, x_TD.dtype)) / 2
-        return self.out_proj(mean), state
+        normed = self.ssm_norm(scanned, x_TD.dtype)
+        if self.attention_norm is None:
+            return self.out_proj(attended + normed), state
+        return self.out_proj((self.attention_norm(attended, x_TD.dtype) + normed) / 2), state
 
     def build_step(self, builder: PlanBuilder, source: Any, scale: float) -> None:
         """Adds the decode step to a plan: from input `source`, `scale` times the output to the residual stream."""
-        inner = self.attention_norm.size
+        inner = self.ssm_norm.size
         buffers = []
         for name, branch in (("attention", self.attention), ("ssm", self.ssm)):
             buffers.append(builder.buffer(f"branch {name}", inner))
             builder.step("norm", branch.build_step_heads(builder, source), buffers[-1])
-        mean = builder.mean(buffers[0], self.attention_norm, buffers[1], self.ssm_norm)
-        builder.add_to_residual(mean, self.out_proj, scale)
+        attended, scanned = buffers
+        if self.attention_norm is None:
+            combined = builder.sum(attended, scanned, self.ssm_norm)
+        else:
+            combined = builder.mean(attended, self.attention_norm, scanned, self.ssm_norm)
+        builder.add_to_residual(combined, self.out_proj, scale)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from ..system.settings import is_finite
 from .checks import countable, finite, of_kind, positive, require
@@ -204,14 +205,20 @@ class Hyena:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parallel:
-    """Attention and state-space heads on the same input, normed, averaged, projected once (Hymba)."""
+    """Attention and state-space heads on the same input, combined, projected once.
+
+    `combine` "mean" norms both and averages them (Hymba: Dong et al. 2024, eq. 3); "sum" adds the normed state-space
+    heads to the attention as it is, which they leave unchanged while the weights of their norm are zero.
+    """
 
     attention: Attention
     ssm: Mamba | Mamba2
+    combine: Literal["mean", "sum"] = "mean"
 
     def __post_init__(self) -> None:
         of_kind(self, "attention", Attention)
         of_kind(self, "ssm", Mamba, Mamba2)
+        require(self.combine in ("mean", "sum"), "Parallel.combine", self.combine, '"mean" or "sum"')
         same = self.attention.inner == self.ssm.inner
         require(same, "Parallel.attention channels", self.attention.inner, f"those of ssm ({self.ssm.inner})")
 

@@ -28,6 +28,33 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is nested too deep") from None
 
 
+def set_value(data: dict[str, Any], change: str) -> None:
+    """Sets one value of nested plain data, as `--set` asks: "optimizer.lr=1e-3", "stages.0.steps=10".
+
+    What stands behind the equals sign is TOML, or else a text without quotation marks.
+    """
+    name, equals, text = change.partition("=")
+    *way, last = name.strip().split(".")
+    if not (equals and last):
+        raise InputError(f"--set {change!r} is not of the form key=value, such as optimizer.lr=1e-3")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    place: Any = data
+    for part in way:
+        place = place.setdefault(part, {}) if isinstance(place, dict) else _item(place, part, name)
+    if isinstance(place, list):
+        raise InputError(f"--set {name!r} names a list; name one of its fields, such as stages.0.steps")
+    place[last] = value
+
+
+def _item(place: Any, part: str, name: str) -> Any:
+    if isinstance(place, list) and part.isdigit() and int(part) < len(place):
+        return place[int(part)]
+    raise InputError(f"--set {name!r} names no field: there is no {part!r} in it")
+
+
 def read_settings(path: Path, kinds: Iterable[type], others: Iterable[str] = ()) -> dict[str, Any]:
     """Values of a TOML file by the names of their settings, which are those of the dataclasses `kinds`.
 

@@ -1,6 +1,5 @@
 """Configuration of a training run: one TOML file, every field of it known and checked before anything is loaded."""
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from ..adapters import Lora, StateTuning
 from ..errors import InputError, SpecError
 from ..spec import ModelSpec
 from ..spec.json import decode, encode
-from ..system.setting_files import read_toml
+from ..system.setting_files import read_toml, set_value
 from ..system.settings import Setting, check_settings, require_value
 
 
@@ -254,36 +253,13 @@ def encode_config(config: Config) -> dict[str, Any]:
 def decode_config(data: dict[str, Any], changes: Sequence[str], here: Path, name: str) -> Config:
     """Configuration from plain data that `name` held, with `changes` made; paths in it are relative to `here`."""
     for change in changes:
-        _set(data, change)
+        set_value(data, change)
     _resolve(data, here)
     try:
         config: Config = decode(Config, data, name)
     except SpecError as error:
         raise InputError(str(error)) from None
     return config
-
-
-def _set(data: dict[str, Any], change: str) -> None:
-    name, equals, text = change.partition("=")
-    *way, last = name.strip().split(".")
-    if not (equals and last):
-        raise InputError(f"--set {change!r} is not of the form key=value, such as optimizer.lr=1e-3")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text  # a word without quotation marks
-    place: Any = data
-    for part in way:
-        place = place.setdefault(part, {}) if isinstance(place, dict) else _item(place, part, name)
-    if isinstance(place, list):
-        raise InputError(f"--set {name!r} names a list; name one of its fields, such as stages.0.steps")
-    place[last] = value
-
-
-def _item(place: Any, part: str, name: str) -> Any:
-    if isinstance(place, list) and part.isdigit() and int(part) < len(place):
-        return place[int(part)]
-    raise InputError(f"--set {name!r} names no field: there is no {part!r} in it")
 
 
 def _resolve(data: dict[str, Any], here: Path) -> None:

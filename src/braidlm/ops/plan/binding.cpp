@@ -35,6 +35,12 @@ HeldInput mean(Offset x, Array weight, Offset other, Array other_weight, double 
   return {{Input::Kind::kMean, x, other, width, data, more, float(eps), eps_outside_root, 1}, {weight, other_weight}};
 }
 
+HeldInput sum(Offset x, Offset other, Array other_weight, double eps, bool eps_outside_root) {
+  const float* data = checked<float>(other_weight, "other_weight", {-1});
+  const int64_t width = other_weight.shape(0);
+  return {{Input::Kind::kSum, x, other, width, nullptr, data, float(eps), eps_outside_root, 1}, {other_weight}};
+}
+
 }  // namespace
 
 void bind_plan(nb::module_& module) {
@@ -44,6 +50,7 @@ void bind_plan(nb::module_& module) {
   module.def("gated", &gated, "y"_a, "gate"_a, "weight"_a.noconvert(), "eps"_a, "groups"_a);
   module.def("mean", &mean, "x"_a, "weight"_a.noconvert(), "other"_a, "other_weight"_a.noconvert(), "eps"_a,
              "eps_outside_root"_a);
+  module.def("sum", &sum, "x"_a, "other"_a, "other_weight"_a.noconvert(), "eps"_a, "eps_outside_root"_a);
   nb::class_<Plan>(module, "Plan")
       .def(nb::init<>())
       .def("allocate", &Plan::allocate, "width"_a)

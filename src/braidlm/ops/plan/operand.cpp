@@ -129,6 +129,11 @@ void evaluate(const Input& input, const float* row, float* y) {
         y[i] = (x[i] * a * input.weight[i] + other[i] * b * input.other_weight[i]) / 2;
       break;
     }
+    case Input::Kind::kSum: {
+      const float b = norm_scale(input, other, width);
+      for (int64_t i = 0; i < width; ++i) y[i] = x[i] + other[i] * b * input.other_weight[i];
+      break;
+    }
   }
 }
 

@@ -31,6 +31,7 @@ struct Input {
     kRms,    // rms_norm(x) weight
     kGated,  // rms_norm(x silu(other)) weight, over `groups` equal parts
     kMean,   // (rms_norm(x) weight + rms_norm(other) other_weight) / 2
+    kSum,    // x + rms_norm(other) other_weight
   } kind;
   Offset x, other;
   int64_t width;

@@ -104,6 +104,11 @@ class PlanBuilder:
         weights = self.vector(norm.weight), self.vector(other_norm.weight)
         return self._native.mean(x, weights[0], other, weights[1], kind.eps, kind.eps_outside_root)
 
+    def sum(self, x: int, other: int, other_norm: Any) -> Any:
+        """Input that is the sum of a buffer and a normed one."""
+        kind = other_norm.norm
+        return self._native.sum(x, other, self.vector(other_norm.weight), kind.eps, kind.eps_outside_root)
+
     # --- operations ---
 
     def step(self, operation: str, *arguments: Any, **named: Any) -> None:
