@@ -47,7 +47,9 @@ class Layer(nn.Module):
 
 
 class Mixer(Layer):
-    """Base of sequence mixers, made of their spec and that of the model."""
+    """Base of sequence mixers, made of their spec, which they keep, and that of the model."""
+
+    spec: Any
 
     def forward(self, x_TD: Tensor, state: BatchLayerState, batch: Batch) -> tuple[Tensor, BatchLayerState]:
         """Mixes packed rows, [T, D] -> [T, D]; returns the state after the new tokens too. Pure, differentiable."""

@@ -22,6 +22,7 @@ class Parallel(Mixer):
 
     def __init__(self, spec: specs.Parallel, model: specs.ModelSpec) -> None:
         super().__init__()
+        self.spec = spec
         inner = spec.attention.inner
         self.attention = Attention(spec.attention, model, project_out=False)
         kind = Mamba if isinstance(spec.ssm, specs.Mamba) else Mamba2
