@@ -1,0 +1,36 @@
+"""Scores: shares with confidence intervals, grouped as one likes."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeVar
+
+Key = TypeVar("Key")
+Thing = TypeVar("Thing")
+
+# Of the normal distribution, for intervals that hold 95 of 100 times.
+_DEVIATIONS = 1.959964
+
+
+class Interval(NamedTuple):
+    """Confidence interval of a share, at 95%."""
+
+    low: float
+    high: float
+
+
+def wilson(successes: int, trials: int) -> Interval:
+    """Wilson's score interval of a share (Wilson 1927): right for few trials and for shares next to 0 and 1."""
+    if trials == 0:
+        return Interval(0.0, 1.0)
+    share, square = successes / trials, _DEVIATIONS**2
+    middle = (share + square / (2 * trials)) / (1 + square / trials)
+    half = _DEVIATIONS / (1 + square / trials) * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
+    return Interval(max(0.0, middle - half), min(1.0, middle + half))
+
+
+def grouped(things: Iterable[Thing], key: Callable[[Thing], Key]) -> dict[Key, list[Thing]]:
+    """Things by their key, in the order in which keys appear."""
+    found: dict[Key, list[Thing]] = {}
+    for thing in things:
+        found.setdefault(key(thing), []).append(thing)
+    return found

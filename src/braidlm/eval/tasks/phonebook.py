@@ -1,0 +1,28 @@
+"""Phonebook task: a list of names with numbers, some of which are asked for (Jelassi et al. 2024)."""
+
+from collections.abc import Iterator, Sequence
+from random import Random
+
+from ..item import Item
+from ..item_maker import Asked, ItemMaker
+from ..words import FAMILY_NAMES, GIVEN_NAMES
+
+
+def make(maker: ItemMaker, rng: Random, length: int, depths: Sequence[float]) -> Item:
+    """A list as long as fits, and a question about the line at each depth."""
+    entries = ((name, f" {rng.randrange(1000, 10000)}") for name in people(rng))
+    first = Asked(f"{GIVEN_NAMES[0]} X. {max(FAMILY_NAMES, key=len)}:", " 1000", None)
+    lines = maker.fitting((f"{name}:{number}\n" for name, number in entries), maker.room(length, [first]))
+    asked = []
+    for depth in depths:
+        name, _, number = lines[round(depth * (len(lines) - 1))].rstrip("\n").partition(":")
+        asked.append(Asked(f"{name}:", number, depth))
+    return maker.item(lines, asked)
+
+
+def people(rng: Random) -> Iterator[str]:
+    """Full names, each once; with an initial between when there are no others left."""
+    for initial in ("", *(f"{letter}. " for letter in "ABCDEFGHJKLMNOPRSTVW")):
+        pairs = [(given, family) for given in GIVEN_NAMES for family in FAMILY_NAMES]
+        rng.shuffle(pairs)
+        yield from (f"{given} {initial}{family}" for given, family in pairs)
