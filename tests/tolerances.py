@@ -69,3 +69,9 @@ RELATIVE_LOSS_SPREAD = 1e-5
 # Mean Kullback-Leibler divergence of next-token distributions of a real model, weights in fp8 with scales against the
 # weights that they were made from: three bits of mantissa a number, whatever the layout of the scales.
 DIVERGENCE_FP8_CHECKPOINT = 0.01
+
+# Hankel singular values against those of closed forms in float64, relative to the largest.
+RELATIVE_HANKEL = 1e-9
+
+# Filters of known modes found again, relative to their norm: poles and residues are stored in float32.
+RELATIVE_MODES = 1e-6

@@ -11,45 +11,11 @@ from braidlm.ops import Segments
 from braidlm.train import implicit
 from braidlm.train.implicit import ImplicitFilters
 from braidlm.train.loop import Hooks, Trainer
-from braidlm.train.modal import fit
 from tests.families.tiny import tiny
 from tests.train.packings import OneText
 from tests.train.runs import config, ids_for, losses, model
 
 SEED = torch.Generator().manual_seed(0)
-
-
-def modal(poles: torch.Tensor, residues: torch.Tensor, length: int) -> torch.Tensor:
-    """The definition: sum_m Re(residue_m pole_m^t)."""
-    powers = [torch.ones_like(poles)]  # 0^0 is 1
-    for _ in range(length - 1):
-        powers.append(powers[-1] * poles)
-    return (residues[..., None] * torch.stack(powers, -1)).real.sum(-2)
-
-
-@pytest.mark.parametrize("length", [64, 500])
-def test_modes_are_found_again(length: int) -> None:
-    """Oracle: the filters of known modes; a mode of them is a single tap, as published filters may have."""
-    poles = torch.polar(torch.rand(3, 4, generator=SEED) * 0.5 + 0.45, torch.rand(3, 4, generator=SEED) * 3)
-    poles[2, 3] = 0
-    residues = torch.randn(3, 4, dtype=torch.complex64, generator=SEED)
-    filters = modal(poles.to(torch.complex128), residues, length)
-    found_poles, found_residues, left = fit(filters, 4)
-    found = modal(found_poles.to(torch.complex128), found_residues, length)
-    assert torch.allclose(found, filters, atol=1e-4)
-    assert left == pytest.approx(float((found - filters).norm()), abs=1e-4)
-
-
-def test_few_modes_lose_little_of_a_smooth_filter() -> None:
-    """Oracle: the filters themselves; eight modes of a filter of 1,024 positions leave less than a hundredth."""
-    made = ImplicitFilters(16, 1024)
-    made.initialise(torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        filters = made.filters(1024)
-    poles, residues, left = fit(filters, 8)
-    assert poles.abs().max() < 1
-    assert left < 0.01 * float(filters.norm())
-    assert torch.allclose(modal(poles.to(torch.complex128), residues, 1024).float(), filters, atol=0.02)
 
 
 def test_rows_are_convolved_alone_by_the_definition() -> None:

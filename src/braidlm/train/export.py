@@ -22,11 +22,7 @@ def export(asked: Config, target: Path, step: int | None = None) -> int:
     alone a file.
     """
     report.require()
-    place = _checkpoint(plan.directory(asked), step)
-    found, before = plan.stored(place)
-    plan.require_same_model(asked, before, place)
-    model = replace(before.model, checkpoint=asked.model.checkpoint, tokenizer=asked.model.tokenizer)
-    config = replace(before, model=model, run=replace(before.run, out=asked.run.out))
+    place, found, config = _stored(asked, step)
     alone = outcome.names(config) == [results.INITIAL]
     (check_no_file if alone else check_free)(target)
     made = _load(config, place, found, asked.data.shards)
@@ -42,6 +38,21 @@ def export(asked: Config, target: Path, step: int | None = None) -> int:
         if config.initial_state is not None:
             outcome.write_initial(made, temporary / results.INITIAL)
     return found
+
+
+def load_outcome(asked: Config, step: int | None = None) -> Outcome:
+    """Outcome of the run in `asked.run.out` at its last checkpoint, or at that of `step`, in memory."""
+    place, found, config = _stored(asked, step)
+    return _load(config, place, found, asked.data.shards)
+
+
+def _stored(asked: Config, step: int | None) -> tuple[Path, int, Config]:
+    """A checkpoint of a run, its step, and the configuration that it was made with."""
+    place = _checkpoint(plan.directory(asked), step)
+    found, before = plan.stored(place)
+    plan.require_same_model(asked, before, place)
+    model = replace(before.model, checkpoint=asked.model.checkpoint, tokenizer=asked.model.tokenizer)
+    return place, found, replace(before, model=model, run=replace(before.run, out=asked.run.out))
 
 
 def _checkpoint(directory: Path, step: int | None) -> Path:

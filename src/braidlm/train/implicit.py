@@ -21,7 +21,7 @@ from ..model.model import Model
 from ..ops import Segments
 from ..ops.gated_conv.reference import convolved
 from ..ops.segments import over_rows
-from .modal import fit
+from .modal import Modes, fit
 
 _BANDS, _HIDDEN, _LAYERS = 2, 64, 3
 # The windows of the filters fall to a hundredth after 0.3 to 1.5 of the whole length.
@@ -100,7 +100,17 @@ def fit_modes(model: Model, weights: dict[str, Any]) -> float:
 
     That is the norm of what modes leave of the filters over the norm of the filters.
     """
-    lost = whole = 0.0
+    found = {name: fit(filters_FL, modes) for name, filters_FL, modes in take_filters(model, weights)}
+    for name, modes in found.items():
+        put_modes(weights, name, modes)
+    lost = sum(float(modes.error_F.square().sum()) for modes in found.values())
+    whole = sum(float(modes.norm_F.square().sum()) for modes in found.values())
+    return math.sqrt(lost / whole) if whole else 0.0
+
+
+def take_filters(model: Model, weights: dict[str, Any]) -> list[tuple[str, Tensor, int]]:
+    """Takes implicit filters out of `weights`: names of their mixers, filters [F, L], modes that the model has."""
+    found = []
     for name, mixer in model.named_modules():
         if not isinstance(mixer, ModalMixer) or mixer.implicit is None:
             continue
@@ -109,8 +119,12 @@ def fit_modes(model: Model, weights: dict[str, Any]) -> float:
         made = ImplicitFilters(len(mixer.poles), mixer.implicit.length)
         made.load_state_dict(own)
         with torch.no_grad():
-            filters_FL = made.filters(made.length)
-            poles_FM, residues_FM, left = fit(filters_FL, mixer.poles.shape[1])
-        weights[f"{name}.poles"], weights[f"{name}.residues"] = map(torch.view_as_real, (poles_FM, residues_FM))
-        lost, whole = lost + left**2, whole + float(filters_FL.norm()) ** 2
-    return math.sqrt(lost / whole) if whole else 0.0
+            found.append((name, made.filters(made.length), mixer.poles.shape[1]))
+    return found
+
+
+def put_modes(weights: dict[str, Any], name: str, modes: Modes) -> None:
+    """Makes modes those of a mixer among `weights`; their free first tap is added to what its channels pass on."""
+    weights[f"{name}.poles"], weights[f"{name}.residues"] = map(torch.view_as_real, (modes.poles_FM, modes.residues_FM))
+    d_D = weights[f"{name}.d"]
+    weights[f"{name}.d"] = d_D + modes.direct_F.repeat_interleave(len(d_D) // len(modes.direct_F)).to(d_D.dtype)
