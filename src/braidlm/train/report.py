@@ -107,7 +107,7 @@ def _facts(config: Config, spec: ModelSpec, log: Sequence[Line], lost: float | N
     for name, value in last_losses(log).items():
         facts.append((title(name), f"{value:.4f} nats a token (perplexity {perplexity(value):.2f})"))
     if lost is not None:
-        facts.append(("filters", f"modes fitted to implicit filters, {lost:.1%} of whose norm they leave out"))
+        facts.append(("filters", f"modes fitted to implicit filters; they leave out {lost:.1e} of the norm"))
     return facts
 
 

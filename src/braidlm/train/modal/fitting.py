@@ -69,7 +69,12 @@ def _fitted(filters_FL: Tensor, begun_FM: Tensor, radius: float, steps: int) -> 
 
 def impulse_response(modes: Modes, length: int) -> Tensor:
     """Filters of modes, [F, length] in float64."""
-    powers_FML = powers(modes.poles_FM, length)
-    filters_FL = torch.einsum("fm,fml->fl", modes.residues_FM.to(torch.complex128), powers_FML).real
+    step = max(1, _ELEMENTS // (modes.poles_FM.shape[1] * length))
+    filters_FL = torch.cat(
+        [
+            torch.einsum("fm,fml->fl", residues_FM.to(torch.complex128), powers(poles_FM, length)).real
+            for poles_FM, residues_FM in zip(modes.poles_FM.split(step), modes.residues_FM.split(step), strict=True)
+        ]
+    )
     filters_FL[:, 0] += modes.direct_F
     return filters_FL
