@@ -35,7 +35,7 @@ FLOORS = (
     ("engine",),
     ("api",),
     ("sessions", "train", "eval"),
-    ("bench", "server"),
+    ("bench", "graft", "server"),
     ("cli",),
     ("__main__",),
 )

@@ -26,7 +26,7 @@ _SINGLE = (
     "doctor",
     "bench",
 )
-_GROUPS = ("session", "tokenizer")
+_GROUPS = ("graft", "session", "tokenizer")
 
 
 class CommandTable(Mapping[str, Any]):

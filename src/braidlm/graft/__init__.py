@@ -1,0 +1,1 @@
+"""Grafting: parts of trained models replaced by others that do the same at another cost."""

@@ -1,0 +1,84 @@
+"""Implicit filters as published with Hyena."""
+
+import math
+
+import pytest
+import torch
+
+from braidlm.errors import CheckpointError, InputError
+from braidlm.graft.filters.published import evaluate, layers_in
+from tests.tolerances import RELATIVE_OP
+
+LENGTH, FEATURES, HIDDEN, FILTERS = 12, 5, 8, 3
+
+
+def tensors(seed: int = 0) -> dict[str, torch.Tensor]:
+    """Tensors of one layer's `filter_fn`, with the positions that a module of this length registers."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+    time = torch.arange(LENGTH, dtype=torch.float64)
+    phases = 2 * math.pi * time[:, None] / LENGTH * torch.linspace(1e-4, 1, 2, dtype=torch.float64)
+    t = time / (LENGTH - 1)
+    freq = normal(1, HIDDEN)
+    return {
+        "pos_emb.z": torch.cat([t[:, None], phases.cos(), -phases.sin()], 1)[None],
+        "pos_emb.t": t[None, :, None],
+        "implicit_filter.0.weight": normal(HIDDEN, FEATURES),
+        "implicit_filter.0.bias": normal(HIDDEN),
+        "implicit_filter.1.freq": freq,
+        "implicit_filter.2.weight": normal(HIDDEN, HIDDEN),
+        "implicit_filter.2.bias": normal(HIDDEN),
+        "implicit_filter.3.freq": freq,
+        "implicit_filter.4.weight": normal(FILTERS, HIDDEN),
+        "modulation.deltas": normal(1, 1, FILTERS),
+        "bias": normal(FILTERS),
+    }
+
+
+def test_filters_are_those_of_the_published_formula() -> None:
+    """Oracle: the formula at each position and filter, in Python's own numbers."""
+    parts = tensors()
+    number = {name: tensor.tolist() for name, tensor in parts.items()}
+    found = evaluate("filter_fn", parts, 0.05, None)
+    assert found.shape == (FILTERS, LENGTH)
+    for position in range(LENGTH):
+        x = number["pos_emb.z"][0][position]
+        for layer in (0, 2):
+            weight, bias = number[f"implicit_filter.{layer}.weight"], number[f"implicit_filter.{layer}.bias"]
+            freq = number[f"implicit_filter.{layer + 1}.freq"][0]
+            sums = [sum(w * v for w, v in zip(row, x, strict=True)) for row in weight]
+            x = [math.sin(f * (s + b)) for f, s, b in zip(freq, sums, bias, strict=True)]
+        for filter in range(FILTERS):
+            last = sum(w * v for w, v in zip(number["implicit_filter.4.weight"][filter], x, strict=True))
+            delta = abs(number["modulation.deltas"][0][0][filter])
+            wanted = last * (math.exp(-delta * position / (LENGTH - 1)) + 0.05)
+            assert found[filter, position].item() == pytest.approx(wanted, rel=RELATIVE_OP[torch.float64])
+    assert torch.equal(evaluate("filter_fn", parts, 0.05, 5), found[:, :5])
+
+
+def test_layers_are_found_by_their_names() -> None:
+    """Oracle: the names in a published model, among which other tensors lie; a file of one layer has no prefix."""
+    named = {f"layers.{n}.mixer.filter_fn.{name}": part for n in (0, 1) for name, part in tensors(n).items()}
+    named["layers.0.mixer.in_proj.weight"] = torch.zeros(2, 2)
+    found = layers_in(named)
+    assert list(found) == ["layers.0.mixer.filter_fn", "layers.1.mixer.filter_fn"]
+    assert torch.equal(found["layers.1.mixer.filter_fn"]["pos_emb.z"], tensors(1)["pos_emb.z"])
+    assert list(layers_in(tensors())) == ["filters"]
+    assert layers_in({"filters": torch.zeros(2, 9)}) == {}
+
+
+def test_what_is_missing_or_does_not_fit_is_named() -> None:
+    """Oracle: the message."""
+    parts = tensors()
+    with pytest.raises(InputError, match="length is 13, but filter_fn has 12 positions"):
+        evaluate("filter_fn", parts, 0.0, 13)
+    without = {name: part for name, part in parts.items() if name != "modulation.deltas"}
+    with pytest.raises(CheckpointError, match=r"filter_fn has no modulation\.deltas"):
+        evaluate("filter_fn", without, 0.0, None)
+    with pytest.raises(CheckpointError, match="shapes do not fit each other"):
+        evaluate("filter_fn", parts | {"implicit_filter.2.weight": torch.zeros(4, 4).double()}, 0.0, None)
+    with pytest.raises(CheckpointError, match="must have 3 dimensions"):
+        evaluate("filter_fn", parts | {"modulation.deltas": torch.zeros(FILTERS)}, 0.0, None)
