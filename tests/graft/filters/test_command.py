@@ -19,7 +19,7 @@ from braidlm.ops import Segments
 from braidlm.train import plan
 from braidlm.train.export import load_outcome
 from tests.families.tiny import tiny
-from tests.graft.filters.test_published import tensors
+from tests.graft.filters.hyena_tensors import tensors
 from tests.tolerances import RELATIVE_LOGITS
 from tests.train.modal.systems import defined, system
 from tests.train.small import make
