@@ -62,7 +62,12 @@ class Terminal:
 
     def seen(self, since: int = 0) -> str:
         """What is on the screen from a row on, to the last line that is not empty."""
-        return "\n".join(line.rstrip() for line in self._screen.display[since:]).rstrip()
+        return "\n".join(self._line(row).rstrip() for row in range(since, _ROWS)).rstrip()
+
+    def _line(self, row: int) -> str:
+        """What is on a row, to the last cell that was written; `Screen.display` looks at 32,000 cells each time."""
+        cells = self._screen.buffer[row]
+        return "".join(cells[column].data for column in range(max(cells, default=-1) + 1))
 
     def wait(self, pattern: str, since: int = 0) -> None:
         """Until a pattern is seen below a row; an error when the program has ended before."""

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from benchmarks.serving import BRAID, Server
 
 from braidlm.server import ModelHost, Settings, create_app
-from tests.cli.commands import entry
+from tests.cli.commands import Ended, entry
 
 from .conftest import MODEL, Start
 from .local import model
@@ -70,6 +71,22 @@ def processes(server: Server) -> dict[int, tuple[int, str]]:
         return pid == server.process.pid or (pid in parents and below(parents[pid]))
 
     return {pid: what for pid, what in found.items() if below(pid)}
+
+
+def cluster_of(server: Server) -> tuple[str, dict[str, str]]:
+    """Address of the cluster that a server has started, and the environment of a process that may join it."""
+    (raylet,) = (pid for pid, (_, name) in processes(server).items() if name == "raylet")
+    words = Path(f"/proc/{raylet}/cmdline").read_text().split("\0")
+    (address,) = (word.removeprefix("--gcs-address=") for word in words if word.startswith("--gcs-address="))
+    lines = Path(f"/proc/{raylet}/environ").read_text().split("\0")
+    return address, dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def assert_one_sentence(done: "Ended | subprocess.CompletedProcess[str]", told: str) -> None:
+    assert done.returncode == 2, done.stderr
+    *before, last = done.stderr.splitlines()
+    assert last.startswith("braid: ") and told in last
+    assert all(line.startswith("listening on ") for line in before)
 
 
 def pid_of(server: Server, replica: str) -> int:
@@ -254,6 +271,20 @@ def test_a_replica_that_dies(two: Server) -> None:
 
 
 @needs_ray
+def test_weights_that_cannot_be_loaded(two: Server, small: Path, tmp_path: Path) -> None:
+    """Oracle: one sentence and exit code 2, as without replicas; another server of the same cluster goes on."""
+    damaged = shutil.copytree(small, tmp_path / "damaged")
+    (weights,) = damaged.glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    address, environment = cluster_of(two)
+    options = ["--port", "0", "--replicas", "2", "--ray-address", address]
+    command = [sys.executable, "-c", BRAID, "serve", str(damaged), *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=100, env=environment)
+    assert_one_sentence(done, str(weights))
+    assert two.get("/ready").status_code == 200
+
+
+@needs_ray
 def test_asked_to_stop(two: Server) -> None:
     """Oracle: an answer that was being written is finished and stored; nothing is left of the server."""
     two.post("/v1/sessions", {"id": "last"})
@@ -268,30 +299,35 @@ def test_asked_to_stop(two: Server) -> None:
 
 
 @needs_ray
+def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
+    """Oracle: one sentence and exit code 2, as without replicas."""
+    options = ["--port", "0", "--replicas", "2", "--ray-address", "127.0.0.1:9"]
+    command = [sys.executable, "-c", BRAID, "serve", MODEL, *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=100)
+    assert_one_sentence(done, "cannot join the Ray cluster at 127.0.0.1:9: ")
+
+
 @pytest.mark.parametrize(
     ("name", "options", "told"),
     [
-        ("no-such-model", [], "no-such-model"),
-        (MODEL, ["--ray-address", "127.0.0.1:9"], "cannot join the Ray cluster at 127.0.0.1:9: "),
+        (MODEL, [], "the package ray; pip install '.[ray]'"),
+        ("no-such-model", [], "no-such-model is neither a file or directory here, nor a preset"),
+        (MODEL, ["--quantize", "int3"], "quantize is 'int3', but must be one of"),
+        (MODEL, ["--dtype", "float31"], "dtype is 'float31', but must be one of"),
+        (MODEL, ["--ops", "fast"], "ops is 'fast', but must be one of"),
+        (MODEL, ["--adapter", "a=nowhere"], "nowhere is no adapter"),
+        (MODEL, ["--initial-state", "a=nowhere"], "there is no initial state "),
     ],
 )
-def test_what_cannot_be_served(tmp_path: Path, name: str, options: list[str], told: str) -> None:
-    """Oracle: one sentence and exit code 2, as without replicas."""
-    command = [sys.executable, "-c", BRAID, "serve", name, "--port", "0", "--replicas", "2", *options]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=100)
-    assert done.returncode == 2, done.stderr
-    *before, last = done.stderr.splitlines()
-    assert last.startswith("braid: ") and told in last
-    assert all(line.startswith("listening on ") for line in before)
-
-
-def test_without_ray() -> None:
-    """Oracle: one sentence that says how to install it, and exit code 2."""
-    command = [sys.executable, "-c", f"import sys; sys.modules['ray'] = None; {BRAID}", "serve", MODEL]
-    done = subprocess.run([*command, "--replicas", "2"], capture_output=True, text=True, timeout=100)
-    assert done.returncode == 2, done.stderr
-    assert "the package ray; pip install '.[ray]'" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_before_ray_starts(
+    tmp_path: Path, name: str, options: list[str], told: str,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Oracle: one sentence and exit code 2; without the package, only what is told before Ray starts can be told."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setitem(sys.modules, "ray", None)
+    done = entry(capfd, "serve", name, "--port", "0", "--replicas", "2", "--sessions", str(tmp_path), *options)
+    assert_one_sentence(done, told)
 
 
 @pytest.mark.parametrize(

@@ -86,11 +86,12 @@ def test_killed_and_started_again(start: Start, small: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("shutdown_timeout", [60, 0])
-def test_asked_to_stop(start: Start, tmp_path: Path, shutdown_timeout: int) -> None:
+def test_asked_to_stop(start: Start, small: Path, tmp_path: Path, shutdown_timeout: int) -> None:
     """Oracle: the end of the stream: a turn that has time is finished, one that has none is stored as far as it is."""
-    server = start("--shutdown-timeout", str(shutdown_timeout), sessions=tmp_path)
+    server = start("--shutdown-timeout", str(shutdown_timeout), model=small, sessions=tmp_path)
     server.post("/v1/sessions", {"id": "last"})
-    body = {"messages": said("Count to a hundred."), "session": "last", "stream": True, "max_tokens": 120, "seed": 1}
+    body = {"messages": said("Count to a hundred."), "session": "last", "stream": True, "max_tokens": 1000, "seed": 1}
+    body["response_format"] = {"type": "regex", "regex": "[a-z]{9000}"}  # no half of a letter is left at the end
     lines: list[str] = []
     begun = threading.Event()
 
@@ -112,7 +113,7 @@ def test_asked_to_stop(start: Start, tmp_path: Path, shutdown_timeout: int) -> N
     reader.join()
     if shutdown_timeout:
         assert lines[-2] == "data: [DONE]"
-    again = start(sessions=tmp_path)
+    again = start(model=small, sessions=tmp_path)
     messages = again.get("/v1/sessions/last").json()["messages"]
     parts = [json.loads(line[6:])["choices"][0]["delta"] for line in lines if line.startswith("data: {")]
     seen = "".join(part.get("content") or "" for part in parts)

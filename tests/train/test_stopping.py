@@ -33,9 +33,9 @@ def train(out: str) -> list[str]:
     return ["train", "run.toml", *(word for name, value in changes.items() for word in ("--set", f"{name}={value}"))]
 
 
-def start(place: Path, out: str, processes: int = 1) -> "subprocess.Popen[str]":
+def start(place: Path, arguments: list[str], processes: int = 1) -> "subprocess.Popen[str]":
     several = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes))
-    command = [sys.executable, *(several if processes > 1 else ()), "-m", "braidlm", *train(out)]
+    command = [sys.executable, *(several if processes > 1 else ()), "-m", "braidlm", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, cwd=place, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -53,46 +53,40 @@ def losses(log: Path, name: str = "loss") -> list[tuple[int, float]]:
     return [(line["step"], line[name]) for line in record.read_log(log) if name in line]
 
 
-def stopped(place: Path, number: int) -> tuple[int, str]:
-    """A run that a signal stops after some steps: the step, and what it printed; with the exit code of a shell."""
-    process = start(place, "out")
-    wait_for_steps(process, place / "out" / "log.jsonl", 3)
+def stopped(process: "subprocess.Popen[str]", place: Path, number: int, steps: int) -> tuple[int, list[str], str]:
+    """A run that a signal stops after `steps` steps: the step, the arguments that it says go on, and what it printed;
+    with the exit code of a shell.
+    """
+    wait_for_steps(process, place / "out" / "log.jsonl", steps)
     process.send_signal(number)
     said, noted = process.communicate(timeout=100)
     assert process.returncode == 128 + number
     step = losses(place / "out" / "log.jsonl")[-1][0]
     assert checkpoints.latest(place / "out" / "checkpoints") == place / "out" / "checkpoints" / f"step-{step:08d}"
     assert f"stopped at step {step} of {STEPS}" in said and "finishing this step" in noted
-    return step, said
+    return step, shlex.split(re.search("to go on: braid (.*)", said)[1]), said
 
 
-def test_ctrl_c_stores_a_checkpoint(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_and_sigterm_store_checkpoints(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: the checkpoint's step is the log's last; what is printed, typed as it stands, goes on to the losses of a
     run without a stop, step by step, on held-out text too.
     """
-    step, said = stopped(place, signal.SIGINT)
-    command = shlex.split(re.search("to go on: braid (.*)", said)[1])
-    again = subprocess.run(
-        [sys.executable, "-m", "braidlm", *command], cwd=place, text=True, capture_output=True, check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert f"resumed at step {step} of {STEPS}" in again.stdout
+    first, command, _ = stopped(start(place, train("out")), place, signal.SIGINT, 3)
+    second, command, said = stopped(start(place, command), place, signal.SIGTERM, first + 3)
+    assert f"resumed at step {first} of {STEPS}" in said and second > first
     monkeypatch.chdir(place)
     with on_threads(1):
+        again = braid(*command)
+        assert again.exit_code == 0 and f"resumed at step {second} of {STEPS}" in again.stdout
         assert braid(*train("calm")).exit_code == 0
     for name in ("loss", "eval_loss"):
         assert losses(place / "out" / "log.jsonl", name) == losses(place / "calm" / "log.jsonl", name)
         assert len(losses(place / "calm" / "log.jsonl", name)) == STEPS
 
 
-def test_sigterm_stores_a_checkpoint(place: Path) -> None:
-    """Oracle: the checkpoint's step is the log's last; the exit code of a shell."""
-    stopped(place, signal.SIGTERM)
-
-
 def test_a_second_signal_ends_at_once(place: Path) -> None:
     """Oracle: no checkpoint is there, and nothing was said of one; the exit code of a shell for one of the two."""
-    process = start(place, "out")
+    process = start(place, train("out"))
     wait_for_steps(process, place / "out" / "log.jsonl", 3)
     os.kill(process.pid, signal.SIGSTOP)  # so that both are there before either is looked at
     process.send_signal(signal.SIGINT)
@@ -107,7 +101,7 @@ def test_all_processes_stop_at_the_same_step(place: Path) -> None:
     """Oracle: a checkpoint that is whole, which needs all of them, at the last step of the log; and how it says to go
     on.
     """
-    process = start(place, "out", 2)
+    process = start(place, train("out"), 2)
     wait_for_steps(process, place / "out" / "log.jsonl", 3)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=100)

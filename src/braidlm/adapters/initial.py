@@ -150,15 +150,21 @@ def save_initial(model: Model, path: str | Path) -> None:
             raise InputError(f"cannot write the initial state to {path}: {error}") from None
 
 
+def read_initial(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a learned initial state, not compared with a model; `CheckpointError` for other files."""
+    metadata, tensors = read_safetensors(path, CheckpointError, missing=f"there is no initial state {path}")
+    if metadata.get("format") != _FORMAT:
+        raise CheckpointError(f"{path} is no learned initial state of this version (it should say {_FORMAT!r})")
+    return metadata, tensors
+
+
 def load_initial(model: Model, path: str | Path) -> InitialState:
     """Learned state from a file, for `model` but not put on it yet.
 
     `CheckpointError` if the file is damaged or for a model of another spec. Warns if it was made for other
     weights of the same model.
     """
-    metadata, tensors = read_safetensors(path, CheckpointError, missing=f"there is no initial state {path}")
-    if metadata.get("format") != _FORMAT:
-        raise CheckpointError(f"{path} is no learned initial state of this version (it should say {_FORMAT!r})")
+    metadata, tensors = read_initial(path)
     require_origin(metadata, model, f"the initial state {path}")
     with torch.no_grad():
         row = _unlearned(model)

@@ -26,6 +26,7 @@ from ..families.presets import PRESETS, Preset, preset
 from ..model import footprint
 from ..model.initialisation import randomise
 from ..model.model import Model
+from ..ops import dispatch
 from ..ops.linear.quantized import WEIGHT_FORMATS
 from ..spec import ModelSpec, is_whole
 from ..system.dtypes import long_name, torch_dtype
@@ -71,6 +72,18 @@ def load(
     with shown(f"loading {Path(path_or_name).name}", progress) as step:
         network, tokenizer, origin = read(path, _How(dtype, device, allow_pickle, quantize, step))
     return LanguageModel(network.eval(), tokenizer, origin, ops=ops, deterministic=deterministic)
+
+
+def check_loadable(
+    path_or_name: str | Path, dtype: str, ops: str, allow_pickle: bool, *, quantize: str | None = None
+) -> None:
+    """Raises the error of `load` that is found before a weight is read: of a name, an option, a config or a header."""
+    path = resolve(path_or_name, allow_pickle=allow_pickle)
+    check_choice(quantize)
+    dispatch.checked(ops)
+    if dtype != "auto":
+        dtype_of(dtype)
+    read_spec(path)
 
 
 def resolve(path_or_name: str | Path, *, allow_pickle: bool = False) -> Path:

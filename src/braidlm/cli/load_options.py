@@ -53,6 +53,12 @@ class LoadOptions:
                 deterministic=self.deterministic,
             )
 
+    def check(self, name: str) -> None:
+        """Raises the error of `load` that is found before a weight is read."""
+        from ..api.loading import check_loadable
+
+        check_loadable(name, self.dtype, self.ops, self.allow_pickle, quantize=self.quantize)
+
 
 def set_threads(count: int | None) -> None:
     """Limits torch to `count` threads, or where that is None to this process's share of the machine."""

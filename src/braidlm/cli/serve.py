@@ -99,14 +99,27 @@ def _replicated(make_host: HostMaker) -> "FastAPI":
     gpus = int(asked.loading.device.startswith("cuda"))
     # Only one server can listen at a given port: it takes the place of one that was killed.
     name = f"braidlm-{socket.gethostname()}-{places.host}-{places.port or f'process-{os.getpid()}'}"
+    address = None if address == "local" else address
+    if address is None:  # replicas read the files of this machine
+        _check_files(asked)
     try:
         from ..server.replicas import create_replicated
 
-        return create_replicated(
-            make_host, asked.settings, address=None if address == "local" else address, gpus=gpus, name=name
-        )
+        return create_replicated(make_host, asked.settings, address=address, gpus=gpus, name=name)
     except ModuleNotFoundError as error:
         raise not_installed("braid serve --replicas", str(error.name), "ray") from None
+
+
+def _check_files(asked: ServeConfig) -> None:
+    """Raises at once what replicas would tell of options and files, once Ray has started them."""
+    from ..adapters.initial import read_initial
+    from ..adapters.published import read_config as read_adapter
+
+    asked.loading.check(asked.model)
+    for directory in asked.places.adapters.values():
+        read_adapter(directory)
+    for file in asked.places.initial_states.values():
+        read_initial(file)
 
 
 def _import_server() -> Any:
