@@ -4,17 +4,23 @@ Texts are tokenized haystack and question apart, so that a haystack is read once
 only right where a question's tokens do not depend on more of the text than its end; the maker makes sure of it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from itertools import islice
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ..errors import InputError
 from ..text.tokenizer import Tokenizer
 from . import filler
 from .item import Item, Question
 
+Thing = TypeVar("Thing")
+
 # Sentences of filler that are made once and counted once.
 _POOL = 600
+# Lines that are counted together.
+_BLOCK = 16
 # Characters of a haystack's end that a question is tokenized with.
 _TAIL = 64
 # Tokens by which a text and the sum of its sentences may differ: a start token, a space at the beginning.
@@ -27,6 +33,19 @@ class Asked(NamedTuple):
     prompt: str
     answer: str
     depth: float | None
+
+
+def require_room(there: int, needed: int, what: str) -> None:
+    """`InputError` unless there is as much as needed for `what`."""
+    if there < needed:
+        raise InputError(f"there is no room for {what}; take a greater length or fewer depths")
+
+
+def choose(rng: Random, things: Sequence[Thing], count: int) -> list[Thing]:
+    """Different random things of a list, one a depth; `InputError` if it is shorter."""
+    if count > len(things):
+        raise InputError(f"there are {count} depths, but the task has facts for at most {len(things)}")
+    return rng.sample(things, count)
 
 
 class ItemMaker:
@@ -45,14 +64,22 @@ class ItemMaker:
             raise InputError("this task is made of words, but the model has no tokenizer")
         return self._tokenizer
 
+    @cached_property
+    def alphabet(self) -> int:
+        """Number of token ids that are no control tokens."""
+        last = self._vocab if self._tokenizer is None else min(self._vocab, self._tokenizer.largest_id + 1)
+        return last - sum(token < last for token in self._control)
+
+    @cached_property
+    def _control(self) -> frozenset[int]:
+        return self._tokenizer.special_ids if self._tokenizer else frozenset()
+
     def symbols(self, rng: Random, count: int) -> list[int]:
         """Different random token ids, none of them a control token."""
-        last = self._vocab if self._tokenizer is None else min(self._vocab, self._tokenizer.largest_id + 1)
-        control = self._tokenizer.special_ids if self._tokenizer else frozenset()
-        if count > last - len(control):
-            raise InputError(f"the task needs {count} different tokens, but the vocabulary has {last - len(control)}")
-        drawn = rng.sample(range(last), min(last, count + len(control)))
-        return [token for token in drawn if token not in control][:count]
+        require_room(self.alphabet, count, f"{count} different tokens in the vocabulary")
+        control = len(self._control)
+        drawn = rng.sample(range(self.alphabet + control), min(self.alphabet + control, count + control))
+        return [token for token in drawn if token not in self._control][:count]
 
     def count(self, text: str) -> int:
         """Number of tokens of a part of a text."""
@@ -65,25 +92,40 @@ class ItemMaker:
         return length - max(self.count(one.prompt) + self.count(one.answer) for one in asked) - _SLACK
 
     def fitting(self, lines: Iterable[str], room: int) -> list[str]:
-        """As many of the first lines as have `room` tokens together."""
-        found = []
-        for line in lines:
-            room -= len(self.tokenizer.encode(line, add_bos=False))
-            if room < 0:
+        """As many of the first lines as have `room` tokens together; `InputError` unless two have."""
+        found: list[str] = []
+        left, rest = room, iter(lines)
+        while (needed := self._tokens(block := list(islice(rest, _BLOCK)))) <= left and block:
+            found += block
+            left -= needed
+        for line in block:
+            left -= self._tokens([line])
+            if left < 0:
                 break
             found.append(line)
+        require_room(len(found), 2, "two lines")
         return found
 
+    def _tokens(self, lines: Sequence[str]) -> int:
+        return len(self.tokenizer.encode("".join(lines), add_bos=False))
+
+    def shuffled_blocks(self, rng: Random, block: Callable[[], list[str]], room: int) -> list[str]:
+        """Words of as many whole blocks as have `room` tokens, each with the space before it, in random order."""
+        words: list[str] = []
+        more = block()
+        while (room := room - sum(self.count(f" {word}") for word in more)) >= 0:
+            words += more
+            more = block()
+        require_room(len(words), 1, "the words")
+        rng.shuffle(words)
+        return [f" {word}" for word in words]
+
     def among_filler(self, rng: Random, facts: Sequence[tuple[float, str]], room: int) -> list[str]:
-        """Facts at their depths (increasing, from 0 to 1) among filler, at most `room` tokens in all."""
+        """Facts at their depths, from 0 to 1, among filler, at most `room` tokens in all."""
         left = room - sum(self.count(fact) for _, fact in facts)
-        if left < 0:
-            raise InputError(
-                f"{len(facts)} facts need {room - left} tokens, but the haystack has room for {max(room, 0)}; "
-                "take a greater length or fewer depths"
-            )
+        require_room(left, 0, f"{len(facts)} facts")
         sentences, counts = self._filler(rng, left)
-        found, seen, total, waiting = [], 0, sum(counts), list(facts)
+        found, seen, total, waiting = [], 0, sum(counts), sorted(facts, key=lambda fact: fact[0])
         for sentence, count in zip(sentences, counts, strict=True):
             while waiting and waiting[0][0] * total <= seen:
                 found.append(waiting.pop(0)[1])

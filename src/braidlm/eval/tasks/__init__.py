@@ -8,7 +8,20 @@ from ...errors import InputError
 from ...system.suggest import did_you_mean
 from ..item import Item
 from ..item_maker import ItemMaker
-from . import needle, phonebook
+from . import (
+    common_words,
+    frequent_words,
+    induction,
+    inferred_needle,
+    mqar,
+    multi_key,
+    multi_value,
+    needle,
+    phonebook,
+    question_answering,
+    selective_copying,
+    variable_tracking,
+)
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -22,7 +35,17 @@ class Task(NamedTuple):
 
 TASKS = {
     "needle": Task("numbers of people among filler", needle.make),
+    "inferred_needle": Task("people among filler, asked for in other words", inferred_needle.make),
+    "multi_key": Task("numbers of people, some of whom share a name", multi_key.make),
+    "multi_value": Task("all numbers of a person among filler", multi_value.make),
+    "variable_tracking": Task("a value passed on between variables", variable_tracking.make),
     "phonebook": Task("numbers in a list of names", phonebook.make),
+    "question_answering": Task("a fact in one of many documents", question_answering.make),
+    "common_words": Task("the most common word of a list", common_words.make),
+    "frequent_words": Task("the three most frequent invented words", frequent_words.make),
+    "mqar": Task("pairs of random tokens", mqar.make),
+    "induction": Task("what followed a token the first time", induction.make),
+    "selective_copying": Task("tokens among noise, in their order", selective_copying.make),
 }
 
 
@@ -38,8 +61,10 @@ def items(
 ) -> Iterator[Item]:
     """Makes `count` haystacks of a task, each with its questions `length` tokens or a few less; the same for a seed."""
     task = task_called(name)
-    wrong = next((depth for depth in depths if not 0 <= depth <= 1), None)
-    if wrong is not None or not depths:
-        raise InputError(f"depth is {wrong}, but must be from 0 (the beginning) to 1 (the end); give at least one")
+    if not depths:
+        raise InputError("there are no depths; give at least one, such as 0.5")
+    for depth in depths:
+        if not 0 <= depth <= 1:
+            raise InputError(f"a depth is {depth}, but must be from 0 (the beginning) to 1 (the end)")
     for number in range(count):
         yield task.make(maker, Random(f"{name} {length} {seed} {number}"), length, sorted(depths))
