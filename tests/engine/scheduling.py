@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from collections.abc import Sequence as Items
 
-import torch
+import numpy as np
 
 from braidlm.engine.limits import Limits
 from braidlm.engine.request import Request, RequestHandle
@@ -52,7 +52,7 @@ def begin(scheduler: Scheduler, abilities: Abilities = PLAIN, known: int = 0) ->
 
 def run(scheduler: Scheduler, step: Step, token: int = 7) -> dict[Sequence, list[int]]:
     """Commits a step whose every choice is `token`; the tokens by sequence. Sequences that end are removed."""
-    logits_V = torch.zeros(VOCAB)
+    logits_V = np.zeros(VOCAB, np.float32)
     logits_V[token] = 1
     for sequence, chunk in step.prefills:
         sequence.position = chunk.end
@@ -60,7 +60,7 @@ def run(scheduler: Scheduler, step: Step, token: int = 7) -> dict[Sequence, list
     choosing += [(each, 1) for first in step.starts if not first.has_input for each in (first, *first.forks)]
     chosen = {}
     for sequence, count in choosing:
-        tokens = sequence.choose_tokens(logits_V.expand(count, VOCAB))
+        tokens = sequence.choose_tokens(np.broadcast_to(logits_V, (count, VOCAB)))
         chosen[sequence] = [made.id for made in tokens]
         if tokens and tokens[-1].finish is not None:
             scheduler.remove(sequence)

@@ -3,8 +3,8 @@
 from functools import cache
 from typing import ClassVar
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,7 +77,7 @@ def test_forced_tokens_are_drafted_first() -> None:
     assert sequence.source is not forced
     assert sequence.source.acceptance_rate == 0.5
     for _ in range(8):
-        text.step(torch.zeros(10), (), 100)
+        text.step(np.zeros(10, np.float32), (), 100)
     rule.forced_now = [4]  # type: ignore[misc]
     sequence.propose(15)
     assert sequence.draft == []
@@ -251,7 +251,7 @@ def test_a_failing_sequence_ends_its_request_alone(mode: str, monkeypatch: pytes
     """Oracle: the naive loop for the request beside it; the second of three sequences fails in a step with drafts."""
     model, follow, calls = repeating("granitemoehybrid"), Sequence.choose_tokens, []
 
-    def failing(self: Sequence, logits: torch.Tensor) -> list[Token]:
+    def failing(self: Sequence, logits: np.ndarray) -> list[Token]:
         calls.append(self.index)
         if self.index == 1 and calls.count(1) == 9:
             raise RuntimeError("broken")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from braidlm.errors import InputError
-from braidlm.generation.choice import choose, scores
+from braidlm.generation.choice import as_numbers, choose, scores
 from braidlm.generation.penalties import Penalties
 from braidlm.generation.sampling import Sampling
 from tests.tolerances import RELATIVE_OP, SAMPLING_DEVIATIONS
@@ -92,7 +92,7 @@ def draws(logits: torch.Tensor, sampling: Sampling, count: int, *before: Sequenc
     """How often each token is chosen after `before`: the prompt and what was generated."""
     generator = torch.Generator().manual_seed(1)
     counted = penalties(sampling, *before)
-    return Counter(choose(logits, sampling, counted, generator).token for _ in range(count))
+    return Counter(choose(as_numbers(logits), sampling, counted, generator).token for _ in range(count))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_greedy_is_the_most_likely_token(size: int) -> None:
             best = int(penalised(logits.double().numpy(), penalty, seen).argmax())
             for more in ({}, {"top_k": 2, "top_p": 0.5, "min_p": 0.9}):
                 sampling = Sampling(repetition_penalty=penalty, **more)
-                assert choose(logits, sampling, penalties(sampling, seen), generator).token == best
+                assert choose(as_numbers(logits), sampling, penalties(sampling, seen), generator).token == best
         assert torch.equal(generator.get_state(), before)
 
 
@@ -159,7 +159,9 @@ def test_penalty_moves_both_signs_away() -> None:
     """Oracle: by hand: 4 / 2 falls below 3, and -1 * 2 below -1.5."""
     greedy = Sampling(repetition_penalty=2.0)
     for logits, seen, token in (([4.0, 3.0, 1.0], [0, 0], 1), ([-1.0, -1.5, -9.0], [0], 1), ([4.0, 3.0, 1.0], [], 0)):
-        assert choose(torch.tensor(logits), greedy, penalties(greedy, seen), torch.Generator()).token == token
+        assert (
+            choose(as_numbers(torch.tensor(logits)), greedy, penalties(greedy, seen), torch.Generator()).token == token
+        )
 
 
 def test_only_generated_tokens_are_counted() -> None:
@@ -169,7 +171,7 @@ def test_only_generated_tokens_are_counted() -> None:
         sampling, found = Sampling(**options), []
         counted = Penalties(sampling, [0] * 50)
         for _ in range(4):
-            found.append(choose(logits, sampling, counted, torch.Generator()).token)
+            found.append(choose(as_numbers(logits), sampling, counted, torch.Generator()).token)
             counted.push(found[-1])
         # Presence 1.5 once each: 0.5, then -0.5, then 0 leads again. Frequency 0.6 each time: 1.4, 0.8 (1 leads), 0.8.
         assert found == ([0, 1, 0, 0] if "presence_penalty" in options else [0, 0, 1, 0])
@@ -206,7 +208,9 @@ def test_a_rule_comes_before_biases() -> None:
     for heat in (0.0, 1.0):
         sampling = Sampling(temperature=heat, logit_bias={1: 100, 4: -100, 8: -100}, top_k=5, top_p=0.9)
         generator = torch.Generator().manual_seed(0)
-        found = {choose(logits, sampling, penalties(sampling, []), generator, allowed).token for _ in range(50)}
+        found = {
+            choose(as_numbers(logits), sampling, penalties(sampling, []), generator, allowed).token for _ in range(50)
+        }
         assert found <= {4, 8}
 
 
@@ -247,7 +251,7 @@ def test_logprob_is_of_the_raw_logits(dtype: torch.dtype) -> None:
         changed = {"presence_penalty": 2.0, "frequency_penalty": 2.0, "logit_bias": {1: 100}}
         for options in ({}, narrowed, changed):
             sampling = Sampling(**options)
-            token, logprob, _ = choose(logits, sampling, penalties(sampling, [1, 2], [1]), generator)
+            token, logprob, _ = choose(as_numbers(logits), sampling, penalties(sampling, [1, 2], [1]), generator)
             assert abs(logprob - expected[token]) <= RELATIVE_OP[torch.float32] * np.abs(expected).max()
 
 
@@ -257,11 +261,11 @@ def test_the_most_likely_tokens_are_told(count: int) -> None:
     logits = torch.cat([logits_of(7, 200), torch.tensor([2.0, 2.0, 2.0])])
     exact = logits.double().log_softmax(-1).numpy()
     order = np.argsort(-exact, kind="stable")[:count]
-    chosen = choose(logits, Sampling(top_logprobs=count), penalties(Sampling(), []), torch.Generator())
+    chosen = choose(as_numbers(logits), Sampling(top_logprobs=count), penalties(Sampling(), []), torch.Generator())
     assert [token for token, _ in chosen.top] == order.tolist()
     assert np.abs(np.array([logprob for _, logprob in chosen.top]) - exact[order]).max() <= 1e-5
     assert chosen.top[0] == (chosen.token, chosen.logprob)
-    assert scores(logits[None], [chosen.token], count) == [chosen]
+    assert scores(as_numbers(logits[None]), [chosen.token], count) == [chosen]
 
 
 def test_logits_are_left_as_they_were() -> None:
@@ -272,5 +276,5 @@ def test_logits_are_left_as_they_were() -> None:
         temperature=0.5, top_k=3, top_p=0.5, min_p=0.1, repetition_penalty=2.0, presence_penalty=1.0,
         frequency_penalty=1.0, logit_bias={2: 1.0},
     )  # fmt: skip
-    choose(logits, everything, penalties(everything, [0, 1, 2], [1, 2]), torch.Generator())
+    choose(as_numbers(logits), everything, penalties(everything, [0, 1, 2], [1, 2]), torch.Generator())
     assert torch.equal(logits, kept)

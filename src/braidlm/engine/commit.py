@@ -1,9 +1,9 @@
 """Commit of a step: what its passes gave becomes snapshots, tokens and ends of sequences."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from collections.abc import Sequence as Items
-from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
 
 from ..generation.choice import scores
 from ..generation.continuation import Token
@@ -15,6 +15,9 @@ from .sequence import Chunk, Sequence
 from .snapshot_policy import SnapshotPolicy
 from .snapshot_store import SnapshotStore
 from .step import Step
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 class Committer:
@@ -32,12 +35,10 @@ class Committer:
         self._end_failed(outcome)
         for sequence, chunk in step.prefills:
             if not sequence.ended:
-                with self._guard(sequence.handle):
-                    self._commit_prefill(sequence, chunk, outcome.prefilled[sequence])
+                self._attempt(sequence.handle, self._commit_prefill, sequence, chunk, outcome.prefilled[sequence])
         for sequence in step.starts:
             if not sequence.ended:
-                with self._guard(sequence.handle):
-                    self._commit_start(sequence, outcome.prefilled.get(sequence))
+                self._attempt(sequence.handle, self._commit_start, sequence, outcome.prefilled.get(sequence))
 
     def end(self, handle: RequestHandle, error: BaseException | None = None) -> None:
         """Ends a request, with an error or without, unless it has ended."""
@@ -50,27 +51,26 @@ class Committer:
 
     def cancel(self, handle: RequestHandle) -> None:
         """Ends a cancelled request; snapshots of what it has run stay."""
-        with self._guard(handle):
-            first, *_ = sequences = self._scheduler.sequences_of(handle)
-            if first not in self._scheduler.prefilling:
-                for sequence in sequences:
-                    self._finish(sequence)
-            elif first.position:
-                state = self._runner.state_of(first)
-                self._snapshots.add_snapshot(first.ids[: first.position], state, first.request)
-            self.end(handle)
+        self._attempt(handle, self._finish_early, handle)
+        self.end(handle)
 
     def _end_failed(self, outcome: Outcome) -> None:
         for sequence, error in outcome.failed.items():
             self.end(sequence.handle, error)
 
-    @contextmanager
-    def _guard(self, handle: RequestHandle) -> Iterator[None]:
-        """Context in which any error ends a request."""
+    def _attempt(
+        self,
+        handle: RequestHandle,
+        act: Callable[Arguments, Result],
+        *args: Arguments.args,
+        **options: Arguments.kwargs,
+    ) -> Result | None:
+        """Result of `act`; None if it raises, which ends the request."""
         try:
-            yield
+            return act(*args, **options)
         except BaseException as error:
             self.end(handle, error)
+            return None
 
     def _commit_prefill(self, sequence: Sequence, chunk: Chunk, made: Prefilled) -> None:
         request, ids = sequence.request, sequence.request.ids
@@ -100,30 +100,32 @@ class Committer:
         for sequence, tokens, draft_count in step.decodes:
             if sequence.ended:
                 continue
-            before, logits = sequence.position, outcome.logits[sequence]
-            with self._guard(sequence.handle):
-                chosen[sequence] = sequence.choose_tokens(logits)
-                if len(logits) == len(tokens):  # it did not run without its draft tokens, since others failed
-                    wrong[sequence] = before + len(tokens) - sequence.position
-                    self._scheduler.record_drafts(draft_count, draft_count - wrong[sequence])
+            logits = outcome.logits[sequence]
+            made = self._attempt(sequence.handle, sequence.choose_tokens, logits)
+            if made is None:
+                continue
+            chosen[sequence] = made
+            if draft_count and len(logits) == len(tokens):  # it did not run without them, since others failed
+                accepted = len(made) - 1
+                self._scheduler.record_drafts(draft_count, accepted)
+                wrong[sequence] = draft_count - accepted
         begun = time.perf_counter()
         if any(wrong.values()):
             self._runner.rollback({sequence: n for sequence, n in wrong.items() if n and not sequence.ended})
         if outcome.logits and not outcome.failed and self._scheduler.speculation.most:
             size = sum(map(len, outcome.logits.values()))
             self._scheduler.speculation.record_pass(size, outcome.decode_s + time.perf_counter() - begun)
-        for sequence, made in chosen.items():
+        for sequence, new in chosen.items():
             if not sequence.ended:
-                with self._guard(sequence.handle):
-                    self._take_snapshot(sequence)
-                    if made:
-                        self._deliver(sequence, made)
+                self._attempt(sequence.handle, self._commit_decode, sequence, new)
 
-    def _take_snapshot(self, sequence: Sequence) -> None:
-        """Takes a snapshot where one is wanted: at a position of the prompt, or inside a long answer."""
+    def _commit_decode(self, sequence: Sequence, tokens: Items[Token]) -> None:
+        """Takes a snapshot where one is wanted, of the prompt or inside a long answer; then hands on the tokens."""
         position, request = sequence.position, sequence.request
         if position in sequence.snapshot_positions or self._policy.wants_snapshot(request, position):
             self._snapshots.add_snapshot(sequence.ids[:position], self._runner.state_of(sequence), request)
+        if tokens:
+            self._deliver(sequence, tokens)
 
     def _deliver(self, sequence: Sequence, tokens: Items[Token]) -> None:
         """Hands on more tokens of a sequence; ends it if these were the last."""
@@ -134,6 +136,16 @@ class Committer:
             handle.push_chunk(StreamChunk(sequence.index, token))
         if ends and not self._scheduler.sequences_of(handle):
             self.end(handle)
+
+    def _finish_early(self, handle: RequestHandle) -> None:
+        """Takes snapshots of what a request has run that will not go on."""
+        first, *_ = sequences = self._scheduler.sequences_of(handle)
+        if first not in self._scheduler.prefilling:
+            for sequence in sequences:
+                self._finish(sequence)
+        elif first.position:
+            state = self._runner.state_of(first)
+            self._snapshots.add_snapshot(first.ids[: first.position], state, first.request)
 
     def _finish(self, sequence: Sequence) -> None:
         """Ends a sequence; a snapshot of its state stays, for a prompt that goes on from here."""

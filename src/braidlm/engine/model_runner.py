@@ -4,13 +4,17 @@ Sequence states come in and go out, and are immutable: no snapshot that is kept 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..decode.decode import Decoder
 from ..decode.slots import Slots, slots_of
+from ..generation.choice import as_numbers
 from ..model.model import Logits, Model, Output
 from ..ops import Segments
 from ..spec import ModelSpec
@@ -38,7 +42,7 @@ class Prefilled(NamedTuple):
 
     state: SequenceState
     snapshots: tuple[SequenceState, ...]
-    logits: Tensor | None
+    logits: NDArray[np.float32] | None
 
 
 class ModelRunner:
@@ -95,8 +99,8 @@ class ModelRunner:
         segments = Segments(tuple(len(part.ids) for part in parts), tuple(part.snapshot_positions for part in parts))
         ids = torch.tensor([token for part in parts for token in part.ids], device=self._model.device)
         out = self._run(ids, segments, state, logits=logits)
-        sizes = [1] * len(parts) if logits == "last" else list(segments.lengths)
-        logits_of = [None] * len(parts) if out.logits is None else out.logits.split(sizes)
+        sizes = [1] * len(parts) if logits == "last" else segments.lengths
+        logits_of = [None] * len(parts) if out.logits is None else _split(out.logits, sizes)
         return [
             Prefilled(after, snapshots.sequences, part_logits)
             for after, snapshots, part_logits in zip(out.state.sequences, out.snapshots, logits_of, strict=True)
@@ -109,8 +113,8 @@ class ModelRunner:
             return Abilities(self.slots.max_decode_tokens, can_roll_back=True)
         return Abilities(1, can_roll_back=False)
 
-    def decode(self, inputs: Sequence[DecodeInput]) -> dict[int, Tensor]:
-        """One decode step; by slot, the logits after each of its tokens, [tokens, V]. If it fails, no slot changes."""
+    def decode(self, inputs: Sequence[DecodeInput]) -> list[NDArray[np.float32]]:
+        """One decode step; for each input, the logits after each token, [tokens, V]. If it fails, no slot changes."""
         ids = torch.tensor([token for step_input in inputs for token in step_input.tokens])
         slots = [step_input.slot for step_input in inputs for _ in step_input.tokens]
         if isinstance(self.slots, Decoder):
@@ -119,14 +123,19 @@ class ModelRunner:
             )
         else:
             logits = self.slots.step(ids, slots)
-        parts = logits.split([len(step_input.tokens) for step_input in inputs])
-        return {step_input.slot: part for step_input, part in zip(inputs, parts, strict=True)}
+        return _split(logits, [len(step_input.tokens) for step_input in inputs])
 
     def rollback(self, counts: Mapping[int, int]) -> None:
         """Rolls back as many of the last tokens of each slot as `counts` says."""
         if counts:
             assert isinstance(self.slots, Decoder)
             self.slots.rollback(counts)
+
+
+def _split(logits: Tensor, sizes: Sequence[int]) -> list[NDArray[np.float32]]:
+    """Logits of the sequences of one pass; that many tokens are each one's."""
+    numbers = as_numbers(logits)
+    return [numbers[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
 
 
 def can_truncate(spec: ModelSpec) -> bool:

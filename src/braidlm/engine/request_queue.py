@@ -53,12 +53,12 @@ class RequestQueue(Generic[Item]):
     def remove(self, unwanted: Callable[[Item], bool]) -> list[Item]:
         """Takes out and returns the items that are no longer wanted."""
         gone = [item for queue in self._queues.values() for item, _ in queue if unwanted(item)]
-        kept = {
-            client: deque((item, tokens) for item, tokens in queue if not unwanted(item))
-            for client, queue in self._queues.items()
-        }
-        self._queues = {client: queue for client, queue in kept.items() if queue}
         if gone:
+            kept = {
+                client: deque((item, tokens) for item, tokens in queue if not unwanted(item))
+                for client, queue in self._queues.items()
+            }
+            self._queues = {client: queue for client, queue in kept.items() if queue}
             self._forget()
         return gone
 

@@ -5,11 +5,12 @@ adapter in it: sequences that differ in their initial state alone share a call.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from ..adapters import AdapterRegistry
 from ..errors import InputError
@@ -28,7 +29,7 @@ class Outcome:
     """Results of a step's passes by sequence: of prefill, logits of decode ([tokens, V]), and errors."""
 
     prefilled: dict[Sequence, Prefilled] = field(default_factory=dict)
-    logits: dict[Sequence, Tensor] = field(default_factory=dict)
+    logits: dict[Sequence, NDArray[np.float32]] = field(default_factory=dict)
     failed: dict[Sequence, Exception] = field(default_factory=dict)
     decode_s: float = 0.0
 
@@ -162,14 +163,14 @@ class Runner:
             runner = self.runner_of((adapter, None))
             own = [item for item in inputs if item.sequence.request.adapter == adapter]
             try:
-                outcome.logits |= _by_sequence(own, runner.decode(own))
+                outcome.logits |= zip((item.sequence for item in own), runner.decode(own), strict=True)
             except BaseException as error:  # a panic of a library is none of Exception
                 if not self._retry_alone:
                     outcome.failed |= dict.fromkeys((item.sequence for item in own), as_exception(error))
                     continue
                 for item in own:
                     try:
-                        outcome.logits |= _by_sequence([item], runner.decode([item.without_draft]))
+                        (outcome.logits[item.sequence],) = runner.decode([item.without_draft])
                     except BaseException as error:
                         outcome.failed[item.sequence] = as_exception(error)
 
@@ -179,10 +180,6 @@ class Runner:
             self.runner_of((adapter, None)).rollback(
                 {sequence.slot: n for sequence, n in counts.items() if sequence.request.adapter == adapter}
             )
-
-
-def _by_sequence(inputs: Iterable[DecodeInput], logits: Mapping[int, Tensor]) -> dict[Sequence, Tensor]:
-    return {item.sequence: logits[item.slot] for item in inputs}
 
 
 def _logits_of(prefills: Items[Prefill]) -> Logits:

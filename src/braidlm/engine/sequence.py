@@ -10,7 +10,8 @@ from collections.abc import Collection
 from collections.abc import Sequence as Items
 from typing import NamedTuple
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from ..generation.continuation import Continuation, Token
 from .request import Request, RequestHandle
@@ -136,7 +137,7 @@ class Sequence:
         draft = self.draft[:draft_count]
         return DecodeInput(self, [*self._due[0], *draft], len(draft))
 
-    def choose_tokens(self, logits_nV: Items[Tensor] | Tensor) -> list[Token]:
+    def choose_tokens(self, logits_nV: NDArray[np.float32]) -> list[Token]:
         """The tokens after those of `next_input`, up to the first that differs from the draft.
 
         Each is chosen as without a draft. None if more of the prompt is due. After a pass over the whole prompt, when
@@ -157,6 +158,6 @@ class Sequence:
         self.position = len(self.ids) - 1
         return tokens
 
-    def _choose(self, logits_V: Tensor) -> Token:
+    def _choose(self, logits_V: NDArray[np.float32]) -> Token:
         room = 1 if self._limit is None else self._limit - len(self.ids)
         return self.continuation.step(logits_V, self._ends, room)

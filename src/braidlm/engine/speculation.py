@@ -88,10 +88,12 @@ class Speculation:
 
         `sequences` has the acceptance rate of each, and how many draft tokens it has.
         """
-        base = self._throughput(sequences, 0)
-        best, found = base * _GAIN, 0
+        longest = min(self.most, max((count for _, count in sequences), default=0))
+        if not longest:
+            return 0
+        best, found = self._throughput(sequences, 0) * _GAIN, 0
         for length in _LENGTHS:
-            if length > self.most or length > max((count for _, count in sequences), default=0):
+            if length > longest:
                 break
             throughput = self._throughput(sequences, length)
             if throughput > best:

@@ -31,16 +31,21 @@ class Choice(NamedTuple):
     top: tuple[tuple[int, float], ...]
 
 
+def as_numbers(logits: Tensor) -> NDArray[np.float32]:
+    """Logits in float32 as numpy has them, over the same memory where that is possible."""
+    numbers: NDArray[np.float32] = logits.detach().float().cpu().numpy()
+    return numbers
+
+
 def choose(
-    logits_V: Tensor,
+    logits_V: NDArray[np.float32],
     sampling: Sampling,
     penalties: Penalties,
     generator: torch.Generator,
     allowed_V: NDArray[np.bool_] | None = None,
 ) -> Choice:
     """The next token; `allowed_V` leaves the others out, whatever penalties and biases say."""
-    logits = _numbers(logits_V)
-    kept, ids = penalties.applied(logits), None
+    kept, ids = penalties.applied(logits_V), None
     if allowed_V is not None:
         ids = np.flatnonzero(allowed_V)
         kept = kept[ids]
@@ -49,17 +54,12 @@ def choose(
     else:
         kept, ids = _narrowed(kept / np.float32(sampling.temperature), ids, sampling)
         place = _drawn(kept, generator)
-    return _scored(logits, place if ids is None else int(ids[place]), sampling.top_logprobs)
+    return _scored(logits_V, place if ids is None else int(ids[place]), sampling.top_logprobs)
 
 
-def scores(logits_nV: Tensor, tokens: Sequence[int], top: int) -> list[Choice]:
+def scores(logits_nV: NDArray[np.float32], tokens: Sequence[int], top: int) -> list[Choice]:
     """The log probabilities of `tokens`, each by the logits before it, and of the `top` most likely ones beside it."""
-    return [_scored(_numbers(logits_V), token, top) for logits_V, token in zip(logits_nV, tokens, strict=True)]
-
-
-def _numbers(logits_V: Tensor) -> NDArray[np.float32]:
-    numbers: NDArray[np.float32] = logits_V.detach().float().cpu().numpy()
-    return numbers
+    return [_scored(logits_V, token, top) for logits_V, token in zip(logits_nV, tokens, strict=True)]
 
 
 def _scored(logits_V: NDArray[np.float32], token: int, count: int) -> Choice:

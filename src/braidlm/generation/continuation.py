@@ -11,7 +11,6 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..text.marked_stream import Detokenizer
 from ..text.marks import partial
@@ -74,6 +73,8 @@ class StopTexts:
 
     def push(self, text: str) -> tuple[str, bool]:
         """The text that can be shown, and whether a stop text was completed."""
+        if not self._stops:
+            return text, False
         self._held += text
         places = ((self._held.find(stop), len(stop)) for stop in self._stops)
         # Of several, the one that is complete first: so it does not matter how the text was cut.
@@ -123,7 +124,7 @@ class Continuation:
         """The tokens that the rule for the text leaves no choice about, if there is one and it does."""
         return [] if self._constraint is None else self._constraint.forced()
 
-    def step(self, logits_V: Tensor, ends: Collection[int], room: int) -> Token:
+    def step(self, logits_V: NDArray[np.float32], ends: Collection[int], room: int) -> Token:
         """The next token; `room` is how many more the context holds after those that were seen."""
         allowed = None if self._constraint is None else self._constraint.allowed()
         token, logprob, top = choose(logits_V, self.sampling, self._penalties, self.generator, allowed)

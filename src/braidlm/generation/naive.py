@@ -11,6 +11,7 @@ from ..model.model import Output
 from ..ops import Segments
 from ..state.batch import BatchState
 from ..text.marked_stream import Detokenizer
+from .choice import as_numbers
 from .continuation import Continuation, Token
 from .sampling import Sampling
 
@@ -33,6 +34,7 @@ def generate_naively(
         out = run(torch.tensor(ids), Segments((len(ids),)), state, logits="last")
         assert out.logits is not None
         state, length = out.state, length + len(ids)
-        token = continuation.step(out.logits[0], ends, 1 if max_positions is None else max_positions - length)
+        room = 1 if max_positions is None else max_positions - length
+        token = continuation.step(as_numbers(out.logits[0]), ends, room)
         ids = [token.id] if token.finish is None else []
         yield token
