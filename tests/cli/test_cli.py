@@ -217,27 +217,29 @@ def test_usage_errors_are_short(arguments: tuple[str, ...], words: str) -> None:
     assert len(done.stderr) < 4000
 
 
-def chat(sessions: Path, *lines: str) -> subprocess.CompletedProcess[str]:
-    options = ("--sessions", str(sessions), "--temperature", "0", "--max-tokens", "12")
-    return process("chat", "smollm2-135m", *options, text="\n".join(lines) + "\n")
+def chat(sessions: Path, *lines: str) -> tuple[list[str], str]:
+    """Arguments of a chat, and what is typed."""
+    options = ["--sessions", str(sessions), "--temperature", "0", "--max-tokens", "12"]
+    return ["chat", "smollm2-135m", *options], "\n".join(lines) + "\n"
 
 
 def test_chat_keeps_the_system_message_of_a_session(chatty: Path, tmp_path: Path) -> None:
     """Oracle: by hand: a session's own messages stay, and another system message than its own is told to wait."""
     options = ("chat", str(chatty), "--sessions", str(tmp_path), "--session", "talk", "--max-tokens", "1")
     for told, system in ((False, "Be kind."), (False, "Be kind."), (True, "Be brief.")):
-        done = process(*options, "--system", system, text="Hello\n")
-        assert done.returncode == 0, done.stderr
+        done = braid(*options, "--system", system, text="Hello\n")
+        assert done.exit_code == 0, done.stderr
         assert ("keeps the system message that it began with" in " ".join(done.stderr.split())) is told
         assert SessionStore(tmp_path).summary("talk").messages[0] == {"role": "system", "content": "Be kind."}
 
 
 def test_chat_and_its_sessions(tmp_path: Path) -> None:
     """Oracle: the second turn runs its own tokens only; a saved conversation goes on in another process."""
-    first = chat(
+    arguments, text = chat(
         tmp_path, "What is the capital of France?", "And of Italy?", "/stats", "/save talk", "/load nowhere", "/bogus"
     )
-    assert first.returncode == 0
+    first = braid(*arguments, text=text)
+    assert first.exit_code == 0
     assert "Paris" in first.stdout
     assert "Rome" in first.stdout
     stats = " ".join(first.stderr.split())
@@ -246,9 +248,10 @@ def test_chat_and_its_sessions(tmp_path: Path) -> None:
     assert "/bogus" in stats
     assert "cut at" not in stats
     block = ('"""', "Say", "hi", '"""', "Hello \\", "you")
-    second = chat(
+    arguments, text = chat(
         tmp_path, "/load talk", "/fork more", "And of Spain?", "/stats", "/sessions", "/reset", "/help", *block
     )
+    second = process(*arguments, text=text)
     assert second.returncode == 0
     assert "Madrid" in second.stdout
     stats = " ".join(second.stderr.split())
@@ -269,5 +272,5 @@ def test_chat_and_its_sessions(tmp_path: Path) -> None:
     assert braid("session", "fork", "gone", "again", "--sessions", str(elsewhere.parent)).exit_code == 0
     assert braid("session", "delete", "talk", *where).exit_code == 0
     assert not (tmp_path / "talk.session").exists()
-    third = chat(elsewhere.parent, "/load again", "And of Spain?")
-    assert "Madrid" in third.stdout
+    arguments, text = chat(elsewhere.parent, "/load again", "And of Spain?")
+    assert "Madrid" in braid(*arguments, text=text).stdout
