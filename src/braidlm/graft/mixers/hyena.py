@@ -1,0 +1,74 @@
+"""Hyena in the place of attention: values convolved with the average pattern of each head's attention.
+
+Its gates begin at one. Legend: H = heads, L = lags, M = modes of a filter, T = tokens, K = size of a head.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...errors import SpecError
+from ...layers.batch import Batch
+from ...spec import Attention, Hyena
+from ...train import modal
+from ..options import MixerOptions
+from .replacer import Sample, copy_output, heads_of, identity_taps, plain_weight
+
+INITIAL = (
+    "v from the donor's values, gates 1, output projection copied; a filter for each head, fitted to its average "
+    "attention by distance"
+)
+
+_TAPS = 3
+_LAGS = 512
+
+
+def spec(donor: Attention, options: MixerOptions, width: int) -> Hyena:
+    """Spec with a filter for each of the donor's heads."""
+    if donor.inner != width:
+        raise SpecError(
+            f"its heads have {donor.inner} channels together, but a Hyena layer has the {width} that the model is wide"
+        )
+    return Hyena(d_state=options.d_state or 16, filters=donor.heads, conv=_TAPS)
+
+
+@torch.no_grad()
+def initialise(new: Any, donor: Any, sample: Sample) -> None:
+    """Fills all parameters."""
+    width, model = len(new.d), donor.spec
+    new.in_proj.weight[: 2 * width] = 0
+    new.in_proj.weight[2 * width :] = heads_of(plain_weight(donor.v_proj), model, model.v_dim).flatten(0, 1)
+    new.in_proj.bias[: 2 * width] = 1
+    new.in_proj.bias[2 * width :] = 0
+    if donor.v_proj.bias is not None:
+        new.in_proj.bias[2 * width :] = heads_of(donor.v_proj.bias[:, None], model, model.v_dim).flatten()
+    identity_taps(new.conv)
+    modes = modal.fit(average_pattern(donor, sample), new.spec.d_state)
+    new.poles.copy_(torch.view_as_real(modes.poles_FM))
+    new.residues.copy_(torch.view_as_real(modes.residues_FM))
+    new.d.copy_(modes.direct_F.repeat_interleave(width // new.spec.filters))
+    copy_output(new.out_proj, donor)
+
+
+def average_pattern(donor: Any, sample: Sample) -> Tensor:
+    """Mean weight that each head gives to the key so many tokens back, over the queries that have one: [H, L].
+
+    Measured on the longest document of the sample, of which at most its first 512 tokens.
+    """
+    model, lengths = donor.spec, sample.segments.lengths
+    longest = max(range(len(lengths)), key=lengths.__getitem__)
+    begin, length = sample.segments.starts[longest], min(lengths[longest], _LAGS)
+    x_TD = sample.inputs_TD[begin : begin + length]
+    dtype = donor.q_proj.weight.dtype
+    q = donor.q_proj(x_TD.to(dtype)).unflatten(-1, (model.heads, model.head_dim))
+    k = donor.k_proj(x_TD.to(dtype)).unflatten(-1, (model.kv_heads, model.head_dim))
+    if model.rope is not None:
+        rotation = Batch(sample.segments.__class__((length,)), (0,), x_TD.device).rotation
+        q, k = rotation.rotate(q, model.rope), rotation.rotate(k, model.rope)
+    k = k.repeat_interleave(model.heads // model.kv_heads, 1)
+    scores_HTT = torch.einsum("thk,shk->hts", q.float(), k.float()) * donor.scale
+    seen_TT = torch.ones(length, length, dtype=torch.bool).tril()
+    weights_HTT = scores_HTT.masked_fill(~seen_TT, -torch.inf).softmax(-1)
+    lags = [weights_HTT.diagonal(-lag, 1, 2).mean(-1) for lag in range(length)]
+    return torch.stack(lags, 1)

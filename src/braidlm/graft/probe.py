@@ -1,0 +1,125 @@
+"""Probe, stage 2 of a graft: what each block loses when it alone is replaced, and wins when it alone is kept.
+
+Perplexity does not see recall, which few blocks carry, and other ones ("HALO", arXiv 2601.22156), so both
+are measured.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from torch import Tensor
+
+from ..errors import CheckpointError
+from ..eval.divergence import divergence
+from ..eval.item import Item
+from ..eval.recall import recall
+from ..layers.layer import Mixer as MixerLayer
+from ..model.model import Model
+from ..system.files import read_object, whole_file
+from ..system.settings import Setting, check_settings
+from .compose import compose
+from .layout import Candidates, hybrid_spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """Settings of the probe."""
+
+    tokens: Annotated[int, Setting("Number of held-out tokens that every variant reads.", least=2)] = 4096
+    seq_len: Annotated[int, Setting("Length of their sequences in tokens.", least=2)] = 1024
+    haystacks: Annotated[
+        int, Setting("Number of haystacks that every variant is asked about; 0 for none.", least=0)
+    ] = 4
+    haystack_tokens: Annotated[int, Setting("Length of a haystack in tokens.", least=64)] = 512
+    questions: Annotated[int, Setting("Number of questions about a haystack.", least=1)] = 8
+    kept: Annotated[bool, Setting("Whether blocks are also measured as the only one that is kept.")] = False
+    recall_weight: Annotated[
+        float, Setting("Weight of recall beside divergence in the choice of blocks, from 0 to 1.", least=0, most=1)
+    ] = 0.5
+
+    def __post_init__(self) -> None:
+        check_settings(self, "probe")
+
+
+class Loss(NamedTuple):
+    """What a variant loses against the donor.
+
+    divergence: KL(donor || variant) in nats a token. perplexity: relative rise. recall: nats a token of the answers
+    that it needs more than the donor.
+    """
+
+    divergence: float
+    perplexity: float
+    recall: float
+
+
+class Prober:
+    """Measurements of variants of a donor on the same text and questions."""
+
+    def __init__(self, donor: Model, texts: Sequence[Tensor], items: Sequence[Item]) -> None:
+        self._donor, self._texts, self._items = donor, texts, items
+        self._recall = recall(donor, items).whole.nats if items else 0.0
+
+    def measure(self, variant: Model) -> Loss:
+        """What a variant loses."""
+        found = divergence(variant, self._donor, self._texts).whole
+        lost = recall(variant, self._items).whole.nats - self._recall if self._items else 0.0
+        return Loss(found.divergence, found.perplexity / found.reference_perplexity - 1, lost)
+
+
+def probe(
+    prober: Prober,
+    donor: Model,
+    mixers: Mapping[int, MixerLayer],
+    found: Candidates,
+    place: Path,
+    *,
+    kept: bool,
+    told: Callable[[str, Loss], None],
+) -> dict[str, Loss]:
+    """Losses of "all" (every block replaced), "replaced N" and, if asked, "kept N"; those in the file `place` stand.
+
+    `told(name, loss)` is called for each. Every result is in the file before the next is begun, so that a probe that
+    was killed goes on.
+    """
+    losses = read_losses(place)
+    variants = {"all": list(mixers)} | {f"replaced {index}": [index] for index in mixers}
+    if kept:
+        variants |= {f"kept {index}": [other for other in mixers if other != index] for index in mixers}
+    for name, replaced in variants.items():
+        if name not in losses:
+            spec = hybrid_spec(donor.spec, found.mixers, replaced)
+            losses[name] = prober.measure(compose(donor, {index: mixers[index] for index in replaced}, spec))
+            data = {name: loss._asdict() for name, loss in losses.items()}
+            with whole_file(place) as temporary:
+                temporary.write_text(json.dumps(data, indent=1))
+        told(name, losses[name])
+    return losses
+
+
+def read_losses(place: Path) -> dict[str, Loss]:
+    """Losses that a probe has written; none where there is no file."""
+    if not place.exists():
+        return {}
+    data: dict[str, Any] = read_object(place, CheckpointError)
+    try:
+        return {name: Loss(**loss) for name, loss in data.items()}
+    except TypeError:
+        raise CheckpointError(f"{place} does not hold the losses of a probe; remove it to probe again") from None
+
+
+def scores(losses: Mapping[str, Loss], blocks: Sequence[int], recall_weight: float) -> dict[int, float]:
+    """How much each block is worth keeping: its shares of all that blocks lose, in divergence and in recall."""
+    alone = [losses[f"replaced {index}"] for index in blocks]
+    divergence, recalled = _shares([loss.divergence for loss in alone]), _shares([loss.recall for loss in alone])
+    both = zip(divergence, recalled, strict=True)
+    return dict(zip(blocks, [(1 - recall_weight) * a + recall_weight * b for a, b in both], strict=True))
+
+
+def _shares(values: Sequence[float]) -> list[float]:
+    """Shares of a sum; negative values count as none."""
+    total = sum(max(0.0, value) for value in values)
+    return [max(0.0, value) / total if total else 0.0 for value in values]

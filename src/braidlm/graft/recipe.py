@@ -1,0 +1,93 @@
+"""Recipe of a graft: one TOML file, every field of it known and checked before anything is loaded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from ..errors import InputError, SpecError
+from ..spec.json import decode, encode
+from ..system.setting_files import read_toml, set_value
+from ..system.settings import Setting, check_settings
+from ..train.config import Data
+from .align import Align
+from .layout import Layout
+from .phases import Phase
+from .probe import Probe
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraftRun:
+    """Execution of a graft, and its directory."""
+
+    out: Annotated[str, Setting("Directory of the graft: a directory for each stage, the report, the model.")]
+    dtype: Annotated[
+        Literal["bfloat16", "float32"], Setting("Dtype of activations in training, and of the model that is written.")
+    ] = "bfloat16"
+    seed: Annotated[int, Setting("Seed of all that is random.")] = 0
+    activation_checkpointing: Annotated[
+        bool, Setting("Whether activations are computed again for gradients instead of kept.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        check_settings(self, "run")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Recipe of a graft: the donor, the layout of the hybrid, and the settings of each stage that is to run."""
+
+    donor: Annotated[str, Setting("Model whose blocks are replaced: a path or a name.")]
+    layout: Layout
+    data: Data
+    run: GraftRun
+    align: Align = field(default_factory=Align)
+    probe: Probe = field(default_factory=Probe)
+    distil: Phase | None = None
+    lengthen: Phase | None = None
+    tune: Phase | None = None
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    @property
+    def phases(self) -> dict[str, Phase]:
+        """Stages that train the whole model, by name, in order."""
+        every = {"distil": self.distil, "lengthen": self.lengthen, "tune": self.tune}
+        return {name: phase for name, phase in every.items() if phase is not None}
+
+    def to_json(self) -> dict[str, Any]:
+        """Recipe as plain data."""
+        return encode(self)
+
+
+def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
+    """Recipe in a file with `changes` ("align.optimizer.lr=1e-3") made; paths in it are relative to the file.
+
+    `InputError` names the first field that is unknown, missing or wrong.
+    """
+    data = read_toml(path)
+    for change in changes:
+        set_value(data, change)
+    _resolve(data, path.parent)
+    try:
+        recipe: Recipe = decode(Recipe, data, path.name)
+    except SpecError as error:
+        raise InputError(str(error)) from None
+    except RecursionError:
+        raise InputError(f"{path}, or a change to it, is nested too deep") from None
+    return recipe
+
+
+def _resolve(data: dict[str, Any], here: Path) -> None:
+    """Makes paths absolute; a donor that is no path here may be a preset's name or a hub id."""
+    for table, key, must in ((None, "donor", False), ("run", "out", True)):
+        place = data if table is None else data.get(table)
+        value = place.get(key) if isinstance(place, dict) else None
+        if isinstance(place, dict) and isinstance(value, str) and (must or (here / value).exists()):
+            place[key] = str((here / value).absolute())
+    for table in (None, "distil", "lengthen", "tune"):
+        owner = data if table is None else data.get(table)
+        place = owner.get("data") if isinstance(owner, dict) else None
+        if isinstance(place, dict) and isinstance(place.get("shards"), str):
+            place["shards"] = str((here / place["shards"]).absolute())
