@@ -152,6 +152,22 @@ class Loss:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """Teacher that the model is distilled from: its divergence takes the place of the cross-entropy, or of a part.
+
+    loss = (1 - cross_entropy) temperature^2 KL(teacher || model) + cross_entropy * (cross-entropy of the targets).
+    """
+
+    checkpoint: Annotated[str, Setting("Model with the same tokens: a path or a name. It stays as it is.")]
+    temperature: Annotated[float, Setting("Temperature of both models' probabilities.", above=0)] = 1.0
+    cross_entropy: Annotated[float, Setting("Share of the targets' cross-entropy in the loss.", least=0, below=1)] = 0.0
+    quantize: Annotated[str | None, Setting("Dtype of the teacher's weights: int8, int4 or fp8.")] = None
+
+    def __post_init__(self) -> None:
+        check_settings(self, "teacher")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """Execution of a run, and its directory."""
 
@@ -205,6 +221,7 @@ class Config:
     loss: Loss = Loss()
     adapter: Lora | None = None
     initial_state: StateTuning | None = None
+    teacher: Teacher | None = None
 
     def __post_init__(self) -> None:
         require_value(bool(self.stages), "stages", [], "at least one stage")
@@ -212,6 +229,8 @@ class Config:
         require_value(
             beside or self.model.quantize is None, "model.quantize", self.model.quantize, "left out of full training"
         )
+        plain = self.teacher is None or not self.loss.z_loss
+        require_value(plain, "loss.z_loss", self.loss.z_loss, "0 where a teacher takes the place of the targets")
         if self.model.filters == "implicit":  # they leave no state
             for name, value in (("carry_state", False), ("context_parallel", 1), ("sample", 0)):
                 found = getattr(self.run, name)
@@ -266,6 +285,7 @@ def _resolve(data: dict[str, Any], here: Path) -> None:
     """Makes paths absolute; a value that is no path here may be a preset's name or a hub id."""
     for table, key, must in (
         ("run", "out", True), ("data", "shards", True), ("model", "checkpoint", False), ("model", "tokenizer", False),
+        ("teacher", "checkpoint", False),
     ):  # fmt: skip
         value = data.get(table, {}).get(key) if isinstance(data.get(table), dict) else None
         if isinstance(value, str) and (must or (here / value).exists()):

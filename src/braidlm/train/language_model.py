@@ -1,5 +1,7 @@
 """Objective of language models: the cross-entropy of each next token, with a z-loss and the routers' auxiliary loss."""
 
+from torch import Tensor
+
 from ..model.model import Model
 from .config import Loss
 from .data.pack import Pack
@@ -40,8 +42,12 @@ class LanguageModelObjective(TrainingObjective):
             z_loss=self._loss.z_loss,
             chunk=self._loss.chunk,
         )
-        aux_loss = None
-        if self._aux_loss.present:
-            aux_loss = self._aux_loss.value()
-            loss = loss + self._loss.router_aux_loss * aux_loss * (targets_T >= 0).sum()
+        loss, aux_loss = self._with_aux_loss(loss, targets_T)
         return Sums(loss, plain, aux_loss, None if after is None else (after,))
+
+    def _with_aux_loss(self, loss: Tensor, targets_T: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Loss with the routers' of the pass since `_aux_loss.begin`, and theirs alone; None without experts."""
+        if not self._aux_loss.present:
+            return loss, None
+        aux_loss = self._aux_loss.value()
+        return loss + self._loss.router_aux_loss * aux_loss * (targets_T >= 0).sum(), aux_loss

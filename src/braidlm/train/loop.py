@@ -18,14 +18,13 @@ from ..model.model import Model
 from ..system.memory import keep_all_freed_memory
 from . import checkpoints, diagnose, optim, plan
 from .config import Config, encode_config
-from .context_parallel import ContextParallel
 from .data.pack import Pack, Packing, targets_of
 from .data.pack import Stage as Packs
 from .equip import equip
 from .evaluation import HELD_OUT, Evaluations
 from .language_model import LanguageModelObjective
 from .objective import States, TrainingObjective
-from .passes import Passes
+from .passes import passes_of
 from .record import Record
 from .world import World, all_reduce_gradients, loss_scale, parallelize
 
@@ -111,9 +110,7 @@ class Trainer:
         return self.objective.model
 
     def _language_model(self, model: Model) -> TrainingObjective:
-        checkpointing, context_parallel = self.config.run.activation_checkpointing, _context_parallel(self.world)
-        passes = Passes(activation_checkpointing=checkpointing, context_parallel=context_parallel)
-        return LanguageModelObjective(model, self.config.loss, passes)
+        return LanguageModelObjective(model, self.config.loss, passes_of(self.config.run, self.world))
 
     def _resume(self) -> None:
         place = checkpoints.latest(self.directory)
@@ -321,12 +318,6 @@ def _due(step: int, every: int, last: bool) -> bool:
 
 def _size(pack: Pack) -> int:
     return len(pack.ids_T)
-
-
-def _context_parallel(world: World) -> ContextParallel | None:
-    if world.context_parallel == 1:
-        return None
-    return ContextParallel(world.rank, world.context_rank, world.context_parallel)
 
 
 def _facts(step: Step) -> dict[str, Any]:

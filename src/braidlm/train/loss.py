@@ -3,6 +3,7 @@
 Legend: T = tokens, D = width, V = vocabulary, C = tokens of a chunk.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,6 +29,29 @@ def cross_entropy(
     return _CrossEntropy.apply(hidden_TD, head_VD, targets_T, scale, z_loss, chunk)
 
 
+class HeadGradients:
+    """Gradients of hidden states and head, made of those of the logits, chunk by chunk."""
+
+    def __init__(self, hidden_TD: Tensor, head_VD: Tensor, needed: Sequence[bool]) -> None:
+        """`needed` says whether the hidden states need a gradient, and whether the head does."""
+        self.needed = any(needed[:2])
+        self._hidden_TD, self._head_VD = hidden_TD, head_VD
+        self._head = head_VD.to(hidden_TD.dtype) if needed[0] else None
+        self._dhidden = torch.empty_like(hidden_TD) if needed[0] else None
+        self._dhead = torch.zeros_like(head_VD) if needed[1] else None
+
+    def add(self, part: slice, dlogits_CV: Tensor) -> None:
+        """Adds what a chunk contributes whose logits have this gradient."""
+        if self._dhidden is not None and self._head is not None:
+            mm(dlogits_CV, self._head, out=self._dhidden[part])
+        if self._dhead is not None:
+            self._dhead.add_(mm(dlogits_CV.t(), self._hidden_TD[part]))
+
+    def found(self) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients of hidden states and head; None where none was needed."""
+        return self._dhidden, self._dhead
+
+
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -35,26 +59,17 @@ class _CrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(hidden_TD.dtype, torch.float32)
         head = head_VD.to(hidden_TD.dtype)
-        needed = ctx.needs_input_grad
-        dhidden = torch.empty_like(hidden_TD) if needed[0] else None
-        dhead = None
+        gradients = HeadGradients(hidden_TD, head_VD, ctx.needs_input_grad)
         total, plain = hidden_TD.new_zeros((), dtype=wide), hidden_TD.new_zeros((), dtype=wide)
         for begin in range(0, len(hidden_TD), chunk):
             part = slice(begin, begin + chunk)
-            hidden_CD = hidden_TD[part]
-            made = ops.cross_entropy(mm(hidden_CD, head.t()), targets_T[part], scale, z_loss, gradient=any(needed[:2]))
+            logits_CV = mm(hidden_TD[part], head.t())
+            made = ops.cross_entropy(logits_CV, targets_T[part], scale, z_loss, gradient=gradients.needed)
             plain += made.plain_C.sum()
             total += made.sums_C.square().sum() * z_loss
-            if made.dlogits_CV is None:
-                continue
-            if dhidden is not None:
-                mm(made.dlogits_CV, head, out=dhidden[part])
-            if needed[1]:
-                more = mm(made.dlogits_CV.t(), hidden_CD)
-                dhead = more.to(head_VD.dtype) if dhead is None else dhead.add_(more)
-        if needed[1] and dhead is None:
-            dhead = torch.zeros_like(head_VD)
-        ctx.save_for_backward(dhidden, dhead)
+            if made.dlogits_CV is not None:
+                gradients.add(part, made.dlogits_CV)
+        ctx.save_for_backward(*gradients.found())
         ctx.mark_non_differentiable(plain)
         return total + plain, plain
 

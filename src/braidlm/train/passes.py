@@ -14,8 +14,10 @@ from ..ops import Segments
 from ..ops.linear.quantized import QuantizedWeight
 from ..state.batch import BatchLayerState
 from ..state.sequence import SequenceState
+from .config import Run
 from .context_parallel import ContextParallel, Part, gone_on
 from .data.pack import Pack
+from .world import World
 
 
 class Passes:
@@ -49,6 +51,14 @@ class Passes:
         if not carry:
             return hidden_TD, None
         return hidden_TD, state.stages(len(pack.lengths) - 1, [layer.detached() for layer in layers], segments)[-1]
+
+
+def passes_of(run: Run, world: World) -> Passes:
+    """Passes as a run asks for them."""
+    channel = None
+    if world.context_parallel > 1:
+        channel = ContextParallel(world.rank, world.context_rank, world.context_parallel)
+    return Passes(activation_checkpointing=run.activation_checkpointing, context_parallel=channel)
 
 
 def head_weight(model: Model) -> Tensor:

@@ -18,6 +18,7 @@ from .config import Config, Schedule, Stage, decode_config, read_config
 _FREE = {
     "data": {"shards", "eval_tokens"},
     "model": {"checkpoint", "tokenizer"},
+    "teacher": {"checkpoint"},
     "run": {
         "out", "activation_checkpointing", "parallelism", "context_parallel", "checkpoint", "keep", "evaluate",
         "sample", "prompt", "sample_tokens", "skips", "tensorboard",
@@ -56,7 +57,7 @@ def resolve_plan(config: Config, extra_steps: int = 0) -> Config:
         return _with(config, config.stages, replace(config.schedule, steps=steps), extra_steps)
     done, before = stored(found)
     require_same_model(config, before, found)
-    for table in ("data", "optimizer", "loss", "run"):
+    for table in ("data", "optimizer", "loss", "teacher", "run"):
         _require_same(getattr(config, table), getattr(before, table), table, _FREE.get(table, set()), found)
     stages = _stages(config.stages, _begun(before.stages, done), found)
     resolved = _with(config, stages, _schedule(config.schedule, before, done, found), extra_steps)

@@ -53,6 +53,8 @@ def sentence(name: str, value: float | str) -> str:
     """Sentence that tells people of an evaluation or a sample."""
     if isinstance(value, str):
         return f"the model writes {value!r}"
+    if not _is_loss(name):
+        return f"{name.removeprefix('eval_')}: {value:.4f}"
     return f"{title(name)}: loss {value:.4f} (perplexity {perplexity(value):.2f})"
 
 
@@ -106,6 +108,9 @@ def _facts(config: Config, spec: ModelSpec, log: Sequence[Line], lost: float | N
     ]
     for name, value in last_losses(log).items():
         facts.append((title(name), f"{value:.4f} nats a token (perplexity {perplexity(value):.2f})"))
+    facts += [(name.removeprefix("eval_"), f"{value:.4f}") for name, value in _last_metrics(log).items()]
+    if config.teacher is not None:
+        facts.append(("teacher", config.teacher.checkpoint))
     if lost is not None:
         facts.append(("filters", f"modes fitted to implicit filters; they leave out {lost:.1e} of the norm"))
     return facts
@@ -114,7 +119,18 @@ def _facts(config: Config, spec: ModelSpec, log: Sequence[Line], lost: float | N
 def last_losses(log: Sequence[Line]) -> dict[str, float]:
     """Last loss on the held-out documents and on each eval file, by its name in the log."""
     named = [(name, value) for line in log for name, value in line.items()]
-    return {name: value for name, value in named if name == "eval_loss" or name.startswith("eval/")}
+    return {name: value for name, value in named if _is_loss(name)}
+
+
+def _last_metrics(log: Sequence[Line]) -> dict[str, float]:
+    """Last of what else evaluations have measured, by its name in the log."""
+    named = [(name, value) for line in log for name, value in line.items()]
+    return {name: value for name, value in named if name.startswith("eval_") and not _is_loss(name)}
+
+
+def _is_loss(name: str) -> bool:
+    """Whether a log field is the loss of an evaluation."""
+    return name == "eval_loss" or name.startswith("eval/")
 
 
 def title(name: str) -> str:

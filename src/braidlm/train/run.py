@@ -1,5 +1,6 @@
 """Whole run from its configuration: the model and data are loaded, the model is trained, results are written."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,9 +26,11 @@ from .data.pack import Pack, Packing
 from .data.shards import Shards
 from .data.stream import Stream
 from .data.whole import Whole
+from .distillation import DistillationObjective, load_teacher
 from .initial import initialise
 from .loop import Hooks, Trainer
 from .outcome import Outcome
+from .passes import passes_of
 from .world import World
 
 # Evaluations read held-out documents in packed sequences of about this many tokens.
@@ -66,7 +69,15 @@ def prepare(config: Config, world: World, extra_steps: int = 0) -> Prepared:
     made_from = {"data.shards": shards.manifest.digest()}
     if base is not None and not outcome.is_whole(config):
         made_from["model.checkpoint"] = base.fingerprint
-    trainer = Trainer(config, network, packing, eval_packs, world, format, made_from, files)
+    objective = None
+    if config.teacher is not None:
+        teacher = load_teacher(config.teacher, language).to(world.device)
+        made_from["teacher.checkpoint"] = teacher.weights.base_fingerprint()
+        passes = passes_of(config.run, world)
+        objective = functools.partial(
+            DistillationObjective, teacher=teacher, asked=config.teacher, loss=config.loss, passes=passes
+        )
+    trainer = Trainer(config, network, packing, eval_packs, world, format, made_from, files, objective)
     return Prepared(config, language, base, shards, trainer)
 
 
