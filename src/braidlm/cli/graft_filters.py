@@ -8,7 +8,7 @@ from rich.table import Table
 
 from ..errors import InputError
 from ..system.progress_bar import progress
-from .common import Json, Threads, out, print_json
+from .common import Dtype, Json, Threads, out, print_json
 from .load_options import set_threads
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def command(
             show_default=False,
         ),
     ] = None,
+    dtype: Dtype = "auto",
     threads: Threads = None,
     json: Json = False,
 ) -> None:
@@ -61,7 +62,7 @@ def command(
     from ..graft.filters.distill import distill
     from ..graft.filters.sources import open_source
 
-    opened = open_source(source, target, length=length, shift=window_shift)
+    opened = open_source(source, target, length=length, shift=window_shift, dtype=dtype)
     with progress("fitting") as step:
         layers = distill(opened.filters, settings, step)
     facts = report.facts(source, opened.kind, layers, settings)

@@ -164,6 +164,7 @@ def test_wrong_input_is_told_in_one_sentence(tmp_path: Path) -> None:
         (["good.npy", tmp_path / "out"], "a name that ends in .safetensors"),
         (["good.npy", tmp_path / "complex.safetensors"], "exists already"),
         (["good.npy", out, "--window-shift", 0], "holds no implicit filters"),
+        (["good.npy", out, "--dtype", "float32"], "a file of filters, whose modes are float32"),
         (["good.npy", out, "--length", 41], "length is 41, but .* has 40 positions"),
         (["good.npy", out, "--order", "few"], "--order is 'few', but must be a number of modes"),
         (["good.npy", out, "--order", 10], "order is 10, but good has filters of 40 positions"),

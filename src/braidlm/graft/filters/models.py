@@ -4,7 +4,7 @@ Legend: F = filters, L = positions, M = modes.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ...model.model import Model
 from ...ops.linear.quantized import QuantizedWeight
 from ...quant.policy import quantized_weights
 from ...spec import ModelSpec
+from ...system.dtypes import long_name, torch_dtype
 from ...system.files import whole_directory
 from ...text.tokenizer import Tokenizer
 from ...train import checkpoints, outcome, plan
@@ -30,7 +31,9 @@ from ...train.implicit import put_modes, take_filters
 from ...train.modal import Modes, impulse_response
 
 REPORT = "filters.json"
-_LENGTH = 2048
+# Positions of filters that have no length of their own, where the model declares none, and at most.
+_LENGTH, _MOST_LENGTH = 2048, 8192
+_DTYPES = ("float32", "bfloat16", "float64")
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class ModelFilters:
     """A model whose filters are to become modes: filters [F, L] by the name of their mixer, and all its weights."""
 
     kind: str
-    filters: dict[str, Tensor]
+    filters: Mapping[str, Tensor]
     model: Model
     weights: dict[str, Tensor | QuantizedWeight]
     dtype: torch.dtype
@@ -68,8 +71,10 @@ def is_run(path: Path) -> bool:
     return toml or checkpoints.is_checkpoint(path) or checkpoints.latest(path / "checkpoints") is not None
 
 
-def of_run(path: Path, length: int | None) -> ModelFilters:
-    """Filters of a run at its last checkpoint, or at the one that is named."""
+def of_run(path: Path, length: int | None, dtype: str) -> ModelFilters:
+    """Filters of a run at its last checkpoint, or at the one that is named; `dtype` "auto" is that of the run."""
+    if dtype != "auto" and long_name(dtype) not in _DTYPES:
+        raise InputError(f"dtype is {dtype!r}, but must be auto or one of {', '.join(_DTYPES)}")
     step = None
     if checkpoints.is_checkpoint(path):
         step, _ = plan.stored(path)
@@ -78,36 +83,48 @@ def of_run(path: Path, length: int | None) -> ModelFilters:
     if not outcome.is_whole(made.config):
         raise InputError(f"{path} trains beside a frozen model; name that model, whose filters are its own")
     weights: dict[str, Tensor | QuantizedWeight] = {name: weight.detach() for name, weight in made.weights.items()}
-    kind, filters = "run with modal filters", _of_modes(made.model, weights, length)
+    filters: Mapping[str, Tensor]
     if made.config.model.filters == "implicit":
         kind = "run with implicit filters"
         filters = {name: _shortened(name, taps, length) for name, taps, _ in take_filters(made.model, weights)}
-    dtype = getattr(torch, made.config.run.dtype)
-    return ModelFilters(kind, filters, made.model, weights, dtype, made.language.tokenizer, made.language.origin)
+    else:
+        kind, filters = "run with modes", _ModalFilters(made.model, weights, length)
+    stored = torch_dtype(made.config.run.dtype if dtype == "auto" else long_name(dtype))
+    return ModelFilters(kind, filters, made.model, weights, stored, made.language.tokenizer, made.language.origin)
 
 
-def of_model(name: str, length: int | None) -> ModelFilters:
-    """Filters of a model that has modes, over as many positions as it declares, or 2,048."""
-    language = load(name)
+def of_model(name: str, length: int | None, dtype: str) -> ModelFilters:
+    """Filters of a model that has modes, over the positions that it declares (at most 8,192), or 2,048 of them."""
+    language = load(name, dtype)
     network = language.network
     weights: dict[str, Tensor | QuantizedWeight] = {**dict(network.named_parameters()), **quantized_weights(network)}
-    filters = _of_modes(network, weights, length)
+    filters = _ModalFilters(network, weights, length)
     return ModelFilters(
         "model with modes", filters, network, weights, network.dtype, language.tokenizer, language.origin
     )
 
 
-def _of_modes(model: Model, weights: Mapping[str, Any], length: int | None) -> dict[str, Tensor]:
-    positions = length or model.spec.max_positions or _LENGTH
-    names = [name for name, module in model.named_modules() if isinstance(module, ModalMixer)]
-    if not names:
-        raise InputError("the model has no Hyena blocks, whose filters alone can become modes")
-    found = {}
-    for name in names:
-        poles, residues = (torch.view_as_complex(weights[f"{name}.{part}"].float()) for part in ("poles", "residues"))
+class _ModalFilters(Mapping[str, Tensor]):
+    """Filters of modes among weights, by the name of their mixer, each computed when it is asked for."""
+
+    def __init__(self, model: Model, weights: Mapping[str, Any], length: int | None) -> None:
+        self._weights = weights
+        self._positions = length or min(model.spec.max_positions or _LENGTH, _MOST_LENGTH)
+        self._names = [name for name, module in model.named_modules() if isinstance(module, ModalMixer)]
+        if not self._names:
+            raise InputError("the model has no Hyena blocks, whose filters alone can become modes")
+
+    def __getitem__(self, name: str) -> Tensor:
+        poles, residues = (self._weights[f"{name}.{part}"].float() for part in ("poles", "residues"))
         zero = torch.zeros(len(poles))
-        found[name] = impulse_response(Modes(poles, residues, zero, zero, zero), positions)
-    return found
+        modes = Modes(torch.view_as_complex(poles), torch.view_as_complex(residues), zero, zero, zero)
+        return impulse_response(modes, self._positions)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def _shortened(name: str, filters_FL: Tensor, length: int | None) -> Tensor:

@@ -42,15 +42,20 @@ class FilterFile:
         arrays.write_modes(target, modes, facts)
 
 
-def open_source(name: str, target: Path, *, length: int | None, shift: float | None) -> Source:
-    """The source of a name; `InputError` if it has no filters, or if what is made of it cannot appear at `target`."""
+def open_source(name: str, target: Path, *, length: int | None, shift: float | None, dtype: str) -> Source:
+    """The source of a name; `InputError` if it has no filters, or if what is made of it cannot appear at `target`.
+
+    length: positions of the filters (None: all). shift: that of published windows. dtype: of a model's weights.
+    """
     path = Path(name)
     if path.suffix in _SUFFIXES:
         if target.suffix != ".safetensors":
             raise InputError(f"{target} is to hold modes alone; give it a name that ends in .safetensors")
+        if dtype != "auto":
+            raise InputError(f"{name} is a file of filters, whose modes are float32; leave --dtype out")
         check_no_file(target)
         return FilterFile(*arrays.read_arrays(path, shift, length))
     if shift is not None:
         raise InputError(f"{name} is a run or a model, whose windows are known; leave --window-shift out")
     check_free(target)
-    return models.of_run(path, length) if models.is_run(path) else models.of_model(name, length)
+    return models.of_run(path, length, dtype) if models.is_run(path) else models.of_model(name, length, dtype)
