@@ -33,8 +33,8 @@ def read_arrays(path: Path, shift: float | None, length: int | None) -> tuple[st
     if layers:
         if shift is None:
             raise InputError(
-                f"{path} holds implicit filters, but not the shift of their windows; give --window-shift, which is "
-                "0.05 in HyenaDNA and 0 in most other Hyenas"
+                f"{path} holds implicit filters, but not the shift of their windows; give --window-shift as it is in "
+                "the code that they were trained with: 0 in safari, 0.05 in the standalone file of HyenaDNA"
             )
         return "implicit filters", {
             name: published.evaluate(name, parts, shift, length) for name, parts in layers.items()

@@ -39,10 +39,12 @@ def evaluate(layer: str, parts: Mapping[str, Tensor], shift: float, length: int 
     x, t_L = z_LE[:length], t_L[:length]
     numbers = sorted(int(match[1]) for name in parts if (match := _LINEAR.fullmatch(name)))
     try:
+        freq_H = _tensor(layer, parts, "implicit_filter.1.freq", 2)
         for number in numbers[:-1]:
             x = x @ _tensor(layer, parts, f"implicit_filter.{number}.weight", 2).t()
             x = x + _tensor(layer, parts, f"implicit_filter.{number}.bias", 1)
-            x = torch.sin(_tensor(layer, parts, f"implicit_filter.{number + 1}.freq", 2) * x)
+            freq_H = parts.get(f"implicit_filter.{number + 1}.freq", freq_H)  # one module: a file may hold it once
+            x = torch.sin(freq_H * x)
         x = x @ _tensor(layer, parts, f"implicit_filter.{numbers[-1]}.weight", 2).t()
         deltas_F = _tensor(layer, parts, "modulation.deltas", 3)[0, 0]
         window_LF = (-t_L[:, None] * deltas_F.abs()).exp() + shift
