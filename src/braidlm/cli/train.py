@@ -3,30 +3,26 @@
 import os
 import shlex
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .common import Threads, err, out
+from .common import Threads, out
 from .load_options import set_threads
+from .training_watch import watched
 
 if TYPE_CHECKING:
     from ..adapters import Kind
     from ..train.config import Config
-    from ..train.loop import Step, Trainer
+    from ..train.loop import Trainer
     from ..train.run import Prepared
     from ..train.world import World
 
 EXAMPLE = "Example: braid train small.toml --set optimizer.lr=1e-3 --set run.out=runs/small"
-
-# Without a terminal, a line at least this many seconds after the one before.
-_QUIET_S = 10.0
 
 
 def command(
@@ -94,11 +90,9 @@ def carry_out(asked: "Config", world: "World", extra_steps: int = 0) -> None:
 
 def _train(prepared: "Prepared") -> int:
     from ..train import run as runs
-    from ..train.loop import Hooks
-    from ..train.stopping import Stopping
 
-    with _Watch(prepared.trainer) as watch, Stopping(watch.stopping) as stopping:
-        return runs.train(prepared, Hooks(watch.step, watch.found, stop=lambda: stopping.signal))
+    with watched(prepared.trainer) as hooks:
+        return runs.train(prepared, hooks)
 
 
 def _export(asked: "Config", target: Path, step: int | None, extra_steps: int) -> None:
@@ -156,53 +150,3 @@ def _table(coverage: "Sequence[Kind]") -> Table:
     trained, share = sum(kind.trained for kind in coverage), sum(kind.share for kind in coverage)
     table.add_row("all", "", f"{trained:,}", "", f"{share:.1%}")
     return table
-
-
-class _Watch:
-    """Display of a run's progress: a bar on a terminal, else a line from time to time, and evaluations and samples."""
-
-    def __init__(self, trainer: "Trainer") -> None:
-        self._steps = trainer.config.steps
-        self._first = trainer.world.rank == 0
-        self._bar = Progress(
-            TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"),
-            TimeRemainingColumn(), console=err,
-        )  # fmt: skip
-        self._task = self._bar.add_task("", total=self._steps, completed=trainer.step)
-        self._told = 0.0
-
-    def __enter__(self) -> "_Watch":
-        if err.is_terminal and self._first:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar.live.is_started:
-            self._bar.stop()
-
-    def step(self, step: "Step") -> None:
-        """Shows a step that was made."""
-        said = f"loss {step.loss:.4f}, {step.tokens / step.seconds:,.0f} tokens/s"
-        if step.skipped is not None:
-            _say(f"step {step.number} was left out: {step.skipped}")
-        self._bar.update(self._task, completed=step.number, description=said)
-        last = step.number == self._steps
-        if not err.is_terminal and (last or time.monotonic() - self._told > _QUIET_S):
-            self._told = time.monotonic()
-            _say(f"step {step.number} of {self._steps}: {said}")
-
-    def found(self, step: int, found: Mapping[str, float | str]) -> None:
-        """Shows evaluations and samples."""
-        from ..train import report
-
-        for name, value in found.items():
-            _say(f"step {step}: {report.sentence(name, value)}")
-
-    def stopping(self) -> None:
-        """Says that a signal was noticed."""
-        if self._first:
-            _say("finishing this step, then storing a checkpoint; once more ends at once, without one")
-
-
-def _say(text: str) -> None:
-    err.print(text, markup=False, highlight=False)

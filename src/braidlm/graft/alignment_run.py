@@ -29,11 +29,12 @@ def align(prepared: Prepared, mixers: Mapping[int, MixerLayer], watch: Watch) ->
     if not blocks:
         watch.said("no block has a mixer with parameters of its own: nothing to align")
         return 0
-    settings = _settings(prepared)
-    result = finished(place, settings)
+    asked = settings(prepared)
+    result = finished(place, asked)
     if result is None:
         trainer = trainer_of(prepared, {index: mixers[index] for index in blocks}, place)
-        signal = watch.train("align", trainer)
+        with watch.training("align", trainer) as hooks:
+            signal = trainer.run(hooks)
         if signal:
             return signal
         with whole_file(place / MIXERS) as temporary:
@@ -41,7 +42,7 @@ def align(prepared: Prepared, mixers: Mapping[int, MixerLayer], watch: Watch) ->
         objective = trainer.objective
         assert isinstance(objective, Alignment)
         result = {"steps": trainer.step, "errors": objective.best()}
-        finish(place, settings, result)
+        finish(place, asked, result)
     else:
         _read(place / MIXERS, mixers)
     watch.said(_sentence(result["errors"]))
@@ -83,7 +84,8 @@ def config_of(prepared: Prepared, place: Path) -> Config:
     )  # fmt: skip
 
 
-def _settings(prepared: Prepared) -> dict[str, Any]:
+def settings(prepared: Prepared) -> dict[str, Any]:
+    """Settings that the outcome of the alignment depends on, as plain data."""
     recipe = prepared.recipe
     named = {"align": recipe.align, "layout": recipe.layout, "data": recipe.data}
     own = {"made_from": prepared.made_from(), "seed": recipe.run.seed, "dtype": recipe.run.dtype}

@@ -64,6 +64,11 @@ class Candidates(NamedTuple):
         """Blocks of which the probe decides."""
         return [block for block in self.mixers if block not in self.replaced]
 
+    @property
+    def with_attention(self) -> list[int]:
+        """Blocks whose new mixers begin with the weights of the donor's attention."""
+        return [block for block in self.mixers if self.options[block].kind != "spec"]
+
     def chosen(self, scores: Mapping[int, float] | None) -> list[int]:
         """Blocks that are replaced: all but those that lose most by it, of which as many stay as are to be kept."""
         wanted = max(0, self.keep - len(self.kept))

@@ -4,7 +4,6 @@ Perplexity does not see recall, which few blocks carry, and other ones ("HALO", 
 are measured.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +11,14 @@ from typing import Annotated, Any, NamedTuple
 
 from torch import Tensor
 
-from ..errors import CheckpointError
 from ..eval.divergence import divergence
 from ..eval.item import Item
 from ..eval.recall import recall
 from ..layers.layer import Mixer as MixerLayer
 from ..model.model import Model
-from ..system.files import read_object, whole_file
 from ..system.settings import Setting, check_settings
 from .compose import compose
+from .finished import finish, finished
 from .layout import Candidates, hybrid_spec
 
 
@@ -76,39 +74,32 @@ def probe(
     mixers: Mapping[int, MixerLayer],
     found: Candidates,
     place: Path,
-    *,
-    kept: bool,
+    settings: Mapping[str, Any],
     told: Callable[[str, Loss], None],
 ) -> dict[str, Loss]:
-    """Losses of "all" (every block replaced), "replaced N" and, if asked, "kept N"; those in the file `place` stand.
+    """Losses of "all" (every block replaced), of "replaced N" and, if `settings` ask for them, of "kept N".
 
-    `told(name, loss)` is called for each. Every result is in the file before the next is begun, so that a probe that
-    was killed goes on.
+    Each is a file of the directory `place` before the next is begun, so that a probe that was killed goes on.
+    `told(name, loss)` is called for each.
     """
-    losses = read_losses(place)
-    variants = {"all": list(mixers)} | {f"replaced {index}": [index] for index in mixers}
-    if kept:
-        variants |= {f"kept {index}": [other for other in mixers if other != index] for index in mixers}
-    for name, replaced in variants.items():
-        if name not in losses:
+    losses: dict[str, Loss] = {}
+    for name, replaced in _variants(list(mixers), kept=settings["probe"]["kept"]).items():
+        part = place / name.replace(" ", "-")
+        result = finished(part, settings)
+        if result is None:
             spec = hybrid_spec(donor.spec, found.mixers, replaced)
-            losses[name] = prober.measure(compose(donor, {index: mixers[index] for index in replaced}, spec))
-            data = {name: loss._asdict() for name, loss in losses.items()}
-            with whole_file(place) as temporary:
-                temporary.write_text(json.dumps(data, indent=1))
+            result = prober.measure(compose(donor, {index: mixers[index] for index in replaced}, spec))._asdict()
+            finish(part, settings, result)
+        losses[name] = Loss(**result)
         told(name, losses[name])
     return losses
 
 
-def read_losses(place: Path) -> dict[str, Loss]:
-    """Losses that a probe has written; none where there is no file."""
-    if not place.exists():
-        return {}
-    data: dict[str, Any] = read_object(place, CheckpointError)
-    try:
-        return {name: Loss(**loss) for name, loss in data.items()}
-    except TypeError:
-        raise CheckpointError(f"{place} does not hold the losses of a probe; remove it to probe again") from None
+def _variants(blocks: Sequence[int], *, kept: bool) -> dict[str, list[int]]:
+    """Blocks that each variant replaces."""
+    alone = {f"replaced {index}": [index] for index in blocks}
+    rest = {f"kept {index}": [other for other in blocks if other != index] for index in blocks if kept}
+    return {"all": list(blocks)} | alone | rest
 
 
 def scores(losses: Mapping[str, Loss], blocks: Sequence[int], recall_weight: float) -> dict[int, float]:

@@ -1,8 +1,9 @@
 """Interface to whoever watches a graft: the command line shows what happens, tests listen."""
 
+from contextlib import AbstractContextManager
 from typing import Protocol
 
-from ..train.loop import Trainer
+from ..train.loop import Hooks, Trainer
 from .probe import Loss
 
 
@@ -12,8 +13,8 @@ class Watch(Protocol):
     def said(self, text: str) -> None:
         """Tells a sentence about what is done."""
 
-    def train(self, stage: str, trainer: Trainer) -> int:
-        """Runs a trainer to its end, with whatever is shown of it; 0, or the signal that ended it."""
+    def training(self, stage: str, trainer: Trainer) -> AbstractContextManager[Hooks]:
+        """Context in which a trainer of a stage runs, with what it is to call."""
         ...
 
     def probed(self, name: str, loss: Loss) -> None:

@@ -1,0 +1,170 @@
+"""Run of a graft: its stages one after the other, each of which goes on where it was killed.
+
+align/      new mixers that have learned the donor's outputs (stages 0 and 1)
+probe/      what each block loses (stage 2)
+hybrid/     the model put together of both
+distil/, lengthen/, tune/   training runs of the whole model (stages 3 to 5)
+model/      the result
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ..api import loading
+from ..api.language_model import LanguageModel
+from ..checkpoints.saving import best_format, save
+from ..eval.item_maker import ItemMaker
+from ..eval.tasks import items
+from ..layers.layer import Mixer as MixerLayer
+from ..ops import Segments
+from ..spec.json import encode
+from ..system.files import whole_file
+from ..train import run as training
+from ..train.config import Run
+from ..train.results import alone
+from ..train.world import World
+from . import alignment_run
+from .compose import compose, first_prefix, new_mixers, whole
+from .finished import finish, finished
+from .layout import hybrid_spec
+from .phases import Phase, config_of
+from .prepared import Prepared, prepare
+from .probe import Prober, probe, scores
+from .recipe import Recipe
+from .samples import take_samples
+from .watch import Watch
+
+Until = Literal["align", "probe", "hybrid", "model"]
+
+MODEL = "model"
+# Tokens of held-out text on which new mixers take their measure.
+_SAMPLE = 1024
+
+
+def graft(recipe: Recipe, watch: Watch, until: Until = "model") -> int:
+    """Runs the stages that are left, up to `until`; 0, or the number of the signal that ended it earlier.
+
+    `InputError` for a recipe that makes no sense, before anything is written, or one that differs from what a
+    finished stage ran with.
+    """
+    prepared = prepare(recipe)
+    out = Path(recipe.run.out)
+    with alone(out):
+        with whole_file(out / "recipe.json") as temporary:
+            temporary.write_text(json.dumps(recipe.to_json(), indent=1))
+        mixers = _initialise(prepared)
+        signal = alignment_run.align(prepared, mixers, watch)
+        if signal or until == "align":
+            return signal
+        chosen = _choose(prepared, mixers, watch, always=until == "probe")
+        if until == "probe":
+            return 0
+        place = _put_together(prepared, mixers, chosen, watch)
+        if until == "hybrid":
+            return 0
+        for name, phase in recipe.phases.items():
+            signal, place = _train(prepared, name, phase, place, watch)
+            if signal:
+                return signal
+        _write_model(prepared, place, watch)
+    return 0
+
+
+def _initialise(prepared: Prepared) -> dict[int, MixerLayer]:
+    """New mixers of all candidate blocks with their initial values."""
+    config = alignment_run.config_of(prepared, Path(prepared.recipe.run.out))
+    ids_T = torch.cat([pack.ids_T for pack in prepared.held_out(config)])[:_SAMPLE]
+    donor, found = prepared.language.network, prepared.found
+    samples = take_samples(donor, ids_T, Segments((len(ids_T),)), found.with_attention)
+    return new_mixers(donor, found, samples, prepared.recipe.run.seed)
+
+
+def _choose(prepared: Prepared, mixers: Mapping[int, MixerLayer], watch: Watch, *, always: bool) -> list[int]:
+    """Blocks that are replaced, by the probe where the layout leaves it to that."""
+    recipe, found, out = prepared.recipe, prepared.found, Path(prepared.recipe.run.out)
+    if not (found.needs_probe or always):
+        return found.chosen(None)
+    place, settings = out / "probe", {"align": alignment_run.settings(prepared), "probe": encode(recipe.probe)}
+    result = finished(place, settings)
+    if result is None:
+        place.mkdir(exist_ok=True)
+        losses = probe(_prober(prepared), prepared.language.network, mixers, found, place, settings, watch.probed)
+        worth = scores(losses, list(mixers), recipe.probe.recall_weight)
+        result = {
+            "losses": {name: loss._asdict() for name, loss in losses.items()},
+            "worth": {str(index): value for index, value in worth.items()},
+            "replaced": found.chosen(worth),
+        }
+        finish(place, settings, result)
+    chosen: list[int] = result["replaced"]
+    watch.said(f"replaced: blocks {', '.join(map(str, chosen))}")
+    return chosen
+
+
+def _prober(prepared: Prepared) -> Prober:
+    settings, language = prepared.recipe.probe, prepared.language
+    config = alignment_run.config_of(prepared, Path(prepared.recipe.run.out))
+    ids_T = torch.cat([pack.ids_T for pack in prepared.held_out(config)])[: settings.tokens]
+    texts = [text for text in ids_T.split(settings.seq_len) if len(text) > 1]
+    maker = ItemMaker(language.tokenizer, language.spec.vocab)
+    asked = list(items("phonebook", maker, settings.haystack_tokens, settings.haystacks)) if settings.haystacks else []
+    return Prober(language.network, texts, asked)
+
+
+def _put_together(prepared: Prepared, mixers: Mapping[int, MixerLayer], chosen: list[int], watch: Watch) -> Path:
+    """Writes the hybrid model of the donor and the chosen mixers; its directory."""
+    recipe, donor = prepared.recipe, prepared.language
+    place = Path(recipe.run.out) / "hybrid"
+    settings = {"align": alignment_run.settings(prepared), "replaced": chosen, "layout": encode(recipe.layout)}
+    if finished(place, settings) is None:
+        meta = recipe.layout.meta_tokens
+        spec = hybrid_spec(donor.spec, prepared.found.mixers, chosen, meta)
+        prefix = first_prefix(donor.network, meta, recipe.run.seed) if meta else None
+        model = compose(donor.network, {index: mixers[index] for index in chosen}, spec, prefix)
+        _save(donor, whole(model, torch.float32), place / MODEL)
+        finish(place, settings, {"parameters": sum(weight.numel() for weight in model.parameters())})
+        watch.said(f"{place / MODEL}: {len(chosen)} of {len(spec.blocks)} blocks replaced")
+    return place / MODEL
+
+
+def _train(prepared: Prepared, name: str, phase: Phase, model: Path, watch: Watch) -> tuple[int, Path]:
+    """Trains the model in a directory through one phase; the signal that ended it or 0, and what came out."""
+    recipe, out = prepared.recipe, Path(prepared.recipe.run.out) / name
+    shared = Run(
+        out=str(out), dtype=recipe.run.dtype, seed=recipe.run.seed, tensorboard=False,
+        activation_checkpointing=recipe.run.activation_checkpointing,
+    )  # fmt: skip
+    config = config_of(phase, model=str(model), donor=recipe.donor, data=recipe.data, run=shared)
+    result = out / ("merged" if phase.adapter else MODEL)
+    if finished(out, encode(phase)) is not None:
+        return 0, result
+    world = World()
+    run = training.prepare(config, world)
+    with alone(out), watch.training(name, run.trainer) as hooks:
+        signal = training.train(run, hooks)
+    if signal:
+        return signal, result
+    written = training.finish(run, world)
+    if phase.adapter and not result.exists():
+        merged = loading.load(str(model), dtype="float32")
+        merged.merge_adapter(written[0])
+        _save(merged, merged.network, result)
+    finish(out, encode(phase), {"steps": run.trainer.step})
+    return 0, result
+
+
+def _write_model(prepared: Prepared, place: Path, watch: Watch) -> None:
+    """Writes the result, in the dtype of the run."""
+    recipe, target = prepared.recipe, Path(prepared.recipe.run.out) / MODEL
+    if not target.exists():
+        made = loading.load(str(place), dtype=recipe.run.dtype)
+        _save(made, made.network, target)
+    watch.said(str(target))
+
+
+def _save(language: LanguageModel, network: Any, place: Path) -> None:
+    save(network, language.tokenizer, language.origin, place, best_format(network.spec))
