@@ -26,7 +26,7 @@ _SINGLE = (
     "doctor",
     "bench",
 )
-_GROUPS = ("graft", "session", "tokenizer")
+_GROUPS = ("eval", "graft", "session", "tokenizer")
 
 
 class CommandTable(Mapping[str, Any]):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 from rich.console import Console
 
+from ..errors import InputError
 from .load_options import LoadOptions
 from .options import help_of
 
@@ -72,3 +73,13 @@ def with_adapter(language: "LanguageModel", adapter: Path | None, state: Path | 
 def print_json(data: Any) -> None:
     """One JSON object on standard output."""
     typer.echo(json.dumps(data, ensure_ascii=False))
+
+
+def read_text(file: Path) -> str:
+    """Text of a file in UTF-8; `InputError` if there is none."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is no text in UTF-8: {error.reason} at byte {error.start}") from None

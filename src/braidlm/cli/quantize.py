@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..system.files import check_free, check_no_file
 from ..system.progress_bar import progress
 from ..system.units import size
-from .common import AllowPickle, Json, ModelArgument, Threads, out, print_json
+from .common import AllowPickle, Json, ModelArgument, Threads, out, print_json, read_text
 from .load_options import LoadOptions
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def command(
     single = target.suffix == SUFFIX
     _check_format(weight_format, calibrated=calibration is not None, single=single)
     (check_no_file if single else check_free)(target)
-    calibrating = None if calibration in (None, _SELF) else _read(Path(str(calibration)))
-    reporting = None if report is None else _read(report)
+    calibrating = None if calibration in (None, _SELF) else read_text(Path(str(calibration)))
+    reporting = None if report is None else read_text(report)
     load: dict[str, Any] = {"allow_pickle": allow_pickle, "threads": threads}
     language = LoadOptions(dtype=dtype, quantize=weight_format if calibration is None else None, **load).load(model)
     if calibration is not None:
@@ -122,15 +122,6 @@ def _own(language: "LanguageModel") -> list[Any]:
 
     with progress("writing a text to round by") as step:
         return sample_calibration_text(language, progress=step)
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file} is no text in UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def _windows(language: "LanguageModel", text: str, tokens: int, length: int) -> list[Any]:

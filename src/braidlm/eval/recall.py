@@ -63,8 +63,7 @@ class RecallReport(NamedTuple):
     @property
     def by_depth(self) -> dict[float | None, RecallScore]:
         """Score of the answers at each depth."""
-        depths = sorted({one.depth for one in self.answers}, key=lambda depth: -1.0 if depth is None else depth)
-        return {depth: score([one for one in self.answers if one.depth == depth]) for depth in depths}
+        return by_depth(self.answers)
 
 
 def recall(
@@ -98,6 +97,12 @@ def score(answers: Sequence[Answer]) -> RecallScore:
         raise InputError("there are no answers to score")
     means = [sum(values) / count for values in zip(*((one.accuracy, one.nats) for one in answers), strict=True)]
     return RecallScore(count, exact / count, wilson(exact, count), *means)
+
+
+def by_depth(answers: Sequence[Answer]) -> dict[float | None, RecallScore]:
+    """Score of the answers at each depth, from the beginning on."""
+    depths = sorted({one.depth for one in answers}, key=lambda depth: -1.0 if depth is None else depth)
+    return {depth: score([one for one in answers if one.depth == depth]) for depth in depths}
 
 
 def _require_room(items: Sequence[Item], limit: int | None) -> None:

@@ -1,7 +1,7 @@
 """Scores: shares with confidence intervals, grouped as one likes."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 Key = TypeVar("Key")
@@ -26,6 +26,23 @@ def wilson(successes: int, trials: int) -> Interval:
     middle = (share + square / (2 * trials)) / (1 + square / trials)
     half = _DEVIATIONS / (1 + square / trials) * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
     return Interval(max(0.0, middle - half), min(1.0, middle + half))
+
+
+class Difference(NamedTuple):
+    """Mean difference of paired scores, and its confidence interval at 95%."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def paired(first: Sequence[bool], second: Sequence[bool]) -> Difference:
+    """Difference of the shares of successes, second less first, in the same trials."""
+    differences = [int(b) - int(a) for a, b in zip(first, second, strict=True)]
+    mean = sum(differences) / len(differences)
+    spread = sum((one - mean) ** 2 for one in differences) / max(1, len(differences) - 1)
+    half = _DEVIATIONS * math.sqrt(spread / len(differences))
+    return Difference(mean, max(-1.0, mean - half), min(1.0, mean + half))
 
 
 def grouped(things: Iterable[Thing], key: Callable[[Thing], Key]) -> dict[Key, list[Thing]]:

@@ -7,17 +7,20 @@ from ..item import Item
 from ..item_maker import Asked, ItemMaker
 from ..words import FAMILY_NAMES, GIVEN_NAMES
 
+_TITLE = "A phone book.\n\n"
+
 
 def make(maker: ItemMaker, rng: Random, length: int, depths: Sequence[float]) -> Item:
     """A list as long as fits, and a question about the line at each depth."""
     entries = ((name, f" {rng.randrange(1000, 10000)}") for name in people(rng))
     first = Asked(f"{GIVEN_NAMES[0]} X. {max(FAMILY_NAMES, key=len)}:", " 1000", None)
-    lines = maker.fitting((f"{name}:{number}\n" for name, number in entries), maker.room(length, [first]))
+    room = maker.room(length, [first]) - maker.count(_TITLE)
+    lines = maker.fitting((f"{name}:{number}\n" for name, number in entries), room)
     asked = []
     for depth in depths:
         name, _, number = lines[round(depth * (len(lines) - 1))].rstrip("\n").partition(":")
         asked.append(Asked(f"{name}:", number, depth))
-    return maker.item(lines, asked)
+    return maker.item([_TITLE, *lines], asked)
 
 
 def people(rng: Random) -> Iterator[str]:
