@@ -1,6 +1,7 @@
 """Packing of documents in memory, as a run can be given: what shards on disk do, without a disk."""
 
 import itertools
+import random
 from collections.abc import Sequence
 
 import torch
@@ -15,6 +16,12 @@ def pack_of(documents: Sequence[Sequence[int]], *, numbers: Sequence[int] | None
     lengths = tuple(len(document) for document in documents)
     found = tuple(numbers) if numbers is not None else tuple(range(len(documents)))
     return Pack(torch.tensor(ids), torch.tensor(targets), lengths, False, found)
+
+
+def random_documents(vocab: int, lengths: Sequence[int]) -> list[list[int]]:
+    """Documents of random tokens, the same ones at every call."""
+    rng = random.Random(0)
+    return [[rng.randrange(vocab) for _ in range(length)] for length in lengths]
 
 
 class OneText:

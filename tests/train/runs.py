@@ -17,6 +17,11 @@ def model(family: str = "hymba") -> Model:
     return braidlm.build(tiny(family, 3)).network
 
 
+def double(family: str) -> Model:
+    """The same model in float64, to be trained."""
+    return braidlm.build(tiny(family, 3), dtype="float64").network.requires_grad_()
+
+
 def config(out: Path, *stages: Stage, **run: object) -> Config:
     return Config(
         model=Source(preset="none"),

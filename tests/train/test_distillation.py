@@ -23,9 +23,8 @@ from braidlm.train.loop import Hooks, Trainer
 from braidlm.train.world import World
 from tests.families.tiny import tiny
 from tests.tolerances import RELATIVE_GRADIENT
-from tests.train.packings import OneText, pack_of
-from tests.train.runs import config, ids_for, model
-from tests.train.test_loss import documents, double
+from tests.train.packings import OneText, pack_of, random_documents
+from tests.train.runs import config, double, ids_for, model
 
 ASKED = Teacher(checkpoint="none", temperature=2.0, cross_entropy=0.25)
 
@@ -39,7 +38,7 @@ def test_the_loss() -> None:
     """Oracle: kl_div and cross_entropy over whole logits of both models, each document by itself, in float64."""
     student, teacher = double("bamba"), teacher_of(torch.float64)
     objective = DistillationObjective(student, teacher, ASKED, Loss(chunk=5))
-    texts = documents(student.spec.vocab, (7, 1, 33, 12))
+    texts = random_documents(student.spec.vocab, (7, 1, 33, 12))
     made = objective(pack_of(texts))
     loss, kl, agreed = torch.zeros(3, dtype=torch.float64)
     for text in texts:
@@ -100,7 +99,7 @@ def test_a_carried_state_of_the_teacher(tmp_path: Path) -> None:
     """Oracle: the document in one piece: the sums of its pieces, each model going on with its own state."""
     student, teacher = double("bamba"), teacher_of(torch.float64)
     objective = DistillationObjective(student, teacher, ASKED, Loss())
-    (text,) = documents(student.spec.vocab, (50,))
+    (text,) = random_documents(student.spec.vocab, (50,))
     whole = objective(pack_of([text]))
     first = pack_of([text[:20]])._replace(targets_T=torch.tensor(text[1:21]))
     begun = objective(first, carry=True)

@@ -1,20 +1,17 @@
 """The chunked cross-entropy, and losses of packed documents."""
 
-import random
-
 import pytest
 import torch
 import torch.nn.functional as F
 
-import braidlm
-from braidlm.model.model import Model
 from braidlm.train.config import Loss
 from braidlm.train.language_model import LanguageModelObjective
 from braidlm.train.loss import cross_entropy
 from braidlm.train.passes import Passes
-from tests.families.tiny import TINY, tiny
+from tests.families.tiny import TINY
 from tests.tolerances import RELATIVE_GRADIENT
-from tests.train.packings import pack_of
+from tests.train.packings import pack_of, random_documents
+from tests.train.runs import double
 
 DOUBLE = torch.float64
 
@@ -60,16 +57,6 @@ def test_nothing_to_learn() -> None:
     assert not hidden.grad.any() and not head.grad.any()
 
 
-def double(family: str, seed: int = 3) -> Model:
-    model = braidlm.build(tiny(family, seed), dtype="float64").network
-    return model.requires_grad_()
-
-
-def documents(vocab: int, lengths: tuple[int, ...]) -> list[list[int]]:
-    rng = random.Random(0)
-    return [[rng.randrange(vocab) for _ in range(length)] for length in lengths]
-
-
 @pytest.mark.parametrize("activation_checkpointing", [False, True])
 @pytest.mark.parametrize("family", TINY)
 def test_packed_documents_do_not_see_each_other(family: str, activation_checkpointing: bool) -> None:
@@ -78,7 +65,7 @@ def test_packed_documents_do_not_see_each_other(family: str, activation_checkpoi
     objective = LanguageModelObjective(
         model, Loss(z_loss=0.01, router_aux_loss=0.0), Passes(activation_checkpointing=activation_checkpointing)
     )
-    texts = documents(model.spec.vocab, (7, 1, 33, 7, 64))
+    texts = random_documents(model.spec.vocab, (7, 1, 33, 7, 64))
     together = objective(pack_of(texts)).loss
     gradients = torch.autograd.grad(together, list(model.parameters()), allow_unused=True)
     apart = torch.stack([objective(pack_of([text])).loss for text in texts]).sum()
@@ -95,7 +82,7 @@ def test_a_carried_state_is_the_text_before(family: str) -> None:
     """Oracle: the document in one piece, in float64: its loss is the sum of the pieces'."""
     model = double(family)
     objective = LanguageModelObjective(model, Loss())
-    (text,) = documents(model.spec.vocab, (50,))
+    (text,) = random_documents(model.spec.vocab, (50,))
     whole = objective(pack_of([text])).plain
     first, second = pack_of([text[:21]]), pack_of([text[20:]])
     begun = objective(pack_of([text[:20]])._replace(targets_T=first.ids_T[1:]), carry=True)

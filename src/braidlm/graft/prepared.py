@@ -2,16 +2,13 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 from ..api import loading
 from ..api.language_model import LanguageModel
 from ..errors import InputError
 from ..train.config import Config
 from ..train.data.pack import Pack, Packing
-from ..train.data.shards import Shards
-from ..train.run import _packing, _packs
+from ..train.run_data import RunData, open_data
 from .layout import Candidates, candidates, hybrid_spec
 from .recipe import Recipe
 
@@ -30,25 +27,22 @@ class Prepared:
         return self.language.network.weights.base_fingerprint()
 
     @cached_property
-    def shards(self) -> Shards:
+    def data(self) -> RunData:
         """Data of the recipe."""
         assert self.language.tokenizer is not None
-        return Shards(Path(self.recipe.data.shards), self.language.tokenizer)
+        return open_data(self.recipe.data, self.language.tokenizer)
 
     def packing(self, config: Config) -> Packing:
         """Documents that a stage trains on."""
-        return _packing(config, self._apart(config).training)
+        return self.data.packing
 
     def held_out(self, config: Config) -> list[Pack]:
         """Held-out documents in packed sequences."""
-        return list(_packs(self.shards.holdout, config))
+        return self.data.eval_packs
 
     def made_from(self) -> dict[str, str]:
         """Digests of what is named by path."""
-        return {"donor": self.donor_digest, "data.shards": self.shards.manifest.digest()}
-
-    def _apart(self, config: Config) -> Any:
-        return self.shards.apart(config.data.eval_files)
+        return {"donor": self.donor_digest, **self.data.made_from}
 
 
 def prepare(recipe: Recipe) -> Prepared:

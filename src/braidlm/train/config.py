@@ -51,10 +51,30 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
-    """Training and evaluation data: a directory of shards that `braid data` made."""
+class Component:
+    """Component of a mixture of data: a directory of shards, and the share of packed sequences that come from it."""
 
     shards: Annotated[str, Setting("Directory of the shards.")]
+    share: Annotated[float, Setting("Share of the packed sequences, relative to the other components'.", above=0)]
+    packing: Annotated[
+        Literal["stream", "whole"],
+        Setting("Packing of documents: stream cuts one where a sequence is full, whole never."),
+    ] = "stream"
+    on_too_long: Annotated[
+        Literal["error", "skip", "truncate"],
+        Setting("Treatment of documents longer than a sequence, where they are packed whole."),
+    ] = "error"
+
+    def __post_init__(self) -> None:
+        check_settings(self, "mixture")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Training and evaluation data: a directory of shards that `braid data` made, or a mixture of several."""
+
+    shards: Annotated[str | None, Setting("Directory of the shards.")] = None
+    mixture: tuple[Component, ...] = ()
     packing: Annotated[
         Literal["stream", "whole"],
         Setting("Packing of documents: stream cuts one where a sequence is full, whole never."),
@@ -78,6 +98,23 @@ class Data:
 
     def __post_init__(self) -> None:
         check_settings(self, "data")
+        given = [name for name, value in (("shards", self.shards), ("mixture", self.mixture)) if value]
+        require_value(len(given) == 1, "data", given or "nothing", "one of shards or mixture")
+        for name, usual in (("packing", "stream"), ("on_too_long", "error")):
+            value = getattr(self, name)
+            require_value(not self.mixture or value == usual, f"data.{name}", value, "set in each of data.mixture")
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """Components of the mixture, or the shards as the only one."""
+        if self.shards is None:
+            return self.mixture
+        return (Component(shards=self.shards, share=1, packing=self.packing, on_too_long=self.on_too_long),)
+
+    @property
+    def shards_fields(self) -> tuple[str, ...]:
+        """Names of the fields that name the components' directories."""
+        return tuple(f"data.mixture.{number}.shards" for number in range(len(self.mixture))) or ("data.shards",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +266,8 @@ class Config:
         require_value(
             beside or self.model.quantize is None, "model.quantize", self.model.quantize, "left out of full training"
         )
+        alone = not (self.data.mixture and self.run.carry_state)
+        require_value(alone, "run.carry_state", self.run.carry_state, "false where data.mixture gives the sequences")
         plain = self.teacher is None or not self.loss.z_loss
         require_value(plain, "loss.z_loss", self.loss.z_loss, "0 where a teacher takes the place of the targets")
         if self.model.filters == "implicit":  # they leave no state
@@ -284,9 +323,18 @@ def decode_config(data: dict[str, Any], changes: Sequence[str], here: Path, name
 def _resolve(data: dict[str, Any], here: Path) -> None:
     """Makes paths absolute; a value that is no path here may be a preset's name or a hub id."""
     for table, key, must in (
-        ("run", "out", True), ("data", "shards", True), ("model", "checkpoint", False), ("model", "tokenizer", False),
+        ("run", "out", True), ("model", "checkpoint", False), ("model", "tokenizer", False),
         ("teacher", "checkpoint", False),
     ):  # fmt: skip
         value = data.get(table, {}).get(key) if isinstance(data.get(table), dict) else None
         if isinstance(value, str) and (must or (here / value).exists()):
             data[table][key] = str(here / value)
+    resolve_shards(data.get("data"), here)
+
+
+def resolve_shards(data: Any, here: Path) -> None:
+    """Makes the directories that a table `data` names absolute."""
+    mixture = data.get("mixture") if isinstance(data, dict) else None
+    for place in (data, *(mixture if isinstance(mixture, list) else ())):
+        if isinstance(place, dict) and isinstance(place.get("shards"), str):
+            place["shards"] = str(here / place["shards"])

@@ -7,7 +7,7 @@ from ..errors import InputError
 from ..system.files import check_free, check_no_file, whole_directory
 from . import checkpoints, outcome, plan, record, report, results
 from .base import base_of
-from .config import Config
+from .config import Config, Data
 from .data.manifest import Manifest
 from .equip import equip
 from .outcome import Outcome
@@ -25,7 +25,7 @@ def export(asked: Config, target: Path, step: int | None = None) -> int:
     place, found, config = _stored(asked, step)
     alone = outcome.names(config) == [results.INITIAL]
     (check_no_file if alone else check_free)(target)
-    made = _load(config, place, found, asked.data.shards)
+    made = _load(config, place, found, asked.data)
     if alone:
         target.parent.mkdir(parents=True, exist_ok=True)
         outcome.write_initial(made, target)
@@ -43,7 +43,7 @@ def export(asked: Config, target: Path, step: int | None = None) -> int:
 def load_outcome(asked: Config, step: int | None = None) -> Outcome:
     """Outcome of the run in `asked.run.out` at its last checkpoint, or at that of `step`, in memory."""
     place, found, config = _stored(asked, step)
-    return _load(config, place, found, asked.data.shards)
+    return _load(config, place, found, asked.data)
 
 
 def _stored(asked: Config, step: int | None) -> tuple[Path, int, Config]:
@@ -70,7 +70,7 @@ def _and(steps: list[int]) -> str:
     return ", ".join(map(str, steps[-8:]))
 
 
-def _load(config: Config, place: Path, step: int, shards: str) -> Outcome:
+def _load(config: Config, place: Path, step: int, data: Data) -> Outcome:
     """Outcome of the run at a checkpoint."""
     language = build_language(config)
     network, made_from = language.network, dict[str, str]()
@@ -81,12 +81,13 @@ def _load(config: Config, place: Path, step: int, shards: str) -> Outcome:
     checkpoints.load_checkpoint(place, network, None, range(0), World(), made_from)
     log = [line for line in record.read_log(Path(config.run.out) / record.FILE) if line["step"] <= step]
     weights = whole_weights(network) if outcome.is_whole(config) else {}
-    return Outcome(config, language, base, network, adapters, weights, log, _sources(Path(shards)))
+    return Outcome(config, language, base, network, adapters, weights, log, _sources(data))
 
 
-def _sources(shards: Path) -> list[str]:
+def _sources(data: Data) -> list[str]:
     """Sources of the shards; none where the shards are gone, which a model does not need."""
     try:
-        return [source.name for source in Manifest.read(shards).sources]
+        manifests = [Manifest.read(Path(component.shards)) for component in data.components]
     except InputError:
         return []
+    return [source.name for manifest in manifests for source in manifest.sources]

@@ -16,7 +16,7 @@ from .config import Config, Schedule, Stage, decode_config, read_config
 
 # Fields that may differ when a run goes on: they change no step, or only the order of sums over processes.
 _FREE = {
-    "data": {"shards", "eval_tokens"},
+    "data": {"shards", "mixture.shards", "eval_tokens"},
     "model": {"checkpoint", "tokenizer"},
     "teacher": {"checkpoint"},
     "run": {
@@ -137,12 +137,17 @@ def _schedule(asked: Schedule, before: Config, done: int, place: Path) -> Schedu
 
 
 def _require_same(asked: Any, planned: Any, name: str, free: set[str], place: Path) -> None:
+    if isinstance(asked, tuple) and isinstance(planned, tuple) and len(asked) == len(planned):
+        for number, (one, other) in enumerate(zip(asked, planned, strict=True)):
+            _require_same(one, other, f"{name}.{number}", free, place)
+        return
     if not (is_dataclass(asked) and type(asked) is type(planned)):
         _require(name, asked, planned, place)
         return
     for item in fields(asked):
         if item.init and item.name not in free:
-            _require_same(getattr(asked, item.name), getattr(planned, item.name), f"{name}.{item.name}", set(), place)
+            inside = {field.removeprefix(f"{item.name}.") for field in free if field.startswith(f"{item.name}.")}
+            _require_same(getattr(asked, item.name), getattr(planned, item.name), f"{name}.{item.name}", inside, place)
 
 
 def _require(name: str, asked: Any, planned: Any, place: Path, hint: str = "") -> None:

@@ -1,7 +1,6 @@
 """Whole run from its configuration: the model and data are loaded, the model is trained, results are written."""
 
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,29 +20,22 @@ from ..text.tokenizer import Tokenizer
 from . import checkpoints, outcome, plan, record, report, results
 from .base import Base, base_of
 from .config import Config
-from .data.documents import Documents
-from .data.pack import Pack, Packing
-from .data.shards import Shards
-from .data.stream import Stream
-from .data.whole import Whole
 from .distillation import DistillationObjective, load_teacher
 from .initial import initialise
 from .loop import Hooks, Trainer
 from .outcome import Outcome
 from .passes import passes_of
+from .run_data import EVAL_PACK, open_data
 from .world import World
-
-# Evaluations read held-out documents in packed sequences of about this many tokens.
-_PACK = 4096
 
 
 class Prepared(NamedTuple):
-    """Run that is ready to train: configuration, model, data and trainer."""
+    """Run that is ready to train: configuration, model, names of the data's sources, and trainer."""
 
     config: Config
     language: LanguageModel
     base: Base | None
-    shards: Shards
+    sources: list[str]
     trainer: Trainer
 
 
@@ -59,14 +51,11 @@ def prepare(config: Config, world: World, extra_steps: int = 0) -> Prepared:
     language = build_language(config)
     if language.tokenizer is None:
         raise InputError("the model has no tokenizer; name one in model.tokenizer, the one that made the shards")
-    shards = Shards(Path(config.data.shards), language.tokenizer)
+    longest = config.max_seq_len if config.model.filters == "implicit" else EVAL_PACK  # filters are as long as a pack
+    data = open_data(config.data, language.tokenizer, min(EVAL_PACK, longest))
     network = language.network.to(world.device)
     base = base_of(config.model, network)
-    apart = shards.apart(config.data.eval_files)
-    eval_packs = list(_packs(shards.holdout, config))
-    files = {name: list(_packs(documents, config)) for name, documents in apart.files.items()}
-    packing, format = _packing(config, apart.training), language.origin.format
-    made_from = {"data.shards": shards.manifest.digest()}
+    format, made_from = language.origin.format, dict(data.made_from)
     if base is not None and not outcome.is_whole(config):
         made_from["model.checkpoint"] = base.fingerprint
     objective = None
@@ -77,8 +66,10 @@ def prepare(config: Config, world: World, extra_steps: int = 0) -> Prepared:
         objective = functools.partial(
             DistillationObjective, teacher=teacher, asked=config.teacher, loss=config.loss, passes=passes
         )
-    trainer = Trainer(config, network, packing, eval_packs, world, format, made_from, files, objective)
-    return Prepared(config, language, base, shards, trainer)
+    trainer = Trainer(
+        config, network, data.packing, data.eval_packs, world, format, made_from, data.eval_files, objective
+    )
+    return Prepared(config, language, base, data.sources, trainer)
 
 
 def train(prepared: Prepared, hooks: Hooks) -> int:
@@ -104,9 +95,8 @@ def finish(prepared: Prepared, world: World) -> list[Path]:
     weights = whole_weights(trainer.model) if outcome.is_whole(config) else {}
     if world.rank == 0:
         log = record.read_log(out / record.FILE)
-        sources = [source.name for source in prepared.shards.manifest.sources]
         language, base = prepared.language, prepared.base
-        made = Outcome(config, language, base, trainer.model, trainer.adapters, weights, log, sources)
+        made = Outcome(config, language, base, trainer.model, trainer.adapters, weights, log, prepared.sources)
         with results.replaced(out, _results(config), trainer.step) as place:
             _write(made, place)
     return [out / name for name in outcome.names(config)]
@@ -163,25 +153,6 @@ def build_language(config: Config) -> LanguageModel:
     network = skeleton(spec)
     initialise(network, source.seed)
     return LanguageModel(network, tokenizer, Origin(ends=tokenizer.eos_ids if tokenizer is not None else ()))
-
-
-def _packing(config: Config, documents: Documents) -> Packing:
-    if config.data.packing == "stream":
-        return Stream(documents, config.data.seed)
-    return Whole(documents, config.data.seed, config.data.on_too_long)
-
-
-def _packs(documents: Documents, config: Config) -> Iterator[Pack]:
-    """Packed sequences of the first `data.eval_tokens` tokens of documents that are not trained on."""
-    if not len(documents):
-        return
-    tokens, pack = min(config.data.eval_tokens, documents.tokens), _PACK
-    if config.model.filters == "implicit":  # which are as long as a pack
-        pack = min(pack, config.max_seq_len)
-    steps = max(1, tokens // pack)
-    stage = Stream(documents, 0).stage(0, 1, min(tokens, pack), steps)
-    for step in range(steps):
-        yield stage.pack(step, 0)
 
 
 @torch.no_grad()

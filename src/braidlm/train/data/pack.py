@@ -3,7 +3,7 @@
 Legend: T = tokens of a packed sequence.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -37,7 +37,7 @@ class Stage(Protocol):
     """Section of a packing: `steps` batches of `batch_size` packed sequences."""
 
     @property
-    def end(self) -> int:
+    def end(self) -> Any:
         """The position at which the next stage begins."""
 
     def pack(self, step: int, index: int) -> Pack:
@@ -47,5 +47,5 @@ class Stage(Protocol):
 class Packing(Protocol):
     """Endless packing of documents into sequences, a pure function of the shards, a seed and a position."""
 
-    def stage(self, begin: int, batch_size: int, seq_len: int, steps: int) -> Stage:
+    def stage(self, begin: Any, batch_size: int, seq_len: int, steps: int) -> Stage:
         """The stage that begins at a position: 0, or the `end` of another stage. `seq_len` is in tokens."""

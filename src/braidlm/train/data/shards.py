@@ -69,6 +69,10 @@ class Shards:
                 raise InputError(f"data.eval_files names {name}, of which {self.directory} has no document")
         return Apart(training, files)
 
+    def hashes(self, documents: Documents) -> np.ndarray:
+        """Digest of each document's tokens, [N]."""
+        return self._index_N["hash"][documents.numbers_N]
+
     def _require_different(self, apart_N: np.ndarray, training: Documents) -> None:
         hash_N = self._index_N["hash"]
         same_N = np.isin(hash_N[training.numbers_N], hash_N[apart_N])
