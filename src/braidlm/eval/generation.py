@@ -78,18 +78,23 @@ def generation(
 
     Prompts go through the chat template if there is one. `progress(done, total)` is called for each batch.
     """
-    if model.tokenizer is None:
-        raise InputError("answers are texts, but the model has no tokenizer")
-    stop = () if _chats(model) else ("\nQuestion:",)
     answers: list[CheckedAnswer] = []
     for begin in range(0, len(prompts), _TOGETHER):
         part = prompts[begin : begin + _TOGETHER]
-        texts = model.generate([_ids(model, one.text) for one in part], max_tokens=max_tokens, stop=stop)
-        for one, text in zip(part, texts, strict=True):
+        for one, text in zip(part, answer(model, [one.text for one in part], max_tokens=max_tokens), strict=True):
             answers.append(CheckedAnswer(one.text, one.rule.kind, text, one.rule.holds(text.strip())))
         if progress is not None:
             progress(len(answers), len(prompts))
     return GenerationReport(tuple(answers))
+
+
+def answer(model: LanguageModel, texts: Sequence[str], *, max_tokens: int = 128) -> list[str]:
+    """Greedy answers to prompts in one batch, through the chat template if there is one."""
+    if model.tokenizer is None:
+        raise InputError("answers are texts, but the model has no tokenizer")
+    stop = () if _chats(model) else ("\nQuestion:",)
+    made: list[str] = model.generate([_ids(model, text) for text in texts], max_tokens=max_tokens, stop=stop)
+    return made
 
 
 def _ids(model: LanguageModel, text: str) -> list[int]:
