@@ -43,6 +43,17 @@ def test_windows_fall_as_published() -> None:
     assert torch.allclose(filters / windows, (filters / windows)[0].expand(3, -1), rtol=1e-3)
 
 
+def test_sines_begin_with_the_frequency_that_is_asked_for() -> None:
+    """Oracle: by hand: the first layer's sines of ten times the angle; the weights are the same."""
+    networks = [model("stripedhyena") for _ in range(2)]
+    for network, frequency in zip(networks, (1.0, 10.0), strict=True):
+        implicit.attach(network, 32, 0, frequency)
+    slow, fast = (network.blocks[0].mixer.implicit for network in networks)
+    assert torch.equal(slow.last, fast.last) and torch.equal(slow.weights[0], fast.weights[0])
+    for one, ten in zip(slow.frequencies, fast.frequencies, strict=True):
+        assert torch.equal(10 * one, ten) and one.eq(1).all()
+
+
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     """Oracle: the run without a stop; the modes that a model begins with stay as they are."""
 

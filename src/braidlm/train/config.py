@@ -40,6 +40,9 @@ class Source:
         Literal["modal", "implicit"],
         Setting("Filters of Hyena blocks: implicit trains a network of the position, to which modes are fitted."),
     ] = "modal"
+    filter_frequency: Annotated[
+        float, Setting("Frequency of the sines of implicit filters when training begins: higher, rougher.", above=0)
+    ] = 1.0
     seed: Annotated[int, Setting("Seed of new weights.")] = 0
 
     def __post_init__(self) -> None:

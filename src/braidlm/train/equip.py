@@ -17,7 +17,7 @@ def equip(model: Model, config: Config, world: World, format: str | None) -> Ada
         attach_initial(model, config.initial_state)
     _prepare(model, config.run, world)
     if config.model.filters == "implicit":
-        implicit.attach(model, config.max_seq_len, config.model.seed)
+        implicit.attach(model, config.max_seq_len, config.model.seed, config.model.filter_frequency)
     return adapters
 
 

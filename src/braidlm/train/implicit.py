@@ -42,13 +42,13 @@ class ImplicitFilters(Layer):
         self.frequencies = nn.ParameterList(empty(out) for out in sizes[1:])
         self.last = empty(filters, _HIDDEN)
 
-    def initialise(self, generator: torch.Generator) -> None:
-        """Fills the weights, uniform within 1/sqrt(inputs), and the sines' frequencies with one."""
+    def initialise(self, generator: torch.Generator, frequency: float = 1.0) -> None:
+        """Fills the weights, uniform within 1/sqrt(inputs), and the frequencies of the sines."""
         for weight in (*self.weights, self.last):
             bound = 1 / math.sqrt(weight.shape[1])
             weight.data = torch.rand(weight.shape, generator=generator) * (2 * bound) - bound
-        for bias, frequency in zip(self.biases, self.frequencies, strict=True):
-            bias.data, frequency.data = torch.zeros(bias.shape), torch.ones(frequency.shape)
+        for bias, own in zip(self.biases, self.frequencies, strict=True):
+            bias.data, own.data = torch.zeros(bias.shape), torch.full(own.shape, frequency)
 
     def filters(self, length: int) -> Tensor:
         """Filters h of the first `length` positions, [F, L] in float32."""
@@ -78,8 +78,11 @@ class ImplicitFilters(Layer):
         return over_rows(step, (u_TD.float(), gate_TD.float()), nothing_R, segments).y_T
 
 
-def attach(model: Model, length: int, seed: int) -> None:
-    """Gives every Hyena block filters over `length` positions, which are trained instead of its modes."""
+def attach(model: Model, length: int, seed: int, frequency: float = 1.0) -> None:
+    """Gives every Hyena block filters over `length` positions, which are trained instead of its modes.
+
+    `frequency` is that of their sines at the beginning.
+    """
     mixers = [module for module in model.modules() if isinstance(module, ModalMixer)]
     if not mixers:
         raise InputError('model.filters="implicit" is for Hyena blocks, of which the model has none')
@@ -89,7 +92,7 @@ def attach(model: Model, length: int, seed: int) -> None:
         )
     for number, mixer in enumerate(mixers):
         mixer.implicit = ImplicitFilters(len(mixer.poles), length)
-        mixer.implicit.initialise(torch.Generator().manual_seed(hash((seed, number))))
+        mixer.implicit.initialise(torch.Generator().manual_seed(hash((seed, number))), frequency)
         mixer.implicit.to(model.device)
         mixer.poles.requires_grad_(False)
         mixer.residues.requires_grad_(False)
