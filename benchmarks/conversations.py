@@ -132,7 +132,7 @@ def measure(given: argparse.Namespace, report: Report) -> None:
     with model.engine(limits=limits) as engine:
         for turn in turns(engine, given.tokens, given.message, rng):
             found.append(turn)
-            most = max(most, engine.load.cache_bytes)
+            most = max(most, engine.stats.cache_bytes)
             report.say(f"turn {len(found)}, {turn.kind}: {turn.usage}, first token after {turn.seconds:.2f} s")
     _tell(report, found)
     report.check(f"kept states took {most >> 20} MiB at most, of {given.cache_memory}", most <= limits.cache_memory)

@@ -68,7 +68,7 @@ def recall(model: LanguageModel, length: int, needles: int, kv_dtype: str) -> fl
     state = model.new_state(kv_dtype=kv_dtype)
     for part in ids.split(2048):
         model.forward(part[None], state=state, logits=None)
-    asked = state.take([0] * needles)
+    asked = state.select([0] * needles)
     found = model.forward(keys[:, None], state=asked, logits="last").argmax(-1)
     return float((found == values).float().mean())
 

@@ -43,7 +43,7 @@ def filled(model: LanguageModel, count: int) -> Slots:
     state = model.new_state(1)
     slots = slots_of(model.network, state, count)
     for slot in range(count):
-        slots.put(slot, state.sequences[0])
+        slots.set_state(slot, state.sequences[0])
     return slots
 
 

@@ -51,7 +51,7 @@ def decoded(
 ) -> tuple[float, Tensor]:
     """Seconds of so many greedy steps of the first rows, and the logits of all of them."""
     for slot, row in zip(busy, rows):
-        slots.put(slot, row)
+        slots.set_state(slot, row)
     places, made, ids = list(busy), [], ids[: len(busy)]
     begun = time.perf_counter()
     for _ in range(steps):

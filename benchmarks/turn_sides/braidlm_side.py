@@ -11,7 +11,7 @@ from braidlm.bench.sides.serve import serve
 from braidlm.engine import Engine, Request, Snapshot
 from braidlm.generation.sampling import Sampling
 from braidlm.sessions import Session
-from braidlm.sessions.session import read, write
+from braidlm.sessions.session import read_session, write_session
 
 
 class Braidlm:
@@ -51,12 +51,12 @@ class Braidlm:
     def keep(self, path: str) -> None:
         """A session's file."""
         seen = self._snapshots[-1].ids
-        write(Path(path), Session(ids=seen), self._snapshots, self._engine.owner, "")
+        write_session(Path(path), Session(ids=seen), self._snapshots, self._engine.owner, "")
 
     def resume(self, path: str, ids: list[int], ends: list[int], tokens: int) -> dict[str, Any]:
         """In an engine that has never seen the chat."""
         begun = time.perf_counter()
-        snapshots = read(Path(path), self._engine.owner).snapshots
+        snapshots = read_session(Path(path), self._engine.owner).snapshots
         taken = time.perf_counter() - begun
         done = self.turn(ids, ends, tokens, snapshots)
         return done | {"first": done["first"] + taken}

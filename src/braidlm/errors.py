@@ -141,3 +141,12 @@ def quoted(value: Any, most: int = 200) -> str:
     """A wrong value for a sentence: as Python writes it, cut at `most` characters; what closes it stays."""
     text = repr(value)
     return text if len(text) <= most else f"{text[:most]}...{text[-1]}"
+
+
+def as_exception(error: BaseException) -> Exception:
+    """`error` as an `Exception`: a library's panic or an exit in a callback must not end the thread that gets it."""
+    if isinstance(error, Exception):
+        return error
+    made = BraidError(f"{type(error).__name__}: {error}")
+    made.__cause__ = error
+    return made

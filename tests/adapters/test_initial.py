@@ -80,7 +80,7 @@ def test_learned_keys_and_values(family: str) -> None:
         read = model(ids, Segments((5,)), model.training_state(1)).state.sequences[0]
         begun = model.training_state(1)
         layers = zip(read.layers, begun.sequences[0].layers, strict=True)
-        begun.put(0, SequenceState(0, tuple(LayerState(empty.recurrent, layer.kv) for layer, empty in layers)))
+        begun.set_sequence(0, SequenceState(0, tuple(LayerState(empty.recurrent, layer.kv) for layer, empty in layers)))
         line = torch.arange(9) % model.spec.vocab
         wanted = model(line, Segments((9,)), begun).logits
     initial = attach_initial(model, KEYS)

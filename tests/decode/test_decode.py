@@ -27,14 +27,14 @@ STEPS = 6
 def decoder_of(model: LanguageModel, state: BatchState, capacity: int, slots: list[int]) -> decode.Decoder:
     decoder = decode.Decoder(model.network, state.precision, capacity)
     for slot, row in zip(slots, state.sequences, strict=True):
-        decoder.put(slot, row)
+        decoder.set_state(slot, row)
     return decoder
 
 
 def taken(decoder: decode.Decoder, slots: list[int], like: BatchState) -> BatchState:
     state = like.fork()
     for row, slot in enumerate(slots):
-        state.put(row, decoder.take(slot))
+        state.set_sequence(row, decoder.state_of(slot))
     return state
 
 
@@ -230,13 +230,13 @@ def test_a_failed_step_moves_nothing(kind: str) -> None:
     model, counts = build(kind, "float32"), (1, 2, 8)
     state, alone = several(model, [PAGE_TOKENS, 1, 2 * PAGE_TOKENS - 3])
     together = decoder_of(model, state, 4, [0, 1, 2])
-    together.put(3, model.new_state(1).sequences[0])
+    together.set_state(3, model.new_state(1).sequences[0])
     slots = [slot for slot, n in enumerate(counts) for _ in range(n)]
     ids = torch.cat(given := [tokens(n, seed=n) for n in counts])
     for _ in range(2):
         with pytest.raises(ValueError, match="out of range"):
             together.step(torch.cat([ids, torch.tensor([VOCAB])]), [*slots, 3], keep=(0, 1, 2))
-    assert [together.take(slot).length for slot in range(4)] == [*state.lengths, 0]
+    assert [together.state_of(slot).length for slot in range(4)] == [*state.lengths, 0]
     expected = torch.cat([one_by_one(decoder, row) for decoder, row in zip(alone, given)])
     assert torch.equal(together.step(ids, slots), expected)
     for row, decoder in enumerate(alone):

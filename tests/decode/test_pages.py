@@ -35,7 +35,7 @@ def values(model: LanguageModel) -> dict[str, Tensor]:
 def decoded(model: LanguageModel) -> Tensor:
     state = model.new_state()
     decoder = decode.Decoder(model.network, state.precision, 1)
-    decoder.put(0, state.sequences[0])
+    decoder.set_state(0, state.sequences[0])
     return decoder.step(torch.tensor([1]), [0])
 
 

@@ -10,13 +10,13 @@ from braidlm.engine.request import Request, RequestHandle
 from braidlm.engine.scheduler import Scheduler
 from braidlm.engine.sequence import Sequence
 from braidlm.engine.snapshot_policy import SnapshotPolicy
-from braidlm.engine.step import Abilities, Step
+from braidlm.engine.step import DecodeCapabilities, Step
 from braidlm.generation.continuation import Continuation
 from braidlm.generation.sampling import Sampling
 
 VOCAB = 50
-DECODES_EIGHT = Abilities(max_decode_tokens=8, can_roll_back=True)
-PLAIN = Abilities(max_decode_tokens=1, can_roll_back=False)
+DECODES_EIGHT = DecodeCapabilities(max_decode_tokens=8, can_roll_back=True)
+PLAIN = DecodeCapabilities(max_decode_tokens=1, can_roll_back=False)
 
 
 def asked(length: int, tokens: int = 4, **options: object) -> Request:
@@ -26,12 +26,12 @@ def asked(length: int, tokens: int = 4, **options: object) -> Request:
 def scheduler_of(
     limits: Limits,
     policy: SnapshotPolicy | None = None,
-    abilities: Abilities = PLAIN,
+    capabilities: DecodeCapabilities = PLAIN,
     state_bytes: Callable[[Request], int] = lambda request: request.n,
     **options: int,
 ) -> Scheduler:
     policy = policy or SnapshotPolicy(limits.snapshot_interval)
-    return Scheduler(limits, policy, state_bytes, abilities, vocab=VOCAB, **options)
+    return Scheduler(limits, policy, state_bytes, capabilities, vocab=VOCAB, **options)
 
 
 def wait(scheduler: Scheduler, request: Request) -> RequestHandle:
@@ -40,13 +40,13 @@ def wait(scheduler: Scheduler, request: Request) -> RequestHandle:
     return handle
 
 
-def begin(scheduler: Scheduler, abilities: Abilities = PLAIN, known: int = 0) -> list[RequestHandle]:
+def begin(scheduler: Scheduler, capabilities: DecodeCapabilities = PLAIN, known: int = 0) -> list[RequestHandle]:
     """Admits what fits, with so many tokens of each prompt known; the requests."""
     admitted = scheduler.admit()
     for handle in admitted:
         request = handle.request
         sequences = [Sequence(handle, index, Continuation(request.ids, request.sampling)) for index in range(request.n)]
-        scheduler.begin(sequences, known, abilities)
+        scheduler.begin(sequences, known, capabilities)
     return admitted
 
 

@@ -284,7 +284,7 @@ def test_a_failing_step_ends_those_at_fault(family: str, ops: str, monkeypatch: 
             assert [made(handles[0]), made(handles[2])] == expected
             with pytest.raises((ValueError, IndexError), match=r"out of (range|bounds)"):
                 made(handles[1])
-        assert engine.load.decode == 0 and engine.failure is None
+        assert engine.stats.decode == 0 and engine.failure is None
 
 
 def test_changed_weights_are_noticed() -> None:

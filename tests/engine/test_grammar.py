@@ -180,9 +180,9 @@ def test_forced_tokens_change_nothing(model: LanguageModel, monkeypatch: pytest.
         with model.engine(limits=Limits(speculative_tokens=most)) as engine:
             for options in ({}, {"temperature": 1.0, "seed": 4, "frequency_penalty": 0.5}):
                 found.append(texts(engine, model, Grammar.of_schema(rule), **options)[0])
-            load = engine.load
+            stats = engine.stats
     assert found[:2] == found[2:]
-    assert load.accepted_tokens > 10
+    assert stats.accepted_tokens > 10
 
 
 @pytest.mark.parametrize(

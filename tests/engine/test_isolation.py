@@ -32,7 +32,7 @@ def test_salts_share_nothing(family: str) -> None:
         assert made(handle) == expected
         assert handle.usage == cold.usage
         assert handle.usage is not None and (handle.usage.cached, handle.usage.recomputed) == (0, 0)
-        assert engine.knows(text, "one") != engine.knows(text, "never seen")
+        assert engine.has_snapshot(text, "one") != engine.has_snapshot(text, "never seen")
         again = engine.submit(salted(text, "one"))
         assert made(again) == expected
         assert again.usage is not None and again.usage.cached == 39
@@ -43,7 +43,7 @@ def test_salts_leave_nothing_behind() -> None:
     model = model_of("llama")
     with model.engine(limits=SMALL) as engine:
         for number in range(20):
-            assert not engine.knows([1, 2, 3], f"salt {number}")
+            assert not engine.has_snapshot([1, 2, 3], f"salt {number}")
         assert len(engine.cache._roots) == 0
 
 
@@ -82,7 +82,7 @@ def test_a_listener_that_raises_ends_its_request_alone(error: type[BaseException
             list(handle)
         assert calls == after + 1  # it is not called again
         assert told(engine.submit(requests[0])) == expected[0]
-        assert engine.load[:4] == (0, 0, 0, 0)
+        assert engine.stats[:4] == (0, 0, 0, 0)
 
 
 def test_a_listener_that_raises_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
@@ -124,9 +124,9 @@ def test_nothing_is_to_do_once_closed() -> None:
     writing = engine.submit(asked([1, 2, 3], 100_000, n=2))
     next(iter(writing))
     waiting = [engine.submit(asked([4, n], 5, n=2)) for n in range(3)]
-    assert engine.load[:3] == (3, 0, 1)
+    assert engine.stats[:3] == (3, 0, 1)
     engine.close()
-    assert engine.load[:4] == (0, 0, 0, 0)
+    assert engine.stats[:4] == (0, 0, 0, 0)
     for handle in waiting:
         with pytest.raises(InputError, match="closed"):
             made(handle)

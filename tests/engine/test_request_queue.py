@@ -9,7 +9,7 @@ from braidlm.engine.request_queue import RequestQueue
 
 def taken(waiting: RequestQueue[str]) -> list[str]:
     found = []
-    while (job := waiting.take(lambda job: True)) is not None:
+    while (job := waiting.pop_if(lambda job: True)) is not None:
         found.append(job)
     return found
 
@@ -29,8 +29,8 @@ def test_absence_earns_nothing() -> None:
     waiting: RequestQueue[str] = RequestQueue(10)
     for number in range(3):
         waiting.add(f"a{number}", "a", 100)
-    assert waiting.take(lambda job: True) == "a0"
-    assert waiting.take(lambda job: True) == "a1"
+    assert waiting.pop_if(lambda job: True) == "a0"
+    assert waiting.pop_if(lambda job: True) == "a1"
     for number in range(3):
         waiting.add(f"b{number}", "b", 100)
     waiting.add("a3", "a", 100)
@@ -42,14 +42,14 @@ def test_only_who_counts_is_remembered() -> None:
     waiting: RequestQueue[str] = RequestQueue(4)
     for number in range(1000):
         waiting.add(f"x{number}", f"client {number}", 7)
-        assert waiting.take(lambda job: True) == f"x{number}"
+        assert waiting.pop_if(lambda job: True) == f"x{number}"
     assert len(waiting._given) == 0
     waiting.add("b0", "b", 1)
     for number in range(1000):  # each newcomer stands level with b, and is taken behind it or before it
         waiting.add(f"x{number}", f"client {number}", 100)
         waiting.add("b1", "b", 1)
-        waiting.take(lambda job: True)
-        waiting.take(lambda job: True)
+        waiting.pop_if(lambda job: True)
+        waiting.pop_if(lambda job: True)
         assert len(waiting._given) <= 4 + len(waiting._queues)
     taken(waiting)
     assert len(waiting._given) == 0
@@ -63,7 +63,7 @@ def test_debts_last_while_others_wait() -> None:
     waiting.add("large", "hasty", 50)
     order = []
     while len(waiting):
-        job = waiting.take(lambda job: True)
+        job = waiting.pop_if(lambda job: True)
         assert job is not None
         order.append(job)
         if job == "large" and order.count("large") < 2:
@@ -80,8 +80,8 @@ def test_a_bound_and_removal() -> None:
     waiting.add("small", "a", 1)
     with pytest.raises(QueueFullError, match="2 requests are waiting"):
         waiting.add("more", "b", 1)
-    assert waiting.take(lambda job: job != "large") is None
-    assert waiting.remove(lambda job: job == "large") == ["large"]
+    assert waiting.pop_if(lambda job: job != "large") is None
+    assert waiting.remove_if(lambda job: job == "large") == ["large"]
     assert taken(waiting) == ["small"]
     assert len(waiting) == 0
 

@@ -181,7 +181,7 @@ def test_tasks_and_prompts_in_turn() -> None:
 
 def test_draft_tokens_end_before_a_snapshot() -> None:
     """Oracle: by hand: a sequence that repeats itself has draft tokens, and none behind the next multiple of eight."""
-    scheduler = scheduler_of(LIMITS, abilities=DECODES_EIGHT)
+    scheduler = scheduler_of(LIMITS, capabilities=DECODES_EIGHT)
     scheduler.speculation.draft_length = lambda sequences: 15  # type: ignore[method-assign]
     wait(scheduler, asked(4, 40))
     begin(scheduler, DECODES_EIGHT)
@@ -216,7 +216,7 @@ def test_a_rule_that_fails_ends_no_other_request() -> None:
         def forced(self) -> list[int]:
             raise InputError("no token may follow")
 
-    scheduler, request = scheduler_of(LIMITS, abilities=DECODES_EIGHT), asked(5)
+    scheduler, request = scheduler_of(LIMITS, capabilities=DECODES_EIGHT), asked(5)
     handle = wait(scheduler, request)
     assert scheduler.admit() == [handle]
     continuation = Continuation(request.ids, request.sampling, None, Failing())

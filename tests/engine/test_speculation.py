@@ -169,10 +169,10 @@ def test_the_same_tokens(family: str, mode: str) -> None:
     with model.engine(limits=SMALL) as engine:
         handles = [engine.submit(request) for request in various(model)]
         assert [made(handle) for handle in handles] == expected(family)
-        load = engine.load
-    assert 0 <= load.accepted_tokens <= load.draft_tokens
+        stats = engine.stats
+    assert 0 <= stats.accepted_tokens <= stats.draft_tokens
     if mode == "mostly wrong":
-        assert load.draft_tokens > 2 * load.accepted_tokens
+        assert stats.draft_tokens > 2 * stats.accepted_tokens
 
 
 @native
@@ -198,9 +198,9 @@ def test_drafts_are_accepted() -> None:
     with model.engine(limits=Limits(parallel=2)) as engine:
         engine._scheduler.speculation.draft_length = lambda sequences: MOST_SPECULATIVE_TOKENS  # type: ignore[method-assign]
         (written,) = made(engine.submit(asked(prompt(model, 9), 400)))
-        load = engine.load
+        stats = engine.stats
     assert len(written) == 400
-    assert load.accepted_tokens > max(100, 0.8 * load.draft_tokens)
+    assert stats.accepted_tokens > max(100, 0.8 * stats.draft_tokens)
 
 
 def test_none_without_a_plan() -> None:
@@ -209,7 +209,7 @@ def test_none_without_a_plan() -> None:
     request = asked(prompt(model, 9) * 4, 30)
     with model.engine(limits=SMALL) as engine:
         assert made(engine.submit(request)) == alone(model, request)
-        assert engine.load.draft_tokens == 0
+        assert engine.stats.draft_tokens == 0
 
 
 def test_limits() -> None:
@@ -225,7 +225,7 @@ def test_switched_off() -> None:
     model = repeating("mamba2")
     with model.engine(limits=Limits(parallel=2, speculative_tokens=0)) as engine:
         made(engine.submit(asked(prompt(model, 9) * 4, 60)))
-        assert engine.load.draft_tokens == 0
+        assert engine.stats.draft_tokens == 0
 
 
 @native
@@ -266,4 +266,4 @@ def test_a_failing_sequence_ends_its_request_alone(mode: str, monkeypatch: pytes
             made(handle)
         assert made(other) == alone(model, beside)
         assert made(engine.submit(beside)) == alone(model, beside)
-        assert engine.load.decode == 0
+        assert engine.stats.decode == 0

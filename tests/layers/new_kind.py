@@ -140,11 +140,11 @@ def decoded(model: braidlm.LanguageModel, state: BatchState, ids: Tensor) -> tup
     """Logits of each row's tokens [R, L] through the decode plan, and the state after them."""
     decoder = Decoder(model.network, state.precision, len(state))
     for slot, row in enumerate(state.sequences):
-        decoder.put(slot, row)
+        decoder.set_state(slot, row)
     logits = [decoder.step(ids[:, t].contiguous(), list(range(len(state)))) for t in range(ids.shape[1])]
     after = state.fork()
     for slot in range(len(state)):
-        after.put(slot, decoder.take(slot))
+        after.set_sequence(slot, decoder.state_of(slot))
     return torch.stack(logits, 1), after
 
 
@@ -176,7 +176,7 @@ def test_rollback() -> None:
     state, ids = model.new_state(1), torch.randint(VOCAB, (6,))
     ahead, plain = (Decoder(model.network, state.precision, 1) for _ in range(2))
     for decoder in (ahead, plain):
-        decoder.put(0, state.sequences[0])
+        decoder.set_state(0, state.sequences[0])
     ahead.step(ids, [0] * 6, keep=[0])
     ahead.rollback({0: 4})
     plain.step(ids[:2], [0] * 2)

@@ -45,7 +45,7 @@ class Local:
 
     def idle(self) -> None:
         """Until the engine has nothing to do."""
-        until(lambda: self.host.served.engine.load[:3] == (0, 0, 0))
+        until(lambda: self.host.served.engine.stats[:3] == (0, 0, 0))
 
 
 def until(true: Callable[[], bool]) -> None:

@@ -101,7 +101,7 @@ def test_all_connections_are_answered(local: Local) -> None:
         assert local.get("/health").status_code == 200
         refused = local.get("/v1/models")
         assert refused.status_code == 503 and refused.headers["retry-after"] == "1"
-        until(lambda: local.host.served.engine.load.decode == 4)
+        until(lambda: local.host.served.engine.stats.decode == 4)
     local.idle()
     assert local.get("/v1/models").status_code == 200
 
@@ -114,7 +114,7 @@ def test_a_client_that_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(model()) as here:
         sent = POST.replace(b"chat/", b"") + b"Content-Length: %d\r\n\r\n" % len(body) + body
         with connected(here, sent) as connection:
-            until(lambda: here.host.served.engine.load.decode == 1)
+            until(lambda: here.host.served.engine.stats.decode == 1)
             here.idle()
             assert here.get("/health").status_code == 200
             got = b""

@@ -54,7 +54,7 @@ def test_a_client_that_leaves(local: Local, stream: bool) -> None:
     said = [{"role": "user", "content": name}]
     body = json.dumps({**LONG, "messages": said, "stream": stream, "session": name}).encode()
     connection = raw(local, post("/v1/chat/completions", body), body)
-    until(lambda: local.host.served.engine.load.decode == 1)
+    until(lambda: local.host.served.engine.stats.decode == 1)
     assert local.post("/v1/chat/completions", {**ANSWER, "session": name}).status_code == 409
     assert local.get(f"/v1/sessions/{name}").status_code == 409
     if stream:
@@ -197,9 +197,9 @@ def test_a_full_queue() -> None:
     with serving(model(), limits=Limits(parallel=1, max_queue=1)) as small, httpx2.Client(base_url=small.url) as client:
         body = {**LONG, "stream": True}
         with client.stream("POST", "/v1/chat/completions", json=body):
-            until(lambda: small.host.served.engine.load.decode == 1)
+            until(lambda: small.host.served.engine.stats.decode == 1)
             with client.stream("POST", "/v1/chat/completions", json=body):
-                until(lambda: small.host.served.engine.load.waiting == 1)
+                until(lambda: small.host.served.engine.stats.waiting == 1)
                 reply = small.post("/v1/chat/completions", ANSWER)
                 assert reply.status_code == 429
                 assert int(reply.headers["retry-after"]) >= 1

@@ -133,7 +133,7 @@ def test_states_of_other_models_are_refused() -> None:
         state.restore(0, state.fork())
     for row in (2, -1):
         with pytest.raises(StateError, match=f"row {row} does not exist.*0 to 1"):
-            state.take([row])
+            state.select([row])
 
 
 def test_cut_files_are_refused(saved: tuple[LanguageModel, Path]) -> None:

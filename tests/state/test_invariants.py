@@ -135,7 +135,7 @@ def test_ragged_batch_is_each_row_alone(family: str, dtype: str) -> None:
             # The states go on to give the same logits.
             token = torch.tensor([[1]])
             expected = model.forward(token, state=alone)[0]
-            agree(model.forward(token, state=state.take([index]))[0], expected, model)
+            agree(model.forward(token, state=state.select([index]))[0], expected, model)
 
     check()
 
@@ -160,7 +160,7 @@ def test_rows_move_between_batches(family: str) -> None:
     a, b = prompt(model, 30, 1), prompt(model, 47, 2)
     state = model.new_state(2)
     model.forward([a, b], state=state)
-    swapped = state.take([1, 0])
+    swapped = state.select([1, 0])
     swapped.append(model.new_state(1))
     swapped.restore(2, state.fork(0))
     assert swapped.lengths == (47, 30, 30)
@@ -253,7 +253,7 @@ def test_states_inside_a_pass(family: str, dtype: str) -> None:
             model.forward(row[None, :position], state=alone)
             token = torch.tensor([[2]])
             expected = model.forward(token, state=alone)[0]
-            agree(model.forward(token, state=states.take([index]))[0], expected, model)
+            agree(model.forward(token, state=states.select([index]))[0], expected, model)
 
 
 def test_gradients_flow_through_a_carried_state(family: str) -> None:

@@ -94,7 +94,7 @@ def test_a_ragged_batch_is_each_row_alone(kind: str) -> None:
             for row, ids in enumerate(rows):
                 if len(ids):
                     assert error(found[row], model.forward(ids[None], state=alone[row])[0]) <= EXACT
-                assert difference(state.take([row]), alone[row]) <= EXACT
+                assert difference(state.select([row]), alone[row]) <= EXACT
 
     check()
 
@@ -113,7 +113,7 @@ def test_states_inside_a_pass_are_those_of_its_prefixes(kind: str) -> None:
         for index, position in enumerate(positions):
             alone = model.new_state()
             model.forward(row[None, :position], state=alone)
-            assert difference(states.take([index]), alone) <= EXACT
+            assert difference(states.select([index]), alone) <= EXACT
 
 
 def test_a_fork_is_independent(kind: str) -> None:
@@ -143,10 +143,10 @@ def test_memory_is_what_the_plan_says(kind: str, dtype: str, kv_dtype: str | Non
     def planned(of: BatchState) -> int:
         return sum(model.spec.state_bytes(n, dtype=dtype, kv_dtype=kv_dtype) for n in of.lengths)
 
-    for held in (state, *out.states, *(state.take([row]) for row in range(3)), out.states[1].take([0])):
+    for held in (state, *out.states, *(state.select([row]) for row in range(3)), out.states[1].select([0])):
         assert held.nbytes == planned(held)
         assert memory(held) <= planned(held)
-    assert memory(state, state.fork(), state.take([2, 1, 0])) == memory(state)
+    assert memory(state, state.fork(), state.select([2, 1, 0])) == memory(state)
 
 
 def test_gradients_reach_back_through_a_state(kind: str) -> None:

@@ -208,7 +208,7 @@ def _keys_values(model: Model, row: SequenceState, positions: int) -> dict[tuple
     _require_no_window(row)
     ids_T = torch.linspace(0, model.spec.vocab - 1, positions, device=model.device).long()
     state = model.training_state(1)
-    state.put(0, row)
+    state.set_sequence(0, row)
     read = model(ids_T, Segments((positions,)), state, logits=None).state.sequences[0]
     found = {}
     for block, layer in enumerate(read.layers):

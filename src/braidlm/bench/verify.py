@@ -129,5 +129,5 @@ def _from_snapshot(model: LanguageModel, ids: Tensor, kv_dtype: str | None) -> T
     """Goes on from a snapshot taken inside one pass over the whole prompt."""
     third = len(ids) // 3
     out = model.forward(ids[None], state=model.new_state(kv_dtype=kv_dtype), state_at=[[third, 2 * third]])
-    again = _continue(model, ids[2 * third :], out.states[0].take([1]))
+    again = _continue(model, ids[2 * third :], out.states[0].select([1]))
     return torch.cat([out.logits[0, : 2 * third], again])

@@ -53,9 +53,9 @@ def _refusal(what: str, where: str) -> CheckpointError:
 
 def _compressed(metadata: Mapping[str, Any], where: str) -> Fp8 | None:
     """The layout of compressed-tensors, which has groups of modules with a scheme each."""
-    form = metadata.get("format", "dense")
-    if form not in _FORMATS:
-        raise _refusal(f"compressed as {quoted(form)}", where)
+    compression = metadata.get("format", "dense")
+    if compression not in _FORMATS:
+        raise _refusal(f"compressed as {quoted(compression)}", where)
     sparsity = metadata.get("sparsity_config") or {}
     if isinstance(sparsity, dict) and sparsity.get("format", "dense") != "dense":
         raise _refusal(f"sparse as {quoted(sparsity.get('format'))}", where)
@@ -79,9 +79,9 @@ def _group(name: str, group: Any, where: str) -> Block | None:
     weights = group.get("weights") if isinstance(group, dict) else None
     if not isinstance(weights, dict):
         raise _refusal(f"quantized by the scheme {quoted(name)}", where)
-    form = group.get("format") or "float-quantized"
-    if form not in _FORMATS:
-        raise _refusal(f"compressed as {quoted(form)}", where)
+    compression = group.get("format") or "float-quantized"
+    if compression not in _FORMATS:
+        raise _refusal(f"compressed as {quoted(compression)}", where)
     bits, kind, strategy = weights.get("num_bits"), weights.get("type"), weights.get("strategy") or "tensor"
     if (bits, kind) != (8, "float") or strategy not in _STRATEGIES or weights.get("symmetric") is False:
         how = "" if weights.get("symmetric") is not False else ", not symmetric"

@@ -108,22 +108,22 @@ class Decoder:
         self._identities: list[Identity | None] = [None] * capacity
         self._last = _Step([], {})
 
-    def put(self, slot: int, row: SequenceState) -> None:
-        """Puts a sequence into a slot; `row` itself is left as it is."""
+    def set_state(self, slot: int, state: SequenceState) -> None:
+        """Puts a sequence into a slot; `state` itself is left as it is."""
         self._slots.clear(slot)
-        self._positions[slot], self._ahead[slot] = row.length + row.ahead, row.ahead
-        self._identities[slot] = row.identity
+        self._positions[slot], self._ahead[slot] = state.length + state.ahead, state.ahead
+        self._identities[slot] = state.identity
         for buffer, slab in zip(self._plan.states, self._states, strict=True):
-            slab[slot] = _into_plan(row.layers[buffer.block].recurrent[buffer.name], buffer)
+            slab[slot] = _into_plan(state.layers[buffer.block].recurrent[buffer.name], buffer)
         for block, kv in self._plan.kv_of_block.items():
-            held = row.layers[block].kv
+            held = state.layers[block].kv
             assert held is not None
             tail = self._tails[slot][block] = _Tail(held)
             for page in (*tail.full, tail.last):
                 if page is not None:
                     self._add_page(kv, slot, page)
 
-    def take(self, slot: int) -> SequenceState:
+    def state_of(self, slot: int) -> SequenceState:
         """State of the sequence in a slot as it is now, independent of later steps."""
         recurrent: list[dict[str, Tensor]] = [{} for _ in range(self._blocks)]
         for buffer, slab in zip(self._plan.states, self._states, strict=True):

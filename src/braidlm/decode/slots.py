@@ -14,11 +14,11 @@ from . import decode
 class Slots(Protocol):
     """Slots of a decode batch: a fixed number of slots, each for one sequence."""
 
-    def put(self, slot: int, row: SequenceState) -> None:
+    def set_state(self, slot: int, state: SequenceState) -> None:
         """Puts a sequence into a slot."""
         ...
 
-    def take(self, slot: int) -> SequenceState:
+    def state_of(self, slot: int) -> SequenceState:
         """State of the sequence in a slot as it is now, independent of later steps."""
         ...
 
@@ -37,26 +37,26 @@ class PlainSlots:
     def __init__(self, model: Model, like: BatchState, capacity: int) -> None:
         self._model = model
         self._unused = like.sequences[0]
-        self._state = like.take([0] * capacity)
+        self._state = like.select([0] * capacity)
 
-    def put(self, slot: int, row: SequenceState) -> None:
+    def set_state(self, slot: int, state: SequenceState) -> None:
         """Puts a sequence into a slot."""
-        self._state.put(slot, row)
+        self._state.set_sequence(slot, state)
 
-    def take(self, slot: int) -> SequenceState:
+    def state_of(self, slot: int) -> SequenceState:
         """State of the sequence in a slot."""
         return self._state.sequences[slot]
 
     def free(self, slot: int) -> None:
         """Frees a slot for another sequence."""
-        self._state.put(slot, self._unused)
+        self._state.set_sequence(slot, self._unused)
 
     def step(self, ids: Tensor, slots: list[int]) -> Tensor:
         """Runs one token of each of `slots` by a pass of the model; returns logits [len(slots), V]."""
-        live = self._state.take(slots)
+        live = self._state.select(slots)
         out = self._model(ids.to(self._model.device), Segments((1,) * len(slots)), live, logits="last")
         for slot, row in zip(slots, out.state.sequences, strict=True):
-            self._state.put(slot, row)
+            self._state.set_sequence(slot, row)
         assert out.logits is not None
         return out.logits
 
@@ -68,13 +68,13 @@ def slots_of(model: Model, like: BatchState, capacity: int) -> Slots:
     return PlainSlots(model, like, capacity)
 
 
-def put_all(slots: Slots, state: BatchState) -> None:
+def copy_to_slots(slots: Slots, state: BatchState) -> None:
     """Puts every row of a state into the slot of its number."""
     for slot, row in enumerate(state.sequences):
-        slots.put(slot, row)
+        slots.set_state(slot, row)
 
 
-def take_all(slots: Slots, state: BatchState) -> None:
+def copy_from_slots(slots: Slots, state: BatchState) -> None:
     """Replaces every row of a state by the sequence in the slot of its number."""
     for slot in range(len(state)):
-        state.put(slot, slots.take(slot))
+        state.set_sequence(slot, slots.state_of(slot))

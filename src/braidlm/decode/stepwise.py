@@ -16,7 +16,7 @@ from ..model.model import Logits, Model, Output
 from ..ops import Segments
 from ..state.batch import BatchState
 from .decode import Decoder, available
-from .slots import put_all, take_all
+from .slots import copy_from_slots, copy_to_slots
 
 # Tokens of a step, in all.
 _TOGETHER = 32
@@ -46,9 +46,9 @@ class Stepwise:
         if hidden_states:
             raise InputError("hidden states are not returned in deterministic runs")
         decoder = Decoder(self._model, state.precision, len(state))
-        put_all(decoder, state)
+        copy_to_slots(decoder, state)
         snapshot_positions = [segments.snapshot_positions_of(slot) for slot in range(len(state))]
-        snapshots = [state.take([slot] * len(wanted)) for slot, wanted in enumerate(snapshot_positions)]
+        snapshots = [state.select([slot] * len(wanted)) for slot, wanted in enumerate(snapshot_positions)]
         made = torch.empty(segments.total if logits else 0, self._model.spec.vocab)
         done = [0] * len(state)
         while going := [slot for slot, length in enumerate(segments.lengths) if done[slot] < length]:
@@ -66,9 +66,9 @@ class Stepwise:
                 made[places] = found
             for slot in going:
                 if done[slot] in snapshot_positions[slot]:
-                    snapshots[slot].put(snapshot_positions[slot].index(done[slot]), decoder.take(slot))
+                    snapshots[slot].set_sequence(snapshot_positions[slot].index(done[slot]), decoder.state_of(slot))
         after = state.fork()
-        take_all(decoder, after)
+        copy_from_slots(decoder, after)
         if logits == "last":
             made = made[[end - 1 for end, length in zip(segments.starts[1:], segments.lengths, strict=True) if length]]
         return Output(made if logits else None, {}, after, tuple(snapshots))

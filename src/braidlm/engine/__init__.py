@@ -6,7 +6,7 @@ from ..system.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .after_reasoning import ReasoningFirst
-    from .engine import Engine, Load
+    from .engine import Engine, EngineStats
     from .grammar import Grammar
     from .limits import Limits
     from .request import BASE, AdapterKey, QueueFullError, Request, RequestHandle, Snapshot, StreamChunk, Usage
@@ -17,7 +17,7 @@ __all__ = [
     "Engine",
     "Grammar",
     "Limits",
-    "Load",
+    "EngineStats",
     "QueueFullError",
     "ReasoningFirst",
     "Request",
@@ -32,7 +32,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "ReasoningFirst": ".after_reasoning",
-        **dict.fromkeys(("Engine", "Load"), ".engine"),
+        **dict.fromkeys(("Engine", "EngineStats"), ".engine"),
         "Grammar": ".grammar",
         "Limits": ".limits",
         **dict.fromkeys(

@@ -19,6 +19,7 @@ from ..generation.continuation import Constraint, Continuation
 from ..model.model import Model
 from ..ops import dispatch
 from ..state.batch import BatchState
+from ..state.sequence import can_truncate
 from ..state.state_file import Owner
 from ..system.memory import give_back
 from ..text.marked_stream import Detokenizer, MarkedStream
@@ -26,23 +27,24 @@ from .after_reasoning import AfterReasoning
 from .commit import Committer
 from .grammar import Compile
 from .limits import Limits
-from .model_runner import Run, can_truncate, truncate
+from .model_runner import Run
 from .prefix_cache import PrefixCache
 from .request import BASE, Request, RequestHandle
-from .request_check import StateBytes, check_request
+from .request_check import check_request
 from .runner import Runner
 from .scheduler import Scheduler
 from .sequence import Sequence
 from .snapshot_policy import SnapshotPolicy
 from .snapshot_store import Scope, SnapshotStore
+from .state_bytes import StateBytes
 from .step import Task
 from .worker import Work, Worker
 
 Result = TypeVar("Result")
 
 
-class Load(NamedTuple):
-    """Load of an engine: requests by where they are, bytes of states, and tokens of speculative decoding so far."""
+class EngineStats(NamedTuple):
+    """Statistics of an engine: requests by where they are, bytes of states, tokens of speculative decoding so far."""
 
     waiting: int
     prefill: int
@@ -96,15 +98,15 @@ class Engine:
         self._state_bytes = StateBytes(model.spec, self._runner.base.precision)
         policy = SnapshotPolicy(
             self.limits.snapshot_interval,
-            enabled=self.limits.cache_memory >= self._state_bytes.smallest,
+            enabled=self.limits.cache_memory >= self._state_bytes.of_empty_sequence,
             truncatable=can_truncate(model.spec),
         )
-        self._snapshots = SnapshotStore(policy, self.limits.cache_memory, truncate)
+        self._snapshots = SnapshotStore(policy, self.limits.cache_memory)
         self._scheduler = Scheduler(
             self.limits,
             policy,
-            self._state_bytes,
-            self._runner.base.abilities,
+            self._state_bytes.of_request,
+            self._runner.base.capabilities,
             vocab=model.spec.vocab,
             prompts_per_pass=prompts_per_pass,
         )
@@ -193,18 +195,18 @@ class Engine:
         """Owner of the states of requests without an adapter or an initial state."""
         return self._runner.owner_of(BASE)
 
-    def knows(self, ids: Items[int], cache_salt: str = "") -> bool:
+    def has_snapshot(self, ids: Items[int], cache_salt: str = "") -> bool:
         """Whether there is a snapshot after `ids` for requests of this salt, without adapter and initial state."""
         return self.run(lambda: self._snapshots.has_snapshot(ids, Scope(BASE, cache_salt)))
 
     @property
-    def load(self) -> Load:
-        """Current load."""
+    def stats(self) -> EngineStats:
+        """Current statistics."""
         scheduler = self._scheduler
         with self._worker.changed:
             waiting = len(scheduler.waiting)
         decode = len({sequence.handle for sequence in list(scheduler.decoding)})
-        return Load(
+        return EngineStats(
             waiting, len(scheduler.prefilling), decode, scheduler.nbytes,
             self.cache.nbytes, self.cache.snapshots, scheduler.draft_tokens, scheduler.accepted_tokens,
         )  # fmt: skip
@@ -218,7 +220,7 @@ class Engine:
     def _cancel_and_admit(self) -> None:
         """Ends cancelled requests, and begins those that fit; where that fails, the request alone ends."""
         with self._worker.changed:
-            gone = self._scheduler.waiting.remove(lambda handle: handle.cancelled)
+            gone = self._scheduler.waiting.remove_if(lambda handle: handle.cancelled)
             admitted = self._scheduler.admit()
         for handle in gone:
             handle.finish()
@@ -244,7 +246,7 @@ class Engine:
         sequences = [
             Sequence(handle, index, continuation, self._ends, limit) for index, continuation in enumerate(continuations)
         ]
-        self._scheduler.begin(sequences, found.usage.cached, runner.abilities)
+        self._scheduler.begin(sequences, found.usage.cached, runner.capabilities)
         self._runner.begin(sequences[0], request.state or found.state or runner.empty)
 
     def _continuation(self, handle: RequestHandle, index: int) -> Continuation:

@@ -94,7 +94,7 @@ def _move_along(state: BatchState, engine: Engine, handles: Sequence[RequestHand
                 raise _cause_of(item)
     for row, handle in enumerate(handles):
         if handle.snapshots:
-            state.put(row, handle.snapshots[-1].state)
+            state.set_sequence(row, handle.snapshots[-1].state)
 
 
 def _cause_of(error: Exception) -> BaseException:

@@ -17,13 +17,11 @@ from ..decode.slots import Slots, slots_of
 from ..generation.choice import as_numbers
 from ..model.model import Logits, Model, Output
 from ..ops import Segments
-from ..spec import ModelSpec
-from ..spec.state import FullKV, SharedKV
 from ..state.batch import BatchState
-from ..state.sequence import LayerState, Precision, SequenceState
+from ..state.sequence import Precision, SequenceState
 from ..state.state_file import Owner
 from .sequence import DecodeInput
-from .step import Abilities
+from .step import DecodeCapabilities
 
 # A model, or a function that is called like one.
 Run = Callable[..., Output]
@@ -93,9 +91,9 @@ class ModelRunner:
 
         Logits are those of all of a part's tokens for "all", of its last one for "last", and None for None.
         """
-        state = self._empty.take([0] * len(parts))
+        state = self._empty.select([0] * len(parts))
         for row, part in enumerate(parts):
-            state.put(row, part.state)
+            state.set_sequence(row, part.state)
         segments = Segments(tuple(len(part.ids) for part in parts), tuple(part.snapshot_positions for part in parts))
         ids = torch.tensor([token for part in parts for token in part.ids], device=self._model.device)
         out = self._run(ids, segments, state, logits=logits)
@@ -107,11 +105,11 @@ class ModelRunner:
         ]
 
     @property
-    def abilities(self) -> Abilities:
-        """Abilities of the decode step."""
+    def capabilities(self) -> DecodeCapabilities:
+        """Capabilities of the decode step."""
         if isinstance(self.slots, Decoder):
-            return Abilities(self.slots.max_decode_tokens, can_roll_back=True)
-        return Abilities(1, can_roll_back=False)
+            return DecodeCapabilities(self.slots.max_decode_tokens, can_roll_back=True)
+        return DecodeCapabilities(1, can_roll_back=False)
 
     def decode(self, inputs: Sequence[DecodeInput]) -> list[NDArray[np.float32]]:
         """One decode step; for each input, the logits after each token, [tokens, V]. If it fails, no slot changes."""
@@ -136,15 +134,3 @@ def _split(logits: Tensor, sizes: Sequence[int]) -> list[NDArray[np.float32]]:
     """Logits of the sequences of one pass; that many tokens are each one's."""
     numbers = as_numbers(logits)
     return [numbers[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
-
-
-def can_truncate(spec: ModelSpec) -> bool:
-    """Whether states can be truncated to an earlier token: they are keys and values of all positions alone."""
-    return all(isinstance(part, (FullKV, SharedKV)) for layer in spec.state_specs for part in layer)
-
-
-def truncate(state: SequenceState, length: int) -> SequenceState:
-    """The state as it was after `length` of its tokens, for models that `can_truncate`."""
-    less = state.length - length
-    layers = (LayerState({}, layer.kv and layer.kv.first(layer.kv.length - less)) for layer in state.layers)
-    return SequenceState(length, tuple(layers), state.identity)

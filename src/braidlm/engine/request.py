@@ -8,7 +8,7 @@ from queue import Empty, SimpleQueue
 from threading import Event
 from typing import NamedTuple
 
-from ..errors import BraidError, InputError, StateError
+from ..errors import BraidError, InputError, StateError, as_exception
 from ..generation.choice import Choice
 from ..generation.continuation import Constraint, Token
 from ..generation.sampling import Sampling
@@ -192,15 +192,6 @@ class RequestHandle:
             if isinstance(item, Exception):
                 raise item
             yield item
-
-
-def as_exception(error: BaseException) -> Exception:
-    """`error` as an `Exception`: a library's panic or an exit in a callback must not end the thread that gets it."""
-    if isinstance(error, Exception):
-        return error
-    made = BraidError(f"{type(error).__name__}: {error}")
-    made.__cause__ = error
-    return made
 
 
 def _no_listener() -> None:

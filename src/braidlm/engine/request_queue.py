@@ -35,7 +35,7 @@ class RequestQueue(Generic[Item]):
             self._given[client] = max(self._given[client], least)
         self._queues.setdefault(client, deque()).append((item, tokens))
 
-    def take(self, fits: Callable[[Item], bool]) -> Item | None:
+    def pop_if(self, fits: Callable[[Item], bool]) -> Item | None:
         """The next item, if it fits; the others wait behind it, so that a large one is not passed over for ever."""
         if not self._queues:
             return None
@@ -50,7 +50,7 @@ class RequestQueue(Generic[Item]):
         self._forget()
         return item
 
-    def remove(self, unwanted: Callable[[Item], bool]) -> list[Item]:
+    def remove_if(self, unwanted: Callable[[Item], bool]) -> list[Item]:
         """Takes out and returns the items that are no longer wanted."""
         gone = [item for queue in self._queues.values() for item, _ in queue if unwanted(item)]
         if gone:

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..adapters import AdapterRegistry
-from ..errors import InputError
+from ..errors import InputError, as_exception
 from ..model.model import Logits, Model
 from ..state.batch import BatchState
 from ..state.sequence import Identity, SequenceState
 from ..state.state_file import Owner
 from .model_runner import ModelRunner, Part, Prefilled, Run
-from .request import BASE, AdapterKey, as_exception
+from .request import BASE, AdapterKey
 from .sequence import DecodeInput, Sequence
 from .step import Prefill, Step
 
@@ -102,7 +102,7 @@ class Runner:
         """State of a sequence as it is now, independent of later steps."""
         if sequence in self._states:
             return self._states[sequence]
-        return self.runner_of(sequence.request.adapter_key).slots.take(sequence.slot)
+        return self.runner_of(sequence.request.adapter_key).slots.state_of(sequence.slot)
 
     def free(self, sequence: Sequence) -> None:
         """Frees a sequence's state and its slot; its KV pages are not held until the slot is used again."""
@@ -151,7 +151,7 @@ class Runner:
         """Puts the state after a prompt's passes into the slots of the sequence and of its forks."""
         state, slots = self._states.pop(sequence), self.runner_of(sequence.request.adapter_key).slots
         for each in (sequence, *sequence.forks):
-            slots.put(each.slot, state)
+            slots.set_state(each.slot, state)
 
     def _decode(self, inputs: Items[DecodeInput], outcome: Outcome) -> None:
         """One decode step.

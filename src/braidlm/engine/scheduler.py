@@ -15,7 +15,7 @@ from .request_queue import RequestQueue
 from .sequence import Chunk, DecodeInput, PromptPlan, Sequence
 from .snapshot_policy import SnapshotPolicy
 from .speculation import Speculation
-from .step import Abilities, Prefill, Step, Task
+from .step import DecodeCapabilities, Prefill, Step, Task
 
 # Logits that are held at once where those of every token of a prompt are needed: 64 MiB of them.
 LOGITS = 1 << 24
@@ -37,12 +37,12 @@ class Scheduler:
         limits: Limits,
         policy: SnapshotPolicy,
         state_bytes: Callable[[Request], int],
-        abilities: Abilities,
+        capabilities: DecodeCapabilities,
         *,
         vocab: int,
         prompts_per_pass: int = 1,
     ) -> None:
-        """`state_bytes` of a request are needed for its states; `abilities` are those of requests without adapters.
+        """`state_bytes` of a request are needed for its states; `capabilities` are those of requests without adapters.
 
         With `prompts_per_pass` above one, what a prompt's tokens are run with depends on which prompts come together.
         """
@@ -51,11 +51,11 @@ class Scheduler:
         self.prefilling: deque[Sequence] = deque()  # the first sequence of each request
         self.decoding: list[Sequence] = []
         self.draft_tokens = self.accepted_tokens = 0
-        self.speculation = Speculation(limits.speculative_tokens if abilities.can_roll_back else 0)
+        self.speculation = Speculation(limits.speculative_tokens if capabilities.can_roll_back else 0)
         self._limits = limits
         self._policy = policy
         self._state_bytes = state_bytes
-        self._max_suffix_tokens = max(abilities.max_decode_tokens, prompts_per_pass)
+        self._max_suffix_tokens = max(capabilities.max_decode_tokens, prompts_per_pass)
         self._vocab = vocab
         self._prompts_per_pass = prompts_per_pass
         self._running: dict[RequestHandle, _Running] = {}
@@ -94,19 +94,19 @@ class Scheduler:
         def fits(handle: RequestHandle) -> bool:
             return handle.request.n <= slots and used + self._state_bytes(handle.request) <= self._limits.memory
 
-        while (taken := self.waiting.take(fits)) is not None:
+        while (taken := self.waiting.pop_if(fits)) is not None:
             found.append(taken)
             used += self._state_bytes(taken.request)
             slots -= taken.request.n
         return found
 
-    def begin(self, sequences: list[Sequence], position: int, abilities: Abilities) -> None:
+    def begin(self, sequences: list[Sequence], position: int, capabilities: DecodeCapabilities) -> None:
         """Begins a request, whose prompt is known up to `position`: gives its sequences slots, and plans its prompt."""
         first, *first.forks = sequences
-        plan = self.plan_prompt(first.request, position, abilities.max_decode_tokens)
+        plan = self.plan_prompt(first.request, position, capabilities.max_decode_tokens)
         for sequence in sequences:
             sequence.slot = self._free_slots.pop()
-            sequence.can_roll_back = abilities.can_roll_back
+            sequence.can_roll_back = capabilities.can_roll_back
             sequence.follow_plan(plan, position)
         self._running[first.handle] = _Running(self._state_bytes(first.request), sequences)
         self.prefilling.append(first)
@@ -206,7 +206,7 @@ class Scheduler:
 
     def clear(self) -> tuple[list[Task], list[RequestHandle]]:
         """Takes out all tasks and requests, those that wait and those that run, and returns them."""
-        tasks, handles = list(self.tasks), [*self.waiting.remove(lambda _: True), *self._running]
+        tasks, handles = list(self.tasks), [*self.waiting.remove_if(lambda _: True), *self._running]
         for gone in (self.tasks, self.prefilling, self.decoding, self._running):
             gone.clear()
         return tasks, handles

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..state.sequence import Identity, SequenceState
-from .prefix_cache import PrefixCache, Truncate
+from .prefix_cache import PrefixCache
 from .request import AdapterKey, Request, Snapshot, Usage
 from .snapshot_policy import SnapshotPolicy
 
@@ -27,10 +27,9 @@ class Found(NamedTuple):
 class SnapshotStore:
     """Snapshots of one engine, in a prefix cache of so many bytes."""
 
-    def __init__(self, policy: SnapshotPolicy, memory: int, truncate: Truncate) -> None:
-        """`truncate(state, length)` shortens a state, where the policy says that states can be truncated."""
+    def __init__(self, policy: SnapshotPolicy, memory: int) -> None:
         self._policy = policy
-        self._truncate = truncate if policy.truncatable else None
+        self._truncate = SequenceState.truncated if policy.truncatable else None
         self.cache = PrefixCache(memory, policy.interval, self._truncate)
 
     def find_prefix(self, request: Request, identity: Identity) -> Found:

@@ -47,8 +47,8 @@ class Step:
     suffix_tokens: int = 0
 
 
-class Abilities(NamedTuple):
-    """Abilities of the decode step that a sequence runs in.
+class DecodeCapabilities(NamedTuple):
+    """Capabilities of the decode step that a sequence runs in.
 
     max_decode_tokens: number of a prompt's tokens up to which it takes less time than a prefill pass; at least one.
     can_roll_back: whether it takes several tokens of a sequence, which can be rolled back.

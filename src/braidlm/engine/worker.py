@@ -5,8 +5,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..errors import InputError
-from .request import as_exception
+from ..errors import InputError, as_exception
 
 # Freed memory goes back to the system once in so many seconds of work, and after as many without any.
 RELEASE_MEMORY_S = 30.0

@@ -50,7 +50,7 @@ class Metrics:
         }
         for name, text in gauges.items():
             gauge = Gauge(f"braidlm_engine_{name}", text, registry=self.registry)
-            gauge.set_function(functools.partial(_load, engine, name))
+            gauge.set_function(functools.partial(_stat, engine, name))
 
     def count_request(self, path: str, status: int) -> None:
         """Counts one answered request."""
@@ -79,8 +79,8 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-def _load(engine: Engine, name: str) -> float:
-    return float(getattr(engine.load, name))
+def _stat(engine: Engine, name: str) -> float:
+    return float(getattr(engine.stats, name))
 
 
 class _Collected(Collector):

@@ -208,7 +208,7 @@ class Chats:
     def _stored_snapshots(self, session: Session, name: str, cache_salt: str) -> tuple[Snapshot, ...]:
         """Snapshots in a session's file, unless the engine has the last of them in memory."""
         store = self._need_store()
-        if not session.ids or name not in store or self.engine.knows(session.ids[:-1], cache_salt):
+        if not session.ids or name not in store or self.engine.has_snapshot(session.ids[:-1], cache_salt):
             return ()
         return store.load(name, self.engine.owner).snapshots
 

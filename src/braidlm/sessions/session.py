@@ -48,7 +48,7 @@ class StoredSession(NamedTuple):
     snapshots: tuple[Snapshot, ...]
 
 
-def write(
+def write_session(
     path: Path,
     session: Session,
     snapshots: Sequence[Snapshot],
@@ -74,12 +74,14 @@ def write(
     }
     ids = torch.tensor(session.ids, dtype=torch.int32)
     rows = [snapshot.state for snapshot in kept]
-    state_file.write(path, FORMAT, owner, rows, metadata=metadata, more={"ids": ids}, one_sequence=True, place=place)
+    state_file.write_states(
+        path, FORMAT, owner, rows, metadata=metadata, more={"ids": ids}, one_sequence=True, place=place
+    )
 
 
-def read(path: Path, owner: Owner) -> StoredSession:
+def read_session(path: Path, owner: Owner) -> StoredSession:
     """Reads a session's file; `StateError` if it is damaged or belongs to another model or precision."""
-    metadata, rows, beside = state_file.read(path, FORMAT, owner, beside=("ids",), one_sequence=True)
+    metadata, rows, beside = state_file.read_states(path, FORMAT, owner, beside=("ids",), one_sequence=True)
     session, ids = session_of(metadata, path), tuple(beside["ids"].tolist())
     if any(row.length > len(ids) for row in rows):
         raise StateError(f"{path} is damaged: it holds states of more tokens than its text has")

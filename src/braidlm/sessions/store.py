@@ -105,7 +105,7 @@ class SessionStore:
     def summary(self, name: str) -> SessionSummary:
         """Summary of a session, from its file's header."""
         with self._existing(name) as path:
-            header = state_file.header(path, files.FORMAT)
+            header = state_file.read_header(path, files.FORMAT)
             session = files.session_of(header, path)
             try:
                 tokens, size = int(header["tokens"]), path.stat().st_size
@@ -135,7 +135,7 @@ class SessionStore:
     def load(self, name: str, owner: Owner) -> StoredSession:
         """A session with its snapshots; `StateError` if it is damaged or of another model."""
         with self._existing(name) as path:
-            return files.read(path, owner)
+            return files.read_session(path, owner)
 
     def save(
         self,
@@ -167,7 +167,7 @@ class SessionStore:
             placed.extend(filter(None, [stamp]))
 
         self._make_directory()
-        files.write(path, session, snapshots, owner, model, noted)
+        files.write_session(path, session, snapshots, owner, model, noted)
         return placed[0]
 
     def fork(self, name: str, new: str) -> None:

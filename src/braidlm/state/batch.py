@@ -136,7 +136,7 @@ class BatchState:
             raise StateError(f"a snapshot holds one row, not {len(snapshot)}")
         self._sequences[self._check_row(row)] = snapshot._sequences[0]
 
-    def put(self, row: int, sequence: SequenceState) -> None:
+    def set_sequence(self, row: int, sequence: SequenceState) -> None:
         """Puts a sequence of this model in place of `row`."""
         self._sequences[self._check_row(row)] = sequence
 
@@ -145,7 +145,7 @@ class BatchState:
         for index in range(len(self._sequences)) if row is None else [self._check_row(row)]:
             self._sequences[index] = self._initial
 
-    def take(self, rows: Sequence[int]) -> "BatchState":
+    def select(self, rows: Sequence[int]) -> "BatchState":
         """A state of the given rows, in the given order."""
         return self._with(self._sequences[self._check_row(row)] for row in rows)
 
@@ -200,8 +200,8 @@ class BatchState:
 
     def save(self, path: str | Path) -> None:
         """Writes all rows to one safetensors file, whole or not at all."""
-        state_file.write(path, _FORMAT, self.owner, self._sequences)
+        state_file.write_states(path, _FORMAT, self.owner, self._sequences)
 
     def load(self, path: str | Path) -> "BatchState":
         """The rows that `save` wrote to `path`; refused unless they belong to this model and precision."""
-        return self._with(state_file.read(path, _FORMAT, self.owner).sequences)
+        return self._with(state_file.read_states(path, _FORMAT, self.owner).sequences)

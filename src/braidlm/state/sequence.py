@@ -95,10 +95,21 @@ class SequenceState:
         )
         return replace(self, layers=tuple(layers))
 
+    def truncated(self, length: int) -> "SequenceState":
+        """The state as it was after `length` of its tokens, for models that `can_truncate`."""
+        less = self.length - length
+        layers = (LayerState({}, layer.kv and layer.kv.first(layer.kv.length - less)) for layer in self.layers)
+        return replace(self, length=length, layers=tuple(layers))
+
     @property
     def ahead(self) -> int:
         """Number of positions of keys and values before the user's first token: those of meta tokens."""
         return next((layer.kv.length - self.length for layer in self.layers if layer.kv is not None), 0)
+
+
+def can_truncate(spec: ModelSpec) -> bool:
+    """Whether states can be truncated to an earlier token: they are keys and values of all positions alone."""
+    return all(isinstance(part, (FullKV, SharedKV)) for layer in spec.state_specs for part in layer)
 
 
 def empty_sequence(spec: ModelSpec, precision: Precision, device: torch.device) -> SequenceState:

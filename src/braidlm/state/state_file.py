@@ -48,7 +48,7 @@ class Contents(NamedTuple):
     more: dict[str, Tensor]
 
 
-def write(
+def write_states(
     path: str | Path,
     file_format: str,
     owner: Owner,
@@ -59,7 +59,7 @@ def write(
     one_sequence: bool = False,
     place: Callable[[Path, Path], object] = os.replace,
 ) -> None:
-    """Writes sequence states, the texts of `about` and the tensors of `more` to a state file.
+    """Writes sequence states, the texts of `metadata` and the tensors of `more` to a state file.
 
     `file_format` names the kind and version of the file. `one_sequence`: the states are snapshots of one sequence, the
     shortest first.
@@ -88,7 +88,7 @@ def write(
             raise InputError(f"cannot save the state to {path}: {error}") from None
 
 
-def read(
+def read_states(
     path: str | Path, file_format: str, owner: Owner, *, beside: Collection[str] = (), one_sequence: bool = False
 ) -> Contents:
     """Reads a state file; `StateError` unless it is whole and belongs to `owner`'s weights and precision.
@@ -108,7 +108,7 @@ def read(
         raise StateError(f"{path} is damaged: {error}") from None
 
 
-def header(path: str | Path, file_format: str) -> dict[str, str]:
+def read_header(path: str | Path, file_format: str) -> dict[str, str]:
     """Reads the header's texts alone, as they were saved."""
     with _opened(path) as file:
         metadata = _checked(file.metadata() or {}, path, file_format)

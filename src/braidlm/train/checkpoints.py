@@ -81,7 +81,7 @@ def save_checkpoint(
             )
         for index, rows in progress.states.items():
             for number, (own, row) in enumerate(zip(state_models, rows, strict=True)):
-                state_file.write(temporary / _state_name(index, number), _STATES, _owner(own, row), [row])
+                state_file.write_states(temporary / _state_name(index, number), _STATES, _owner(own, row), [row])
         world.wait()
         if world.rank == 0:
             metadata = {name: value for name, value in progress._asdict().items() if name != "states"}
@@ -178,7 +178,7 @@ def _read_kept(place: Path) -> tuple[int, dict[str, Any]]:
 def _read_state(file: Path, model: Model) -> SequenceState:
     with torch.no_grad():
         owner = _owner(model, model.training_state(1).sequences[0])
-    return state_file.read(file, _STATES, owner).sequences[0]
+    return state_file.read_states(file, _STATES, owner).sequences[0]
 
 
 def _state_name(index: int, number: int) -> str:

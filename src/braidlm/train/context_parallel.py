@@ -99,9 +99,9 @@ class ContextParallel:
         shapes = [t[0] for t in state.recurrent.values()]
         kv = state.kv if owns_kv else None
         if kv is not None:
-            kept, form = kv.past[0].spec.kept(length), getattr(torch, kv.past[0].kv_dtype)
+            kept, kv_dtype = kv.past[0].spec.kept(length), getattr(torch, kv.past[0].kv_dtype)
             sizes = (kv.past[0].spec.k_dim, kv.past[0].spec.v_dim)
-            shapes += [x_TD.new_empty(kept, kv.past[0].spec.heads, size, dtype=form) for size in sizes if kept]
+            shapes += [x_TD.new_empty(kept, kv.past[0].spec.heads, size, dtype=kv_dtype) for size in sizes if kept]
         x_TD, *found = _Receive.apply(self, _passing(x_TD), *shapes)
         recurrent = {
             name: torch.cat([t[None], state.recurrent[name][1:]])

@@ -43,9 +43,9 @@ class Passes:
         pack, segments = part.pack, Segments(part.pack.lengths)
         state = model.training_state(len(pack.lengths))
         if before is not None:
-            state.put(0, before)
+            state.set_sequence(0, before)
         if part.seen:
-            state.put(0, gone_on(state.sequences[0], part.seen))
+            state.set_sequence(0, gone_on(state.sequences[0], part.seen))
         run = self._run if self._context_parallel is None else self._context_parallel.over(part, self._run)
         hidden_TD, layers = model.hidden(pack.ids_T, segments, state, run)
         if not carry:

@@ -34,7 +34,7 @@ class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, eps_outside_root: bool, dtype: torch.dtype) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.form = (eps, eps_outside_root)
+        ctx.options = (eps, eps_outside_root)
         out = torch.empty(x.shape, dtype=dtype)
         extension().rms_norm(table(x), weight.detach(), eps, eps_outside_root, table(out), count())
         return out
@@ -44,7 +44,7 @@ class _RmsNorm(torch.autograd.Function):
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         dx, dweight = torch.empty(x.shape, dtype=x.dtype), torch.empty(weight.shape)
-        given = (table(x), weight.detach(), *ctx.form, table(dout))
+        given = (table(x), weight.detach(), *ctx.options, table(dout))
         extension().rms_norm_backward(*given, table(dx), dweight, count())
         return dx, dweight, None, None, None
 
@@ -55,7 +55,7 @@ class _GatedRmsNorm(torch.autograd.Function):
         ctx: Any, y: Tensor, gate: Tensor, weight: Tensor, eps: float, groups: int, dtype: torch.dtype
     ) -> Tensor:
         ctx.save_for_backward(y, gate, weight)
-        ctx.form = (eps, groups)
+        ctx.options = (eps, groups)
         out = torch.empty(y.shape, dtype=dtype)
         extension().gated_rms_norm(table(y), table(gate), weight.detach(), eps, groups, table(out), count())
         return out
@@ -66,6 +66,6 @@ class _GatedRmsNorm(torch.autograd.Function):
         y, gate, weight = ctx.saved_tensors
         dy, dgate = (torch.empty(t.shape, dtype=t.dtype) for t in (y, gate))
         dweight = torch.empty(weight.shape)
-        given = (table(y), table(gate), weight.detach(), *ctx.form, table(dout))
+        given = (table(y), table(gate), weight.detach(), *ctx.options, table(dout))
         extension().gated_rms_norm_backward(*given, table(dy), table(dgate), dweight, count())
         return dy, dgate, dweight, None, None, None

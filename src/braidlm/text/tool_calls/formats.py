@@ -19,7 +19,7 @@ from .qwen_xml import QWEN_XML
 AUTO = "auto"
 # The order in which a template's text is searched: a later format's signs may stand in an earlier one's template.
 _FORMATS = (MISTRAL, LFM2, GRANITE, NEMOTRON, QWEN_XML, HERMES, PYTHONIC, LLAMA)
-_BY_NAME = {form.name: form for form in _FORMATS}
+_BY_NAME = {tool_format.name: tool_format for tool_format in _FORMATS}
 NAMES = (AUTO, *sorted(_BY_NAME))
 
 
@@ -38,23 +38,23 @@ def formats_of(name: str, template: str, id_of: Callable[[str], int | None]) -> 
     """
     if check_name(name) != AUTO:
         return (_BY_NAME[name],)
-    for form in _FORMATS:
-        if any(sign in template for sign in form.signs):
-            return (form,)
-    for form in _FORMATS:
-        if any(id_of(marker) is not None for marker in form.markers):
-            return (form, *(other for other in _FORMATS if other is not form))
+    for tool_format in _FORMATS:
+        if any(sign in template for sign in tool_format.signs):
+            return (tool_format,)
+    for tool_format in _FORMATS:
+        if any(id_of(marker) is not None for marker in tool_format.markers):
+            return (tool_format, *(other for other in _FORMATS if other is not tool_format))
     # Without any sign a model is made to write bare JSON, which every model knows.
-    return (LLAMA, *(form for form in _FORMATS if form is not LLAMA))
+    return (LLAMA, *(tool_format for tool_format in _FORMATS if tool_format is not LLAMA))
 
 
 def tokens_of(formats: Sequence[Format]) -> frozenset[str]:
     """Texts of control tokens that calls may hold."""
-    return frozenset(token for form in formats for token in (*form.markers, *form.tokens))
+    return frozenset(token for tool_format in formats for token in (*tool_format.markers, *tool_format.tokens))
 
 
 def rule_of(
-    form: Format, functions: Sequence[Function], template: str, control_id_of: Callable[[str], int | None]
+    tool_format: Format, functions: Sequence[Function], template: str, control_id_of: Callable[[str], int | None]
 ) -> str:
     """A grammar in Lark's notation of exactly one call; `control_id_of` gives the ids of control tokens."""
-    return form.rule(functions, spelled_by(control_id_of), template)
+    return tool_format.rule(functions, spelled_by(control_id_of), template)

@@ -22,11 +22,13 @@ class ToolCallReader:
         """`parallel` False takes the first call only, and drops the others."""
         self._functions = functions
         self._readers = {
-            marker: dict.fromkeys(reader for form in formats if marker in form.markers for reader in form.readers)
-            for form in formats
-            for marker in form.markers
+            marker: dict.fromkeys(
+                reader for tool_format in formats if marker in tool_format.markers for reader in tool_format.readers
+            )
+            for tool_format in formats
+            for marker in tool_format.markers
         }
-        self._bare = dict.fromkeys(reader for form in formats for reader in form.bare_readers)
+        self._bare = dict.fromkeys(reader for tool_format in formats for reader in tool_format.bare_readers)
         self._left = None if parallel else 1
         self._held = ""  # may begin a marker
         self._space = ""  # at the beginning: content only if text follows
