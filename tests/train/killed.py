@@ -4,7 +4,7 @@ import random
 import time
 from pathlib import Path
 
-from braidlm.train import record
+from braidlm.train import training_log
 from braidlm.train.config import Config, Stage
 from braidlm.train.loop import Hooks, Trainer
 from tests.train.packings import OneText
@@ -29,12 +29,12 @@ def kill(out: Path, kills: int, seed: int = 0) -> int:
     rng, seen = random.Random(seed), 0
     for _ in range(kills):
         process = begin(out.with_suffix(".log"), train, out)
-        while len(record.read_log(out / "log.jsonl")) < seen + 3 and process.is_alive():
+        while len(training_log.read_log(out / "log.jsonl")) < seen + 3 and process.is_alive():
             time.sleep(0.02)
         time.sleep(rng.random() * 0.3)
         process.kill()
         process.join()
-        told = len(record.read_log(out / "log.jsonl"))
+        told = len(training_log.read_log(out / "log.jsonl"))
         assert told >= seen - 1, "steps were lost that had been told before"
         seen = told
     return seen
@@ -44,7 +44,7 @@ def both(out: Path, calm: Path) -> tuple[int, list[float], list[float]]:
     """How far the killed run's last checkpoint has come, its losses until there, and those of a run without kills."""
     network = model("mamba2")
     step = Trainer(asked(out, 1), network, OneText(ids_for(network)), []).step
-    found = [line["loss"] for line in record.read_log(out / "log.jsonl")][:step]
+    found = [line["loss"] for line in training_log.read_log(out / "log.jsonl")][:step]
     plain, whole = model("mamba2"), []
     hooks = Hooks(stepped=lambda made: whole.append(made.loss))
     Trainer(asked(calm, 0), plain, OneText(ids_for(plain)), []).run(hooks, until=step)

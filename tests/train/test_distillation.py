@@ -15,8 +15,8 @@ from braidlm.cli.main import app
 from braidlm.errors import InputError
 from braidlm.model.model import Model
 from braidlm.ops import Segments
-from braidlm.train import record
 from braidlm.train import run as runs
+from braidlm.train import training_log
 from braidlm.train.config import Config, Loss, Teacher, read_config
 from braidlm.train.distillation import DistillationObjective
 from braidlm.train.loop import Hooks, Trainer
@@ -87,7 +87,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(way: str, tmp_path: Path) -> None:
     again = trainer(asked("halved"))
     assert again.step == 4 and len(again._carried[0]) == 2
     again.run()
-    logs = [record.read_log(tmp_path / name / record.FILE) for name in ("whole", "halved")]
+    logs = [training_log.read_log(tmp_path / name / training_log.FILE) for name in ("whole", "halved")]
     whole, halved = [[{k: v for k, v in line.items() if k != "seconds"} for line in log] for log in logs]
     assert whole == halved
     eval_kls = [line["eval_kl"] for line in whole if "eval_kl" in line]
@@ -115,7 +115,7 @@ def test_from_the_command_line(place: Path) -> None:
     learned = ["--set", "teacher.checkpoint=out/model", "--set", "run.out=small", "--set", "model.seed=1"]
     found = CliRunner().invoke(app, ["train", str(place / "run.toml"), *quiet, *learned], catch_exceptions=False)
     assert found.exit_code == 0 and "agreement: 0." in found.output
-    kls = [line["eval_kl"] for line in record.read_log(place / "small" / "log.jsonl") if "eval_kl" in line]
+    kls = [line["eval_kl"] for line in training_log.read_log(place / "small" / "log.jsonl") if "eval_kl" in line]
     assert len(kls) == 3 and kls[-1] < kls[0]
     card = (place / "small" / "model" / "README.md").read_text()
     assert f"| kl | {kls[-1]:.4f} |" in card and "| teacher | " in card

@@ -10,7 +10,7 @@ import braidlm
 from braidlm.cli.main import app
 from braidlm.errors import InputError
 from braidlm.text.tokenizer import Tokenizer
-from braidlm.train import record, report
+from braidlm.train import report, training_log
 from braidlm.train.config import Loss, read_config
 from braidlm.train.data.build import build
 from braidlm.train.data.recipe import Recipe
@@ -57,7 +57,7 @@ def test_files_are_evaluated_by_name(place: Path, shards: Shards) -> None:
     told = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
     found = CliRunner().invoke(app, ["train", str(place / "run.toml"), *told], catch_exceptions=False)
     assert found.exit_code == 0
-    log = record.read_log(place / "out" / "log.jsonl")
+    log = training_log.read_log(place / "out" / "log.jsonl")
     texts = [(HERE / "test_optim.py").read_text(), (HERE / "packings.py").read_text()]
     for name, text in zip(APART, texts, strict=True):
         values = [(line["step"], line[f"eval/{name}"]) for line in log if f"eval/{name}" in line]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from braidlm.errors import CheckpointError, InputError, TrainingError
-from braidlm.train import record
+from braidlm.train import training_log
 from braidlm.train.config import Stage
 from braidlm.train.loop import Hooks, Trainer
 from braidlm.train.world import World
@@ -42,7 +42,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(family: str, carry: bool, tmp_path: P
     assert begun[:4] + rest == whole  # the checkpoint of step 4 was the last one
     for (name, found), wanted in zip(again.named_parameters(), network.parameters(), strict=True):
         assert torch.equal(found, wanted), name
-    told = [line["loss"] for line in record.read_log(tmp_path / "halved" / "log.jsonl")]
+    told = [line["loss"] for line in training_log.read_log(tmp_path / "halved" / "log.jsonl")]
     assert told == whole
 
 
@@ -57,7 +57,7 @@ def test_stages_and_evaluations(tmp_path: Path) -> None:
     trainer = Trainer(asked, network, OneText(ids), eval_packs)
     before = trainer.evaluate()
     trainer.run()
-    log = record.read_log(tmp_path / "log.jsonl")
+    log = training_log.read_log(tmp_path / "log.jsonl")
     assert [line["tokens"] for line in log if "loss" in line] == [32, 32, 32, 64, 64]
     assert [line["step"] for line in log if "eval_loss" in line] == [2, 4, 5]
     assert log[-1]["eval_loss"] == trainer.evaluate() < before
@@ -99,7 +99,7 @@ def test_numbers_that_are_not_finite(where: str, tmp_path: Path) -> None:
         said = r"at step 3 gradients are not finite: .* blocks.1.mixer.norm.weight nearest .* documents are 0"
     with pytest.raises(TrainingError, match=said):
         trainer.run()
-    skipped = [line for line in record.read_log(tmp_path / "log.jsonl") if "skipped" in line]
+    skipped = [line for line in training_log.read_log(tmp_path / "log.jsonl") if "skipped" in line]
     assert [line["step"] for line in skipped] == [1, 2]
 
 

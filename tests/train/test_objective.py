@@ -9,7 +9,7 @@ import torch
 
 from braidlm.model.model import Model, run_block
 from braidlm.ops import Segments
-from braidlm.train import record
+from braidlm.train import training_log
 from braidlm.train.config import Config
 from braidlm.train.data.pack import Pack
 from braidlm.train.loop import Hooks, Trainer
@@ -100,7 +100,7 @@ def ended(asked: Config, **options: Any) -> tuple[list[dict[str, Any]], dict[str
     made = trainer(asked, **options)
     made.run()
     weights = {name: p.detach().clone() for name, p in made.model.named_parameters()}
-    lines = record.read_log(Path(asked.run.out) / record.FILE)
+    lines = training_log.read_log(Path(asked.run.out) / training_log.FILE)
     return [{name: value for name, value in line.items() if name != "seconds"} for line in lines], weights
 
 
@@ -121,7 +121,7 @@ def test_what_is_stopped_stays(frozen: bool, tmp_path: Path) -> None:
     objective = made.objective
     assert objective.begun == [(step, 6) for step in range(6)]
     assert [step for step, _ in objective.seen] == [1, 2, 3, 4, 5, 6]
-    log = record.read_log(tmp_path / record.FILE)
+    log = training_log.read_log(tmp_path / training_log.FILE)
     for step, found in objective.seen:
         (line,) = [line for line in log if "eval_loss" in line and line["step"] == step]
         assert line["eval_loss"] == found["eval_loss"]

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from braidlm.cli.main import app
 from braidlm.errors import InputError
-from braidlm.train import record, results
+from braidlm.train import results, training_log
 
 
 def write(out: Path, text: str, step: int = 1) -> None:
@@ -93,7 +93,12 @@ def test_a_finished_run_writes_its_results_again(place: Path) -> None:
     weights = (place / "out" / "model" / "model.safetensors").read_bytes()
     CliRunner().invoke(app, told, catch_exceptions=False)
     assert (place / "out" / "model" / "model.safetensors").read_bytes() == weights
-    assert [line["step"] for line in record.read_log(place / "out" / "log.jsonl") if "loss" in line] == [1, 2, 3, 4]
+    assert [line["step"] for line in training_log.read_log(place / "out" / "log.jsonl") if "loss" in line] == [
+        1,
+        2,
+        3,
+        4,
+    ]
     assert results.written_at(place / "out") == 4
     shutil.rmtree(place / "out" / "checkpoints")
     with pytest.raises(InputError, match=r"has the results of an earlier run but none of its checkpoints"):
@@ -134,10 +139,10 @@ def test_a_log_is_kept(tmp_path: Path) -> None:
     """Oracle: the bytes of a log of which the new run goes on with nothing; steps behind a checkpoint are taken out."""
     log = tmp_path / "log.jsonl"
     log.write_text('{"step": 1, "loss": NaN}\n{"step": 2, "loss": 3.0}\n')
-    record.Record(tmp_path, 1, tensorboard=False)
+    training_log.TrainingLog(tmp_path, 1, tensorboard=False)
     assert log.read_text() == '{"step": 1, "loss": NaN}\n'
     for number, text in ((1, '{"step": 1, "loss": NaN}\n'), (2, "mine\n")):
         log.write_text(text)
-        record.Record(tmp_path, 0, tensorboard=False)
+        training_log.TrainingLog(tmp_path, 0, tensorboard=False)
         assert log.read_text() == ""
         assert (tmp_path / f"log-{number}.jsonl").read_text() == text

@@ -12,8 +12,8 @@ from braidlm import adapters
 from braidlm.cli.main import app
 from braidlm.errors import InputError
 from braidlm.text.tokenizer import Tokenizer
-from braidlm.train import record
 from braidlm.train import run as runs
+from braidlm.train import training_log
 from braidlm.train.config import Loss, read_config
 from braidlm.train.data.shards import Shards
 from braidlm.train.data.stream import Stream
@@ -26,7 +26,7 @@ def test_a_whole_run(place: Path) -> None:
     """Oracle: held-out loss falls; what is written is there: steps, samples, a model that writes, card and curve."""
     found = CliRunner().invoke(app, ["train", str(place / "run.toml")], catch_exceptions=False)
     assert found.exit_code == 0
-    log = record.read_log(place / "out" / "log.jsonl")
+    log = training_log.read_log(place / "out" / "log.jsonl")
     eval_losses = [line["eval_loss"] for line in log if "eval_loss" in line]
     assert len(eval_losses) == 3 and eval_losses[-1] < eval_losses[0] < 6
     assert [line["step"] for line in log if "sample" in line] == [20, 30]
@@ -50,7 +50,7 @@ def test_a_published_layout_and_further_training(place: Path) -> None:
     further = spec[spec.index("[data]") :].replace('out = "out"', 'out = "further"')
     (place / "further.toml").write_text(f'[model]\ncheckpoint = "{model}"\n{further}')
     prepared = runs.prepare(read_config(place / "further.toml"), World())
-    before = record.read_log(place / "out" / "log.jsonl")
+    before = training_log.read_log(place / "out" / "log.jsonl")
     last = next(line["eval_loss"] for line in reversed(before) if "eval_loss" in line)
     assert prepared.trainer.evaluate() == pytest.approx(last, rel=0.01)
     with pytest.raises(InputError, match=r"model is .* but must be one of"):
@@ -61,7 +61,7 @@ def test_implicit_filters_become_modes(place: Path) -> None:
     """Oracle: the last held-out loss, of the implicit filters: that of the model that was written, with modes."""
     told = ["--set", "model.filters=implicit", "--set", "run.sample=0", "--set", "run.dtype=float32"]
     CliRunner().invoke(app, ["train", str(place / "run.toml"), *told], catch_exceptions=False)
-    last = [line["eval_loss"] for line in record.read_log(place / "out" / "log.jsonl") if "eval_loss" in line][-1]
+    last = [line["eval_loss"] for line in training_log.read_log(place / "out" / "log.jsonl") if "eval_loss" in line][-1]
     texts = Shards(place / "shards", Tokenizer.from_directory(place / "tokenizer")).holdout
     stage = Stream(texts, 0).stage(0, 1, 128, texts.tokens // 128)
     packs = [stage.pack(number, 0) for number in range(texts.tokens // 128)]
@@ -83,8 +83,8 @@ def test_fine_tuning(method: str, place: Path) -> None:
     options = ["--method", method, "--lr", "1e-2", "--steps", "20", "--seq-len", "256", "--packing", "stream"]
     found = CliRunner().invoke(app, ["finetune", base, shards, out, *options], catch_exceptions=False)
     assert found.exit_code == 0
-    losses = [line["eval_loss"] for line in record.read_log(place / "tuned" / "log.jsonl") if "eval_loss" in line]
-    before = [line["eval_loss"] for line in record.read_log(place / "out" / "log.jsonl") if "eval_loss" in line]
+    losses = [line["eval_loss"] for line in training_log.read_log(place / "tuned" / "log.jsonl") if "eval_loss" in line]
+    before = [line["eval_loss"] for line in training_log.read_log(place / "out" / "log.jsonl") if "eval_loss" in line]
     assert losses[-1] < before[-1]
     if method in ("lora", "dora"):
         assert "in_proj" in found.output and "share of compute" in found.output

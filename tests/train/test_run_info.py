@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from braidlm.cli.main import app
 from braidlm.errors import InputError
 from braidlm.model.footprint import skeleton
-from braidlm.train import record
+from braidlm.train import training_log
 from braidlm.train.config import read_config
 from tests.train.stopped import STEPS, stopped
 
@@ -28,7 +28,7 @@ def test_a_run_is_described(place: Path) -> None:
     assert (before["kind"], before["step"], before["steps"], before["loss"]) == ("configuration", 0, 30, None)
     assert before["commands"] == [f"braid train {toml}"]
     stopped(place, "run.evaluate=2")
-    log = record.read_log(place / "out" / "log.jsonl")
+    log = training_log.read_log(place / "out" / "log.jsonl")
     (loss,) = [line["loss"] for line in log if line["step"] == 4 and "loss" in line]
     (eval_loss,) = [line["eval_loss"] for line in log if line["step"] == 2 and "eval_loss" in line]
     out, last = place / "out", place / "out" / "checkpoints" / "step-00000004"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from braidlm.ops.threads import on_threads
-from braidlm.train import checkpoints, record
+from braidlm.train import checkpoints, training_log
 from tests.cli.commands import braid
 
 STEPS = 24
@@ -44,13 +44,13 @@ def start(place: Path, arguments: list[str], processes: int = 1) -> "subprocess.
 
 
 def wait_for_steps(process: "subprocess.Popen[str]", log: Path, steps: int) -> None:
-    while len(record.read_log(log)) < steps:
+    while len(training_log.read_log(log)) < steps:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
 
 
 def losses(log: Path, name: str = "loss") -> list[tuple[int, float]]:
-    return [(line["step"], line[name]) for line in record.read_log(log) if name in line]
+    return [(line["step"], line[name]) for line in training_log.read_log(log) if name in line]
 
 
 def stopped(process: "subprocess.Popen[str]", place: Path, number: int, steps: int) -> tuple[int, list[str], str]:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from .language_model import LanguageModel
 
-Run = Callable[[Callable[[], Any]], Any]
+RunWork = Callable[[Callable[[], Any]], Any]
 
 
-def embed(model: LanguageModel, ids: Sequence[int], *, part: int = 256, run: Run = lambda work: work()) -> Tensor:
+def embed(model: LanguageModel, ids: Sequence[int], *, part: int = 256, run: RunWork = lambda work: work()) -> Tensor:
     """Embedding of a text: the mean of its last hidden states, scaled to length 1; [D] in float32.
 
     The text is read in parts of `part` tokens, each by a call of `run`, between which others may use the model.

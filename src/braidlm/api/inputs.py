@@ -69,11 +69,12 @@ def snapshot_positions_of(
 
 
 def sampling_of(options: Mapping[str, Any]) -> Sampling:
-    """Sampling with these options; `InputError` for one that does not exist or is of a wrong type."""
+    """Sampling with these options; `InputError` for one that does not exist or is of a wrong type.
+
+    `stop` may be one text, or None for none.
+    """
     stop = options.get("stop") or ()
-    if not isinstance(stop, (str, list, tuple)):
-        raise InputError(f"stop is {stop!r}, but must be a text or a list of texts")
-    stop = (stop,) if isinstance(stop, str) else tuple(stop)
+    stop = (stop,) if isinstance(stop, str) else stop
     try:
         return Sampling(**{**options, "stop": stop})
     except TypeError:

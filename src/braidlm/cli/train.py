@@ -106,7 +106,7 @@ def _export(asked: "Config", target: Path, step: int | None, extra_steps: int) -
 
 def _tell_begin(trainer: "Trainer") -> None:
     from ..train import checkpoints
-    from ..train.record import FILE
+    from ..train.training_log import FILE
 
     steps, directory = trainer.config.steps, trainer.directory
     if trainer.step:

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .common import err
 
 if TYPE_CHECKING:
-    from ..train.loop import Hooks, Step, Trainer
+    from ..train.loop import Hooks, StepMetrics, Trainer
 
 # Without a terminal, a line at least this many seconds after the one before.
 _QUIET_S = 10.0
@@ -48,7 +48,7 @@ class _Watch:
         if self._bar.live.is_started:
             self._bar.stop()
 
-    def step(self, step: "Step") -> None:
+    def step(self, step: "StepMetrics") -> None:
         """Shows a step that was made."""
         said = f"loss {step.loss:.4f}, {step.tokens / step.seconds:,.0f} tokens/s"
         if step.skipped is not None:

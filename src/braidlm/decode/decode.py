@@ -84,7 +84,7 @@ class _Tail:
         return self._held.with_pages(length, pages)
 
 
-class _Step(NamedTuple):
+class _LastStep(NamedTuple):
     """The last step: its slots, and the recurrent states before it of those that can be rolled back."""
 
     slots: list[int]
@@ -106,7 +106,7 @@ class Decoder:
         self._positions = [0] * capacity  # tokens that each sequence has seen, meta tokens counted
         self._ahead = [0] * capacity  # meta tokens of each sequence
         self._identities: list[Identity | None] = [None] * capacity
-        self._last = _Step([], {})
+        self._last = _LastStep([], {})
 
     def set_state(self, slot: int, state: SequenceState) -> None:
         """Puts a sequence into a slot; `state` itself is left as it is."""
@@ -147,7 +147,7 @@ class Decoder:
         slots in `keep`. A step that fails has moved none of them.
         """
         # Made anew in any case: copies of states live no longer than they are good for.
-        self._last = _Step(slots, {slot: [slab[slot].clone() for slab in self._states] for slot in keep})
+        self._last = _LastStep(slots, {slot: [slab[slot].clone() for slab in self._states] for slot in keep})
         positions, after = [], {slot: self._positions[slot] for slot in slots}
         for slot in slots:
             positions.append(after[slot])

@@ -27,7 +27,7 @@ from .after_reasoning import AfterReasoning
 from .commit import Committer
 from .grammar import Compile
 from .limits import Limits
-from .model_runner import Run
+from .model_runner import ForwardFunction
 from .prefix_cache import PrefixCache
 from .request import BASE, Request, RequestHandle
 from .request_check import check_request
@@ -68,7 +68,7 @@ class Engine:
         model: Model,
         new_state: Callable[[], BatchState],
         *,
-        run: Run | None = None,
+        run: ForwardFunction | None = None,
         ends: Collection[int] = (),
         new_detokenizer: Callable[[], Detokenizer] | None = None,
         compile_grammar: Compile | None = None,

@@ -17,7 +17,7 @@ from ..state.batch import BatchState
 from ..text.marked_stream import Detokenizer
 from .engine import Engine
 from .limits import Limits
-from .model_runner import Run
+from .model_runner import ForwardFunction
 from .request import Request, RequestHandle, StreamChunk
 
 PREFILL_CHUNK = 2048
@@ -31,7 +31,7 @@ def generate(
     *,
     ends: Collection[int] = (),
     new_detokenizer: Callable[[], Detokenizer] | None = None,
-    run: Run | None = None,
+    run: ForwardFunction | None = None,
     ops: str = "auto",
 ) -> Iterator[tuple[int, Token]]:
     """Yields (prompt's number, token) as tokens are made, until every sequence has finished.

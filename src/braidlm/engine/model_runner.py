@@ -24,7 +24,7 @@ from .sequence import DecodeInput
 from .step import DecodeCapabilities
 
 # A model, or a function that is called like one.
-Run = Callable[..., Output]
+ForwardFunction = Callable[..., Output]
 
 
 class Part(NamedTuple):
@@ -47,7 +47,12 @@ class ModelRunner:
     """Runner of one model at one precision, with slots for sequences that decode together."""
 
     def __init__(
-        self, model: Model, run: Run, new_state: Callable[[], BatchState], slots: int, shared: Slots | None = None
+        self,
+        model: Model,
+        run: ForwardFunction,
+        new_state: Callable[[], BatchState],
+        slots: int,
+        shared: Slots | None = None,
     ) -> None:
         """`new_state` makes the state of one empty sequence; `slots` is their number, `shared` are another runner's."""
         self._model = model

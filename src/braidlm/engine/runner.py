@@ -18,7 +18,7 @@ from ..model.model import Logits, Model
 from ..state.batch import BatchState
 from ..state.sequence import Identity, SequenceState
 from ..state.state_file import Owner
-from .model_runner import ModelRunner, Part, Prefilled, Run
+from .model_runner import ForwardFunction, ModelRunner, Part, Prefilled
 from .request import BASE, AdapterKey
 from .sequence import DecodeInput, Sequence
 from .step import Prefill, Step
@@ -40,7 +40,7 @@ class Runner:
     def __init__(
         self,
         model: Model,
-        run: Run,
+        run: ForwardFunction,
         new_state: Callable[[], BatchState],
         slots: int,
         adapters: AdapterRegistry | None,

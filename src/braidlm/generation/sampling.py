@@ -74,7 +74,7 @@ class Sampling:
         Setting(
             "Text that ends the output and is not part of it.",
             valid=all,
-            right="texts that are not empty",
+            right="a list of texts that are not empty",
         ),
     ] = ()
     seed: Annotated[

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..system.files import check_free, check_no_file, whole_directory
-from . import checkpoints, outcome, plan, record, report, results
+from . import checkpoints, outcome, plan, report, results, training_log
 from .base import base_of
 from .config import Config, Data
 from .data.manifest import Manifest
@@ -79,7 +79,7 @@ def _load(config: Config, place: Path, step: int, data: Data) -> Outcome:
         made_from["model.checkpoint"] = base.fingerprint
     adapters = equip(network, config, World(), language.origin.format)
     checkpoints.load_checkpoint(place, network, None, range(0), World(), made_from)
-    log = [line for line in record.read_log(Path(config.run.out) / record.FILE) if line["step"] <= step]
+    log = [line for line in training_log.read_log(Path(config.run.out) / training_log.FILE) if line["step"] <= step]
     weights = whole_weights(network) if outcome.is_whole(config) else {}
     return Outcome(config, language, base, network, adapters, weights, log, _sources(data))
 

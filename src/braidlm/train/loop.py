@@ -25,11 +25,11 @@ from .evaluation import HELD_OUT, Evaluations
 from .language_model import LanguageModelObjective
 from .objective import States, TrainingObjective
 from .passes import passes_of
-from .record import Record
+from .training_log import TrainingLog
 from .world import World, all_reduce_gradients, loss_scale, parallelize
 
 
-class Step(NamedTuple):
+class StepMetrics(NamedTuple):
     """Metrics of one step, written to the log.
 
     number: from 1. loss: cross-entropy in nats a token. norm: of all gradients, before clipping. rate: learning rate.
@@ -55,7 +55,7 @@ class Hooks(NamedTuple):
     text that shows what the model generates. stop: number of the signal that asks for an end, or 0.
     """
 
-    stepped: Callable[[Step], None] = lambda _: None
+    stepped: Callable[[StepMetrics], None] = lambda _: None
     found: Callable[[int, Mapping[str, float | str]], None] = lambda _, __: None
     sample: Callable[[Model], str] | None = None
     stop: Callable[[], int] = lambda: 0
@@ -130,16 +130,16 @@ class Trainer:
         After a signal the step in hand is finished and a checkpoint is stored, by all processes at the same step.
         """
         hooks = hooks or Hooks()
-        record = self._record()
-        self._make_up(record, hooks)
+        log = self._open_log()
+        self._make_up(log, hooks)
         if self.objective.done:
             return 0
         for packs, local in self._positions():
             made = self._advance(packs, local)
-            if record is not None:
-                record.add(**_facts(made))
+            if log is not None:
+                log.add_line(**_facts(made))
                 hooks.stepped(made)
-            signal = self.world.most(hooks.stop()) or self._look(record, hooks)
+            signal = self.world.most(hooks.stop()) or self._look(log, hooks)
             done = self.objective.done
             if signal or done or _due(self.step, self.config.run.checkpoint, self._last):
                 self._store()
@@ -151,7 +151,7 @@ class Trainer:
     def _last(self) -> bool:
         return self.step == self.config.steps
 
-    def _record(self) -> Record | None:
+    def _open_log(self) -> TrainingLog | None:
         """The log, which the first process writes."""
         if self.world.rank > 0:
             return None
@@ -160,16 +160,16 @@ class Trainer:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot write {out}: {error.strerror}") from None
-        return Record(out, self.step, tensorboard=self.config.run.tensorboard)
+        return TrainingLog(out, self.step, tensorboard=self.config.run.tensorboard)
 
-    def _make_up(self, record: Record | None, hooks: Hooks) -> None:
+    def _make_up(self, log: TrainingLog | None, hooks: Hooks) -> None:
         """Makes the evaluations of the step a run goes on from, where a signal cut them short."""
         names = self._evaluations.names
-        missing = record is not None and not all(record.has(name, self.step) for name in names)
+        missing = log is not None and not all(log.has_field(name, self.step) for name in names)
         if self.step > 0 and (self._evaluated < self.step or self.world.most(int(missing))):
-            self._look(record, hooks, sampled=False)
+            self._look(log, hooks, sampled=False)
 
-    def _look(self, record: Record | None, hooks: Hooks, *, sampled: bool = True) -> int:
+    def _look(self, log: TrainingLog | None, hooks: Hooks, *, sampled: bool = True) -> int:
         """Evaluates and samples where that is due; the number of a signal that ended it, or 0."""
         run, found = self.config.run, dict[str, float | str]()
         if _due(self.step, run.evaluate, self._last):
@@ -179,10 +179,10 @@ class Trainer:
             found |= measured
         if sampled and hooks.sample is not None and self.world.size == 1 and _due(self.step, run.sample, self._last):
             found["sample"] = hooks.sample(self.model)
-        if found and record is not None:
+        if found and log is not None:
             for name, value in found.items():
-                if not record.has(name, self.step):
-                    record.add(self.step, **{name: value})
+                if not log.has_field(name, self.step):
+                    log.add_line(self.step, **{name: value})
             hooks.found(self.step, found)
         return self.world.most(hooks.stop())
 
@@ -230,7 +230,7 @@ class Trainer:
                 yield packs, local
             done += stage.steps
 
-    def _advance(self, packs: Packs, local: int) -> Step:
+    def _advance(self, packs: Packs, local: int) -> StepMetrics:
         begun = time.perf_counter()
         torch.manual_seed(hash((self.config.run.seed, self.step, self.world.rank)))
         self.objective.begin_step(self.step, self.config.schedule.steps or self.config.steps)
@@ -263,7 +263,7 @@ class Trainer:
         mean = aux_loss / self.world.size / len(mine) if self.objective.has_experts else None
         means = dict(zip(self.objective.metric_names, (value / max(1, targets) for value in metrics), strict=True))
         peak = self.config.optimizer.lr
-        return Step(self.step, plain / max(1, targets), norm, peak * rate, read, seconds, mean, why, means)
+        return StepMetrics(self.step, plain / max(1, targets), norm, peak * rate, read, seconds, mean, why, means)
 
     def _gradients(self, packs: dict[int, Pack], targets: int) -> Tensor:
         """Adds up the gradients of the mean loss over all targets; sums of plain and routers' losses, and metrics."""
@@ -320,7 +320,7 @@ def _size(pack: Pack) -> int:
     return len(pack.ids_T)
 
 
-def _facts(step: Step) -> dict[str, Any]:
+def _facts(step: StepMetrics) -> dict[str, Any]:
     facts = {
         "step": step.number, "loss": step.loss, "norm": step.norm, "lr": step.rate,
         "tokens": step.tokens, "seconds": step.seconds, "router_aux_loss": step.router_aux_loss,

@@ -17,7 +17,7 @@ from ..generation.sampling import Sampling
 from ..model.footprint import skeleton
 from ..model.model import Model
 from ..text.tokenizer import Tokenizer
-from . import checkpoints, outcome, plan, record, report, results
+from . import checkpoints, outcome, plan, report, results, training_log
 from .base import Base, base_of
 from .config import Config
 from .distillation import DistillationObjective, load_teacher
@@ -45,7 +45,7 @@ def prepare(config: Config, world: World, extra_steps: int = 0) -> Prepared:
     What would stop the run later is refused here, before anything is written.
     """
     report.require()
-    record.require(tensorboard=config.run.tensorboard)
+    training_log.require_tensorboard(tensorboard=config.run.tensorboard)
     config = plan.resolve_plan(config, extra_steps)
     _check_place(config, world)
     language = build_language(config)
@@ -94,7 +94,7 @@ def finish(prepared: Prepared, world: World) -> list[Path]:
     config, trainer, out = prepared.config, prepared.trainer, Path(prepared.config.run.out)
     weights = whole_weights(trainer.model) if outcome.is_whole(config) else {}
     if world.rank == 0:
-        log = record.read_log(out / record.FILE)
+        log = training_log.read_log(out / training_log.FILE)
         language, base = prepared.language, prepared.base
         made = Outcome(config, language, base, trainer.model, trainer.adapters, weights, log, prepared.sources)
         with results.replaced(out, _results(config), trainer.step) as place:

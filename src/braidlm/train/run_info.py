@@ -11,7 +11,7 @@ from ..errors import BraidError, InputError
 from ..families.presets import preset
 from ..model import footprint
 from ..spec import ModelSpec, mixer_kinds
-from . import checkpoints, plan, record, report, results
+from . import checkpoints, plan, report, results, training_log
 from .config import Config, read_config
 
 
@@ -57,7 +57,7 @@ def read_run_info(path: Path) -> RunInfo | None:
     if checkpoints.latest(path / "checkpoints") is not None:
         config = plan.read_any(path)
         return _run_info("run", path, config, _steps(config))
-    if path.is_dir() and record.read_log(path / record.FILE):
+    if path.is_dir() and training_log.read_log(path / training_log.FILE):
         raise InputError(
             f"{path} holds the log of a run but no checkpoint; name the TOML file of the run, which begins it anew"
         )
@@ -70,11 +70,11 @@ def _steps(config: Config) -> list[int]:
 
 def _run_info(what: str, path: Path, config: Config, kept: Sequence[int]) -> RunInfo:
     out, step = Path(config.run.out), kept[-1] if kept else 0
-    log = record.read_log(out / record.FILE)
+    log = training_log.read_log(out / training_log.FILE)
     until = [line for line in log if line["step"] <= step]
     losses = [line for line in until if "loss" in line]
     spec = _spec(config)
-    files = [file for file in (out / record.FILE, *checkpoints.every(plan.directory(config))) if file.exists()]
+    files = [file for file in (out / training_log.FILE, *checkpoints.every(plan.directory(config))) if file.exists()]
     return RunInfo(
         what=what,
         path=path,

@@ -18,7 +18,7 @@ class _Writer(Protocol):
     def flush(self) -> None: ...
 
 
-class Record:
+class TrainingLog:
     """Writer of the log `log.jsonl` in a directory, and of `tensorboard/` beside it."""
 
     def __init__(self, directory: Path, step: int, *, tensorboard: bool) -> None:
@@ -38,11 +38,11 @@ class Record:
         except OSError as error:
             raise InputError(f"cannot write {self._file}: {error.strerror}") from None
 
-    def has(self, name: str, step: int) -> bool:
+    def has_field(self, name: str, step: int) -> bool:
         """Whether the log had this field at a step when it was opened."""
         return (name, step) in self._seen
 
-    def add(self, step: int, **facts: Any) -> None:
+    def add_line(self, step: int, **facts: Any) -> None:
         """Adds a line to the log; in TensorBoard numbers become curves and strings texts."""
         try:
             with self._file.open("a") as file:
@@ -79,7 +79,7 @@ def _free(directory: Path) -> Path:
     return next(file for n in itertools.count(1) if not (file := directory / f"log-{n}.jsonl").exists())
 
 
-def require(*, tensorboard: bool) -> None:
+def require_tensorboard(*, tensorboard: bool) -> None:
     """`UnavailableError` unless a log can be written; checked before a run."""
     if tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise UnavailableError(
@@ -88,7 +88,7 @@ def require(*, tensorboard: bool) -> None:
 
 
 def _board(directory: Path, step: int) -> _Writer:
-    require(tensorboard=True)
+    require_tensorboard(tensorboard=True)
     from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  (optional, and slow to import)
 
     return SummaryWriter(str(directory), purge_step=step + 1)
