@@ -14,7 +14,7 @@ from .echo import echoed, scored
 from .errors import RefusedError
 from .host import Served, ServedModel
 from .replies import CompletionChoice, CompletionLogprobs, CompletionReply
-from .requests import MOST_COPIES, CompletionRequest
+from .requests import MAX_N, CompletionRequest
 from .response_parts import Events, log_request, logprob_of, now, reason_of, streamed, usage_of, whole
 from .stream_chunks import Answer, Made
 
@@ -45,8 +45,8 @@ def _submitted(body: CompletionRequest, served: Served, client: str) -> list[Req
     """Handles of the submitted prompts, of all of them or of none."""
     _check(body, served)
     prompts, (adapter, initial) = served.ids_of(body.prompt), served.adapter_key_of(body.model)
-    if len(prompts) * body.n > MOST_COPIES:
-        raise RefusedError(400, f"{len(prompts)} prompts and n {body.n} are more than {MOST_COPIES} texts", param="n")
+    if len(prompts) * body.n > MAX_N:
+        raise RefusedError(400, f"{len(prompts)} prompts and n {body.n} are more than {MAX_N} texts", param="n")
     most = _USUAL if body.max_tokens is None else body.max_tokens
     sampling = body.sampling(max(1, most), body.logprobs or 0)
     handles: list[RequestHandle] = []

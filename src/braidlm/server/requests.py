@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from ..generation.sampling import Sampling
 from .fields import Body, Unserved, unserved
 
-MOST_COPIES = 128
+MAX_N = 128
 # What OpenAI's API allows of one request's inputs; a chat has fewer messages than any context has room for.
 MOST_INPUTS = 2048
 _MOST_MESSAGES, _MOST_TOOLS, _MOST_STOPS = 4096, 128, 64
@@ -47,7 +47,7 @@ class StreamOptions(Body):
 class Sampled(Body):
     """Sampling and other fields that chats and completions have in common."""
 
-    most: ClassVar = {"messages": _MOST_MESSAGES, "tools": _MOST_TOOLS, "stop": _MOST_STOPS, "prompt": MOST_COPIES}
+    most: ClassVar = {"messages": _MOST_MESSAGES, "tools": _MOST_TOOLS, "stop": _MOST_STOPS, "prompt": MAX_N}
 
     model: str | None = Field(None, description="Name of a served model.")
     temperature: float = Field(1.0, ge=0, le=1000, description="0 takes the most likely token.")
@@ -62,7 +62,7 @@ class Sampled(Body):
     )
     seed: int | None = Field(None, ge=0, le=2**63, description="The same seed gives the same answer.")
     stop: _Stops = Field([], description="Stop texts: they end the answer and are no part of it.")
-    n: int = Field(1, ge=1, le=MOST_COPIES, description="Answers to the same prompt, each by a seed of its own.")
+    n: int = Field(1, ge=1, le=MAX_N, description="Answers to the same prompt, each by a seed of its own.")
     max_tokens: int | None = Field(None, ge=1, le=2**31)
     stream: bool = False
     stream_options: StreamOptions | None = None
