@@ -93,7 +93,7 @@ def _save_for_ever(directory: Path, telling: Connection, seed: float) -> None:
 
 
 def _meaning(session: Session) -> tuple[Any, ...]:
-    return session.ids, session.text, session.messages, session.places
+    return session.ids, session.text, session.messages, session.message_ends
 
 
 def _rest(connection: Connection) -> list[Any]:

@@ -10,7 +10,7 @@ from torch import Tensor
 import braidlm
 from braidlm.adapters import Lora, attach
 from braidlm.adapters.low_rank import OnLinear
-from braidlm.adapters.places import places
+from braidlm.adapters.targets import target_weights
 from braidlm.errors import InputError
 from braidlm.model.assign import assign
 from braidlm.ops.linear.quantized import QuantizedWeight
@@ -58,8 +58,8 @@ def test_merged_is_attached(family: str, dora: bool) -> None:
     """Oracle: the same model, its weights changed by the formula; nothing is changed at first or after unmerging."""
     model = small(family)
     plain = logits(model)
-    linear = tuple(place.name for place in places(model) if place.kind is OnLinear)
-    targets = linear if dora else (*(place.name for place in places(model) if place.name != "embed"),)
+    linear = tuple(place.name for place in target_weights(model) if place.kind is OnLinear)
+    targets = linear if dora else (*(place.name for place in target_weights(model) if place.name != "embed"),)
     adapters = attach(model, Lora(rank=2, target_modules=targets, dora=dora, rslora=True))
     with torch.no_grad():
         close(logits(model), plain, RELATIVE_LOGITS[torch.float64])
@@ -101,7 +101,7 @@ def test_bfloat16_is_rounded_once() -> None:
     """Oracle: the sum in float32, rounded; and the attached adapter, within what bfloat16 rounds."""
     model = small("mamba2", torch.bfloat16)
     adapters = stirred(attach(model, Lora(rank=4)))
-    first = adapters.by_place["blocks.0.mixer.in_proj"]
+    first = adapters.by_target["blocks.0.mixer.in_proj"]
     weight = model.get_parameter("blocks.0.mixer.in_proj.weight")
     wanted = (weight.float() + 4.0 * first.up @ first.down).bfloat16()
     assert all(p.dtype == torch.float32 for p in adapters.parameters())

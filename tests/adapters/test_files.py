@@ -108,10 +108,10 @@ def test_round_trip(family: str, dora: bool, tmp_path: Path) -> None:
     adapters.detach()
     again = load_adapter(model, tmp_path / "adapter")
     again.put_on()
-    assert again.by_place.keys() == adapters.by_place.keys()
-    for name, adapter in adapters.by_place.items():
+    assert again.by_target.keys() == adapters.by_target.keys()
+    for name, adapter in adapters.by_target.items():
         for part, values in adapter.state_dict().items():
-            assert torch.equal(again.by_place[name].state_dict()[part], values), f"{name}.{part}"
+            assert torch.equal(again.by_target[name].state_dict()[part], values), f"{name}.{part}"
     close(logits(model), wanted, RELATIVE_LOGITS[torch.float32])
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 import braidlm
 from braidlm.adapters import Lora, StateTuning, attach, attach_initial, detach_initial, save_adapter, save_initial
-from braidlm.adapters.places import places
+from braidlm.adapters.targets import target_weights
 from braidlm.checkpoints.embedded import DIRECTORY
 from braidlm.cli.main import app
 from braidlm.text.tokenizer import Tokenizer
@@ -44,7 +44,9 @@ def adapted(family: str, place: Path, **options: Any) -> braidlm.LanguageModel:
     """A model in `place`/base, and an adapter for it that looks trained in `place`/adapter."""
     braidlm.build(tiny(family, SEEDS.get(family, 1))).save(place / "base")
     language = braidlm.load(place / "base")
-    every = tuple(p.name for p in places(language.network) if p.name != "embed" or language.network.head is not None)
+    every = tuple(
+        p.name for p in target_weights(language.network) if p.name != "embed" or language.network.head is not None
+    )
     adapters = stirred(attach(language.network, Lora(**{"rank": 3, "alpha": 5.0, "target_modules": every} | options)))
     save_adapter(adapters, place / "adapter")
     adapters.detach()
@@ -63,7 +65,7 @@ def test_merged_is_base_and_adapter(family: str, tmp_path: Path) -> None:
     found, wanted = (load_file(tmp_path / name / "model.safetensors") for name in ("out", "base"))
     assert {name: t.shape for name, t in found.items()} == {name: t.shape for name, t in wanted.items()}
     weights, plain = dict(out.network.named_parameters()), dict(language.network.named_parameters())
-    adapters = {p.full_name: p.adapter for p in places(language.using("it").network) if p.adapter is not None}
+    adapters = {p.full_name: p.adapter for p in target_weights(language.using("it").network) if p.adapter is not None}
     for name, weight in plain.items():
         adapter = adapters.get(name)
         expected = weight if adapter is None else weight + adapter.up @ adapter.down * adapter.scale

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from braidlm.adapters import Lora, StateTuning
-from braidlm.adapters.places import places
+from braidlm.adapters.targets import target_weights
 from braidlm.errors import InputError
 from braidlm.model.model import Model
 from braidlm.quant.policy import quantize
@@ -58,7 +58,7 @@ def test_only_what_is_attached_is_trained(way: str, packed: bool, tmp_path: Path
 def test_head_and_router(tmp_path: Path) -> None:
     """Oracle: parameters that have moved: those of the head and of routers too."""
     network = small("granitemoehybrid", torch.float32)
-    targets = tuple(p.name for p in places(network) if p.name in ("head", "embed") or p.leaf == "router")
+    targets = tuple(p.name for p in target_weights(network) if p.name in ("head", "embed") or p.leaf == "router")
     assert "head" in targets or network.head is None
     asked = replace(
         config(tmp_path, Stage(steps=1, batch_size=1, seq_len=40)), adapter=Lora(rank=2, target_modules=targets)

@@ -44,7 +44,7 @@ def test_file_and_command_line(tmp_path: Path) -> None:
     found = read_config(written(tmp_path, text), None, {"parallel": 3})
     assert (found.model, found.settings.name, found.settings.api_keys) == ("smollm2-135m", "smollm2-135m", ("a",))
     assert (found.limits.parallel, found.limits.memory, found.limits.max_queue) == (3, 2 << 30, 256)
-    assert (found.places.sessions, found.places.adapters) == (tmp_path / "talks", {"p": tmp_path / "runs/p"})
+    assert (found.process.sessions, found.process.adapters) == (tmp_path / "talks", {"p": tmp_path / "runs/p"})
     assert found.settings.log_prompts and set(found.settings.models) == {"smollm2-135m", "smollm2-135m:p"}
     assert read_config(tmp_path / "serve.toml", "granite", {}).model == "granite"
     assert not read_config(tmp_path / "serve.toml", None, {"log_prompts": False}).settings.log_prompts

@@ -19,11 +19,13 @@ def test_ends_of_messages(count: int) -> None:
     tokenizer, messages = byte_level(), chat(count)
     prompt = Transcripts(tokenizer).prompt(messages)
     ends = [len(tokenizer.render_marked(messages[: n + 1], add_generation_prompt=False)) for n in range(count)]
-    found = [place.characters for place in prompt.places]
+    found = [end.characters for end in prompt.message_ends]
     assert found[-8:] == ends[-8:]
     assert set(found) <= set(ends)
     assert found[:-8] == [ends[n - 1] for n in (1, 3, 7, 15, 30, 61, 123, 246) if n <= (count - 8) // 2]
-    assert all(list(prompt.ids[: p.ids]) == tokenizer.encode_marked(prompt.text[: p.characters]) for p in prompt.places)
+    assert all(
+        list(prompt.ids[: p.ids]) == tokenizer.encode_marked(prompt.text[: p.characters]) for p in prompt.message_ends
+    )
 
 
 def test_work_grows_with_the_messages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ HEADERS = {
     "a number for a message": {"messages": "[5]"},
     "deep messages": {"messages": DEEP},
     "messages as deep as Python reads them": {"messages": '[{"role": "user", "x": ' + "[" * 400 + "]" * 400 + "}]"},
-    "a place of 1e400": {"places": "[[1e400, 1]]"},
+    "a message end of 1e400": {"message_ends": "[[1e400, 1]]"},
     "no number": {"messages": '[{"role": "user", "content": NaN}]'},
     "biases that are a text": {"sampling": '{"stop": [], "logit_bias": "x"}'},
     "sampling in a list of lists": {"sampling": "[[]]"},

@@ -18,7 +18,7 @@ from ..model.model import Model
 from ..ops.linear.quantized import QuantizedWeight
 from .config import Lora
 from .low_rank import LowRank, OnEmbedding, make_adapter
-from .places import groups, places, wanted
+from .targets import chosen_targets, target_groups, target_weights
 
 
 class Kind(NamedTuple):
@@ -36,26 +36,26 @@ class Kind(NamedTuple):
 
 
 class Adapters:
-    """Low-rank adapters of one model: one for each place that is adapted."""
+    """Low-rank adapters of one model: one for each weight that is adapted."""
 
     def __init__(self, model: Model, config: Lora, format: str | None, sizes: Mapping[str, tuple[int, float]]) -> None:
         """Adapters without values, not put on the model yet.
 
-        `sizes` has rank and scale of each place's adapter; `format` names the published format whose names files get.
+        `sizes` has rank and scale of each target's adapter; `format` names the published format whose names files get.
         """
         self.model = model
         self.config = config
         self.format = format
-        self._places = [place for place in places(model) if place.name in sizes]
+        self._targets = [target for target in target_weights(model) if target.name in sizes]
         self._kept: dict[str, Weight] = {}  # weights before they were merged
         self._adapters = {
             p.name: make_adapter(p.kind, p.weight.shape, *sizes[p.name], config.dropout, dora=config.dora)
-            for p in self._places
+            for p in self._targets
         }
 
     @property
-    def by_place(self) -> dict[str, LowRank]:
-        """Each adapter by the name of its place, such as "blocks.0.mixer.in_proj"."""
+    def by_target(self) -> dict[str, LowRank]:
+        """Each adapter by the name of its target, such as "blocks.0.mixer.in_proj"."""
         return dict(self._adapters)
 
     def parameters(self) -> list[nn.Parameter]:
@@ -63,39 +63,39 @@ class Adapters:
         return [parameter for adapter in self._adapters.values() for parameter in adapter.parameters()]
 
     def begin(self, seed: int) -> None:
-        """Initialises the adapters, which change nothing yet; values depend on a place's name and the seed."""
-        for place in self._places:
-            key = hashlib.sha256(f"{seed} {place.name}".encode()).digest()
+        """Initialises the adapters, which change nothing yet; values depend on a target's name and the seed."""
+        for target in self._targets:
+            key = hashlib.sha256(f"{seed} {target.name}".encode()).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "little", signed=True))
-            self._adapters[place.name].begin(place.weight, generator)
+            self._adapters[target.name].begin(target.weight, generator)
 
     def fill(self, values: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Sets the parameters of every adapter, by place and name."""
-        for place in self._places:
-            self._adapters[place.name].fill(place.weight, dict(values[place.name]))
+        """Sets the parameters of every adapter, by target and name."""
+        for target in self._targets:
+            self._adapters[target.name].fill(target.weight, dict(values[target.name]))
 
     def put_on(self) -> None:
         """Makes the model run with its adapters, which alone require gradients from now on."""
-        for place in self._places:
-            if place.adapter is not None:
-                raise InputError(f"{place.name} has an adapter already; detach it first")
+        for target in self._targets:
+            if target.adapter is not None:
+                raise InputError(f"{target.name} has an adapter already; detach it first")
         freeze(self.model)
-        for place in self._places:
-            adapter = self._adapters[place.name]
-            place.attach(adapter.train(self.model.training).requires_grad_())
+        for target in self._targets:
+            adapter = self._adapters[target.name]
+            target.attach(adapter.train(self.model.training).requires_grad_())
 
     def onto(self, model: Model) -> None:
         """Puts adapters with the same values on another model over the same weights, for use alone."""
         other = Adapters(model, self.config, self.format, {n: (a.rank, a.scale) for n, a in self._adapters.items()})
         other.fill({name: adapter.state_dict() for name, adapter in self._adapters.items()})
-        for place in other._places:
-            place.attach(other._adapters[place.name].eval().requires_grad_(False))
+        for target in other._targets:
+            target.attach(other._adapters[target.name].eval().requires_grad_(False))
 
     def detach(self) -> None:
         """Takes the adapters off the model, which is then what it was; they keep their values."""
         self._require_attached()
-        for place in self._places:
-            place.attach(None)
+        for target in self._targets:
+            target.attach(None)
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -104,46 +104,46 @@ class Adapters:
         `InputError` if a weight is packed: the sum would be rounded to other steps, and the change lost in them.
         """
         self._require_attached()
-        for place in self._places:
-            if isinstance(place.weight, QuantizedWeight):
+        for target in self._targets:
+            if isinstance(target.weight, QuantizedWeight):
                 raise InputError(
-                    f"{place.name} is quantized, and a change merged into its steps would be lost; "
+                    f"{target.name} is quantized, and a change merged into its steps would be lost; "
                     "merge into the original weights, or leave the adapter beside them"
                 )
-            if place.kind is OnEmbedding and self.model.head is None:
+            if target.kind is OnEmbedding and self.model.head is None:
                 raise InputError(
                     "an embedding that is the head too cannot be merged: its adapter leaves the head as it is"
                 )
-        for place in self._places:
-            weight = place.weight
+        for target in self._targets:
+            weight = target.weight
             assert isinstance(weight, Tensor)
-            self._kept[place.name] = weight
-            merged = self._adapters[place.name].merged(weight).to(weight.dtype)
-            assign(self.model, place.full_name, merged)
-            place.attach(None)
+            self._kept[target.name] = weight
+            merged = self._adapters[target.name].merged(weight).to(weight.dtype)
+            assign(self.model, target.full_name, merged)
+            target.attach(None)
 
     def unmerge(self) -> None:
         """Puts the weights from before back, bit for bit, and attaches the adapters again."""
         if not self._kept:
             raise InputError("nothing was merged that could be taken out again")
-        for place in self._places:
-            setattr(place.holder, place.weight_name, self._kept[place.name])
-            place.attach(self._adapters[place.name])
+        for target in self._targets:
+            setattr(target.holder, target.weight_name, self._kept[target.name])
+            target.attach(self._adapters[target.name])
         self._kept = {}
 
     def coverage(self) -> list[Kind]:
         """Coverage of the model by adapters, by kind of projection, in the model's order."""
-        used = {place.name: place.weight.numel() * place.share for place in places(self.model)}
+        used = {target.name: target.weight.numel() * target.share for target in target_weights(self.model)}
         if self.model.head is None:
             used["head"] = self.model.embed.weight.numel()
-        every, kinds = sum(used.values()), dict.fromkeys(place.leaf for place in self._places)
+        every, kinds = sum(used.values()), dict.fromkeys(target.leaf for target in self._targets)
         return [self._kind(leaf, used, every) for leaf in kinds]
 
     def _kind(self, leaf: str, used: Mapping[str, float], every: float) -> Kind:
-        alike = [place for place in self._places if place.leaf == leaf]
-        trained = sum(p.numel() for place in alike for p in self._adapters[place.name].parameters())
-        whole = sum(place.weight.numel() for place in alike)
-        return Kind(leaf, len(alike), trained, whole, sum(used[place.name] for place in alike) / every)
+        alike = [target for target in self._targets if target.leaf == leaf]
+        trained = sum(p.numel() for target in alike for p in self._adapters[target.name].parameters())
+        whole = sum(target.weight.numel() for target in alike)
+        return Kind(leaf, len(alike), trained, whole, sum(used[target.name] for target in alike) / every)
 
     def require_apart(self) -> None:
         """`InputError` while the adapters are merged into the weights."""
@@ -151,7 +151,7 @@ class Adapters:
             raise InputError("the adapters are merged into the weights; unmerge them first")
 
     def _require_attached(self) -> None:
-        if any(place.adapter is not self._adapters[place.name] for place in self._places):
+        if any(target.adapter is not self._adapters[target.name] for target in self._targets):
             raise InputError("these adapters are not attached")
 
 
@@ -160,8 +160,8 @@ def attach(model: Model, config: Lora, seed: int = 0, format: str | None = None)
 
     `format` names the published format whose names targets may use. `InputError` for a target that is no projection.
     """
-    chosen = wanted(groups(model, format), config)
-    adapters = Adapters(model, config, format, {place.name: (config.rank, config.scale) for place in chosen})
+    chosen = chosen_targets(target_groups(model, format), config)
+    adapters = Adapters(model, config, format, {target.name: (config.rank, config.scale) for target in chosen})
     adapters.begin(seed)
     adapters.put_on()
     return adapters

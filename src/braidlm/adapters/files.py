@@ -22,8 +22,8 @@ from ..system.safetensors_file import read_safetensors
 from .attach import Adapters
 from .low_rank import LowRank, OnEmbedding, OnExperts, OnLinearDora, OnRouter, row_lengths
 from .origin import origin_of, require_origin
-from .places import Group, groups, module_of
 from .published import PeftConfig, read_config, write_config
+from .targets import Group, module_of, target_groups
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 _ROOT = "base_model.model."
@@ -33,20 +33,20 @@ def save_adapter(adapters: Adapters, directory: str | Path) -> None:
     """Writes adapters to a directory, which appears whole or not at all; `InputError` while they are merged."""
     adapters.require_apart()
     model, tensors, sizes, bare = adapters.model, {}, {}, set()
-    found = [g for g in groups(model, adapters.format) if any(p.name in adapters.by_place for p in g.places)]
+    found = [g for g in target_groups(model, adapters.format) if any(p.name in adapters.by_target for p in g.targets)]
     for group, prefix in zip(found, _prefixes(found), strict=True):
-        parts = [adapters.by_place.get(place.name) for place in group.places]
+        parts = [adapters.by_target.get(target.name) for target in group.targets]
         first = next(part for part in parts if part is not None)
         written = _written(group, parts, first)
         tensors.update({f"{prefix}.{name}": t.detach().float().contiguous() for name, t in written.items()})
         name = _target(group)
         sizes[name] = (_rank(written, group), first.scale)
-        if group.places[0].kind in (OnExperts, OnRouter):
+        if group.targets[0].kind in (OnExperts, OnRouter):
             bare.add(name)
-    with whole_directory(Path(directory)) as place:
-        write_config(place, adapters.config, sizes, bare)
+    with whole_directory(Path(directory)) as temporary:
+        write_config(temporary, adapters.config, sizes, bare)
         try:
-            save_file(tensors, place / WEIGHTS_FILE, {"format": "pt", **origin_of(model)})
+            save_file(tensors, temporary / WEIGHTS_FILE, {"format": "pt", **origin_of(model)})
         except (OSError, SafetensorError) as error:
             raise InputError(f"cannot write the adapter: {error}") from None
 
@@ -64,7 +64,7 @@ def load_adapter(model: Model, directory: str | Path, format: str | None = None)
         directory / WEIGHTS_FILE, CheckpointError, missing=f"{directory} is no adapter: it has no {WEIGHTS_FILE}"
     )
     require_origin(metadata, model, f"the adapter {directory}")
-    every = groups(model, format)
+    every = target_groups(model, format)
     sizes, values = _read(every, peft, tensors, directory)
     _require_targets(every, peft, set(sizes), directory)
     adapters = Adapters(model, peft.lora, format, sizes)
@@ -74,12 +74,12 @@ def load_adapter(model: Model, directory: str | Path, format: str | None = None)
 
 def _target(group: Group) -> str:
     """Name of a group in peft's config: that of a module, or of a bare parameter."""
-    return group.source if group.places[0].kind in (OnExperts, OnRouter) else module_of(group.source)
+    return group.source if group.targets[0].kind in (OnExperts, OnRouter) else module_of(group.source)
 
 
 def _prefixes(found: list[Group]) -> list[str]:
     """Prefixes of the names of each group's tensors: bare parameters of one module lie one inside the other."""
-    bare = [g.places[0].kind in (OnExperts, OnRouter) for g in found]
+    bare = [g.targets[0].kind in (OnExperts, OnRouter) for g in found]
     modules = [g.source.rpartition(".")[0] if b else module_of(g.source) for g, b in zip(found, bare, strict=True)]
     inside = [modules[i + 1 :].count(name) if bare[i] else 0 for i, name in enumerate(modules)]
     return [_ROOT + name + ".base_layer" * depth for name, depth in zip(modules, inside, strict=True)]
@@ -89,7 +89,7 @@ def _prefixes(found: list[Group]) -> list[str]:
 
 
 def _written(group: Group, parts: list[LowRank | None], first: LowRank) -> dict[str, Tensor]:
-    """Published tensors of a group, of which some places may have no adapter."""
+    """Published tensors of a group, of which some targets may have no adapter."""
     if isinstance(first, OnEmbedding):
         return {"lora_embedding_A": first.up.t(), "lora_embedding_B": first.down.t()}
     if isinstance(first, OnExperts):
@@ -99,8 +99,8 @@ def _written(group: Group, parts: list[LowRank | None], first: LowRank) -> dict[
     common = all(torch.equal(part.down, first.down) for part in present)
     width = first.rank if common else sum(part.rank for part in present)
     ups, begin = [], 0
-    for place, part in zip(group.places, parts, strict=True):
-        up = first.up.new_zeros(place.weight.shape[0], width)
+    for target, part in zip(group.targets, parts, strict=True):
+        up = first.up.new_zeros(target.weight.shape[0], width)
         if part is not None:
             up[:, begin : begin + part.rank] = part.up.detach()
             begin += 0 if common else part.rank
@@ -108,7 +108,7 @@ def _written(group: Group, parts: list[LowRank | None], first: LowRank) -> dict[
     down = first.down if common else torch.cat([part.down for part in present])
     written = {"lora_A.weight": down, "lora_B.weight": group.rule.write(ups)[0]}
     if isinstance(first, OnLinearDora):
-        pairs = zip(group.places, parts, strict=True)
+        pairs = zip(group.targets, parts, strict=True)
         lengths = [p.magnitude if isinstance(p, OnLinearDora) else row_lengths(w.weight) for w, p in pairs]
         written["lora_magnitude_vector"] = group.rule.write([length[:, None] for length in lengths])[0][:, 0]
     return written
@@ -116,8 +116,8 @@ def _written(group: Group, parts: list[LowRank | None], first: LowRank) -> dict[
 
 def _rank(written: Mapping[str, Tensor], group: Group) -> int:
     rows = next(t.shape[0] for name, t in written.items() if name in ("lora_A.weight", "lora_embedding_A"))
-    place = group.places[0]
-    return rows // place.weight.shape[0] if place.kind is OnExperts else rows
+    target = group.targets[0]
+    return rows // target.weight.shape[0] if target.kind is OnExperts else rows
 
 
 Values = dict[str, dict[str, Tensor]]
@@ -126,9 +126,9 @@ Values = dict[str, dict[str, Tensor]]
 def _read(
     every: list[Group], peft: PeftConfig, tensors: dict[str, Tensor], directory: Path
 ) -> tuple[dict[str, tuple[int, float]], Values]:
-    """Rank and scale, and the parameters, of each place that the tensors tell of; all of them are used."""
+    """Rank and scale, and the parameters, of each target that the tensors tell of; all of them are used."""
     left, sizes, values = dict(tensors), {}, {}
-    bare = [g for g in every if g.places[0].kind in (OnExperts, OnRouter)]
+    bare = [g for g in every if g.targets[0].kind in (OnExperts, OnRouter)]
     chosen = [g for g in every if g not in bare or any(_ends(_target(g), name) for name in peft.parameters)]
     for group, prefix in zip(chosen, _prefixes(chosen), strict=True):
         names = [name for name in left if name.startswith(f"{prefix}.") and _is_own(name.removeprefix(f"{prefix}."))]
@@ -160,18 +160,18 @@ def _is_own(rest: str) -> bool:
 def _require_base(parts: dict[str, Tensor], group: Group, prefix: str) -> None:
     """Takes out the copy of the base's weight that peft adds to embeddings and heads: it must be one."""
     copy = parts.pop("base_layer.weight", None)
-    weight = group.places[0].weight
+    weight = group.targets[0].weight
     if copy is not None and not (isinstance(weight, Tensor) and torch.equal(copy.to(weight.dtype), weight)):
         raise CheckpointError(f"tensor {prefix}.base_layer.weight is not this model's, which an adapter cannot change")
 
 
 def _shapes(group: Group, rank: int, *, dora: bool) -> dict[str, tuple[int, ...]]:
     """Shapes of the published tensors of a group, by name."""
-    place = group.places[0]
-    outputs, inputs = sum(p.weight.shape[-2] for p in group.places), place.weight.shape[-1]
-    if place.kind is OnEmbedding:
+    target = group.targets[0]
+    outputs, inputs = sum(p.weight.shape[-2] for p in group.targets), target.weight.shape[-1]
+    if target.kind is OnEmbedding:
         return {"lora_embedding_A": (rank, outputs), "lora_embedding_B": (inputs, rank)}
-    rows = rank * (place.weight.shape[0] if place.kind is OnExperts else 1)
+    rows = rank * (target.weight.shape[0] if target.kind is OnExperts else 1)
     shapes: dict[str, tuple[int, ...]] = {"lora_A.weight": (rows, inputs), "lora_B.weight": (outputs, rows)}
     return shapes | ({"lora_magnitude_vector": (outputs,)} if dora else {})
 
@@ -191,34 +191,34 @@ def _check(parts: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]],
 
 
 def _cut(group: Group, parts: Mapping[str, Tensor], peft: PeftConfig) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Parameters at each place of a group that is changed, from the published tensors."""
-    place = group.places[0]
-    if place.kind is OnEmbedding:
-        yield place.name, {"up": parts["lora_embedding_A"].t(), "down": parts["lora_embedding_B"].t()}
+    """Parameters at each target of a group that is changed, from the published tensors."""
+    target = group.targets[0]
+    if target.kind is OnEmbedding:
+        yield target.name, {"up": parts["lora_embedding_A"].t(), "down": parts["lora_embedding_B"].t()}
         return
     down, up = parts["lora_A.weight"], parts["lora_B.weight"]
-    if place.kind is OnExperts:
-        experts = place.weight.shape[0]
+    if target.kind is OnExperts:
+        experts = target.weight.shape[0]
         yield (
-            place.name,
+            target.name,
             {"down": down.unflatten(0, (experts, -1)), "up": up.unflatten(1, (-1, experts)).permute(2, 0, 1)},
         )
         return
     ups = _rows(group, up)
     lengths = _rows(group, parts["lora_magnitude_vector"][:, None]) if peft.lora.dora else [None] * len(ups)
-    for place, rows, length in zip(group.places, ups, lengths, strict=True):
-        # What only other places of the group use came from adapters of their own.
+    for target, rows, length in zip(group.targets, ups, lengths, strict=True):
+        # What only other targets of the group use came from adapters of their own.
         used = (rows != 0).any(0) | ~(up != 0).any(0)
-        if not bool(used.any()) and (length is None or torch.equal(length[:, 0], row_lengths(place.weight).float())):
+        if not bool(used.any()) and (length is None or torch.equal(length[:, 0], row_lengths(target.weight).float())):
             continue
         used = used if bool(used.any()) else torch.ones_like(used)
         found = {"down": down[used].contiguous(), "up": rows[:, used].contiguous()}
-        yield place.name, found if length is None else found | {"magnitude": length[:, 0].contiguous()}
+        yield target.name, found if length is None else found | {"magnitude": length[:, 0].contiguous()}
 
 
 def _rows(group: Group, stacked: Tensor) -> Sequence[Tensor]:
-    """Rows of each place in a stacked tensor."""
-    return group.rule.read([stacked], [torch.Size([p.weight.shape[0], stacked.shape[1]]) for p in group.places])
+    """Rows of each target in a stacked tensor."""
+    return group.rule.read([stacked], [torch.Size([p.weight.shape[0], stacked.shape[1]]) for p in group.targets])
 
 
 def _require_targets(every: list[Group], peft: PeftConfig, made: set[str], directory: Path) -> None:
@@ -230,7 +230,7 @@ def _require_targets(every: list[Group], peft: PeftConfig, made: set[str], direc
         if not meant:
             raise CheckpointError(f"{directory} adapts {target!r}, which this model does not have")
         for group in meant:
-            if not any(place.name in made for place in group.places):
+            if not any(target.name in made for target in group.targets):
                 raise CheckpointError(f"tensor {_ROOT}{_target(group)}.lora_A.weight is missing from {directory}")
 
 

@@ -181,7 +181,7 @@ def _names(rule: NameRule, layers: int) -> Iterable[str]:
 
 
 def _layer_pattern(rules: Sequence[NameRule]) -> re.Pattern[str]:
-    """How the bare names of layers begin, with the layer's number as a group."""
+    """Pattern with which the bare names of layers begin, with the layer's number as a group."""
     patterns = [pattern for rule in rules for pattern in _patterns(rule) if "{i}" in pattern]
     stems = sorted({_bare(pattern).bare.partition("{i}")[0] for pattern in patterns})
     return re.compile(f"(?:{'|'.join(map(re.escape, stems))})(\\d+)\\." if stems else r"(?!)()")

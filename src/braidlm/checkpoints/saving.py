@@ -23,7 +23,7 @@ OWN_VERSION = 1
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model came from: the name of its format, its config as published, the ids that end a text."""
+    """Origin of a model: the name of its format, its config as published, the ids that end a text."""
 
     format: str | None = None
     config: dict[str, Any] = field(default_factory=dict)

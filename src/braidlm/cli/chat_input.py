@@ -116,4 +116,4 @@ class Lines:
         return lines
 
     def add_history(self, texts: Sequence[str]) -> None:
-        """Nothing: lines have no history."""
+        """Does nothing: lines have no history."""

@@ -86,7 +86,7 @@ def _to_directory(model: str, target: Path, wanted: _Wanted) -> dict[str, Any]:
 
 
 def _to_file(model: str, target: Path, wanted: _Wanted) -> dict[str, Any]:
-    """With neither dtype nor quantize given, weights are written as they are stored."""
+    """Writes a GGUF file; with neither dtype nor quantize given, weights stay as they are stored."""
     from ..checkpoints.quantizing import KEEP
     from .gguf_file import check_dtype, note_rounding, stored_as, write_gguf
 

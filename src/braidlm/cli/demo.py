@@ -29,7 +29,7 @@ _SESSION = "demo"
 
 
 class _Part(NamedTuple):
-    """What was written in one go, after the tokens `seen`. `rate`: tokens a second after the first."""
+    """Text that was written in one go, after the tokens `seen`. `rate`: tokens a second after the first."""
 
     seen: tuple[int, ...]
     text: str

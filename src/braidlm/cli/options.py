@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from ..system.setting_files import named_places, typed_value
+from ..system.setting_files import named_paths, typed_value
 from ..system.settings import SettingField, settings_of
 
 Command = Callable[..., None]
@@ -118,7 +118,7 @@ def _typed(item: SettingField, value: Any) -> Any:
     """The value of a setting, of its type; `InputError` names the option if it is wrong."""
     name = option_name(item)
     if item.is_table:
-        value = named_places(value, name)
+        value = named_paths(value, name)
     value = typed_value(item, value, name, Path())
     item.check_value(value, name)
     return value

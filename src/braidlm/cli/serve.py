@@ -46,23 +46,24 @@ def command(
     """Serve MODEL: the OpenAI API under /v1, a chat page at /, Prometheus metrics at /metrics."""
     asked = read_config(config, model, given)
     server = _import_server()
-    places, settings = asked.places, asked.settings
-    if not settings.api_keys and places.host not in LOCAL:
+    process, settings = asked.process, asked.settings
+    if not settings.api_keys and process.host not in LOCAL:
         err.print(
-            f"braid: anybody who reaches {places.host} may use this server and read its sessions; see --api-key",
+            f"braid: anybody who reaches {process.host} may use this server and read its sessions; see --api-key",
             markup=False,
         )
     # Replicas have working directories of their own.
-    sessions = store_at(places.sessions).directory.absolute()
+    sessions = store_at(process.sessions).directory.absolute()
     adapters, states = (
-        {name: place.absolute() for name, place in found.items()} for found in (places.adapters, places.initial_states)
+        {name: place.absolute() for name, place in found.items()}
+        for found in (process.adapters, process.initial_states)
     )
     make_host = HostMaker(
-        replace(asked, places=replace(places, sessions=sessions, adapters=adapters, initial_states=states))
+        replace(asked, process=replace(process, sessions=sessions, adapters=adapters, initial_states=states))
     )
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     app = server.create_app(make_host()) if settings.replicas == 1 else _replicated(make_host)
-    server.serve(app, places.host, places.port, places.shutdown_timeout)
+    server.serve(app, process.host, process.port, process.shutdown_timeout)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class HostMaker:
 
         asked = self.config
         return ModelHost(
-            lambda: self._load(share), asked.settings, store=store_at(asked.places.sessions), limits=asked.limits,
+            lambda: self._load(share), asked.settings, store=store_at(asked.process.sessions), limits=asked.limits,
             kv_dtype=asked.loading.kv_dtype,
         )  # fmt: skip
 
@@ -88,17 +89,17 @@ class HostMaker:
         if share is not None:
             loading = replace(loading, threads=max(1, (loading.threads or processors()) // share))
         language = loading.load(self.config.model)
-        load_adapters(language, self.config.places.adapters, self.config.places.initial_states)
+        load_adapters(language, self.config.process.adapters, self.config.process.initial_states)
         return language
 
 
 def _replicated(make_host: HostMaker) -> "FastAPI":
     """Server of several replicas; it needs yet another package."""
     asked = make_host.config
-    places, address = asked.places, asked.places.ray_address or os.environ.get("RAY_ADDRESS")
+    process, address = asked.process, asked.process.ray_address or os.environ.get("RAY_ADDRESS")
     gpus = int(asked.loading.device.startswith("cuda"))
     # Only one server can listen at a given port: it takes the place of one that was killed.
-    name = f"braidlm-{socket.gethostname()}-{places.host}-{places.port or f'process-{os.getpid()}'}"
+    name = f"braidlm-{socket.gethostname()}-{process.host}-{process.port or f'process-{os.getpid()}'}"
     address = None if address == "local" else address
     if address is None:  # replicas read the files of this machine
         _check_files(asked)
@@ -116,9 +117,9 @@ def _check_files(asked: ServeConfig) -> None:
     from ..adapters.published import read_config as read_adapter
 
     asked.loading.check(asked.model)
-    for directory in asked.places.adapters.values():
+    for directory in asked.process.adapters.values():
         read_adapter(directory)
-    for file in asked.places.initial_states.values():
+    for file in asked.process.initial_states.values():
         read_initial(file)
 
 

@@ -17,7 +17,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class ProcessSettings:
     """Addresses, files and processes of a server, each as its setting describes it."""
 
     host: Annotated[str, Setting("Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1"
@@ -46,7 +46,7 @@ class Places:
 
 
 # By the headings of the help: all settings that `braid serve` has, but for MODEL.
-PANELS: Mapping[str, type] = {"Server": Places, "API": Settings, "Engine": Limits, "Model": LoadOptions}
+PANELS: Mapping[str, type] = {"Server": ProcessSettings, "API": Settings, "Engine": Limits, "Model": LoadOptions}
 # A server takes shorter prompts than an engine in a program of one's own, unless it is told otherwise.
 DEFAULTS = {"max_prompt_tokens": 1 << 17}
 
@@ -56,7 +56,7 @@ class ServeConfig:
     """Configuration of a server: its model, and its settings by what they are about."""
 
     model: str
-    places: Places
+    process: ProcessSettings
     settings: Settings
     limits: Limits
     loading: LoadOptions
@@ -70,18 +70,18 @@ def read_config(file: Path | None, model: str | None, given: Mapping[str, Any]) 
     written = {} if file is None else read_settings(file, PANELS.values(), ("model",))
     model = _find_model(model, written.pop("model", None), file)
     values: dict[str, Any] = {**DEFAULTS, **written, **given}
-    places = Places(**with_values(Places, values))
+    process = ProcessSettings(**with_values(ProcessSettings, values))
     settings = Settings(
         **{"name": Path(model).name, **with_values(Settings, values)} | {"api_keys": _keys(values)},
         # A page from elsewhere could have its own name point here; it would ask by that name.
-        allowed_hosts=(*LOCAL, "[::1]") if places.host in LOCAL else (),
-        adapters=tuple(places.adapters),
-        initial_states=tuple(places.initial_states),
+        allowed_hosts=(*LOCAL, "[::1]") if process.host in LOCAL else (),
+        adapters=tuple(process.adapters),
+        initial_states=tuple(process.initial_states),
     )
-    if places.ray_address is not None and settings.replicas == 1:
+    if process.ray_address is not None and settings.replicas == 1:
         raise InputError("--ray-address is where replicas run; say how many with --replicas")
     limits, loading = Limits(**with_values(Limits, values)), LoadOptions(**with_values(LoadOptions, values))
-    return ServeConfig(model=model, places=places, settings=settings, limits=limits, loading=loading)
+    return ServeConfig(model=model, process=process, settings=settings, limits=limits, loading=loading)
 
 
 def _find_model(model: str | None, written: Any, file: Path | None) -> str:

@@ -164,7 +164,7 @@ class Config:
 
 
 def attending_blocks(kinds: Any, layers: int) -> set[int]:
-    """Which of `layers` blocks a "layer_types" list says attend, in either spelling; the others are Mamba-2."""
+    """Blocks of `layers` in all that attend by a "layer_types" list, in either spelling; the others are Mamba-2."""
     attending = ("attention", "full_attention")
     known = isinstance(kinds, list) and all(kind in (*attending, "mamba", "linear_attention") for kind in kinds)
     if not known or len(kinds) != layers:

@@ -74,7 +74,7 @@ def spec(config: Config) -> ModelSpec:
 
 
 def _attending(config: Config, layers: int) -> set[int]:
-    """Which blocks attend; the key has two names, and none of them does where it is absent."""
+    """Mask of the blocks that attend; the key has two names, and none of them does where it is absent."""
     kinds = config.raw("layer_types") or config.raw("layers_block_type", ["mamba"] * layers)
     config.overruled("layers_block_type", "layer_types", kinds)
     return attending_blocks(kinds, layers)

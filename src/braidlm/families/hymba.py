@@ -22,7 +22,7 @@ IGNORED = frozenset(
 
 
 def _owners(groups: Any, layers: int) -> dict[int, int]:
-    """Which earlier block each consumer takes its keys and values from."""
+    """Earlier block that each consumer takes its keys and values from."""
     owners: dict[int, int] = {}
     for group in groups:
         ok = isinstance(group, (list, tuple)) and all(isinstance(i, int) and 0 <= i < layers for i in group)

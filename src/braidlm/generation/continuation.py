@@ -38,7 +38,7 @@ class Constraint(Protocol):
     """Constraint of one sequence: a rule that its text must follow, and how far it is fulfilled."""
 
     def allowed(self) -> NDArray[np.bool_] | None:
-        """Which tokens may come next, [V]; always at least one. None: every token."""
+        """Mask of the tokens that may come next, [V]; always at least one. None: every token."""
         ...
 
     def forced(self) -> list[int]:

@@ -37,9 +37,9 @@ class ChatMemory:
 
         return known
 
-    def add_chat(self, scope: str, text: str, ids: Sequence[int], places: Sequence[MessageEnd]) -> None:
-        """Remembers the ids of `text` up to each of `places`, for texts of this scope that begin alike."""
-        ends = sorted(places)
+    def add_chat(self, scope: str, text: str, ids: Sequence[int], message_ends: Sequence[MessageEnd]) -> None:
+        """Remembers the ids of `text` up to each of `message_ends`, for texts of this scope that begin alike."""
+        ends = sorted(message_ends)
         digests = [key for _, key in _digests(scope, text, [end.characters for end in ends])]
         with self._lock:
             for end, key in zip(ends, digests, strict=True):

@@ -82,7 +82,7 @@ class Chats:
         chats of the same `cache_salt`, or none if the model runs deterministically.
         """
         prompt = self.transcripts.prompt(messages, self._known(session, cache_salt), **variables)
-        self._remember(session, cache_salt, prompt.text, prompt.ids, prompt.places)
+        self._remember(session, cache_salt, prompt.text, prompt.ids, prompt.message_ends)
         tags, begun, expected = self._reasoning(messages, prompt.text, variables)
         first = self._reasoning_first(tags, begun) if expected and grammar is not None else None
         request = Request(
@@ -97,15 +97,15 @@ class Chats:
     def _known(self, session: Session | None, scope: str) -> Known:
         """Known token ids of earlier answers, of a session or of a scope of plain chats."""
         if session is not None:
-            return known_of(session.text, session.ids, session.places)
+            return known_of(session.text, session.ids, session.message_ends)
         return nothing if self._memory is None else self._memory.known(scope)
 
     def _remember(
-        self, session: Session | None, scope: str, text: str, ids: Sequence[int], places: Sequence[MessageEnd]
+        self, session: Session | None, scope: str, text: str, ids: Sequence[int], message_ends: Sequence[MessageEnd]
     ) -> None:
         """Remembers the token ids of a plain chat; a session does so itself."""
         if session is None and self._memory is not None:
-            self._memory.add_chat(scope, text, ids, places)
+            self._memory.add_chat(scope, text, ids, message_ends)
 
     def _reasoning(self, messages: Sequence[Message], text: str, variables: Mapping[str, Any]) -> _Reasoning:
         """Reasoning of an answer, by the template and the `text` of its prompt."""
@@ -154,17 +154,17 @@ class Chats:
         """The session after an answer; `message` is the answer as it is to be kept, if not as plain text."""
         made = [token.id for token in answer]
         text, ids = turn.prompt.text + self.transcripts.text_of(made), (*turn.prompt.ids, *made)
-        before = {place for place in session.places if session.text[: place.characters] == text[: place.characters]}
+        before = {end for end in session.message_ends if session.text[: end.characters] == text[: end.characters]}
         # A model may end with another token than the template writes: what comes before it is known all the same.
         unended = turn.prompt.text + self.transcripts.text_of(made[:-1])
         ends = [MessageEnd(len(text), len(ids))]
         if len(unended) < len(text) and text.startswith(unended):
             ends.append(MessageEnd(len(unended), len(ids) - 1))
-        places = sorted({*before, *turn.prompt.places, *ends})
+        message_ends = sorted({*before, *turn.prompt.message_ends, *ends})
         self._remember(turn.session, turn.handle.request.cache_salt, text, ids, ends)
         said = message or self._message(turn, answer)
         return Session(
-            [*map(dict, turn.messages), dict(said)], text, ids, tuple(places), turn.handle.request.sampling,
+            [*map(dict, turn.messages), dict(said)], text, ids, tuple(message_ends), turn.handle.request.sampling,
             session.created or time.time(), time.time(),
         )  # fmt: skip
 

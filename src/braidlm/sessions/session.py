@@ -28,14 +28,14 @@ _DEPTH = 200
 class Session:
     """A conversation: `messages` as a client sees them, `text` and `ids` as the model saw them, answers included.
 
-    `places` are where messages end in `text`. `sampling` is that of the last answer. `created` and
+    `message_ends` are where messages end in `text`. `sampling` is that of the last answer. `created` and
     `updated` are seconds since 1970.
     """
 
     messages: list[dict[str, Any]] = field(default_factory=list)
     text: str = ""
     ids: tuple[int, ...] = ()
-    places: tuple[MessageEnd, ...] = ()
+    message_ends: tuple[MessageEnd, ...] = ()
     sampling: Sampling | None = None
     created: float = 0.0
     updated: float = 0.0
@@ -67,7 +67,7 @@ def write_session(
         "tokens": str(len(session.ids)),
         "messages": json.dumps(session.messages),
         "text": json.dumps(session.text),
-        "places": json.dumps(session.places),
+        "message_ends": json.dumps(session.message_ends),
         "sampling": json.dumps(session.sampling and asdict(session.sampling)),
         "created": repr(session.created),
         "updated": repr(session.updated),
@@ -100,10 +100,10 @@ def session_of(metadata: dict[str, str], path: Path) -> Session:
         messages, text = parse_json(metadata["messages"]), parse_json(metadata["text"])
         if not _are_messages(messages) or not isinstance(text, str):
             raise ValueError("a part of it is of another kind")
-        places = tuple(
-            MessageEnd(_whole(characters), _whole(ids)) for characters, ids in parse_json(metadata["places"])
+        ends = tuple(
+            MessageEnd(_whole(characters), _whole(ids)) for characters, ids in parse_json(metadata["message_ends"])
         )
-        return Session(messages, text, (), places, sampling, _time(metadata["created"]), _time(metadata["updated"]))
+        return Session(messages, text, (), ends, sampling, _time(metadata["created"]), _time(metadata["updated"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StateError(f"{path} is damaged: {error}") from None
     except RecursionError:
@@ -132,7 +132,7 @@ def _require_depth(value: Any) -> None:
 
 def _whole(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**40:
-        raise ValueError(f"a place is {quoted(value)}")
+        raise ValueError(f"a message end is {quoted(value)}")
     return value
 
 

@@ -219,7 +219,7 @@ def _is_session_file(entry: "os.DirEntry[str]") -> bool:
 
 
 def _changed(entry: "os.DirEntry[str]") -> float:
-    """When a file was changed; what is said of a link that leads nowhere; 0 of what is gone."""
+    """Time at which a file was changed; what is said of a link that leads nowhere; 0 of what is gone."""
     for follow in (True, False):
         try:
             return entry.stat(follow_symlinks=follow).st_mtime

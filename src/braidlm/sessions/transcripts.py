@@ -29,12 +29,12 @@ class Prompt(NamedTuple):
 
     text: str
     ids: tuple[int, ...]
-    places: tuple[MessageEnd, ...]
+    message_ends: tuple[MessageEnd, ...]
 
     @property
     def message_boundaries(self) -> tuple[int, ...]:
         """Lengths in ids at which messages end."""
-        return tuple(place.ids for place in self.places)
+        return tuple(end.ids for end in self.message_ends)
 
 
 Known = Callable[[str], tuple[int, Sequence[int]]]
@@ -45,11 +45,11 @@ def nothing(_: str) -> tuple[int, Sequence[int]]:
     return 0, ()
 
 
-def known_of(text: str, ids: Sequence[int], places: Sequence[MessageEnd]) -> Known:
-    """Lookup of the longest prefix that a text shares with this one, up to one of its `places`."""
+def known_of(text: str, ids: Sequence[int], message_ends: Sequence[MessageEnd]) -> Known:
+    """Lookup of the longest prefix that a text shares with this one, up to one of its `message_ends`."""
 
     def known(other: str) -> tuple[int, Sequence[int]]:
-        ends = sorted(places)
+        ends = sorted(message_ends)
         common = bisect_left(ends, True, key=lambda end: not other.startswith(text[: end.characters]))
         return (ends[common - 1].characters, ids[: ends[common - 1].ids]) if common else (0, ())
 
@@ -84,13 +84,13 @@ class Transcripts:
         self._require_tokens(len(ids) + len(rest))
         ends = self._ends_of_messages(messages, text, size, variables)
         pieces = [self._encode(text[a:b]) for a, b in pairwise([size, *ends, len(text)])]
-        places = []
+        message_ends = []
         for end, piece in zip(ends, pieces, strict=False):
             joined += piece
             if joined != rest[: len(joined)]:  # a token spans the end of this message
                 break
-            places.append(MessageEnd(end, len(ids) + len(joined)))
-        return Prompt(text, (*ids, *rest), tuple(places))
+            message_ends.append(MessageEnd(end, len(ids) + len(joined)))
+        return Prompt(text, (*ids, *rest), tuple(message_ends))
 
     def _require_tokens(self, least: int) -> None:
         """Refuses a chat that has at least so many tokens; a message is one at least."""
@@ -129,7 +129,7 @@ class Transcripts:
         self, messages: Sequence[Message], text: str, known: int, variables: Mapping[str, Any]
     ) -> list[int]:
         """Ends of messages in `text` after its first `known` characters: the last ones, and some before."""
-        places: list[int] = []
+        boundaries: list[int] = []
         for count in _counts(len(messages)):
             try:
                 begun = self._tokenizer.render_marked(messages[:count], add_generation_prompt=False, **variables)
@@ -138,8 +138,8 @@ class Transcripts:
             if len(begun) <= known:
                 break
             if text.startswith(begun) and len(begun) < len(text):
-                places.append(len(begun))
-        return sorted(set(places))
+                boundaries.append(len(begun))
+        return sorted(set(boundaries))
 
 
 def _counts(messages: int) -> Iterator[int]:

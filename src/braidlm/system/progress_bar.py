@@ -49,7 +49,7 @@ def progress(what: str) -> Iterator[Step]:
 
 @contextmanager
 def shown(what: str, wanted: Step | Literal[False] | None) -> Iterator[Step]:
-    """What `progress` gives for None; else the caller's own function, or for False one that shows nothing."""
+    """Progress function: that of `progress` for None; else the caller's own, or for False one that shows nothing."""
     if wanted is None:
         with progress(what) as step:
             yield step

@@ -100,7 +100,7 @@ def _path(here: Path, text: str) -> Path:
     return here / os.path.expanduser(text)
 
 
-def named_places(texts: Iterable[str], option: str) -> dict[str, str]:
+def named_paths(texts: Iterable[str], option: str) -> dict[str, str]:
     """Values of an option NAME=PLACE that may be repeated, as a table."""
     found: dict[str, str] = {}
     for text in texts:

@@ -1,4 +1,4 @@
-"""What a model answers, as it arrives: reasoning, content, and tool calls."""
+"""Reader of answers as they arrive: reasoning, content, and tool calls."""
 
 from typing import NamedTuple
 

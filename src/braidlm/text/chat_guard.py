@@ -25,7 +25,7 @@ from .long_text import encoded
 MARK, _QUOTE = "\ufdd0", "\ufdd1"
 
 
-_Place = tuple[Any, ...]
+_KeyPath = tuple[Any, ...]
 
 
 def marked(messages: Sequence[Mapping[str, Any]], control: Sequence[str]) -> Sequence[Mapping[str, Any]]:
@@ -33,7 +33,7 @@ def marked(messages: Sequence[Mapping[str, Any]], control: Sequence[str]) -> Seq
 
     A template may join the parts of a message, so that texts under the same name count as one.
     """
-    texts: dict[_Place, list[str]] = {}
+    texts: dict[_KeyPath, list[str]] = {}
     for number, message in enumerate(messages):
         for place, text in _texts(message, (number,)):
             texts.setdefault(place, []).append(text)
@@ -53,7 +53,7 @@ def _marked_parts(parts: Sequence[str], pattern: re.Pattern[str]) -> Iterator[st
         begin += len(text)
 
 
-def _texts(value: Any, place: _Place) -> Iterator[tuple[_Place, str]]:
+def _texts(value: Any, place: _KeyPath) -> Iterator[tuple[_KeyPath, str]]:
     """All texts in a message, however deep, in order, each with the names that lead to it."""
     if isinstance(value, str):
         yield place, value
@@ -65,7 +65,7 @@ def _texts(value: Any, place: _Place) -> Iterator[tuple[_Place, str]]:
             yield from _texts(item, place)
 
 
-def _with_texts(value: Any, place: _Place, texts: Mapping[_Place, Iterator[str]]) -> Any:
+def _with_texts(value: Any, place: _KeyPath, texts: Mapping[_KeyPath, Iterator[str]]) -> Any:
     """The same with other texts, in the order of `_texts`."""
     if isinstance(value, str):
         return next(texts[place])

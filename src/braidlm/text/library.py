@@ -75,7 +75,7 @@ def _try(backend: Tokenizer) -> None:
 
 
 def _problem(backend: Tokenizer) -> str:
-    """What in a backend could hang or abort, as the end of a sentence; empty if nothing could."""
+    """Part of a backend that could hang or abort, as the end of a sentence; empty if there is none."""
     growth, added = 1.0, 0.0
     for part in _parts(_state(backend.normalizer)):
         factor, more = _growth(part)
@@ -109,7 +109,7 @@ def _parts(state: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _growth(part: Mapping[str, Any]) -> tuple[float, int]:
-    """How many characters come of one, and how many are added to a text, by one part of a normalizer or decoder."""
+    """Numbers of characters that one part of a normalizer or decoder makes of each, and adds to a text."""
     if part.get("type") == "Replace":
         content, pattern = len(part["content"]), part["pattern"].get("String")
         # A regular expression may match the empty string beside each character.

@@ -37,21 +37,21 @@ class Part(NamedTuple):
     goes_on: bool = False
 
 
-def part(pack: Pack, place: int, places: int) -> Part:
-    """Part number `place` of `places` parts of a packed sequence, as equal as can be."""
+def part(pack: Pack, index: int, count: int) -> Part:
+    """Part number `index` of `count` parts of a packed sequence, as equal as can be."""
     total = len(pack.ids_T)
-    if total < places:
+    if total < count:
         raise InputError(
-            f"a sequence of {total} tokens cannot be shared by {places} processes; make stages.seq_len larger"
+            f"a sequence of {total} tokens cannot be shared by {count} processes; make stages.seq_len larger"
         )
-    begin, end = (total * number // places for number in (place, place + 1))
+    begin, end = (total * number // count for number in (index, index + 1))
     starts = Segments(pack.lengths).starts
     rows = [row for row in zip(starts, starts[1:], pack.documents) if row[0] < end and row[1] > begin]
     own = pack._replace(
         ids_T=pack.ids_T[begin:end],
         targets_T=pack.targets_T[begin:end],
         lengths=tuple(min(last, end) - max(first, begin) for first, last, _ in rows),
-        continues=pack.continues and place == 0,
+        continues=pack.continues and index == 0,
         documents=tuple(number for *_, number in rows),
     )
     return Part(own, begin - rows[0][0], rows[-1][1] > end)
@@ -64,16 +64,16 @@ def gone_on(row: SequenceState, seen: int) -> SequenceState:
 
 
 class ContextParallel:
-    """Channel of states between this process, which has part `place` of `places`, and the ranks before and after it."""
+    """Channel of states between this process, which has part `index` of `count`, and the ranks before and after it."""
 
-    def __init__(self, rank: int, place: int, places: int) -> None:
+    def __init__(self, rank: int, index: int, count: int) -> None:
         self._before, self._after = rank - 1, rank + 1
-        self._place, self._places = place, places
+        self._index, self._count = index, count
         self._sent: list[tuple[Any, Tensor]] = []
 
     def part(self, pack: Pack) -> Part:
         """Part of a packed sequence that this process has."""
-        return part(pack, self._place, self._places)
+        return part(pack, self._index, self._count)
 
     def over(self, part: Part, run: RunBlock) -> RunBlock:
         """Function that runs a block over a part as `run` does, after receiving its state and before sending it on."""

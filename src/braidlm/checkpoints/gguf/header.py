@@ -56,7 +56,7 @@ class TensorEntry(NamedTuple):
     nbytes: int
 
 
-class _Place(NamedTuple):
+class _ValueStart(NamedTuple):
     """Type of a metadata value, and the byte where it begins."""
 
     kind: GGUFValueType
@@ -93,13 +93,13 @@ class GgufHeader:
         self._check_version(at)
         tensors, values = at.number("<Q"), at.number("<Q")
         at.require(tensors * _LEAST_TENSOR + values * _LEAST_VALUE, f"{tensors} tensors and {values} values")
-        places: dict[str, _Place] = {}
+        starts: dict[str, _ValueStart] = {}
         for _ in range(values):
             key = at.string()
-            if key in places:
+            if key in starts:
                 raise Damaged(f"it has the key {quoted(key)} twice")
-            places[key] = at.skip_value(key)
-        self.fields: Mapping[str, Any] = _Fields(self, places, ends)
+            starts[key] = at.skip_value(key)
+        self.fields: Mapping[str, Any] = _Fields(self, starts, ends)
         self.tensors = dict(self._table(at, tensors))
 
     def _check_version(self, at: "_Cursor") -> None:
@@ -232,12 +232,12 @@ class _Cursor:
             raise Damaged(f"the value of {quoted(key)} is of type {kind}, which is not known")
         return _KINDS[kind]
 
-    def skip_value(self, key: str, depth: int = 0) -> _Place:
+    def skip_value(self, key: str, depth: int = 0) -> _ValueStart:
         """Passes over one value with its type, all of which lies within the file."""
         kind = self.kind(key)
-        place = _Place(kind, self.position)
+        start = _ValueStart(kind, self.position)
         self._skip_values(key, kind, 1, depth)
-        return place
+        return start
 
     def _skip_values(self, key: str, kind: GGUFValueType, count: int, depth: int) -> None:
         what = f"{count} values of {quoted(key)}" if count > 1 else f"a value of {quoted(key)}"
@@ -277,15 +277,15 @@ class _Cursor:
 class _Fields(Mapping[str, Any]):
     """Metadata as plain values, each read when asked for and then kept: tables of tokens are large."""
 
-    def __init__(self, header: GgufHeader, places: Mapping[str, _Place], ends: dict[int, list[int]]) -> None:
+    def __init__(self, header: GgufHeader, starts: Mapping[str, _ValueStart], ends: dict[int, list[int]]) -> None:
         self._header = header
         self._ends = ends
-        self._places = places
+        self._starts = starts
         self._read: dict[str, Any] = {}
 
     def __getitem__(self, key: str) -> Any:
         if key not in self._read:
-            kind, begin = self._places[key]
+            kind, begin = self._starts[key]
             try:
                 self._read[key] = _Cursor(self._header.data, begin, self._ends).values(kind, 1)[0]
             except Damaged as error:
@@ -293,7 +293,7 @@ class _Fields(Mapping[str, Any]):
         return self._read[key]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(self._starts)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._starts)

@@ -22,7 +22,7 @@ Held = tuple[Tensor, Tensor, Tensor] | None
 
 
 def why_not() -> str | None:
-    """Why this implementation cannot run here, or None if it can."""
+    """Reason why this implementation cannot run here, or None if it can."""
     return None if torch.cuda.is_available() else "there is no CUDA device, or this torch was built without CUDA"
 
 
@@ -106,7 +106,7 @@ def block_mask(
     visible: tuple[int | None, int],
     device: torch.device,
 ) -> Any:
-    """Which blocks of keys each block of queries sees; `held` are the positions of the rows' earlier keys."""
+    """Mask of the blocks of keys that each block of queries sees; `held`: positions of the rows' earlier keys."""
     rows = range(len(starts))
     new = [torch.arange(starts[r], starts[r] + segments.lengths[r], device=device) for r in rows]
     at = [new[r] if (earlier := held[r]) is None else torch.cat([earlier, new[r]]) for r in rows]

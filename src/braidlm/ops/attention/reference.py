@@ -94,7 +94,7 @@ def _blocks(
 
 
 def _mask(queries_L: Tensor, keys_S: Tensor, window: int | None, sink_tokens: int) -> Tensor | None:
-    """Which keys each query sees, [L, S]; None where one query sees them all."""
+    """Mask of the keys that each query sees, [L, S]; None where one query sees them all."""
     if len(queries_L) == 1:  # its keys were chosen by exactly this rule
         return None
     distance = queries_L[:, None] - keys_S[None, :]

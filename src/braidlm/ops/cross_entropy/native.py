@@ -1,4 +1,4 @@
-"""One row at a time, while it is in the cache, in C++; the gradient takes the place of the logits."""
+"""Cross-entropy in C++, one row at a time while it is in the cache; the gradient takes the place of the logits."""
 
 import torch
 from torch import Tensor

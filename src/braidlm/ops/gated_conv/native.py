@@ -59,7 +59,7 @@ class _GatedConv(torch.autograd.Function):
 
 
 def _given(inputs: Any) -> tuple[Tensor, ...]:
-    """What both directions are told."""
+    """Arguments of the kernels of both directions."""
     u, gate, poles, residues, d, before = (t.detach() for t in inputs)
     return u, gate, _pairs(poles), _pairs(residues), d, _pairs(before)
 

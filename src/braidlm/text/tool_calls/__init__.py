@@ -1,4 +1,4 @@
-"""Tool calls in what models write: one file a format, a reader that takes them out of an answer as it arrives.
+"""Tool calls in answers of models: one file a format, a reader that takes them out of an answer as it arrives.
 
 It knows formats, not models or servers: which format a model writes, its chat template or its user says.
 """

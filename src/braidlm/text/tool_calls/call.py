@@ -32,7 +32,7 @@ class Call(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What has become certain: content to show, and calls that are complete."""
+    """Parts of an answer that have become certain: content to show, and calls that are complete."""
 
     content: str = ""
     calls: tuple[Call, ...] = ()

@@ -18,7 +18,7 @@ _SPACE = re.compile(r"\s*")
 
 
 class Cursor:
-    """A place in a text that is still being written."""
+    """Position in a text that is still being written."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -28,7 +28,7 @@ class Cursor:
         self._before: list[str] = []  # what is not certain yet of earlier pieces
         self._ended = False
 
-    def add(self, text: str) -> None:
+    def append_text(self, text: str) -> None:
         """Appends a piece of text; what is there already was read."""
         self._before.append(self._piece[self._begin :])
         self._piece, self._at, self._begin = text, 0, 0
@@ -46,7 +46,7 @@ class Cursor:
         self._before.clear()
         self._begin = self._at
 
-    def give(self, name: str, arguments: dict[str, object]) -> None:
+    def add_call(self, name: str, arguments: dict[str, object]) -> None:
         """Adds a call that ends here; `MismatchError` if its arguments are too deep, or no JSON can hold them."""
         require_depth(arguments)
         try:
@@ -64,7 +64,7 @@ class Cursor:
             yield
         return self._piece[self._at]
 
-    def take(self) -> Reads[str]:
+    def read_char(self) -> Reads[str]:
         """The next character; `MismatchError` at the end of the text."""
         char = yield from self.peek()
         if not char:
@@ -91,7 +91,7 @@ class Cursor:
     def expect(self, text: str) -> Reads[None]:
         """Takes exactly `text`."""
         for wanted in text:
-            if (yield from self.take()) != wanted:
+            if (yield from self.read_char()) != wanted:
                 raise MismatchError(f"{text!r} was expected")
 
     def close(self, text: str) -> Reads[None]:
@@ -131,7 +131,7 @@ class Reading:
 
     def push(self, text: str) -> None:
         """Reads on."""
-        self._cursor.add(text)
+        self._cursor.append_text(text)
         self._go_on()
 
     def finish(self) -> None:
@@ -163,5 +163,5 @@ class Reading:
         return calls
 
     def pending(self) -> str:
-        """What was read and belongs to no complete call."""
+        """Text that was read and belongs to no complete call."""
         return self._cursor.pending()

@@ -1,4 +1,4 @@
-"""The formats of tool calls, and which one a model writes."""
+"""Formats of tool calls, and the choice of the one that a model writes."""
 
 from collections.abc import Callable, Sequence
 

@@ -39,7 +39,7 @@ class _Scanner:
                 self._parts.append((yield from self._cursor.run(_SCALAR)))
                 self._completed()
                 continue
-            self._parts.append((yield from self._cursor.take()))
+            self._parts.append((yield from self._cursor.read_char()))
             if char == '"' and self._due in ("value", "item", "key", "first key"):
                 self._parts.append((yield from string_body(self._cursor)))
                 self._completed()
@@ -48,7 +48,7 @@ class _Scanner:
         return "".join(self._parts)
 
     def _completed(self) -> None:
-        """After a string, number or word, or a closed bracket."""
+        """Sets what is due after a string, number or word, or a closed bracket."""
         if self._due in ("key", "first key"):
             self._due = "colon"
         else:
@@ -87,11 +87,11 @@ def string_body(cursor: Cursor) -> Reads[str]:
     parts = []
     while True:
         parts.append((yield from cursor.run(_PLAIN)))
-        char = yield from cursor.take()
+        char = yield from cursor.read_char()
         parts.append(char)
         if char == '"':
             return "".join(parts)
-        parts.append((yield from cursor.take()))
+        parts.append((yield from cursor.read_char()))
 
 
 def read_calls(cursor: Cursor) -> Reads[None]:
@@ -99,7 +99,7 @@ def read_calls(cursor: Cursor) -> Reads[None]:
     if (yield from cursor.space()) != "[":
         yield from _read_call(cursor)
         return
-    yield from cursor.take()
+    yield from cursor.read_char()
     yield from read_list(cursor)
 
 
@@ -118,7 +118,7 @@ def _goes_on(cursor: Cursor) -> Reads[bool]:
         return False
     if char not in ",]":
         raise MismatchError("a list goes on with a comma")
-    yield from cursor.take()
+    yield from cursor.read_char()
     cursor.commit()
     return char == ","
 
@@ -126,7 +126,7 @@ def _goes_on(cursor: Cursor) -> Reads[bool]:
 def _read_call(cursor: Cursor) -> Reads[None]:
     if (yield from cursor.space()) != "{":
         raise MismatchError("a call is an object")
-    cursor.give(*call_of(loads((yield from json_value(cursor)))))
+    cursor.add_call(*call_of(loads((yield from json_value(cursor)))))
 
 
 def between(begin: str, end: str) -> Parser:
@@ -147,7 +147,7 @@ def read_known_calls(cursor: Cursor, functions: Sequence[Function]) -> Reads[Non
     """
     listed = (yield from cursor.space()) == "["
     if listed:
-        yield from cursor.take()
+        yield from cursor.read_char()
     yield from _read_known_call(cursor, [function.name for function in functions])
     if not listed:
         yield from read_more_calls(cursor)
@@ -159,7 +159,7 @@ def read_more_calls(cursor: Cursor) -> Reads[None]:
     """Further objects after a call, each after a semicolon or white space."""
     while (char := (yield from cursor.space())) in (";", "{"):
         if char == ";":
-            yield from cursor.take()
+            yield from cursor.read_char()
             cursor.commit()
         else:
             yield from _read_call(cursor)
@@ -189,4 +189,4 @@ def _read_known_call(cursor: Cursor, names: Sequence[str]) -> Reads[None]:
     call = call_of(loads(text))
     if call.name not in names:
         raise MismatchError("the name is none of the tools'")
-    cursor.give(*call)
+    cursor.add_call(*call)

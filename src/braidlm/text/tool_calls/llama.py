@@ -28,7 +28,7 @@ def _read_own(cursor: Cursor, functions: Sequence[Function]) -> Reads[None]:
     yield from cursor.space()
     name = checked_name((yield from cursor.run(_OWN_NAME)))
     yield from cursor.expect(".call(")
-    cursor.give(name, (yield from read_arguments(cursor)))
+    cursor.add_call(name, (yield from read_arguments(cursor)))
 
 
 def _rule(functions: Sequence[Function], spell: Spell, template: str) -> str:

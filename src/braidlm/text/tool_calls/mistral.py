@@ -19,13 +19,13 @@ def _read(cursor: Cursor, functions: Sequence[Function]) -> Reads[None]:
         return
     name = checked_name((yield from cursor.run(_NAME)))
     if (yield from cursor.space()) == "[":
-        yield from cursor.take()
+        yield from cursor.read_char()
         if (yield from cursor.peek()) == _ID[1]:  # an id of the model's own: clients get another one
             yield from cursor.expect(_ID[1:])
             yield from cursor.run(_NAME)
             yield from cursor.expect("[")
         yield from cursor.expect(_ARGUMENTS[1:])
-    cursor.give(name, arguments_of(loads((yield from json_value(cursor)))))
+    cursor.add_call(name, arguments_of(loads((yield from json_value(cursor)))))
 
 
 def _rule(functions: Sequence[Function], spell: Spell, template: str) -> str:

@@ -37,10 +37,10 @@ def _read_list(cursor: Cursor, names: Sequence[str] | None) -> Reads[None]:
         names = None
         if not (char := (yield from cursor.peek())):
             return
-        yield from cursor.take()
+        yield from cursor.read_char()
         cursor.commit()
         if char == "," and (yield from cursor.space()) == "]":  # a comma after the last one
-            char = yield from cursor.take()
+            char = yield from cursor.read_char()
     cursor.commit()
 
 
@@ -56,7 +56,7 @@ def _read_call(cursor: Cursor, names: Sequence[str] | None) -> Reads[None]:
     arguments = yield from read_arguments(cursor)
     if (yield from cursor.space()) not in (",", "]", ""):
         raise MismatchError("a list goes on with a comma")
-    cursor.give(name.removesuffix("("), arguments)
+    cursor.add_call(name.removesuffix("("), arguments)
 
 
 def read_arguments(cursor: Cursor) -> Reads[dict[str, Any]]:
@@ -71,8 +71,8 @@ def read_arguments(cursor: Cursor) -> Reads[dict[str, Any]]:
             raise MismatchError("an argument has a name")
         arguments[key] = literal(text.strip())
         if (yield from cursor.peek()) == ",":
-            yield from cursor.take()
-    yield from cursor.take()
+            yield from cursor.read_char()
+    yield from cursor.read_char()
     return arguments
 
 
@@ -85,7 +85,7 @@ def _value(cursor: Cursor) -> Reads[str]:
         char = yield from cursor.peek()
         if not open and char in (",", ")"):
             return "".join(parts)
-        parts.append((yield from cursor.take()))
+        parts.append((yield from cursor.read_char()))
         if char in _CLOSES:
             open.append(_CLOSES[char])
         elif char in _IN_STRING:
@@ -104,7 +104,7 @@ def _string_body(cursor: Cursor, quote: str) -> Reads[str]:
     parts: list[str] = []
     marks = 1
     while marks < 3 and (yield from cursor.peek()) == quote:
-        parts.append((yield from cursor.take()))
+        parts.append((yield from cursor.read_char()))
         marks += 1
     if marks == 2:  # an empty string
         return quote
@@ -113,12 +113,12 @@ def _string_body(cursor: Cursor, quote: str) -> Reads[str]:
         if part := (yield from cursor.run(_IN_STRING[quote])):
             parts.append(part.translate(_LINE_ENDS) if marks == 1 else part)
             run = 0
-        char = yield from cursor.take()
+        char = yield from cursor.read_char()
         parts.append(char)
         if char == quote:
             run += 1
         else:
-            parts.append((yield from cursor.take()))
+            parts.append((yield from cursor.read_char()))
             run = 0
     return "".join(parts)
 

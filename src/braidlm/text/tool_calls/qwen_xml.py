@@ -25,7 +25,7 @@ _TAIL = 300  # characters in which the end of a value is looked for
 
 
 def _read(cursor: Cursor, functions: Sequence[Function]) -> Reads[None]:
-    if (yield from cursor.take()) + (yield from cursor.take()) == BEGIN[:2]:
+    if (yield from cursor.read_char()) + (yield from cursor.read_char()) == BEGIN[:2]:
         yield from cursor.expect(BEGIN[2:])
         yield from cursor.space()
         yield from cursor.expect(_FUNCTION)
@@ -33,7 +33,7 @@ def _read(cursor: Cursor, functions: Sequence[Function]) -> Reads[None]:
         yield from cursor.expect(_FUNCTION[2:])
     yield from _read_function(cursor, functions)
     while (yield from cursor.space()) == "<":
-        yield from cursor.take()
+        yield from cursor.read_char()
         if (yield from cursor.peek()) == "/":
             yield from cursor.close(END[1:])
             return
@@ -48,7 +48,7 @@ def _read_function(cursor: Cursor, functions: Sequence[Function]) -> Reads[None]
         arguments = arguments_of(loads((yield from json_value(cursor))))
         yield from cursor.space()
         yield from cursor.expect("</function>")
-        cursor.give(name, arguments)
+        cursor.add_call(name, arguments)
         return
     schema = next((function.parameters for function in functions if function.name == name), {})
     arguments = {}
@@ -57,7 +57,7 @@ def _read_function(cursor: Cursor, functions: Sequence[Function]) -> Reads[None]
         value, following = yield from _value(cursor)
         arguments[key] = typed(value, schema, schema.get("properties", {}).get(key))
         key = following
-    cursor.give(name, arguments)
+    cursor.add_call(name, arguments)
 
 
 def _first_key(cursor: Cursor) -> Reads[str | None]:
@@ -77,7 +77,7 @@ def _value(cursor: Cursor) -> Reads[tuple[str, str | None]]:
     parts: list[str] = []
     tail = ""
     while True:
-        part = (yield from cursor.run(_TO_TAG_END)) + (yield from cursor.take())
+        part = (yield from cursor.run(_TO_TAG_END)) + (yield from cursor.read_char())
         parts.append(part)
         tail = (tail + part)[-_TAIL:]
         if found := _ENDS.search(tail):
@@ -122,7 +122,7 @@ def _types(root: Mapping[str, Any], schema: Any) -> set[str]:
 
 
 def _listed(schema: Mapping[str, Any], key: str) -> list[Any]:
-    """What a schema lists under `key`; nothing where that is no list: clients write schemas, right or wrong."""
+    """Entries that a schema lists under `key`; nothing where that is no list: clients write schemas, right or wrong."""
     found = schema.get(key)
     return found if isinstance(found, list) else []
 

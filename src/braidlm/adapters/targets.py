@@ -1,4 +1,4 @@
-"""Places of a model that can have adapters, and which of these a list of targets means."""
+"""Weights of a model that adapters can change, and which of these a list of modules means."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from .low_rank import LowRank, OnEmbedding, OnExperts, OnLinear, OnRouter
 _BY_NAME_ONLY = ("embed", "head", "router")
 
 
-class Place(NamedTuple):
+class TargetWeight(NamedTuple):
     """One weight that an adapter can change. name: of the weight without ".weight", such as "blocks.0.mixer.in_proj".
 
     holder: the module that has the weight as `weight_name` and the adapter as `adapter_name`. share: the part of
@@ -63,37 +63,37 @@ class Place(NamedTuple):
         setattr(self.holder, self.adapter_name, adapter)
 
 
-def places(model: Model) -> Iterator[Place]:
-    """All places of a model that can have adapters, in the model's order."""
+def target_weights(model: Model) -> Iterator[TargetWeight]:
+    """All weights of a model that adapters can change, in the model's order."""
     for name, module in model.named_modules():
         if isinstance(module, Linear):
-            yield Place(name, module, "weight", "adapter", OnLinear)
+            yield TargetWeight(name, module, "weight", "adapter", OnLinear)
         elif isinstance(module, Embedding):
-            yield Place(name, module, "weight", "adapter", OnEmbedding, share=1 / model.spec.vocab)
+            yield TargetWeight(name, module, "weight", "adapter", OnEmbedding, share=1 / model.spec.vocab)
         elif isinstance(module, RoutedFeedForward):
             used = module.top_k / module.router.shape[0]
-            yield Place(f"{name}.router", module, "router", "router_adapter", OnRouter)
+            yield TargetWeight(f"{name}.router", module, "router", "router_adapter", OnRouter)
             for part in ("gate_up", "down"):
-                yield Place(f"{name}.{part}", module, part, f"{part}_adapter", OnExperts, share=used)
+                yield TargetWeight(f"{name}.{part}", module, part, f"{part}_adapter", OnExperts, share=used)
 
 
 class Group(NamedTuple):
-    """Places whose weights lie stacked by rows in one published weight, or one place alone."""
+    """Targets that lie stacked by rows in one published weight, or one target alone."""
 
     source: str  # the published weight's name, in memory
-    places: tuple[Place, ...]
+    targets: tuple[TargetWeight, ...]
     rule: Rule
 
 
-def groups(model: Model, format: str | None = None) -> list[Group]:
-    """Groups of all places, under the published names of `format`, or of the first format that can express the model.
+def target_groups(model: Model, format: str | None = None) -> list[Group]:
+    """Groups of all targets, under the published names of `format`, or of the first format that can express the model.
 
     Without a published format the names are the model's.
     """
-    found = {place.full_name: place for place in places(model)}
+    found = {target.full_name: target for target in target_weights(model)}
     family = _family(model, format)
     if family is None:
-        return [Group(name, (place,), rename(name, name)) for name, place in found.items()]
+        return [Group(name, (target,), rename(name, name)) for name, target in found.items()]
     shapes = {name: weight.shape for name, weight in skeleton(model.spec).named_parameters()}
     bound = bind(family.names(model.spec), shapes, len(model.spec.blocks))
     return [
@@ -112,21 +112,21 @@ def _family(model: Model, format: str | None) -> Family | None:
         return None
 
 
-def wanted(groups_: Sequence[Group], config: Lora) -> list[Place]:
-    """Places that the targets mean; `InputError` for a target that means none, or one that cannot be adapted."""
-    everything = [place for group in groups_ for place in group.places]
-    named = [(place, (place.name, module_of(group.source))) for group in groups_ for place in group.places]
+def chosen_targets(groups: Sequence[Group], config: Lora) -> list[TargetWeight]:
+    """Targets that the configured modules mean; `InputError` for one that means none, or one that cannot be adapted."""
+    everything = [target for group in groups for target in group.targets]
+    named = [(target, (target.name, module_of(group.source))) for group in groups for target in group.targets]
     found: set[str] = set()
-    for target in config.target_modules:
-        if target == ALL:
-            meant = {place.name for place in everything if place.leaf not in _BY_NAME_ONLY}
+    for asked in config.target_modules:
+        if asked == ALL:
+            meant = {target.name for target in everything if target.leaf not in _BY_NAME_ONLY}
         else:
-            meant = {place.name for place, names in named if any(f".{name}".endswith(f".{target}") for name in names)}
+            meant = {target.name for target, names in named if any(f".{name}".endswith(f".{asked}") for name in names)}
         if not meant:
-            raise InputError(f"the target {target!r} is no projection of this model{_instead(target, groups_)}")
+            raise InputError(f"the target {asked!r} is no projection of this model{_instead(asked, groups)}")
         found |= meant
-    chosen = [place for place in everything if place.name in found]
-    without = sorted({place.leaf for place in chosen if place.kind is not OnLinear})
+    chosen = [target for target in everything if target.name in found]
+    without = sorted({target.leaf for target in chosen if target.kind is not OnLinear})
     if config.dora and without:
         raise InputError(
             f"dora cannot be on {', '.join(without)}, which are no plain projections; name other targets, or leave it"
@@ -139,9 +139,9 @@ def module_of(weight: str) -> str:
     return weight.removesuffix(".weight")
 
 
-def _instead(target: str, groups_: Sequence[Group]) -> str:
+def _instead(target: str, groups: Sequence[Group]) -> str:
     if target.rpartition(".")[2] in ("conv", "conv1d", "short_filter_weight"):
         return ": a depthwise convolution has a filter of a few numbers a channel, which no low rank makes smaller"
-    names = {place.leaf for group in groups_ for place in group.places}
-    published = {module_of(group.source).rpartition(".")[2] for group in groups_}
+    names = {target.leaf for group in groups for target in group.targets}
+    published = {module_of(group.source).rpartition(".")[2] for group in groups}
     return f"; there are {', '.join(sorted(names | published))}{did_you_mean(target, names | published)}"
