@@ -35,7 +35,8 @@ from ..spec import ModelSpec, is_whole
 from ..state.batch import BatchState
 from ..state.sequence import Precision
 from ..system.memory import keep_freed_memory
-from ..system.progress_bar import Step, shown
+from ..system.progress import ProgressFunction
+from ..system.progress_bar import shown
 from ..system.suggest import did_you_mean
 from ..system.units import aligned
 from ..text.tokenizer import Tokenizer
@@ -354,7 +355,7 @@ class LanguageModel:
         *,
         calibration: Sequence[Tensor] | None = None,
         policy: Mapping[str, str] | None = None,
-        progress: Step | Literal[False] | None = None,
+        progress: ProgressFunction | Literal[False] | None = None,
     ) -> None:
         """Quantizes the weights in place to the `weight_format` int8, int4 or fp8; see `load` to do so while loading.
 
@@ -365,7 +366,9 @@ class LanguageModel:
         with dispatch.using(self.ops), shown("quantizing", progress) as step:
             quantization.quantize(self.network, weight_format, policy, calibration, step)
 
-    def save(self, directory: str | Path, format: str = "hf", progress: Step | Literal[False] | None = None) -> None:
+    def save(
+        self, directory: str | Path, format: str = "hf", progress: ProgressFunction | Literal[False] | None = None
+    ) -> None:
         """Writes a directory that appears whole or not at all.
 
         `format` "hf" is the published layout of the model's family, "braidlm" our own (any spec),

@@ -12,7 +12,6 @@ import torch
 
 from .. import families
 from ..checkpoints import binding, embedded
-from ..checkpoints.binding import Progress
 from ..checkpoints.directory import open_directory
 from ..checkpoints.fp8 import Fp8Tensors, KeepFp8
 from ..checkpoints.gguf import GgufFile
@@ -31,6 +30,7 @@ from ..ops.linear.quantized import WEIGHT_FORMATS
 from ..spec import ModelSpec, is_whole
 from ..system.dtypes import long_name, torch_dtype
 from ..system.files import is_there, read_object
+from ..system.progress import ProgressFunction
 from ..system.progress_bar import shown
 from ..system.suggest import did_you_mean
 from ..text.tokenizer import Tokenizer
@@ -48,7 +48,7 @@ def load(
     *,
     quantize: str | None = None,
     deterministic: bool = False,
-    progress: Progress | Literal[False] | None = None,
+    progress: ProgressFunction | Literal[False] | None = None,
 ) -> LanguageModel:
     """Loads a published or saved checkpoint.
 
@@ -187,7 +187,7 @@ class _How(NamedTuple):
     device: str
     allow_pickle: bool
     quantize: str | None
-    progress: Progress | None
+    progress: ProgressFunction | None
 
 
 def _load_directory(path: Path, how: _How) -> Loaded:

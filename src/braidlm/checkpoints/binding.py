@@ -24,11 +24,11 @@ from ..model.assign import assign
 from ..model.footprint import parameter_dtypes
 from ..model.model import Model
 from ..ops.linear.quantized import QuantizedWeight
+from ..system.progress import ProgressFunction
 
 INDEX_FILE = "model.safetensors.index.json"
 SHARD_BYTES = 2 << 30
 
-Progress = Callable[[int, int], None]
 
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -105,7 +105,7 @@ def fill(
     dtype: torch.dtype,
     *,
     device: str | torch.device = "cpu",
-    progress: Progress | None = None,
+    progress: ProgressFunction | None = None,
     reader: WeightReader | None = None,
 ) -> None:
     """Fills every weight of `model` (on the meta device) with its values from `source`.
@@ -217,7 +217,7 @@ def export(model: Model, rules: Sequence[NameRule]) -> Iterator[Export]:
             yield Export(rule.source, parameters[rule.target].nbytes, partial(parameters.__getitem__, rule.target))
 
 
-def write_safetensors(directory: Path, tensors: Sequence[Export], progress: Progress | None = None) -> None:
+def write_safetensors(directory: Path, tensors: Sequence[Export], progress: ProgressFunction | None = None) -> None:
     """Writes one file, or shards of at most `SHARD_BYTES` with an index; one shard is in memory at a time."""
     shards: list[list[Export]] = [[]]
     room = SHARD_BYTES

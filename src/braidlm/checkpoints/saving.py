@@ -12,9 +12,9 @@ from ..model.model import Model
 from ..spec import ModelSpec
 from ..system.dtypes import name_of
 from ..system.files import whole_directory
+from ..system.progress import ProgressFunction
 from ..text.tokenizer import Tokenizer
 from . import binding
-from .binding import Progress
 from .quantizing import describe_quantized, require_plain
 
 OWN_FILE = "braidlm.json"
@@ -36,7 +36,7 @@ def save(
     origin: Origin,
     directory: str | Path,
     format: str = "hf",
-    progress: Progress | None = None,
+    progress: ProgressFunction | None = None,
 ) -> None:
     """Writes `directory`: "hf" (transformers' layout where there are several), "braidlm", or a format's name."""
     check_format(format)
@@ -74,7 +74,7 @@ def own_names(model: Model) -> list[families.NameRule]:
     return [rename(name, name) for name, _ in model.named_weights()]
 
 
-def _save_own(model: Model, origin: Origin, place: Path, progress: Progress | None) -> None:
+def _save_own(model: Model, origin: Origin, place: Path, progress: ProgressFunction | None) -> None:
     metadata: dict[str, Any] = {
         "format": OWN_VERSION,
         "spec": model.spec.to_json(),
@@ -87,7 +87,7 @@ def _save_own(model: Model, origin: Origin, place: Path, progress: Progress | No
     binding.write_safetensors(place, list(binding.export(model, own_names(model))), progress)
 
 
-def _save_published(model: Model, origin: Origin, place: Path, format: str, progress: Progress | None) -> None:
+def _save_published(model: Model, origin: Origin, place: Path, format: str, progress: ProgressFunction | None) -> None:
     require_plain(model, f"the format {format}")
     # "hf" keeps the format that a model came in, unless that is the original state-spaces one.
     preferred = None if format == "hf" else format

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..api.language_model import LanguageModel
 from ..errors import InputError
 from ..model.model import Model
-from ..system.progress_bar import Step
+from ..system.progress import ProgressFunction
 from ..text.tokenizer import Tokenizer
 from .positions import BORDERS, buckets, sums_by_position, surprise
 from .reader import Reader
@@ -45,7 +45,7 @@ class LikelihoodReport(NamedTuple):
 def likelihood(
     model: Model | LanguageModel,
     sequences: Sequence[Tensor],
-    progress: Step | None = None,
+    progress: ProgressFunction | None = None,
     *,
     kv_dtype: str | None = None,
     borders: Sequence[int] = BORDERS,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..system.progress_bar import Step
+from ..system.progress import ProgressFunction
 from .reader import Reader
 from .sequences import batches, passes
 
@@ -24,7 +24,7 @@ Measure = Callable[[Sequence[Tensor], Tensor], Tensor]
 
 
 def sums_by_position(
-    readers: Sequence[Reader], sequences: Sequence[Tensor], measure: Measure, progress: Step | None = None
+    readers: Sequence[Reader], sequences: Sequence[Tensor], measure: Measure, progress: ProgressFunction | None = None
 ) -> Tensor:
     """Sums [K, P] in float64 of what `measure` finds in every token but the first; P is one less than the longest.
 

@@ -5,7 +5,7 @@ for every token are in it. What is small and steers a recurrence or a choice is 
 routers, the time-step projections of Mamba-1, decays, poles, norms, biases.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -15,10 +15,9 @@ from ..model.assign import assign
 from ..model.model import Model
 from ..ops.linear.quantized import WEIGHT_FORMATS, QuantizedWeight, quantizable
 from ..ops.linear.round_to_nearest import quantize_weight
+from ..system.progress import ProgressFunction
 from .calibrate import calibrate_blocks
 from .gptq import CALIBRATED_FORMATS
-
-Progress = Callable[[int, int], None]
 
 # The rows of tokens and the scores of tokens lose more by 4 bits than blocks do.
 _FORMAT_OF_TOKENS = {"int4": "int8"}
@@ -86,7 +85,7 @@ def quantize(
     weight_format: str,
     policy: Mapping[str, str] | None = None,
     calibration: Sequence[Tensor] | None = None,
-    progress: Progress | None = None,
+    progress: ProgressFunction | None = None,
 ) -> None:
     """Quantizes the weights of `model` in place, one at a time.
 

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.errors import LiveError
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-Step = Callable[[int, int], None]
+from .progress import ProgressFunction
 
 _PATIENCE_S = 1.0
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Step]:
+def progress(what: str) -> Iterator[ProgressFunction]:
     """A function to call with (done, total): shows a bar once a second has passed, if somebody watches."""
     console = Console(stderr=True)
     bar = Progress(
@@ -48,7 +48,7 @@ def progress(what: str) -> Iterator[Step]:
 
 
 @contextmanager
-def shown(what: str, wanted: Step | Literal[False] | None) -> Iterator[Step]:
+def shown(what: str, wanted: ProgressFunction | Literal[False] | None) -> Iterator[ProgressFunction]:
     """Progress function: that of `progress` for None; else the caller's own, or for False one that shows nothing."""
     if wanted is None:
         with progress(what) as step:

@@ -14,8 +14,8 @@ from ...errors import InputError
 from ...model.model import Model
 from ...system.dtypes import name_of, torch_dtype
 from ...system.files import whole_file
+from ...system.progress import ProgressFunction
 from ...text.tokenizer import Tokenizer
-from ..binding import Progress
 from .architecture import architecture_of
 from .tensors import PLAIN, GgufTensor, gguf_tensors
 from .tokenizing import tokenizer_metadata
@@ -37,7 +37,7 @@ def export_gguf(
     model: Model,
     path: str | Path,
     dtype: str | None = None,
-    progress: Progress | None = None,
+    progress: ProgressFunction | None = None,
     *,
     tokenizer: Tokenizer | None = None,
     ends: Sequence[int] = (),
@@ -93,7 +93,7 @@ def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
     writer.add_key_value(key, value, kinds.get(type(value), GGUFValueType.STRING))
 
 
-def _write(writer: gguf.GGUFWriter, tensors: Sequence[GgufTensor], progress: Progress | None) -> None:
+def _write(writer: gguf.GGUFWriter, tensors: Sequence[GgufTensor], progress: ProgressFunction | None) -> None:
     """Writes all shapes first, then one tensor after the other: only one is in memory beside the model."""
     for tensor in tensors:
         writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), tensor.nbytes, raw_dtype=tensor.kind)

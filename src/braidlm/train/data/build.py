@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -18,6 +18,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...system.files import check_free, read_object
+from ...system.progress import ProgressFunction
 from ...text.tokenizer import Tokenizer
 from . import manifest as manifests
 from .encoding import Encoder
@@ -28,8 +29,6 @@ from .processes import run
 from .recipe import Recipe
 from .shards import Shards, holdout_mask
 from .worker import Job, ShardInfo, Task, file_of, token_dtype
-
-Progress = Callable[[int, int], None]
 
 UNFINISHED = "unfinished"
 # Bytes of the sources for one shard: large enough that files are few, small enough that an interruption loses little.
@@ -44,7 +43,7 @@ def build(
     recipe: Recipe,
     *,
     processes: int = 1,
-    progress: Progress | None = None,
+    progress: ProgressFunction | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Shards:
     """Tokenizes `sources` into `directory`, which must not exist, be empty, or hold an interrupted run of the same.
@@ -69,7 +68,7 @@ class _Made(NamedTuple):
     infos: list[ShardInfo]
 
 
-def _make(planned: Plan, job: Job, processes: int, progress: Progress | None) -> _Made:
+def _make(planned: Plan, job: Job, processes: int, progress: ProgressFunction | None) -> _Made:
     made, weight = _Made([], []), 0
     for task, info in run(planned.tasks, job, processes, lambda task: _whole(job, task)):
         made.tasks.append(task._replace(records=()))
