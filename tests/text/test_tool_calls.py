@@ -131,8 +131,8 @@ def test_long_arguments(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_markers_again_and_again(marker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: the text itself; behind a marker without a call some hundred characters are read again, not all."""
     read_on: list[int] = []
-    add = Cursor.add
-    monkeypatch.setattr(Cursor, "add", lambda self, text: read_on.append(len(text)) or add(self, text))
+    append = Cursor.append_text
+    monkeypatch.setattr(Cursor, "append_text", lambda self, text: read_on.append(len(text)) or append(self, text))
     text = marker * 2000 + " x>"
     assert read([text]) == (text, "", [])
     assert sum(read_on) < 520 * 2 * (2000 + len(text) // 512)
