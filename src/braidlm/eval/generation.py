@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..api.language_model import LanguageModel
 from ..errors import InputError
-from ..system.progress_bar import Step
+from ..system.progress import ProgressFunction
 from .rules import RULES, Rule, topic
 from .scores import Interval, grouped, wilson
 from .short_questions import short_question
@@ -72,7 +72,7 @@ def prompts(count: int, seed: int = 0) -> list[Prompt]:
 
 
 def generation(
-    model: LanguageModel, prompts: Sequence[Prompt], progress: Step | None = None, *, max_tokens: int = 128
+    model: LanguageModel, prompts: Sequence[Prompt], progress: ProgressFunction | None = None, *, max_tokens: int = 128
 ) -> GenerationReport:
     """Answers prompts greedily, some at a time in one batch, and checks the answers.
 

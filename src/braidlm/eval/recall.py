@@ -17,7 +17,7 @@ from ..api.language_model import LanguageModel
 from ..errors import ContextLengthError, InputError
 from ..model.model import Model
 from ..state.batch import BatchState
-from ..system.progress_bar import Step
+from ..system.progress import ProgressFunction
 from .item import Item, Question
 from .reader import Reader
 from .scores import Interval, wilson
@@ -69,7 +69,7 @@ class RecallReport(NamedTuple):
 def recall(
     model: Model | LanguageModel,
     items: Sequence[Item],
-    progress: Step | None = None,
+    progress: ProgressFunction | None = None,
     *,
     kv_dtype: str | None = None,
 ) -> RecallReport:
@@ -132,7 +132,7 @@ def _together(questions: Sequence[Question]) -> Iterator[list[Question]]:
 def _answers(reader: Reader, state: BatchState, number: int, questions: Sequence[Question]) -> Iterator[Answer]:
     """Answers to questions, each from a fork of the haystack's state."""
     rows = [torch.tensor(one.prompt + one.answer[:-1]) for one in questions]
-    hidden_rows = reader.hidden(rows, state.take([0] * len(rows))).split(list(map(len, rows)))
+    hidden_rows = reader.hidden(rows, state.select([0] * len(rows))).split(list(map(len, rows)))
     sizes = [len(one.answer) for one in questions]
     hidden_TD = torch.cat([hidden[-size:] for hidden, size in zip(hidden_rows, sizes, strict=True)])
     targets_T = torch.tensor([token for one in questions for token in one.answer])

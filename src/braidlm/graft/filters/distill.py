@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ...system.progress_bar import Step
+from ...system.progress import ProgressFunction
 from ...train.modal import Modes, Spectrum, fit, spectrum
 
 # Modes of a filter, at most, where the order is chosen.
@@ -38,7 +38,7 @@ class Layer(NamedTuple):
     length: int
 
 
-def distill(filters: Mapping[str, Tensor], settings: Settings, progress: Step) -> dict[str, Layer]:
+def distill(filters: Mapping[str, Tensor], settings: Settings, progress: ProgressFunction) -> dict[str, Layer]:
     """Modes of the filters of each layer, [F, L] each; `InputError` for what has no modes of this order."""
     if not filters:
         raise InputError("there are no filters")
