@@ -27,6 +27,7 @@ LAWFUL = (
     ("reading", "train/data", "documents out of files"),
     ("spread", "bench", "range of repeated measurements"),
     ("taps", "layers/linear.py", "weights of a short convolution, as in signal processing"),
+    ("taps", "train/modal", "values of a filter, as in signal processing"),
     ("writer", "server/answers.py", "writer of an answer's deltas"),
     ("writing", "server/connections.py", "asyncio's names of a protocol's methods"),
 )
