@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ..api.language_model import LanguageModel
 from ..errors import InputError
 from ..model.model import Model
-from ..system.progress_bar import Step
+from ..system.progress import ProgressFunction
 from ..text.tokenizer import Tokenizer
 from .item import Item
 from .item_maker import ItemMaker
@@ -52,7 +52,7 @@ def grid_items(
 
 
 def recall_grid(
-    model: Model | LanguageModel, items: Items, progress: Step | None = None, *, kv_dtype: str | None = None
+    model: Model | LanguageModel, items: Items, progress: ProgressFunction | None = None, *, kv_dtype: str | None = None
 ) -> Grid:
     """Asks all questions of all items; `progress(done, total)` is called for each haystack.
 
