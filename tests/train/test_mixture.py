@@ -12,8 +12,8 @@ import torch
 
 from braidlm.errors import InputError
 from braidlm.text.tokenizer import Tokenizer
-from braidlm.train import record
 from braidlm.train import run as runs
+from braidlm.train import training_log
 from braidlm.train.config import Config, read_config
 from braidlm.train.data.build import build
 from braidlm.train.data.mixture import Mixture
@@ -76,7 +76,7 @@ QUIET = ["run.sample=0", "run.tensorboard=false", "run.checkpoint=3", "run.evalu
 
 
 def logged(asked: Config) -> list[dict[str, Any]]:
-    lines = record.read_log(Path(asked.run.out) / record.FILE)
+    lines = training_log.read_log(Path(asked.run.out) / training_log.FILE)
     return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
 
