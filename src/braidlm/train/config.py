@@ -133,6 +133,24 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ParameterGroup:
+    """Parameters with a learning rate or a weight decay of their own, or frozen; the first group that fits counts."""
+
+    match: Annotated[
+        tuple[str, ...],
+        Setting("Parameters by name, as shell patterns: blocks.3.mixer.*", valid=bool, right="at least one pattern"),
+    ]
+    lr: Annotated[float, Setting("Learning rate as a multiple of optimizer.lr; 0 freezes them.", least=0)] = 1.0
+    weight_decay: Annotated[
+        float | None, Setting("Weight decay of what decays.", least=0, unset="optimizer.weight_decay")
+    ] = None
+    frozen_steps: Annotated[int, Setting("Number of steps at the beginning in which they are frozen.", least=0)] = 0
+
+    def __post_init__(self) -> None:
+        check_settings(self, "optimizer.groups")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Optimizer:
     """AdamW (Loshchilov and Hutter 2019)."""
 
@@ -144,6 +162,7 @@ class Optimizer:
     eps: Annotated[float, Setting("Number added to the root of the second moment.", least=0)] = 1e-8
     weight_decay: Annotated[float, Setting("Weight decay.", least=0)] = 0.1
     max_grad_norm: Annotated[float, Setting("Norm that gradients are clipped to; 0 for never.", least=0)] = 1.0
+    groups: tuple[ParameterGroup, ...] = ()
 
     def __post_init__(self) -> None:
         check_settings(self, "optimizer")

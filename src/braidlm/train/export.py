@@ -75,7 +75,7 @@ def _load(config: Config, place: Path, step: int, data: Data) -> Outcome:
     language = build_language(config)
     network, made_from = language.network, dict[str, str]()
     base = base_of(config.model, network)
-    if base is not None and not outcome.is_whole(config):
+    if base is not None and not outcome.trains_all(config):
         made_from["model.checkpoint"] = base.fingerprint
     adapters = equip(network, config, World(), language.origin.format)
     checkpoints.load_checkpoint(place, network, None, range(0), World(), made_from)

@@ -103,6 +103,7 @@ class Trainer:
         parallelize(self.objective, self.world, config.run.parallelism)
         self._optimizer = optim.optimizer(model, config.optimizer)
         self._resume()
+        optim.set_frozen(self._optimizer, self.step, begun=True)
 
     @property
     def model(self) -> Model:
@@ -233,6 +234,7 @@ class Trainer:
     def _advance(self, packs: Packs, local: int) -> StepMetrics:
         begun = time.perf_counter()
         torch.manual_seed(hash((self.config.run.seed, self.step, self.world.rank)))
+        optim.set_frozen(self._optimizer, self.step, begun=False)
         self.objective.begin_step(self.step, self.config.schedule.steps or self.config.steps)
         rate = optim.rate(self.step, self.config.schedule)
         mine = {index: packs.pack(local, index) for index in self._mine}
@@ -248,8 +250,7 @@ class Trainer:
             why = None if math.isfinite(norm) else f"gradients are not finite: {diagnose.of_gradients(self.model)}"
         if why is None:
             optim.clip_gradients(self.model.parameters(), self.config.optimizer.max_grad_norm, norm)
-            for group in self._optimizer.param_groups:
-                group["lr"] = self.config.optimizer.lr * rate
+            optim.set_rate(self._optimizer, self.config.optimizer.lr * rate)
             self._optimizer.step()
             optim.project_parameters(self.model)
             # Fused steps leave versions as they were, by which fingerprints, prefixes and plans know of changes.

@@ -1,35 +1,88 @@
 """AdamW with its groups of parameters, the learning rate schedule, and clipping of gradients."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
+from ..errors import InputError
 from ..layers import Layer
 from ..model.model import Model
-from .config import Optimizer, Schedule
+from .config import Optimizer, ParameterGroup, Schedule
+
+_PLAIN = ParameterGroup(match=("*",))
 
 
-def groups(model: Model, weight_decay: float) -> list[dict[str, object]]:
-    """Groups of parameters: matrices decay; gains, biases, A, D, time steps, modes and prefixes do not."""
+def freeze(model: Model, chosen: Sequence[ParameterGroup]) -> None:
+    """Freezes what `chosen` groups give the learning rate 0; `InputError` for a pattern that fits no parameter."""
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    for number, group in enumerate(chosen):
+        for pattern in group.match:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise InputError(
+                    f"optimizer.groups.{number}.match has the pattern {pattern!r}, which fits none of the {len(names)} "
+                    f"parameters that are trained, such as {names[0]}"
+                )
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not _group_of(name, chosen).lr:
+            parameter.requires_grad_(False)
+    if chosen and not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InputError("optimizer.groups gives every parameter the learning rate 0, so that nothing is trained")
+
+
+def _group_of(name: str, chosen: Sequence[ParameterGroup]) -> ParameterGroup:
+    """First group that fits a parameter's name."""
+    return next((group for group in chosen if any(fnmatchcase(name, pattern) for pattern in group.match)), _PLAIN)
+
+
+def groups(model: Model, weight_decay: float, chosen: Sequence[ParameterGroup] = ()) -> list[dict[str, Any]]:
+    """Groups of parameters: matrices decay; gains, biases, A, D, time steps, modes and prefixes do not.
+
+    Each is divided further by `chosen` groups: `factor` is that of the learning rate, `frozen_steps` the number of
+    steps in which its parameters are frozen.
+    """
     precise = set(model.fp32_parameter_names())
-    decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
+    found: dict[tuple[float, float, int], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             plain = parameter.dim() < 2 or name in precise or name == "prefix"
-            (kept if plain else decayed).append(parameter)
-    found = [(decayed, weight_decay), (kept, 0.0)]
-    return [{"params": parameters, "weight_decay": decay} for parameters, decay in found if parameters]
+            group = _group_of(name, chosen)
+            decay = weight_decay if group.weight_decay is None else group.weight_decay
+            found.setdefault((group.lr, 0.0 if plain else decay, group.frozen_steps), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "factor": factor, "frozen_steps": frozen_steps}
+        for (factor, decay, frozen_steps), parameters in found.items()
+    ]
+
+
+def set_frozen(made: AdamW, step: int, *, begun: bool) -> None:
+    """Freezes the groups that are still frozen in `step` (from 0), where a run begins or goes on (`begun`).
+
+    Elsewhere it lets go of those whose time has come.
+    """
+    for group in made.param_groups:
+        frozen = step < group["frozen_steps"]
+        if frozen if begun else step == group["frozen_steps"] > 0:
+            for parameter in group["params"]:
+                parameter.requires_grad_(not frozen)
+
+
+def set_rate(made: AdamW, rate: float) -> None:
+    """Sets the learning rate of each group: `rate` by its factor."""
+    for group in made.param_groups:
+        group["lr"] = rate * group["factor"]
 
 
 def optimizer(model: Model, asked: Optimizer) -> AdamW:
     """AdamW over the parameters that require gradients; the learning rate is set at each step."""
     beta1, beta2 = asked.betas
-    made = AdamW(groups(model, asked.weight_decay), lr=asked.lr, betas=(beta1, beta2), eps=asked.eps, fused=True)
+    parameters = groups(model, asked.weight_decay, asked.groups)
+    made = AdamW(parameters, lr=asked.lr, betas=(beta1, beta2), eps=asked.eps, fused=True)
     # AdamW makes moments at a parameter's first step, checkpoints want those of all: also of one without a gradient.
     for group in made.param_groups:
         for parameter in group["params"]:
@@ -66,7 +119,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, found: f
 
 
 def project_parameters(model: Model) -> None:
-    """Projects every layer's parameters back into their range, after a step."""
+    """Projects parameters that are trained back into their layers' ranges, after a step."""
     for module in model.modules():
-        if isinstance(module, Layer):
+        if isinstance(module, Layer) and any(p.requires_grad for p in module.parameters(recurse=False)):
             module.project_parameters()

@@ -44,8 +44,13 @@ def names(config: Config) -> list[str]:
 
 
 def is_whole(config: Config) -> bool:
-    """Whether every weight is trained."""
+    """Whether the model itself is trained, and not something beside it."""
     return names(config) == [MODEL]
+
+
+def trains_all(config: Config) -> bool:
+    """Whether every weight is trained, so that checkpoints have all of them and the base is not needed again."""
+    return is_whole(config) and all(group.lr for group in config.optimizer.groups)
 
 
 def write_model(outcome: Outcome, place: Path) -> None:

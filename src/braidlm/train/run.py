@@ -56,7 +56,7 @@ def prepare(config: Config, world: World, extra_steps: int = 0) -> Prepared:
     network = language.network.to(world.device)
     base = base_of(config.model, network)
     format, made_from = language.origin.format, dict(data.made_from)
-    if base is not None and not outcome.is_whole(config):
+    if base is not None and not outcome.trains_all(config):
         made_from["model.checkpoint"] = base.fingerprint
     objective = None
     if config.teacher is not None:
