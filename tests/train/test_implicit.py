@@ -98,3 +98,7 @@ def test_models_that_cannot_have_them() -> None:
     implicit.attach(network, 8, 0)
     with pytest.raises(InputError, match="a row has 9 tokens, but the implicit filters only 8"):
         network(torch.arange(9), Segments((9,)), network.training_state(1))
+    state = network.training_state(1)
+    state.commit(network(torch.arange(4), Segments((4,)), state).state)
+    with pytest.raises(InputError, match="must be run in one pass"):
+        network(torch.arange(4), Segments((4,)), state)

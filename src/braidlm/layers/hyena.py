@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import ops
 from .. import spec as specs
+from ..errors import InputError
 from ..ops.plan import PlanBuilder
 from ..state.batch import BatchLayerState
 from . import initial_values
@@ -46,6 +47,8 @@ class Hyena(ModalMixer):
         parts_T = conv.y_T.unflatten(-1, (self.spec.heads or 1, 3, -1))  # [T, heads, 3, head size]
         x2, x1, v = (part.flatten(-2) for part in parts_T.unbind(-2))
         if self.implicit is not None:
+            if any(batch.starts):
+                raise InputError("implicit filters carry no state, so that a sequence must be run in one pass")
             y = self.implicit(x1 * v, x2, self.d, batch.segments)
             return self.out_proj(y.to(x_TD.dtype)), state
         poles, residues = torch.view_as_complex(self.poles), torch.view_as_complex(self.residues)
