@@ -106,6 +106,7 @@ def test_a_run_becomes_a_model_that_decodes_in_constant_memory(run: Path, tmp_pa
     assert all(check.passed for check in verify(model, 40))
     assert model.generate("The", max_tokens=4)
     assert json.loads((tmp_path / "grafted" / "filters.json").read_text())["layers"] == printed["layers"]
+    assert "| blocks.1.mixer | 32 | 128 | 12 |" in (tmp_path / "grafted" / "README.md").read_text()
 
 
 def test_a_checkpoint_of_a_run_and_fewer_positions(run: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ class Settings(NamedTuple):
     real: bool
 
 
-class Layer(NamedTuple):
+class Distilled(NamedTuple):
     """Filters of a layer as modes: Hankel singular values of each filter [F, K], the modes, positions of the fit."""
 
     values_FK: Tensor
@@ -38,7 +38,7 @@ class Layer(NamedTuple):
     length: int
 
 
-def distill(filters: Mapping[str, Tensor], settings: Settings, progress: ProgressFunction) -> dict[str, Layer]:
+def distill(filters: Mapping[str, Tensor], settings: Settings, progress: ProgressFunction) -> dict[str, Distilled]:
     """Modes of the filters of each layer, [F, L] each; `InputError` for what has no modes of this order."""
     if not filters:
         raise InputError("there are no filters")
@@ -74,13 +74,13 @@ def _check(name: str, filters_FL: Tensor, settings: Settings) -> None:
         )
 
 
-def _distilled(name: str, filters_FL: Tensor, settings: Settings) -> Layer:
+def _distilled(name: str, filters_FL: Tensor, settings: Settings) -> Distilled:
     length = filters_FL.shape[1]
     most = settings.order or min(MOST_AUTO, most_modes(length, real=settings.real))
     found = spectrum(filters_FL, (1 if settings.real else 2) * most + 1)
     if settings.order is not None:
-        return Layer(found.values_FK, _fit(filters_FL, settings.order, settings, found), length)
-    return Layer(found.values_FK, _fewest(name, filters_FL, most, settings, found), length)
+        return Distilled(found.values_FK, _fit(filters_FL, settings.order, settings, found), length)
+    return Distilled(found.values_FK, _fewest(name, filters_FL, most, settings, found), length)
 
 
 def _fit(filters_FL: Tensor, order: int, settings: Settings, found: Spectrum) -> Modes:

@@ -29,8 +29,9 @@ from ...train import checkpoints, outcome, plan
 from ...train.export import load_outcome
 from ...train.implicit import put_modes, take_filters
 from ...train.modal import Modes, impulse_response
+from . import report
 
-REPORT = "filters.json"
+CARD, REPORT = "README.md", "filters.json"
 # Positions of filters that have no length of their own, where the model declares none, and at most.
 _LENGTH, _MOST_LENGTH = 2048, 8192
 _DTYPES = ("float32", "bfloat16", "float64")
@@ -62,6 +63,7 @@ class ModelFilters:
         with whole_directory(target) as place:
             format = "braidlm" if quantized_weights(made) else best_format(spec)
             save(made, self.tokenizer, self.origin, place, format)
+            (place / CARD).write_text(report.card(facts, target.absolute().name), encoding="utf-8")
             (place / REPORT).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 
 from ... import __version__
-from .distill import Layer, Settings
+from .distill import Distilled, Settings
 
 _QUANTILES = {"best": 0.0, "median": 0.5, "p90": 0.9, "p99": 0.99, "worst": 1.0}
 
 
-def facts(source: str, kind: str, layers: Mapping[str, Layer], settings: Settings) -> dict[str, Any]:
+def facts(source: str, kind: str, layers: Mapping[str, Distilled], settings: Settings) -> dict[str, Any]:
     """What was done and what it leaves out, as plain JSON data."""
     return {
         "braidlm": __version__,
@@ -22,7 +22,7 @@ def facts(source: str, kind: str, layers: Mapping[str, Layer], settings: Setting
     }
 
 
-def _facts(layer: Layer) -> dict[str, Any]:
+def _facts(layer: Distilled) -> dict[str, Any]:
     modes, values_FK = layer.modes, layer.values_FK
     relative_FK = values_FK / values_FK[:, :1].clamp(min=torch.finfo(torch.float64).tiny)
     relative_F = modes.relative_F
@@ -38,6 +38,17 @@ def _facts(layer: Layer) -> dict[str, Any]:
             name: relative_FK.quantile(part, dim=0).tolist() for name, part in _QUANTILES.items() if name != "p99"
         },
     }
+
+
+def card(found: Mapping[str, Any], title: str) -> str:
+    """Model card in Markdown: what the model was made of, what its filters lost, how to use it."""
+    heads, rows = error_rows(found)
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows))
+    return (
+        f"# {title}\n\nLong convolutions of {found['source']} ({found['kind']}) as recurrences, made with braidlm "
+        f"{found['braidlm']}.\n\nRelative errors of a layer, and of its filters:\n\n{table}\n\n"
+        '## Use\n\nIn this directory:\n\n```sh\nbraid generate . "Once upon a time"\n```\n'
+    )
 
 
 def hankel_rows(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

@@ -47,8 +47,8 @@ def fit(
     """Fit of `modes` modes to each filter, refined in `steps` steps; `found` is their spectrum where it is known."""
     noise = max(torch.finfo(filters_FL.dtype).eps, _ROUNDING)
     filters_FL, length = filters_FL.double(), filters_FL.shape[1]
-    # A pole further out decays too slowly to be told from a constant within the length.
-    radius = 1 - 0.1 / length
+    # A pole further out decays too slowly to be told from a constant within the length, or is 1 in float32.
+    radius = 1 - max(0.1 / length, 1e-6)
     found = spectrum(filters_FL, (1 if real else 2) * modes + 1) if found is None else found
     begun_FM = poles(found, modes, radius, noise, real=real)
     step = max(1, _ELEMENTS // (2 * modes * length))
