@@ -10,7 +10,7 @@ import torch
 import braidlm
 from braidlm.adapters import Lora
 from braidlm.errors import InputError
-from braidlm.train import optim, record
+from braidlm.train import optim, training_log
 from braidlm.train import run as runs
 from braidlm.train.config import Config, ParameterGroup, read_config
 from braidlm.train.loop import Hooks, Trainer
@@ -93,7 +93,7 @@ def test_frozen_in_the_first_steps(stop: int, tmp_path: Path) -> None:
     after, expected = weights(again), weights(whole)
     assert all(torch.equal(after[name], expected[name]) for name in expected)
     assert not any(torch.equal(expected[name], before[name]) for name in expected)
-    logs = [record.read_log(tmp_path / name / record.FILE) for name in ("whole", "halved")]
+    logs = [training_log.read_log(tmp_path / name / training_log.FILE) for name in ("whole", "halved")]
     assert [line["loss"] for line in logs[0]] == [line["loss"] for line in logs[1]]
 
 
