@@ -66,8 +66,8 @@ def trainer_of(prepared: Prepared, mixers: Mapping[int, MixerLayer], place: Path
         return Alignment(model, donor, list(mixers), kinds, recipe.align, activation_checkpointing=checkpointing)
 
     return Trainer(
-        config, bank, prepared.packing(config), prepared.held_out(config),
-        made_from=prepared.made_from(), objective=objective,
+        config, bank, prepared.data.packing, prepared.data.eval_packs,
+        made_from=prepared.made_from, objective=objective,
     )  # fmt: skip
 
 
@@ -88,9 +88,10 @@ def settings(prepared: Prepared) -> dict[str, Any]:
     """Settings that the outcome of the alignment depends on, as plain data."""
     recipe = prepared.recipe
     named = {"align": recipe.align, "layout": recipe.layout, "data": recipe.data}
-    own = {"made_from": prepared.made_from(), "seed": recipe.run.seed, "dtype": recipe.run.dtype}
+    own = {"made_from": prepared.made_from, "seed": recipe.run.seed, "dtype": recipe.run.dtype}
     found: dict[str, Any] = own | {name: encode(value) for name, value in named.items()}
-    del found["data"]["shards"]  # known by their digest, so that they may be moved
+    for part in (found["data"], *found["data"].get("mixture", ())):
+        part.pop("shards", None)  # known by their digests, so that they may be moved
     return found
 
 

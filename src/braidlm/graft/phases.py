@@ -40,10 +40,12 @@ class Phase:
 
 def config_of(phase: Phase, *, model: str, donor: str, data: Data, run: Run) -> Config:
     """Configuration of a phase as a training run of `model`; `run` has what all stages share, and the directory."""
-    teacher = Teacher(checkpoint=donor, temperature=phase.temperature, cross_entropy=phase.cross_entropy)
+    teacher = None
+    if phase.cross_entropy < 1:
+        teacher = Teacher(checkpoint=donor, temperature=phase.temperature, cross_entropy=phase.cross_entropy)
     return Config(
         model=Source(checkpoint=model),
-        teacher=teacher if phase.cross_entropy < 1 else None,
+        teacher=teacher,
         data=phase.data or data,
         stages=phase.stages,
         optimizer=phase.optimizer,

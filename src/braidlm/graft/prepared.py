@@ -6,8 +6,6 @@ from functools import cached_property
 from ..api import loading
 from ..api.language_model import LanguageModel
 from ..errors import InputError
-from ..train.config import Config
-from ..train.data.pack import Pack, Packing
 from ..train.run_data import RunData, open_data
 from .layout import Candidates, candidates, hybrid_spec
 from .recipe import Recipe
@@ -32,14 +30,7 @@ class Prepared:
         assert self.language.tokenizer is not None
         return open_data(self.recipe.data, self.language.tokenizer)
 
-    def packing(self, config: Config) -> Packing:
-        """Documents that a stage trains on."""
-        return self.data.packing
-
-    def held_out(self, config: Config) -> list[Pack]:
-        """Held-out documents in packed sequences."""
-        return self.data.eval_packs
-
+    @property
     def made_from(self) -> dict[str, str]:
         """Digests of what is named by path."""
         return {"donor": self.donor_digest, **self.data.made_from}

@@ -76,14 +76,16 @@ def probe(
     place: Path,
     settings: Mapping[str, Any],
     told: Callable[[str, Loss], None],
+    *,
+    kept: bool,
 ) -> dict[str, Loss]:
-    """Losses of "all" (every block replaced), of "replaced N" and, if `settings` ask for them, of "kept N".
+    """Losses of "all" (every block replaced), of "replaced N" and, with `kept`, of "kept N".
 
-    Each is a file of the directory `place` before the next is begun, so that a probe that was killed goes on.
-    `told(name, loss)` is called for each.
+    Each is a file of the directory `place` before the next is begun, with the `settings` of all, so that a probe that
+    was killed goes on. `told(name, loss)` is called for each.
     """
     losses: dict[str, Loss] = {}
-    for name, replaced in _variants(list(mixers), kept=settings["probe"]["kept"]).items():
+    for name, replaced in _variants(list(mixers), kept=kept).items():
         part = place / name.replace(" ", "-")
         result = finished(part, settings)
         if result is None:

@@ -76,8 +76,7 @@ def graft(recipe: Recipe, watch: Watch, until: Until = "model") -> int:
 
 def _initialise(prepared: Prepared) -> dict[int, MixerLayer]:
     """New mixers of all candidate blocks with their initial values."""
-    config = alignment_run.config_of(prepared, Path(prepared.recipe.run.out))
-    ids_T = torch.cat([pack.ids_T for pack in prepared.held_out(config)])[:_SAMPLE]
+    ids_T = torch.cat([pack.ids_T for pack in prepared.data.eval_packs])[:_SAMPLE]
     donor, found = prepared.language.network, prepared.found
     samples = take_samples(donor, ids_T, Segments((len(ids_T),)), found.with_attention)
     return new_mixers(donor, found, samples, prepared.recipe.run.seed)
@@ -92,7 +91,10 @@ def _choose(prepared: Prepared, mixers: Mapping[int, MixerLayer], watch: Watch, 
     result = finished(place, settings)
     if result is None:
         place.mkdir(exist_ok=True)
-        losses = probe(_prober(prepared), prepared.language.network, mixers, found, place, settings, watch.probed)
+        losses = probe(
+            _prober(prepared), prepared.language.network, mixers, found, place, settings, watch.probed,
+            kept=recipe.probe.kept,
+        )  # fmt: skip
         worth = scores(losses, list(mixers), recipe.probe.recall_weight)
         result = {
             "losses": {name: loss._asdict() for name, loss in losses.items()},
@@ -107,8 +109,7 @@ def _choose(prepared: Prepared, mixers: Mapping[int, MixerLayer], watch: Watch, 
 
 def _prober(prepared: Prepared) -> Prober:
     settings, language = prepared.recipe.probe, prepared.language
-    config = alignment_run.config_of(prepared, Path(prepared.recipe.run.out))
-    ids_T = torch.cat([pack.ids_T for pack in prepared.held_out(config)])[: settings.tokens]
+    ids_T = torch.cat([pack.ids_T for pack in prepared.data.eval_packs])[: settings.tokens]
     texts = [text for text in ids_T.split(settings.seq_len) if len(text) > 1]
     maker = ItemMaker(language.tokenizer, language.spec.vocab)
     asked = list(items("phonebook", maker, settings.haystack_tokens, settings.haystacks)) if settings.haystacks else []

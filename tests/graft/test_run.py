@@ -1,0 +1,62 @@
+"""Whole grafts of a small donor: every stage, stopped and gone on with."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import braidlm
+from braidlm.errors import InputError
+from braidlm.graft.recipe import read_recipe
+from braidlm.graft.run import graft
+from tests.graft import small
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small.make(tmp_path_factory.mktemp("graft"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place: Path) -> Path:
+    """A graft that ran from its beginning to its end."""
+    watch = small.Quiet()
+    assert graft(read_recipe(place), watch) == 0
+    return place.parent / "graft"
+
+
+def test_what_comes_out(place: Path, undisturbed: Path) -> None:
+    """Oracle: the recipe: half of the blocks keep their attention, and the others have parallel heads."""
+    model = braidlm.load(undisturbed / "model")
+    kinds = [type(block.mixer).__name__ for block in model.spec.blocks]
+    assert sorted(kinds) == ["Attention", "Attention", "Parallel", "Parallel"]
+    result = small.facts(undisturbed / "probe")["result"]
+    assert [index for index, kind in enumerate(kinds) if kind == "Parallel"] == result["replaced"]
+    assert len(model.generate("def test", max_tokens=4)) > 0
+
+
+@pytest.mark.parametrize(("stage", "steps"), [("align", 3), ("distil", 1), ("lengthen", 2), ("tune", 1)])
+def test_stopped_and_gone_on_with(place: Path, undisturbed: Path, stage: str, steps: int) -> None:
+    """Oracle: the weights of the graft that was not stopped, bit for bit."""
+    out = place.parent / f"stopped-{stage}"
+    recipe = read_recipe(place, [f"run.out={out}"])
+    assert graft(recipe, small.Quiet(stage, steps)) == 2
+    assert not (out / "model").exists()
+    assert graft(recipe, small.Quiet()) == 0
+    expected = dict(braidlm.load(undisturbed / "model").network.named_weights())
+    actual = dict(braidlm.load(out / "model").network.named_weights())
+    assert expected.keys() == actual.keys()
+    assert all(torch.equal(actual[name], expected[name]) for name in expected)
+
+
+def test_a_finished_stage_with_other_settings(place: Path, undisturbed: Path) -> None:
+    """Oracle: the setting that differs, in the message."""
+    with pytest.raises(InputError, match=r"align\.align\.optimizer\.lr is 0\.5, but the stage in .* was finished with"):
+        graft(read_recipe(place, ["align.optimizer.lr=0.5"]), small.Quiet())
+
+
+def test_everything_again_is_nothing(place: Path, undisturbed: Path) -> None:
+    """Oracle: the files of the finished graft, unchanged."""
+    before = {file: file.stat().st_mtime_ns for file in undisturbed.rglob("*.safetensors")}
+    assert graft(read_recipe(place), small.Quiet()) == 0
+    assert before == {file: file.stat().st_mtime_ns for file in undisturbed.rglob("*.safetensors")}
