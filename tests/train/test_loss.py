@@ -11,7 +11,7 @@ from braidlm.train.passes import Passes
 from tests.families.tiny import TINY
 from tests.tolerances import RELATIVE_GRADIENT
 from tests.train.packings import pack_of, random_documents
-from tests.train.runs import double
+from tests.train.runs import double, model
 
 DOUBLE = torch.float64
 
@@ -75,6 +75,20 @@ def test_packed_documents_do_not_see_each_other(family: str, activation_checkpoi
         assert (found is None) == (wanted is None), name
         if found is not None:
             assert (found - wanted).abs().max() <= RELATIVE_GRADIENT * wanted.abs().max().clamp_min(1), name
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_activations_computed_again(family: str) -> None:
+    """Oracle: activations that are kept, with the kernels of float32: the loss and every gradient, bit for bit."""
+    network = model(family).requires_grad_()
+    pack = pack_of(random_documents(network.spec.vocab, (7, 33)))
+
+    def gradients(again: bool) -> list[torch.Tensor | None]:
+        objective = LanguageModelObjective(network, Loss(), Passes(activation_checkpointing=again))
+        return torch.autograd.grad(objective(pack).loss, list(network.parameters()), allow_unused=True)
+
+    for found, expected in zip(gradients(True), gradients(False), strict=True):
+        assert (found is None) == (expected is None) and (found is None or torch.equal(found, expected))
 
 
 @pytest.mark.parametrize("family", TINY)

@@ -92,7 +92,8 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor, dafter: Tensor) -> tuple[Tensor | None, ...]:
-        x, dt, bias, _, b, c, _, gate, before, borders = ctx.saved_tensors
+        saved = ctx.saved_tensors  # which may be read once where activations are computed again
+        x, dt, bias, _, b, c, _, gate, before, borders = saved
         (rows, length, channels), states = x.shape, b.shape[2]
         dx, ddt = (torch.empty(t.shape, dtype=t.dtype) for t in (x, dt))
         dgate = None if gate is None else torch.empty(gate.shape, dtype=gate.dtype)
@@ -100,7 +101,7 @@ class _Scan(torch.autograd.Function):
         dd = torch.empty(rows, channels)
         dbias = None if bias is None else torch.empty(rows, channels)
         db, dc = (torch.empty(rows, borders.shape[1], length, states) for _ in range(2))
-        given = (*map(_held, ctx.saved_tensors), dy.contiguous(), dafter.contiguous())
+        given = (*map(_held, saved), dy.contiguous(), dafter.contiguous())
         extension().selective_scan_backward(*given, dx, ddt, dbias, da, db, dc, dd, dgate, dbefore, count())
         dbias = None if dbias is None else dbias.sum(0)
         db, dc = db.sum(1).to(b.dtype), dc.sum(1).to(c.dtype)
