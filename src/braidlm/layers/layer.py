@@ -72,6 +72,16 @@ class ModalMixer(Mixer):
     implicit: Any
 
 
+class BranchedMixer(Mixer):
+    """Base of mixers with attention beside a recurrence.
+
+    Where `attention_dropped` is set, the attention adds nothing to a pass in training (see `train.branch_dropout`); its
+    state goes on as ever.
+    """
+
+    attention_dropped = False
+
+
 class FeedForward(Layer):
     """Base of feed-forward layers, made of their spec and the model's width."""
 

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from .. import spec as specs
@@ -9,13 +10,13 @@ from ..ops.plan import PlanBuilder
 from ..state.batch import BatchLayerState
 from .attention import Attention
 from .batch import Batch
-from .layer import Mixer
+from .layer import BranchedMixer
 from .linear import Linear, RmsNorm
 from .mamba import Mamba
 from .mamba2 import Mamba2
 
 
-class Parallel(Mixer):
+class Parallel(BranchedMixer):
     """Module of a `specs.Parallel`: [T, D] -> [T, D]."""
 
     RESIDUAL_OUTPUTS: ClassVar[tuple[str, ...]] = ("out_proj",)
@@ -34,6 +35,8 @@ class Parallel(Mixer):
     def forward(self, x_TD: Tensor, state: BatchLayerState, batch: Batch) -> tuple[Tensor, BatchLayerState]:
         """Runs both branches on the same input; each changes its own part of the state and leaves the other's."""
         attended, state = self.attention.heads(x_TD, state, batch)
+        if self.training and self.attention_dropped:
+            attended = torch.zeros_like(attended)
         scanned, state = self.ssm.heads(x_TD, state, batch)
         normed = self.ssm_norm(scanned, x_TD.dtype)
         if self.attention_norm is None:

@@ -227,6 +227,17 @@ class Teacher:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BranchDropout:
+    """Dropout of attention beside a recurrence, of each parallel layer and packed sequence by itself."""
+
+    start: Annotated[float, Setting("Probability at the first step; it falls in a straight line.", above=0, most=1)]
+    until: Annotated[float, Setting("Share of the schedule's steps after which it is zero.", above=0, most=1)] = 1.0
+
+    def __post_init__(self) -> None:
+        check_settings(self, "branch_dropout")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """Execution of a run, and its directory."""
 
@@ -281,6 +292,7 @@ class Config:
     adapter: Lora | None = None
     initial_state: StateTuning | None = None
     teacher: Teacher | None = None
+    branch_dropout: BranchDropout | None = None
 
     def __post_init__(self) -> None:
         require_value(bool(self.stages), "stages", [], "at least one stage")

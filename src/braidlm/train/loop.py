@@ -7,6 +7,7 @@ killed goes on from its last checkpoint with the same losses, bit for bit on a C
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from ..errors import InputError, TrainingError
 from ..model.model import Model
 from ..system.memory import keep_all_freed_memory
 from . import checkpoints, diagnose, optim, plan
+from .branch_dropout import DroppedBranches
 from .config import Config, encode_config
 from .data.pack import Pack, Packing, targets_of
 from .data.pack import Stage as Packs
@@ -99,6 +101,7 @@ class Trainer:
         if self.world.device == "cpu":
             keep_all_freed_memory()
         self.objective = (objective or self._language_model)(model)
+        self._dropped = self._drop_branches(model)
         self._evaluations = Evaluations(self.objective, eval_packs, eval_files or {}, self.world)
         parallelize(self.objective, self.world, config.run.parallelism)
         self._optimizer = optim.optimizer(model, config.optimizer)
@@ -112,6 +115,10 @@ class Trainer:
 
     def _language_model(self, model: Model) -> TrainingObjective:
         return LanguageModelObjective(model, self.config.loss, passes_of(self.config.run, self.world))
+
+    def _drop_branches(self, model: Model) -> DroppedBranches | None:
+        asked, steps = self.config.branch_dropout, self.config.schedule.steps or self.config.steps
+        return None if asked is None else DroppedBranches(model, asked, self.config.run.seed, steps)
 
     def _resume(self) -> None:
         place = checkpoints.latest(self.directory)
@@ -274,9 +281,10 @@ class Trainer:
         for index, pack in packs.items():
             before = self._carried.get(index) if carry and pack.continues else None
             self._require_room(pack, before)
-            sums = self.objective(pack, before, carry=carry)
-            if sums.loss.requires_grad:  # else nothing in it is trained any more
-                (sums.loss * scale).backward()
+            with self._dropped.drawn(self.step, index) if self._dropped is not None else nullcontext():
+                sums = self.objective(pack, before, carry=carry)
+                if sums.loss.requires_grad:  # else nothing in it is trained any more
+                    (sums.loss * scale).backward()
             found[0] += sums.plain.double()
             if sums.aux_loss is not None:
                 found[1] += sums.aux_loss.detach().double()

@@ -57,7 +57,7 @@ def resolve_plan(config: Config, extra_steps: int = 0) -> Config:
         return _with(config, config.stages, replace(config.schedule, steps=steps), extra_steps)
     done, before = stored(found)
     require_same_model(config, before, found)
-    for table in ("data", "optimizer", "loss", "teacher", "run"):
+    for table in ("data", "optimizer", "loss", "teacher", "branch_dropout", "run"):
         _require_same(getattr(config, table), getattr(before, table), table, _FREE.get(table, set()), found)
     stages = _stages(config.stages, _begun(before.stages, done), found)
     resolved = _with(config, stages, _schedule(config.schedule, before, done, found), extra_steps)
@@ -128,10 +128,11 @@ def _stages(asked: Sequence[Stage], begun: Sequence[Stage], place: Path) -> list
 
 
 def _schedule(asked: Schedule, before: Config, done: int, place: Path) -> Schedule:
-    """Schedule as planned, or another one in which the steps that were made have the same learning rates."""
+    """Schedule as planned, or another one in which the steps that were made are the same ones."""
     planned = before.schedule
     wanted = replace(asked, steps=asked.steps or planned.steps)
-    if any(optim.rate(step, wanted) != optim.rate(step, planned) for step in range(done)):
+    dropped = before.branch_dropout is not None and wanted.steps != planned.steps
+    if dropped or any(optim.rate(step, wanted) != optim.rate(step, planned) for step in range(done)):
         _require_same(wanted, planned, "schedule", set(), place)
     return wanted
 
