@@ -12,26 +12,26 @@ from braidlm.eval import words
 from braidlm.spec import Attention, Block, ModelSpec, Norm
 from braidlm.text.tokenizer import Settings, Tokenizer
 
-CODE = 128  # dimensions of a token's random code
 SHARPNESS = 48.0  # score of a match; chance overlaps of codes score a few sixteenths of it
 
 
-def induction_model(vocab: int, window: int | None = None) -> LanguageModel:
+def induction_model(vocab: int, code: int = 128, *, window: int | None = None, dtype: str = "float32") -> LanguageModel:
     """A model whose next token is the one that followed the last token's earlier occurrence (Olsson et al. 2022).
 
     The first layer adds each token's predecessor, the second attends where the predecessor is the last token, within
-    `window` tokens. Codes stand in the first half of the stream; the predecessor's and a token's own in the second.
+    `window` tokens. Codes, random vectors of length `code`, stand in the first half of the stream; the predecessor's
+    and a token's own in the second.
     """
-    attention: Any = {"heads": 1, "kv_heads": 1, "head_dim": CODE, "scale": 1.0}
+    attention: Any = {"heads": 1, "kv_heads": 1, "head_dim": code, "scale": 1.0}
     blocks = (Block(mixer=Attention(**attention, window=2)), Block(mixer=Attention(**attention, window=window)))
-    spec = ModelSpec(vocab=vocab, width=2 * CODE, blocks=blocks, norm=Norm(eps=1e-6), tied=True)
-    model = braidlm.build(spec, dtype="float32")
+    spec = ModelSpec(vocab=vocab, width=2 * code, blocks=blocks, norm=Norm(eps=1e-6), tied=True)
+    model = braidlm.build(spec, dtype=dtype)
     network: Any = model.network
     first, second = (block.mixer for block in network.blocks)
-    codes = torch.randn(vocab, CODE, generator=torch.Generator().manual_seed(0))
-    eye, none = torch.eye(CODE), torch.zeros(CODE, CODE)
+    codes = torch.randn(vocab, code, generator=torch.Generator().manual_seed(0))
+    eye, none = torch.eye(code), torch.zeros(code, code)
     # What the norm before each layer divides by: the stream holds one code, then that and a sum of two.
-    one, three = math.sqrt(1 / (2 * CODE)), math.sqrt(3 / (2 * CODE))
+    one, three = math.sqrt(1 / (2 * code)), math.sqrt(3 / (2 * code))
     weights = {
         network.embed.weight: torch.cat([codes / codes.norm(dim=-1, keepdim=True), torch.zeros_like(codes)], -1),
         first.q_proj.weight: torch.cat([none, none], -1),
@@ -54,7 +54,7 @@ def induction_model(vocab: int, window: int | None = None) -> LanguageModel:
 def word_tokenizer(*, digits: bool = True) -> Tokenizer:
     """A vocabulary of the words and signs of the tasks, spaces apart; without `digits` every number is unknown."""
     lists = (value for name, value in vars(words).items() if name.isupper() and name != "LANDMARKS")
-    vocabulary = ["<unk>", *"\n .,:'", *({word for found in lists for word in found})]
+    vocabulary = ["<unk>", *"\n .,:'", *dict.fromkeys(word for found in lists for word in found)]
     vocabulary += [f" {word}" for word in vocabulary if word.isalpha()]
     vocabulary += list("0123456789") if digits else []
     table = {word: index for index, word in enumerate(dict.fromkeys(vocabulary))}

@@ -76,6 +76,17 @@ def test_each_haystack_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told == [(1, 2), (2, 2)]
 
 
+def test_questions_share_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the same answers with passes of eight tokens, which hold two short questions or a long one."""
+    model = model_of("bamba")
+    made = bare(model, tokens=30, questions=5)
+    expected = recall(model, made).answers
+    monkeypatch.setattr("braidlm.eval.recall.PASS", 8)
+    found = recall(model, made).answers
+    assert [one[:-1] for one in found] == [one[:-1] for one in expected]
+    assert [one.nats for one in found] == pytest.approx([one.nats for one in expected], rel=1e-4)
+
+
 @pytest.mark.parametrize("task", ["needle", "phonebook", "multi_value", "induction"])
 def test_exact_is_what_generation_writes(task: str, small: LanguageModel) -> None:
     """Oracle: greedy generation after the whole text, by tokens; questions whose answer is what the model writes."""
