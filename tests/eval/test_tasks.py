@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import islice, pairwise
 from random import Random
 
 import pytest
@@ -14,6 +14,7 @@ from braidlm.errors import InputError
 from braidlm.eval import words
 from braidlm.eval.item_maker import Asked, ItemMaker
 from braidlm.eval.tasks import DEPTHS, TASKS, items
+from braidlm.eval.tasks.phonebook import people
 from tests.checkpoints.gguf_files import refused
 from tests.eval.models import word_tokenizer
 
@@ -125,6 +126,13 @@ def test_every_task_is_solved() -> None:
     """Oracle: the table of tasks."""
     assert set(TASKS) == {*SOLVERS, "mqar", "induction", "selective_copying"}
     assert all(task.summary and task.summary[0].islower() for task in TASKS.values())
+
+
+def test_names_are_many() -> None:
+    """Oracle: no name twice among twenty thousand, which a haystack of 200,000 tokens needs."""
+    found = list(islice(people(Random(0)), 20_000))
+    assert len(set(found)) == len(found) == 20_000
+    assert all(re.fullmatch(r"[A-Z][a-z]+ ([A-Z]\. )?[A-Z][a-z]+", name) for name in found)
 
 
 def test_pairs_leave_room_for_noise() -> None:

@@ -7,6 +7,7 @@ from ..item import Item
 from ..item_maker import Asked, ItemMaker
 from ..words import FAMILY_NAMES, GIVEN_NAMES
 
+_INITIALS = "ABCDEFGHJKLMNOPRSTVW"
 _TITLE = "A phone book.\n\n"
 
 
@@ -24,8 +25,12 @@ def make(maker: ItemMaker, rng: Random, length: int, depths: Sequence[float]) ->
 
 
 def people(rng: Random) -> Iterator[str]:
-    """Full names, each once; with an initial between when there are no others left."""
-    for initial in ("", *(f"{letter}. " for letter in "ABCDEFGHJKLMNOPRSTVW")):
-        pairs = [(given, family) for given in GIVEN_NAMES for family in FAMILY_NAMES]
-        rng.shuffle(pairs)
-        yield from (f"{given} {initial}{family}" for given, family in pairs)
+    """Full names, each once: half of those that there are, then as many with an initial as are needed."""
+    seen: set[str] = set()
+    plain = len(GIVEN_NAMES) * len(FAMILY_NAMES) // 2
+    while len(seen) < plain * len(_INITIALS):
+        initial = "" if len(seen) < plain else f"{rng.choice(_INITIALS)}. "
+        name = f"{rng.choice(GIVEN_NAMES)} {initial}{rng.choice(FAMILY_NAMES)}"
+        if name not in seen:
+            seen.add(name)
+            yield name
