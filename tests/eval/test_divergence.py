@@ -1,4 +1,4 @@
-"""Fidelity to a reference: by the definition, on windows of a text, and from the command line."""
+"""Divergence from a reference: by the definition, on windows of a text, and from `braid quantize --report`."""
 
 import json
 import math

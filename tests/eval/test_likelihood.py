@@ -13,7 +13,7 @@ from braidlm.errors import ContextLengthError, InputError
 from braidlm.eval.divergence import divergence
 from braidlm.eval.likelihood import likelihood, text_bytes
 from braidlm.eval.positions import buckets
-from braidlm.eval.reader import Reader
+from braidlm.eval.reader import Reader, RecordedReader
 from braidlm.eval.sequences import batches, passes, windows
 from tests.checkpoints.gguf_files import refused
 from tests.quant.small import model_of
@@ -68,6 +68,19 @@ def test_divergence_has_a_direction() -> None:
     found = divergence(model, reference, [row]).whole.divergence
     assert found == pytest.approx(float(expected), rel=1e-3)
     assert abs(found - float(other)) > 10 * abs(found - float(expected))
+
+
+def test_a_reference_is_read_once() -> None:
+    """Oracle: the same divergence without a record; the number of tokens that were run."""
+    first, second, reference = (braidlm.build(model_of("hymba").spec, seed=seed) for seed in (1, 2, 3))
+    sequences = sequences_for(reference.spec.vocab)
+    recorded = RecordedReader(reference)
+    for _ in range(2):
+        assert divergence(first, recorded, sequences) == divergence(first, reference, sequences)
+        assert divergence(second.network, recorded, sequences[1:]) == divergence(second, reference, sequences[1:])
+    whole = sum(len(sequence) - 1 for sequence in sequences)
+    # Without the long sequence the others are the same batch.
+    assert recorded.computed == whole
 
 
 def test_logits_are_made_of_slices(monkeypatch: pytest.MonkeyPatch) -> None:

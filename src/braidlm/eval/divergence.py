@@ -45,7 +45,7 @@ class DivergenceReport(NamedTuple):
 
 def divergence(
     model: Model | LanguageModel,
-    reference: Model | LanguageModel,
+    reference: Model | LanguageModel | Reader,
     sequences: Sequence[Tensor],
     progress: ProgressFunction | None = None,
     *,
@@ -54,15 +54,17 @@ def divergence(
 ) -> DivergenceReport:
     """Divergence of a model from a reference over sequences of token ids, [T] each, which both read pass by pass.
 
+    A reference that several models are compared with is best given as a `RecordedReader`, which runs it once.
     `kv_dtype` is how `model` stores keys and values; the reference stores them as its activations are. `borders` are
     the positions at which a bucket ends; `progress(done, total)` is called for each sequence.
     """
-    if model.spec.vocab != reference.spec.vocab:
+    readers = [Reader(model, kv_dtype), reference if isinstance(reference, Reader) else Reader(reference)]
+    vocabularies = [reader.vocab for reader in readers]
+    if len(set(vocabularies)) > 1:
         raise InputError(
-            f"the models have {model.spec.vocab} and {reference.spec.vocab} token ids, but only models of one "
-            "vocabulary can be compared"
+            f"the models have {vocabularies[0]} and {vocabularies[1]} token ids, but only models of one vocabulary can "
+            "be compared"
         )
-    readers = [Reader(model, kv_dtype), Reader(reference)]
     sums = sums_by_position(readers, sequences, _measure, progress)
     found = tuple(_divergence(sums, *bucket) for bucket in buckets(sums.shape[1], borders))
     return DivergenceReport(_divergence(sums, 0, sums.shape[1]), found)

@@ -95,9 +95,11 @@ class ItemMaker:
         """As many of the first lines as have `room` tokens together; `InputError` unless two have."""
         found: list[str] = []
         left, rest = room, iter(lines)
-        while (needed := self._tokens(block := list(islice(rest, _BLOCK)))) <= left and block:
+        block = list(islice(rest, _BLOCK))
+        while block and (needed := self._tokens(block)) <= left:
             found += block
             left -= needed
+            block = list(islice(rest, _BLOCK))
         for line in block:
             left -= self._tokens([line])
             if left < 0:

@@ -35,10 +35,7 @@ def sums_by_position(
         raise InputError("a sequence has fewer than 2 tokens, so that there is none to predict")
     sums_KP, done = torch.zeros(0, length - 1, dtype=torch.float64), 0
     for batch in batches(sequences):
-        states = [reader.new_state(len(batch)) for reader in readers]
-        for part in passes(batch):
-            both = zip(readers, states, strict=True)
-            hidden = [reader.hidden(part.rows, state) for reader, state in both]
+        for part, *hidden in zip(passes(batch), *(reader.over(batch) for reader in readers), strict=True):
             for piece in readers[0].slices(len(part.targets_T)):
                 logs = [reader.logs(hidden_TD[piece]) for reader, hidden_TD in zip(readers, hidden, strict=True)]
                 found_KT = measure(logs, part.targets_T[piece]).double()

@@ -16,6 +16,7 @@ from ..generation.bounds import check_length
 from ..model.model import Model
 from ..ops import Segments, dispatch
 from ..state.batch import BatchState
+from .sequences import passes
 
 # Numbers of logits in memory at a time: 32 MiB in float32.
 _LOGITS = 1 << 23
@@ -33,6 +34,11 @@ class Reader:
         self.computed = 0
 
     @property
+    def vocab(self) -> int:
+        """Number of token ids."""
+        return self._network.spec.vocab
+
+    @property
     def max_positions(self) -> int | None:
         """Number of tokens that the model declares it can take."""
         return self._network.spec.max_positions
@@ -42,6 +48,12 @@ class Reader:
         """State of `rows` sequences that have seen no token."""
         with dispatch.using(self._ops):
             return self._network.new_state(rows, self._kv_dtype)
+
+    def over(self, batch: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Hidden states of each of the `passes` over a batch."""
+        state = self.new_state(len(batch))
+        for part in passes(batch):
+            yield self.hidden(part.rows, state)
 
     @torch.no_grad()
     def hidden(self, rows: Sequence[Tensor], state: BatchState) -> Tensor:
@@ -68,7 +80,7 @@ class Reader:
 
     def slices(self, tokens: int) -> Iterator[slice]:
         """Slices of `tokens` tokens whose logits fit in memory."""
-        most = max(1, _LOGITS // self._network.spec.vocab)
+        most = max(1, _LOGITS // self.vocab)
         return (slice(begin, min(begin + most, tokens)) for begin in range(0, tokens, most))
 
     @torch.no_grad()
@@ -76,3 +88,21 @@ class Reader:
         """Log probabilities [T, V] of the next token, on the CPU, for as many tokens as a slice has."""
         with dispatch.using(self._ops):
             return self._network.head_logits(hidden_TD).cpu().log_softmax(-1)
+
+
+class RecordedReader(Reader):
+    """Reader that keeps the hidden states of the batches that it has read: many models are compared with one.
+
+    What is kept is as wide as the model, not as its vocabulary: a few kilobytes a token. The weights must not change.
+    """
+
+    def __init__(self, model: Model | LanguageModel, kv_dtype: str | None = None) -> None:
+        super().__init__(model, kv_dtype)
+        self._kept: dict[tuple[tuple[int, ...], ...], list[Tensor]] = {}
+
+    def over(self, batch: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Hidden states of each of the `passes` over a batch, which are run the first time alone."""
+        key = tuple(tuple(sequence.tolist()) for sequence in batch)
+        if key not in self._kept:
+            self._kept[key] = list(super().over(batch))
+        return iter(self._kept[key])

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..eval.divergence import divergence
 from ..eval.item import Item
+from ..eval.reader import RecordedReader
 from ..eval.recall import recall
 from ..layers.layer import Mixer as MixerLayer
 from ..model.model import Model
@@ -58,7 +59,7 @@ class Prober:
     """Measurements of variants of a donor on the same text and questions."""
 
     def __init__(self, donor: Model, texts: Sequence[Tensor], items: Sequence[Item]) -> None:
-        self._donor, self._texts, self._items = donor, texts, items
+        self._donor, self._texts, self._items = RecordedReader(donor), texts, items
         self._recall = recall(donor, items).whole.nats if items else 0.0
 
     def measure(self, variant: Model) -> Loss:
