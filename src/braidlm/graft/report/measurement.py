@@ -39,6 +39,7 @@ def carry_out(measurements: Sequence[Measurement], place: Path, told: Told) -> l
     `told(sentence)` is called before each that is made. What a model cannot do (a text longer than it declares) has the
     reason under "left_out" for a result.
     """
+    place.parent.mkdir(parents=True, exist_ok=True)
     known = _read(place)
     for number, one in enumerate(measurements):
         key = _key(one)
@@ -59,15 +60,15 @@ def _result(one: Measurement) -> dict[str, Any]:
         found = one.run()
     except InputError as error:
         found = {"left_out": str(error)}
-    return {**one.case, **_finite(json.loads(json.dumps(found)))}
+    return {**one.case, **finite(json.loads(json.dumps(found)))}
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Plain data with null for numbers that are not finite, which a model that has diverged gives."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

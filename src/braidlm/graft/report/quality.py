@@ -50,4 +50,7 @@ def _generation(score: GenerationScore) -> dict[str, Any]:
 
 def answers_of(model: LanguageModel, settings: Report) -> dict[str, Any]:
     """Greedy answers to the prompts that stand side by side."""
-    return {"answers": answer(model, settings.prompts, max_tokens=settings.answer_tokens)}
+    texts = answer(model, settings.prompts, max_tokens=settings.answer_tokens)
+    return {
+        "answers": [{"prompt": prompt, "answer": text} for prompt, text in zip(settings.prompts, texts, strict=True)]
+    }
