@@ -18,7 +18,7 @@ from braidlm.graft.report.settings import Report
 from braidlm.graft.report.subjects import Subjects
 from braidlm.spec import Attention, Block, Mlp, ModelSpec, Norm
 from braidlm.train.config import Data, Optimizer, Stage
-from braidlm.train.record import Record
+from braidlm.train.training_log import TrainingLog
 from tests.eval.models import word_tokenizer
 
 # Little of everything; answers of random models go on to the last token.
@@ -62,11 +62,11 @@ def finished_stages(out: Path, language: LanguageModel) -> Prepared:
         distil=Phase(stages=(Stage(steps=3, batch_size=1, seq_len=32),), optimizer=Optimizer(lr=1e-3)),
     )  # fmt: skip
     for name, fields in (("align", {"block_0": 0.5, "block_1": 0.25}), ("distil", {"kl": 0.75, "agreement": 0.5})):
-        record = Record(_made(out / name), 0, tensorboard=False)
+        log = TrainingLog(_made(out / name), 0, tensorboard=False)
         for step in (1, 2, 3):
-            record.add(step, loss=1 / step, norm=1.0, lr=1e-3, tokens=32, seconds=0.5, **fields)
+            log.add_line(step, loss=1 / step, norm=1.0, lr=1e-3, tokens=32, seconds=0.5, **fields)
             for field, value in {"loss": 0.5, **fields}.items():
-                record.add(step, **{f"eval_{field}": value / step})
+                log.add_line(step, **{f"eval_{field}": value / step})
     finish(out / "align", {}, {"steps": 3, "errors": {"0": 0.125, "1": 0.0625}})
     lost = {"divergence": 0.25, "perplexity": 0.125, "recall": -0.5}
     losses = {"all": lost, "replaced 0": lost, "replaced 1": {**lost, "divergence": 0.75}}

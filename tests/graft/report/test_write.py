@@ -68,7 +68,7 @@ def test_facts_are_what_the_stages_left(made: dict[str, Any]) -> None:
     first, second = made["blocks"]
     assert (first["replaced"], first["error"], first["worth"]) == (True, 0.125, 0.25)
     assert first["candidate"] == "window of 8 beside mamba2" and first["lost"]["recall"] == -0.5
-    assert second["why"] == "kept by the probe: 1 of 2 in what is lost by replacing it"
+    assert second["why"] == "by the probe, rank 1 of 2"
     assert set(made["initial"]) == {"parallel"}
     assert made["recipe"]["align"]["patience"] == 3, "settings at their defaults are there too"
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...train.record import FILE, read_log
+from ...train.training_log import FILE, read_log
 
 # Points of a curve: more of them do not show.
 _POINTS = 240

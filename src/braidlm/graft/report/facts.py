@@ -92,7 +92,7 @@ def _blocks(
             "donor": type(block.mixer).__name__,
             "candidate": mixer_in_words(found.options[index]) if index in found.options else None,
             "replaced": index in replaced,
-            "why": _why(index, found, replaced, worth),
+            "why": _why(index, found, worth),
             "error": errors.get(str(index)),
             "lost": losses.get(f"replaced {index}"),
             "kept_alone": losses.get(f"kept {index}"),
@@ -113,15 +113,13 @@ def mixer_in_words(options: MixerOptions) -> str:
     return type(options.spec).__name__ if options.kind == "spec" else options.kind
 
 
-def _why(index: int, found: Candidates, replaced: Collection[int], worth: Mapping[str, float]) -> str:
-    if index in found.kept:
-        return "kept by a rule"
+def _why(index: int, found: Candidates, worth: Mapping[str, float]) -> str:
+    """Who has decided on a block. The probe's rank 1 is the block whose replacement loses most."""
+    if index in found.kept or index in found.replaced:
+        return "by a rule"
     if index not in found.mixers:
-        return "kept: the layout does not name it"
-    if index in found.replaced:
-        return "replaced by a rule"
+        return "not in the layout"
     if not found.needs_probe:
-        return "replaced, as all that no rule names"
+        return "as all without a rule"
     ranked = sorted(found.open, key=lambda block: (-worth.get(str(block), 0.0), block))
-    place = f"{ranked.index(index) + 1} of {len(ranked)} in what is lost by replacing it"
-    return f"{'replaced' if index in replaced else 'kept'} by the probe: {place}"
+    return f"by the probe, rank {ranked.index(index) + 1} of {len(ranked)}"

@@ -31,13 +31,14 @@ def made_sections(facts: Facts) -> Iterator[str]:
 def _blocks(facts: Facts) -> str:
     blocks, first = facts["blocks"], _first_errors(facts["stages"])
     probed = any(block["lost"] or block["kept_alone"] for block in blocks)
-    heads = ["block", "donor", "candidate", "in the graft", "error at first", "error in the end"]
+    heads = ["block", "donor", "candidate", "in the graft", "decided", "error at first", "error in the end"]
     if probed:
         heads += ["divergence lost", "perplexity lost", "recall lost, nats"]
     rows = []
     for block in blocks:
         row = [
-            str(block["block"]), block["donor"], block["candidate"] or NONE, block["why"],
+            str(block["block"]), block["donor"], block["candidate"] or NONE,
+            "replaced" if block["replaced"] else "kept", block["why"],
             number(first.get(block["block"]), 3), number(block["error"], 3),
         ]  # fmt: skip
         rows.append(row + (_lost(block["lost"]) if probed else []))
@@ -46,9 +47,10 @@ def _blocks(facts: Facts) -> str:
         paragraph(
             "Which blocks of the donor have another mixer. Errors are those of the new mixer's output against the "
             "donor's on held-out text, squared and relative, when alignment was first and last evaluated: 1 is as bad "
-            "as no output. What is lost is what the model loses when that block alone is replaced, as the probe found."
+            "as no output. What is lost is what the model loses when that block alone is replaced, as the probe found; "
+            "rank 1 loses most."
         ),
-        table(heads, rows, text=[1, 2, 3]),
+        table(heads, rows, text=[1, 2, 3, 4]),
         _kept_alone(blocks),
         figures(*_block_plots(blocks)),
     )

@@ -1,9 +1,12 @@
 """Pieces of the page: sections, tables, notes. All text is escaped here and in `plots`, nowhere else."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from html import escape
 
 from .words import NONE
+
+# Characters of a cell beyond which its text may be broken.
+_LONG = 40
 
 
 def section(title: str, *parts: str) -> str:
@@ -23,6 +26,15 @@ def notes(texts: Sequence[str]) -> str:
     return f'<ul class="notes">{items}</ul>' if items else ""
 
 
+def remarks(said: Iterable[tuple[str, str]]) -> str:
+    """List of what is said of models, each remark once with the names of all it is said of; "" without any."""
+    names: dict[str, list[str]] = {}
+    for name, text in said:
+        if name not in names.setdefault(text, []):
+            names[text].append(name)
+    return notes([f"{'; '.join(of)}: {text}" for text, of in names.items()])
+
+
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "", text: Collection[int] = ()) -> str:
     """Table that scrolls where it is wide, with the names of rows in the first column; "" without rows.
 
@@ -38,6 +50,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str = ""
 
 
 def _row(row: Sequence[str], kinds: Sequence[str]) -> str:
+    kinds = [' class="long text"' if len(cell) > _LONG else kind for cell, kind in zip(row, kinds, strict=True)]
     cells = [f"<td{kind}>{escape(cell)}</td>" for cell, kind in zip(row, kinds, strict=True)]
     return "".join([f'<th scope="row">{escape(row[0])}</th>', *cells[1:]])
 

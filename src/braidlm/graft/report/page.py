@@ -25,8 +25,7 @@ def page(facts: Mapping[str, Any]) -> str:
     measured, title = facts["measured"], f"Graft {facts['name']}"
     body = [
         f"<h1>{escape(title)}</h1>", paragraph(_made(facts)), _summary(summary(measured)), _models(facts),
-        *quality_sections(measured), *made_sections(facts),
-        answers_section(measured.get("answers", {})),
+        *quality_sections(measured), answers_section(measured.get("answers", {})), *made_sections(facts),
         f"<footer>Made by braidlm {escape(facts['braidlm'])}. The same numbers stand in report.json.</footer>",
     ]  # fmt: skip
     return (

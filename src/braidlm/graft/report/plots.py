@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .words import short
 
 _WIDTH, _HEIGHT = 560, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 14, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 22, 14, 46
 # Points of a line that are marked; more of them would hide it.
 _MARKED = 30
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from ...eval.tasks import TASKS
 from ...system.units import size
-from .markup import answers, figures, notes, paragraph, section, table
+from .markup import answers, figures, paragraph, remarks, section, table
 from .plots import Axis, Line, line_plot
 from .speed import ratios
 from .subjects import DONOR, GRAFT, TITLES
@@ -14,6 +15,12 @@ from .summary import recalled
 from .words import NONE, number, percent, ratio, times
 
 Measured = Mapping[str, Any]
+
+_RECALL = (
+    "A model reads a long text with facts in it and is asked for them. Counted are answers whose every token the model "
+    "finds most likely. In brackets the interval that holds the true share 95 times in 100. Nats a token show how far "
+    "off an answer is that is not exact: 0 is sure."
+)
 
 
 def quality_sections(measured: Measured) -> Iterator[str]:
@@ -26,7 +33,7 @@ def quality_sections(measured: Measured) -> Iterator[str]:
 
 def left_out(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Remarks on what subjects could not do."""
-    return notes([f"{TITLES[name]}: {one['left_out']}" for name, one in results.items() if "left_out" in one])
+    return remarks((TITLES[name], one["left_out"]) for name, one in results.items() if "left_out" in one)
 
 
 def _text(by_name: Mapping[str, Any]) -> str:
@@ -74,31 +81,26 @@ def _by_position(result: Mapping[str, Any], field: str) -> list[tuple[float, flo
 
 def _recall(by_name: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     kinds = dict.fromkeys((one["task"], one["length"]) for results in by_name.values() for one in results)
-    parts, remarks = list[str](), list[str]()
+    tables, plots, absent = list[str](), list[str](), list[tuple[str, str]]()
     for task, length in kinds:
         found = {
             name: next(one for one in results if (one["task"], one["length"]) == (task, length))
             for name, results in by_name.items()
         }
         known = {name: one for name, one in found.items() if "left_out" not in one}
-        remarks += [f"{TITLES[name]}: {found[name]['left_out']}" for name in found if name not in known]
-        parts.append(_recall_table(f"{task}, {length:,} tokens", known))
+        absent += [(TITLES[name], found[name]["left_out"]) for name in found if name not in known]
+        tables.append(_recall_table(f"{task}: {TASKS[task].summary}, {length:,} tokens", known))
         lines = [Line(TITLES[name], name, _by_depth(one)) for name, one in known.items()]
         depth = Axis("depth of the fact, from 0 (beginning) to 1 (end)")
-        parts.append(figures(line_plot(f"Recall: {task}, {length:,} tokens", depth, Axis("share", zero=True), lines)))
+        plots.append(line_plot(f"{task}, {length:,} tokens", depth, Axis("share of exact answers", zero=True), lines))
     whole = [[TITLES[name], percent(recalled(results))] for name, results in by_name.items()]
     return section(
         "Recall",
-        paragraph(
-            "A model reads a long text with facts in it and is asked for them. Counted are answers whose every token "
-            "the model finds most likely. In brackets the interval that holds the true share 95 times in 100. Nats a "
-            "token show how far off an answer is that is not exact: 0 is sure."
-        )
-        if parts
-        else "",
+        paragraph(_RECALL) if kinds else "",
         table(["model", "exact answers, all tasks and lengths"], whole),
-        *parts,
-        notes(remarks),
+        *tables,
+        remarks(absent),
+        figures(*plots),
     )
 
 
@@ -173,7 +175,7 @@ def _cost(states: Mapping[str, Sequence[Mapping[str, Any]]], speeds: Sequence[Ma
         else "",
         _state_table(sizes),
         _speed_table(speeds),
-        notes([f"{TITLES[name]}: {why}" for name, why in absent]),
+        remarks((TITLES[name], why) for name, why in absent),
         figures(
             line_plot("State of one sequence", lengths, Axis("MiB", log=True), state_lines),
             line_plot("Decode speed", lengths, Axis("tokens a second", zero=True), speed_lines),
@@ -187,7 +189,7 @@ def _state_table(sizes: Mapping[str, Mapping[int, int]]) -> str:
         cells = [size(found[length]) if length in found else NONE for found in sizes.values()]
         won = ratio(sizes.get(DONOR, {}).get(length), sizes.get(GRAFT, {}).get(length))
         rows.append([f"{length:,} tokens", *cells, times(won)])
-    return table(["state", *(TITLES[name] for name in sizes), "donor over graft"], rows)
+    return table(["context", *(TITLES[name] for name in sizes), "donor over graft"], rows, "State of one sequence")
 
 
 def _speed_table(speeds: Sequence[Mapping[str, Any]]) -> str:
@@ -200,9 +202,10 @@ def _speed_table(speeds: Sequence[Mapping[str, Any]]) -> str:
         won = ratios(rates, GRAFT, DONOR)
         said = NONE if won is None else f"{times(won['median'])} ({number(won['least'])} to {number(won['most'])})"
         cells = [number(statistics.median(rates[name]), 1) if rates.get(name) else NONE for name in names]
-        rows.append([f"{one['length']:,} tokens", *cells, said, str(one["threads"])])
-    heads = ["tokens a second at", *(TITLES[name] for name in names), "graft over donor (least to most)", "threads"]
-    return table(heads, rows)
+        rows.append([f"{one['length']:,} tokens", *cells, said])
+    threads = " or ".join(dict.fromkeys(str(one["threads"]) for one in speeds if one.get("rates")))
+    heads = ["context", *(TITLES[name] for name in names), "graft over donor (least to most)"]
+    return table(heads, rows, f"Decode speed in tokens a second, on {threads} threads")
 
 
 def _speeds(name: str, speeds: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:

@@ -29,7 +29,8 @@ caption { text-align: left; font-weight: 600; padding: .25rem 0; }
 th, td { padding: .3rem .75rem; border-bottom: 1px solid var(--rule); text-align: right; vertical-align: top;
   white-space: nowrap; }
 th:first-child, .text { text-align: left; }
-td.text { white-space: normal; min-width: 9rem; }
+td.long { white-space: normal; min-width: 16rem; }
+@media (max-width: 45rem) { th:first-child { white-space: normal; min-width: 6rem; } }
 thead th { color: var(--soft); font-weight: 600; }
 tbody th { font-weight: 500; }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(27rem, 100%), 1fr)); gap: 1rem 2rem; }

@@ -2,6 +2,8 @@
 
 NONE = "-"
 
+_UNITS = (("G", 1e9), ("M", 1e6), ("k", 1e3))
+
 
 def number(value: float | None, digits: int = 2) -> str:
     """A number with so many digits behind the point; one too large for that in powers of ten."""
@@ -21,11 +23,11 @@ def times(value: float | None) -> str:
 
 
 def short(value: float) -> str:
-    """A number for an axis: 8k, 1.5M."""
-    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(value) >= scale:
-            return f"{value / scale:.4g}{unit}"
-    return f"{value:.4g}"
+    """A number for an axis: 0.25, 8,192, 20k, 1.5M."""
+    if 1000 <= abs(value) < 10_000:
+        return f"{value:,.0f}"
+    unit, scale = next(((unit, scale) for unit, scale in _UNITS if abs(value) >= scale), ("", 1.0))
+    return f"{value / scale:.3g}{unit}" if unit else f"{value:.4g}"
 
 
 def duration(seconds: float) -> str:
