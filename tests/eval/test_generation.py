@@ -1,5 +1,6 @@
 """Generation with rules: every check on answers that keep it and that do not, and answers of real models."""
 
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -10,7 +11,7 @@ from braidlm.errors import InputError
 from braidlm.eval import rules
 from braidlm.eval.generation import CheckedAnswer, GenerationReport, Prompt, generation, prompts
 from braidlm.eval.scores import wilson
-from braidlm.eval.short_questions import short_question
+from braidlm.eval.short_questions import short_questions
 from tests.checkpoints.gguf_files import refused
 from tests.quant.small import model_of
 
@@ -23,7 +24,7 @@ ANSWERS = {
     "json": (['{"name": 1}', '```json\n{"a": "b"}\n```'], ["[1]", "{name: 1}", "Here: {}", ""]),
     "no_commas": (["one and two"], ["one, two", ""]),
     "quoted": (['"Quite so."'], ['"half', "none", '"', ""]),
-    "title": (["<<The lamp>> It shines."], ["<The lamp>", "<<>>", "<<a\nb>>", ""]),
+    "title": (["<<The lamp>> It shines."], ["<The lamp>", "<<my title>> It shines.", "<<>>", "<<a\nb>>", ""]),
 }
 
 
@@ -79,12 +80,21 @@ def test_prompts() -> None:
     kinds = [one.rule.kind for one in made]
     assert kinds.count("question") == 20
     assert {kinds.count(make(Random(0)).kind) for make in rules.RULES} == {4}
-    for seed in range(200):
-        question, rule = short_question(Random(seed))
+    assert {one.text.split()[one.text.split().index("about") + 1] for one in made if "about" in one.text} == {"a", "an"}
+
+
+def test_short_questions() -> None:
+    """Oracle: sums computed from the question; no question twice among the first fifty; guesses are no answer."""
+    asked = list(islice(short_questions(Random(4)), 50))
+    assert len({question for question, _ in asked}) == 50
+    for question, rule in asked:
         if "plus" in question:
             a, b = (int(part) for part in question.rstrip("?").split() if part.isdigit())
             assert rule.holds(f"It is {a + b}.") and not rule.holds(f"{a + b}1")
         assert not rule.holds("no idea") and not rule.holds("\n")
+    france = next(rule for question, rule in asked if "France" in question)
+    assert france.holds("It is paris.") and france.holds("Paris\nis a city") and not france.holds("I think\nParis")
+    assert not france.holds("Berlin, or Madrid, or Rome, or London, or Vienna, or Athens, or Paris, or Oslo")
 
 
 def test_answers_are_those_of_each_prompt_alone(chatty: Path) -> None:
@@ -103,8 +113,7 @@ def test_answers_are_those_of_each_prompt_alone(chatty: Path) -> None:
 
 def test_a_real_model_knows_an_answer() -> None:
     """Oracle: a fact that SmolLM2-135M-Instruct is known to have learned."""
-    found = (short_question(Random(seed)) for seed in range(100))
-    question, rule = next((question, rule) for question, rule in found if "France" in question)
+    question, rule = next(one for one in short_questions(Random(4)) if "France" in one[0])
     report = generation(braidlm.load("smollm2-135m"), [Prompt(question, rule)], max_tokens=12)
     assert report.whole.passed == 1.0
 

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..system.progress import ProgressFunction
 from .rules import RULES, Rule, topic
 from .scores import Interval, grouped, wilson
-from .short_questions import short_question
+from .short_questions import short_questions
 
 # Prompts that are answered at once.
 _TOGETHER = 16
@@ -60,11 +60,11 @@ class GenerationReport(NamedTuple):
 
 def prompts(count: int, seed: int = 0) -> list[Prompt]:
     """Makes prompts: every fourth is a short question, the others ask for each kind of rule in turn."""
-    made = []
+    made, questions = [], short_questions(Random(f"short questions {seed}"))
     for number in range(count):
         rng = Random(f"generation {seed} {number}")
         if number % 4 == 3:
-            question, rule = short_question(rng)
+            question, rule = next(questions)
         else:
             question, rule = topic(rng), RULES[(number - number // 4) % len(RULES)](rng)
         made.append(Prompt(f"{question} {rule.request}", rule))

@@ -139,7 +139,7 @@ def title(rng: Random) -> Rule:
     return Rule(
         "title",
         "Give your answer a title in double angle brackets, such as <<my title>>.",
-        lambda text: re.search(r"<<[^<>\n]+>>", text) is not None,
+        lambda text: re.search(r"<<(?!my title>)[^<>\n]+>>", text) is not None,
     )
 
 
@@ -172,15 +172,19 @@ RULES = (
 )
 
 _TOPICS = (
-    "Write about a {thing}.",
-    "Describe a {place} in the morning.",
-    "Tell a short story about a {thing} in a {place}.",
-    "What can one do with a {thing}?",
-    "Explain to a child what a {thing} is.",
-    "Why would somebody go to a {place}?",
+    "Write about {thing}.",
+    "Describe {place} in the morning.",
+    "Tell a short story about {thing} and {place}.",
+    "What can one do with {thing}?",
+    "Explain to a child what {thing} is.",
+    "Why would somebody go to {place}?",
 )
 
 
 def topic(rng: Random) -> str:
     """What an answer is to be about."""
-    return rng.choice(_TOPICS).format(thing=rng.choice(THINGS), place=rng.choice(PLACES))
+    return rng.choice(_TOPICS).format(thing=_one(rng.choice(THINGS)), place=_one(rng.choice(PLACES)))
+
+
+def _one(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

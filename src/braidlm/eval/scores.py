@@ -25,7 +25,8 @@ def wilson(successes: int, trials: int) -> Interval:
     share, square = successes / trials, _DEVIATIONS**2
     middle = (share + square / (2 * trials)) / (1 + square / trials)
     half = _DEVIATIONS / (1 + square / trials) * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2))
-    return Interval(max(0.0, middle - half), min(1.0, middle + half))
+    # At the ends the bounds are 0 and 1 exactly, but for rounding.
+    return Interval(middle - half if successes else 0.0, middle + half if successes < trials else 1.0)
 
 
 class Difference(NamedTuple):
