@@ -8,6 +8,7 @@ from torch import Tensor
 
 import braidlm
 from braidlm.api.language_model import LanguageModel
+from braidlm.graft.compose import compose
 from braidlm.graft.finished import finish
 from braidlm.graft.layout import Layout, candidates
 from braidlm.graft.options import MixerOptions
@@ -44,8 +45,11 @@ def small_model(window: int | None = None, seed: int = 1) -> LanguageModel:
 
 
 def small_subjects() -> Subjects:
-    """A donor, the same weights with a window for a graft, and other weights; no donor was trained."""
-    return Subjects(donor=small_model(), graft=small_model(window=8), window_control=small_model(window=4, seed=2))
+    """A donor, another model for a graft, and the donor with a window over its own weights; no donor was trained."""
+    donor = small_model()
+    windows = compose(donor.network, {}, small_model(window=4).spec)
+    control = LanguageModel(windows, donor.tokenizer, donor.origin)
+    return Subjects(donor, small_model(window=8, seed=2), control)
 
 
 def small_texts(model: LanguageModel) -> list[Tensor]:

@@ -18,6 +18,7 @@ from braidlm.graft.report.measure import measure
 from braidlm.graft.report.subjects import TITLES
 from braidlm.graft.report.write import rewrite, write, write_card
 from tests.graft.report.subjects import SMALL, finished_stages, small_subjects, small_texts
+from tests.server.browsing import chromium, needs_chromium
 
 
 class _Page(HTMLParser):
@@ -70,6 +71,7 @@ def test_facts_are_what_the_stages_left(made: dict[str, Any]) -> None:
     assert first["candidate"] == "window of 8 beside mamba2" and first["lost"]["recall"] == -0.5
     assert second["why"] == "by the probe, rank 1 of 2"
     assert set(made["initial"]) == {"parallel"}
+    assert made["all_replaced"]["perplexity"] == 0.125
     assert made["recipe"]["align"]["patience"] == 3, "settings at their defaults are there too"
 
 
@@ -168,3 +170,17 @@ def test_command(made: dict[str, Any], tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "report.json").read_text())["summary"]
     assert json.loads(data)["summary"] == summary and (tmp_path / "report.html").exists()
     assert plain.splitlines()[:2] == [f"{one['name']}: {one['text']}" for one in summary[:2]]
+
+
+@needs_chromium
+def test_the_page_in_a_browser(made: dict[str, Any], tmp_path: Path) -> None:
+    """Oracle: on a phone nothing but tables moves sideways; dark where the reader's computer is; every plot is seen."""
+    write(made, tmp_path)
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
+        page.goto((tmp_path / "report.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        red = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]")
+        assert int(red) < 64
+        sizes = page.evaluate("[...document.querySelectorAll('figure > svg')].map(one => one.clientHeight)")
+        assert len(sizes) == 12 and min(sizes) > 100

@@ -28,6 +28,7 @@ def facts(prepared: Prepared, replaced: Sequence[int], graft: ModelSpec, measure
     """
     recipe, donor, found = prepared.recipe, prepared.language.spec, prepared.found
     out = Path(recipe.run.out)
+    aligned, probed = _result(out / "align"), _result(out / "probe")
     stages = [stage_facts(name, out / name) for name in ("align", *recipe.phases)]
     return {
         "braidlm": __version__,
@@ -36,7 +37,8 @@ def facts(prepared: Prepared, replaced: Sequence[int], graft: ModelSpec, measure
         "graft": _model(graft),
         "recipe": _every_setting(recipe),
         "initial": _initial(found, replaced),
-        "blocks": _blocks(found, donor, replaced, _result(out / "align"), _result(out / "probe")),
+        "blocks": _blocks(found, donor, replaced, aligned, probed),
+        "all_replaced": probed.get("losses", {}).get("all"),
         "stages": [stage for stage in stages if stage is not None],
         "measured": measured,
     }

@@ -30,7 +30,7 @@ def made_sections(facts: Facts) -> Iterator[str]:
 
 def _blocks(facts: Facts) -> str:
     blocks, first = facts["blocks"], _first_errors(facts["stages"])
-    probed = any(block["lost"] or block["kept_alone"] for block in blocks)
+    probed = any(block["lost"] for block in blocks)
     heads = ["block", "donor", "candidate", "in the graft", "decided", "error at first", "error in the end"]
     if probed:
         heads += ["divergence lost", "perplexity lost", "recall lost, nats"]
@@ -42,13 +42,16 @@ def _blocks(facts: Facts) -> str:
             number(first.get(block["block"]), 3), number(block["error"], 3),
         ]  # fmt: skip
         rows.append(row + (_lost(block["lost"]) if probed else []))
+    if facts["all_replaced"]:
+        rows.append(["all", *[NONE] * 6, *_lost(facts["all_replaced"])])
     return section(
         "Blocks",
         paragraph(
             "Which blocks of the donor have another mixer. Errors are those of the new mixer's output against the "
             "donor's on held-out text, squared and relative, when alignment was first and last evaluated: 1 is as bad "
-            "as no output. What is lost is what the model loses when that block alone is replaced, as the probe found; "
-            "rank 1 loses most."
+            "as no output. What is lost is what the model loses when that block alone is replaced (last row: when all "
+            "candidates are), as the probe found. Blocks are ranked by their share of all that is lost, in divergence "
+            "and in recall; those of the first ranks are kept."
         ),
         table(heads, rows, text=[1, 2, 3, 4]),
         _kept_alone(blocks),

@@ -54,7 +54,7 @@ svg .line { fill: none; stroke-width: 2; }
   font-size: .85rem; }
 .legend li { display: flex; align-items: center; gap: .4rem; }
 svg.swatch { width: 28px; flex: none; }
-.answers { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); gap: .75rem; }
+.answers { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(16rem, 100%), 1fr)); gap: .75rem; }
 .answer { background: var(--card); border-radius: .5rem; padding: .6rem .8rem; }
 pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; font: .85rem/1.45 ui-monospace, monospace; }
 footer { margin-top: 3rem; color: var(--soft); font-size: .85rem; }
