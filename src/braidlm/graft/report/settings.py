@@ -39,6 +39,10 @@ class Report:
         ),
     ] = PARTS
     tokens: Annotated[int, Setting("Number of held-out tokens that every model reads.", least=2)] = 32_768
+    seq_len: Annotated[int, Setting("Length of their sequences in tokens.", least=2)] = 1024
+    control_window: Annotated[
+        int, Setting("Window of the untrained control in blocks whose new mixer has none, in tokens.", least=1)
+    ] = 256
     recall_tasks: Annotated[
         tuple[str, ...],
         Setting(
