@@ -2,8 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice, pairwise
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -12,11 +13,14 @@ from braidlm.api.loading import read_tokenizer
 from braidlm.checkpoints import embedded
 from braidlm.errors import InputError
 from braidlm.eval import words
+from braidlm.eval.item import Item
 from braidlm.eval.item_maker import Asked, ItemMaker
 from braidlm.eval.tasks import DEPTHS, TASKS, items
 from braidlm.eval.tasks.phonebook import people
+from braidlm.text.tokenizer import Tokenizer
 from tests.checkpoints.gguf_files import refused
 from tests.eval.models import word_tokenizer
+from tests.text.sentencepieces import trained
 
 Solver = Callable[[str, str], tuple[str, int | None]]
 
@@ -96,6 +100,28 @@ def test_texts(task: str, name: str) -> None:
                 assert answer.strip() == solved
                 assert one.depth == (None if place is None else depth)
                 assert place is None or depth == pytest.approx(place / len(text), abs=0.2)
+
+
+class Watched(ItemMaker):
+    """A maker that compares each item with its whole texts."""
+
+    def item(self, haystack: Sequence[str], asked: Sequence[Asked]) -> Item:
+        made, text = super().item(haystack, asked), "".join(haystack).strip() + "\n"
+        for wanted, one in zip(asked, made.questions, strict=True):
+            whole = self.tokenizer.encode(text + wanted.prompt + wanted.answer)
+            assert tuple(whole) == made.haystack + one.prompt + one.answer
+        return made
+
+
+@pytest.mark.parametrize("name", ["bpe", "bpe digits", "unigram", "user's"])
+def test_tokenizers_of_other_kinds(name: str, tmp_path: Path) -> None:
+    """Oracle: SentencePiece vocabularies' tokens of whole texts; the length that was asked for."""
+    (tmp_path / "tokenizer.model").write_bytes(trained(name))
+    tokenizer = Tokenizer.from_directory(tmp_path)
+    assert tokenizer is not None
+    for task in ("needle", "phonebook", "question_answering", "frequent_words"):
+        for item in items(task, Watched(tokenizer, tokenizer.vocab_size), 1500, 2):
+            assert 1200 < item.tokens <= 1500
 
 
 @pytest.mark.parametrize("tokenizer", [None, embedded.NAME])

@@ -82,10 +82,18 @@ class ItemMaker:
         return [token for token in drawn if token not in self._control][:count]
 
     def count(self, text: str) -> int:
-        """Number of tokens of a part of a text."""
+        """Number of tokens that a part adds to a text, of one that may come again."""
         if text not in self._counts:
-            self._counts[text] = len(self.tokenizer.encode(text, add_bos=False))
+            self._counts[text] = self._added(text)
         return self._counts[text]
+
+    def _added(self, text: str) -> int:
+        """Number of tokens after the end of a sentence or, if no space begins the text, of a line."""
+        before = "." if text.startswith(" ") else "\n"
+        return len(self._plain(before + text)) - len(self._plain(before))
+
+    def _plain(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_bos=False)
 
     def room(self, length: int, asked: Iterable[Asked]) -> int:
         """Number of tokens that a haystack may have for the longest question and its answer to fit `length` too."""
@@ -96,20 +104,17 @@ class ItemMaker:
         found: list[str] = []
         left, rest = room, iter(lines)
         block = list(islice(rest, _BLOCK))
-        while block and (needed := self._tokens(block)) <= left:
+        while block and (needed := self._added("".join(block))) <= left:
             found += block
             left -= needed
             block = list(islice(rest, _BLOCK))
         for line in block:
-            left -= self._tokens([line])
+            left -= self._added(line)
             if left < 0:
                 break
             found.append(line)
         require_room(len(found), 2, "two lines")
         return found
-
-    def _tokens(self, lines: Sequence[str]) -> int:
-        return len(self.tokenizer.encode("".join(lines), add_bos=False))
 
     def shuffled_blocks(self, rng: Random, block: Callable[[], list[str]], room: int) -> list[str]:
         """Words of as many whole blocks as have `room` tokens, each with the space before it, in random order."""
@@ -153,8 +158,7 @@ class ItemMaker:
 
     def _question(self, tail: str, asked: Asked) -> Question:
         before, prompt, whole = (
-            self.tokenizer.encode(text, add_bos=False)
-            for text in (tail, tail + asked.prompt, tail + asked.prompt + asked.answer)
+            self._plain(text) for text in (tail, tail + asked.prompt, tail + asked.prompt + asked.answer)
         )
         answer = whole[len(prompt) :]
         if whole[: len(prompt)] != prompt or prompt[: len(before)] != before:
