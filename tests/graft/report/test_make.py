@@ -46,6 +46,7 @@ def test_report_of_a_whole_graft(tmp_path: Path) -> None:
     model = braidlm.load(out / "model", dtype="float32")
     summary = make_report(prepared, replaced, model, None, settings, out / "model", told.append)
     facts = json.loads((out / "report.json").read_text())
+    assert facts["donor"]["name"] == "donor", "no path of this computer"
     assert [stage["stage"] for stage in facts["stages"]] == ["align", "distil", "lengthen", "tune"]
     assert [block["block"] for block in facts["blocks"] if block["replaced"]] == replaced
     assert all(block["error"] is not None and block["lost"] is not None for block in facts["blocks"])

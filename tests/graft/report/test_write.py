@@ -15,6 +15,7 @@ from braidlm.cli import graft_report
 from braidlm.errors import CheckpointError
 from braidlm.graft.report.facts import facts
 from braidlm.graft.report.measure import measure
+from braidlm.graft.report.plots import Axis, Bar, Line, Scale, bar_plot, line_plot
 from braidlm.graft.report.subjects import TITLES
 from braidlm.graft.report.write import rewrite, write, write_card
 from tests.graft.report.subjects import SMALL, finished_stages, small_subjects, small_texts
@@ -170,6 +171,18 @@ def test_command(made: dict[str, Any], tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "report.json").read_text())["summary"]
     assert json.loads(data)["summary"] == summary and (tmp_path / "report.html").exists()
     assert plain.splitlines()[:2] == [f"{one['name']}: {one['text']}" for one in summary[:2]]
+
+
+def test_scales() -> None:
+    """Oracle: by hand: round ticks that enclose the values; powers where the ratio of the ends is large enough."""
+    assert Scale(Axis("x"), [0.13, 0.48], 0, 1).ticks == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert Scale(Axis("x", zero=True), [3.0, 3.0], 0, 1).ticks[0] == 0
+    assert Scale(Axis("x", log=True), [0.5, 2000.0], 0, 1).ticks == [1, 10, 100, 1000]
+    assert Scale(Axis("x", log=True), [20.0, 30.0], 0, 1).ticks[0] == 20
+    made = Scale(Axis("x", log=True), [10.0, 1000.0], 0, 2)
+    assert made.place(100.0) == pytest.approx(1.0)
+    zero = [Bar("0", "graft", 0.0)]
+    assert bar_plot("t", "x", Axis("y"), zero, ()) == "" == line_plot("t", Axis("x"), Axis("y"), [Line("n", "s", [])])
 
 
 @needs_chromium

@@ -33,7 +33,7 @@ def facts(prepared: Prepared, replaced: Sequence[int], graft: ModelSpec, measure
     return {
         "braidlm": __version__,
         "name": out.name,
-        "donor": {"name": recipe.donor, "digest": prepared.donor_digest, **_model(donor)},
+        "donor": {"name": _last(recipe.donor), "digest": prepared.donor_digest, **_model(donor)},
         "graft": _model(graft),
         "recipe": _every_setting(recipe),
         "initial": _initial(found, replaced),
@@ -42,6 +42,11 @@ def facts(prepared: Prepared, replaced: Sequence[int], graft: ModelSpec, measure
         "stages": [stage for stage in stages if stage is not None],
         "measured": measured,
     }
+
+
+def _last(donor: str) -> str:
+    """Name of a donor: of a path on this computer, which says nothing elsewhere, its last part."""
+    return Path(donor).name if Path(donor).is_absolute() else donor
 
 
 def _model(spec: ModelSpec) -> dict[str, Any]:

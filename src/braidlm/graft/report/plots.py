@@ -9,6 +9,8 @@ from .words import short
 
 _WIDTH, _HEIGHT = 560, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 22, 14, 46
+# Ratio of the ends of a range from which a logarithmic scale shows more than a plain one.
+_LEAST_LOG = 3.0
 # Points of a line that are marked; more of them would hide it.
 _MARKED = 30
 
@@ -39,12 +41,12 @@ class Axis(NamedTuple):
     zero: bool = False
 
 
-class _Scale:
+class Scale:
     """Scale of an axis from values to places on the page, between `begin` and `end`."""
 
     def __init__(self, axis: Axis, values: Sequence[float], begin: float, end: float) -> None:
-        self._log = axis.log and min(values) > 0
         low, high = min(values), max(values)
+        self._log = axis.log and low > 0 and (low == high or high / low >= _LEAST_LOG)
         if axis.zero and not self._log:
             low, high = min(0.0, low), max(0.0, high)
         if low == high:
@@ -82,8 +84,8 @@ def line_plot(title: str, x: Axis, y: Axis, lines: Sequence[Line]) -> str:
     if not shown:
         return ""
     points = [point for line in shown for point in line.points]
-    across = _Scale(x, [point[0] for point in points], _LEFT, _WIDTH - _RIGHT)
-    up = _Scale(y, [point[1] for point in points], _HEIGHT - _BOTTOM, _TOP)
+    across = Scale(x, [point[0] for point in points], _LEFT, _WIDTH - _RIGHT)
+    up = Scale(y, [point[1] for point in points], _HEIGHT - _BOTTOM, _TOP)
     parts = [*_frame(x, y, up), *_x_ticks(across)]
     for line in shown:
         places = [(across.place(px), up.place(py)) for px, py in line.points]
@@ -96,10 +98,10 @@ def line_plot(title: str, x: Axis, y: Axis, lines: Sequence[Line]) -> str:
 
 
 def bar_plot(title: str, x: str, y: Axis, bars: Sequence[Bar], legend: Sequence[tuple[str, str]]) -> str:
-    """Figure of bars; `legend` has names and classes. "" if there is no bar."""
-    if not bars:
+    """Figure of bars; `legend` has names and classes. "" if there is no bar that is not 0."""
+    if not any(bar.value for bar in bars):
         return ""
-    up = _Scale(y, [bar.value for bar in bars], _HEIGHT - _BOTTOM, _TOP)
+    up = Scale(y, [bar.value for bar in bars], _HEIGHT - _BOTTOM, _TOP)
     parts, space = _frame(Axis(x), y, up), (_WIDTH - _LEFT - _RIGHT) / len(bars)
     every, bottom = -(-len(bars) // 16), up.place(0.0)
     for index, bar in enumerate(bars):
@@ -112,7 +114,7 @@ def bar_plot(title: str, x: str, y: Axis, bars: Sequence[Bar], legend: Sequence[
     return _figure(title, parts, _legend(legend))
 
 
-def _frame(x: Axis, y: Axis, up: _Scale) -> list[str]:
+def _frame(x: Axis, y: Axis, up: Scale) -> list[str]:
     """Horizontal lines at the values of the y axis, and the labels of both axes."""
     parts = []
     for tick in up.ticks:
@@ -128,7 +130,7 @@ def _frame(x: Axis, y: Axis, up: _Scale) -> list[str]:
     return parts
 
 
-def _x_ticks(across: _Scale) -> list[str]:
+def _x_ticks(across: Scale) -> list[str]:
     parts, bottom = [], _HEIGHT - _BOTTOM
     for tick in across.ticks:
         place = across.place(tick)

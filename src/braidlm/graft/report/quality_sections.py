@@ -158,7 +158,7 @@ def _passed(one: Mapping[str, Any], kind: str) -> str:
 def _cost(states: Mapping[str, Sequence[Mapping[str, Any]]], speeds: Sequence[Mapping[str, Any]]) -> str:
     sizes = {name: {one["length"]: one["bytes"] for one in found if "bytes" in one} for name, found in states.items()}
     absent = [(name, one["left_out"]) for name, found in states.items() for one in found if "bytes" not in one]
-    absent += [(name, why) for one in speeds for name, why in one.get("left_out", {}).items()]
+    absent += [(name, why) for one in speeds for name, why in one["left_out"].items()]
     lengths = Axis("tokens before", log=True)
     speed_lines = [Line(TITLES[name], name, _speeds(name, speeds)) for name in TITLES]
     state_lines = [
@@ -193,23 +193,23 @@ def _state_table(sizes: Mapping[str, Mapping[int, int]]) -> str:
 
 
 def _speed_table(speeds: Sequence[Mapping[str, Any]]) -> str:
-    names = [name for name in TITLES if any(name in one.get("rates", {}) for one in speeds)]
+    names = [name for name in TITLES if any(name in one["rates"] for one in speeds)]
     rows = []
     for one in speeds:
-        rates = one.get("rates", {})
+        rates = one["rates"]
         if not rates:
             continue
         won = ratios(rates, GRAFT, DONOR)
         said = NONE if won is None else f"{times(won['median'])} ({number(won['least'])} to {number(won['most'])})"
         cells = [number(statistics.median(rates[name]), 1) if rates.get(name) else NONE for name in names]
         rows.append([f"{one['length']:,} tokens", *cells, said])
-    threads = " or ".join(dict.fromkeys(str(one["threads"]) for one in speeds if one.get("rates")))
+    threads = " or ".join(dict.fromkeys(str(one["threads"]) for one in speeds if one["rates"]))
     heads = ["context", *(TITLES[name] for name in names), "graft over donor (least to most)"]
-    return table(heads, rows, f"Decode speed in tokens a second, on {threads} threads")
+    return table(heads, rows, f"Decode speed in tokens a second; threads: {threads}")
 
 
 def _speeds(name: str, speeds: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
-    found = [(one["length"], one.get("rates", {}).get(name)) for one in speeds]
+    found = [(one["length"], one["rates"].get(name)) for one in speeds]
     return [(length, statistics.median(rates)) for length, rates in found if rates]
 
 

@@ -6,7 +6,8 @@ All models decode in turns, so that what else the machine does hits all of them;
 import itertools
 import statistics
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,35 +66,32 @@ class Contexts:
 
 def speed_of(models: Mapping[str, LanguageModel], contexts: Contexts, settings: Report, length: int) -> dict[str, Any]:
     """Tokens a second of each model in every round, for the last tokens before its context is `length` tokens long."""
-    begin, left_out, states = length - settings.speed_tokens - 1, dict[str, str](), dict[str, BatchState]()
+    begin, left_out, runs = length - settings.speed_tokens - 1, dict[str, str](), dict[str, Callable[[], float]]()
     for name, model in models.items():
         try:
             check_length(length, model.spec.max_positions)
-            states[name] = contexts.state(name, begin)
+            run = partial(_rate, model, contexts.state(name, begin), contexts.token(begin), settings.speed_tokens)
+            run()  # warms up
+            runs[name] = run
         except InputError as error:
             left_out[name] = str(error)
-    # Ids only, and no id ends a text, so that each run makes all its tokens.
-    plain = {name: LanguageModel(models[name].network, None, Origin(), ops=models[name].ops) for name in states}
-    rates: dict[str, list[float]] = {name: [] for name in states}
-    for turn in range(settings.speed_rounds + 1):
-        order = list(states) if turn % 2 else list(reversed(states))
-        for name in order:
-            last, state = contexts.token(begin), states[name].fork()
-            stream = plain[name].stream(last, state=state, max_tokens=settings.speed_tokens, temperature=0.0)
-            rate = _rate(stream)
-            if turn:  # the first round warms up
-                rates[name].append(rate)
+    rates: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(settings.speed_rounds):
+        for name in runs if turn % 2 else reversed(runs):
+            rates[name].append(runs[name]())
     return {"threads": torch.get_num_threads(), "rates": rates, "left_out": left_out}
 
 
-def _rate(stream: Iterable[Any]) -> float:
-    """Tokens a second of a stream, without the first ones."""
-    tokens = iter(stream)
+def _rate(model: LanguageModel, state: BatchState, last: Tensor, count: int) -> float:
+    """Tokens a second of `count` tokens after a state and a last token, without the first ones."""
+    # Ids only, and no id ends a text, so that each run makes all its tokens.
+    plain = LanguageModel(model.network, None, Origin(), ops=model.ops)
+    tokens = plain.stream(last, state=state.fork(), max_tokens=count, temperature=0.0)
     for _ in itertools.islice(tokens, _BEFORE):
         pass
     begun = time.perf_counter()
-    count = sum(1 for _ in tokens)
-    return count / (time.perf_counter() - begun)
+    made = sum(1 for _ in tokens)
+    return made / (time.perf_counter() - begun)
 
 
 def ratios(rates: Mapping[str, Sequence[float]], name: str, baseline: str) -> dict[str, float] | None:

@@ -101,17 +101,17 @@ def _states(measured: Measured, name: str) -> dict[int, int]:
 
 def _state(measured: Measured) -> Figure:
     length = deciding(measured)
-    meaning = "How many times less memory the graft keeps for a sequence of that length: above 1 is smaller."
+    meaning = "How many times more memory the donor keeps for a sequence of that length: above 1, the graft is smaller."
     if length is None:
         return _figure("state", None, "", meaning)
     donor, graft = (_states(measured, name)[length] for name in (DONOR, GRAFT))
     found = donor / graft
-    text = f"{times(found)} smaller ({size(graft)} against {size(donor)})"
+    text = f"{times(found)} ({size(graft)} against {size(donor)})"
     return _figure(f"state at {length:,} tokens", found, text, meaning)
 
 
 def _speed(measured: Measured) -> Figure:
-    found = {result["length"]: ratios(result.get("rates", {}), GRAFT, DONOR) for result in measured.get("speed", [])}
+    found = {result["length"]: ratios(result["rates"], GRAFT, DONOR) for result in measured.get("speed", [])}
     known = {length: value for length, value in found.items() if value is not None}
     meaning = "How many times faster the graft writes a token when so many are before it: above 1 is faster."
     if not known:
