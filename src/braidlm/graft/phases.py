@@ -4,11 +4,12 @@ Each is an ordinary run of `braid train`, whose model is what the stage before h
 """
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated
 
 from ..adapters import Lora
 from ..system.settings import Setting, check_settings
-from ..train.config import Config, Data, Optimizer, Run, Schedule, Source, Stage, Teacher
+from ..train.config import Component, Config, Data, Optimizer, Run, Schedule, Source, Stage, Teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,9 @@ class Phase:
         float, Setting("Share of the text's cross-entropy in the loss; 1 leaves the donor out.", least=0, most=1)
     ] = 0.0
     temperature: Annotated[float, Setting("Temperature of the probabilities.", above=0)] = 1.0
+    chats: Annotated[
+        float, Setting("Share of packed sequences that are chats which the donor has answered.", least=0, most=1)
+    ] = 0.0
     data: Data | None = None
     adapter: Lora | None = None
     carry_state: Annotated[
@@ -38,18 +42,34 @@ class Phase:
         check_settings(self, "phase")
 
 
-def config_of(phase: Phase, *, model: str, donor: str, data: Data, run: Run) -> Config:
-    """Configuration of a phase as a training run of `model`; `run` has what all stages share, and the directory."""
+def config_of(phase: Phase, *, model: str, donor: str, data: Data, chats: Path | None, run: Run) -> Config:
+    """Configuration of a phase as a training run of `model`.
+
+    `data` is the recipe's, `chats` the directory of chats' shards; `run` has what all stages share, and the directory.
+    """
+    data = phase.data or data
+    if phase.chats:
+        assert chats is not None
+        data = with_chats(data, chats, phase.chats)
     teacher = None
     if phase.cross_entropy < 1:
         teacher = Teacher(checkpoint=donor, temperature=phase.temperature, cross_entropy=phase.cross_entropy)
     return Config(
         model=Source(checkpoint=model),
         teacher=teacher,
-        data=phase.data or data,
+        data=data,
         stages=phase.stages,
         optimizer=phase.optimizer,
         schedule=phase.schedule,
         adapter=phase.adapter,
         run=replace(run, carry_state=phase.carry_state, evaluate=phase.evaluate, checkpoint=phase.checkpoint),
     )
+
+
+def with_chats(data: Data, chats: Path, share: float) -> Data:
+    """Data of which a share of the packed sequences is chats, never cut into pieces."""
+    texts = data.components
+    whole = sum(component.share for component in texts)
+    parts = [replace(component, share=component.share / whole * (1 - share)) for component in texts if share < 1]
+    answered = Component(shards=str(chats), share=share, packing="whole", on_too_long="truncate")
+    return replace(data, shards=None, mixture=(*parts, answered))

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 from ..errors import InputError, SpecError
 from ..spec.json import decode, encode
 from ..system.setting_files import read_toml, set_value
-from ..system.settings import Setting, check_settings
+from ..system.settings import Setting, check_settings, require_value
 from ..train.config import Data
 from .align import Align
+from .chats import Chats
 from .layout import Layout
 from .phases import Phase
 from .probe import Probe
@@ -43,12 +44,16 @@ class Recipe:
     run: GraftRun
     align: Align = field(default_factory=Align)
     probe: Probe = field(default_factory=Probe)
+    chats: Chats | None = None
     distil: Phase | None = None
     lengthen: Phase | None = None
     tune: Phase | None = None
 
     def __post_init__(self) -> None:
         check_settings(self)
+        for name, phase in self.phases.items():
+            there = self.chats is not None or not phase.chats
+            require_value(there, f"{name}.chats", phase.chats, "0 without a table chats, which says what is asked")
 
     @property
     def phases(self) -> dict[str, Phase]:
@@ -81,7 +86,7 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
 
 def _resolve(data: dict[str, Any], here: Path) -> None:
     """Makes paths absolute; a donor that is no path here may be a preset's name or a hub id."""
-    for table, key, must in ((None, "donor", False), ("run", "out", True)):
+    for table, key, must in ((None, "donor", False), ("run", "out", True), ("chats", "prompts", True)):
         place = data if table is None else data.get(table)
         value = place.get(key) if isinstance(place, dict) else None
         if isinstance(place, dict) and isinstance(value, str) and (must or (here / value).exists()):

@@ -28,6 +28,7 @@ from ..train.config import Run
 from ..train.results import alone
 from ..train.world import World
 from . import alignment_run
+from .chats import SHARDS, digest_of, make_chats
 from .compose import compose, first_prefix, new_mixers, whole
 from .finished import finish, finished
 from .layout import hybrid_spec
@@ -66,8 +67,9 @@ def graft(recipe: Recipe, watch: Watch, until: Until = "model") -> int:
         place = _put_together(prepared, mixers, chosen, watch)
         if until == "hybrid":
             return 0
+        chats = _chats(prepared, watch)
         for name, phase in recipe.phases.items():
-            signal, place = _train(prepared, name, phase, place, watch)
+            signal, place = _train(prepared, name, phase, place, chats, watch)
             if signal:
                 return signal
         _write_model(prepared, place, watch)
@@ -132,14 +134,31 @@ def _put_together(prepared: Prepared, mixers: Mapping[int, MixerLayer], chosen: 
     return place / MODEL
 
 
-def _train(prepared: Prepared, name: str, phase: Phase, model: Path, watch: Watch) -> tuple[int, Path]:
+def _chats(prepared: Prepared, watch: Watch) -> Path | None:
+    """Shards of chats answered by the donor, if a phase learns from some."""
+    recipe = prepared.recipe
+    if recipe.chats is None or not any(phase.chats for phase in recipe.phases.values()):
+        return None
+    place = Path(recipe.run.out) / "chats"
+    # Prompts are known by what they are, so that their file may be moved.
+    asked = encode(recipe.chats) | {"prompts": digest_of(recipe.chats)}
+    settings = {"chats": asked, "donor": prepared.donor_digest, "seed": recipe.run.seed}
+    if finished(place, settings) is None:
+        made = make_chats(prepared.language, recipe.chats, recipe.run.seed, place, watch)
+        finish(place, settings, {"shards": made.name})
+    return place / SHARDS
+
+
+def _train(
+    prepared: Prepared, name: str, phase: Phase, model: Path, chats: Path | None, watch: Watch
+) -> tuple[int, Path]:
     """Trains the model in a directory through one phase; the signal that ended it or 0, and what came out."""
     recipe, out = prepared.recipe, Path(prepared.recipe.run.out) / name
     shared = Run(
         out=str(out), dtype=recipe.run.dtype, seed=recipe.run.seed, tensorboard=False,
         activation_checkpointing=recipe.run.activation_checkpointing,
     )  # fmt: skip
-    config = config_of(phase, model=str(model), donor=recipe.donor, data=recipe.data, run=shared)
+    config = config_of(phase, model=str(model), donor=recipe.donor, data=recipe.data, chats=chats, run=shared)
     result = out / ("merged" if phase.adapter else MODEL)
     if finished(out, encode(phase)) is not None:
         return 0, result
