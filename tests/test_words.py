@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "braidlm"
 # Lawful uses of a word to avoid, where it has another meaning of the field: word, room or file, that meaning.
 LAWFUL = (
     ("kept", "graft", "layers that a graft leaves as they are"),
-    ("figures", "graft/report", "numbers in words, for tables"),
+    ("figures", "graft/report", "pictures of a page, with captions"),
     ("told", "graft", "called with what was measured"),
     ("variant", "graft/probe.py", "one graft of several that are compared"),
     ("taps", "graft/mixers", "values of a filter, as in signal processing"),
