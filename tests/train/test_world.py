@@ -29,7 +29,8 @@ def losses(
 
 
 @pytest.mark.parametrize(
-    ("family", "parallelism"), [("hymba", "fsdp"), ("granitemoehybrid", "fsdp"), ("stripedhyena", "ddp")]
+    ("family", "parallelism"),
+    [("hymba", "fsdp"), ("granitemoehybrid", "fsdp"), ("stripedhyena", "ddp"), ("bamba+frozen", "ddp")],
 )
 def test_two_processes_go_on_where_one_was_and_back(family: str, parallelism: str, tmp_path: Path) -> None:
     """Oracle: one process all the way, in float32: the losses, and so the gradients and moments, are the same."""
@@ -48,6 +49,8 @@ def test_two_processes_go_on_where_one_was_and_back(family: str, parallelism: st
         ("mamba", "ddp", 3),
         ("bamba", "fsdp", 4),
         ("bamba+lora", "ddp", 2),
+        ("bamba+teacher", "fsdp", 2),
+        ("hymba+dropout", "ddp", 2),
     ],
 )
 def test_processes_that_share_a_sequence(family: str, parallelism: str, processes: int, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from .. import spec as specs
@@ -36,7 +35,7 @@ class Parallel(BranchedMixer):
         """Runs both branches on the same input; each changes its own part of the state and leaves the other's."""
         attended, state = self.attention.heads(x_TD, state, batch)
         if self.training and self.attention_dropped:
-            attended = torch.zeros_like(attended)
+            attended = attended * 0  # so that its gradients are zero, whatever other sequences of the batch drew
         scanned, state = self.ssm.heads(x_TD, state, batch)
         normed = self.ssm_norm(scanned, x_TD.dtype)
         if self.attention_norm is None:

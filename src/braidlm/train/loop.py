@@ -114,6 +114,8 @@ class Trainer:
         return self.objective.model
 
     def _language_model(self, model: Model) -> TrainingObjective:
+        if self.config.teacher is not None:
+            raise InputError("a run with a teacher needs its objective; give the trainer a DistillationObjective")
         return LanguageModelObjective(model, self.config.loss, passes_of(self.config.run, self.world))
 
     def _drop_branches(self, model: Model) -> DroppedBranches | None:
