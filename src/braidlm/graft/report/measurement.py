@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ... import __version__
 from ...errors import CheckpointError, InputError
 from ...system.files import read_object, whole_file
 
@@ -17,8 +18,8 @@ class Measurement(NamedTuple):
     """One measurement.
 
     part: of the report. subject: the model that is measured; None for all together. case: which of several, as plain
-    data, such as a length. inputs: plain data that the result depends on besides: with other inputs it is measured
-    again. run: makes the result, plain data.
+    data, such as a length. inputs: plain data that the result depends on besides: with other inputs, or by another
+    version of braidlm, it is measured again. run: makes the result, plain data.
     """
 
     part: str
@@ -52,7 +53,7 @@ def carry_out(measurements: Sequence[Measurement], place: Path, told: Told) -> l
 
 
 def _key(one: Measurement) -> str:
-    return hashlib.sha256(json.dumps(one.inputs, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([__version__, one.inputs], sort_keys=True).encode()).hexdigest()
 
 
 def _result(one: Measurement) -> dict[str, Any]:

@@ -59,8 +59,9 @@ def _text(by_name: Mapping[str, Any]) -> str:
     return section(
         "Held-out text",
         paragraph(
-            f"{tokens:,} tokens that no model was trained on. Perplexity says how unsure a model is of the next token; "
-            "divergence and the share of places with the same most likely token compare a model with the donor."
+            f"{tokens:,} tokens kept apart from all training of the graft. Perplexity says how unsure a model is of "
+            "the next token; divergence and the share of places with the same most likely token compare a model with "
+            "the donor."
         )
         if known
         else "",

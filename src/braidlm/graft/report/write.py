@@ -21,10 +21,11 @@ def write(facts: Mapping[str, Any], directory: Path) -> list[Figure]:
     data = finite(json.loads(json.dumps(facts)))
     found = summary(data["measured"])
     data["summary"] = [one._asdict() for one in found]
+    shown = page(data)
     with whole_file(directory / FACTS) as temporary:
         temporary.write_text(json.dumps(data, indent=1))
     with whole_file(directory / PAGE) as temporary:
-        temporary.write_text(page(data))
+        temporary.write_text(shown)
     return found
 
 
