@@ -53,7 +53,7 @@ KINDS = {
 }
 
 
-class RefusedError(UnavailableError):
+class SideError(UnavailableError):
     """Error of a side that cannot run this model, this precision or this task."""
 
 
@@ -109,7 +109,7 @@ class Contestant:
             raise UnavailableError(self._ended())
         answer = json.loads(line)
         if "error" in answer:
-            raise RefusedError(f"{self.kind.name} failed to {do}: {answer['error']}")
+            raise SideError(f"{self.kind.name} failed to {do}: {answer['error']}")
         return answer["ok"]
 
     def _ended(self) -> str:

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..spec import ModelSpec
 from ..system.memory import available_memory
 from . import probe
-from .contestant import KINDS, Contestant, RefusedError
+from .contestant import KINDS, Contestant, SideError
 from .floor import Rates, decode_floor, prefill_floor, weight_traffic
 from .precision import stored_dtype
 from .weights import Weights
@@ -204,7 +204,7 @@ class Runner:
         name = side.kind.name
         try:
             result.sides[name] = side.load(path, precision, self._threads)
-        except RefusedError as error:
+        except SideError as error:
             if name == "braidlm":
                 raise
             result.absent[name] = str(error)

@@ -112,7 +112,10 @@ class Scheduler:
         self.prefilling.append(first)
 
     def plan_prompt(self, request: Request, position: int, max_decode_tokens: int) -> PromptPlan:
-        """Plan of a prompt that is known up to `position`; where chunks end depends on this prompt alone."""
+        """Plan of a prompt that is known up to `position`: other sequences do not move the ends of its chunks.
+
+        They are multiples of `prefill_chunk`; the last chunk begins where at most that many tokens are left.
+        """
         most, chunks, begin = max_decode_tokens if self._prompts_per_pass == 1 else 1, [], position
         size = self._limits.prefill_chunk
         if request.prompt_logprobs is not None:
