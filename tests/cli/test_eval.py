@@ -81,8 +81,9 @@ def test_heat_map(place: Path, tmp_path: Path) -> None:
         assert f"<!-- {words}" in drawn
     assert drawn.count("<!-- 100% -->") >= 2 * 5
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
-    result = braid(*asked, "--plot", str(tmp_path / "map.svg"))
-    assert isinstance(result.exception, InputError) and "map.svg" in str(result.exception)
+    for name, words in (("map.svg", "exists already"), ("map.gif", ".png, .svg"), ("none/map.svg", "no directory")):
+        result = braid(*asked, "--plot", str(tmp_path / name))
+        assert isinstance(result.exception, InputError) and words in str(result.exception)
 
 
 def test_perplexity(place: Path) -> None:
@@ -134,7 +135,7 @@ def test_refusals(place: Path, tmp_path: Path) -> None:
         (("recall", SMALL, "--tasks", "nedle"), InputError, ("'nedle'", "phonebook", "mean 'needle'?")),
         (("recall", SMALL, "--tasks", ","), InputError, ("--tasks is empty",)),
         (("recall", SMALL, "--lengths", "1k"), InputError, ("--lengths is '1k'", "numbers separated by commas")),
-        (("recall", SMALL, "--lengths", "20"), InputError, ("no room", "greater length")),
+        (("recall", SMALL, "--lengths", "20"), InputError, ("needle of 20 tokens: there is no room",)),
         (("recall", whole), InputError, ("no tokenizer",)),
         (("recall", SMALL, "--compare", SMALL), InputError, ("MODEL itself",)),
         (("recall", whole, "--tasks", "mqar", "--compare", SMALL), InputError, ("different tokenizers",)),

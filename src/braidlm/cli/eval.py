@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from ..system.files import check_no_file
 from ..system.progress_bar import progress
 from ..system.setting_files import with_values
 from .common import Json, ModelArgument, out, print_json, read_text
@@ -58,7 +57,7 @@ def recall(
     seed: Seed = 0,
     compare: Compare = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Heat map to draw: .png or .svg.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="Heat map to draw: .png, .svg or .pdf.", show_default=False)
     ] = None,
     json: Json = False,
     csv: Csv = False,
@@ -75,8 +74,7 @@ def recall(
         task_called(name)
     sizes, places = _numbers(lengths, "--lengths", int), _numbers(depths, "--depths", float)
     if plot is not None:
-        check_no_file(plot)
-        pictures.require()
+        pictures.require(plot)
     models = _models(model, compare, given)
     first, *others = (language for language, _ in models.values())
     for other in others:

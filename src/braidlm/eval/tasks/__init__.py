@@ -67,4 +67,7 @@ def items(
         if not 0 <= depth <= 1:
             raise InputError(f"a depth is {depth}, but must be from 0 (the beginning) to 1 (the end)")
     for number in range(count):
-        yield task.make(maker, Random(f"{name} {length} {seed} {number}"), length, sorted(depths))
+        try:
+            yield task.make(maker, Random(f"{name} {length} {seed} {number}"), length, sorted(depths))
+        except InputError as error:
+            raise InputError(f"{name} of {length} tokens: {error}") from None

@@ -16,10 +16,14 @@ def make(maker: ItemMaker, rng: Random, length: int, depths: Sequence[float]) ->
     givens = choose(rng, GIVEN_NAMES, len(depths))
     facts, asked = [], []
     for given, depth in zip(givens, depths):
-        for family in rng.sample(FAMILY_NAMES, 1 + _ALIKE):
-            one = Asked(f"The secret number of {given} {family} is", f" {rng.randrange(1000, 10000)}", depth)
-            facts.append((rng.random(), f" {one.prompt}{one.answer}."))
+        people = [f"{given} {family}" for family in rng.sample(FAMILY_NAMES, 1 + _ALIKE)]
+        one, *alike = [_asked(person, rng.randrange(1000, 10000), depth) for person in people]
         asked.append(one)
-        facts[-1] = (depth, facts[-1][1])
+        facts.append((depth, f" {one.prompt}{one.answer}."))
+        facts += [(rng.random(), f" {other.prompt}{other.answer}.") for other in alike]
     room = maker.room(length, asked) - maker.count(_TITLE)
     return maker.item([_TITLE, *maker.among_filler(rng, facts, room)], asked)
+
+
+def _asked(person: str, number: int, depth: float) -> Asked:
+    return Asked(f"The secret number of {person} is", f" {number}", depth)
