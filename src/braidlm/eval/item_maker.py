@@ -54,7 +54,8 @@ class ItemMaker:
     def __init__(self, tokenizer: Tokenizer | None, vocab: int) -> None:
         self._tokenizer = tokenizer
         self._vocab = vocab
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, int] = {}  # of what may come again
+        self._ends: dict[str, int] = {}  # of what a counted text stands behind
         self._pool: list[tuple[str, int]] = []
 
     @property
@@ -90,7 +91,9 @@ class ItemMaker:
     def _added(self, text: str) -> int:
         """Number of tokens after the end of a sentence or, if no space begins the text, of a line."""
         before = "." if text.startswith(" ") else "\n"
-        return len(self._plain(before + text)) - len(self._plain(before))
+        if before not in self._ends:
+            self._ends[before] = len(self._plain(before))
+        return len(self._plain(before + text)) - self._ends[before]
 
     def _plain(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_bos=False)
