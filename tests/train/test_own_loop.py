@@ -1,4 +1,4 @@
-"""A training loop of one's own, as docs/training.md shows it, and gradients through states."""
+"""A training loop and an objective of one's own, as docs/training.md shows them, and gradients through states."""
 
 import re
 from pathlib import Path
@@ -13,9 +13,11 @@ import braidlm
 from braidlm import LanguageModel
 from braidlm.ops import Segments
 from braidlm.state.batch import BatchState
+from braidlm.train.training_log import read_log
 
 from ..spec.specs import MIXERS
 from ..spec.specs import model as described
+from .small import make
 
 TEXT = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
 # Sums in another order, float32: measured 2e-6 of each gradient's norm at most.
@@ -76,3 +78,33 @@ def test_gradients_go_through_states(name: str) -> None:
     alone = gradients(model, nats(model, ids, 17, 26, state.detached()))
     assert_same(alone, gradients(model, nats(model, ids, 17, 26, constant)))
     assert any((alone[key] - expected[key]).norm() > 0.01 * expected[key].norm() for key in alone)
+
+
+def test_the_objective_in_the_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Oracles: the definitions of loss and accuracy, one held-out row after the other; the model that was written."""
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path)
+    (tmp_path / "small.toml").write_text((tmp_path / "run.toml").read_text() + 'dtype = "float32"\n')
+    (code,) = re.findall(r"## An objective of your own\n.*?```python\n(.*?)```", TEXT, re.DOTALL)
+    space: dict[str, Any] = {}
+    exec(code, space)  # our own text
+    space["language"].network.requires_grad_(False)
+    language, found = space["language"], {"eval_loss": 0.0, "eval_accuracy": 0.0}
+    for pack in space["data"].eval_packs:
+        logits = language.forward([row.tolist() for row in pack.ids_T.split(pack.lengths)])
+        rows = [row[:length] for row, length in zip(logits, pack.lengths, strict=True)]
+        logits_TV, wanted = torch.cat(rows)[pack.targets_T >= 0], pack.targets_T[pack.targets_T >= 0]
+        found["eval_loss"] += float(-logits_TV.log_softmax(-1).gather(1, wanted[:, None]).sum())
+        found["eval_accuracy"] += int((logits_TV.argmax(-1) == wanted).sum())
+    targets = sum(int((pack.targets_T >= 0).sum()) for pack in space["data"].eval_packs)
+    lines = read_log(tmp_path / "out" / "log.jsonl")
+    for name, total in found.items():
+        assert [line[name] for line in lines if name in line][-1] == pytest.approx(total / targets, rel=1e-4)
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert losses[-1] < losses[0] - 1
+    written, trained = (
+        braidlm.load(tmp_path / "out" / "model", dtype="float32"),
+        dict(language.network.named_parameters()),
+    )
+    for name, parameter in written.network.named_parameters():
+        assert torch.equal(parameter, trained[name].to(torch.float32)), name
