@@ -87,10 +87,11 @@ class Carried(NamedTuple):
     snapshots: tuple[tuple[Tensor, ...], ...]
 
 
-Step = Callable[..., tuple[Tensor, Tensor]]
+# An operation over rows of equal length: (inputs [R, L, ...], state [R, ...]) -> (outputs, state).
+RowStep = Callable[..., tuple[Tensor, Tensor]]
 
 
-def over_rows(step: Step, inputs_T: Sequence[Tensor], state_R: Tensor, segments: Segments) -> Carried:
+def over_rows(step: RowStep, inputs_T: Sequence[Tensor], state_R: Tensor, segments: Segments) -> Carried:
     """Runs `step(*inputs_RL, state_R) -> (y_RL, state_R)` over every row of a packed batch.
 
     The output has the shape and dtype of the first input.
@@ -114,7 +115,7 @@ def over_rows(step: Step, inputs_T: Sequence[Tensor], state_R: Tensor, segments:
     return Carried(segments.scatter(parts), torch.stack(finals), tuple(snapshots))
 
 
-def _in_pieces(step: Step, inputs_RL: Sequence[Tensor], state: Tensor, group: Group) -> tuple[Tensor, list[Tensor]]:
+def _in_pieces(step: RowStep, inputs_RL: Sequence[Tensor], state: Tensor, group: Group) -> tuple[Tensor, list[Tensor]]:
     """`step` over pieces that end at the group's cuts: all outputs, and the state after each piece."""
     ends = [cut for cut in group.cuts if cut < group.length] + [group.length]
     outputs, states, begin = [], [], 0
