@@ -155,12 +155,16 @@ def test_wrong_input_is_told_in_one_sentence(tmp_path: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     np.save(tmp_path / "good.npy", np.ones((2, 40)))
     (tmp_path / "text.npy").write_text("no array")
+    with (tmp_path / "huge.npy").open("wb") as file:
+        header = {"descr": "<f8", "fortran_order": False, "shape": (10**9, 10**6)}
+        np.lib.format.write_array_header_1_0(file, header)
     cases = [
         (["complex.safetensors", out], "x is of torch.complex64, but filters are real numbers"),
         (["empty.safetensors", out], "holds no tensors"),
         (["cube.npy", out], r"cube has the shape \[2, 3, 40\], but filters are \[channels, length\]"),
         (["objects.npy", out], "damaged or no array of numbers"),
         (["text.npy", out], "damaged or no array of numbers"),
+        (["huge.npy", out], "damaged or no array of numbers"),
         (["none.npy", out], "none.npy does not exist"),
         (["good.npy", tmp_path / "out"], "a name that ends in .safetensors"),
         (["good.npy", tmp_path / "complex.safetensors"], "exists already"),

@@ -64,7 +64,7 @@ def _read_npy(path: Path) -> dict[str, Tensor]:
         return {path.stem: torch.from_numpy(np.ascontiguousarray(found.astype(found.dtype.newbyteorder("="))))}
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
-    except (OSError, ValueError, TypeError, EOFError) as error:
+    except (OSError, ValueError, TypeError, EOFError, MemoryError) as error:
         raise InputError(f"{path} is damaged or no array of numbers in .npy: {one_line(error)}") from None
 
 
