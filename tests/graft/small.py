@@ -42,6 +42,14 @@ checkpoint = 1
 stages = [ { steps = 2, batch_size = 1, seq_len = 64 } ]
 optimizer = { lr = 1e-3 }
 cross_entropy = 1.0
+[control]
+stages = [ { steps = 2, batch_size = 1, seq_len = 64 } ]
+optimizer = { lr = 1e-3 }
+cross_entropy = 1.0
+[report]
+parts = ["text", "state"]
+tokens = 256
+seq_len = 128
 [run]
 out = "graft"
 dtype = "float32"

@@ -1,5 +1,6 @@
 """Whole grafts of a small donor: every stage, stopped and gone on with."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -33,9 +34,14 @@ def test_what_comes_out(place: Path, undisturbed: Path) -> None:
     result = small.facts(undisturbed / "probe")["result"]
     assert [index for index, kind in enumerate(kinds) if kind == "Parallel"] == result["replaced"]
     assert len(model.generate("def test", max_tokens=4)) > 0
+    report = json.loads((undisturbed / "report.json").read_text())
+    assert set(report["measured"]["text"]) >= {"donor", "graft", "window_control", "donor_trained"}
+    assert "donor" in (undisturbed / "model" / "README.md").read_text()
 
 
-@pytest.mark.parametrize(("stage", "steps"), [("align", 3), ("distil", 1), ("lengthen", 2), ("tune", 1)])
+@pytest.mark.parametrize(
+    ("stage", "steps"), [("align", 3), ("distil", 1), ("lengthen", 2), ("tune", 1), ("control", 1)]
+)
 def test_stopped_and_gone_on_with(place: Path, undisturbed: Path, stage: str, steps: int) -> None:
     """Oracle: the weights of the graft that was not stopped, bit for bit."""
     out = place.parent / f"stopped-{stage}"

@@ -5,7 +5,7 @@ from typing import Any
 import typer
 import typer.core
 
-from . import graft_filters, graft_run
+from . import graft_filters, graft_report, graft_run
 
 
 class _RecipeFirst(typer.core.TyperGroup):
@@ -25,4 +25,5 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.command(_RUN, epilog=graft_run.EXAMPLE)(graft_run.command)
+app.command("report", epilog=graft_report.EXAMPLE)(graft_report.command)
 app.command("filters", epilog=graft_filters.EXAMPLE)(graft_filters.command)

@@ -15,6 +15,7 @@ from .chats import Chats
 from .layout import Layout
 from .phases import Phase
 from .probe import Probe
+from .report.settings import Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,10 @@ class GraftRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Recipe of a graft: the donor, the layout of the hybrid, and the settings of each stage that is to run."""
+    """Recipe of a graft: the donor, the layout of the hybrid, and the settings of each stage that is to run.
+
+    `control` trains the donor itself, as it is, for the report: what its data alone change.
+    """
 
     donor: Annotated[str, Setting("Model whose blocks are replaced: a path or a name.")]
     layout: Layout
@@ -48,10 +52,12 @@ class Recipe:
     distil: Phase | None = None
     lengthen: Phase | None = None
     tune: Phase | None = None
+    control: Phase | None = None
+    report: Report = field(default_factory=Report)
 
     def __post_init__(self) -> None:
         check_settings(self)
-        for name, phase in self.phases.items():
+        for name, phase in (*self.phases.items(), *([("control", self.control)] if self.control else [])):
             there = self.chats is not None or not phase.chats
             require_value(there, f"{name}.chats", phase.chats, "0 without a table chats, which says what is asked")
 
@@ -91,7 +97,7 @@ def _resolve(data: dict[str, Any], here: Path) -> None:
         value = place.get(key) if isinstance(place, dict) else None
         if isinstance(place, dict) and isinstance(value, str) and (must or (here / value).exists()):
             place[key] = str((here / value).absolute())
-    for table in (None, "distil", "lengthen", "tune"):
+    for table in (None, "distil", "lengthen", "tune", "control"):
         owner = data if table is None else data.get(table)
         place = owner.get("data") if isinstance(owner, dict) else None
         if isinstance(place, dict) and isinstance(place.get("shards"), str):

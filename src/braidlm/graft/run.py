@@ -4,11 +4,13 @@ align/      new mixers that have learned the donor's outputs (stages 0 and 1)
 probe/      what each block loses (stage 2)
 hybrid/     the model put together of both
 distil/, lengthen/, tune/   training runs of the whole model (stages 3 to 5)
-model/      the result
+control/    the donor itself trained on the same data, if asked for
+model/      the result, with its card; beside it report.html and report.json
 """
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +38,7 @@ from .phases import Phase, config_of
 from .prepared import Prepared, prepare
 from .probe import Prober, probe, scores
 from .recipe import Recipe
+from .report.make import make_report
 from .samples import take_samples
 from .watch import Watch
 
@@ -69,11 +72,16 @@ def graft(recipe: Recipe, watch: Watch, until: Until = "model") -> int:
             return 0
         chats = _chats(prepared, watch)
         for name, phase in recipe.phases.items():
-            signal, place = _train(prepared, name, phase, place, chats, watch)
+            signal, place = _train(prepared, name, phase, str(place), chats, watch)
             if signal:
                 return signal
-        _write_model(prepared, place, watch)
-    return 0
+        signal, trained = 0, None
+        if recipe.control is not None:
+            signal, trained = _train(prepared, "control", recipe.control, recipe.donor, chats, watch)
+        if not signal:
+            _write_model(prepared, place, watch)
+            _report(prepared, chosen, trained, watch)
+    return signal
 
 
 def _initialise(prepared: Prepared) -> dict[int, MixerLayer]:
@@ -150,7 +158,7 @@ def _chats(prepared: Prepared, watch: Watch) -> Path | None:
 
 
 def _train(
-    prepared: Prepared, name: str, phase: Phase, model: Path, chats: Path | None, watch: Watch
+    prepared: Prepared, name: str, phase: Phase, model: str, chats: Path | None, watch: Watch
 ) -> tuple[int, Path]:
     """Trains the model in a directory through one phase; the signal that ended it or 0, and what came out."""
     recipe, out = prepared.recipe, Path(prepared.recipe.run.out) / name
@@ -158,7 +166,7 @@ def _train(
         out=str(out), dtype=recipe.run.dtype, seed=recipe.run.seed, tensorboard=False,
         activation_checkpointing=recipe.run.activation_checkpointing,
     )  # fmt: skip
-    config = config_of(phase, model=str(model), donor=recipe.donor, data=recipe.data, chats=chats, run=shared)
+    config = config_of(phase, model=model, donor=recipe.donor, data=recipe.data, chats=chats, run=shared)
     result = out / ("merged" if phase.adapter else MODEL)
     if finished(out, encode(phase)) is not None:
         return 0, result
@@ -170,7 +178,7 @@ def _train(
         return signal, result
     written = training.finish(run, world)
     if phase.adapter and not result.exists():
-        merged = loading.load(str(model), dtype="float32")
+        merged = loading.load(model, dtype="float32")
         merged.merge_adapter(written[0])
         _save(merged, merged.network, result)
     finish(out, encode(phase), {"steps": run.trainer.step})
@@ -184,6 +192,15 @@ def _write_model(prepared: Prepared, place: Path, watch: Watch) -> None:
         made = loading.load(str(place), dtype=recipe.run.dtype)
         _save(made, made.network, target)
     watch.said(str(target))
+
+
+def _report(prepared: Prepared, chosen: list[int], donor_trained: Path | None, watch: Watch) -> None:
+    """Measures the result beside the donor and the controls, and writes report and card."""
+    recipe, place = prepared.recipe, Path(prepared.recipe.run.out) / MODEL
+    load = partial(loading.load, dtype=recipe.run.dtype)
+    trained = None if donor_trained is None else load(str(donor_trained))
+    for figure in make_report(prepared, chosen, load(str(place)), trained, recipe.report, place, watch.said):
+        watch.said(f"{figure.name}: {figure.text}")
 
 
 def _save(language: LanguageModel, network: Any, place: Path) -> None:
