@@ -31,6 +31,8 @@ haystacks = 0
 [distil]
 stages = [ { steps = 4, batch_size = 2, seq_len = 64 } ]
 optimizer = { lr = 1e-3 }
+donor_lr = 0.1
+branch_dropout = { start = 0.5, until = 0.8 }
 evaluate = 2
 checkpoint = 1
 [lengthen]

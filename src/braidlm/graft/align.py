@@ -28,6 +28,8 @@ from .layout import Candidates
 
 # Kinds of mixers with parameters that a donor's block does not have already.
 _ALIGNED = ("mamba2", "mamba", "hyena", "parallel", "spec")
+# Parameters of parallel heads that are new.
+_BESIDE = ("ssm.", "ssm_norm.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,17 @@ def aligned_blocks(found: Candidates) -> list[int]:
 
 def is_new(options_kind: str, name: str) -> bool:
     """Whether a parameter of a mixer, by its name in the mixer, is new: of parallel heads the recurrence alone is."""
-    return options_kind != "parallel" or name.startswith(("ssm.", "ssm_norm."))
+    return options_kind != "parallel" or name.startswith(_BESIDE)
+
+
+def new_names(found: Candidates, blocks: Sequence[int]) -> list[str]:
+    """Patterns of the names of new parameters in a model in which some blocks are replaced."""
+    names = []
+    for index in blocks:
+        kind = found.options[index].kind
+        parts = _BESIDE if kind == "parallel" else ("",) if kind in _ALIGNED else ()
+        names += [f"blocks.{index}.mixer.{part}*" for part in parts]
+    return names
 
 
 class Alignment(TrainingObjective):

@@ -3,13 +3,26 @@
 Each is an ordinary run of `braid train`, whose model is what the stage before has made.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 from ..adapters import Lora
 from ..system.settings import Setting, check_settings
-from ..train.config import Component, Config, Data, Optimizer, Run, Schedule, Source, Stage, Teacher
+from ..train.config import (
+    BranchDropout,
+    Component,
+    Config,
+    Data,
+    Optimizer,
+    ParameterGroup,
+    Run,
+    Schedule,
+    Source,
+    Stage,
+    Teacher,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +40,14 @@ class Phase:
         float, Setting("Share of the text's cross-entropy in the loss; 1 leaves the donor out.", least=0, most=1)
     ] = 0.0
     temperature: Annotated[float, Setting("Temperature of the probabilities.", above=0)] = 1.0
+    donor_lr: Annotated[
+        float,
+        Setting(
+            "Learning rate of the donor's own weights as a multiple of optimizer.lr, that of new ones; 0 freezes.",
+            least=0,
+        ),
+    ] = 1.0
+    branch_dropout: BranchDropout | None = None
     chats: Annotated[
         float, Setting("Share of packed sequences that are chats which the donor has answered.", least=0, most=1)
     ] = 0.0
@@ -42,10 +63,13 @@ class Phase:
         check_settings(self, "phase")
 
 
-def config_of(phase: Phase, *, model: str, donor: str, data: Data, chats: Path | None, run: Run) -> Config:
+def config_of(
+    phase: Phase, *, model: str, donor: str, data: Data, chats: Path | None, new: Sequence[str], run: Run
+) -> Config:
     """Configuration of a phase as a training run of `model`.
 
-    `data` is the recipe's, `chats` the directory of chats' shards; `run` has what all stages share, and the directory.
+    `data` is the recipe's, `chats` the directory of chats' shards, `new` has patterns of the new parameters' names;
+    `run` has what all stages share, and the directory.
     """
     data = phase.data or data
     if phase.chats:
@@ -59,9 +83,10 @@ def config_of(phase: Phase, *, model: str, donor: str, data: Data, chats: Path |
         teacher=teacher,
         data=data,
         stages=phase.stages,
-        optimizer=phase.optimizer,
+        optimizer=_optimizer(phase, new),
         schedule=phase.schedule,
         adapter=phase.adapter,
+        branch_dropout=phase.branch_dropout,
         run=replace(run, carry_state=phase.carry_state, evaluate=phase.evaluate, checkpoint=phase.checkpoint),
     )
 
@@ -73,3 +98,11 @@ def with_chats(data: Data, chats: Path, share: float) -> Data:
     parts = [replace(component, share=component.share / whole * (1 - share)) for component in texts if share < 1]
     answered = Component(shards=str(chats), share=share, packing="whole", on_too_long="truncate")
     return replace(data, shards=None, mixture=(*parts, answered))
+
+
+def _optimizer(phase: Phase, new: Sequence[str]) -> Optimizer:
+    """Optimizer of a phase, in which the donor's own weights may learn more slowly than the new ones."""
+    if phase.donor_lr == 1.0 or not new:
+        return phase.optimizer
+    split = (ParameterGroup(match=tuple(new)), ParameterGroup(match=("*",), lr=phase.donor_lr))
+    return replace(phase.optimizer, groups=(*phase.optimizer.groups, *split))

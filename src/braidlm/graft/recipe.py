@@ -9,7 +9,7 @@ from ..errors import InputError, SpecError
 from ..spec.json import decode, encode
 from ..system.setting_files import read_toml, set_value
 from ..system.settings import Setting, check_settings, require_value
-from ..train.config import Data
+from ..train.config import Data, resolve_shards
 from .align import Align
 from .chats import Chats
 from .layout import Layout
@@ -99,6 +99,4 @@ def _resolve(data: dict[str, Any], here: Path) -> None:
             place[key] = str((here / value).absolute())
     for table in (None, "distil", "lengthen", "tune", "control"):
         owner = data if table is None else data.get(table)
-        place = owner.get("data") if isinstance(owner, dict) else None
-        if isinstance(place, dict) and isinstance(place.get("shards"), str):
-            place["shards"] = str((here / place["shards"]).absolute())
+        resolve_shards(owner.get("data") if isinstance(owner, dict) else None, here.absolute())

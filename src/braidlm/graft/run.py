@@ -9,7 +9,7 @@ model/      the result, with its card; beside it report.html and report.json
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from ..train.config import Run
 from ..train.results import alone
 from ..train.world import World
 from . import alignment_run
+from .align import new_names
 from .chats import SHARDS, digest_of, make_chats
 from .compose import compose, first_prefix, new_mixers, whole
 from .finished import finish, finished
@@ -70,14 +71,14 @@ def graft(recipe: Recipe, watch: Watch, until: Until = "model") -> int:
         place = _put_together(prepared, mixers, chosen, watch)
         if until == "hybrid":
             return 0
-        chats = _chats(prepared, watch)
+        chats, new = _chats(prepared, watch), new_names(prepared.found, chosen)
         for name, phase in recipe.phases.items():
-            signal, place = _train(prepared, name, phase, str(place), chats, watch)
+            signal, place = _train(prepared, name, phase, str(place), chats, new, watch)
             if signal:
                 return signal
         signal, trained = 0, None
         if recipe.control is not None:
-            signal, trained = _train(prepared, "control", recipe.control, recipe.donor, chats, watch)
+            signal, trained = _train(prepared, "control", recipe.control, recipe.donor, chats, (), watch)
         if not signal:
             _write_model(prepared, place, watch)
             _report(prepared, chosen, trained, watch)
@@ -158,7 +159,13 @@ def _chats(prepared: Prepared, watch: Watch) -> Path | None:
 
 
 def _train(
-    prepared: Prepared, name: str, phase: Phase, model: str, chats: Path | None, watch: Watch
+    prepared: Prepared,
+    name: str,
+    phase: Phase,
+    model: str,
+    chats: Path | None,
+    new: Sequence[str],
+    watch: Watch,
 ) -> tuple[int, Path]:
     """Trains the model in a directory through one phase; the signal that ended it or 0, and what came out."""
     recipe, out = prepared.recipe, Path(prepared.recipe.run.out) / name
@@ -166,7 +173,7 @@ def _train(
         out=str(out), dtype=recipe.run.dtype, seed=recipe.run.seed, tensorboard=False,
         activation_checkpointing=recipe.run.activation_checkpointing,
     )  # fmt: skip
-    config = config_of(phase, model=model, donor=recipe.donor, data=recipe.data, chats=chats, run=shared)
+    config = config_of(phase, model=model, donor=recipe.donor, data=recipe.data, chats=chats, new=new, run=shared)
     result = out / ("merged" if phase.adapter else MODEL)
     if finished(out, encode(phase)) is not None:
         return 0, result
