@@ -1,7 +1,7 @@
 """The engine: many requests on one model, step by step: schedule, run, commit.
 
-The ends of a prompt's chunks depend on that prompt and its snapshots, not on what runs beside it, and a decode step gives
-each sequence what it gives alone: so a request's tokens depend on its prompt and those snapshots, too, and on nothing else.
+The ends of a prompt's chunks depend on that prompt and its snapshots, and a decode step gives each sequence what it
+gives alone: so a request's tokens depend on the snapshots of its prompt, but not on what runs beside it.
 """
 
 import contextlib
