@@ -90,6 +90,8 @@ def settings(prepared: Prepared) -> dict[str, Any]:
     named = {"align": recipe.align, "layout": recipe.layout, "data": recipe.data}
     own = {"made_from": prepared.made_from, "seed": recipe.run.seed, "dtype": recipe.run.dtype}
     found: dict[str, Any] = own | {name: encode(value) for name, value in named.items()}
+    if recipe.transplants:
+        found["transplants"] = encode(recipe.transplants)
     for part in (found["data"], *found["data"].get("mixture", ())):
         part.pop("shards", None)  # known by their digests, so that they may be moved
     return found

@@ -16,6 +16,7 @@ from .layout import Layout
 from .phases import Phase
 from .probe import Probe
 from .report.settings import Report
+from .transplants import Donor, Transplant, check_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,8 @@ class Recipe:
     layout: Layout
     data: Data
     run: GraftRun
+    donors: tuple[Donor, ...] = ()
+    transplants: tuple[Transplant, ...] = ()
     align: Align = field(default_factory=Align)
     probe: Probe = field(default_factory=Probe)
     chats: Chats | None = None
@@ -57,6 +60,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        check_names(self.donors, self.transplants)
         for name, phase in (*self.phases.items(), *([("control", self.control)] if self.control else [])):
             there = self.chats is not None or not phase.chats
             require_value(there, f"{name}.chats", phase.chats, "0 without a table chats, which says what is asked")
@@ -92,8 +96,10 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
 
 def _resolve(data: dict[str, Any], here: Path) -> None:
     """Makes paths absolute; a donor that is no path here may be a preset's name or a hub id."""
-    for table, key, must in ((None, "donor", False), ("run", "out", True), ("chats", "prompts", True)):
-        place = data if table is None else data.get(table)
+    tables = ((data, "donor", False), (data.get("run"), "out", True), (data.get("chats"), "prompts", True))
+    others = data.get("donors")
+    models = ((other, "model", False) for other in (others if isinstance(others, list) else ()))
+    for place, key, must in (*tables, *models):
         value = place.get(key) if isinstance(place, dict) else None
         if isinstance(place, dict) and isinstance(value, str) and (must or (here / value).exists()):
             place[key] = str((here / value).absolute())

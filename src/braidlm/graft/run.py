@@ -153,7 +153,7 @@ def _chats(prepared: Prepared, watch: Watch) -> Path | None:
     asked = encode(recipe.chats) | {"prompts": digest_of(recipe.chats)}
     settings = {"chats": asked, "donor": prepared.donor_digest, "seed": recipe.run.seed}
     if finished(place, settings) is None:
-        made = make_chats(prepared.language, recipe.chats, recipe.run.seed, place, watch)
+        made = make_chats(prepared.main, recipe.chats, recipe.run.seed, place, watch)
         finish(place, settings, {"shards": made.name})
     return place / SHARDS
 

@@ -75,7 +75,7 @@ def finished_stages(out: Path, language: LanguageModel) -> Prepared:
     lost = {"divergence": 0.25, "perplexity": 0.125, "recall": -0.5}
     losses = {"all": lost, "replaced 0": lost, "replaced 1": {**lost, "divergence": 0.75}}
     finish(out / "probe", {}, {"losses": losses, "worth": {"0": 0.25, "1": 0.75}, "replaced": [0]})
-    return Prepared(recipe, language, candidates(recipe.layout, language.spec))
+    return Prepared(recipe, language, candidates(recipe.layout, language.spec), language)
 
 
 def _made(directory: Path) -> Path:

@@ -38,7 +38,7 @@ def make_report(
     donor, out = prepared.language, Path(prepared.recipe.run.out)
     ids_T = torch.cat([pack.ids_T for pack in prepared.data.eval_packs])
     control = window_control(donor, prepared.found, replaced, settings.control_window)
-    subjects = Subjects(donor, graft, control, donor_trained)
+    subjects = Subjects(prepared.main, graft, control, donor_trained)
     texts = windows(ids_T.tolist(), settings.tokens, settings.seq_len)
     measured = measure(subjects, texts, settings, out / MEASURED, told)
     found = facts(prepared, replaced, graft.spec, measured)
