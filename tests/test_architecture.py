@@ -58,11 +58,10 @@ def test_lower_rooms_never_import_higher_ones() -> None:
 
 
 def test_few_rooms() -> None:
-    """Oracle: what a newcomer reads at a glance."""
-    entries = [
-        entry for entry in SOURCE.iterdir() if entry.name != "__pycache__" and not entry.name.startswith("_native")
-    ]
-    assert len(entries) <= 28, sorted(entry.name for entry in entries)
+    """Oracle: what a newcomer reads at a glance; Python's own markers of a package hold nothing to read."""
+    markers = {"__init__.py", "__main__.py", "__pycache__", "py.typed"}
+    rooms = [entry.name for entry in SOURCE.iterdir() if entry.name not in markers]
+    assert len([room for room in rooms if not room.startswith("_native")]) <= 24, sorted(rooms)
 
 
 def test_small_files_and_functions() -> None:
