@@ -265,6 +265,7 @@ OPTIONS = {
     "eval generation": "--allow-pickle --compare --csv --device --dtype --json --max-tokens --ops --prompts --quantize "
     "--seed --threads",
     "graft run": "--donor --out --probe --set --threads",
+    "graft report": "--json",
     "graft filters": "--dtype --json --length --order --real --steps --threads --tolerance --window-shift",
     "bench": "--against --batch --context --decode --json --layers --list --llama-python --precision --prompt --rounds "
     "--threads",
