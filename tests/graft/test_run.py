@@ -1,16 +1,17 @@
 """Whole grafts of a small donor: every stage, stopped and gone on with."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
-import torch
 
 import braidlm
 from braidlm.errors import InputError
 from braidlm.graft.recipe import read_recipe
 from braidlm.graft.run import graft
 from tests.graft import small
+from tests.train.processes import begin
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,14 @@ def test_what_comes_out(place: Path, undisturbed: Path) -> None:
     assert "donor" in (undisturbed / "model" / "README.md").read_text()
 
 
+def assert_same_weights(actual: Path, expected: Path) -> None:
+    """Asserts that the models in two directories have the same weights, bit for bit."""
+    weights = dict(braidlm.load(actual).network.named_weights())
+    others = dict(braidlm.load(expected).network.named_weights())
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
 @pytest.mark.parametrize(
     ("stage", "steps"), [("align", 3), ("distil", 1), ("lengthen", 2), ("tune", 1), ("control", 1)]
 )
@@ -49,10 +58,35 @@ def test_stopped_and_gone_on_with(place: Path, undisturbed: Path, stage: str, st
     assert graft(recipe, small.Quiet(stage, steps)) == 2
     assert not (out / "model").exists()
     assert graft(recipe, small.Quiet()) == 0
-    expected = dict(braidlm.load(undisturbed / "model").network.named_weights())
-    actual = dict(braidlm.load(out / "model").network.named_weights())
-    assert expected.keys() == actual.keys()
-    assert all(torch.equal(actual[name], expected[name]) for name in expected)
+    assert_same_weights(out / "model", undisturbed / "model")
+
+
+KILLED = [
+    "align/checkpoints/step-00000002",
+    "probe/replaced-1/finished.json",
+    "hybrid/model/braidlm.json",
+    "distil/checkpoints/step-00000002",
+    "lengthen/checkpoints/step-00000001",
+    "tune/results.json",
+]
+
+
+def _graft(recipe: Path, out: Path) -> None:
+    assert graft(read_recipe(recipe, [f"run.out={out}"]), small.Quiet()) == 0
+
+
+def test_killed_in_every_stage(place: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """Oracle: the weights of the graft that was not killed, bit for bit, after a kill in each stage."""
+    out = tmp_path / "killed"
+    for number, moment in enumerate(KILLED):
+        process = begin(tmp_path / f"{number}.log", _graft, place, out)
+        while not (out / moment).exists() and process.is_alive():
+            time.sleep(0.005)
+        process.kill()
+        process.join()
+        assert (out / moment).exists(), (tmp_path / f"{number}.log").read_text()
+    _graft(place, out)
+    assert_same_weights(out / "model", undisturbed / "model")
 
 
 def test_a_finished_stage_with_other_settings(place: Path, undisturbed: Path) -> None:

@@ -9,6 +9,7 @@ model/      the result, with its card; beside it report.html and report.json
 """
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -137,6 +138,8 @@ def _put_together(prepared: Prepared, mixers: Mapping[int, MixerLayer], chosen: 
         spec = hybrid_spec(donor.spec, prepared.found.mixers, chosen, meta)
         prefix = first_prefix(donor.network, meta, recipe.run.seed) if meta else None
         model = compose(donor.network, {index: mixers[index] for index in chosen}, spec, prefix)
+        if (place / MODEL).exists():  # of a run that was killed before it could say that it had finished
+            shutil.rmtree(place / MODEL)
         _save(donor, whole(model, torch.float32), place / MODEL)
         finish(place, settings, {"parameters": sum(weight.numel() for weight in model.parameters())})
         watch.said(f"{place / MODEL}: {len(chosen)} of {len(spec.blocks)} blocks replaced")
