@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import braidlm
 from braidlm.errors import InputError
