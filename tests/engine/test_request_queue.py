@@ -86,6 +86,18 @@ def test_a_bound_and_removal() -> None:
     assert len(waiting) == 0
 
 
+def test_removal_while_another_thread_cancels() -> None:
+    """Oracle: every item is returned or still waits, though the answer about it changes after it was given."""
+    for answers in ([False, True], [True, False]):
+        waiting: RequestQueue[str] = RequestQueue(4)
+        asked = {name: iter(answers) for name in "abc"}
+        for name in asked:
+            waiting.add(name, "client", 1)
+        gone = waiting.remove_if(lambda name, asked=asked: name != "b" and next(asked[name]))
+        assert sorted([*gone, *taken(waiting)]) == ["a", "b", "c"]
+        assert gone == (["a", "c"] if answers[0] else [])
+
+
 def test_writing_gets_somewhat_more_time_than_it_waited() -> None:
     """Oracle: by hand, four thirds of it."""
     throttle = PrefillThrottle()

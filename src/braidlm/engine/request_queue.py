@@ -51,14 +51,20 @@ class RequestQueue(Generic[Item]):
         return item
 
     def remove_if(self, unwanted: Callable[[Item], bool]) -> list[Item]:
-        """Takes out and returns the items that are no longer wanted."""
-        gone = [item for queue in self._queues.values() for item, _ in queue if unwanted(item)]
+        """Takes out and returns the items that are no longer wanted; each is asked about once.
+
+        Another thread may change the answer at any time: an item is either returned or still waits.
+        """
+        gone: list[Item] = []
+        kept: dict[str, deque[tuple[Item, int]]] = {}
+        for client, queue in self._queues.items():
+            for item, tokens in queue:
+                if unwanted(item):
+                    gone.append(item)
+                else:
+                    kept.setdefault(client, deque()).append((item, tokens))
         if gone:
-            kept = {
-                client: deque((item, tokens) for item, tokens in queue if not unwanted(item))
-                for client, queue in self._queues.items()
-            }
-            self._queues = {client: queue for client, queue in kept.items() if queue}
+            self._queues = kept
             self._forget()
         return gone
 
