@@ -16,6 +16,7 @@ from braidlm.train.passes import passes_of
 from braidlm.train.world import join
 from tests.train.packings import OneText, pack_of
 from tests.train.runs import config, ids_for, model
+from tests.train.test_objective import BlockRegression
 
 EXTRAS = {
     "lora": {"adapter": Lora(rank=2, target_modules=("o_proj",))},
@@ -27,7 +28,8 @@ def train(family: str, out: Path, parallelism: str, steps: int, context_parallel
     """Documents go on from pack to pack with their state ("carried"), or are cut ("cut").
 
     A family may be "bamba+lora": the attention blocks' outputs alone are adapted; "bamba+teacher": it is distilled from
-    other weights; "bamba+frozen": a block is frozen at first; "hymba+dropout": attention is left out at random.
+    other weights; "bamba+frozen": a block is frozen at first; "bamba+stopped": a block is stopped by its objective, so
+    that nothing in it has a gradient any more; "hymba+dropout": attention is left out at random.
     """
     torch.set_num_threads(1)
     family, _, extra = family.partition("+")
@@ -47,9 +49,18 @@ def train(family: str, out: Path, parallelism: str, steps: int, context_parallel
         def objective(student: Model) -> DistillationObjective:
             return DistillationObjective(student, teacher, Teacher(checkpoint="none"), asked.loss, passes)
 
+    if extra == "stopped":
+        donor = braidlm.build(network.spec, seed=1).network
+        asked = replace(asked, run=replace(asked.run, evaluate=1))
+
+        def objective(student: Model) -> BlockRegression:
+            return BlockRegression(student, donor)
+
     trainer = Trainer(asked, network, documents, [pack_of([ids_for(network)[:30]])], world, objective=objective)
     trainer.run(Hooks(stepped=lambda step: losses.append(step.loss)), until=steps)
     losses.append(trainer.evaluate())
+    if extra == "stopped":  # and what it has come to
+        losses += [float(p.detach().double().sum()) for p in network.blocks[0].parameters()]
     if world.rank == 0:
         (out / f"losses-{world.size}.json").write_text(json.dumps(losses))
     world.leave()

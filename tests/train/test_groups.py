@@ -155,6 +155,19 @@ def test_settings() -> None:
         ParameterGroup(match=())
     with pytest.raises(InputError, match=r"optimizer\.groups\.lr is -1, but must be 0 or more"):
         ParameterGroup(match=("*",), lr=-1)
+    with pytest.raises(InputError, match=r"optimizer\.groups\.frozen_steps is 2, but must be 0 where lr is 0"):
+        ParameterGroup(match=("*",), lr=0, frozen_steps=2)
+    with pytest.raises(InputError, match=r"optimizer\.groups\.0\.frozen_steps is 6, but must be below the 6 steps"):
+        asked_in(Path("none"), ParameterGroup(match=("blocks.0.*",), frozen_steps=6))
+
+
+def test_hidden_groups(tmp_path: Path) -> None:
+    """Oracles: the sentence; the same groups in the other order are taken."""
+    network = model("bamba")
+    wide, narrow = ParameterGroup(match=("blocks.*",), lr=2), ParameterGroup(match=("blocks.0.*",), lr=0.5)
+    with pytest.raises(InputError, match=r"optimizer\.groups\.1 is hidden by group 0: .* for blocks\.0\."):
+        Trainer(asked_in(tmp_path, wide, narrow), network, OneText(ids_for(network)), [])
+    Trainer(asked_in(tmp_path, narrow, wide), model("bamba"), OneText(ids_for(network)), [])
 
 
 def test_sharded_weights(tmp_path: Path) -> None:

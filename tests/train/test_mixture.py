@@ -131,6 +131,7 @@ def test_what_is_wrong_is_said(mixed: Path) -> None:
         "data.mixture=[]": r"data is 'nothing', but must be one of shards or mixture",
         "data.packing=whole": r"data\.packing is 'whole', but must be set in each of data\.mixture",
         "data.mixture.0.share=0": r"mixture\.share is 0, but must be above 0",
+        "data.mixture.1.share=1e-17": r"data\.mixture\.1\.share is 1e-17, but must be at least 1e-12 of the sum",
         "run.carry_state=true": r"run\.carry_state is True, but must be false where data\.mixture",
     }.items():
         with pytest.raises(InputError, match=said):

@@ -1,6 +1,7 @@
 """Objectives that a caller gives to the trainer: what they see, what they stop, and how a run with one goes on."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from braidlm.model.model import Model, run_block
 from braidlm.ops import Segments
 from braidlm.train import training_log
-from braidlm.train.config import Config
+from braidlm.train.config import Config, ParameterGroup
 from braidlm.train.data.pack import Pack
 from braidlm.train.loop import Hooks, Trainer
 from braidlm.train.objective import States, Sums, TrainingObjective
@@ -129,6 +130,19 @@ def test_what_is_stopped_stays(frozen: bool, tmp_path: Path) -> None:
         assert sum(parts) == pytest.approx(found["eval_loss"])
     steps = [line for line in log if "loss" in line]
     assert all(sum(line[name] for name in objective.metric_names) == pytest.approx(line["loss"]) for line in steps)
+
+
+def test_what_is_stopped_stays_when_frozen_groups_are_let_go(tmp_path: Path) -> None:
+    """Oracle: by hand: block 0, frozen at first and stopped before its frozen steps end, never moves; block 1 does."""
+    late = ParameterGroup(match=("blocks.0.*", "blocks.1.*"), frozen_steps=STOPPED_AFTER + 1)
+    asked = asked_in(tmp_path)
+    made = trainer(replace(asked, optimizer=replace(asked.optimizer, groups=(late,))), frozen=True)
+    before = {name: p.detach().clone() for name, p in made.model.named_parameters()}
+    made.run()
+    for name, parameter in made.model.named_parameters():
+        if name.startswith(("blocks.0.", "blocks.1.")):
+            assert torch.equal(parameter, before[name]) == name.startswith("blocks.0."), name
+    assert not any(p.requires_grad for p in made.model.blocks[0].parameters())
 
 
 class KilledError(Exception):

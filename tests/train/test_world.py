@@ -8,6 +8,7 @@ import pytest
 from tests.tolerances import RELATIVE_LOSS_SPREAD
 from tests.train.distributed_run import train
 from tests.train.processes import run_together
+from tests.train.test_objective import STOPPED_AFTER
 
 
 def losses(
@@ -58,3 +59,12 @@ def test_processes_that_share_a_sequence(family: str, parallelism: str, processe
     whole = losses(1, family, tmp_path / "one", parallelism, 6, 1, "cut")
     shared = losses(processes, family, tmp_path / "shared", parallelism, 6, 2 if processes == 4 else processes, "cut")
     assert shared == pytest.approx(whole, rel=RELATIVE_LOSS_SPREAD)
+
+
+def test_what_is_stopped_stays_in_all_processes(tmp_path: Path) -> None:
+    """Oracles: one process, in float32; the parameters of the stopped block after its stop, which stay as they are."""
+    whole = losses(1, "bamba+stopped", tmp_path / "one", "ddp", 6)
+    shared = losses(2, "bamba+stopped", tmp_path / "two", "ddp", 6)
+    assert shared == pytest.approx(whole, rel=RELATIVE_LOSS_SPREAD)
+    early = losses(2, "bamba+stopped", tmp_path / "early", "ddp", STOPPED_AFTER)
+    assert shared[7:] == early[STOPPED_AFTER + 1 :] and shared[7:]

@@ -12,6 +12,9 @@ from ..spec.json import decode, encode
 from ..system.setting_files import read_toml, set_value
 from ..system.settings import Setting, check_settings, require_value
 
+# Least share of a mixture's sequences: far below one sequence of any run, far above what a float64 near 1 loses.
+_LEAST_SHARE = 1e-12
+
 
 def _are_betas(betas: tuple[float, ...]) -> bool:
     return len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
@@ -106,6 +109,10 @@ class Data:
         for name, usual in (("packing", "stream"), ("on_too_long", "error")):
             value = getattr(self, name)
             require_value(not self.mixture or value == usual, f"data.{name}", value, "set in each of data.mixture")
+        least = _LEAST_SHARE * sum(component.share for component in self.mixture)
+        for number, component in enumerate(self.mixture):
+            name, right = f"data.mixture.{number}.share", f"at least {_LEAST_SHARE:g} of the sum of all shares"
+            require_value(component.share >= least, name, component.share, right)
 
     @property
     def components(self) -> tuple[Component, ...]:
@@ -148,6 +155,8 @@ class ParameterGroup:
 
     def __post_init__(self) -> None:
         check_settings(self, "optimizer.groups")
+        released = self.lr > 0 or not self.frozen_steps
+        require_value(released, "optimizer.groups.frozen_steps", self.frozen_steps, "0 where lr is 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,6 +311,9 @@ class Config:
         )
         alone = not (self.data.mixture and self.run.carry_state)
         require_value(alone, "run.carry_state", self.run.carry_state, "false where data.mixture gives the sequences")
+        for number, group in enumerate(self.optimizer.groups):
+            name = f"optimizer.groups.{number}.frozen_steps"
+            require_value(group.frozen_steps < self.steps, name, group.frozen_steps, f"below the {self.steps} steps")
         plain = self.teacher is None or not self.loss.z_loss
         require_value(plain, "loss.z_loss", self.loss.z_loss, "0 where a teacher takes the place of the targets")
         if self.model.filters == "implicit":  # they leave no state

@@ -6,6 +6,7 @@ import torch
 
 from .data.pack import Pack, targets_of
 from .objective import TrainingObjective
+from .room import cut_to_room
 from .world import World
 
 HELD_OUT = "eval_loss"
@@ -15,7 +16,8 @@ _FILE = "eval/"
 class Evaluations:
     """Evaluations by the name of their loss in the log: `eval_loss` of held-out documents, `eval/NAME` of each file.
 
-    A metric of the objective lies beside it, as `eval_METRIC` or `eval_METRIC/NAME`.
+    A metric of the objective lies beside it, as `eval_METRIC` or `eval_METRIC/NAME`. Documents longer than one of the
+    objective's models can take are cut.
     """
 
     def __init__(
@@ -26,8 +28,8 @@ class Evaluations:
         world: World,
     ) -> None:
         self._objective, self._world = objective, world
-        self._packs = {HELD_OUT: held_out} if held_out else {}
-        self._packs |= {f"{_FILE}{name}": packs for name, packs in files.items()}
+        given = ({HELD_OUT: held_out} if held_out else {}) | {f"{_FILE}{name}": packs for name, packs in files.items()}
+        self._packs = {name: [cut_to_room(objective, pack) for pack in packs] for name, packs in given.items()}
 
     @property
     def names(self) -> list[str]:

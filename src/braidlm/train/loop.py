@@ -27,6 +27,7 @@ from .evaluation import HELD_OUT, Evaluations
 from .language_model import LanguageModelObjective
 from .objective import States, TrainingObjective
 from .passes import passes_of
+from .room import require_room
 from .training_log import TrainingLog
 from .world import World, all_reduce_gradients, loss_scale, parallelize
 
@@ -106,7 +107,7 @@ class Trainer:
         parallelize(self.objective, self.world, config.run.parallelism)
         self._optimizer = optim.optimizer(model, config.optimizer)
         self._resume()
-        optim.set_frozen(self._optimizer, self.step, begun=True)
+        optim.hold_frozen(self._optimizer, self.step)
 
     @property
     def model(self) -> Model:
@@ -243,7 +244,8 @@ class Trainer:
     def _advance(self, packs: Packs, local: int) -> StepMetrics:
         begun = time.perf_counter()
         torch.manual_seed(hash((self.config.run.seed, self.step, self.world.rank)))
-        optim.set_frozen(self._optimizer, self.step, begun=False)
+        if optim.release_frozen(self._optimizer, self.step):
+            self.objective.resume(self.objective.progress())  # which may have stopped some of them
         self.objective.begin_step(self.step, self.config.schedule.steps or self.config.steps)
         rate = optim.rate(self.step, self.config.schedule)
         mine = {index: packs.pack(local, index) for index in self._mine}
@@ -282,7 +284,7 @@ class Trainer:
         found = torch.zeros(2 + len(self.objective.metric_names), dtype=torch.float64)
         for index, pack in packs.items():
             before = self._carried.get(index) if carry and pack.continues else None
-            self._require_room(pack, before)
+            require_room(self.objective, pack, before)
             with self._dropped.drawn(self.step, index) if self._dropped is not None else nullcontext():
                 sums = self.objective(pack, before, carry=carry)
                 if sums.loss.requires_grad:  # else nothing in it is trained any more
@@ -295,15 +297,6 @@ class Trainer:
             if sums.after is not None:
                 self._carried[index] = sums.after
         return found
-
-    def _require_room(self, pack: Pack, before: States | None) -> None:
-        limit = self.model.spec.max_positions
-        longest = max(pack.lengths[0] + (before[0].length if before else 0), *pack.lengths)
-        if limit is not None and longest > limit:
-            raise InputError(
-                f"document {pack.documents[0]} has reached {longest} tokens, more than the {limit} positions of the "
-                "model; shorten the documents or stages.seq_len, or set run.carry_state=false"
-            )
 
     def _finite(self, plain: float, packs: list[Pack]) -> str | None:
         """Sentence that says why the loss cannot be used, or None."""

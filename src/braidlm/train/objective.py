@@ -84,4 +84,8 @@ class TrainingObjective(nn.Module):
         return {}
 
     def resume(self, progress: Mapping[str, Any]) -> None:
-        """Goes on from the `progress` of a checkpoint; weights and moments are in place already."""
+        """Goes on from the `progress` of a checkpoint; weights and moments are in place already.
+
+        It is also called with the objective's own `progress` where a group's `frozen_steps` end, since all of the
+        group's parameters then require gradients: those that have been stopped by that are stopped again.
+        """

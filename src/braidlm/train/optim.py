@@ -19,7 +19,10 @@ _PLAIN = ParameterGroup(match=("*",))
 
 
 def freeze(model: Model, chosen: Sequence[ParameterGroup]) -> None:
-    """Freezes what `chosen` groups give the learning rate 0; `InputError` for a pattern that fits no parameter."""
+    """Freezes what `chosen` groups give the learning rate 0.
+
+    `InputError` for a pattern that fits no parameter, and for a group all of whose parameters belong to earlier ones.
+    """
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     for number, group in enumerate(chosen):
         for pattern in group.match:
@@ -28,6 +31,7 @@ def freeze(model: Model, chosen: Sequence[ParameterGroup]) -> None:
                     f"optimizer.groups.{number}.match has the pattern {pattern!r}, which fits none of the {len(names)} "
                     f"parameters that are trained, such as {names[0]}"
                 )
+    _require_seen(names, chosen)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and not _group_of(name, chosen).lr:
             parameter.requires_grad_(False)
@@ -35,9 +39,25 @@ def freeze(model: Model, chosen: Sequence[ParameterGroup]) -> None:
         raise InputError("optimizer.groups gives every parameter the learning rate 0, so that nothing is trained")
 
 
+def _require_seen(names: Sequence[str], chosen: Sequence[ParameterGroup]) -> None:
+    """`InputError` for a group that is the first to fit no parameter."""
+    for number, group in enumerate(chosen):
+        fitted = [name for name in names if _fits(name, group)]
+        first = [next(index for index in range(number + 1) if _fits(name, chosen[index])) for name in fitted]
+        if number not in first:
+            raise InputError(
+                f"optimizer.groups.{number} is hidden by group {first[0]}: the first group that fits a parameter "
+                f"counts, which for {fitted[0]} is group {first[0]}; put the narrower group first"
+            )
+
+
+def _fits(name: str, group: ParameterGroup) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in group.match)
+
+
 def _group_of(name: str, chosen: Sequence[ParameterGroup]) -> ParameterGroup:
     """First group that fits a parameter's name."""
-    return next((group for group in chosen if any(fnmatchcase(name, pattern) for pattern in group.match)), _PLAIN)
+    return next((group for group in chosen if _fits(name, group)), _PLAIN)
 
 
 def groups(model: Model, weight_decay: float, chosen: Sequence[ParameterGroup] = ()) -> list[dict[str, Any]]:
@@ -60,16 +80,21 @@ def groups(model: Model, weight_decay: float, chosen: Sequence[ParameterGroup] =
     ]
 
 
-def set_frozen(made: AdamW, step: int, *, begun: bool) -> None:
-    """Freezes the groups that are still frozen in `step` (from 0), where a run begins or goes on (`begun`).
-
-    Elsewhere it lets go of those whose time has come.
-    """
+def hold_frozen(made: AdamW, step: int) -> None:
+    """Freezes the groups that are still frozen in `step` (from 0), where a run begins or goes on."""
     for group in made.param_groups:
-        frozen = step < group["frozen_steps"]
-        if frozen if begun else step == group["frozen_steps"] > 0:
+        if step < group["frozen_steps"]:
             for parameter in group["params"]:
-                parameter.requires_grad_(not frozen)
+                parameter.requires_grad_(False)
+
+
+def release_frozen(made: AdamW, step: int) -> bool:
+    """Lets go of the groups that are frozen until `step` (from 0); returns whether there are any."""
+    released = [group for group in made.param_groups if step == group["frozen_steps"] > 0]
+    for group in released:
+        for parameter in group["params"]:
+            parameter.requires_grad_()
+    return bool(released)
 
 
 def set_rate(made: AdamW, rate: float) -> None:

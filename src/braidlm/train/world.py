@@ -111,12 +111,18 @@ def parallelize(objective: TrainingObjective, world: World, parallelism: Paralle
 
 
 def all_reduce_gradients(parameters: Iterable[nn.Parameter], world: World, parallelism: Parallelism) -> None:
-    """Sums gradients over processes; those of sharded weights only over the ranks that share sequences."""
+    """Sums gradients over processes; those of sharded weights only over the ranks that share sequences.
+
+    A parameter that no process has a gradient of keeps none, so that the optimizer leaves it as it is.
+    """
     if world.mesh is None or (parallelism == "fsdp" and world.context_parallel == 1):
         return
     group = world.mesh.get_group("context") if parallelism == "fsdp" else None
-    for parameter in parameters:
-        if not parameter.requires_grad:
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    used_N = torch.tensor([parameter.grad is not None for parameter in trained], dtype=torch.int32, device=world.device)
+    dist.all_reduce(used_N, dist.ReduceOp.MAX, group=group)
+    for parameter, used in zip(trained, used_N.tolist(), strict=True):
+        if not used:
             continue
         if parameter.grad is None:  # none of this process's tokens used it
             parameter.grad = torch.zeros_like(parameter)
