@@ -51,8 +51,11 @@ def induction_model(vocab: int, code: int = 128, *, window: int | None = None, d
     return model
 
 
-def word_tokenizer(*, digits: bool = True) -> Tokenizer:
-    """A vocabulary of the words and signs of the tasks, spaces apart; without `digits` every number is unknown."""
+def word_tokenizer(*, digits: bool = True, around: bool = False) -> Tokenizer:
+    """A vocabulary of the words and signs of the tasks, spaces apart; without `digits` every number is unknown.
+
+    `around`: a start token and an end token, the last two ids, are put around every text.
+    """
     lists = (value for name, value in vars(words).items() if name.isupper() and name != "LANDMARKS")
     vocabulary = ["<unk>", *"\n .,:'", *dict.fromkeys(word for found in lists for word in found)]
     vocabulary += [f" {word}" for word in vocabulary if word.isalpha()]
@@ -62,4 +65,8 @@ def word_tokenizer(*, digits: bool = True) -> Tokenizer:
     pattern = tokenizers.Regex(r" ?[A-Za-z]+|[0-9]| |\n|.")
     backend.pre_tokenizer = tokenizers.pre_tokenizers.Split(pattern, "isolated")
     backend.decoder = tokenizers.decoders.Fuse()
+    if around:
+        backend.add_special_tokens(["<s>", "</s>"])
+        ids = [(token, backend.token_to_id(token)) for token in ("<s>", "</s>")]
+        backend.post_processor = tokenizers.processors.TemplateProcessing("<s> $A </s>", None, ids)
     return Tokenizer(backend, Settings({}))

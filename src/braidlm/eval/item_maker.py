@@ -23,8 +23,10 @@ _POOL = 600
 _BLOCK = 16
 # Characters of a haystack's end that a question is tokenized with.
 _TAIL = 64
-# Tokens by which a text and the sum of its sentences may differ: a start token, a space at the beginning.
+# Tokens by which a text and the sum of its sentences may differ: a space at the beginning.
 _SLACK = 4
+# A text that shows what a tokenizer puts around texts.
+_WORD = "a"
 
 
 class Asked(NamedTuple):
@@ -68,18 +70,32 @@ class ItemMaker:
     @cached_property
     def alphabet(self) -> int:
         """Number of token ids that are no control tokens."""
-        last = self._vocab if self._tokenizer is None else min(self._vocab, self._tokenizer.largest_id + 1)
-        return last - sum(token < last for token in self._control)
+        return self._end - len(self._control)
+
+    @cached_property
+    def start(self) -> tuple[int, ...]:
+        """Tokens that every haystack begins with: those that the tokenizer puts before a text."""
+        if self._tokenizer is None:
+            return ()
+        whole, plain = self._tokenizer.encode(_WORD), self._plain(_WORD)
+        begins = (place for place in range(len(whole)) if whole[place : place + len(plain)] == plain)
+        return tuple(whole[: next(begins, 0)])
+
+    @cached_property
+    def _end(self) -> int:
+        """End of the token ids that model and tokenizer both have."""
+        return self._vocab if self._tokenizer is None else min(self._vocab, self._tokenizer.largest_id + 1)
 
     @cached_property
     def _control(self) -> frozenset[int]:
-        return self._tokenizer.special_ids if self._tokenizer else frozenset()
+        """Control tokens among these ids."""
+        special = self._tokenizer.special_ids if self._tokenizer else frozenset()
+        return frozenset(token for token in special if token < self._end)
 
     def symbols(self, rng: Random, count: int) -> list[int]:
         """Different random token ids, none of them a control token."""
         require_room(self.alphabet, count, f"{count} different tokens in the vocabulary")
-        control = len(self._control)
-        drawn = rng.sample(range(self.alphabet + control), min(self.alphabet + control, count + control))
+        drawn = rng.sample(range(self._end), min(self._end, count + len(self._control)))
         return [token for token in drawn if token not in self._control][:count]
 
     def count(self, text: str) -> int:
@@ -100,7 +116,7 @@ class ItemMaker:
 
     def room(self, length: int, asked: Iterable[Asked]) -> int:
         """Number of tokens that a haystack may have for the longest question and its answer to fit `length` too."""
-        return length - max(self.count(one.prompt) + self.count(one.answer) for one in asked) - _SLACK
+        return length - max(self.count(one.prompt) + self.count(one.answer) for one in asked) - _SLACK - len(self.start)
 
     def fitting(self, lines: Iterable[str], room: int) -> list[str]:
         """As many of the first lines as have `room` tokens together; `InputError` unless two have."""
@@ -156,7 +172,7 @@ class ItemMaker:
     def item(self, haystack: Sequence[str], asked: Sequence[Asked]) -> Item:
         """The item of a haystack's sentences or lines, after which a line ends, and of questions about it."""
         text = "".join(haystack).strip() + "\n"
-        ids = tuple(self.tokenizer.encode(text))
+        ids = (*self.start, *self._plain(text))
         return Item(ids, tuple(self._question(text[-_TAIL:], one) for one in asked))
 
     def _question(self, tail: str, asked: Asked) -> Question:

@@ -15,16 +15,26 @@ _ALPHABET = 256
 
 def make(maker: ItemMaker, rng: Random, length: int, depths: Sequence[float]) -> Item:
     """Random tokens with one special token at each depth, each of which is a question."""
-    room = length - 2
+    room = length - 2 - len(maker.start)
     require_room(room, 2 * len(depths), "a pair for each depth")
     symbols = maker.symbols(rng, min(maker.alphabet, _ALPHABET + len(depths)))
     special, others = symbols[: len(depths)], symbols[len(depths) :]
     require_room(len(others), 2, "two ordinary tokens beside the special ones")
     haystack = rng.choices(others, k=room)
-    questions = []
-    for number, (token, depth) in enumerate(zip(special, depths, strict=True)):
-        # Special tokens keep a distance of two, so that none stands where another's answer does.
-        place = min(max(round(depth * (room - 2)), 2 * number), room - 2 * (len(depths) - number))
+    places = _places(room, depths)
+    for token, place in zip(special, places, strict=True):
         haystack[place] = token
-        questions.append(Question((token,), (haystack[place + 1],), depth))
-    return Item(tuple(haystack), tuple(questions))
+    questions = tuple(
+        Question((token,), (haystack[place + 1],), depth)
+        for token, place, depth in zip(special, places, depths, strict=True)
+    )
+    return Item((*maker.start, *haystack), questions)
+
+
+def _places(room: int, depths: Sequence[float]) -> list[int]:
+    """Places of the special tokens, at least two apart, so that none stands where another or its answer does."""
+    places: list[int] = []
+    for number, depth in enumerate(depths):
+        first, last = places[-1] + 2 if places else 0, room - 2 * (len(depths) - number)
+        places.append(min(max(round(depth * (room - 2)), first), last))
+    return places

@@ -13,7 +13,7 @@ def make(maker: ItemMaker, rng: Random, length: int, depths: Sequence[float]) ->
     Half of the vocabulary is keys, each at most once. Where there are fewer keys than pairs fit, single values stand
     between the pairs.
     """
-    room = length - 2
+    room = length - 2 - len(maker.start)
     require_room(room, 2 * len(depths), "a pair for each depth")
     symbols = maker.symbols(rng, min(maker.alphabet, room))
     keys, values = symbols[: len(symbols) // 2], symbols[len(symbols) // 2 :]
@@ -22,5 +22,5 @@ def make(maker: ItemMaker, rng: Random, length: int, depths: Sequence[float]) ->
     rng.shuffle(parts)
     placed = [part for part in parts if len(part) == 2]
     asked = [(depth, placed[round(depth * (len(placed) - 1))]) for depth in depths]
-    haystack = tuple(token for part in parts for token in part)
-    return Item(haystack, tuple(Question((key,), (value,), depth) for depth, (key, value) in asked))
+    haystack = (token for part in parts for token in part)
+    return Item((*maker.start, *haystack), tuple(Question((key,), (value,), depth) for depth, (key, value) in asked))
