@@ -131,6 +131,8 @@ def test_refusals(place: Path, tmp_path: Path) -> None:
     whole, text = str(place / "whole"), str(place / "text")
     short = braidlm.ModelSpec.from_json(model_of("llama").spec.to_json() | {"max_positions": 60})
     braidlm.build(short, seed=0).save(tmp_path / "short", "braidlm")
+    bare = braidlm.ModelSpec.from_json(model_of("llama").spec.to_json() | {"vocab": braidlm.load(SMALL).spec.vocab})
+    braidlm.build(bare, seed=0).save(tmp_path / "bare", "braidlm")
     for arguments, kind, words in (
         (("recall", SMALL, "--tasks", "nedle"), InputError, ("'nedle'", "phonebook", "mean 'needle'?")),
         (("recall", SMALL, "--tasks", ","), InputError, ("--tasks is empty",)),
@@ -143,6 +145,7 @@ def test_refusals(place: Path, tmp_path: Path) -> None:
         (("perplexity", SMALL, text, "--length", "4000"), InputError, ("text has 2", "--length asks", "of 4000")),
         (("perplexity", SMALL, text, "--length", "90", "--tokens", "80"), InputError, ("--tokens takes 80",)),
         (("perplexity", SMALL, str(tmp_path / "none")), InputError, ("cannot read", "none")),
+        (("perplexity", SMALL, text, "--compare", str(tmp_path / "bare")), InputError, ("different tokenizers",)),
         (("generation", whole), InputError, ("no tokenizer",)),
     ):
         result = braid("eval", *arguments)

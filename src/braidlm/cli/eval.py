@@ -65,7 +65,8 @@ def recall(
 ) -> None:
     """Ask MODEL for what stands in long texts: each text is read once, whatever the number of questions."""
     from ..eval import heat_map as pictures
-    from ..eval.grid import grid_items, recall_grid, require_same_tokens
+    from ..eval.comparison import require_same_tokens
+    from ..eval.grid import grid_items, recall_grid
     from ..eval.item_maker import ItemMaker
     from ..eval.tasks import TASKS, task_called
 

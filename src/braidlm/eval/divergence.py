@@ -15,6 +15,7 @@ from ..api.language_model import LanguageModel
 from ..errors import InputError
 from ..model.model import Model
 from ..system.progress import ProgressFunction
+from .comparison import require_same_tokens
 from .positions import BORDERS, buckets, sums_by_position, surprise
 from .reader import Reader
 
@@ -56,7 +57,8 @@ def divergence(
 
     A reference that several models are compared with is best given as a `RecordedReader`, which runs it once.
     `kv_dtype` is how `model` stores keys and values; the reference stores them as its activations are. `borders` are
-    the positions at which a bucket ends; `progress(done, total)` is called for each sequence.
+    the positions at which a bucket ends; `progress(done, total)` is called for each sequence. `InputError` unless both
+    have one vocabulary, and of two `LanguageModel`s the same tokenizer.
     """
     readers = [Reader(model, kv_dtype), reference if isinstance(reference, Reader) else Reader(reference)]
     vocabularies = [reader.vocab for reader in readers]
@@ -65,6 +67,8 @@ def divergence(
             f"the models have {vocabularies[0]} and {vocabularies[1]} token ids, but only models of one vocabulary can "
             "be compared"
         )
+    if isinstance(model, LanguageModel) and isinstance(reference, LanguageModel):
+        require_same_tokens(model.tokenizer, reference.tokenizer)
     sums = sums_by_position(readers, sequences, _measure, progress)
     found = tuple(_divergence(sums, *bucket) for bucket in buckets(sums.shape[1], borders))
     return DivergenceReport(_divergence(sums, 0, sums.shape[1]), found)

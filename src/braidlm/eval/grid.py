@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ..api.language_model import LanguageModel
-from ..errors import InputError
 from ..model.model import Model
 from ..system.progress import ProgressFunction
-from ..text.tokenizer import Tokenizer
 from .item import Item
 from .item_maker import ItemMaker
 from .recall import Answer, RecallScore, by_depth, recall
@@ -66,11 +64,3 @@ def recall_grid(
         begin += len(group)
         cells += [Cell(task, length, depth, score) for depth, score in by_depth(part).items()]
     return Grid(tuple(cells), report.answers, report.computed)
-
-
-def require_same_tokens(first: Tokenizer | None, second: Tokenizer | None) -> None:
-    """`InputError` unless two models read a text as the same token ids, so that they can be asked the same items."""
-    if (first and first.to_json()) != (second and second.to_json()):
-        raise InputError(
-            "the models have different tokenizers, but items are token ids; compare models that share a tokenizer"
-        )

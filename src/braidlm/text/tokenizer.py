@@ -277,6 +277,11 @@ class Stream:
         return rest
 
 
+def same_tokenizer(first: Tokenizer | None, second: Tokenizer | None) -> bool:
+    """Whether every text is the same tokens for both; no tokenizer is the same as no tokenizer."""
+    return first is second or (first is not None and second is not None and first.to_json() == second.to_json())
+
+
 def _unreadable(reason: str) -> BraidError:
     # The library's own words for a text that is none are about its arguments.
     half = "TextInputSequence" in reason or "TextEncodeInput" in reason

@@ -6,8 +6,8 @@ from ..api import loading
 from ..api.language_model import LanguageModel
 from ..errors import InputError
 from ..model.model import Model
+from ..text.tokenizer import same_tokenizer
 from .config import Loss, Teacher
-from .data.manifest import tokenizer_hash
 from .data.pack import Pack
 from .divergence import Predictions, divergence
 from .language_model import LanguageModelObjective
@@ -67,8 +67,7 @@ def load_teacher(asked: Teacher, student: LanguageModel) -> Model:
             f"teacher.checkpoint {asked.checkpoint} has a vocabulary of {sizes[0]} tokens, the model of {sizes[1]}; "
             "a teacher must have the model's own vocabulary"
         )
-    tokenizers = [t and tokenizer_hash(t) for t in (found.tokenizer, student.tokenizer)]
-    if None in tokenizers or tokenizers[0] != tokenizers[1]:
+    if found.tokenizer is None or not same_tokenizer(found.tokenizer, student.tokenizer):
         raise InputError(
             f"teacher.checkpoint {asked.checkpoint} has another tokenizer than the model; a teacher must have the "
             "model's own tokenizer"
