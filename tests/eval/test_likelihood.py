@@ -123,6 +123,23 @@ def test_bits_per_byte() -> None:
     assert found.bits_per_byte(counted) == pytest.approx(12 * (len(ids) - 1) / counted, **CLOSE)
 
 
+def test_bytes_of_characters_in_pieces() -> None:
+    """Oracle: the whole text decoded up to each token: a character's bytes are those of the token that completes it."""
+    tokenizer = read_tokenizer(embedded.NAME)
+    assert tokenizer is not None
+    text = "天地玄黃,宇宙洪荒。日月盈昃,辰宿列張。" * 3
+    ids = tokenizer.encode(text)
+    assert len(ids) > len(text)  # most characters are several tokens
+    sequences = windows(ids, None, 8)
+    kept = ids[: 8 * len(sequences)]
+    ends = [len(tokenizer.decode(kept[:end]).rstrip("\ufffd").encode()) for end in range(len(kept) + 1)]
+    ends[-1] = len(tokenizer.decode(kept).encode())
+    expected = sum(ends[n + 1] - ends[n] for n in range(len(kept)) if n % 8)
+    assert text_bytes(tokenizer, sequences) == expected
+    (whole,) = windows(ids, None, len(ids))
+    assert text_bytes(tokenizer, [whole]) == len(text.encode()) - ends[1]
+
+
 def test_refusals() -> None:
     """Oracle: the sentences."""
     model, other = model_of("mamba"), braidlm.ModelSpec.from_json(model_of("mamba").spec.to_json() | {"vocab": 77})

@@ -60,9 +60,16 @@ def likelihood(
 
 
 def text_bytes(tokenizer: Tokenizer, sequences: Sequence[Tensor]) -> int:
-    """Bytes of the text of every token but the first of each sequence, for `bits_per_byte`."""
-    texts = [(tokenizer.decode(ids.tolist()), tokenizer.decode(ids[:1].tolist())) for ids in sequences]
-    return sum(len(text.encode()) - len(first.encode()) for text, first in texts)
+    """Bytes of the text of every token but the first of each sequence, for `bits_per_byte`.
+
+    The sequences are decoded as one text, since a character may lie on both sides of a border; all of its bytes count
+    for the token that completes it.
+    """
+    stream, found = tokenizer.stream(), 0
+    for ids in sequences:
+        stream.push(int(ids[0]))
+        found += sum(len(stream.push(token).encode()) for token in ids[1:].tolist())
+    return found + len(stream.flush().encode())
 
 
 def _measure(logs: Sequence[Tensor], targets_T: Tensor) -> Tensor:
