@@ -33,9 +33,13 @@ class Predictions(NamedTuple):
         """Predictions at some places."""
         return self._replace(hidden_TD=self.hidden_TD.index_select(0, places_N))
 
+    def with_one_dtype(self) -> "Predictions":
+        """The same with the head in the dtype of the hidden states."""
+        return self._replace(head_VD=self.head_VD.to(self.hidden_TD.dtype))
+
     def products(self, part: slice) -> Tensor:
-        """Logits of a part of the tokens before they are scaled, [C, V] in the dtype of the hidden states."""
-        return mm(self.hidden_TD[part], self.head_VD.to(self.hidden_TD.dtype).t())
+        """Logits of a part of the tokens before they are scaled, [C, V]; hidden states and head have one dtype."""
+        return mm(self.hidden_TD[part], self.head_VD.t())
 
 
 class Divergence(NamedTuple):
@@ -90,8 +94,8 @@ class _Divergence(torch.autograd.Function):
         weights: _Weights,
         chunk: int,
     ) -> tuple[Tensor, ...]:
-        model = Predictions(hidden_TD, head_VD.to(hidden_TD.dtype), weights.scale)
-        gradients = HeadGradients(hidden_TD, head_VD, ctx.needs_input_grad)
+        model, teacher = Predictions(hidden_TD, head_VD, weights.scale).with_one_dtype(), teacher.with_one_dtype()
+        gradients = HeadGradients(hidden_TD, model.head_VD, head_VD.dtype, ctx.needs_input_grad)
         sums = hidden_TD.new_zeros(3, dtype=torch.promote_types(hidden_TD.dtype, torch.float32))
         for begin in range(0, len(hidden_TD), chunk):
             part = slice(begin, begin + chunk)

@@ -32,18 +32,20 @@ def cross_entropy(
 class HeadGradients:
     """Gradients of hidden states and head, made of those of the logits, chunk by chunk."""
 
-    def __init__(self, hidden_TD: Tensor, head_VD: Tensor, needed: Sequence[bool]) -> None:
-        """`needed` says whether the hidden states need a gradient, and whether the head does."""
+    def __init__(self, hidden_TD: Tensor, head_VD: Tensor, dtype: torch.dtype, needed: Sequence[bool]) -> None:
+        """Begins with no chunk; `head_VD` has the dtype of `hidden_TD`, its gradient gets `dtype`.
+
+        `needed` says whether the hidden states need a gradient, and whether the head does.
+        """
         self.needed = any(needed[:2])
         self._hidden_TD, self._head_VD = hidden_TD, head_VD
-        self._head = head_VD.to(hidden_TD.dtype) if needed[0] else None
         self._dhidden = torch.empty_like(hidden_TD) if needed[0] else None
-        self._dhead = torch.zeros_like(head_VD) if needed[1] else None
+        self._dhead = torch.zeros_like(head_VD, dtype=dtype) if needed[1] else None
 
     def add(self, part: slice, dlogits_CV: Tensor) -> None:
         """Adds what a chunk contributes whose logits have this gradient."""
-        if self._dhidden is not None and self._head is not None:
-            mm(dlogits_CV, self._head, out=self._dhidden[part])
+        if self._dhidden is not None:
+            mm(dlogits_CV, self._head_VD, out=self._dhidden[part])
         if self._dhead is not None:
             self._dhead.add_(mm(dlogits_CV.t(), self._hidden_TD[part]))
 
@@ -59,7 +61,7 @@ class _CrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(hidden_TD.dtype, torch.float32)
         head = head_VD.to(hidden_TD.dtype)
-        gradients = HeadGradients(hidden_TD, head_VD, ctx.needs_input_grad)
+        gradients = HeadGradients(hidden_TD, head, head_VD.dtype, ctx.needs_input_grad)
         total, plain = hidden_TD.new_zeros((), dtype=wide), hidden_TD.new_zeros((), dtype=wide)
         for begin in range(0, len(hidden_TD), chunk):
             part = slice(begin, begin + chunk)
