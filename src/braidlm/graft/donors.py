@@ -17,7 +17,7 @@ from ..model.assign import assign
 from ..model.footprint import parameter_dtypes, skeleton
 from ..model.model import Model
 from ..spec import Block, ModelSpec, attention_of
-from ..train.data.manifest import tokenizer_hash
+from ..text.tokenizer import same_tokenizer
 from ..train.data.pack import Pack
 from ..train.run_data import open_data
 from .blocks import parse_blocks
@@ -134,9 +134,9 @@ def _check(place: _Place, main: LanguageModel, other: LanguageModel) -> None:
 
 def _read_alike(main: LanguageModel, other: LanguageModel) -> bool:
     """Whether a text is the same tokens for both."""
-    if main.tokenizer is None or other.tokenizer is None or main.spec.vocab != other.spec.vocab:
+    if main.tokenizer is None or main.spec.vocab != other.spec.vocab:
         return False
-    return tokenizer_hash(main.tokenizer) == tokenizer_hash(other.tokenizer)
+    return same_tokenizer(main.tokenizer, other.tokenizer)
 
 
 def _weights(place: _Place, recipe: Recipe, main: LanguageModel, other: LanguageModel) -> Mapping[str, torch.Tensor]:
