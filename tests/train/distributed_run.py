@@ -14,9 +14,9 @@ from braidlm.train.distillation import DistillationObjective
 from braidlm.train.loop import Hooks, Trainer
 from braidlm.train.passes import passes_of
 from braidlm.train.world import join
+from tests.train.block_regression import BlockRegression
 from tests.train.packings import OneText, pack_of
 from tests.train.runs import config, ids_for, model
-from tests.train.test_objective import BlockRegression
 
 EXTRAS = {
     "lora": {"adapter": Lora(rank=2, target_modules=("o_proj",))},

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.tolerances import RELATIVE_LOSS_SPREAD
+from tests.train.block_regression import STOPPED_AFTER
 from tests.train.distributed_run import train
 from tests.train.processes import run_together
-from tests.train.test_objective import STOPPED_AFTER
 
 
 def losses(
