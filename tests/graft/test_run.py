@@ -96,6 +96,26 @@ def test_a_finished_stage_with_other_settings(place: Path, undisturbed: Path) ->
         graft(read_recipe(place, ["align.optimizer.lr=0.5"]), small.Quiet())
 
 
+def test_a_stage_that_is_added_later(place: Path, undisturbed: Path) -> None:
+    """Oracle: the graft that had all stages from its beginning: one that gets its last stage later has its weights."""
+    out = place.parent / "later"
+    text = place.read_text()
+    short = place.with_name("short.toml")
+    short.write_text(text[: text.index("[tune]")] + text[text.index("[control]") :])
+    assert graft(read_recipe(short, [f"run.out={out}"]), small.Quiet()) == 0
+    assert graft(read_recipe(place, [f"run.out={out}"]), small.Quiet()) == 0
+    assert_same_weights(out / "model", undisturbed / "model")
+
+
+def test_a_model_of_somebody_elses(place: Path) -> None:
+    """Oracle: the directory, in one sentence, before anything is written into it."""
+    taken = place.parent / "taken"
+    (taken / "model").mkdir(parents=True)
+    with pytest.raises(InputError, match="holds a model, but no graft that it came from"):
+        graft(read_recipe(place, [f"run.out={taken}"]), small.Quiet())
+    assert [file.name for file in taken.rglob("*")] == ["model"]
+
+
 def test_everything_again_is_nothing(place: Path, undisturbed: Path) -> None:
     """Oracle: the files of the finished graft, unchanged."""
     before = {file: file.stat().st_mtime_ns for file in undisturbed.rglob("*.safetensors")}

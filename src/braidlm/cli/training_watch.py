@@ -32,6 +32,7 @@ class _Watch:
     def __init__(self, trainer: "Trainer") -> None:
         self._steps = trainer.config.steps
         self._first = trainer.world.rank == 0
+        self._in_nats = trainer.objective.in_nats
         self._bar = Progress(
             TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"),
             TimeRemainingColumn(), console=err,
@@ -64,7 +65,7 @@ class _Watch:
         from ..train import report
 
         for name, value in found.items():
-            _say(f"step {step}: {report.sentence(name, value)}")
+            _say(f"step {step}: {report.sentence(name, value, in_nats=self._in_nats)}")
 
     def stopping(self) -> None:
         """Says that a signal was noticed."""

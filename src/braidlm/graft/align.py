@@ -75,6 +75,8 @@ def new_names(found: Candidates, blocks: Sequence[int]) -> list[str]:
 class Alignment(TrainingObjective):
     """Errors of a bank of new mixers (`compose.bank_of`), of which mixer k stands for block `blocks[k]` of a donor."""
 
+    in_nats = False
+
     def __init__(
         self,
         bank: Model,

@@ -1,5 +1,6 @@
 """Records of stages that were finished: with what settings, and what came out, so that nothing is done twice."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +35,19 @@ def finished(directory: Path, settings: Mapping[str, Any]) -> dict[str, Any] | N
             f"choose another run.out, or remove {directory} to run the stage again"
         )
     return result
+
+
+def is_finished(directory: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether a stage has ended with just these settings."""
+    try:
+        return finished(directory, settings) is not None
+    except InputError:
+        return False
+
+
+def digest(settings: Mapping[str, Any]) -> str:
+    """SHA-256 of settings, which stands for them in the records of later stages."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def _difference(was: Any, now: Any, name: str) -> tuple[str, Any, Any] | None:

@@ -13,13 +13,14 @@ import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
 from ..api import loading
 from ..api.language_model import LanguageModel
 from ..checkpoints.saving import best_format, save
+from ..errors import InputError
 from ..eval.item_maker import ItemMaker
 from ..eval.tasks import items
 from ..layers.layer import Mixer as MixerLayer
@@ -34,7 +35,7 @@ from . import alignment_run
 from .align import new_names
 from .chats import SHARDS, digest_of, make_chats
 from .compose import compose, first_prefix, new_mixers, whole
-from .finished import finish, finished
+from .finished import digest, finish, finished, is_finished
 from .layout import hybrid_spec
 from .phases import Phase, config_of
 from .prepared import Prepared, prepare
@@ -51,6 +52,13 @@ MODEL = "model"
 _SAMPLE = 1024
 
 
+class Made(NamedTuple):
+    """Model that a stage has made: its directory or name, and the settings that it came from, as plain data."""
+
+    model: str
+    settings: dict[str, Any]
+
+
 def graft(recipe: Recipe, watch: Watch, until: Until = "model") -> int:
     """Runs the stages that are left, up to `until`; 0, or the number of the signal that ended it earlier.
 
@@ -59,9 +67,8 @@ def graft(recipe: Recipe, watch: Watch, until: Until = "model") -> int:
     """
     prepared = prepare(recipe)
     out = Path(recipe.run.out)
+    _require_own(out)
     with alone(out):
-        with whole_file(out / "recipe.json") as temporary:
-            temporary.write_text(json.dumps(recipe.to_json(), indent=1))
         mixers = _initialise(prepared)
         signal = alignment_run.align(prepared, mixers, watch)
         if signal or until == "align":
@@ -69,21 +76,28 @@ def graft(recipe: Recipe, watch: Watch, until: Until = "model") -> int:
         chosen = _choose(prepared, mixers, watch, always=until == "probe")
         if until == "probe":
             return 0
-        place = _put_together(prepared, mixers, chosen, watch)
+        made = _put_together(prepared, mixers, chosen, watch)
         if until == "hybrid":
             return 0
         chats, new = _chats(prepared, watch), new_names(prepared.found, chosen)
         for name, phase in recipe.phases.items():
-            signal, place = _train(prepared, name, phase, str(place), chats, new, watch)
+            signal, made = _train(prepared, name, phase, made, chats, new, watch)
             if signal:
                 return signal
         signal, trained = 0, None
         if recipe.control is not None:
-            signal, trained = _train(prepared, "control", recipe.control, recipe.donor, chats, (), watch)
+            main = Made(recipe.donor, prepared.made_from)
+            signal, trained = _train(prepared, "control", recipe.control, main, chats, (), watch)
         if not signal:
-            _write_model(prepared, place, watch)
+            _write_model(prepared, made, watch)
             _report(prepared, chosen, trained, watch)
     return signal
+
+
+def _require_own(out: Path) -> None:
+    """Refuses a directory that holds a model which no graft has written."""
+    if (out / MODEL).exists() and not (out / "align").exists() and not (out / "hybrid").exists():
+        raise InputError(f"{out} holds a model, but no graft that it came from; choose another run.out")
 
 
 def _initialise(prepared: Prepared) -> dict[int, MixerLayer]:
@@ -128,22 +142,20 @@ def _prober(prepared: Prepared) -> Prober:
     return Prober(language.network, texts, asked)
 
 
-def _put_together(prepared: Prepared, mixers: Mapping[int, MixerLayer], chosen: list[int], watch: Watch) -> Path:
-    """Writes the hybrid model of the donor and the chosen mixers; its directory."""
+def _put_together(prepared: Prepared, mixers: Mapping[int, MixerLayer], chosen: list[int], watch: Watch) -> Made:
+    """Writes the hybrid model of the donor and the chosen mixers."""
     recipe, donor = prepared.recipe, prepared.language
     place = Path(recipe.run.out) / "hybrid"
-    settings = {"align": alignment_run.settings(prepared), "replaced": chosen, "layout": encode(recipe.layout)}
-    if finished(place, settings) is None:
+    made = Made(str(place / MODEL), {"align": alignment_run.settings(prepared), "replaced": chosen})
+    if finished(place, made.settings) is None:
         meta = recipe.layout.meta_tokens
         spec = hybrid_spec(donor.spec, prepared.found.mixers, chosen, meta)
         prefix = first_prefix(donor.network, meta, recipe.run.seed) if meta else None
         model = compose(donor.network, {index: mixers[index] for index in chosen}, spec, prefix)
-        if (place / MODEL).exists():  # of a run that was killed before it could say that it had finished
-            shutil.rmtree(place / MODEL)
-        _save(donor, whole(model, torch.float32), place / MODEL)
-        finish(place, settings, {"parameters": sum(weight.numel() for weight in model.parameters())})
+        _replace(donor, whole(model, torch.float32), place / MODEL)
+        finish(place, made.settings, {"parameters": sum(weight.numel() for weight in model.parameters())})
         watch.said(f"{place / MODEL}: {len(chosen)} of {len(spec.blocks)} blocks replaced")
-    return place / MODEL
+    return made
 
 
 def _chats(prepared: Prepared, watch: Watch) -> Path | None:
@@ -151,67 +163,75 @@ def _chats(prepared: Prepared, watch: Watch) -> Path | None:
     recipe = prepared.recipe
     if recipe.chats is None or not any(phase.chats for phase in recipe.phases.values()):
         return None
-    place = Path(recipe.run.out) / "chats"
-    # Prompts are known by what they are, so that their file may be moved.
-    asked = encode(recipe.chats) | {"prompts": digest_of(recipe.chats)}
-    settings = {"chats": asked, "donor": prepared.donor_digest, "seed": recipe.run.seed}
+    place, settings = Path(recipe.run.out) / "chats", _chats_settings(prepared)
     if finished(place, settings) is None:
         made = make_chats(prepared.main, recipe.chats, recipe.run.seed, place, watch)
         finish(place, settings, {"shards": made.name})
     return place / SHARDS
 
 
+def _chats_settings(prepared: Prepared) -> dict[str, Any]:
+    """Settings that chats depend on; prompts are known by what they are, so that their file may be moved."""
+    recipe = prepared.recipe
+    assert recipe.chats is not None
+    asked = encode(recipe.chats) | {"prompts": digest_of(recipe.chats)}
+    return {"chats": asked, "donor": prepared.donor_digest, "seed": recipe.run.seed}
+
+
 def _train(
-    prepared: Prepared,
-    name: str,
-    phase: Phase,
-    model: str,
-    chats: Path | None,
-    new: Sequence[str],
-    watch: Watch,
-) -> tuple[int, Path]:
-    """Trains the model in a directory through one phase; the signal that ended it or 0, and what came out."""
+    prepared: Prepared, name: str, phase: Phase, before: Made, chats: Path | None, new: Sequence[str], watch: Watch
+) -> tuple[int, Made]:
+    """Trains what was made before through one phase; the signal that ended it or 0, and what came out."""
     recipe, out = prepared.recipe, Path(prepared.recipe.run.out) / name
     shared = Run(
         out=str(out), dtype=recipe.run.dtype, seed=recipe.run.seed, tensorboard=False,
         activation_checkpointing=recipe.run.activation_checkpointing,
     )  # fmt: skip
-    config = config_of(phase, model=model, donor=recipe.donor, data=recipe.data, chats=chats, new=new, run=shared)
-    result = out / ("merged" if phase.adapter else MODEL)
-    if finished(out, encode(phase)) is not None:
-        return 0, result
+    config = config_of(
+        phase, model=before.model, donor=recipe.donor, data=recipe.data, chats=chats, new=new, run=shared
+    )
+    settings = {"phase": encode(phase), "before": digest(before.settings), "seed": recipe.run.seed, "new": list(new)}
+    made = Made(str(out / ("merged" if phase.adapter else MODEL)), settings)
+    if finished(out, settings) is not None:
+        return 0, made
     world = World()
     run = training.prepare(config, world)
     with alone(out), watch.training(name, run.trainer) as hooks:
         signal = training.train(run, hooks)
     if signal:
-        return signal, result
+        return signal, made
     written = training.finish(run, world)
-    if phase.adapter and not result.exists():
-        merged = loading.load(model, dtype="float32")
+    if phase.adapter:
+        merged = loading.load(before.model, dtype="float32")
         merged.merge_adapter(written[0])
-        _save(merged, merged.network, result)
-    finish(out, encode(phase), {"steps": run.trainer.step})
-    return 0, result
+        _replace(merged, merged.network, Path(made.model))
+    finish(out, settings, {"steps": run.trainer.step})
+    return 0, made
 
 
-def _write_model(prepared: Prepared, place: Path, watch: Watch) -> None:
-    """Writes the result, in the dtype of the run."""
-    recipe, target = prepared.recipe, Path(prepared.recipe.run.out) / MODEL
-    if not target.exists():
-        made = loading.load(str(place), dtype=recipe.run.dtype)
-        _save(made, made.network, target)
-    watch.said(str(target))
+def _write_model(prepared: Prepared, made: Made, watch: Watch) -> None:
+    """Writes the result, in the dtype of the run, unless it is there."""
+    recipe, out = prepared.recipe, Path(prepared.recipe.run.out)
+    settings = {"made": digest(made.settings), "dtype": recipe.run.dtype}
+    if not is_finished(out, settings):
+        language = loading.load(made.model, dtype=recipe.run.dtype)
+        _replace(language, language.network, out / MODEL)
+        with whole_file(out / "recipe.json") as temporary:
+            temporary.write_text(json.dumps(recipe.to_json(), indent=1))
+        finish(out, settings, {"model": MODEL})
+    watch.said(str(out / MODEL))
 
 
-def _report(prepared: Prepared, chosen: list[int], donor_trained: Path | None, watch: Watch) -> None:
+def _report(prepared: Prepared, chosen: list[int], donor_trained: Made | None, watch: Watch) -> None:
     """Measures the result beside the donor and the controls, and writes report and card."""
     recipe, place = prepared.recipe, Path(prepared.recipe.run.out) / MODEL
     load = partial(loading.load, dtype=recipe.run.dtype)
-    trained = None if donor_trained is None else load(str(donor_trained))
+    trained = None if donor_trained is None else load(donor_trained.model)
     for figure in make_report(prepared, chosen, load(str(place)), trained, recipe.report, place, watch.said):
         watch.said(f"{figure.name}: {figure.text}")
 
 
-def _save(language: LanguageModel, network: Any, place: Path) -> None:
+def _replace(language: LanguageModel, network: Any, place: Path) -> None:
+    """Writes a model to a directory of the graft's own, in the place of one that an earlier run has left there."""
+    shutil.rmtree(place, ignore_errors=True)
     save(network, language.tokenizer, language.origin, place, best_format(network.spec))

@@ -39,10 +39,12 @@ class TrainingObjective(nn.Module):
     gradient in a step stays as it is in that step, its moments and its decay with it. Whatever else an objective needs
     (a teacher, say) must not be a submodule, lest it be stored with each checkpoint.
 
-    metric_names: names of `Sums.metrics`, fields of the log that hold their means over the targets.
+    metric_names: names of `Sums.metrics`, fields of the log that hold their means over the targets. in_nats: whether
+    `Sums.plain` is in nats, so that its mean over the targets has a perplexity.
     """
 
     metric_names: tuple[str, ...] = ()
+    in_nats = True
 
     def __init__(self, model: Model) -> None:
         super().__init__()

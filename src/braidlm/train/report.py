@@ -49,13 +49,13 @@ def draw(log: Sequence[Line], file: Path) -> None:
     figure.savefig(file, dpi=150)
 
 
-def sentence(name: str, value: float | str) -> str:
-    """Sentence that tells people of an evaluation or a sample."""
+def sentence(name: str, value: float | str, *, in_nats: bool = True) -> str:
+    """Sentence that tells people of an evaluation or a sample; a loss that is `in_nats` has a perplexity."""
     if isinstance(value, str):
         return f"the model writes {value!r}"
     if not _is_loss(name):
         return f"{name.removeprefix('eval_')}: {value:.4f}"
-    return f"{title(name)}: loss {value:.4f} (perplexity {perplexity(value):.2f})"
+    return f"{title(name)}: loss {value:.4f}" + (f" (perplexity {perplexity(value):.2f})" if in_nats else "")
 
 
 def _running_mean(values: Sequence[float], share: float = 0.02) -> list[float]:

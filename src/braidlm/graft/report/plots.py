@@ -50,7 +50,7 @@ class Scale:
         if axis.zero and not self._log:
             low, high = min(0.0, low), max(0.0, high)
         if low == high:
-            low, high = (low / 2, high * 2) if self._log else (low - 0.5, high + 0.5)
+            low, high = (low / 2, high * 2) if self._log else (low - 0.5 * (not axis.zero), high + 0.5)
         self.ticks = _log_ticks(low, high) if self._log else _ticks(low, high)
         self._low, self._high = min(low, self.ticks[0]), max(high, self.ticks[-1])
         self._begin, self._end = begin, end
