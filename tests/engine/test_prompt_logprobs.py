@@ -68,7 +68,7 @@ def test_what_is_scored_is_known_afterwards(family: str) -> None:
         assert made(again) == alone(model, again.request)
         assert again.usage is not None
         assert again.usage.cached >= 44
-        assert running.load[:3] == (0, 0, 0)
+        assert running.stats[:3] == (0, 0, 0)
 
 
 def test_one_token_has_no_score() -> None:

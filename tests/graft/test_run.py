@@ -1,6 +1,7 @@
 """Whole grafts of a small donor: every stage, stopped and gone on with."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from braidlm.errors import InputError
 from braidlm.graft.recipe import read_recipe
 from braidlm.graft.run import graft
 from tests.graft import small
+from tests.tolerances import RELATIVE_LOGITS
 from tests.train.processes import begin
 
 
@@ -94,6 +96,75 @@ def test_a_finished_stage_with_other_settings(place: Path, undisturbed: Path) ->
     """Oracle: the setting that differs, in the message."""
     with pytest.raises(InputError, match=r"align\.align\.optimizer\.lr is 0\.5, but the stage in .* was finished with"):
         graft(read_recipe(place, ["align.optimizer.lr=0.5"]), small.Quiet())
+
+
+MIXERS = {
+    "mamba2": '{ kind = "mamba2" }',
+    "mamba": '{ kind = "mamba", d_state = 4 }',
+    "hyena": '{ kind = "hyena", d_state = 4 }',
+    "window": '{ kind = "window", window = 16, sink_tokens = 1 }',
+    "parallel, mamba": '{ kind = "parallel", window = 16, ssm = "mamba" }',
+    "spec": '{ kind = "spec", spec = { kind = "Mamba2", heads = 2, head_dim = 16, d_state = 8 } }',
+}
+
+
+@pytest.mark.parametrize("kind", MIXERS)
+def test_every_kind_becomes_a_model(place: Path, kind: str) -> None:
+    """Oracle: one pass over the whole: a model of the kind, loaded, gives the same logits token by token."""
+    out, text = place.parent / f"kind-{kind}", place.read_text()
+    few = [f"{stage}.stages.0.steps=1" for stage in ("align", "distil", "tune", "control")]
+    other = place.with_name("kind.toml")
+    other.write_text(text if "parallel" in kind else text.replace("branch_dropout = { start = 0.5, until = 0.8 }", ""))
+    meta = ["layout.meta_tokens=3"] if kind == "window" else []
+    changes = [f"layout.mixer={MIXERS[kind]}", f"run.out={out}", *few, *meta]
+    assert graft(read_recipe(other, changes), small.Quiet()) == 0
+    model = braidlm.load(out / "model", dtype="float32")
+    assert model.spec.meta_tokens == (3 if meta else 0)
+    ids = torch.arange(40)[None] % model.spec.vocab
+    whole, state = model.forward(ids), model.new_state(1)
+    single = torch.cat([model.forward(ids[:, i : i + 1], state=state) for i in range(40)], 1)
+    assert (whole - single).abs().max() <= RELATIVE_LOGITS[torch.float32] * whole.abs().max()
+
+
+def test_a_stage_that_was_begun_with_another_layout(place: Path) -> None:
+    """Oracle: the window, in the message; what was begun is not gone on with as if it were this layout's."""
+    out = place.parent / "begun"
+    assert graft(read_recipe(place, [f"run.out={out}"]), small.Quiet("align", 3)) == 2
+    message = r"align\.mixers\.0\.attention\.window is 8, but the stage in .* was begun with 16"
+    with pytest.raises(InputError, match=message):
+        graft(read_recipe(place, [f"run.out={out}", "layout.mixer.window=8"]), small.Quiet())
+
+
+def test_another_share_needs_no_new_alignment(place: Path, undisturbed: Path) -> None:
+    """Oracle: the share that is asked for, by the alignment and the probe that were made for another one."""
+    out = place.parent / "share"
+    shutil.copytree(undisturbed, out, ignore=shutil.ignore_patterns("model", "hybrid", "distil", "lengthen", "tune"))
+    shutil.copytree(undisturbed / "align", out / "align", dirs_exist_ok=True)
+    before = (out / "align" / "mixers.safetensors").stat().st_mtime_ns
+    recipe = read_recipe(place, [f"run.out={out}", "layout.keep=0.25"])
+    assert graft(recipe, small.Quiet(), "probe") == 0
+    assert len(small.facts(out / "probe")["result"]["replaced"]) == 3
+    assert (out / "align" / "mixers.safetensors").stat().st_mtime_ns == before
+
+
+WRONG = [
+    ("data.eval_tokens=1", "hold out no text"),
+    ("distil.stages=[]", r"distil\.stages is \[\]"),
+    ("control.cross_entropy=0.0", r"control\.cross_entropy is 0"),
+    ("control.donor_lr=0.5", "control is 'given donor_lr"),
+    ("distil.chats=0.5", r"distil\.chats is 0\.5"),
+    ("layout.mixer.d_states=4", "unknown field 'd_states'"),
+    ("layout.mixer.kv_from=0", r"mixer\.kv_from is 0"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG)
+def test_wrong_recipes_write_nothing(place: Path, change: str, message: str) -> None:
+    """Oracle: one sentence, and a directory that is not there."""
+    out = place.parent / "wrong"
+    with pytest.raises(InputError, match=message):
+        graft(read_recipe(place, [f"run.out={out}", change]), small.Quiet())
+    assert not out.exists()
 
 
 def test_a_stage_that_is_added_later(place: Path, undisturbed: Path) -> None:

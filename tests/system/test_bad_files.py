@@ -26,7 +26,7 @@ HEADER = {
     "tokens": "0",
     "messages": json.dumps([{"role": "user", "content": "hello"}]),
     "text": '""',
-    "places": "[[3, 1]]",
+    "message_ends": "[[3, 1]]",
     "sampling": "null",
     "created": "1.5",
     "updated": "2.5",
@@ -40,12 +40,12 @@ DAMAGES = {
     "deep text": {"text": DEEP},
     "half a character": {"messages": '[{"role": "user", "content": "\\ud800"}]'},
     "no number": {"messages": '[{"role": "user", "content": NaN}]'},
-    "a place of 1e400": {"places": "[[1e400, 1]]"},
-    "a place of half": {"places": "[[1.5, 1]]"},
-    "a place without ids": {"places": "[[1]]"},
-    "places that are a number": {"places": "7"},
-    "deep places": {"places": DEEP},
-    "a number of 6,000 digits": {"places": "[[" + "9" * 6000 + ", 1]]"},
+    "an end of 1e400": {"message_ends": "[[1e400, 1]]"},
+    "an end of half": {"message_ends": "[[1.5, 1]]"},
+    "an end without ids": {"message_ends": "[[1]]"},
+    "ends that are a number": {"message_ends": "7"},
+    "deep ends": {"message_ends": DEEP},
+    "a number of 6,000 digits": {"message_ends": "[[" + "9" * 6000 + ", 1]]"},
     "sampling that is a list": {"sampling": "[]"},
     "sampling of another time": {"sampling": '{"stop": [], "warmth": 2}'},
     "sampling out of bounds": {"sampling": '{"stop": [], "temperature": 1e400}'},
@@ -78,7 +78,7 @@ def test_damaged_session(name: str, tmp_path: Path) -> None:
 def test_session_without_a_part(tmp_path: Path) -> None:
     """Oracle: the header above, which is whole, and the sentence for each part that it lacks."""
     assert session_of(HEADER, tmp_path).messages == [{"role": "user", "content": "hello"}]
-    assert session_of(HEADER | {"messages": "[]", "places": "[]"}, tmp_path) == Session(created=1.5, updated=2.5)
+    assert session_of(HEADER | {"messages": "[]", "message_ends": "[]"}, tmp_path) == Session(created=1.5, updated=2.5)
     for part in HEADER.keys() - {"format", "model", "tokens"}:
         with pytest.raises(StateError, match="is damaged"):
             session_of({key: value for key, value in HEADER.items() if key != part}, tmp_path)

@@ -93,7 +93,12 @@ def _save_published(model: Model, origin: Origin, place: Path, format: str, prog
     preferred = None if format == "hf" else format
     if format == "hf" and origin.format is not None and not origin.format.endswith("-original"):
         preferred = origin.format
-    family, config = families.for_spec(model.spec, preferred)
+    try:
+        family, config = families.for_spec(model.spec, preferred)
+    except SpecError:
+        if format != "hf":
+            raise
+        family, config = families.for_spec(model.spec, None)  # a model that has been changed since it came
     # Keys that we do not compute with (token ids, say) are passed on as they came.
     kept = {key: value for key, value in origin.config.items() if origin.format == family.name and key not in config}
     stale = {"rope_parameters", "dtype", "torch_dtype", "transformers_version"}

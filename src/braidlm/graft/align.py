@@ -2,8 +2,9 @@
 
 All blocks learn in one pass of the donor, which computes inputs and targets while they are needed: stored, those of a
 million tokens are tens of gigabytes. A block's loss is the mean squared error of its output over the mean square of
-the donor's (Bick et al. 2024, "MOHAWK", stage 2; Goldstein et al. 2025, "RADLADS", step 1), so that blocks count
-alike whatever their scale. A block whose error on held-out text no longer falls stops by itself.
+the donor's (Bick et al. 2024, "MOHAWK", stage 2; Goldstein et al. 2025, "RADLADS", step 1), so that blocks count alike
+whatever their scale; nor do they share a bound on their gradients. A block whose error on held-out text no longer falls
+stops by itself.
 
 Legend: T = tokens of a packed sequence, D = width.
 """
@@ -37,7 +38,7 @@ class Align:
     """Settings of the alignment."""
 
     stages: tuple[Stage, ...] = field(default_factory=lambda: (Stage(steps=1000, batch_size=4, seq_len=512),))
-    optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=1e-3, weight_decay=0.0))
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=1e-3, weight_decay=0.0, max_grad_norm=0.0))
     schedule: Schedule = field(default_factory=lambda: Schedule(warmup=0.02, final=0.01))
     patience: Annotated[
         int, Setting("Number of evaluations in a row without progress after which a block stops.", least=1)

@@ -15,7 +15,7 @@ from ..train.config import Config, Run, Source
 from ..train.loop import Trainer
 from .align import Alignment, aligned_blocks
 from .compose import bank_of
-from .finished import finish, finished
+from .finished import begin, finish, finished
 from .prepared import Prepared
 from .watch import Watch
 
@@ -32,6 +32,7 @@ def align(prepared: Prepared, mixers: Mapping[int, MixerLayer], watch: Watch) ->
     asked = settings(prepared)
     result = finished(place, asked)
     if result is None:
+        begin(place, asked)
         trainer = trainer_of(prepared, {index: mixers[index] for index in blocks}, place)
         with watch.training("align", trainer) as hooks:
             signal = trainer.run(hooks)
@@ -87,8 +88,9 @@ def config_of(prepared: Prepared, place: Path) -> Config:
 def settings(prepared: Prepared) -> dict[str, Any]:
     """Settings that the outcome of the alignment depends on, as plain data."""
     recipe = prepared.recipe
-    named = {"align": recipe.align, "layout": recipe.layout, "data": recipe.data}
-    own = {"made_from": prepared.made_from, "seed": recipe.run.seed, "dtype": recipe.run.dtype}
+    named = {"align": recipe.align, "data": recipe.data}
+    mixers = {str(index): encode(mixer) for index, mixer in prepared.found.mixers.items()}
+    own = {"made_from": prepared.made_from, "seed": recipe.run.seed, "dtype": recipe.run.dtype, "mixers": mixers}
     found: dict[str, Any] = own | {name: encode(value) for name, value in named.items()}
     if recipe.transplants:
         found["transplants"] = encode(recipe.transplants)

@@ -17,6 +17,7 @@ from ..errors import InputError
 from ..generation.sampling import Sampling
 from ..system.settings import Setting, check_settings
 from ..train.data.build import build
+from ..train.data.manifest import FILE as MANIFEST
 from ..train.data.recipe import Recipe as DataRecipe
 from .watch import Watch
 
@@ -40,8 +41,8 @@ class Chats:
 
 def make_chats(donor: LanguageModel, settings: Chats, seed: int, place: Path, watch: Watch) -> Path:
     """Directory of shards of chats that the donor has answered, made in `place` or found there."""
-    if donor.tokenizer is None or donor.tokenizer.chat_template is None:
-        raise InputError("the donor has no chat template, so that it can answer no chats; leave the table chats out")
+    require_chats(donor, settings)
+    assert donor.tokenizer is not None
     prompts = _read_prompts(Path(settings.prompts))
     place.mkdir(parents=True, exist_ok=True)
     done = sum(1 for _ in _chats_in(place / FILE))
@@ -52,9 +53,16 @@ def make_chats(donor: LanguageModel, settings: Chats, seed: int, place: Path, wa
             file.writelines(json.dumps({"messages": chat}) + "\n" for chat in answered)
         watch.said(f"chats: {numbers.stop} of {settings.count}")
     shards = place / SHARDS
-    if not shards.exists():
+    if not (shards / MANIFEST).exists():
         build(shards, [place / FILE], donor.tokenizer, DataRecipe(kind="chat", holdout=settings.holdout))
     return shards
+
+
+def require_chats(donor: LanguageModel, settings: Chats) -> None:
+    """`InputError` unless the donor can answer the prompts."""
+    if donor.tokenizer is None or donor.tokenizer.chat_template is None:
+        raise InputError("the donor has no chat template, so that it can answer no chats; leave the table chats out")
+    _read_prompts(Path(settings.prompts))
 
 
 def digest_of(settings: Chats) -> str:

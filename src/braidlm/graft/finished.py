@@ -9,7 +9,17 @@ from typing import Any
 from ..errors import CheckpointError, InputError, quoted
 from ..system.files import read_object, whole_file
 
-FILE = "finished.json"
+FILE, BEGUN = "finished.json", "begun.json"
+
+
+def begin(directory: Path, settings: Mapping[str, Any]) -> None:
+    """Writes with what settings a stage begins; `InputError` if it was begun with other ones."""
+    if (directory / BEGUN).exists():
+        _require_same(directory, read_object(directory / BEGUN, CheckpointError).get("settings"), settings, "begun")
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    with whole_file(directory / BEGUN) as temporary:
+        temporary.write_text(json.dumps({"settings": settings}, indent=1))
 
 
 def finish(directory: Path, settings: Mapping[str, Any], result: Mapping[str, Any]) -> None:
@@ -24,17 +34,23 @@ def finished(directory: Path, settings: Mapping[str, Any]) -> dict[str, Any] | N
     if not (directory / FILE).exists():
         return None
     data = read_object(directory / FILE, CheckpointError)
-    before, result = data.get("settings"), data.get("result")
-    if not isinstance(before, dict) or not isinstance(result, dict):
+    result = data.get("result")
+    _require_same(directory, data.get("settings"), settings, "finished")
+    if not isinstance(result, dict):
         raise CheckpointError(f"{directory / FILE} is damaged; remove {directory} to run the stage again")
+    return result
+
+
+def _require_same(directory: Path, before: Any, settings: Mapping[str, Any], what: str) -> None:
+    if not isinstance(before, dict):
+        raise CheckpointError(f"the records in {directory} are damaged; remove it to run the stage again")
     found = _difference(before, json.loads(json.dumps(settings)), directory.name)
     if found is not None:
         name, was, now = found
         raise InputError(
-            f"{name} is {quoted(now)}, but the stage in {directory} was finished with {quoted(was)}; go on with that, "
+            f"{name} is {quoted(now)}, but the stage in {directory} was {what} with {quoted(was)}; go on with that, "
             f"choose another run.out, or remove {directory} to run the stage again"
         )
-    return result
 
 
 def is_finished(directory: Path, settings: Mapping[str, Any]) -> bool:

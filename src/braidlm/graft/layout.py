@@ -44,6 +44,8 @@ class Layout:
     def __post_init__(self) -> None:
         check_settings(self, "layout")
         require_value(bool(self.mixer or self.rules), "layout", "empty", "given a mixer or rules")
+        decided = self.mixer is not None or not self.keep
+        require_value(decided, "layout.keep", self.keep, "0 without layout.mixer: rules alone say what stays")
 
 
 class Candidates(NamedTuple):
@@ -133,7 +135,10 @@ def _mixer(donor: ModelSpec, index: int, options: MixerOptions, meta_tokens: int
     mixer = plain_attention(donor.blocks[index].mixer)
     if options.kind == "spec":
         assert options.spec is not None
-        return options.spec
+        attention = attention_of(options.spec)
+        if attention is not None and attention.kv_from is not None:
+            raise InputError(f'block {index} has a spec with kv_from; give it a mixer of kind "shared"')
+        return replace_attention(options.spec, lambda attention: _shown(attention, meta_tokens))
     if mixer is None:
         kind = type(donor.blocks[index].mixer).__name__
         raise InputError(

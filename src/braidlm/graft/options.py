@@ -8,7 +8,18 @@ from ..system.settings import Setting, check_settings, require_value
 
 Kind = Literal["mamba2", "mamba", "hyena", "window", "parallel", "shared", "spec"]
 
-_WINDOWED = ("window", "parallel")
+# Taps of a short convolution, where a recipe does not say.
+CONV = 4
+# What each kind may be given beside itself.
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "mamba2": ("d_state", "conv"),
+    "mamba": ("d_state", "conv"),
+    "hyena": ("d_state",),
+    "window": ("window", "sink_tokens"),
+    "parallel": ("window", "sink_tokens", "ssm", "d_state", "conv"),
+    "shared": ("kv_from",),
+    "spec": ("spec",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +37,12 @@ class MixerOptions:
         None
     )
     sink_tokens: Annotated[int, Setting("Number of first tokens that a window always shows.", least=0)] = 0
-    ssm: Annotated[Literal["mamba2", "mamba"], Setting("Recurrence of a parallel mixer.")] = "mamba2"
+    ssm: Annotated[Literal["mamba2", "mamba"] | None, Setting("Recurrence of a parallel mixer.", unset="mamba2")] = None
     d_state: Annotated[
         int | None,
         Setting("States of a head (mamba2), a channel (mamba) or a filter (hyena).", least=1, unset="by the kind"),
     ] = None
-    conv: Annotated[int, Setting("Taps of the short convolution.", least=2)] = 4
+    conv: Annotated[int | None, Setting("Taps of the short convolution.", least=2, unset="4")] = None
     kv_from: Annotated[
         int | None, Setting("Block whose keys and values are shared.", least=0, unset="the last one that has some")
     ] = None
@@ -39,10 +50,10 @@ class MixerOptions:
 
     def __post_init__(self) -> None:
         check_settings(self, "mixer")
-        windowed = self.kind in _WINDOWED
-        name = "mixer.window"
-        require_value(windowed == (self.window is not None), name, self.window, f"given for {' and '.join(_WINDOWED)}")
-        require_value(windowed or not self.sink_tokens, "mixer.sink_tokens", self.sink_tokens, "0 without a window")
-        require_value((self.spec is not None) == (self.kind == "spec"), "mixer.spec", self.spec, "given for kind spec")
-        shared = self.kind == "shared" or self.kv_from is None
-        require_value(shared, "mixer.kv_from", self.kv_from, "left out but for kind shared")
+        for name in ("window", "sink_tokens", "ssm", "d_state", "conv", "kv_from", "spec"):
+            given = bool(getattr(self, name)) or (name == "kv_from" and self.kv_from == 0)
+            lawful = name in _OPTIONS[self.kind]
+            require_value(lawful or not given, f"mixer.{name}", getattr(self, name), f"left out for kind {self.kind}")
+        for name in set(_OPTIONS[self.kind]) & {"window", "spec"}:
+            there = getattr(self, name) is not None
+            require_value(there, f"mixer.{name}", None, f"given for kind {self.kind}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from ..adapters import Lora
-from ..system.settings import Setting, check_settings
+from ..system.settings import Setting, check_settings, require_value
 from ..train.config import (
     BranchDropout,
     Component,
@@ -61,6 +61,8 @@ class Phase:
 
     def __post_init__(self) -> None:
         check_settings(self, "phase")
+        both = self.adapter is None or self.donor_lr == 1.0
+        require_value(both, "donor_lr", self.donor_lr, "1 with an adapter, which alone is trained")
 
 
 def config_of(
@@ -97,12 +99,13 @@ def with_chats(data: Data, chats: Path, share: float) -> Data:
     whole = sum(component.share for component in texts)
     parts = [replace(component, share=component.share / whole * (1 - share)) for component in texts if share < 1]
     answered = Component(shards=str(chats), share=share, packing="whole", on_too_long="truncate")
-    return replace(data, shards=None, mixture=(*parts, answered))
+    return replace(data, shards=None, packing="stream", on_too_long="error", mixture=(*parts, answered))
 
 
 def _optimizer(phase: Phase, new: Sequence[str]) -> Optimizer:
     """Optimizer of a phase, in which the donor's own weights may learn more slowly than the new ones."""
-    if phase.donor_lr == 1.0 or not new:
+    if phase.donor_lr == 1.0:
         return phase.optimizer
-    split = (ParameterGroup(match=tuple(new)), ParameterGroup(match=("*",), lr=phase.donor_lr))
-    return replace(phase.optimizer, groups=(*phase.optimizer.groups, *split))
+    own = (ParameterGroup(match=tuple(new)),) if new else ()
+    groups = (*phase.optimizer.groups, *own, ParameterGroup(match=("*",), lr=phase.donor_lr))
+    return replace(phase.optimizer, groups=groups)

@@ -7,7 +7,10 @@ from functools import cached_property
 from ..api import loading
 from ..api.language_model import LanguageModel
 from ..errors import InputError
+from ..quant.policy import quantized_weights
+from ..spec import ModelSpec
 from ..train.run_data import RunData, open_data
+from .chats import require_chats
 from .donors import join_donors
 from .layout import Candidates, candidates, hybrid_spec
 from .recipe import Recipe
@@ -38,6 +41,13 @@ class Prepared:
         assert self.language.tokenizer is not None
         return open_data(self.recipe.data, self.language.tokenizer)
 
+    @cached_property
+    def digests(self) -> dict[str, dict[str, str]]:
+        """Digests of the data of phases that have some of their own, by the phase's name."""
+        assert self.language.tokenizer is not None
+        own = {name: phase.data for name, phase in self.recipe.trained.items() if phase.data is not None}
+        return {name: open_data(data, self.language.tokenizer).made_from for name, data in own.items()}
+
     @property
     def made_from(self) -> dict[str, str]:
         """Digests of what is named by path."""
@@ -49,10 +59,40 @@ def prepare(recipe: Recipe) -> Prepared:
     main = loading.load(recipe.donor, dtype=recipe.run.dtype)
     if main.tokenizer is None:
         raise InputError(f"{recipe.donor} has no tokenizer, by which data for it could be read")
+    _require_plain(main, recipe.donor)
     main.network.requires_grad_(False)
     language, others = join_donors(recipe, main)
     found = candidates(recipe.layout, language.spec)
     if not found.mixers and not recipe.transplants:
         raise InputError("the layout replaces no block of the donor")
-    hybrid_spec(language.spec, found.mixers, found.mixers, recipe.layout.meta_tokens)
-    return Prepared(recipe, language, found, main, others)
+    _require_models(recipe, language.spec, found)
+    prepared = Prepared(recipe, language, found, main, others)
+    _require_data(prepared)
+    return prepared
+
+
+def _require_plain(main: LanguageModel, name: str) -> None:
+    if quantized_weights(main.network):
+        raise InputError(
+            f"{name} has quantized weights, which cannot be trained; take the model that they were made of, or "
+            "one that braid convert has written in plain weights"
+        )
+
+
+def _require_models(recipe: Recipe, donor: ModelSpec, found: Candidates) -> None:
+    """Refuses layouts of which the whole or a variant that the probe measures is no model."""
+    hybrid_spec(donor, found.mixers, found.mixers, recipe.layout.meta_tokens)
+    for index in found.mixers if found.needs_probe else ():
+        hybrid_spec(donor, found.mixers, [index], recipe.layout.meta_tokens)
+
+
+def _require_data(prepared: Prepared) -> None:
+    """Refuses data and chats that a later stage would fail on."""
+    recipe = prepared.recipe
+    if sum(len(pack.ids_T) for pack in prepared.data.eval_packs) < 2:
+        raise InputError(
+            "the data hold out no text to measure on; build them with braid data --holdout, and set eval_tokens"
+        )
+    _ = prepared.digests  # opens the data of phases that have some of their own
+    if recipe.chats is not None:
+        require_chats(prepared.main, recipe.chats)

@@ -33,7 +33,6 @@ class Probe:
         int, Setting("Number of haystacks that every variant is asked about; 0 for none.", least=0)
     ] = 4
     haystack_tokens: Annotated[int, Setting("Length of a haystack in tokens.", least=64)] = 512
-    questions: Annotated[int, Setting("Number of questions about a haystack.", least=1)] = 8
     kept: Annotated[bool, Setting("Whether blocks are also measured as the only one that is kept.")] = False
     recall_weight: Annotated[
         float, Setting("Weight of recall beside divergence in the choice of blocks, from 0 to 1.", least=0, most=1)

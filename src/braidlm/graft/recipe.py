@@ -61,9 +61,23 @@ class Recipe:
     def __post_init__(self) -> None:
         check_settings(self)
         check_names(self.donors, self.transplants)
-        for name, phase in (*self.phases.items(), *([("control", self.control)] if self.control else [])):
+        for name, phase in self.trained.items():
+            require_value(bool(phase.stages), f"{name}.stages", [], "at least one stage")
             there = self.chats is not None or not phase.chats
             require_value(there, f"{name}.chats", phase.chats, "0 without a table chats, which says what is asked")
+
+        if self.control is not None:
+            require_value(
+                self.control.cross_entropy > 0, "control.cross_entropy", 0.0, "above 0: the donor has nothing to learn "
+                "from its own distributions",
+            )  # fmt: skip
+            plain = self.control.donor_lr == 1.0 and self.control.branch_dropout is None
+            require_value(plain, "control", "given donor_lr or branch_dropout", "without them: it has no new weights")
+
+    @property
+    def trained(self) -> dict[str, Phase]:
+        """All phases by name, that of the control too."""
+        return self.phases | ({"control": self.control} if self.control is not None else {})
 
     @property
     def phases(self) -> dict[str, Phase]:

@@ -35,7 +35,7 @@ from . import alignment_run
 from .align import new_names
 from .chats import SHARDS, digest_of, make_chats
 from .compose import compose, first_prefix, new_mixers, whole
-from .finished import digest, finish, finished, is_finished
+from .finished import begin, digest, finish, finished, is_finished
 from .layout import hybrid_spec
 from .phases import Phase, config_of
 from .prepared import Prepared, prepare
@@ -45,7 +45,7 @@ from .report.make import make_report
 from .samples import take_samples
 from .watch import Watch
 
-Until = Literal["align", "probe", "hybrid", "model"]
+Until = Literal["probe", "model"]
 
 MODEL = "model"
 # Tokens of held-out text on which new mixers take their measure.
@@ -71,15 +71,14 @@ def graft(recipe: Recipe, watch: Watch, until: Until = "model") -> int:
     with alone(out):
         mixers = _initialise(prepared)
         signal = alignment_run.align(prepared, mixers, watch)
-        if signal or until == "align":
+        if signal:
             return signal
         chosen = _choose(prepared, mixers, watch, always=until == "probe")
         if until == "probe":
             return 0
         made = _put_together(prepared, mixers, chosen, watch)
-        if until == "hybrid":
-            return 0
-        chats, new = _chats(prepared, watch), new_names(prepared.found, chosen)
+        mixers.clear()  # they have taken their places, and are not needed in memory beside a model that is trained
+        chats, new = _chats(prepared, watch), _new_names(prepared, chosen)
         for name, phase in recipe.phases.items():
             signal, made = _train(prepared, name, phase, made, chats, new, watch)
             if signal:
@@ -113,22 +112,21 @@ def _choose(prepared: Prepared, mixers: Mapping[int, MixerLayer], watch: Watch, 
     recipe, found, out = prepared.recipe, prepared.found, Path(prepared.recipe.run.out)
     if not (found.needs_probe or always):
         return found.chosen(None)
-    place, settings = out / "probe", {"align": alignment_run.settings(prepared), "probe": encode(recipe.probe)}
-    result = finished(place, settings)
-    if result is None:
-        place.mkdir(exist_ok=True)
-        losses = probe(
-            _prober(prepared), prepared.language.network, mixers, found, place, settings, watch.probed,
-            kept=recipe.probe.kept,
-        )  # fmt: skip
-        worth = scores(losses, list(mixers), recipe.probe.recall_weight)
-        result = {
-            "losses": {name: loss._asdict() for name, loss in losses.items()},
-            "worth": {str(index): value for index, value in worth.items()},
-            "replaced": found.chosen(worth),
-        }
-        finish(place, settings, result)
-    chosen: list[int] = result["replaced"]
+    # What is chosen may change without a new measurement.
+    asked = {name: value for name, value in encode(recipe.probe).items() if name not in ("recall_weight", "kept")}
+    place, settings = out / "probe", {"align": alignment_run.settings(prepared), "probe": asked}
+    losses = probe(
+        _prober(prepared), prepared.language.network, mixers, found, place, settings, watch.probed,
+        kept=recipe.probe.kept,
+    )  # fmt: skip
+    worth = scores(losses, list(mixers), recipe.probe.recall_weight)
+    result = {
+        "losses": {name: loss._asdict() for name, loss in losses.items()},
+        "worth": {str(index): value for index, value in worth.items()},
+        "replaced": found.chosen(worth),
+    }
+    finish(place, settings, result)
+    chosen = found.chosen(worth)
     watch.said(f"replaced: blocks {', '.join(map(str, chosen))}")
     return chosen
 
@@ -145,10 +143,11 @@ def _prober(prepared: Prepared) -> Prober:
 def _put_together(prepared: Prepared, mixers: Mapping[int, MixerLayer], chosen: list[int], watch: Watch) -> Made:
     """Writes the hybrid model of the donor and the chosen mixers."""
     recipe, donor = prepared.recipe, prepared.language
-    place = Path(recipe.run.out) / "hybrid"
-    made = Made(str(place / MODEL), {"align": alignment_run.settings(prepared), "replaced": chosen})
+    place, meta = Path(recipe.run.out) / "hybrid", recipe.layout.meta_tokens
+    made = Made(
+        str(place / MODEL), {"align": alignment_run.settings(prepared), "replaced": chosen, "meta_tokens": meta}
+    )
     if finished(place, made.settings) is None:
-        meta = recipe.layout.meta_tokens
         spec = hybrid_spec(donor.spec, prepared.found.mixers, chosen, meta)
         prefix = first_prefix(donor.network, meta, recipe.run.seed) if meta else None
         model = compose(donor.network, {index: mixers[index] for index in chosen}, spec, prefix)
@@ -158,13 +157,19 @@ def _put_together(prepared: Prepared, mixers: Mapping[int, MixerLayer], chosen: 
     return made
 
 
+def _new_names(prepared: Prepared, chosen: Sequence[int]) -> list[str]:
+    """Patterns of the names of parameters that the donor has not."""
+    return [*new_names(prepared.found, chosen), *(["prefix"] if prepared.recipe.layout.meta_tokens else [])]
+
+
 def _chats(prepared: Prepared, watch: Watch) -> Path | None:
     """Shards of chats answered by the donor, if a phase learns from some."""
     recipe = prepared.recipe
-    if recipe.chats is None or not any(phase.chats for phase in recipe.phases.values()):
+    if recipe.chats is None or not any(phase.chats for phase in recipe.trained.values()):
         return None
     place, settings = Path(recipe.run.out) / "chats", _chats_settings(prepared)
     if finished(place, settings) is None:
+        begin(place, settings)
         made = make_chats(prepared.main, recipe.chats, recipe.run.seed, place, watch)
         finish(place, settings, {"shards": made.name})
     return place / SHARDS
@@ -194,6 +199,7 @@ def _train(
     made = Made(str(out / ("merged" if phase.adapter else MODEL)), settings)
     if finished(out, settings) is not None:
         return 0, made
+    begin(out, settings)
     world = World()
     run = training.prepare(config, world)
     with alone(out), watch.training(name, run.trainer) as hooks:

@@ -50,7 +50,9 @@ class Passes:
         hidden_TD, layers = model.hidden(pack.ids_T, segments, state, run)
         if not carry:
             return hidden_TD, None
-        return hidden_TD, state.stages(len(pack.lengths) - 1, [layer.detached() for layer in layers], segments)[-1]
+        # Keys and values of meta tokens have gradients too, beside those of the layers' new tokens.
+        last = state.stages(len(pack.lengths) - 1, [layer.detached() for layer in layers], segments)[-1]
+        return hidden_TD, last.detached()
 
 
 def passes_of(run: Run, world: World) -> Passes:

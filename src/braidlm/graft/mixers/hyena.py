@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...errors import SpecError
 from ...layers.batch import Batch
+from ...ops import Segments
 from ...spec import Attention, Hyena
 from ...train import modal
 from ..options import MixerOptions
@@ -64,11 +65,13 @@ def average_pattern(donor: Any, sample: Sample) -> Tensor:
     q = donor.q_proj(x_TD.to(dtype)).unflatten(-1, (model.heads, model.head_dim))
     k = donor.k_proj(x_TD.to(dtype)).unflatten(-1, (model.kv_heads, model.head_dim))
     if model.rope is not None:
-        rotation = Batch(sample.segments.__class__((length,)), (0,), x_TD.device).rotation
+        rotation = Batch(Segments((length,)), (0,), x_TD.device).rotation
         q, k = rotation.rotate(q, model.rope), rotation.rotate(k, model.rope)
     k = k.repeat_interleave(model.heads // model.kv_heads, 1)
     scores_HTT = torch.einsum("thk,shk->hts", q.float(), k.float()) * donor.scale
     seen_TT = torch.ones(length, length, dtype=torch.bool).tril()
+    if model.window is not None:
+        seen_TT = seen_TT.triu(1 - model.window)
     weights_HTT = scores_HTT.masked_fill(~seen_TT, -torch.inf).softmax(-1)
     lags = [weights_HTT.diagonal(-lag, 1, 2).mean(-1) for lag in range(length)]
     return torch.stack(lags, 1)

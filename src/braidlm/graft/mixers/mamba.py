@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from ...spec import Attention, Mamba
-from ..options import MixerOptions
-from .mamba2 import _SILU_IS_ONE
+from ..options import CONV, MixerOptions
+from .mamba2 import SILU_IS_ONE
 from .replacer import Sample, copy_output, heads_of, identity_taps, plain_weight
 
 INITIAL = (
@@ -23,7 +23,7 @@ def spec(donor: Attention, options: MixerOptions, width: int) -> Mamba:
         inner=donor.inner,
         d_state=options.d_state or 16,
         dt_rank=math.ceil(width / 16),
-        conv=options.conv,
+        conv=options.conv or CONV,
         proj_bias=True,
     )
 
@@ -35,7 +35,7 @@ def initialise(new: Any, donor: Any, sample: Sample) -> None:
     new.in_proj.weight[:inner] = heads_of(plain_weight(donor.v_proj), model, model.v_dim).flatten(0, 1)
     new.in_proj.weight[inner:] = 0
     new.in_proj.bias[:inner] = 0
-    new.in_proj.bias[inner:] = _SILU_IS_ONE
+    new.in_proj.bias[inner:] = SILU_IS_ONE
     if donor.v_proj.bias is not None:
         new.in_proj.bias[:inner] = heads_of(donor.v_proj.bias[:, None], model, model.v_dim).flatten()
     identity_taps(new.conv)

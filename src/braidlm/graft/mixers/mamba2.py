@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ...spec import Attention, Mamba2
-from ..options import MixerOptions
+from ..options import CONV, MixerOptions
 from .replacer import Sample, copy_output, fitted, heads_of, identity_taps, plain_weight, rms_by_channel
 
 INITIAL = (
@@ -19,7 +19,7 @@ INITIAL = (
     "gains of the norm as large as the donor's heads"
 )
 
-_SILU_IS_ONE = 1.2784645427610738  # silu(x) = 1
+SILU_IS_ONE = 1.2784645427610738  # silu(x) = 1
 _STEP_IS_ONE = math.log(math.e - 1)  # softplus(x) = 1
 _SPANS = (16.0, 4096.0)
 
@@ -31,7 +31,7 @@ def spec(donor: Attention, options: MixerOptions, width: int) -> Mamba2:
         head_dim=donor.v_dim,
         d_state=options.d_state or donor.head_dim,
         groups=donor.heads,
-        conv=options.conv,
+        conv=options.conv or CONV,
         proj_bias=True,
     )
 
@@ -66,7 +66,7 @@ def _biases(new: Any, donor: Any) -> None:
     size, model = new.spec, donor.spec
     bias = new.in_proj.bias
     bias.zero_()
-    bias[: size.inner] = _SILU_IS_ONE
+    bias[: size.inner] = SILU_IS_ONE
     if donor.v_proj.bias is not None:
         bias[size.inner : 2 * size.inner] = heads_of(donor.v_proj.bias[:, None], model, model.v_dim).flatten()
         b = 2 * size.inner

@@ -20,7 +20,7 @@ _SSM = {"mamba2": mamba2, "mamba": mamba}
 
 def spec(donor: Attention, options: MixerOptions, width: int) -> Parallel:
     """The donor's attention in a window, and a recurrence of as many channels."""
-    ssm = _SSM[options.ssm].spec(donor, options, width)
+    ssm = _SSM[options.ssm or "mamba2"].spec(donor, options, width)
     return Parallel(attention=window.spec(donor, options, width), ssm=ssm, combine="sum")
 
 

@@ -116,7 +116,7 @@ def mixer_in_words(options: MixerOptions) -> str:
     if options.kind == "window":
         return shown
     if options.kind == "parallel":
-        return f"{shown} beside {options.ssm}"
+        return f"{shown} beside {options.ssm or 'mamba2'}"
     return type(options.spec).__name__ if options.kind == "spec" else options.kind
 
 
