@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ..layers import Batch
+from ..model.hooks import removed_after
 from ..model.model import Model
 from ..ops import Segments
 from ..system.settings import Setting, check_settings
@@ -130,12 +131,8 @@ class Alignment(TrainingObjective):
             return hook
 
         hooks = [mixer_of(donor, index).register_forward_hook(listen(k)) for index, k in self._number.items()]
-        try:
-            with torch.no_grad():
-                donor.hidden(pack.ids_T, segments, donor.training_state(len(pack.lengths)))
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with removed_after(hooks), torch.no_grad():
+            donor.hidden(pack.ids_T, segments, donor.training_state(len(pack.lengths)))
         count = targets_of(pack)
         last = [min(best, 1e9) for best in self._best]
         each = torch.stack([errors[k].detach() if k in errors else torch.tensor(last[k]) for k in range(len(last))])

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from .. import ops
 from ..errors import InputError
 from ..model.footprint import skeleton
+from ..model.hooks import removed_after
 from ..model.model import Model
 from ..ops import Segments
 from ..spec import Block, ModelSpec, Norm
@@ -103,12 +104,9 @@ def record(model: Model, packs: Sequence[Pack], index: int) -> Streams:
         block.mixer.register_forward_hook(keep("mixed")),
         block.register_forward_hook(keep("after")),
     ]
-    try:
+    with removed_after(hooks):
         for pack in packs:
             model.hidden(pack.ids_T, Segments(pack.lengths), model.training_state(len(pack.lengths)))
-    finally:
-        for hook in hooks:
-            hook.remove()
     before_TD, mixed_TD, after_TD = (torch.cat(parts) for parts in found.values())
     return Streams(before_TD, block.scale * mixed_TD, after_TD - before_TD)
 

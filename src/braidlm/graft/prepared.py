@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import torch
+from torch import Tensor
+
 from ..api import loading
 from ..api.language_model import LanguageModel
 from ..errors import InputError
@@ -40,6 +43,11 @@ class Prepared:
         """Data of the recipe."""
         assert self.language.tokenizer is not None
         return open_data(self.recipe.data, self.language.tokenizer)
+
+    @cached_property
+    def held_out_T(self) -> Tensor:
+        """Held-out token ids of the recipe's data, one pack after the other."""
+        return torch.cat([torch.zeros(0, dtype=torch.int64), *(pack.ids_T for pack in self.data.eval_packs)])
 
     @cached_property
     def digests(self) -> dict[str, dict[str, str]]:
@@ -89,7 +97,7 @@ def _require_models(recipe: Recipe, donor: ModelSpec, found: Candidates) -> None
 def _require_data(prepared: Prepared) -> None:
     """Refuses data and chats that a later stage would fail on."""
     recipe = prepared.recipe
-    if sum(len(pack.ids_T) for pack in prepared.data.eval_packs) < 2:
+    if len(prepared.held_out_T) < 2:
         raise InputError(
             "the data hold out no text to measure on; build them with braid data --holdout, and set eval_tokens"
         )

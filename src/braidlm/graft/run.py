@@ -101,7 +101,7 @@ def _require_own(out: Path) -> None:
 
 def _initialise(prepared: Prepared) -> dict[int, MixerLayer]:
     """New mixers of all candidate blocks with their initial values."""
-    ids_T = torch.cat([pack.ids_T for pack in prepared.data.eval_packs])[:_SAMPLE]
+    ids_T = prepared.held_out_T[:_SAMPLE]
     donor, found = prepared.language.network, prepared.found
     samples = take_samples(donor, ids_T, Segments((len(ids_T),)), found.with_attention)
     return new_mixers(donor, found, samples, prepared.recipe.run.seed)
@@ -133,7 +133,7 @@ def _choose(prepared: Prepared, mixers: Mapping[int, MixerLayer], watch: Watch, 
 
 def _prober(prepared: Prepared) -> Prober:
     settings, language = prepared.recipe.probe, prepared.language
-    ids_T = torch.cat([pack.ids_T for pack in prepared.data.eval_packs])[: settings.tokens]
+    ids_T = prepared.held_out_T[: settings.tokens]
     texts = [text for text in ids_T.split(settings.seq_len) if len(text) > 1]
     maker = ItemMaker(language.tokenizer, language.spec.vocab)
     asked = list(items("phonebook", maker, settings.haystack_tokens, settings.haystacks)) if settings.haystacks else []

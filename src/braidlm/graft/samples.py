@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..model.hooks import removed_after
 from ..model.model import Model
 from ..ops import Segments
 from .compose import mixer_of
@@ -29,9 +30,6 @@ def take_samples(donor: Model, ids_T: Tensor, segments: Segments, blocks: Collec
         mixer: Any = mixer_of(donor, index)
         hooks.append(mixer.register_forward_pre_hook(keep(inputs, index)))
         hooks.append(mixer.o_proj.register_forward_pre_hook(keep(attended, index)))
-    try:
+    with removed_after(hooks):
         donor.hidden(ids_T, segments, donor.training_state(len(segments.lengths)))
-    finally:
-        for hook in hooks:
-            hook.remove()
     return {index: Sample(inputs[index], attended[index], segments) for index in blocks}

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from ...api.language_model import LanguageModel
 from ...eval.sequences import windows
 from ..prepared import Prepared
@@ -36,10 +34,9 @@ def make_report(
     killed goes on. Returns the summary.
     """
     donor, out = prepared.language, Path(prepared.recipe.run.out)
-    ids_T = torch.cat([pack.ids_T for pack in prepared.data.eval_packs])
     control = window_control(donor, prepared.found, replaced, settings.control_window)
     subjects = Subjects(prepared.main, graft, control, donor_trained)
-    texts = windows(ids_T.tolist(), settings.tokens, settings.seq_len)
+    texts = windows(prepared.held_out_T.tolist(), settings.tokens, settings.seq_len)
     measured = measure(subjects, texts, settings, out / MEASURED, told)
     found = facts(prepared, replaced, graft.spec, measured)
     write_card(found, model)
