@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..layers import Batch, Layer, RoutedFeedForward
 from ..layers.linear import Linear
+from ..model.hooks import removed_after
 from ..model.model import Block, Model
 from ..ops import Segments
 from ..ops.linear.quantized import QuantizedWeight, empty_quantized
@@ -128,11 +129,8 @@ def _in_order(block: Block, prefix: str, names: Collection[str], sequence: _Sequ
     for name, layer in block.named_modules(prefix=prefix):
         if isinstance(layer, Layer) and any(f"{name}.{part}" in names for part in layer.QUANTIZABLE):
             handles.append(layer.register_forward_pre_hook(note(name)))
-    try:
+    with removed_after(handles):
         sequence.through(block)
-    finally:
-        for handle in handles:
-            handle.remove()
     return [group for _, group in groups]
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ..model.hooks import removed_after
 from .data.pack import Pack
 from .objective import TrainingObjective
 
@@ -24,15 +25,11 @@ def of_loss(objective: TrainingObjective, packs: list[Pack]) -> str:
         return look
 
     hooks = [part.register_forward_hook(watch(name)) for name, part in parts]  # type: ignore[arg-type]
-    try:
-        with torch.no_grad():
-            for pack in packs:
-                objective(pack)
-                if found:
-                    return f"the output of {found[0]} is the first that is not finite"
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with removed_after(hooks), torch.no_grad():
+        for pack in packs:
+            objective(pack)
+            if found:
+                return f"the output of {found[0]} is the first that is not finite"
     return "every block's output is finite, the head's is not"
 
 
