@@ -14,11 +14,12 @@ from pathlib import Path
 
 import torch
 
-from braidlm.bench import probe, table
+from braidlm.bench import table
 from braidlm.bench.run import Decode, Prefill, Runner, Task
 from braidlm.bench.weights import Weights
 from braidlm.families.presets import preset
 from braidlm.model import footprint
+from braidlm.planner import probe
 from braidlm.system.memory import available_memory
 
 MODELS = "mamba-130m mamba2-130m granite-4.0-h-350m smollm2-135m hymba-1.5b granite-4.0-tiny stripedhyena-7b".split()

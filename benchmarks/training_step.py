@@ -4,7 +4,7 @@
 
 A step is one row forwards and backwards with the loss over the whole vocabulary, activations in bfloat16 and weights
 in float32 (transformers under autocast, as people train with it); the optimizer is left out on both sides. Random
-weights. Each side is a process of its own; they take turns. The floor is that of `braidlm.bench.training_floor`, at the
+weights. Each side is a process of its own; they take turns. The floor is `braidlm.planner.training_floor`, at the
 higher of the rates measured right before and right after the step, anew in every round: a machine that is shared is not
 as fast in one minute as in the next. A share or ratio is the median of the rounds with the smallest and the largest.
 Memory is the process's at its peak.
@@ -24,12 +24,12 @@ from typing import Any, NamedTuple
 import torch
 
 from braidlm import families
-from braidlm.bench import probe
-from braidlm.bench.floor import Rates
 from braidlm.bench.table import spread
-from braidlm.bench.training_floor import training_floor
 from braidlm.families.presets import preset
 from braidlm.model.footprint import skeleton
+from braidlm.planner import probe
+from braidlm.planner.floor import Rates
+from braidlm.planner.training_floor import training_floor
 from braidlm.spec import ModelSpec
 
 from . import report

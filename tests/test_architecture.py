@@ -34,7 +34,7 @@ FLOORS = (
     ("adapters", "generation"),
     ("engine",),
     ("api",),
-    ("sessions", "train", "eval"),
+    ("sessions", "train", "planner", "eval"),
     ("bench", "graft", "server"),
     ("cli",),
     ("__main__",),
@@ -228,6 +228,7 @@ def test_no_loop_over_time() -> None:
 
 OPTIONS = {
     "info": "--dtype --json --kv-dtype --lengths --quantize",
+    "plan": "--calibrate --compare --context --dtype --json --kv-dtype --memory --quantize --sessions --threads",
     "generate": "--adapter --allow-pickle --chat --deterministic --device --dtype --frequency-penalty --ids --json "
     "--kv-dtype --max-tokens --min-p --ops --presence-penalty --quantize --repetition-penalty --seed --state --stop "
     "--temperature --threads --top-k --top-p",

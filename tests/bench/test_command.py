@@ -8,9 +8,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import braidlm
-from braidlm.bench import probe, run
+from braidlm.bench import run
 from braidlm.cli.main import app
 from braidlm.errors import BraidError
+from braidlm.planner import probe
 from tests.families.tiny import tiny
 
 SHORT = "--prompt 8 --decode 3 --context 4 --batch 1 --batch 2 --threads 1".split()

@@ -3,8 +3,8 @@
 import json
 
 from braidlm.bench import table
-from braidlm.bench.floor import Rates
 from braidlm.bench.run import Comparison, Decode, Measured, Prefill
+from braidlm.planner.floor import Rates
 
 RATES = Rates(bandwidth=34.4e9, dtype="bfloat16", products=418e9, float32=182e9)
 MACHINE = {

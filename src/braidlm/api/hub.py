@@ -14,7 +14,11 @@ _LEFT_OUT = ["consolidated*", "original/*"]  # the same weights once more, in th
 
 def download(hub_id: str, allow_pickle: bool) -> Path:
     """Downloads the files of a model that can be read here, unless they are here already; returns their directory."""
-    files = [*_FILES, "*.bin"] if allow_pickle else _FILES
+    return download_files(hub_id, [*_FILES, "*.bin"] if allow_pickle else _FILES)
+
+
+def download_files(hub_id: str, files: list[str]) -> Path:
+    """Downloads the files of a model that match one of these patterns, unless they are here already."""
     try:
         return Path(snapshot_download(hub_id, allow_patterns=files, ignore_patterns=_LEFT_OUT))
     except LocalEntryNotFoundError:

@@ -17,7 +17,7 @@ from ..checkpoints.fp8 import Fp8Tensors, KeepFp8
 from ..checkpoints.gguf import GgufFile
 from ..checkpoints.gguf_dequantized import DequantizedRows
 from ..checkpoints.names import TextTensors
-from ..checkpoints.published import read_published
+from ..checkpoints.published import CONFIG_FILE, read_published
 from ..checkpoints.quantizing import KEEP, KeepQuantized, RoundToNearest, check_choice, prepare, read_quantized
 from ..checkpoints.saving import OWN_FILE, OWN_VERSION, Origin, own_names
 from ..errors import CheckpointError, InputError, SpecError, UnavailableError, quoted
@@ -27,6 +27,7 @@ from ..model.initialisation import randomise
 from ..model.model import Model
 from ..ops import dispatch
 from ..ops.linear.quantized import WEIGHT_FORMATS
+from ..quant.policy import policy_of
 from ..spec import ModelSpec, is_whole
 from ..system.dtypes import long_name, torch_dtype
 from ..system.files import is_there, read_object
@@ -111,10 +112,19 @@ def _exists(path: Path) -> bool:
 
 
 def read_spec(path_or_name: str | Path) -> ModelSpec:
-    """Reads the spec alone: of a preset, or of a checkpoint whose weights are not read."""
-    if not _exists(Path(path_or_name)) and str(path_or_name) in PRESETS:
-        return preset(str(path_or_name)).spec
-    path = resolve(path_or_name)
+    """Reads the spec alone: of a preset, of a config file, or of a checkpoint whose weights are not read.
+
+    Of a hub id only the config is downloaded.
+    """
+    name = str(path_or_name)
+    if not _exists(Path(path_or_name)) and name in PRESETS:
+        return preset(name).spec
+    if not _exists(Path(path_or_name)) and name != embedded.NAME and _looks_like_hub_id(name):
+        path = _download_config(name)
+    else:
+        path = resolve(path_or_name)
+    if path.is_file() and path.name in (OWN_FILE, CONFIG_FILE):
+        path = path.parent
     if path.is_file():
         return _read_gguf(GgufFile(path))[1]
     if is_there(path / OWN_FILE):
@@ -135,6 +145,7 @@ def read_tokenizer(path_or_name: str | Path) -> Tokenizer:
 def read_kinds(path_or_name: str | Path) -> dict[str, str]:
     """Reads the kinds of quantized weights, by name, of a directory in braidlm's own layout; none of any other."""
     path = embedded.DIRECTORY if str(path_or_name) == embedded.NAME else Path(path_or_name)
+    path = path.parent if path.name == OWN_FILE else path
     if not is_there(path / OWN_FILE):
         return {}
     metadata = _read_own_file(path)
@@ -142,6 +153,21 @@ def read_kinds(path_or_name: str | Path) -> dict[str, str]:
     if quantized is None:
         return {}
     return read_quantized(quantized, footprint.skeleton(_read_own(metadata, path)[0]), str(path / OWN_FILE))
+
+
+class Described(NamedTuple):
+    """A model as its description says it: the spec, and the kinds of quantized weights by name."""
+
+    spec: ModelSpec
+    kinds: dict[str, str]
+
+
+def read_described(path_or_name: str | Path, quantize: str | None = None) -> Described:
+    """Reads what is known of a model before its weights; `quantize` is the format that its weights are to get."""
+    spec = read_spec(path_or_name)
+    if quantize is None:
+        return Described(spec, read_kinds(path_or_name))
+    return Described(spec, policy_of(footprint.skeleton(spec), quantize))
 
 
 def build(spec_or_preset: ModelSpec | str, seed: int = 0, dtype: str = "float32", device: str = "cpu") -> LanguageModel:
@@ -349,3 +375,9 @@ def _download(hub_id: str, allow_pickle: bool) -> Path:
     from .hub import download  # noqa: PLC0415 - the client is slow to import, and most models are here already
 
     return download(hub_id, allow_pickle)
+
+
+def _download_config(hub_id: str) -> Path:
+    from .hub import download_files  # noqa: PLC0415 - as above
+
+    return download_files(hub_id, [CONFIG_FILE, OWN_FILE])

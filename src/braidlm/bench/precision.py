@@ -3,9 +3,8 @@
 from typing import Any
 
 from ..errors import InputError
+from ..planner.floor import BITS
 
-# Bits of a weight in a matrix, with the scales of its group.
-BITS = {"f32": 32, "bf16": 16, "int8": 8.5, "int4": 4.5}
 _DTYPES = {"f32": "float32", "bf16": "bfloat16"}
 
 

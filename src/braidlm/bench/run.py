@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from ..errors import InputError
+from ..planner import probe
+from ..planner.floor import Rates, decode_floor, prefill_floor, weight_traffic
 from ..spec import ModelSpec
 from ..system.memory import available_memory
-from . import probe
 from .contestant import KINDS, Contestant, SideError
-from .floor import Rates, decode_floor, prefill_floor, weight_traffic
 from .precision import stored_dtype
 from .weights import Weights
 

@@ -69,8 +69,9 @@ def command(
 
     import torch
 
-    from ..bench import probe, table
+    from ..bench import table
     from ..bench.run import Decode, Prefill, Runner
+    from ..planner import probe
 
     machine = probe.machine() | {"busy": probe.busy_share()}
     count = threads or torch.get_num_threads()

@@ -13,6 +13,7 @@ import typer.main
 _SINGLE = (
     "demo",
     "info",
+    "plan",
     "generate",
     "chat",
     "serve",

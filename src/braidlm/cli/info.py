@@ -32,9 +32,8 @@ def command(
 
     Of a run of training, its TOML file or one of its checkpoints: what it is, how far it is, how to go on.
     """
-    from ..api.loading import dtype_of, read_kinds, read_spec
+    from ..api.loading import dtype_of, read_described
     from ..model import footprint
-    from ..quant.policy import policy_of
     from ..state.sequence import Precision
     from ..train import run_info
 
@@ -47,8 +46,7 @@ def command(
         return
     wanted = _lengths(lengths)
     precision = Precision.of(dtype_of(dtype), kv_dtype)
-    spec = read_spec(model)
-    kinds = read_kinds(model) if quantize is None else policy_of(footprint.skeleton(spec), quantize)
+    spec, kinds = read_described(model, quantize)
     facts = footprint.facts(spec, wanted, precision, kinds)
     if json:
         print_json({"model": model, **facts, "spec": spec.to_json()})

@@ -7,14 +7,12 @@ rate. Nothing is added for what can be hidden behind these.
 
 from typing import NamedTuple
 
-import torch
-
 from ..model import footprint
-from ..model.model import Model
 from ..spec import ModelSpec
 from ..spec.state import FullKV, RecurrentState, SharedKV, StateSpec, WindowKV, token_bytes
-from .precision import BITS
 
+# Bits of a weight in a matrix, with the scales of its group.
+BITS = {"f32": 32, "bf16": 16, "int8": 8.5, "int4": 4.5}
 _PRECISE_BYTES = 4
 
 
@@ -38,9 +36,13 @@ class Rates(NamedTuple):
 def prefill_floor(spec: ModelSpec, length: int, rates: Rates) -> float:
     """Seconds that the arithmetic of one prompt takes; the head runs for the last token alone."""
     size = footprint.size(spec)
-    outer = size.embedding * (1 if spec.tied else 2)
-    products = 2 * ((size.active - outer) * length + size.embedding)
+    products = 2 * (inner_parameters(spec, size) * length + size.embedding)
     return products / rates.products + footprint.mixer_flops(spec, length) / rates.float32
+
+
+def inner_parameters(spec: ModelSpec, size: footprint.Size) -> int:
+    """Number of parameters that one token uses between the embedding and the head."""
+    return size.active - size.embedding * (1 if spec.tied else 2)
 
 
 def decode_floor(spec: ModelSpec, context: int, sequences: int, precision: str, rates: Rates) -> float:
@@ -55,10 +57,9 @@ def weight_traffic(spec: ModelSpec, sequences: int, precision: str) -> float:
 
     An embedding that is not also the head is only looked up.
     """
-    with torch.device("meta"):
-        model = Model(spec)
+    model = footprint.skeleton(spec)
     precise = set(model.fp32_parameter_names())
-    shares = {"embed.weight": 1.0 if spec.tied else sequences / spec.vocab} | _read_shares(spec, sequences)
+    shares = read_shares(spec, sequences)
     total = 0.0
     for name, parameter in model.named_parameters():
         # Whatever quantizes matrices keeps vectors as they are.
@@ -67,26 +68,27 @@ def weight_traffic(spec: ModelSpec, sequences: int, precision: str) -> float:
     return total
 
 
-def _read_shares(spec: ModelSpec, sequences: int) -> dict[str, float]:
-    """Shares of feed-forward weights that are read, by name, where that is not the whole."""
-    found = {}
+def read_shares(spec: ModelSpec, sequences: int) -> dict[str, float]:
+    """Shares of weights that one token of each of `sequences` sequences reads, by name, where that is not the whole."""
+    found = {} if spec.tied else {"embed.weight": sequences / spec.vocab}
     for i, block in enumerate(spec.blocks):
         if block.ffn is not None:
             found.update({f"blocks.{i}.ffn.{name}": share for name, share in block.ffn.read_shares(sequences).items()})
     return found
 
 
-def state_traffic(slot: StateSpec, length: int, dtype: str) -> int:
+def state_traffic(slot: StateSpec, length: int, dtype: str, kv_dtype: str | None = None) -> int:
     """Bytes of one sequence's slot that a token reads and writes, after `length` positions.
 
+    Keys and values are stored as `kv_dtype`, or else as activations are.
     Keys and values of another layer are counted there: they may still be in a cache.
     """
     match slot:
         case RecurrentState():
             return 2 * slot.nbytes(length, dtype, dtype)
         case FullKV():
-            return (length + 1) * token_bytes(slot, dtype)
+            return (length + 1) * token_bytes(slot, kv_dtype or dtype)
         case WindowKV():
-            return (min(length, slot.window - 1 + slot.sink_tokens) + 1) * token_bytes(slot, dtype)
+            return (min(length, slot.window - 1 + slot.sink_tokens) + 1) * token_bytes(slot, kv_dtype or dtype)
         case SharedKV():
             return 0

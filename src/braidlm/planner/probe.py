@@ -21,7 +21,7 @@ _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", 
 def read_bandwidth(nbytes: int) -> float:
     """Measures the bytes a second at which torch's threads read `nbytes` (at most 2 GiB): the best of several."""
     numbers = torch.ones(max(1, min(nbytes, _LARGEST_BUFFER) // 4))
-    best = min(_seconds(lambda: torch.dot(numbers, numbers)), _seconds(lambda: numbers.sum()))
+    best = min(shortest_run(lambda: torch.dot(numbers, numbers)), shortest_run(lambda: numbers.sum()))
     return numbers.nbytes / best
 
 
@@ -30,13 +30,13 @@ def matrix_rate(dtype: torch.dtype) -> float:
 
     def rate(of: torch.dtype) -> float:
         a, b = torch.randn(_SIDE, _SIDE).to(of), torch.randn(_SIDE, _SIDE).to(of)
-        return 2 * _SIDE**3 / _seconds(lambda: torch.nn.functional.linear(a, b))
+        return 2 * _SIDE**3 / shortest_run(lambda: torch.nn.functional.linear(a, b))
 
     return max(rate(of) for of in {dtype, torch.float32})
 
 
-def _seconds(run: Callable[[], Any], times: int = 8) -> float:
-    """The shortest of several runs: whatever else the machine does only adds to it."""
+def shortest_run(run: Callable[[], Any], times: int = 8) -> float:
+    """Seconds of the shortest of several runs: whatever else the machine does only adds to it."""
     best = float("inf")
     for _ in range(times):
         begun = time.perf_counter()

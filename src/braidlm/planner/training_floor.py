@@ -2,7 +2,7 @@
 
 from ..model.footprint import mixer_flops, size
 from ..spec import ModelSpec
-from .floor import Rates
+from .floor import Rates, inner_parameters
 
 # A product forwards, and two for its gradients.
 _PASSES = 3
@@ -16,7 +16,7 @@ def training_floor(spec: ModelSpec, tokens: int, rates: Rates, *, activation_che
     """
     counted = size(spec)
     head = counted.embedding
-    inside = counted.active - head * (1 if spec.tied else 2)
+    inside = inner_parameters(spec, counted)
     passes = _PASSES + (1 if activation_checkpointing else 0)
     products = 2 * tokens * (passes * inside + _PASSES * head)
     return products / rates.products + passes * mixer_flops(spec, tokens) / rates.float32

@@ -2,7 +2,7 @@
 
 import pytest
 
-from braidlm.bench.floor import Rates, decode_floor, prefill_floor, state_traffic, weight_traffic
+from braidlm.planner.floor import Rates, decode_floor, prefill_floor, state_traffic, weight_traffic
 from braidlm.spec import Attention, Block, Mamba, Mlp, ModelSpec, Moe, Norm
 from braidlm.spec.state import FullKV, SharedKV, WindowKV
 

@@ -1,0 +1,111 @@
+"""`braid plan`: what a model costs in memory and operations, and how fast this machine will run it; no weights."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from ..errors import InputError
+from .common import Json, Threads, err, out, print_json
+
+if TYPE_CHECKING:
+    from ..planner.calibration import Calibration
+    from ..planner.plan import Plan, Workload
+
+EXAMPLE = "Example: braid plan hymba-1.5b --context 8192 --sessions 4 --memory 16GiB --compare mamba2-1.3b"
+
+
+def command(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A directory, a config.json, a GGUF file, a preset's name, or a hub id; weights are not read.",
+            show_default=False,
+        ),
+    ] = "",
+    context: Annotated[
+        int | None, typer.Option(min=1, help=r"Number of tokens of each sequence. \[default: 8192]", show_default=False)
+    ] = None,
+    sessions: Annotated[int, typer.Option(min=1, help="Number of sequences that are held and decoded together.")] = 1,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="Memory, such as 16GiB, of which the sessions that fit are counted.", show_default=False),
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Dtype of weights and activations: bfloat16 or float32.")] = "bfloat16",
+    kv_dtype: Annotated[str | None, typer.Option(help="Dtype of the KV cache.", show_default=False)] = None,
+    quantize: Annotated[
+        str | None, typer.Option(help="Dtype of quantized weights: int4, int8 or fp8.", show_default=False)
+    ] = None,
+    compare: Annotated[
+        list[str],
+        typer.Option(metavar="MODEL", help="Another model, in a column beside; may be repeated.", show_default=False),
+    ] = [],  # noqa: B006
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure this machine first, in about ten seconds, and keep the result.")
+    ] = False,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Plan MODEL: parameters, bytes of weights, states, engine and training, FLOPs; memory and speed on this machine.
+
+    Speed is forecast from a measurement of this machine, which --calibrate makes once.
+    """
+    if not model and not calibrate:
+        raise InputError("there is no model to plan; name one, or measure this machine with --calibrate")
+    if compare and not model:
+        raise InputError("there is no model to compare with; name one before --compare")
+    from ..planner.plan import Workload
+    from ..system.units import bytes_of
+    from .load_options import set_threads
+
+    set_threads(threads)
+    workload = Workload(context=context, sessions=sessions, memory=None if memory is None else bytes_of(memory))
+    calibration = _measured() if calibrate else _saved()
+    plans = [_plan(name, dtype, kv_dtype, quantize, workload, calibration) for name in (model, *compare) if name]
+    if plans:
+        _show(plans, json)
+
+
+def _measured() -> "Calibration":
+    from ..planner import calibration
+
+    found = calibration.measure()
+    err.print(f"the measurement of this machine is kept in {calibration.save(found)}", style="dim", markup=False)
+    return found
+
+
+def _saved() -> "Calibration | None":
+    from ..planner import calibration
+
+    return calibration.saved()
+
+
+def _plan(
+    name: str,
+    dtype: str,
+    kv_dtype: str | None,
+    quantize: str | None,
+    workload: "Workload",
+    calibration: "Calibration | None",
+) -> "Plan":
+    from ..api.loading import dtype_of, read_described
+    from ..planner.plan import make_plan
+    from ..state.sequence import Precision
+
+    described = read_described(name, quantize)
+    precision = Precision.of(dtype_of(dtype), kv_dtype)
+    return make_plan(name, described.spec, precision, described.kinds, workload, calibration)
+
+
+def _show(plans: "list[Plan]", json: bool) -> None:
+    from ..planner.plan_text import plan_json, table_rows
+
+    if json:
+        first, *others = (plan_json(plan) for plan in plans)
+        print_json(first | {"compared": others} if others else first)
+        return
+    table = Table("", *(plan.model for plan in plans), box=None, padding=(0, 2, 0, 0), show_header=len(plans) > 1)
+    for row in table_rows(plans):
+        table.add_row(*row)
+    out.print(table)

@@ -1,0 +1,164 @@
+"""Calibration: a measurement of this machine in about ten seconds, kept in the user's cache directory.
+
+Products of the operation that models run are measured for each kind of weights and some numbers of rows; a mixer of
+each kind runs a prompt. Forecasts are made of these.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from ..errors import InputError
+from ..model import footprint
+from ..model.initialisation import randomise
+from ..ops import Segments
+from ..ops.linear.quantized import WEIGHT_FORMATS, QuantizedWeight, empty_quantized
+from ..spec import Attention, Block, Hyena, Mamba, Mamba2, Mixer, ModelSpec, Norm, Parallel
+from ..system.files import is_there, read_object, whole_file
+from .floor import inner_parameters
+from .probe import machine, read_bandwidth, shortest_run
+
+ROWS = (1, 4, 16, 256)
+_SIDE = 4096
+_STREAMED = 256 << 20  # more than caches hold
+_STATES = 1 << 30
+_FORMATS = ("float32", "bfloat16", *WEIGHT_FORMATS)
+_WIDTH, _PROMPT = 1024, 512
+_FILE = "calibration.json"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Measured rates of one machine.
+
+    weight_seconds: by kind of weights, the seconds that one weight of a matrix takes for each of `ROWS` rows.
+    mixer_rates: FLOPs a second of the mixing itself, by kind of mixer. bandwidth: bytes a second of reading states.
+    process_bytes: resident memory of a process before it has a model.
+    """
+
+    weight_seconds: Mapping[str, tuple[float, ...]]
+    mixer_rates: Mapping[str, float]
+    bandwidth: float
+    process_bytes: int
+
+    def seconds_of_weight(self, weight_format: str, rows: float) -> float:
+        """Seconds of one weight of a matrix for `rows` rows: a line between measured numbers, above in proportion."""
+        times = self.weight_seconds[weight_format]
+        if rows >= ROWS[-1]:
+            return times[-1] * rows / ROWS[-1]
+        for low, high, early, late in zip(ROWS, ROWS[1:], times, times[1:]):
+            if rows <= high:
+                return early + (late - early) * max(0.0, rows - low) / (high - low)
+        raise AssertionError
+
+
+def measure() -> Calibration:
+    """Measures this machine, on torch's number of threads."""
+    process = _resident()
+    with torch.no_grad():
+        seconds = {kind: _weight_seconds(kind) for kind in _FORMATS}
+        rates = {type(mixer).__name__: _mixer_rate(mixer, seconds["bfloat16"][-1] / ROWS[-1]) for mixer in _mixers()}
+    return Calibration(seconds, rates, read_bandwidth(_STATES), process)
+
+
+def saved() -> Calibration | None:
+    """The calibration of this machine, if there is one in the cache."""
+    file = cache_file()
+    kept = read_object(file, InputError).get(_machine_key()) if is_there(file) else None
+    if kept is None:
+        return None
+    try:
+        seconds = {kind: tuple(times) for kind, times in kept["weight_seconds"].items()}
+        if any(len(seconds[kind]) != len(ROWS) for kind in _FORMATS):
+            raise KeyError("rows")
+        return Calibration(seconds, dict(kept["mixer_rates"]), kept["bandwidth"], kept["process_bytes"])
+    except (AttributeError, KeyError, TypeError):
+        raise InputError(
+            f"{file} is no calibration of this version; run braid plan --calibrate to measure anew"
+        ) from None
+
+
+def save(calibration: Calibration) -> Path:
+    """Keeps the calibration of this machine in the cache, beside those of others; returns the file."""
+    file = cache_file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    known: dict[str, Any] = read_object(file, InputError) if is_there(file) else {}
+    with whole_file(file) as temporary:
+        temporary.write_text(json.dumps(known | {_machine_key(): asdict(calibration)}, indent=1))
+    return file
+
+
+def cache_file() -> Path:
+    """The file of calibrations: below XDG_CACHE_HOME, or else ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "braidlm" / _FILE
+
+
+def _machine_key() -> str:
+    """What a measurement depends on: the processor, its cores and threads in use, the versions."""
+    known = machine()
+    names = ("processor", "cores", "memory", "torch", "braidlm")
+    return ", ".join([*(str(known[name]) for name in names), f"{torch.get_num_threads()} threads"])
+
+
+def _weight_seconds(kind: str) -> tuple[float, ...]:
+    matrix = _matrix(kind)
+    several = [matrix, *(_copy(matrix) for _ in range(_STREAMED // _nbytes(matrix) - 1))]
+    dtype = torch.float32 if kind == "float32" else torch.bfloat16
+
+    def seconds(rows: int) -> float:
+        x, used = torch.ones(rows, _SIDE, dtype=dtype), several if rows < ROWS[-1] else several[:1]
+        return shortest_run(lambda: [ops.linear(x, each) for each in used], 3) / (len(used) * _SIDE**2)
+
+    return tuple(seconds(rows) for rows in ROWS)
+
+
+def _matrix(kind: str) -> Tensor | QuantizedWeight:
+    if kind not in WEIGHT_FORMATS:
+        return torch.full((_SIDE, _SIDE), 0.5, dtype=getattr(torch, kind))
+    made = empty_quantized((_SIDE, _SIDE), kind)
+    for part in made.buffers():
+        part.fill_(1)
+    return made
+
+
+def _copy(matrix: Tensor | QuantizedWeight) -> Tensor | QuantizedWeight:
+    if isinstance(matrix, Tensor):
+        return matrix.clone()
+    return QuantizedWeight(matrix.weight_format, matrix.data.clone(), matrix.scale.clone(), dtype=matrix.dtype)
+
+
+def _nbytes(matrix: Tensor | QuantizedWeight) -> int:
+    return matrix.nbytes
+
+
+def _mixers() -> tuple[Mixer, ...]:
+    attention = Attention(heads=_WIDTH // 64, kv_heads=_WIDTH // 256, head_dim=64)
+    mamba = Mamba(inner=_WIDTH, d_state=16, dt_rank=_WIDTH // 16)
+    mamba2 = Mamba2(heads=2 * _WIDTH // 64, head_dim=64, d_state=128)
+    return attention, mamba, mamba2, Hyena(d_state=2, filters=_WIDTH), Parallel(attention=attention, ssm=mamba)
+
+
+def _mixer_rate(mixer: Mixer, product_seconds: float) -> float:
+    """FLOPs a second of a mixer over a prompt, beyond its products with weights at so many seconds each and token."""
+    spec = ModelSpec(vocab=32, width=_WIDTH, blocks=(Block(mixer=mixer),), norm=Norm(eps=1e-5), tied=True)
+    model = footprint.skeleton(spec)
+    randomise(model, 0, torch.bfloat16, "cpu")
+    ids, segments, state = torch.zeros(_PROMPT, dtype=torch.int64), Segments((_PROMPT,)), model.eval().new_state(1)
+    whole = shortest_run(lambda: model(ids, segments, state, logits="last"), 3)
+    products = inner_parameters(spec, footprint.size(spec)) * _PROMPT * product_seconds
+    return footprint.mixer_flops(spec, _PROMPT) / max(whole - products, 0.1 * whole)
+
+
+def _resident() -> int:
+    """Resident memory of this process, in bytes."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
