@@ -7,6 +7,8 @@ import pytest
 import torch
 
 import braidlm
+from braidlm.api import hub
+from braidlm.checkpoints.saving import OWN_FILE
 from braidlm.families.presets import PRESETS
 from braidlm.model import footprint
 from braidlm.model.initialisation import randomise
@@ -132,6 +134,21 @@ def test_forecast_of_a_measured_machine() -> None:
     for sessions, fits in ((fit, True), (fit + 1, False)):
         more = data("plan", "mamba-130m", "--sessions", str(sessions))["resident_bytes"]
         assert (more <= 1 << 30) == fits
+
+
+def test_a_hub_id_needs_its_config_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the files that are asked of the hub, here a directory of this machine, and the plan of that directory."""
+    braidlm.build(tiny("llama", 0)).save(tmp_path)
+    asked: list[str] = []
+
+    def download(hub_id: str, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+        asked.extend([hub_id, *allow_patterns])
+        return str(tmp_path)
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    found = data("plan", "someone/something", "--context", "64")
+    assert asked == ["someone/something", "config.json", OWN_FILE]
+    assert found | {"model": ""} == data("plan", str(tmp_path), "--context", "64") | {"model": ""}
 
 
 def test_calibrate(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..errors import InputError
-from ..planner.floor import BITS
+from ..planner.weight_bits import BITS
 
 _DTYPES = {"f32": "float32", "bf16": "bfloat16"}
 

@@ -10,9 +10,8 @@ from typing import NamedTuple
 from ..model import footprint
 from ..spec import ModelSpec
 from ..spec.state import FullKV, RecurrentState, SharedKV, StateSpec, WindowKV, token_bytes
+from .weight_bits import BITS
 
-# Bits of a weight in a matrix, with the scales of its group.
-BITS = {"f32": 32, "bf16": 16, "int8": 8.5, "int4": 4.5}
 _PRECISE_BYTES = 4
 
 

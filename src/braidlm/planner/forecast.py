@@ -14,7 +14,7 @@ class _Matrix(NamedTuple):
     """One matrix, or stack of experts: its name, its number of weights, their format."""
 
     name: str
-    count: int
+    weights: int
     weight_format: str
 
 
@@ -57,11 +57,11 @@ class SpeedModel:
         """Seconds of the products of `rows` rows; of a stack of experts those are multiplied that a row chooses."""
         seconds_of = self._calibration.seconds_of_weight
         of_one, of_all = read_shares(self._spec, 1), read_shares(self._spec, rows)
-        total = self._head.count * seconds_of(self._head.weight_format, head_rows)
-        for name, count, weight_format in self._inner:
+        total = self._head.weights * seconds_of(self._head.weight_format, head_rows)
+        for name, weights, weight_format in self._inner:
             read = of_all.get(name, 1.0)
             each = max(1.0, rows * of_one.get(name, 1.0) / read)
-            total += count * read * seconds_of(weight_format, each)
+            total += weights * read * seconds_of(weight_format, each)
         return total
 
     def _state_bytes(self, context: int) -> int:
