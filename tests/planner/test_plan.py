@@ -158,11 +158,26 @@ def test_calibrate(monkeypatch: pytest.MonkeyPatch) -> None:
     assert calibration.saved() == MEASURED
 
 
+@pytest.mark.parametrize("family", ["hymba", "mamba2"])
+def test_check(family: str, tmp_path: Path) -> None:
+    """Oracle: the state bytes of sequences that the model has really run, as forecast; times are times."""
+    braidlm.build(tiny(family, 0)).save(tmp_path)
+    calibration.save(MEASURED)
+    found = data("plan", str(tmp_path), "--context", "150", "--sessions", "3", "--kv-dtype", "int8", "--check")
+    checked = {each["name"]: each for each in found["checked"]}
+    state = checked["state, bytes"]
+    assert state["forecast"] == state["measured"] > 0
+    assert state["error"] == 0
+    assert all(each["measured"] > 0 for each in checked.values())
+
+
 def test_what_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
     """Oracle: the sentences."""
     for arguments, sentence in (
         ((), "there is no model to plan"),
         (("hymba-1.5b", "--context", "9000"), "the context of 9000 tokens is beyond the declared length of hymba-1.5b"),
+        (("mamba-130m", "--check"), "measure this machine first"),
+        (("mamba-130m", "--check", "--compare", "mamba-370m"), "--check runs one model"),
         (("hymba-1.5b", "--memory", "much"), "'much' is no amount of memory"),
         (("mamba-130m", "--quantize", "int3"), "quantize is 'int3'"),
         (("mamba-130m", "--compare", "no such thing"), "neither a file or directory"),

@@ -27,7 +27,10 @@ def command(
     context: Annotated[
         int | None, typer.Option(min=1, help=r"Number of tokens of each sequence. \[default: 8192]", show_default=False)
     ] = None,
-    sessions: Annotated[int, typer.Option(min=1, help="Number of sequences that are held and decoded together.")] = 1,
+    sessions: Annotated[
+        int,
+        typer.Option(min=1, help="Number of sequences that are held; up to 16, the engine's slots, decode at once."),
+    ] = 1,
     memory: Annotated[
         str | None,
         typer.Option(help="Memory, such as 16GiB, of which the sessions that fit are counted.", show_default=False),
@@ -44,6 +47,9 @@ def command(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure this machine first, in about ten seconds, and keep the result.")
     ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Run the model and show what was forecast beside what is measured.")
+    ] = False,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
@@ -53,8 +59,10 @@ def command(
     """
     if not model and not calibrate:
         raise InputError("there is no model to plan; name one, or measure this machine with --calibrate")
-    if compare and not model:
-        raise InputError("there is no model to compare with; name one before --compare")
+    if (compare or check) and not model:
+        raise InputError("--compare and --check need a model; name one before them")
+    if compare and check:
+        raise InputError("--check runs one model; leave out --compare, or run it for each")
     from ..planner.plan import Workload
     from ..system.units import bytes_of
     from .load_options import set_threads
@@ -63,7 +71,9 @@ def command(
     workload = Workload(context=context, sessions=sessions, memory=None if memory is None else bytes_of(memory))
     calibration = _measured() if calibrate else _saved()
     plans = [_plan(name, dtype, kv_dtype, quantize, workload, calibration) for name in (model, *compare) if name]
-    if plans:
+    if check:
+        _check(plans[0], dtype, quantize, json)
+    elif plans:
         _show(plans, json)
 
 
@@ -108,4 +118,17 @@ def _show(plans: "list[Plan]", json: bool) -> None:
     table = Table("", *(plan.model for plan in plans), box=None, padding=(0, 2, 0, 0), show_header=len(plans) > 1)
     for row in table_rows(plans):
         table.add_row(*row)
+    out.print(table)
+
+
+def _check(plan: "Plan", dtype: str, quantize: str | None, json: bool) -> None:
+    from ..planner.check import check_plan
+
+    found = check_plan(plan, dtype, quantize)
+    if json:
+        print_json({"model": plan.model, "checked": [each._asdict() | {"error": each.error} for each in found]})
+        return
+    table = Table("", "forecast", "measured", "error", box=None, padding=(0, 2, 0, 0))
+    for each in found:
+        table.add_row(each.name, f"{each.forecast:,.4g}", f"{each.measured:,.4g}", f"{each.error:+.1%}")
     out.print(table)

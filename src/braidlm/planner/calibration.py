@@ -61,7 +61,7 @@ class Calibration:
 
 def measure() -> Calibration:
     """Measures this machine, on torch's number of threads."""
-    process = _resident()
+    process = resident_memory()
     with torch.no_grad():
         seconds = {kind: _weight_seconds(kind) for kind in _FORMATS}
         rates = {type(mixer).__name__: _mixer_rate(mixer, seconds["bfloat16"][-1] / ROWS[-1]) for mixer in _mixers()}
@@ -156,7 +156,7 @@ def _mixer_rate(mixer: Mixer, product_seconds: float) -> float:
     return footprint.mixer_flops(spec, _PROMPT) / max(whole - products, 0.1 * whole)
 
 
-def _resident() -> int:
+def resident_memory() -> int:
     """Resident memory of this process, in bytes."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -97,7 +97,7 @@ def make_plan(
         engine_bytes=held,
         flops=tuple(token_flops(spec, size, length) for length in _lengths(spec, context)),
         training=training_memory(spec, context, precision.dtype),
-        speed=_speed(spec, precision, kinds, context, workload.sessions, calibration),
+        speed=_speed(spec, precision, kinds, context, min(workload.sessions, limits.parallel), calibration),
         resident_bytes=None if calibration is None else process + facts["weight_bytes"] + held,
         sessions_that_fit=None if room is None else engine.sessions_in(room, limits),
     )
@@ -126,7 +126,7 @@ def _speed(
     precision: Precision,
     kinds: Mapping[str, str],
     context: int,
-    sessions: int,
+    rows: int,
     calibration: Calibration | None,
 ) -> Speed | None:
     if calibration is None or precision.name not in calibration.weight_seconds:
@@ -135,5 +135,5 @@ def _speed(
     return Speed(
         first_token_seconds=of_model.prefill_seconds(context),
         tokens_per_second=1 / of_model.step_seconds(context, 1),
-        tokens_per_second_of_all=sessions / of_model.step_seconds(context, sessions),
+        tokens_per_second_of_all=rows / of_model.step_seconds(context, rows),
     )

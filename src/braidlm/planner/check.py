@@ -1,0 +1,95 @@
+"""Check of a plan: the model runs its workload here, and what was forecast stands beside what is measured."""
+
+import statistics
+import time
+from typing import NamedTuple
+
+import torch
+
+from ..api.language_model import LanguageModel
+from ..api.loading import build, load
+from ..decode.slots import Slots, copy_to_slots, slots_of
+from ..engine.limits import Limits
+from ..errors import InputError
+from ..families.presets import PRESETS
+from ..ops import dispatch
+from ..quant.policy import quantize as quantize_weights
+from .calibration import resident_memory
+from .plan import Plan
+
+_STEPS = 16
+
+
+class Checked(NamedTuple):
+    """One number of a plan: its forecast and its measurement."""
+
+    name: str
+    forecast: float
+    measured: float
+
+    @property
+    def error(self) -> float:
+        """Error of the forecast as a share of what was measured."""
+        return self.forecast / self.measured - 1
+
+
+def check_plan(plan: Plan, dtype: str, quantize: str | None) -> list[Checked]:
+    """Runs a plan's workload and measures it; a preset gets random weights of its shape.
+
+    Every session reads a prompt of its own; as many decode together as an engine has slots. `InputError` without a forecast, and for a context
+    that leaves no room for the generated tokens.
+    """
+    if plan.speed is None or plan.resident_bytes is None:
+        raise InputError("there is no forecast to check; measure this machine first with braid plan --calibrate")
+    language = _model(plan.model, dtype, quantize)
+    declared = language.spec.max_positions
+    longest = plan.context if declared is None else declared - 2 * _STEPS
+    if plan.context > longest:
+        raise InputError(f"the check generates {2 * _STEPS} tokens after the context, which is at most {longest} then")
+    with torch.no_grad(), dispatch.using("auto"):
+        return _run(plan, language)
+
+
+def _model(name: str, dtype: str, quantize: str | None) -> LanguageModel:
+    if name not in PRESETS:
+        return load(name, dtype, quantize=quantize)
+    language = build(name, dtype=dtype)
+    if quantize is not None:
+        quantize_weights(language.network, quantize)
+    return language
+
+
+def _run(plan: Plan, language: LanguageModel) -> list[Checked]:
+    assert plan.speed is not None
+    assert plan.resident_bytes is not None
+    kv_dtype = plan.facts["kv_dtype"]
+    held, first = language.new_state(plan.sessions, kv_dtype=kv_dtype), []
+    for session in range(plan.sessions):
+        state = language.new_state(kv_dtype=kv_dtype)
+        ids = torch.randint(language.spec.vocab, (1, plan.context))
+        begun = time.perf_counter()
+        language.forward(ids, state=state, logits="last")
+        first.append(time.perf_counter() - begun)
+        held.restore(session, state)
+    state_bytes = held.nbytes
+    parallel = Limits().parallel
+    slots, rows = slots_of(language.network, held, parallel), min(plan.sessions, parallel)
+    copy_to_slots(slots, held.select(range(rows)))
+    alone, together = [_step_seconds(slots, count) for count in (1, rows)]
+    return [
+        Checked("state, bytes", plan.sessions * plan.engine.state.total, state_bytes),
+        Checked("resident memory, bytes", plan.resident_bytes, resident_memory()),
+        Checked("time to first token, seconds", plan.speed.first_token_seconds, statistics.median(first)),
+        Checked("tokens a second, one sequence", plan.speed.tokens_per_second, 1 / alone),
+        Checked("tokens a second, all sessions", plan.speed.tokens_per_second_of_all, rows / together),
+    ]
+
+
+def _step_seconds(slots: Slots, count: int) -> float:
+    """Median seconds of a step of one token of each of the first `count` slots."""
+    seconds = []
+    for _ in range(_STEPS):
+        begun = time.perf_counter()
+        slots.step(torch.zeros(count, dtype=torch.int64), list(range(count)))
+        seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds)
