@@ -177,7 +177,7 @@ def test_what_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
         ((), "there is no model to plan"),
         (("hymba-1.5b", "--context", "9000"), "the context of 9000 tokens is beyond the declared length of hymba-1.5b"),
         (("mamba-130m", "--check"), "measure this machine first"),
-        (("mamba-130m", "--check", "--compare", "mamba-370m"), "--check runs one model"),
+        (("mamba-130m", "--check", "--compare", "mamba-370m"), "--check runs one model and nothing beside"),
         (("hymba-1.5b", "--memory", "much"), "'much' is no amount of memory"),
         (("mamba-130m", "--quantize", "int3"), "quantize is 'int3'"),
         (("mamba-130m", "--compare", "no such thing"), "neither a file or directory"),

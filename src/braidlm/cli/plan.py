@@ -57,12 +57,7 @@ def command(
 
     Speed is forecast from a measurement of this machine, which --calibrate makes once.
     """
-    if not model and not calibrate:
-        raise InputError("there is no model to plan; name one, or measure this machine with --calibrate")
-    if (compare or check) and not model:
-        raise InputError("--compare and --check need a model; name one before them")
-    if compare and check:
-        raise InputError("--check runs one model; leave out --compare, or run it for each")
+    _require_model(model, compare, calibrate=calibrate, check=check)
     from ..planner.plan import Workload
     from ..system.units import bytes_of
     from .load_options import set_threads
@@ -75,6 +70,16 @@ def command(
         _check(plans[0], dtype, quantize, json)
     elif plans:
         _show(plans, json)
+
+
+def _require_model(model: str, compare: list[str], *, calibrate: bool, check: bool) -> None:
+    if not model and not calibrate:
+        raise InputError("there is no model to plan; name one, or measure this machine with --calibrate")
+    if (compare or check) and not model:
+        raise InputError("--compare and --check need a model; name one before them")
+    if check and (compare or calibrate):
+        # What a process has measured before stays in its resident memory.
+        raise InputError("--check runs one model and nothing beside; give --compare and --calibrate in a run before it")
 
 
 def _measured() -> "Calibration":

@@ -36,8 +36,8 @@ class Checked(NamedTuple):
 def check_plan(plan: Plan, dtype: str, quantize: str | None) -> list[Checked]:
     """Runs a plan's workload and measures it; a preset gets random weights of its shape.
 
-    Every session reads a prompt of its own; as many decode together as an engine has slots. `InputError` without a forecast, and for a context
-    that leaves no room for the generated tokens.
+    Every session reads a prompt of its own; as many decode together as an engine has slots. `InputError` without a
+    forecast, and for a context that leaves no room for the generated tokens.
     """
     if plan.speed is None or plan.resident_bytes is None:
         raise InputError("there is no forecast to check; measure this machine first with braid plan --calibrate")
