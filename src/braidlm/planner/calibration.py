@@ -22,6 +22,7 @@ from ..ops import Segments
 from ..ops.linear.quantized import WEIGHT_FORMATS, QuantizedWeight, empty_quantized
 from ..spec import Attention, Block, Hyena, Mamba, Mamba2, Mixer, ModelSpec, Norm, Parallel
 from ..system.files import is_there, read_object, whole_file
+from ..system.memory import give_back
 from .floor import inner_parameters
 from .probe import machine, read_bandwidth, shortest_run
 
@@ -40,7 +41,7 @@ class Calibration:
 
     weight_seconds: by kind of weights, the seconds that one weight of a matrix takes for each of `ROWS` rows.
     mixer_rates: FLOPs a second of the mixing itself, by kind of mixer. bandwidth: bytes a second of reading states.
-    process_bytes: resident memory of a process before it has a model.
+    process_bytes: resident memory of a process that holds no model.
     """
 
     weight_seconds: Mapping[str, tuple[float, ...]]
@@ -61,11 +62,13 @@ class Calibration:
 
 def measure() -> Calibration:
     """Measures this machine, on torch's number of threads."""
-    process = resident_memory()
     with torch.no_grad():
         seconds = {kind: _weight_seconds(kind) for kind in _FORMATS}
         rates = {type(mixer).__name__: _mixer_rate(mixer, seconds["bfloat16"][-1] / ROWS[-1]) for mixer in _mixers()}
-    return Calibration(seconds, rates, read_bandwidth(_STATES), process)
+    bandwidth = read_bandwidth(_STATES)
+    # Last, when all that a process holds beside a model is there: the libraries of products, threads, kernels.
+    give_back()
+    return Calibration(seconds, rates, bandwidth, resident_memory())
 
 
 def saved() -> Calibration | None:

@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..families.presets import PRESETS
 from ..ops import dispatch
 from ..quant.policy import quantize as quantize_weights
+from ..system.memory import give_back
 from .calibration import resident_memory
 from .plan import Plan
 
@@ -76,6 +77,7 @@ def _run(plan: Plan, language: LanguageModel) -> list[Checked]:
     slots, rows = slots_of(language.network, held, parallel), min(plan.sessions, parallel)
     copy_to_slots(slots, held.select(range(rows)))
     alone, together = [_step_seconds(slots, count) for count in (1, rows)]
+    give_back()  # as an engine does that has nothing to do
     return [
         Checked("state, bytes", plan.sessions * plan.engine.state.total, state_bytes),
         Checked("resident memory, bytes", plan.resident_bytes, resident_memory()),
