@@ -1,7 +1,7 @@
 """Calibration: a measurement of this machine in about ten seconds, kept in the user's cache directory.
 
-Products of the operation that models run are measured for each kind of weights and some numbers of rows; a mixer of
-each kind runs a prompt. Forecasts are made of these.
+A feed-forward layer of each kind of weights is measured in decode steps of some numbers of rows and in a prompt; a
+mixer of each kind runs a prompt. Forecasts are made of these.
 """
 
 import json
@@ -12,23 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from .. import ops
+from ..decode.slots import copy_to_slots, slots_of
 from ..errors import InputError
 from ..model import footprint
+from ..model.assign import assign
 from ..model.initialisation import randomise
+from ..model.model import Model
 from ..ops import Segments
-from ..ops.linear.quantized import WEIGHT_FORMATS, QuantizedWeight, empty_quantized
-from ..spec import Attention, Block, Hyena, Mamba, Mamba2, Mixer, ModelSpec, Norm, Parallel
+from ..ops.linear.quantized import WEIGHT_FORMATS, empty_quantized
+from ..quant.policy import policy_of
+from ..spec import Attention, Block, Hyena, Mamba, Mamba2, Mixer, Mlp, ModelSpec, Norm, Parallel
 from ..system.files import is_there, read_object, whole_file
 from ..system.memory import give_back
 from .floor import inner_parameters
 from .probe import machine, read_bandwidth, shortest_run
 
 ROWS = (1, 4, 16, 256)
-_SIDE = 4096
-_STREAMED = 256 << 20  # more than caches hold
+_HIDDEN = 32768  # so many that no cache holds the weights
 _STATES = 1 << 30
 _FORMATS = ("float32", "bfloat16", *WEIGHT_FORMATS)
 _WIDTH, _PROMPT = 1024, 512
@@ -111,34 +112,37 @@ def _machine_key() -> str:
 
 
 def _weight_seconds(kind: str) -> tuple[float, ...]:
-    matrix = _matrix(kind)
-    several = [matrix, *(_copy(matrix) for _ in range(_STREAMED // _nbytes(matrix) - 1))]
+    """Seconds of a weight by rows: in decode steps and a prompt of one large feed-forward layer."""
     dtype = torch.float32 if kind == "float32" else torch.bfloat16
+    model = _feed_forward(kind, dtype)
+    weights = inner_parameters(model.spec, footprint.size(model.spec))
+    state = model.new_state(1)
+    slots = slots_of(model, state, ROWS[-2])
+    copy_to_slots(slots, state.select([0] * ROWS[-2]))
 
-    def seconds(rows: int) -> float:
-        x, used = torch.ones(rows, _SIDE, dtype=dtype), several if rows < ROWS[-1] else several[:1]
-        return shortest_run(lambda: [ops.linear(x, each) for each in used], 3) / (len(used) * _SIDE**2)
+    def step(rows: int) -> float:
+        ids = torch.zeros(rows, dtype=torch.int64)
+        return shortest_run(lambda: slots.step(ids, list(range(rows))), 4) / weights
 
-    return tuple(seconds(rows) for rows in ROWS)
+    def prompt(rows: int) -> float:
+        ids, segments = torch.zeros(rows, dtype=torch.int64), Segments((rows,))
+        return shortest_run(lambda: model(ids, segments, state, logits="last"), 2) / weights
 
-
-def _matrix(kind: str) -> Tensor | QuantizedWeight:
-    if kind not in WEIGHT_FORMATS:
-        return torch.full((_SIDE, _SIDE), 0.5, dtype=getattr(torch, kind))
-    made = empty_quantized((_SIDE, _SIDE), kind)
-    for part in made.buffers():
-        part.fill_(1)
-    return made
-
-
-def _copy(matrix: Tensor | QuantizedWeight) -> Tensor | QuantizedWeight:
-    if isinstance(matrix, Tensor):
-        return matrix.clone()
-    return QuantizedWeight(matrix.weight_format, matrix.data.clone(), matrix.scale.clone(), dtype=matrix.dtype)
+    return (*(step(rows) for rows in ROWS[:-1]), prompt(ROWS[-1]))
 
 
-def _nbytes(matrix: Tensor | QuantizedWeight) -> int:
-    return matrix.nbytes
+def _feed_forward(kind: str, dtype: torch.dtype) -> Model:
+    mixer = Attention(heads=1, kv_heads=1, head_dim=64)
+    block = Block(mixer=mixer, ffn=Mlp(hidden=_HIDDEN))
+    model = footprint.skeleton(ModelSpec(vocab=32, width=_WIDTH, blocks=(block,), norm=Norm(eps=1e-5), tied=True))
+    randomise(model, 0, dtype, "cpu")
+    if kind in WEIGHT_FORMATS:
+        for name, weight_format in policy_of(model, kind).items():
+            made = empty_quantized(model.get_parameter(name).shape, weight_format, dtype=dtype)
+            for part in made.buffers():
+                part.fill_(1)
+            assign(model, name, made)
+    return model.eval()
 
 
 def _mixers() -> tuple[Mixer, ...]:
