@@ -66,17 +66,13 @@ def mixer_flops(spec: ModelSpec, length: int) -> float:
 
 def weight_bytes(spec: ModelSpec, dtype: torch.dtype, kinds: Mapping[str, str] | None = None) -> int:
     """Bytes of the weights in a model of `dtype`, of which those named in `kinds` are quantized to that kind."""
-    return sum(bytes_by_weight(skeleton(spec), dtype, kinds or {}).values())
-
-
-def bytes_by_weight(model: Model, dtype: torch.dtype, kinds: Mapping[str, str]) -> dict[str, int]:
-    """Bytes of each weight in a model of `dtype`, of which those named in `kinds` are quantized to that kind."""
+    model, kinds = skeleton(spec), kinds or {}
     dtypes = parameter_dtypes(model, dtype)
 
     def count(name: str, weight: Tensor) -> int:
         return quantized_bytes(weight.shape, kinds[name]) if name in kinds else weight.numel() * dtypes[name].itemsize
 
-    return {name: count(name, weight) for name, weight in model.named_parameters()}
+    return sum(count(name, weight) for name, weight in model.named_parameters())
 
 
 def facts(spec: ModelSpec, lengths: Sequence[int], precision: Precision, kinds: Mapping[str, str]) -> dict[str, Any]:

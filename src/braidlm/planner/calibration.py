@@ -24,7 +24,7 @@ from ..ops.linear.quantized import WEIGHT_FORMATS, empty_quantized
 from ..quant.policy import policy_of
 from ..spec import Attention, Block, Hyena, Mamba, Mamba2, Mixer, Mlp, ModelSpec, Norm, Parallel
 from ..system.files import is_there, read_object, whole_file
-from ..system.memory import give_back
+from ..system.memory import give_back, resident_memory
 from .floor import inner_parameters
 from .probe import machine, read_bandwidth, shortest_run
 
@@ -161,11 +161,3 @@ def _mixer_rate(mixer: Mixer, product_seconds: float) -> float:
     whole = shortest_run(lambda: model(ids, segments, state, logits="last"), 3)
     products = inner_parameters(spec, footprint.size(spec)) * _PROMPT * product_seconds
     return footprint.mixer_flops(spec, _PROMPT) / max(whole - products, 0.1 * whole)
-
-
-def resident_memory() -> int:
-    """Resident memory of this process, in bytes."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0

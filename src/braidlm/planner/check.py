@@ -14,8 +14,7 @@ from ..errors import InputError
 from ..families.presets import PRESETS
 from ..ops import dispatch
 from ..quant.policy import quantize as quantize_weights
-from ..system.memory import give_back
-from .calibration import resident_memory
+from ..system.memory import give_back, resident_memory
 from .plan import Plan
 
 _STEPS = 16

@@ -11,7 +11,6 @@ _PASSES = 3
 def training_floor(spec: ModelSpec, tokens: int, rates: Rates, *, activation_checkpointing: bool = False) -> float:
     """Seconds for one sequence of `tokens` tokens: 6 operations a token and active parameter; 8 if blocks run twice.
 
-    8 if blocks run twice.
     An embedding that is not also the head is only looked up.
     """
     counted = size(spec)
