@@ -228,8 +228,8 @@ def test_no_loop_over_time() -> None:
 
 OPTIONS = {
     "info": "--dtype --json --kv-dtype --lengths --quantize",
-    "plan": "--calibrate --check --compare --context --dtype --json --kv-dtype --memory --quantize --sessions "
-    "--threads",
+    "plan": "--calibrate --check --compare --context --dtype --json --kv-dtype --memory --plot --quantize "
+    "--sessions --threads",
     "generate": "--adapter --allow-pickle --chat --deterministic --device --dtype --frequency-penalty --ids --json "
     "--kv-dtype --max-tokens --min-p --ops --presence-penalty --quantize --repetition-penalty --seed --state --stop "
     "--temperature --threads --top-k --top-p",

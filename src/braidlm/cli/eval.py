@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
+from ..system.pictures import check_picture
 from ..system.progress_bar import progress
 from ..system.setting_files import with_values
 from .common import Json, ModelArgument, out, print_json, read_text
@@ -75,7 +76,7 @@ def recall(
         task_called(name)
     sizes, places = _numbers(lengths, "--lengths", int), _numbers(depths, "--depths", float)
     if plot is not None:
-        pictures.require(plot)
+        check_picture(plot, "the heat map")
     models = _models(model, compare, given)
     first, *others = (language for language, _ in models.values())
     for other in others:

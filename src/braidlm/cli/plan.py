@@ -1,11 +1,13 @@
 """`braid plan`: what a model costs in memory and operations, and how fast this machine will run it; no weights."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from ..errors import InputError
+from ..system.pictures import check_picture
 from .common import Json, Threads, err, out, print_json
 
 if TYPE_CHECKING:
@@ -13,6 +15,23 @@ if TYPE_CHECKING:
     from ..planner.plan import Plan, Workload
 
 EXAMPLE = "Example: braid plan hymba-1.5b --context 8192 --sessions 4 --memory 16GiB --compare mamba2-1.3b"
+
+Memory = Annotated[
+    str | None,
+    typer.Option(help="Memory, such as 16GiB, of which the sessions that fit are counted.", show_default=False),
+]
+Compare = Annotated[
+    list[str],
+    typer.Option(metavar="MODEL", help="Another model, in a column beside; may be repeated.", show_default=False),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Picture of state and decode speed by context to draw: .png, .svg or .pdf.",
+        show_default=False,
+    ),
+]
 
 
 def command(
@@ -31,25 +50,20 @@ def command(
         int,
         typer.Option(min=1, help="Number of sequences that are held; up to 16, the engine's slots, decode at once."),
     ] = 1,
-    memory: Annotated[
-        str | None,
-        typer.Option(help="Memory, such as 16GiB, of which the sessions that fit are counted.", show_default=False),
-    ] = None,
+    memory: Memory = None,
     dtype: Annotated[str, typer.Option(help="Dtype of weights and activations: bfloat16 or float32.")] = "bfloat16",
     kv_dtype: Annotated[str | None, typer.Option(help="Dtype of the KV cache.", show_default=False)] = None,
     quantize: Annotated[
         str | None, typer.Option(help="Dtype of quantized weights: int4, int8 or fp8.", show_default=False)
     ] = None,
-    compare: Annotated[
-        list[str],
-        typer.Option(metavar="MODEL", help="Another model, in a column beside; may be repeated.", show_default=False),
-    ] = [],  # noqa: B006
+    compare: Compare = [],  # noqa: B006
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure this machine first, in about ten seconds, and keep the result.")
     ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Run the model and show what was forecast beside what is measured.")
     ] = False,
+    plot: Plot = None,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
@@ -57,7 +71,9 @@ def command(
 
     Speed is forecast from a measurement of this machine, which --calibrate makes once.
     """
-    _require_model(model, compare, calibrate=calibrate, check=check)
+    _require_model(model, compare, plot, calibrate=calibrate, check=check)
+    if plot is not None:
+        check_picture(plot, "the plot of costs by context")
     from ..planner.plan import Workload
     from ..system.units import bytes_of
     from .load_options import set_threads
@@ -69,17 +85,20 @@ def command(
     if check:
         _check(plans[0], dtype, quantize, json)
     elif plans:
+        if plot is not None:
+            _draw(plans, plot)
         _show(plans, json)
 
 
-def _require_model(model: str, compare: list[str], *, calibrate: bool, check: bool) -> None:
+def _require_model(model: str, compare: list[str], plot: Path | None, *, calibrate: bool, check: bool) -> None:
+    given = [name for name, value in (("--compare", compare), ("--plot", plot), ("--check", check)) if value]
+    if not model and given:
+        raise InputError(f"{given[0]} needs a model; name one before it")
     if not model and not calibrate:
         raise InputError("there is no model to plan; name one, or measure this machine with --calibrate")
-    if (compare or check) and not model:
-        raise InputError("--compare and --check need a model; name one before them")
-    if check and (compare or calibrate):
+    if check and (compare or plot or calibrate):
         # What a process has measured before stays in its resident memory.
-        raise InputError("--check runs one model and nothing beside; give --compare and --calibrate in a run before it")
+        raise InputError("--check runs one model and nothing beside; give the other options in a run before it")
 
 
 def _measured() -> "Calibration":
@@ -111,6 +130,14 @@ def _plan(
     described = read_described(name, quantize)
     precision = Precision.of(dtype_of(dtype), kv_dtype)
     return make_plan(name, described.spec, precision, described.kinds, workload, calibration)
+
+
+def _draw(plans: "list[Plan]", file: Path) -> None:
+    from ..planner import plot
+
+    plot.draw(plans, file)
+    if any(plan.speed is None for plan in plans):
+        err.print("the picture has no speed, since this machine is not measured; braid plan --calibrate measures it")
 
 
 def _show(plans: "list[Plan]", json: bool) -> None:

@@ -1,36 +1,17 @@
 """Heat map of a recall grid as a picture: depth by length, one field for each task and model."""
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, not_installed
-from ..system.files import check_no_file, whole_file
+from ..system.pictures import check_picture, save_picture
 from .grid import Cell
 from .scores import grouped
-
-_SUFFIXES = (".png", ".svg", ".pdf")
-
-
-def require(file: Path) -> None:
-    """Error unless a heat map can be drawn and `file` be written; checked before models are run.
-
-    `UnavailableError` without matplotlib, `InputError` for a suffix of no picture and a file or directory that is
-    in the way.
-    """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise not_installed("the heat map", "matplotlib", "train")
-    if file.suffix not in _SUFFIXES:
-        raise InputError(f"{file} has the suffix {file.suffix!r}, but pictures are {', '.join(_SUFFIXES)}")
-    check_no_file(file)
-    if not file.parent.is_dir():
-        raise InputError(f"cannot write {file}: there is no directory {file.parent}")
 
 
 def draw(cells: Mapping[str, Sequence[Cell]], file: Path) -> None:
     """Draws the shares of exact answers of each model, by its name, to a .png, .svg or .pdf that does not exist."""
-    require(file)
+    check_picture(file, "the heat map")
     from matplotlib.figure import Figure  # noqa: PLC0415  (optional, and slow to import)
 
     fields = {name: grouped(of_model, lambda cell: cell.task) for name, of_model in cells.items()}
@@ -42,8 +23,7 @@ def draw(cells: Mapping[str, Sequence[Cell]], file: Path) -> None:
             shown = _draw_field(axis, part)
             axis.set_title(f"{task}\n{name}", fontsize=9)
     figure.colorbar(shown, ax=axes, label="exact answers, share")
-    with whole_file(file) as temporary:
-        figure.savefig(temporary, dpi=150, format=file.suffix[1:])
+    save_picture(figure, file)
 
 
 def _draw_field(axis: Any, cells: Sequence[Cell]) -> Any:

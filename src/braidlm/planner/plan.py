@@ -9,6 +9,7 @@ from ..errors import InputError
 from ..model import footprint
 from ..spec import ModelSpec
 from ..state.sequence import Precision
+from .by_context import ContextCost, costs_by_context
 from .calibration import Calibration
 from .engine_memory import EngineMemory, engine_memory
 from .forecast import SpeedModel
@@ -42,10 +43,10 @@ class Speed:
 class Plan:
     """Plan of one model; bytes everywhere.
 
-    facts: see `footprint.facts`. context, sessions, memory: the workload's. blocks: one sequence's state, block by
-    block. per_token: keys and values of one position. engine_bytes: what an engine holds for all sessions. speed and
-    resident_bytes: None without a calibration that has these weights. sessions_that_fit: None without a memory, or
-    where states take none.
+    facts: see `footprint.facts`. context, sessions, memory: the workload's. rows: sessions that decode at once. blocks:
+    one sequence's state, block by block. per_token: keys and values of one position. engine_bytes: what an engine holds
+    for all sessions. speed and resident_bytes: None without a calibration that has these weights. sessions_that_fit:
+    None without a memory, or where states take none.
     """
 
     model: str
@@ -53,12 +54,14 @@ class Plan:
     context: int
     sessions: int
     memory: int | None
+    rows: int
     blocks: tuple[StateMemory, ...]
     per_token: StateMemory
     engine: EngineMemory
     engine_bytes: int
     flops: tuple[TokenFlops, ...]
     training: TrainingMemory
+    by_context: tuple[ContextCost, ...]
     speed: Speed | None
     resident_bytes: int | None
     sessions_that_fit: int | None
@@ -82,7 +85,8 @@ def make_plan(
     facts = footprint.facts(spec, [context], precision, kinds)
     size = footprint.Size(facts["parameters"], facts["active_parameters"], facts["embedding_parameters"])
     engine = engine_memory(spec, context, precision, limits)
-    held = engine.held(workload.sessions, limits)
+    held, rows = engine.held(workload.sessions, limits), min(workload.sessions, limits.parallel)
+    of_model = _speed_model(spec, precision, kinds, calibration)
     process = calibration.process_bytes if calibration is not None else 0
     room = None if workload.memory is None else workload.memory - facts["weight_bytes"] - process
     return Plan(
@@ -91,13 +95,15 @@ def make_plan(
         context=context,
         sessions=workload.sessions,
         memory=workload.memory,
+        rows=rows,
         blocks=tuple(state_by_block(spec, context, precision)),
         per_token=bytes_per_token(spec, precision.kv),
         engine=engine,
         engine_bytes=held,
         flops=tuple(token_flops(spec, size, length) for length in _lengths(spec, context)),
         training=training_memory(spec, context, precision.dtype),
-        speed=_speed(spec, precision, kinds, context, min(workload.sessions, limits.parallel), calibration),
+        by_context=costs_by_context(spec, precision, context, rows, of_model),
+        speed=None if of_model is None else _speed(of_model, context, rows),
         resident_bytes=None if calibration is None else process + facts["weight_bytes"] + held,
         sessions_that_fit=None if room is None else engine.sessions_in(room, limits),
     )
@@ -121,17 +127,15 @@ def _lengths(spec: ModelSpec, context: int) -> list[int]:
     return sorted({context, *(length for length in _LENGTHS if declared is None or length <= declared)})
 
 
-def _speed(
-    spec: ModelSpec,
-    precision: Precision,
-    kinds: Mapping[str, str],
-    context: int,
-    rows: int,
-    calibration: Calibration | None,
-) -> Speed | None:
+def _speed_model(
+    spec: ModelSpec, precision: Precision, kinds: Mapping[str, str], calibration: Calibration | None
+) -> SpeedModel | None:
     if calibration is None or precision.name not in calibration.weight_seconds:
         return None
-    of_model = SpeedModel(spec, precision, kinds, calibration)
+    return SpeedModel(spec, precision, kinds, calibration)
+
+
+def _speed(of_model: SpeedModel, context: int, rows: int) -> Speed:
     return Speed(
         first_token_seconds=of_model.prefill_seconds(context),
         tokens_per_second=1 / of_model.step_seconds(context, 1),

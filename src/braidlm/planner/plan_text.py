@@ -26,6 +26,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "engine": engine._asdict() | {"state": engine.state.total, "bytes": plan.engine_bytes},
         "flops_per_token": [each._asdict() for each in plan.flops],
         "training": training._asdict() | {"total": training.total, "checkpointed_total": training.checkpointed_total},
+        "by_context": [each._asdict() | {"state": _kinds(each.state)} for each in plan.by_context],
         "resident_bytes": plan.resident_bytes,
         "speed": None if plan.speed is None else asdict(plan.speed),
         "sessions_that_fit": plan.sessions_that_fit,

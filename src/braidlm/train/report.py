@@ -1,14 +1,13 @@
 """Report of a run for people: the loss curve, and a model card."""
 
-import importlib.util
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import not_installed
 from ..model.footprint import size
 from ..spec import ModelSpec, mixer_kinds
+from ..system.pictures import check_matplotlib, save_picture
 from .base import Base, command_of
 from .config import Config
 
@@ -20,8 +19,7 @@ CARD, CURVE = "README.md", "loss.png"
 
 def require() -> None:
     """`UnavailableError` unless the loss curve can be drawn; checked before a run, not after it."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise not_installed("the loss curve", "matplotlib", "train")
+    check_matplotlib("the loss curve")
 
 
 def draw(log: Sequence[Line], file: Path) -> None:
@@ -46,7 +44,7 @@ def draw(log: Sequence[Line], file: Path) -> None:
     axes.set(xlabel="million tokens", ylabel="cross-entropy, nats a token")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(file, dpi=150)
+    save_picture(figure, file)
 
 
 def sentence(name: str, value: float | str, *, in_nats: bool = True) -> str:
