@@ -1,0 +1,8 @@
+"""Claims that the makers of hybrid models published, run again: by exact arithmetic where bytes decide, measured here
+where speed decides.
+
+    python -m benchmarks.claims --list
+    python -m benchmarks.claims hymba-cache
+
+A command writes what it found into `results/` and then the page docs/claims.md, of which nothing is typed by hand.
+"""
