@@ -36,8 +36,8 @@ def rows(found: Found) -> list[Row]:
     ours = f"{_smaller(*lengths[str(first)])} smaller at {first:,} tokens, {_smaller(*lengths[str(last)])} at {last:,}"
     conditions = "bfloat16; the transformer has attention of the same grouped queries in all 32 layers"
     why = (
-        f"16 of 32 layers hold keys and values, which is half; the states of the others add {found['states'] / MB:.2f} MB "
-        "at any length, so that it is a little less than half that is saved"
+        "16 of 32 layers hold keys and values, which is half; the states of the others add "
+        f"{found['states'] / MB:.2f} MB at any length, so that a little less than half is saved"
     )
     return [
         Row("more than 50% smaller (Together)", ours, conditions, why),
