@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from braidlm.bench import probe
+from braidlm.planner import probe
 from braidlm.system.files import whole_file
 
 from .claim import Claim, Found

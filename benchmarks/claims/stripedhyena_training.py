@@ -52,7 +52,7 @@ CLAIM = Claim(
     title="StripedHyena-7B: training faster than a transformer, the more the longer the sequence",
     source="[Together, 8 December 2023](https://www.together.ai/blog/stripedhyena-7b) and "
     "[hessian.AI](https://hessian.ai/architectures-for-longer-sequences-and-efficient-inference-stripedhyena/): "
-    "training end to end beside a transformer with FlashAttention v2. Measured by `python -m benchmarks.training_pairs`; "
+    "training end to end beside a transformer with FlashAttention v2. Measured by `benchmarks.training_pairs`; "
     "more in [benchmarks.md](benchmarks.md#hyena-and-attention-in-turn-beside-attention-alone)",
     find=find,
     rows=rows,
