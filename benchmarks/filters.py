@@ -44,9 +44,8 @@ DECODED = 48
 def held_out(outcome: Outcome) -> list[Tensor]:
     """Held-out documents in pieces as long as the filters, [T] each."""
     config, tokenizer = outcome.config, outcome.language.tokenizer
-    assert tokenizer is not None
-    (component,) = config.data.components
-    documents = Shards(Path(component.shards), tokenizer).holdout
+    assert tokenizer is not None and config.data.shards is not None
+    documents = Shards(Path(config.data.shards), tokenizer).holdout
     steps = documents.tokens // config.max_seq_len
     stage = Stream(documents, 0).stage(0, 1, config.max_seq_len, steps)
     packs = [stage.pack(step, 0) for step in range(steps)]

@@ -110,29 +110,29 @@ def test_evaluations(mixed: Path) -> None:
     """Oracle: by hand: held-out documents of both directories, and a file of either; nothing else is evaluated."""
     asked = read_config(mixed / "run.toml", QUIET)
     tokenizer = Tokenizer.from_directory(mixed / "tokenizer")
-    found = open_data(asked.data, tokenizer)
+    found = open_data(asked.data, tokenizer, 300)
     assert list(found.made_from) == ["data.mixture.0.shards", "data.mixture.1.shards"]
     assert len([pack for pack in found.eval_packs if bool((pack.targets_T < 0).sum() > len(pack.lengths))]) == 1
     (mixed / "more.txt").write_text("A text of its own.")
     (mixed / "copy.txt").write_text("A text of its own.")
     with pytest.raises(InputError, match=r"data\.eval_files names 'none\.txt', which is no source"):
-        open_data(replace(asked.data, eval_files=("none.txt",)), tokenizer)
+        open_data(replace(asked.data, eval_files=("none.txt",)), tokenizer, 300)
     build(mixed / "one", [mixed / "more.txt", mixed / "run.toml"], tokenizer, Recipe())
     build(mixed / "two", [mixed / "copy.txt"], tokenizer, Recipe())
     both = tuple(replace(asked.data.mixture[0], shards=str(mixed / name)) for name in ("one", "two"))
     with pytest.raises(InputError, match=r"copy\.txt.* is the same text as a document of .*one that is evaluated"):
-        open_data(replace(asked.data, mixture=both, eval_files=("more.txt",)), tokenizer)
+        open_data(replace(asked.data, mixture=both, eval_files=("more.txt",)), tokenizer, 300)
 
 
 def test_what_is_wrong_is_said(mixed: Path) -> None:
     """Oracle: the sentences."""
     for change, said in {
-        "data.shards=shards": r"data is \['shards', 'mixture'\], but must be one of shards or mixture",
-        "data.mixture=[]": r"data is 'nothing', but must be one of shards or mixture",
+        "data.shards=shards": r"data is \['shards', 'mixture'\], but must be one of shards, task or mixture",
+        "data.mixture=[]": r"data is 'nothing', but must be one of shards, task or mixture",
         "data.packing=whole": r"data\.packing is 'whole', but must be set in each of data\.mixture",
         "data.mixture.0.share=0": r"mixture\.share is 0, but must be above 0",
         "data.mixture.1.share=1e-17": r"data\.mixture\.1\.share is 1e-17, but must be at least 1e-12 of the sum",
-        "run.carry_state=true": r"run\.carry_state is True, but must be false where data\.mixture",
+        "run.carry_state=true": r"run\.carry_state is True, but must be false unless data\.shards",
     }.items():
         with pytest.raises(InputError, match=said):
             read_config(mixed / "run.toml", [change])

@@ -160,10 +160,9 @@ def _bridge(place: _Place, recipe: Recipe, main: LanguageModel, other: LanguageM
 
 def _text(recipe: Recipe, main: LanguageModel, tokens: int) -> list[Pack]:
     """Packed sequences of the first text that the alignment trains on, at least as many tokens."""
-    assert main.tokenizer is not None
     length = recipe.align.stages[0].seq_len
     steps = -(-tokens // length)
-    stage = open_data(recipe.data, main.tokenizer).packing.stage(0, 1, length, steps)
+    stage = open_data(recipe.data, main.tokenizer, main.spec.vocab).packing.stage(0, 1, length, steps)
     return [stage.pack(step, 0) for step in range(steps)]
 
 

@@ -41,8 +41,7 @@ class Prepared:
     @cached_property
     def data(self) -> RunData:
         """Data of the recipe."""
-        assert self.language.tokenizer is not None
-        return open_data(self.recipe.data, self.language.tokenizer)
+        return open_data(self.recipe.data, self.language.tokenizer, self.language.spec.vocab)
 
     @cached_property
     def held_out_T(self) -> Tensor:
@@ -52,9 +51,9 @@ class Prepared:
     @cached_property
     def digests(self) -> dict[str, dict[str, str]]:
         """Digests of the data of phases that have some of their own, by the phase's name."""
-        assert self.language.tokenizer is not None
         own = {name: phase.data for name, phase in self.recipe.trained.items() if phase.data is not None}
-        return {name: open_data(data, self.language.tokenizer).made_from for name, data in own.items()}
+        vocab = self.language.spec.vocab
+        return {name: open_data(data, self.language.tokenizer, vocab).made_from for name, data in own.items()}
 
     @property
     def made_from(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ from ..spec import ModelSpec
 from ..spec.json import decode, encode
 from ..system.setting_files import read_toml, set_value
 from ..system.settings import Setting, check_settings, require_value
+from .data.recall import RecallTask
 
 # Least share of a mixture's sequences: far below one sequence of any run, far above what a float64 near 1 loses.
 _LEAST_SHARE = 1e-12
@@ -18,6 +19,11 @@ _LEAST_SHARE = 1e-12
 
 def _are_betas(betas: tuple[float, ...]) -> bool:
     return len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
+
+
+def _given(settings: Any, *names: str) -> list[str]:
+    """Those of some settings that have a value."""
+    return [name for name in names if getattr(settings, name)]
 
 
 def _are_once(names: tuple[str, ...]) -> bool:
@@ -50,7 +56,7 @@ class Source:
 
     def __post_init__(self) -> None:
         check_settings(self, "model")
-        given = [name for name in ("spec", "preset", "checkpoint") if getattr(self, name) is not None]
+        given = _given(self, "spec", "preset", "checkpoint")
         require_value(len(given) == 1, "model", given or "nothing", "one of spec, preset or checkpoint")
         new = self.checkpoint is None or self.filters == "modal"
         require_value(new, "model.filters", self.filters, '"modal" for a checkpoint, which has its modes')
@@ -58,9 +64,10 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
-    """Component of a mixture of data: a directory of shards, and the share of packed sequences that come from it."""
+    """Component of a mixture of data: shards or a recall task, and the share of packed sequences that come from it."""
 
-    shards: Annotated[str, Setting("Directory of the shards.")]
+    shards: Annotated[str | None, Setting("Directory of the shards.")] = None
+    task: RecallTask | None = None
     share: Annotated[float, Setting("Share of the packed sequences, relative to the other components'.", above=0)]
     packing: Annotated[
         Literal["stream", "whole"],
@@ -73,13 +80,16 @@ class Component:
 
     def __post_init__(self) -> None:
         check_settings(self, "mixture")
+        given = _given(self, "shards", "task")
+        require_value(len(given) == 1, "data.mixture", given or "nothing", "one of shards or task in each")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Training and evaluation data: a directory of shards that `braid data` made, or a mixture of several."""
+    """Training and evaluation data: a directory of shards that `braid data` made, a recall task, or a mixture."""
 
     shards: Annotated[str | None, Setting("Directory of the shards.")] = None
+    task: RecallTask | None = None
     mixture: tuple[Component, ...] = ()
     packing: Annotated[
         Literal["stream", "whole"],
@@ -104,8 +114,8 @@ class Data:
 
     def __post_init__(self) -> None:
         check_settings(self, "data")
-        given = [name for name, value in (("shards", self.shards), ("mixture", self.mixture)) if value]
-        require_value(len(given) == 1, "data", given or "nothing", "one of shards or mixture")
+        given = _given(self, "shards", "task", "mixture")
+        require_value(len(given) == 1, "data", given or "nothing", "one of shards, task or mixture")
         for name, usual in (("packing", "stream"), ("on_too_long", "error")):
             value = getattr(self, name)
             require_value(not self.mixture or value == usual, f"data.{name}", value, "set in each of data.mixture")
@@ -116,15 +126,15 @@ class Data:
 
     @property
     def components(self) -> tuple[Component, ...]:
-        """Components of the mixture, or the shards as the only one."""
-        if self.shards is None:
+        """Components of the mixture, or the shards or the task as the only one."""
+        if self.mixture:
             return self.mixture
-        return (Component(shards=self.shards, share=1, packing=self.packing, on_too_long=self.on_too_long),)
+        one = Component(shards=self.shards, task=self.task, share=1, packing=self.packing, on_too_long=self.on_too_long)
+        return (one,)
 
-    @property
-    def shards_fields(self) -> tuple[str, ...]:
-        """Names of the fields that name the components' directories."""
-        return tuple(f"data.mixture.{number}.shards" for number in range(len(self.mixture))) or ("data.shards",)
+    def shards_field(self, number: int) -> str:
+        """Name of the field that names a component's directory."""
+        return f"data.mixture.{number}.shards" if self.mixture else "data.shards"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,8 +319,8 @@ class Config:
         require_value(
             beside or self.model.quantize is None, "model.quantize", self.model.quantize, "left out of full training"
         )
-        alone = not (self.data.mixture and self.run.carry_state)
-        require_value(alone, "run.carry_state", self.run.carry_state, "false where data.mixture gives the sequences")
+        alone = self.data.shards is not None or not self.run.carry_state
+        require_value(alone, "run.carry_state", self.run.carry_state, "false unless data.shards gives the sequences")
         for number, group in enumerate(self.optimizer.groups):
             name = f"optimizer.groups.{number}.frozen_steps"
             require_value(group.frozen_steps < self.steps, name, group.frozen_steps, f"below the {self.steps} steps")

@@ -12,6 +12,7 @@ from .data.manifest import Manifest
 from .equip import equip
 from .outcome import Outcome
 from .run import build_language, whole_weights
+from .run_data import source_names
 from .world import World
 
 
@@ -85,9 +86,9 @@ def _load(config: Config, place: Path, step: int, data: Data) -> Outcome:
 
 
 def _sources(data: Data) -> list[str]:
-    """Sources of the shards; none where the shards are gone, which a model does not need."""
+    """Sources of the shards, and recall tasks; none where shards are gone, which a model does not need."""
     try:
-        manifests = [Manifest.read(Path(component.shards)) for component in data.components]
+        manifests = [Manifest.read(Path(component.shards)) for component in data.components if component.shards]
     except InputError:
         return []
-    return [source.name for manifest in manifests for source in manifest.sources]
+    return source_names(data, manifests)

@@ -49,10 +49,8 @@ def prepare(config: Config, world: World, extra_steps: int = 0) -> Prepared:
     config = plan.resolve_plan(config, extra_steps)
     _check_place(config, world)
     language = build_language(config)
-    if language.tokenizer is None:
-        raise InputError("the model has no tokenizer; name one in model.tokenizer, the one that made the shards")
     longest = config.max_seq_len if config.model.filters == "implicit" else EVAL_PACK  # filters are as long as a pack
-    data = open_data(config.data, language.tokenizer, min(EVAL_PACK, longest))
+    data = open_data(config.data, language.tokenizer, language.spec.vocab, min(EVAL_PACK, longest))
     network = language.network.to(world.device)
     base = base_of(config.model, network)
     format, made_from = language.origin.format, dict(data.made_from)

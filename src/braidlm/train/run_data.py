@@ -1,17 +1,20 @@
-"""Data of a run: shards opened with the model's tokenizer, their packing, and packed sequences for evaluations."""
+"""Data of a run: shards opened with the model's tokenizer, recall tasks, their packing, and what is evaluated."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import InputError
+from ..eval.item_maker import ItemMaker
 from ..text.tokenizer import Tokenizer
 from .config import Component, Data
 from .data.documents import Documents
+from .data.manifest import Manifest
 from .data.mixture import Mixture
 from .data.pack import Pack, Packing
+from .data.recall import Recall
 from .data.shards import Apart, Shards, find_source
 from .data.stream import Stream
 from .data.whole import Whole
@@ -24,7 +27,7 @@ class RunData(NamedTuple):
     """Data of a run.
 
     packing: documents to train on. eval_packs: held-out documents. eval_files: `data.eval_files`, by name. made_from:
-    digests of the shards by the fields that name them. sources: names of all sources.
+    digests of the shards by the fields that name them. sources: names of all sources, and recall tasks.
     """
 
     packing: Packing
@@ -34,29 +37,51 @@ class RunData(NamedTuple):
     sources: list[str]
 
 
-def open_data(data: Data, tokenizer: Tokenizer, eval_pack: int = EVAL_PACK) -> RunData:
+def open_data(data: Data, tokenizer: Tokenizer | None, vocab: int, eval_pack: int = EVAL_PACK) -> RunData:
     """Opens the shards that a configuration names; `InputError` for those of another tokenizer.
 
-    `eval_pack` is the number of tokens of the packed sequences that are evaluated. Of a mixture the held-out documents
-    of each component are evaluated, `data.eval_tokens` of each.
+    `vocab` is the model's number of token ids, `eval_pack` the number of tokens of the packed sequences that are
+    evaluated. Of a mixture the held-out documents of each component are evaluated, `data.eval_tokens` of each.
     """
     components = data.components
-    opened = [Shards(Path(component.shards), tokenizer) for component in components]
-    apart = _apart(opened, data.eval_files)
-    _require_apart(opened, apart)
-    packings = [
-        _packing(component, part.training, data.seed) for component, part in zip(components, apart, strict=True)
-    ]
-    packs = [pack for shards in opened for pack in _packs(shards.holdout, data.eval_tokens, eval_pack)]
+    opened = _opened(data, tokenizer)
+    apart = dict(zip(opened, _apart(list(opened.values()), data.eval_files), strict=True))
+    _require_apart(list(opened.values()), list(apart.values()))
+    packings: list[Packing] = []
+    packs: list[Pack] = []
+    for number, component in enumerate(components):
+        if component.task is not None:
+            task = Recall(ItemMaker(tokenizer, vocab), component.task)
+            packings.append(task)
+            packs += task.held_out(eval_pack)
+        else:
+            packings.append(_packing(component, apart[number].training, data.seed))
+            packs += _packs(opened[number].holdout, data.eval_tokens, eval_pack)
     files = {
         name: list(_packs(documents, data.eval_tokens, eval_pack))
-        for part in apart
+        for part in apart.values()
         for name, documents in part.files.items()
     }
-    digests = (shards.manifest.digest() for shards in opened)
-    sources = [source.name for shards in opened for source in shards.manifest.sources]
+    manifests = {data.shards_field(number): shards.manifest for number, shards in opened.items()}
+    digests = {field: manifest.digest() for field, manifest in manifests.items()}
     packing = Mixture(packings, [component.share for component in components]) if data.mixture else packings[0]
-    return RunData(packing, packs, files, dict(zip(data.shards_fields, digests, strict=True)), sources)
+    return RunData(packing, packs, files, digests, source_names(data, manifests.values()))
+
+
+def _opened(data: Data, tokenizer: Tokenizer | None) -> dict[int, Shards]:
+    """Shards of the components that have some, by the component's number."""
+    places = {number: component.shards for number, component in enumerate(data.components) if component.shards}
+    if tokenizer is None:
+        if places:
+            raise InputError("the model has no tokenizer; name one in model.tokenizer, the one that made the shards")
+        return {}
+    return {number: Shards(Path(place), tokenizer) for number, place in places.items()}
+
+
+def source_names(data: Data, manifests: Iterable[Manifest]) -> list[str]:
+    """Names of the sources of shards, by their manifests, and of recall tasks."""
+    sources = [source.name for manifest in manifests for source in manifest.sources]
+    return sources + [str(component.task) for component in data.components if component.task is not None]
 
 
 def _apart(opened: Sequence[Shards], names: Sequence[str]) -> list[Apart]:

@@ -193,4 +193,4 @@ def _trained(config: Config) -> str:
 
 def _data(config: Config) -> str:
     apart = f", without {', '.join(config.data.eval_files)}" if config.data.eval_files else ""
-    return f"{', '.join(component.shards for component in config.data.components)}{apart}"
+    return f"{', '.join(component.shards or str(component.task) for component in config.data.components)}{apart}"

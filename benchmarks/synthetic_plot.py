@@ -1,0 +1,36 @@
+"""Plot of exact answers by the bytes of the state, a line for each layout, with error bars over seeds."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from braidlm.eval.scores import grouped
+
+# Colours that the colour-blind tell apart (Okabe and Ito 2008); the mark says it too.
+_COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7")
+_MARKS = "osD^vXP"
+
+
+def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Draws a field for each task of the rows."""
+    tasks = grouped(rows, lambda row: row["task"])
+    names = list(dict.fromkeys(row["layout"] for row in rows))
+    figure = Figure(figsize=(1 + 5 * len(tasks), 4.5), layout="constrained")
+    for axes, (task, of_task) in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks.items(), strict=True):
+        for layout, points in grouped(of_task, lambda row: row["layout"]).items():
+            number = names.index(layout)
+            axes.errorbar(
+                [row["state"] / 1024 for row in points], [row["exact"] for row in points],
+                yerr=[row["spread"] or 0 for row in points], label=layout, capsize=3, markersize=6,
+                color=_COLOURS[number % len(_COLOURS)], marker=_MARKS[number % len(_MARKS)],
+                linestyle="--" if "attention" in layout else "-",
+            )  # fmt: skip
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set(title=task, xlabel="state after a text, KiB in float32", ylim=(-0.03, 1.03))
+        axes.set_ylabel("exact answers, share of held-out questions")
+        axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(file, dpi=150)
