@@ -265,6 +265,8 @@ OPTIONS = {
     "--ops --plot --quantize --seed --tasks --threads",
     "eval perplexity": "--allow-pickle --compare --csv --device --dtype --json --kv-dtype --length --ops --quantize "
     "--threads --tokens",
+    "eval length": "--allow-pickle --csv --device --dtype --haystacks --json --kv-dtype --lengths --ops --quantize "
+    "--recall-share --seed --tasks --threads --tokens --tolerance --write",
     "eval generation": "--allow-pickle --compare --csv --device --dtype --json --max-tokens --ops --prompts --quantize "
     "--seed --threads",
     "graft run": "--donor --out --probe --set --threads",

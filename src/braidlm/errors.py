@@ -118,6 +118,10 @@ class LoadingWarning(BraidWarning):
     """
 
 
+class LengthWarning(BraidWarning):
+    """Notice that a sequence is longer than the model was measured to be usable."""
+
+
 def warn_loading(sentence: str) -> None:
     """A `LoadingWarning` (see `warn`)."""
     warn(sentence, LoadingWarning)

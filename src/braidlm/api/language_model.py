@@ -21,6 +21,7 @@ from ..decode.stepwise import Stepwise
 from ..engine import Engine, Limits
 from ..engine.generate import generate
 from ..engine.grammar import Rules
+from ..engine.length_notice import LengthNotice
 from ..errors import InputError
 from ..generation.bounds import check_ids, check_length
 from ..generation.continuation import Token
@@ -90,6 +91,7 @@ class LanguageModel:
         self.origin = origin
         self.ops = dispatch.checked(ops)
         self.adapters = AdapterRegistry(network, origin.format)
+        self._length_notice = LengthNotice(origin.usable_length)
         with dispatch.using(self.ops):
             if network.device.type == "cpu":
                 tell_if_missing()
@@ -108,7 +110,9 @@ class LanguageModel:
 
         `InputError` for quantized weights, in whose steps the change would be lost.
         """
-        return merge(self.network, directory, self.origin.format)
+        merged = merge(self.network, directory, self.origin.format)
+        self.origin, self._length_notice = self.origin.without_measurements(), LengthNotice()
+        return merged
 
     def using(self, adapter: str | None = None, initial: str | None = None) -> "LanguageModel":
         """The model with an adapter and a learned initial state, over the same weights; this one is left as it is."""
@@ -120,6 +124,7 @@ class LanguageModel:
         network, label = self.network, f" with {self.network.label}" if self.network.label else ""
         kinds = {name: weight.kind for name, weight in quantization.quantized_weights(network).items()}
         facts = footprint.facts(self.spec, _SHOWN_LENGTHS, Precision.of(network.dtype), kinds)
+        facts["usable_length"] = self.origin.usable_length
         return aligned(f"LanguageModel{label}", footprint.lines(self.spec, facts))
 
     @property
@@ -331,6 +336,7 @@ class LanguageModel:
             new_detokenizer=self.tokenizer.stream if self.tokenizer else None,
             run=self._run,
             ops=self.ops,
+            length_notice=self._length_notice,
         )
 
     def engine(self, kv_dtype: str | None = None, limits: Limits | None = None) -> Engine:
@@ -347,6 +353,7 @@ class LanguageModel:
             limits=limits,
             ops=self.ops,
             adapters=self.adapters,
+            length_notice=self._length_notice,
         )
 
     def quantize(

@@ -5,6 +5,7 @@ Never runs code that comes with a checkpoint. Messages of what goes wrong are on
 
 import importlib.util
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,6 +21,7 @@ from ..checkpoints.names import TextTensors
 from ..checkpoints.published import CONFIG_FILE, read_published
 from ..checkpoints.quantizing import KEEP, KeepQuantized, RoundToNearest, check_choice, prepare, read_quantized
 from ..checkpoints.saving import OWN_FILE, OWN_VERSION, Origin, own_names
+from ..checkpoints.usable_length import usable_length_of
 from ..errors import CheckpointError, InputError, SpecError, UnavailableError, quoted
 from ..families.presets import PRESETS, Preset, preset
 from ..model import footprint
@@ -156,18 +158,27 @@ def read_kinds(path_or_name: str | Path) -> dict[str, str]:
 
 
 class Described(NamedTuple):
-    """A model as its description says it: the spec, and the kinds of quantized weights by name."""
+    """A model as its description says it.
+
+    kinds: kinds of quantized weights by name. usable_length: up to how many tokens it was measured to be usable.
+    """
 
     spec: ModelSpec
     kinds: dict[str, str]
+    usable_length: int | None
 
 
 def read_described(path_or_name: str | Path, quantize: str | None = None) -> Described:
     """Reads what is known of a model before its weights; `quantize` is the format that its weights are to get."""
     spec = read_spec(path_or_name)
-    if quantize is None:
-        return Described(spec, read_kinds(path_or_name))
-    return Described(spec, policy_of(footprint.skeleton(spec), quantize))
+    kinds = read_kinds(path_or_name) if quantize is None else policy_of(footprint.skeleton(spec), quantize)
+    return Described(spec, kinds, _usable_length(Path(path_or_name)))
+
+
+def _usable_length(path: Path) -> int | None:
+    """Usable length that the metadata of a directory say; None for what is no directory."""
+    file = next((path / name for name in (OWN_FILE, CONFIG_FILE) if is_there(path / name)), None)
+    return None if file is None else usable_length_of(read_object(file, CheckpointError), file)
 
 
 def build(spec_or_preset: ModelSpec | str, seed: int = 0, dtype: str = "float32", device: str = "cpu") -> LanguageModel:
@@ -251,7 +262,7 @@ def _load_published(path: Path, how: _How) -> Loaded:
     binding.fill(network, text, rules, dtype, device=how.device, progress=how.progress, reader=reader)
     if keeping is not None:
         keeping.tell()
-    origin = Origin(published.family.name, published.config, ())
+    origin = Origin(published.family.name, published.config, (), published.usable_length)
     return _with_tokenizer(path, published.config, network, origin)
 
 
@@ -265,7 +276,7 @@ def _quantizer(path: Path, network: Model, how: _How, dtype: torch.dtype) -> bin
 def _with_tokenizer(path: Path, config: Mapping[str, Any], network: Model, origin: Origin) -> Loaded:
     tokenizer = Tokenizer.from_directory(path)
     ends = origin.ends or _ends(path, config, tokenizer)
-    return network, tokenizer, Origin(origin.format, origin.config, ends)
+    return network, tokenizer, replace(origin, ends=ends)
 
 
 def _dtype_of_own(source: binding.Source, how: _How, quantized: str | None) -> torch.dtype:
@@ -297,7 +308,8 @@ def _read_own(metadata: dict[str, Any], path: Path) -> tuple[ModelSpec, Origin]:
     if not isinstance(layout, str | None) or not isinstance(config, dict):
         raise CheckpointError(f"{path / OWN_FILE} has an origin whose format is no name or whose config is no object")
     ends = _checked_ends(origin.get("ends") or [], path / OWN_FILE)
-    return ModelSpec.from_json(metadata.get("spec")), Origin(layout, config, ends)
+    usable_length = usable_length_of(metadata, path / OWN_FILE)
+    return ModelSpec.from_json(metadata.get("spec")), Origin(layout, config, ends, usable_length)
 
 
 def _ends(path: Path, config: Mapping[str, Any], tokenizer: Tokenizer | None) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from ..families import Family
 from ..spec import is_whole
 from ..system.files import is_there, read_object
 from .fp8_config import Fp8, read_fp8
+from .usable_length import KEY, usable_length_of
 
 CONFIG_FILE = "config.json"
 
@@ -34,7 +35,7 @@ class Published(NamedTuple):
     """A published config: `config` is the text model's, without what concerns only the weights.
 
     fp8: their scales, if they are stored so. ahead: layers behind the last that predict tokens further ahead.
-    nested: the weights are a larger model's.
+    nested: the weights are a larger model's. usable_length: as `usable_length_of` reads it.
     """
 
     family: Family
@@ -42,21 +43,24 @@ class Published(NamedTuple):
     fp8: Fp8 | None
     ahead: int
     nested: bool
+    usable_length: int | None
 
 
 def read_published(path: Path) -> Published:
     """The config of a directory; `CheckpointError` or `SpecError` if it is none of a text model that can be read."""
     file = path / CONFIG_FILE
     config = read_object(file, CheckpointError, missing=_missing(path))
+    usable_length = usable_length_of(config, file)
     nested = _is_nested(config)
     config = _text_config(config) if nested else dict(config)
+    config.pop(KEY, None)
     family = families.of_config(config)
     found = [config.pop(key, None) for key in _QUANTIZED]
     fp8 = read_fp8(next((metadata for metadata in found if metadata), None), str(file))
     ahead = config.pop(_AHEAD, None) or 0
     if not is_whole(ahead) or not 0 <= ahead <= 1000:
         raise CheckpointError(f"{file} has the {_AHEAD} {quoted(ahead)}, but it must be a number of layers")
-    return Published(family, config, fp8, ahead, nested)
+    return Published(family, config, fp8, ahead, nested, usable_length)
 
 
 def _is_nested(config: Mapping[str, Any]) -> bool:

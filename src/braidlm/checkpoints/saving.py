@@ -1,7 +1,7 @@
 """Saving of models to directories, in a published format or braidlm's own. A directory appears whole or not at all."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..system.progress import ProgressFunction
 from ..text.tokenizer import Tokenizer
 from . import binding
 from .quantizing import describe_quantized, require_plain
+from .usable_length import KEY
 
 OWN_FILE = "braidlm.json"
 OWN_VERSION = 1
@@ -23,11 +24,19 @@ OWN_VERSION = 1
 
 @dataclass(frozen=True)
 class Origin:
-    """Origin of a model: the name of its format, its config as published, the ids that end a text."""
+    """Origin of a model: the name of its format, its config as published, the ids that end a text.
+
+    usable_length: up to how many tokens the model was measured to be usable, if it was.
+    """
 
     format: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     ends: tuple[int, ...] = ()
+    usable_length: int | None = None
+
+    def without_measurements(self) -> "Origin":
+        """Origin of a model whose weights were changed: what was measured holds no longer."""
+        return replace(self, usable_length=None)
 
 
 def save(
@@ -83,6 +92,8 @@ def _save_own(model: Model, origin: Origin, place: Path, progress: ProgressFunct
     quantized = describe_quantized(model)
     if quantized is not None:
         metadata["quantization"] = quantized
+    if origin.usable_length is not None:
+        metadata[KEY] = origin.usable_length
     (place / OWN_FILE).write_text(json.dumps(metadata, indent=1))
     binding.write_safetensors(place, list(binding.export(model, own_names(model))), progress)
 
@@ -105,6 +116,8 @@ def _save_published(model: Model, origin: Origin, place: Path, format: str, prog
     config = {key: value for key, value in kept.items() if key not in stale} | config
     if origin.ends:
         config["eos_token_id"] = origin.ends[0] if len(origin.ends) == 1 else list(origin.ends)
+    if origin.usable_length is not None:
+        config[KEY] = origin.usable_length
     config["torch_dtype"] = name_of(model.dtype)
     (place / "config.json").write_text(json.dumps(config, indent=2))
     tensors = list(binding.export(model, family.names(model.spec)))

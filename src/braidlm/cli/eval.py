@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..system.pictures import check_picture
 from ..system.progress_bar import progress
 from ..system.setting_files import with_values
+from . import eval_length
 from .common import Json, ModelArgument, out, print_json, read_text
 from .eval_tables import (
     difference_line,
@@ -21,6 +22,7 @@ from .eval_tables import (
     print_csv,
     recall_rows,
 )
+from .lists import numbers_of, parts_of
 from .load_options import LoadOptions
 from .options import with_options
 
@@ -71,10 +73,10 @@ def recall(
     from ..eval.item_maker import ItemMaker
     from ..eval.tasks import TASKS, task_called
 
-    names = list(TASKS) if tasks == "all" else _parts(tasks, "--tasks")
+    names = list(TASKS) if tasks == "all" else parts_of(tasks, "--tasks")
     for name in names:
         task_called(name)
-    sizes, places = _numbers(lengths, "--lengths", int), _numbers(depths, "--depths", float)
+    sizes, places = numbers_of(lengths, "--lengths", int), numbers_of(depths, "--depths", float)
     if plot is not None:
         check_picture(plot, "the heat map")
     models = _models(model, compare, given)
@@ -182,6 +184,9 @@ def _show_positions(rows: list[dict[str, Any]], facts: Mapping[str, Any]) -> Non
         out.print(f"reference: {facts['compare']}", style="dim", markup=False, highlight=False)
 
 
+app.command("length", epilog=eval_length.EXAMPLE)(eval_length.command)
+
+
 @app.command("generation", epilog="Example: braid eval generation smollm2-135m --prompts 32")
 @with_options({"Model": LoadOptions}, without=("deterministic", "kv_dtype"))
 def generation(
@@ -236,17 +241,3 @@ def _show_difference(successes: Mapping[str, list[bool]], what: str) -> None:
     if len(successes) == 2:
         (first, ours), (second, theirs) = successes.items()
         out.print(difference_line(first, second, paired(ours, theirs), what), highlight=False, markup=False)
-
-
-def _parts(text: str, option: str) -> list[str]:
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts:
-        raise InputError(f"{option} is empty; give names separated by commas")
-    return list(dict.fromkeys(parts))
-
-
-def _numbers(text: str, option: str, kind: type) -> list[Any]:
-    try:
-        return list(dict.fromkeys(kind(part) for part in _parts(text, option)))
-    except ValueError:
-        raise InputError(f"{option} is {text!r}, but must be numbers separated by commas") from None

@@ -46,8 +46,8 @@ def command(
         return
     wanted = _lengths(lengths)
     precision = Precision.of(dtype_of(dtype), kv_dtype)
-    spec, kinds = read_described(model, quantize)
-    facts = footprint.facts(spec, wanted, precision, kinds)
+    spec, kinds, usable_length = read_described(model, quantize)
+    facts = footprint.facts(spec, wanted, precision, kinds) | {"usable_length": usable_length}
     if json:
         print_json({"model": model, **facts, "spec": spec.to_json()})
         return

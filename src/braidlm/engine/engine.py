@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import torch
 
 from ..adapters import AdapterRegistry
-from ..errors import InputError, UnavailableError
+from ..errors import InputError, LengthWarning, UnavailableError
 from ..generation.continuation import Constraint, Continuation
 from ..model.model import Model
 from ..ops import dispatch
@@ -26,6 +26,7 @@ from ..text.marked_stream import Detokenizer, MarkedStream
 from .after_reasoning import AfterReasoning
 from .commit import Committer
 from .grammar import Compile
+from .length_notice import LengthNotice
 from .limits import Limits
 from .model_runner import ForwardFunction
 from .prefix_cache import PrefixCache
@@ -77,6 +78,7 @@ class Engine:
         adapters: AdapterRegistry | None = None,
         own_thread: bool = True,
         prompts_per_pass: int = 1,
+        length_notice: LengthNotice | None = None,
     ) -> None:
         """`new_state` makes an empty sequence's state at the precision to run at; `run` takes the model's place.
 
@@ -84,6 +86,7 @@ class Engine:
         have no text. `compile_grammar` compiles requests' grammars; without it they are refused. `adapters` has
         adapters and initial states by name. Without `own_thread` the caller calls `step`, and changes no weights while
         it has the engine. With `prompts_per_pass` above one, results depend, within rounding, on what runs beside.
+        `length_notice` warns of sequences beyond the usable length.
         """
         self.limits = limits or Limits()
         self._model = model
@@ -91,6 +94,7 @@ class Engine:
         self._new_detokenizer = new_detokenizer
         self._compile_grammar = compile_grammar
         self._ops = ops
+        self._length_notice = length_notice or LengthNotice()
         with dispatch.using(ops), torch.no_grad():
             self._runner = Runner(
                 model, run or model, new_state, self.limits.parallel, adapters, retry_alone=own_thread
@@ -136,6 +140,7 @@ class Engine:
             prefilled = time.perf_counter()
             self._committer.commit_decodes(step, self._runner.run_decodes(step))
             self._scheduler.record_times(step, prefilled - begun, time.perf_counter() - prefilled)
+            self._notice_length()
 
     def submit(self, request: Request) -> RequestHandle:
         """Puts a request into the queue; `QueueFullError` if too many wait, `InputError` if it can never run.
@@ -143,6 +148,7 @@ class Engine:
         `StateError` if it brings states of another model, adapter, initial state or precision.
         """
         check_request(request, self.limits, self._model.spec, self._state_bytes)
+        self._length_notice.check(request.seen + len(request.ids))
         constraint = None
         if request.grammar is not None:
             if self._compile_grammar is None:
@@ -232,6 +238,13 @@ class Engine:
         for handle in self._scheduler.running:
             if handle.cancelled:
                 self._committer.cancel(handle)
+
+    def _notice_length(self) -> None:
+        """Warns, once, when a sequence has grown beyond the usable length; never ends what runs."""
+        if self._length_notice.is_due:
+            longest = max((one.request.seen + len(one.ids) for one in self._scheduler.decoding), default=0)
+            with contextlib.suppress(LengthWarning):  # where warnings are made errors
+                self._length_notice.check(longest)
 
     def _begin(self, handle: RequestHandle) -> None:
         """Finds the longest known prefix of the prompt, and hands the request's sequences to scheduler and runner."""

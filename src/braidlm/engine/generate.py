@@ -16,6 +16,7 @@ from ..model.model import Model
 from ..state.batch import BatchState
 from ..text.marked_stream import Detokenizer
 from .engine import Engine
+from .length_notice import LengthNotice
 from .limits import Limits
 from .model_runner import ForwardFunction
 from .request import Request, RequestHandle, StreamChunk
@@ -33,13 +34,14 @@ def generate(
     new_detokenizer: Callable[[], Detokenizer] | None = None,
     run: ForwardFunction | None = None,
     ops: str = "auto",
+    length_notice: LengthNotice | None = None,
 ) -> Iterator[tuple[int, Token]]:
     """Yields (prompt's number, token) as tokens are made, until every sequence has finished.
 
     `state` has one row a prompt and is moved along: at the end, or when the caller stops early, each row has seen its
     prompt and its tokens, but for the one that it was given last; a row whose prompt was not run to its end by then,
     and all rows after an error, are as they were. `ends` are ids that end a sequence. `run` takes the model's place in
-    prefill. Weights must not change before the end.
+    prefill. `length_notice` warns beyond the usable length. Weights must not change before the end.
     """
     if len(prompts) != len(state):
         raise InputError(f"there are {len(prompts)} prompts, but the state has {len(state)} rows")
@@ -71,6 +73,7 @@ def generate(
         ops=ops,
         own_thread=False,
         prompts_per_pass=len(prompts),
+        length_notice=length_notice,
     )
     handles = [engine.submit(request) for request in requests]
     try:

@@ -240,4 +240,5 @@ def _report(prepared: Prepared, chosen: list[int], donor_trained: Made | None, w
 def _replace(language: LanguageModel, network: Any, place: Path) -> None:
     """Writes a model to a directory of the graft's own, in the place of one that an earlier run has left there."""
     shutil.rmtree(place, ignore_errors=True)
-    save(network, language.tokenizer, language.origin, place, best_format(network.spec))
+    origin = language.origin.without_measurements()
+    save(network, language.tokenizer, origin, place, best_format(network.spec))

@@ -91,12 +91,17 @@ def facts(spec: ModelSpec, lengths: Sequence[int], precision: Precision, kinds: 
 
 
 def lines(spec: ModelSpec, known: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Footprint as (name, value) pairs for people: the spec's lines, then what `facts` found."""
+    """Footprint as (name, value) pairs for people: the spec's lines, then what `facts` found.
+
+    With a `usable_length` among what is known, up to which the model was measured to be usable, that too.
+    """
     active = known["active_parameters"]
     more = f" ({amount(active)} used by a token)" if active != known["parameters"] else ""
     formats = "".join(f", {count} in {kind}" for kind, count in known["quantized"].items())
+    usable = known.get("usable_length")
     return [
         *specs.lines(spec),
+        *([("usable length", f"{usable} tokens, as measured")] if usable is not None else []),
         ("parameters", amount(known["parameters"]) + more),
         (f"weights, {known['dtype']}{formats}", bytes_for_people(known["weight_bytes"])),
         *((f"state at {length} tokens", bytes_for_people(count)) for length, count in known["state_bytes"].items()),

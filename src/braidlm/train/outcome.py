@@ -62,7 +62,8 @@ def write_model(outcome: Outcome, place: Path) -> None:
     dtypes = parameter_dtypes(model, getattr(torch, config.run.dtype))
     for name, value in outcome.weights.items():
         assign(model, name, value.to(dtypes[name]))
-    save(model, outcome.language.tokenizer, outcome.language.origin, place, best_format(spec))
+    origin = outcome.language.origin.without_measurements()
+    save(model, outcome.language.tokenizer, origin, place, best_format(spec))
     describe(outcome, place, lost=lost)
 
 

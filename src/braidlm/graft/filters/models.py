@@ -62,7 +62,7 @@ class ModelFilters:
             assign(made, name, weight.to(dtypes[name]) if isinstance(weight, Tensor) else weight)
         with whole_directory(target) as place:
             format = "braidlm" if quantized_weights(made) else best_format(spec)
-            save(made, self.tokenizer, self.origin, place, format)
+            save(made, self.tokenizer, self.origin.without_measurements(), place, format)
             (place / CARD).write_text(report.card(facts, target.absolute().name), encoding="utf-8")
             (place / REPORT).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 

@@ -1,0 +1,75 @@
+"""Usable length written into a model's directory: as a number for loading, and in its card with what was measured."""
+
+import json
+from pathlib import Path
+
+from ..checkpoints.published import CONFIG_FILE
+from ..checkpoints.saving import OWN_FILE
+from ..checkpoints.usable_length import KEY
+from ..errors import CheckpointError, InputError
+from ..system.files import is_there, read_object, whole_file
+from .usable_length import LengthReport
+
+CARD = "README.md"
+_HEADING = "## Usable length"
+_INDENT = {OWN_FILE: 1, CONFIG_FILE: 2}
+
+
+def require_directory(model: str | Path) -> Path:
+    """The file of a model's directory that says what it is; `InputError` for a model that is no directory here."""
+    directory = Path(model)
+    for name in _INDENT:
+        if is_there(directory / name):
+            return directory / name
+    raise InputError(
+        f"{model} is no directory of a model, and a usable length can be written to one alone; braid convert makes one"
+    )
+
+
+def write_usable_length(report: LengthReport, directory: Path) -> None:
+    """Writes the usable length into a directory's config.json or braidlm.json, and a section into its README.md."""
+    file = require_directory(directory)
+    metadata = read_object(file, CheckpointError) | {KEY: report.usable_length}
+    card = directory / CARD
+    text = card.read_text(encoding="utf-8") if card.exists() else f"# {directory.resolve().name}\n"
+    with whole_file(file) as temporary:
+        temporary.write_text(json.dumps(metadata, indent=_INDENT[file.name]))
+    with whole_file(card) as temporary:
+        temporary.write_text(_with_section(text, _section(report)), encoding="utf-8")
+
+
+def _with_section(card: str, section: str) -> str:
+    """The card with the section in the place of an earlier one, or at its end."""
+    before, heading, after = card.partition(f"{_HEADING}\n")
+    rest = after.partition("\n## ") if heading else ("", "", "")
+    return f"{before.rstrip()}\n\n{section}" + (f"\n## {rest[2]}" if rest[1] else "")
+
+
+def _section(report: LengthReport) -> str:
+    tasks = list(report.scores[0].recall)
+    heads = ["tokens", "perplexity of the positions before", *(f"exact answers of {task}" for task in tasks)]
+    rows = [heads, ["---"] * len(heads)]
+    for one in report.scores:
+        shares = [f"{one.recall[task].exact:.0%} of {one.recall[task].questions}" for task in tasks]
+        rows.append([f"{one.length:,}", f"{one.likelihood.perplexity:.4g}", *shares])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"{_HEADING}\n\n{verdict(report)}\n\n{table}\n"
+
+
+def verdict(report: LengthReport) -> str:
+    """Sentences: the usable length, what breaks first and where, and which tasks say nothing."""
+    length, criteria = report.usable_length, report.criteria
+    if report.breaks:
+        first = min(report.breaks, key=lambda one: one.length)
+        many = report.scores[0].recall
+        told = "{:.0%} of exact answers" if first.measure in many else "perplexity {:.4g}"
+        what = first.measure if first.measure in many else "text"
+        reason = f"At {first.length:,}, {what} has {told.format(first.value)} after {told.format(first.best)} before."
+    else:
+        reason = "Nothing breaks up to there, the greatest length that was measured."
+    unanswered = ", ".join(report.unanswered)
+    silent = f" No question of {unanswered} was answered at any length." if unanswered else ""
+    return (
+        f"Usable up to {length:,} tokens: perplexity by position rises by at most {criteria.tolerance:.0%} over its "
+        f"best before, and recall keeps {criteria.recall_share:.0%} of its best before. {reason}{silent}"
+    )
