@@ -7,7 +7,18 @@ from pathlib import Path
 
 from braidlm.errors import BraidError, InputError
 
-from . import granite_sessions, hymba_cache, hymba_designs, stripedhyena_cache, stripedhyena_training
+from . import (
+    bamba_output_length,
+    granite_sessions,
+    hymba_cache,
+    hymba_design_speed,
+    hymba_designs,
+    hymba_throughput,
+    mamba2_scan,
+    mamba_throughput,
+    stripedhyena_cache,
+    stripedhyena_training,
+)
 from .claim import Claim
 from .page import PAGE, page
 from .progress import Progress
@@ -15,10 +26,15 @@ from .results import COMMITTED, progress_file, read_result, result_of, write_res
 
 CLAIMS: tuple[Claim, ...] = (
     hymba_cache.CLAIM,
+    hymba_throughput.CLAIM,
     hymba_designs.CLAIM,
+    hymba_design_speed.CLAIM,
     stripedhyena_cache.CLAIM,
     stripedhyena_training.CLAIM,
     granite_sessions.CLAIM,
+    mamba_throughput.CLAIM,
+    mamba2_scan.CLAIM,
+    bamba_output_length.CLAIM,
 )
 
 

@@ -1,0 +1,124 @@
+"""Decoding after long contexts: steps of many sequences whose keys and values are there without a prompt being read.
+
+Keys and values are random and lie in each sequence's own memory, as after prompts of its own: a step reads them all,
+whatever they are. States of scans are zero, which costs a step the same.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from braidlm import LanguageModel
+from braidlm.decode.slots import slots_of
+from braidlm.spec import ModelSpec
+from braidlm.spec.state import PAGE_TOKENS
+from braidlm.state.kv import KeyValues, QuantizedKV, quantize_kv
+from braidlm.state.sequence import LayerState, SequenceState
+from braidlm.system.memory import without_huge_pages
+
+from .random_models import WEIGHTS, random_model, small
+
+MODELS = Path.home() / ".cache" / "braidlm-claims"
+
+
+@dataclass(frozen=True)
+class Side:
+    """Side of a comparison: a model's name and its full shape."""
+
+    name: str
+    spec: ModelSpec
+
+
+def add_options(parser: argparse.ArgumentParser, *, weights: str, steps: int, rounds: int) -> None:
+    """Adds the options that all measurements of decoding have."""
+    parser.add_argument("--weights", choices=WEIGHTS, default=weights, help=f"dtype of weights (default: {weights})")
+    parser.add_argument("--kv-dtype", default="bfloat16", help="dtype of keys and values (default: bfloat16)")
+    parser.add_argument("--steps", type=int, default=steps, help=f"timed steps of a piece (default: {steps})")
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"rounds of turns (default: {rounds})")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="number of threads")
+    parser.add_argument("--models", type=Path, default=MODELS, help=f"directory of random weights (default: {MODELS})")
+    parser.add_argument("--tiny", action="store_true", help="small models, to see that the command works")
+
+
+def specs_of(sides: Sequence[Side], given: argparse.Namespace) -> dict[str, ModelSpec]:
+    """Specs of the sides by name: those of the published shapes, or small ones."""
+    torch.set_num_threads(given.threads)
+    return {side.name: small(side.spec) if given.tiny else side.spec for side in sides}
+
+
+def models_of(specs: Mapping[str, ModelSpec], given: argparse.Namespace) -> Callable[[str], LanguageModel]:
+    """Models of the sides by name, memory-mapped; each is loaded when it is first asked for."""
+    place = given.models / "tiny" if given.tiny else given.models
+
+    @cache
+    def model_of(name: str) -> LanguageModel:
+        return random_model(name, specs[name], given.weights, place)
+
+    return model_of
+
+
+def filled(model: LanguageModel, context: int, rows: int, kv_dtype: str | None = None) -> list[SequenceState]:
+    """States of `rows` sequences that hold `context` tokens each, in memory of their own."""
+    begun = model.new_state(1, kv_dtype).sequences[0]
+    return [_filled(begun, context) for _ in range(rows)]
+
+
+def _filled(begun: SequenceState, context: int) -> SequenceState:
+    layers = []
+    for layer in begun.layers:
+        kv = layer.kv and layer.kv.append(*_random(layer.kv, context))
+        layers.append(LayerState({name: state.clone() for name, state in layer.recurrent.items()}, kv))
+    return replace(begun, length=context, layers=tuple(layers))
+
+
+def _random(held: KeyValues, tokens: int) -> tuple[QuantizedKV, QuantizedKV]:
+    """Random keys and values; one page of them, repeated: `append` copies."""
+    k, v = (_repeated((held.spec.heads, size), tokens, held.kv_dtype) for size in (held.spec.k_dim, held.spec.v_dim))
+    return k, v
+
+
+def _repeated(shape: tuple[int, int], tokens: int, kv_dtype: str) -> QuantizedKV:
+    page = quantize_kv(torch.randn(PAGE_TOKENS, *shape), kv_dtype)
+    times = -(-tokens // PAGE_TOKENS)
+
+    def repeat(part: Tensor) -> Tensor:
+        return part.repeat(times, *[1] * (part.dim() - 1))[:tokens]
+
+    return QuantizedKV(repeat(page.data), None if page.scale is None else repeat(page.scale))
+
+
+def step_seconds(model: LanguageModel, context: int, rows: int, steps: int, kv_dtype: str) -> float:
+    """Seconds of a greedy step of `rows` sequences that have seen `context` tokens; the first step is not timed."""
+    like = model.new_state(1, kv_dtype)
+    with torch.no_grad(), without_huge_pages(True):  # weights stay where they are mapped
+        slots, busy = slots_of(model.network, like, rows), list(range(rows))
+        for slot, state in enumerate(filled(model, context, rows, kv_dtype)):
+            slots.set_state(slot, state)
+        ids = slots.step(torch.zeros(rows, dtype=torch.int64), busy).argmax(-1)
+        begun = time.perf_counter()
+        for _ in range(steps):
+            ids = slots.step(ids, busy).argmax(-1)
+        return (time.perf_counter() - begun) / steps
+
+
+def in_turns(names: Sequence[str], rounds: int, measure: Callable[[str, int], float]) -> dict[str, list[float]]:
+    """What `measure` gives for each name in each round; the names take turns."""
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        for name in names:
+            found[name].append(measure(name, number))
+    return found
+
+
+def settings_text(given: argparse.Namespace) -> str:
+    """Settings of a measurement, for the page's conditions."""
+    return (
+        f"random weights of the full shape in {given.weights}, memory-mapped; keys and values in {given.kv_dtype}; "
+        f"greedy steps, {given.steps} a piece, {given.rounds} rounds"
+    )
