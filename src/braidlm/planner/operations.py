@@ -22,3 +22,10 @@ def token_flops(spec: ModelSpec, size: footprint.Size, length: int) -> TokenFlop
     mixing = footprint.mixer_flops(spec, length)
     marginal = footprint.mixer_flops(spec, length + 1) - mixing
     return TokenFlops(length, inner + (mixing + head) / length, inner + head + marginal)
+
+
+def training_flops(spec: ModelSpec, length: int) -> float:
+    """FLOPs of training on a token of a sequence of `length` tokens: forwards, and twice as much for the gradients."""
+    counted = footprint.size(spec)
+    products = 2 * (inner_parameters(spec, counted) + counted.embedding)
+    return 3 * (products + footprint.mixer_flops(spec, length) / length)
