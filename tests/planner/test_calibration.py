@@ -1,4 +1,4 @@
-"""Calibrations, and the forecasts that are made of them."""
+"""The cache of calibrations, and numbers of rows between measured ones."""
 
 import json
 from dataclasses import replace
@@ -8,16 +8,11 @@ import pytest
 import torch
 
 from braidlm.errors import InputError
+from braidlm.ops import dispatch
+from braidlm.ops.threads import on_threads
 from braidlm.planner import calibration
-from braidlm.planner.forecast import SpeedModel
-from braidlm.spec import Attention, Block, Mlp, ModelSpec, Moe, Norm
-from braidlm.state.sequence import Precision
+from braidlm.planner.calibration import seconds_at
 from tests.planner.measured import MEASURED
-
-BF16 = Precision.of(torch.bfloat16)
-ATTENTION = Attention(heads=2, kv_heads=1, head_dim=4)
-# 576 weights in the block's matrices, 80 in the embedding and in the head.
-DENSE = ModelSpec(vocab=10, width=8, blocks=(Block(mixer=ATTENTION, ffn=Mlp(hidden=16)),), norm=Norm(eps=1e-5))
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +23,12 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("rows", "seconds"), [(1, 1.0), (2, 3.0), (4, 7.0), (16, 8.0), (136, 16.0), (512, 48.0)])
 def test_rows_between_measured_ones(rows: int, seconds: float) -> None:
     """Oracle: lines between 1, 7, 8 and 24 seconds at 1, 4, 16 and 256 rows, and twice the last at twice its rows."""
-    measured = replace(MEASURED, weight_seconds={"int8": (1.0, 7.0, 8.0, 24.0)})
-    assert measured.seconds_of_weight("int8", rows) == pytest.approx(seconds)
+    assert seconds_at((1.0, 7.0, 8.0, 24.0), rows) == pytest.approx(seconds)
+
+
+def test_rows_of_steps() -> None:
+    """Oracle: lines between 1, 7 and 8 seconds at 1, 4 and 16 rows, and twice the last at twice its rows."""
+    assert [seconds_at((1.0, 7.0, 8.0), rows) for rows in (2.5, 10, 32)] == pytest.approx([4.0, 7.5, 16.0])
 
 
 def test_the_cache_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,42 +40,33 @@ def test_the_cache_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         calibration, "machine", lambda: dict.fromkeys(("processor", "cores", "memory", "torch", "braidlm"))
     )
     assert calibration.saved() is None
-    calibration.save(replace(MEASURED, bandwidth=1.0))
+    calibration.save(replace(MEASURED, process_bytes=1))
     assert len(json.loads(file.read_text())) == 2
 
 
-def test_a_cache_that_is_none() -> None:
+def test_what_a_measurement_is_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: none for other threads, kernels, versions and ways to measure than it was made of; again for its own."""
+    calibration.save(MEASURED)
+    with on_threads(torch.get_num_threads() + 1):
+        assert calibration.saved() is None
+    with dispatch.using("reference"):
+        assert calibration.saved() is None
+    known = calibration.machine()
+    for other in ({"braidlm": "9.9"}, {"torch": "9.9"}):
+        with monkeypatch.context() as patch:
+            patch.setattr(calibration, "machine", lambda other=other: known | other)
+            assert calibration.saved() is None
+    with monkeypatch.context() as patch:
+        patch.setattr(calibration, "_METHOD", 0)
+        assert calibration.saved() is None
+    assert calibration.saved() == MEASURED
+
+
+def test_a_damaged_cache() -> None:
     """Oracle: the sentence."""
     file = calibration.save(MEASURED)
     (key,) = json.loads(file.read_text())
-    file.write_text(json.dumps({key: {"weight_seconds": {}}}))
-    with pytest.raises(InputError, match="is no calibration of this version; run braid plan --calibrate"):
-        calibration.saved()
-
-
-@pytest.mark.parametrize("rows", [1, 4, 300])
-def test_decode_of_a_dense_model(rows: int) -> None:
-    """Oracle: by hand; every weight but the embedding for each row, and 5 keys and values of 8 channels, 10 B/s."""
-    seconds = SpeedModel(DENSE, BF16, {}, MEASURED).step_seconds(4, rows)
-    assert seconds == pytest.approx((576 + 80) * rows + rows * 5 * 8 * 2 / 10)
-
-
-def test_prefill_of_a_dense_model() -> None:
-    """Oracle: by hand; the head for one row alone, and 2.5 keys on average in 2 heads of 4 + 4 channels."""
-    seconds = SpeedModel(DENSE, BF16, {}, MEASURED).prefill_seconds(4)
-    assert seconds == pytest.approx(576 * 4 + 80 + 4 * 2 * 2 * (4 + 4) * 2.5 / 100)
-
-
-def test_quantized_weights() -> None:
-    """Oracle: by hand; the head alone in int8, which takes a tenth."""
-    seconds = SpeedModel(DENSE, BF16, {"head.weight": "int8"}, MEASURED).step_seconds(4, 1)
-    assert seconds == pytest.approx(576 + 8 + 8)
-
-
-def test_experts() -> None:
-    """Oracle: each row multiplies by 2 of 4 experts of 144 weights, by the router of 32 and attention of 192."""
-    ffn = Moe(experts=4, top_k=2, hidden=6)
-    spec = ModelSpec(vocab=10, width=8, blocks=(Block(mixer=ATTENTION, ffn=ffn),), norm=Norm(eps=1e-5), tied=True)
-    for rows in (1, 2, 8):
-        seconds = SpeedModel(spec, BF16, {}, replace(MEASURED, bandwidth=1e12)).step_seconds(4, rows)
-        assert seconds == pytest.approx(rows * (80 + 192 + 32 + 2 * 144))
+    for kept in ({"weights": {}}, {**json.loads(file.read_text())[key], "step": 3}, []):
+        file.write_text(json.dumps({key: kept}))
+        with pytest.raises(InputError, match="is damaged; run braid plan --calibrate"):
+            calibration.saved()

@@ -13,7 +13,7 @@ from braidlm.families.presets import PRESETS
 from braidlm.model import footprint
 from braidlm.model.initialisation import randomise
 from braidlm.ops import Segments
-from braidlm.planner import calibration
+from braidlm.planner import calibration, measurement
 from braidlm.planner.floor import Rates, prefill_floor
 from braidlm.planner.operations import token_flops
 from braidlm.planner.training_memory import training_memory
@@ -153,7 +153,7 @@ def test_a_hub_id_needs_its_config_alone(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_calibrate(monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: what was measured, here without measuring, and the file that keeps it."""
-    monkeypatch.setattr(calibration, "measure", lambda: MEASURED)
+    monkeypatch.setattr(measurement, "measure", lambda: MEASURED)
     assert braid("plan", "--calibrate").exit_code == 0
     assert calibration.saved() == MEASURED
 

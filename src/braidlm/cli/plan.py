@@ -102,9 +102,9 @@ def _require_model(model: str, compare: list[str], plot: Path | None, *, calibra
 
 
 def _measured() -> "Calibration":
-    from ..planner import calibration
+    from ..planner import calibration, measurement
 
-    found = calibration.measure()
+    found = measurement.measure()
     err.print(f"the measurement of this machine is kept in {calibration.save(found)}", style="dim", markup=False)
     return found
 

@@ -12,7 +12,7 @@ from ..state.sequence import Precision
 from .by_context import ContextCost, costs_by_context
 from .calibration import Calibration
 from .engine_memory import EngineMemory, engine_memory
-from .forecast import SpeedModel
+from .forecast import SpeedModel, covers
 from .operations import TokenFlops, token_flops
 from .state import StateMemory, bytes_per_token, state_by_block
 from .training_memory import TrainingMemory, training_memory
@@ -130,7 +130,7 @@ def _lengths(spec: ModelSpec, context: int) -> list[int]:
 def _speed_model(
     spec: ModelSpec, precision: Precision, kinds: Mapping[str, str], calibration: Calibration | None
 ) -> SpeedModel | None:
-    if calibration is None or precision.name not in calibration.weight_seconds:
+    if calibration is None or not covers(calibration, spec, precision, kinds):
         return None
     return SpeedModel(spec, precision, kinds, calibration)
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import statistics
 import subprocess
 import time
 from collections.abc import Callable
@@ -43,6 +44,12 @@ def shortest_run(run: Callable[[], Any], times: int = 8) -> float:
         run()
         best = min(best, time.perf_counter() - begun)
     return best
+
+
+def median_run(run: Callable[[], Any], times: int) -> float:
+    """Median of the seconds of several runs after a first one: what a run takes on the machine as it is."""
+    run()
+    return statistics.median(shortest_run(run, 1) for _ in range(times))
 
 
 def machine() -> dict[str, Any]:

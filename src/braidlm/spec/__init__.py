@@ -12,7 +12,7 @@ from ..system.settings import is_finite, is_whole
 from .checks import require
 from .feed_forward import Activation, FeedForward, Mlp, Moe
 from .lines import lines, mixer_kinds
-from .mixers import Attention, Hyena, Mamba, Mamba2, Mixer, Parallel, attention_of, replace_attention
+from .mixers import Attention, Hyena, Mamba, Mamba2, Mixer, Parallel, attention_of, parts_of, replace_attention
 from .model import Block, ModelSpec, Norm
 from .protocols import FeedForwardSpec, MixerSpec
 from .rope import (
@@ -55,6 +55,7 @@ __all__ = [
     "is_whole",
     "lines",
     "mixer_kinds",
+    "parts_of",
     "replace_attention",
     "require",
 ]

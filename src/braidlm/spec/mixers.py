@@ -247,6 +247,11 @@ def attention_of(mixer: Mixer) -> Attention | None:
     return mixer if isinstance(mixer, Attention) else None
 
 
+def parts_of(mixer: Mixer) -> tuple[Mixer, ...]:
+    """The mixers that run side by side in a mixer; itself alone if it is not made of others."""
+    return (mixer.attention, mixer.ssm) if isinstance(mixer, Parallel) else (mixer,)
+
+
 def replace_attention(mixer: Mixer, change: Callable[[Attention], Attention]) -> Mixer:
     """The mixer with its attention changed, alone or as a branch; the mixer itself without one."""
     if isinstance(mixer, Parallel):
