@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from braidlm.errors import BraidError, InputError
+from braidlm.planner import probe
 
 from . import (
     bamba_output_length,
@@ -76,8 +77,8 @@ def _find(claim: Claim, given: argparse.Namespace, arguments: Sequence[str]) -> 
     keeps = not getattr(given, "tiny", False)
     settings = {name: str(value) for name, value in vars(given).items()}
     progress = Progress(progress_file(given.results, claim) if keeps else None, settings, print)
-    found = claim.find(given, progress)
-    result = result_of(claim, arguments[1:], found)
+    busy = probe.busy_share() if claim.timed else 0.0
+    result = result_of(claim, arguments[1:], claim.find(given, progress), busy)
     if keeps:
         write_result(given.results, claim, result)
         progress.remove()

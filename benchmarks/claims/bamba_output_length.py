@@ -48,6 +48,8 @@ def find(given: argparse.Namespace, progress: Progress) -> Found:
         return rows * most <= given.most_bytes
 
     pieces = [(rows, context) for rows in given.rows for context in contexts if fits(rows, context)]
+    if not pieces:
+        raise InputError(f"--most-bytes {given.most_bytes:g} holds no sequence of {PROMPT} tokens; give more")
     seconds: dict[str, dict[str, dict[str, list[float]]]] = {}
     for rows, context in pieces:
 

@@ -34,7 +34,7 @@ def rows_that_fit(spec: ModelSpec, given: argparse.Namespace) -> int:
 
 
 def find(sides: Sequence[Side], given: argparse.Namespace, progress: Progress) -> Found:
-    """Tokens a second of each side by number of sequences, in turns: powers of two, and as many as fit."""
+    """Tokens a second of each side by number of sequences, in turns: powers of four, and as many as fit."""
     specs = decoding.specs_of(sides, given)
     fits = {name: rows_that_fit(spec, given) for name, spec in specs.items()}
     model_of = decoding.models_of(specs, given)
@@ -79,9 +79,10 @@ def gain(found: Found) -> str:
     """What many sequences gain over one, for the page: as many times more where memory alone bounds a step."""
     said = []
     for name, rates in found["rates"].items():
-        one, *_, most = rates.items()
-        times = statistics.median(most[1]) / statistics.median(one[1])
-        said.append(f"{most[0]} sequences of {name} have {times:.1f} times the throughput of {one[0]}")
+        most = list(rates)[-1]
+        times = statistics.median(rates[most]) / statistics.median(rates["1"])
+        if most != "1":
+            said.append(f"{most} sequences of {name} have {times:.1f} times the throughput of one")
     return "; ".join(said)
 
 

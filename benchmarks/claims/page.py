@@ -63,5 +63,6 @@ def _where(result: dict[str, Any]) -> str:
     flags = ", ".join(machine["instructions"]) or "no known vector instructions"
     return (
         f", {result['date']}: {machine['processor']} ({flags}), {machine['threads']} of {machine['cores']} cores, "
-        f"{machine['memory'] / 2**30:.0f} GiB; torch {machine['torch']}, commit {machine['commit'] or 'not known'}"
+        f"{machine['memory'] / 2**30:.0f} GiB; torch {machine['torch']}, commit {machine['commit'] or 'not known'}. "
+        f"Other processes took {machine['busy']:.0%} of the cores before it began"
     )

@@ -26,11 +26,14 @@ def progress_file(directory: Path, claim: Claim) -> Path:
     return directory / f"{claim.name}.partial.json"
 
 
-def result_of(claim: Claim, arguments: Sequence[str], found: Found) -> dict[str, Any]:
-    """Result as data: the command's arguments, what was found, and for what is timed where and when."""
+def result_of(claim: Claim, arguments: Sequence[str], found: Found, busy: float = 0.0) -> dict[str, Any]:
+    """Result as data: the command's arguments, what was found, and for what is timed where and when.
+
+    `busy` is the share of the cores that other processes took before the measurement.
+    """
     result: dict[str, Any] = {"claim": claim.name, "arguments": list(arguments), "found": found}
     if claim.timed:
-        machine = probe.machine() | {"threads": torch.get_num_threads()}
+        machine = probe.machine() | {"threads": torch.get_num_threads(), "busy": busy}
         result |= {"date": datetime.now(UTC).date().isoformat(), "machine": machine}
     return json.loads(json.dumps(result))
 

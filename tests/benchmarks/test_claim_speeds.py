@@ -102,6 +102,17 @@ def test_rows_that_fit() -> None:
     assert weight_bytes(spec, "int4") + rows * one <= 6 << 30 < weight_bytes(spec, "int4") + (rows + 1) * one
     with pytest.raises(InputError, match="holds no sequence"):
         equal_memory.rows_that_fit(spec, parser().parse_args(["mamba-throughput", "--memory", "1GiB"]))
+    given = parser().parse_args(["bamba-output-length", "--most-bytes", "1e6"])
+    with pytest.raises(InputError, match="holds no sequence"):
+        bamba_output_length.find(given, Progress(None, {}, print))
+
+
+def test_throughput_at_equal_memory() -> None:
+    """Oracle: by hand: each side at its best number of sequences; 6 / 3 and 8 / 2 in the two rounds."""
+    found = {"rates": {"a": {"1": [2.0, 2.0], "4": [6.0, 8.0]}, "b": {"1": [3.0, 2.0]}}}
+    assert equal_memory.ratio(found) == "3.00x (2.00-4.00)"
+    assert "4 sequences of a have 3.5 times" in equal_memory.gain(found)
+    assert "of b" not in equal_memory.gain(found)
 
 
 def test_seconds_of_an_answer() -> None:
