@@ -2,13 +2,15 @@
 
     python -m benchmarks.grafts smollm2-135m shards grafts --kinds parallel mamba2 hyena meta --keep 0.75 0.5 0.25
 
-Every graft aligns and distils for `--steps` sequences each, and is measured on the same held-out text and the same
-questions. A directory of grafts goes on where it was stopped; blocks that stay are chosen by each kind's own probe.
+The blocks that are replaced are the same for all kinds: those that lose least when a window alone takes the place of
+their attention. Every graft aligns and distils for `--steps` sequences each, and is measured on the same held-out text
+and the same questions, half way too. A directory of grafts goes on where it was stopped.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,14 @@ from typing import Any
 from braidlm.cli.training_watch import watched
 from braidlm.errors import InputError
 from braidlm.graft.align import Align
-from braidlm.graft.layout import Layout
+from braidlm.graft.layout import Layout, Rule
 from braidlm.graft.options import MixerOptions
 from braidlm.graft.phases import Phase
-from braidlm.graft.probe import Loss
+from braidlm.graft.probe import Loss, Probe
 from braidlm.graft.recipe import GraftRun, Recipe
 from braidlm.graft.report.settings import Report as Measured
-from braidlm.graft.run import graft
+from braidlm.graft.run import Until, graft
+from braidlm.train import training_log
 from braidlm.train.config import BranchDropout, Data, Optimizer, Stage
 from braidlm.train.loop import Hooks, Trainer
 
@@ -40,6 +43,8 @@ MIXERS = {
 }
 META_TOKENS = 16
 HEADS = ("mixer", "kept", "tokens", "perplexity", "KL, nats", "agreement", "recall, nats", "state at 8k")
+# Tokens that evaluations and the probe read.
+_READ = 4096
 
 
 class Console:
@@ -62,37 +67,62 @@ class Console:
         self.said(f"{name}: KL {loss.divergence:.4f}, recall {loss.recall:+.3f}")
 
 
-def recipe(asked: argparse.Namespace, kind: str, keep: float) -> Recipe:
+def recipe(asked: argparse.Namespace, name: str, layout: Layout) -> Recipe:
     """Recipe of one graft."""
     stages = (Stage(steps=asked.steps, batch_size=1, seq_len=asked.seq_len),)
-    options = MIXERS[kind]
+    parallel = any(rule.mixer is not None and rule.mixer.kind == "parallel" for rule in layout.rules)
     return Recipe(
         donor=asked.donor,
-        layout=Layout(mixer=options, keep=keep, meta_tokens=META_TOKENS if kind == "meta" else 0),
-        data=Data(shards=str(asked.shards.absolute()), eval_tokens=8192),
-        align=Align(stages=stages, checkpoint=25),
+        layout=layout,
+        data=Data(shards=str(asked.shards.absolute()), eval_tokens=_READ),
+        align=Align(stages=stages, evaluate=asked.steps, checkpoint=25),
+        probe=Probe(tokens=_READ, haystacks=2),
         distil=Phase(
             stages=stages,
-            optimizer=Optimizer(lr=3e-4, weight_decay=0.0),
-            donor_lr=0.1,
-            branch_dropout=BranchDropout(start=0.3, until=0.5) if options.kind == "parallel" else None,
+            optimizer=Optimizer(lr=2e-4, weight_decay=0.0),
+            donor_lr=0.15,
+            branch_dropout=BranchDropout(start=asked.dropout) if parallel and asked.dropout else None,
+            evaluate=max(1, asked.steps // 2),
             checkpoint=25,
         ),
-        report=Measured(parts=("text", "recall", "state"), tokens=8192, recall_lengths=(1024,), lengths=(8192,)),
-        run=GraftRun(out=str((asked.out / f"{kind}-{keep}").absolute()), dtype="float32"),
+        report=Measured(parts=("recall", "state"), recall_lengths=(1024,), haystacks=4, lengths=(8192,)),
+        run=GraftRun(out=str((asked.out / name).absolute()), dtype="float32"),
     )
 
 
-def row(kind: str, keep: float, out: Path) -> list[str]:
-    """Row of the table, from a graft's report."""
+def order(asked: argparse.Namespace) -> list[int]:
+    """Blocks of the donor, first the ones that lose least when a window takes the place of their attention."""
+    made = recipe(asked, "probe", Layout(mixer=MIXERS["window"], keep=0.5))
+    _graft(made, "probe")
+    probed = json.loads((Path(made.run.out) / "probe" / "finished.json").read_text())
+    worth: dict[str, float] = probed["result"]["worth"]
+    return sorted(map(int, worth), key=lambda block: worth[str(block)])
+
+
+def layout_of(kind: str, keep: float, blocks: Sequence[int]) -> Layout:
+    """Layout that replaces the first of the blocks, but for a share that is kept."""
+    replaced = sorted(blocks[: len(blocks) - round(keep * len(blocks))])
+    rule = Rule(blocks=", ".join(map(str, replaced)), mixer=MIXERS[kind])
+    return Layout(rules=(rule,), meta_tokens=META_TOKENS if kind == "meta" else 0)
+
+
+def rows(kind: str, keep: float, out: Path) -> Iterator[list[str]]:
+    """Rows of the table, from a graft's logs and its report: evaluations half way and at the end, then recall."""
     facts: dict[str, Any] = json.loads((out / "report.json").read_text())
     measured = facts["measured"]
-    text, state = measured["text"]["graft"], measured["state"]["graft"][0]["bytes"]
+    state = measured["state"]["graft"][0]["bytes"]
     nats = [task["nats"] for task in measured["recall"]["graft"] if "nats" in task]
-    return [
-        kind, f"{keep:.0%}", f"{sum(stage['tokens'] for stage in facts['stages']):,}", f"{text['perplexity']:.2f}",
-        f"{text['divergence']:.4f}", f"{text['agreement']:.1%}", f"{sum(nats) / max(1, len(nats)):.3f}", f"{state:,}",
-    ]  # fmt: skip
+    before = sum(stage["tokens"] for stage in facts["stages"] if stage["stage"] != "distil")
+    log = training_log.read_log(out / "distil" / training_log.FILE)
+    evaluated = sorted({line["step"] for line in log if "eval_loss" in line})
+    for step in evaluated:
+        found = {name: value for line in log if line["step"] == step for name, value in line.items()}
+        tokens = before + sum(line["tokens"] for line in log if "loss" in line and line["step"] <= step)
+        last = step == evaluated[-1]
+        yield [
+            kind, f"{keep:.0%}", f"{tokens:,}", f"{math.exp(found['eval_loss']):.2f}", f"{found['eval_kl']:.4f}",
+            f"{found['eval_agreement']:.1%}", f"{sum(nats) / max(1, len(nats)):.3f}" if last else "", f"{state:,}",
+        ]  # fmt: skip
 
 
 def measure(asked: argparse.Namespace, told: Report) -> None:
@@ -101,13 +131,18 @@ def measure(asked: argparse.Namespace, told: Report) -> None:
 
 
 def _rows(asked: argparse.Namespace) -> Iterator[list[str]]:
+    blocks = order(asked)
     for kind in asked.kinds:
         for keep in asked.keep:
-            made = recipe(asked, kind, keep)
+            made = recipe(asked, f"{kind}-{keep}", layout_of(kind, keep, blocks))
             out = Path(made.run.out)
-            if graft(made, Console(out.name)):
-                raise InputError("stopped; the same command goes on")
-            yield row(kind, keep, out)
+            _graft(made, "model")
+            yield from rows(kind, keep, out)
+
+
+def _graft(made: Recipe, until: Until) -> None:
+    if graft(made, Console(Path(made.run.out).name), until):
+        raise InputError("stopped; the same command goes on")
 
 
 if __name__ == "__main__":
@@ -118,5 +153,6 @@ if __name__ == "__main__":
     arguments.add_argument("--kinds", nargs="+", choices=MIXERS, default=list(MIXERS))
     arguments.add_argument("--keep", nargs="+", type=float, default=[0.75, 0.5, 0.25])
     arguments.add_argument("--steps", type=int, default=100, help="sequences of each stage")
+    arguments.add_argument("--dropout", type=float, default=0.0, help="branch dropout of parallel mixers at the start")
     arguments.add_argument("--seq-len", type=int, default=1024, help="tokens of a sequence")
     report.run(measure, arguments)
