@@ -269,6 +269,7 @@ OPTIONS = {
     "--recall-share --seed --tasks --threads --tokens --tolerance --write",
     "eval generation": "--allow-pickle --compare --csv --device --dtype --json --max-tokens --ops --prompts --quantize "
     "--seed --threads",
+    "lm-eval": "",
     "graft run": "--donor --out --probe --set --threads",
     "graft report": "--json",
     "graft filters": "--dtype --json --length --order --real --steps --threads --tolerance --window-shift",

@@ -119,7 +119,7 @@ class LoadingWarning(BraidWarning):
 
 
 class LengthWarning(BraidWarning):
-    """Notice that a sequence is longer than the model was measured to be usable."""
+    """Notice that a text is longer than a model takes, or than it was measured to be usable."""
 
 
 def warn_loading(sentence: str) -> None:

@@ -26,6 +26,7 @@ _SINGLE = (
     "verify",
     "doctor",
     "bench",
+    "lm-eval",
 )
 _GROUPS = ("eval", "graft", "session", "tokenizer")
 
@@ -36,12 +37,13 @@ class CommandTable(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name not in tuple(self):
             raise KeyError(name)
-        module = importlib.import_module(f".{name}", __package__)
+        module = importlib.import_module(f".{name.replace('-', '_')}", __package__)
         holder = typer.Typer(rich_markup_mode="rich")
         if name in _GROUPS:
             holder.add_typer(module.app)
         else:
-            holder.command(name, epilog=module.EXAMPLE)(module.command)
+            context = getattr(module, "CONTEXT", None)  # how its arguments are read, if not as usual
+            holder.command(name, epilog=module.EXAMPLE, context_settings=context)(module.command)
         return typer.main.get_group(holder).commands[name]
 
     def __iter__(self) -> Iterator[str]:
