@@ -1,10 +1,10 @@
 """Bytes that a sequence holds: as braidlm holds them, part by part, and as Hymba's paper counts them.
 
-The paper says that it counts 8k tokens in FP16, and no more. The count below gives its figures, of its 300M designs and
-of Hymba-1.5B, to the last digit, so it is taken to be the paper's: 8,000 tokens and two bytes for every number; a layer
-with a window holds the window alone; of layers with windows that share keys and values one in two holds them, all
-layers with windows counted, also where their number is odd; meta tokens stand in the layers that see all tokens; states
-of scans are there, the tails of convolutions not (but where there is no attention).
+The tables' captions say that a cache is that of 8k tokens in FP16. The count below gives their figures, of the 300M
+designs and of Hymba-1.5B, to the last digit, so it is taken to be the paper's: 8,000 tokens and two bytes for every
+number; a layer with a window holds the window alone; where layers with windows share keys and values, half of all of
+them hold some, also where their number is odd; meta tokens stand in the layers that see all tokens; states of scans are
+there, the tails of convolutions not (but where there is no attention).
 """
 
 from dataclasses import dataclass
@@ -52,8 +52,8 @@ class Cache:
             PARTS[0]: f"{self.full} layers x {PAPER_TOKENS:,} tokens x {self.numbers} x 2 B",
             PARTS[1]: f"{self.windows} layers{half} x {self.window:,} tokens x {self.numbers} x 2 B",
             PARTS[2]: f"{self.full} layers x {self.meta} tokens x {self.numbers} x 2 B",
-            PARTS[3]: f"{self.scans:,} x 2 B",
-            PARTS[4]: f"{self.tails:,} x 2 B",
+            PARTS[3]: f"{self.scans:,} of scans x 2 B",
+            PARTS[4]: f"{self.tails:,} of tails x 2 B",
         }
 
 

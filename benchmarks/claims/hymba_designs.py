@@ -148,10 +148,9 @@ def rows(found: Found) -> list[Row]:
 CLAIM = Claim(
     name="hymba-designs",
     title="Hymba's table of designs: the cache of each",
-    source="Dong et al. 2024, [arXiv:2411.13676](https://arxiv.org/abs/2411.13676), design roadmap (Table 1) and its "
-    "long version of thirteen lines: 300M parameters, cache at 8k tokens in FP16. The shapes are not published; those "
-    "here (12 layers of width 1,024, for Llama 15 heads of 72) are fitted to the thirteen figures, so that what agrees "
-    "is the count",
+    source="Dong et al. 2024, [arXiv:2411.13676](https://arxiv.org/abs/2411.13676), table of designs (Table 1, design "
+    "roadmap) in its thirteen lines: 300M parameters, cache at 8k tokens in FP16. The table has no shapes; those here "
+    "(12 layers of width 1,024, for Llama 15 heads of 72) are fitted to the thirteen figures: what agrees is the count",
     find=find,
     rows=rows,
 )

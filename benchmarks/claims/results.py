@@ -26,12 +26,25 @@ def progress_file(directory: Path, claim: Claim) -> Path:
     return directory / f"{claim.name}.partial.json"
 
 
+_PLACES = ("--models", "--results")  # where files lie on one machine, which the page does not show
+
+
+def shown_arguments(arguments: Sequence[str]) -> list[str]:
+    """Arguments of a command without its places of files."""
+    shown, skipped = [], False
+    for argument in arguments:
+        if not skipped and not argument.startswith(_PLACES):
+            shown.append(argument)
+        skipped = argument in _PLACES
+    return shown
+
+
 def result_of(claim: Claim, arguments: Sequence[str], found: Found, busy: float = 0.0) -> dict[str, Any]:
     """Result as data: the command's arguments, what was found, and for what is timed where and when.
 
     `busy` is the share of the cores that other processes took before the measurement.
     """
-    result: dict[str, Any] = {"claim": claim.name, "arguments": list(arguments), "found": found}
+    result: dict[str, Any] = {"claim": claim.name, "arguments": shown_arguments(arguments), "found": found}
     if claim.timed:
         machine = probe.machine() | {"threads": torch.get_num_threads(), "busy": busy}
         result |= {"date": datetime.now(UTC).date().isoformat(), "machine": machine}

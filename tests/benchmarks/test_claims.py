@@ -9,7 +9,7 @@ from benchmarks.claims.__main__ import CLAIMS, parser
 from benchmarks.claims.claim import Claim
 from benchmarks.claims.page import PAGE, page
 from benchmarks.claims.progress import Progress
-from benchmarks.claims.results import COMMITTED, progress_file, read_result, result_file, result_of
+from benchmarks.claims.results import COMMITTED, progress_file, read_result, result_file, result_of, shown_arguments
 
 from braidlm.errors import InputError
 from braidlm.families.presets import PRESETS, preset
@@ -90,6 +90,12 @@ def test_every_result_belongs_to_a_claim() -> None:
     for file in files:
         if file.exists():
             assert json.loads(file.read_text())["claim"] == file.stem
+
+
+def test_places_of_files_are_not_shown() -> None:
+    """Oracle: by hand: options of places in both spellings, among others."""
+    given = ["--models", "/x", "--rounds", "3", "--results=/y", "--threads", "2", "--models"]
+    assert shown_arguments(given) == ["--rounds", "3", "--threads", "2"]
 
 
 def test_measurement_goes_on(tmp_path: Path) -> None:
