@@ -49,9 +49,9 @@ class Cache:
         """Arithmetic of each of `PARTS` by the paper's count, for people."""
         half = " / 2 that share" if self.shared else ""
         return {
-            PARTS[0]: f"{self.full} layers x {PAPER_TOKENS:,} tokens x {self.numbers} x 2 B",
-            PARTS[1]: f"{self.windows} layers{half} x {self.window:,} tokens x {self.numbers} x 2 B",
-            PARTS[2]: f"{self.full} layers x {self.meta} tokens x {self.numbers} x 2 B",
+            PARTS[0]: f"{self.full} layers x {PAPER_TOKENS:,} tokens x {self.numbers:,} x 2 B",
+            PARTS[1]: f"{self.windows} layers{half} x {self.window:,} tokens x {self.numbers:,} x 2 B",
+            PARTS[2]: f"{self.full} layers x {self.meta} tokens x {self.numbers:,} x 2 B",
             PARTS[3]: f"{self.scans:,} of scans x 2 B",
             PARTS[4]: f"{self.tails:,} of tails x 2 B",
         }
