@@ -8,16 +8,22 @@ import torch
 
 from ..api.language_model import LanguageModel
 from ..api.loading import build, load
+from ..decode.decode import Decoder
 from ..decode.slots import Slots, copy_to_slots, slots_of
 from ..engine.limits import Limits
 from ..errors import InputError
 from ..families.presets import PRESETS
 from ..ops import dispatch
 from ..quant.policy import quantize as quantize_weights
+from ..state.batch import BatchState
 from ..system.memory import give_back, resident_memory
 from .plan import Plan
+from .probe import median_run
 
+# Steps that are measured, of one sequence and of all; one more of each comes before, and one with copies at the end.
 _STEPS = 16
+_GENERATED = 2 * (1 + _STEPS) + 1
+_WARM_UP = 64
 
 
 class Checked(NamedTuple):
@@ -43,9 +49,9 @@ def check_plan(plan: Plan, dtype: str, quantize: str | None) -> list[Checked]:
         raise InputError("there is no forecast to check; measure this machine first with braid plan --calibrate")
     language = _model(plan.model, dtype, quantize)
     declared = language.spec.max_positions
-    longest = plan.context if declared is None else declared - 2 * _STEPS
+    longest = plan.context if declared is None else declared - _GENERATED
     if plan.context > longest:
-        raise InputError(f"the check generates {2 * _STEPS} tokens after the context, which is at most {longest} then")
+        raise InputError(f"the check generates {_GENERATED} tokens after the context, which is at most {longest} then")
     with torch.no_grad(), dispatch.using("auto"):
         return _run(plan, language)
 
@@ -63,19 +69,16 @@ def _run(plan: Plan, language: LanguageModel) -> list[Checked]:
     assert plan.speed is not None
     assert plan.resident_bytes is not None
     kv_dtype = plan.facts["kv_dtype"]
-    held, first = language.new_state(plan.sessions, kv_dtype=kv_dtype), []
-    for session in range(plan.sessions):
-        state = language.new_state(kv_dtype=kv_dtype)
-        ids = torch.randint(language.spec.vocab, (1, plan.context))
-        begun = time.perf_counter()
-        language.forward(ids, state=state, logits="last")
-        first.append(time.perf_counter() - begun)
-        held.restore(session, state)
+    held = language.new_state(plan.sessions, kv_dtype=kv_dtype)
+    _prompt_seconds(language, held.fork(0), min(plan.context, _WARM_UP))
+    first = [_prompt_seconds(language, held, plan.context, session) for session in range(plan.sessions)]
     state_bytes = held.nbytes
     parallel = Limits().parallel
     slots, rows = slots_of(language.network, held, parallel), min(plan.sessions, parallel)
     copy_to_slots(slots, held.select(range(rows)))
+    held = held.select(range(rows, plan.sessions))  # those that decode are in their slots alone
     alone, together = [_step_seconds(slots, count) for count in (1, rows)]
+    keep_copies(slots, rows)
     give_back()  # as an engine does that has nothing to do
     return [
         Checked("state, bytes", plan.sessions * plan.engine.state.total, state_bytes),
@@ -86,11 +89,23 @@ def _run(plan: Plan, language: LanguageModel) -> list[Checked]:
     ]
 
 
+def _prompt_seconds(language: LanguageModel, held: BatchState, length: int, session: int = 0) -> float:
+    """Seconds of a random prompt, whose state is `held` from then on."""
+    state = language.new_state(kv_dtype=held.precision.kv)
+    ids = torch.randint(language.spec.vocab, (1, length))
+    begun = time.perf_counter()
+    language.forward(ids, state=state, logits="last")
+    seconds = time.perf_counter() - begun
+    held.restore(session, state)
+    return seconds
+
+
 def _step_seconds(slots: Slots, count: int) -> float:
     """Median seconds of a step of one token of each of the first `count` slots."""
-    seconds = []
-    for _ in range(_STEPS):
-        begun = time.perf_counter()
-        slots.step(torch.zeros(count, dtype=torch.int64), list(range(count)))
-        seconds.append(time.perf_counter() - begun)
-    return statistics.median(seconds)
+    return median_run(lambda: slots.step(torch.zeros(count, dtype=torch.int64), list(range(count))), _STEPS)
+
+
+def keep_copies(slots: Slots, count: int) -> None:
+    """Runs a step of the first `count` slots and keeps what a rollback needs until the next, as speculation does."""
+    if isinstance(slots, Decoder):
+        slots.step(torch.zeros(count, dtype=torch.int64), list(range(count)), keep=range(count))

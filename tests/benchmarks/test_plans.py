@@ -1,0 +1,48 @@
+"""The benchmark of plans: its ratios, and sessions that are held."""
+
+import pytest
+from benchmarks.plan_sessions import held
+from benchmarks.plans import MEASURED, MODELS, ratios, row
+
+from braidlm.errors import InputError
+from braidlm.model.footprint import skeleton
+from tests.families.tiny import tiny
+
+
+def checked(factor: float) -> dict[str, list[dict[str, object]]]:
+    """A check that measured `factor` times 2 MiB, or so many, of everything that was forecast to be 1 MiB."""
+    return {"checked": [{"name": name, "forecast": 2**20, "measured": factor * 2**21} for name in MEASURED]}
+
+
+def test_ratios() -> None:
+    """Oracle: by hand; the forecast is half of the median of three rounds."""
+    rounds = [checked(factor) for factor in (9.0, 1.0, 0.5)]
+    assert ratios(rounds) == dict.fromkeys(MEASURED, 0.5)
+    cells = row("model, bf16", rounds)
+    assert cells[:2] == ["model, bf16", "1 / 2 = 0.500"]
+    assert cells[-1] == "1.049e+06 / 2.097e+06 = 0.500"
+
+
+def test_models() -> None:
+    """Oracle: the kinds of layers that published models have; each is a model that can be built."""
+    kinds = set()
+    for part in MODELS.values():
+        spec = part.spec
+        skeleton(spec)
+        kinds |= {type(layer).__name__ for block in spec.blocks for layer in (block.mixer, block.ffn)}
+    assert kinds == {"Attention", "Mamba", "Mamba2", "Hyena", "Parallel", "Mlp", "Moe", "NoneType"}
+
+
+@pytest.mark.parametrize("family", ["mamba2", "hymba", "granitemoehybrid"])
+def test_held_sessions(family: str) -> None:
+    """Oracle: the bytes of the states, and that weights, slots and copies come on top."""
+    found = held(family, tiny(family, 0), 3000, 16, "int8", 2)
+    assert found["states"] == found["planned_states"] > 0
+    assert found["planned"] > found["weights"] + found["states"]
+
+
+def test_more_than_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the sentence."""
+    monkeypatch.setattr("benchmarks.plan_sessions.available_memory", lambda: 1 << 16)
+    with pytest.raises(InputError, match=r"llama needs .* but 64.0 KiB are free; ask for less"):
+        held("llama", tiny("llama", 0), 3000, 16, "bfloat16", 2)
