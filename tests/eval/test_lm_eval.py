@@ -163,6 +163,7 @@ def test_refusals(tmp_path: Path) -> None:
     beams = asked("generate_until", [("the", {"until": ["x"], "max_gen_toks": 3, "num_beams": 4})])
     refused(lambda: model.generate_until(beams), InputError, "'num_beams'")
     refused(lambda: model.chat_template(True), InputError, "no chat template", "--apply_chat_template")
+    refused(lambda: model.chat_template("tools"), InputError, "name 'tools'", "takes none")
     place = write_model("llama", tmp_path / "short")
     config = json.loads((place / "config.json").read_text()) | {"max_position_embeddings": 50}
     (place / "config.json").write_text(json.dumps(config))

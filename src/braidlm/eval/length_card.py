@@ -31,11 +31,18 @@ def write_usable_length(report: LengthReport, directory: Path) -> None:
     file = require_directory(directory)
     metadata = read_object(file, CheckpointError) | {KEY: report.usable_length}
     card = directory / CARD
-    text = card.read_text(encoding="utf-8") if card.exists() else f"# {directory.resolve().name}\n"
+    text = _text_of(card) if card.exists() else f"# {directory.resolve().name}\n"
     with whole_file(file) as temporary:
         temporary.write_text(json.dumps(metadata, indent=_INDENT[file.name]))
     with whole_file(card) as temporary:
         temporary.write_text(_with_section(text, _section(report)), encoding="utf-8")
+
+
+def _text_of(card: Path) -> str:
+    try:
+        return card.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{card} is no text in UTF-8, so that no section can be added to it: {error}") from None
 
 
 def _with_section(card: str, section: str) -> str:

@@ -33,6 +33,7 @@ _NEW_TOKENS = 256
 _ROWS, _STATES = 64, 1 << 30
 # Generation options that are passed on; lm-eval's own are taken out before.
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
+# Arguments of loading.
 _MODEL = ("dtype", "device", "ops", "allow_pickle", "quantize")
 
 
@@ -58,14 +59,15 @@ class BraidLM(TemplateLM):  # type: ignore[misc]  # lm-eval's classes are not ch
 
         `max_length` is the maximum number of tokens of a text, by default what the model declares; longer ones are cut
         on the left, which a warning says. `batch_size` is the maximum number of sequences in a pass: 1 (lm-eval's
-        default) and "auto" leave it to the memory that their states take. `prefix_token_id` stands before texts
-        without a context, by default the start token. `kv_dtype` is how keys and values are stored, `loading` are
-        dtype, device (the CPU where there is no CUDA), ops, quantize and allow_pickle of `braidlm.load`.
+        default) and "auto" leave it to the memory that their states take, at most `max_batch_size`. `prefix_token_id`
+        stands before texts without a context, by default the start token. `kv_dtype` is how keys and values are
+        stored, `loading` are dtype, device (the CPU where there is no CUDA), ops, quantize and allow_pickle of
+        `braidlm.load`.
         """
         super().__init__()
         unknown = sorted(set(loading) - set(_MODEL))
         if unknown:
-            known = ("max_length", "batch_size", "prefix_token_id", "add_bos_token", "kv_dtype", *_MODEL)
+            known = (*(type(self).__init__.__kwdefaults__ or ()), *_MODEL)
             there = did_you_mean(unknown[0], known) or f"; there are {', '.join(known)}"
             raise InputError(f"--model_args of braid have no {unknown[0]!r}{there}")
         if str(loading.get("device")).startswith("cuda") and not torch.cuda.is_available():
@@ -80,6 +82,7 @@ class BraidLM(TemplateLM):  # type: ignore[misc]  # lm-eval's classes are not ch
         check_length(self.max_length, limit)
         self.max_gen_toks = max_gen_toks
         self._rows = _rows_of(batch_size)
+        self._most_rows = int(max_batch_size or _ROWS)
         self._prefix_token_id = prefix_token_id
         self._add_bos_token = add_bos_token
         self._think_end_token = think_end_token
@@ -131,8 +134,10 @@ class BraidLM(TemplateLM):  # type: ignore[misc]  # lm-eval's classes are not ch
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """The model's chat template; None where none is asked for, `InputError` where there is none."""
-        if chat_template is False:
+        if not chat_template:
             return None
+        if isinstance(chat_template, str):
+            raise InputError(f"--apply_chat_template has the name {chat_template!r}, but takes none with braid")
         if self.tokenizer.chat_template is None:
             raise InputError(f"{self.name} has no chat template; leave --apply_chat_template away")
         return self.tokenizer.chat_template
@@ -246,7 +251,7 @@ class BraidLM(TemplateLM):  # type: ignore[misc]  # lm-eval's classes are not ch
         """Number of sequences of a length whose states fit the memory for them."""
         precision = self._precision
         each = self.model.spec.state_bytes(length, dtype=precision.name, kv_dtype=precision.kv)
-        return max(1, min(_ROWS, _STATES // max(1, each)))
+        return max(1, min(self._most_rows, _STATES // max(1, each)))
 
 
 def _rows_of(batch_size: int | str | None) -> int | None:
