@@ -16,7 +16,7 @@ from braidlm.decode.slots import Slots, slots_of
 from braidlm.engine.limits import Limits
 from braidlm.errors import InputError
 from braidlm.families.presets import preset
-from braidlm.planner.check import keep_copies
+from braidlm.planner.check import step_with_rollback
 from braidlm.planner.plan import Plan, Workload, make_plan
 from braidlm.planner.synthetic_state import synthetic_state
 from braidlm.spec import ModelSpec
@@ -76,7 +76,7 @@ def held(name: str, spec: ModelSpec, context: int, sessions: int, kv_dtype: str,
         for _ in range(tokens):
             logits = slots.step(torch.zeros(sessions, dtype=torch.int64), list(range(sessions)))
             assert bool(torch.isfinite(logits).all()), "a session has lost its numbers"
-        keep_copies(slots, sessions)
+        step_with_rollback(slots, sessions)
     give_back()
     return {
         "weights": weights,

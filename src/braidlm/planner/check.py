@@ -78,7 +78,7 @@ def _run(plan: Plan, language: LanguageModel) -> list[Checked]:
     copy_to_slots(slots, held.select(range(rows)))
     held = held.select(range(rows, plan.sessions))  # those that decode are in their slots alone
     alone, together = [_step_seconds(slots, count) for count in (1, rows)]
-    keep_copies(slots, rows)
+    step_with_rollback(slots, rows)
     give_back()  # as an engine does that has nothing to do
     return [
         Checked("state, bytes", plan.sessions * plan.engine.state.total, state_bytes),
@@ -105,7 +105,7 @@ def _step_seconds(slots: Slots, count: int) -> float:
     return median_run(lambda: slots.step(torch.zeros(count, dtype=torch.int64), list(range(count))), _STEPS)
 
 
-def keep_copies(slots: Slots, count: int) -> None:
+def step_with_rollback(slots: Slots, count: int) -> None:
     """Runs a step of the first `count` slots and keeps what a rollback needs until the next, as speculation does."""
     if isinstance(slots, Decoder):
         slots.step(torch.zeros(count, dtype=torch.int64), list(range(count)), keep=range(count))
