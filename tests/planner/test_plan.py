@@ -1,5 +1,6 @@
 """Plans of models: weights, FLOPs, training, and the command."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 import braidlm
+from braidlm import families
 from braidlm.api import hub
 from braidlm.checkpoints.saving import OWN_FILE
 from braidlm.families.presets import PRESETS
@@ -43,6 +45,18 @@ def test_weights_of_every_family(family: str, tmp_path: Path) -> None:
         if file.suffix != ".json":
             file.unlink()
     assert data("plan", str(tmp_path / family), "--context", "64") == found
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_published_config_alone(family: str, tmp_path: Path) -> None:
+    """Oracle: the spec that the config was written from, by its directory and by its own path; there are no weights."""
+    spec = tiny(family, 0)
+    (tmp_path / "config.json").write_text(json.dumps(families.for_spec(spec)[1]))
+    found = data("plan", str(tmp_path), "--context", "64")
+    assert found["parameters"] == footprint.size(spec).total
+    assert found["state"]["total"] == spec.state_bytes(64, dtype="bfloat16")
+    named = data("plan", str(tmp_path / "config.json"), "--context", "64")
+    assert named | {"model": ""} == found | {"model": ""}
 
 
 @pytest.mark.parametrize("weight_format", ["int8", "int4", "fp8"])
@@ -171,8 +185,9 @@ def test_check(family: str, tmp_path: Path) -> None:
     assert all(each["measured"] > 0 for each in checked.values())
 
 
-def test_what_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_is_refused(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: the sentences."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for arguments, sentence in (
         ((), "there is no model to plan"),
         (("hymba-1.5b", "--context", "9000"), "the context of 9000 tokens is beyond the declared length of hymba-1.5b"),
@@ -181,6 +196,13 @@ def test_what_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
         (("hymba-1.5b", "--memory", "much"), "'much' is no amount of memory"),
         (("mamba-130m", "--quantize", "int3"), "quantize is 'int3'"),
         (("mamba-130m", "--compare", "no such thing"), "neither a file or directory"),
+        (("no such thing",), "neither a file or directory"),
+        (("someone/something",), "someone/something is not in the local cache"),
+        (("hymba-1.5b", "--dtype", "float8"), "dtype is 'float8'"),
+        (("hymba-1.5b", "--kv-dtype", "int3"), "kv_dtype is 'int3'"),
+        (("hymba-1.5b", "--sessions", "0"), "sessions is 0, but must be at least 1"),
+        (("hymba-1.5b", "--context", "-3"), "context is -3, but must be at least 1"),
+        (("hymba-1.5b", "--memory", "0"), "memory is 0, but must be at least 1"),
     ):
         ended = entry(capfd, "plan", *arguments)
         assert ended.returncode == 2

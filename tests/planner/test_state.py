@@ -4,18 +4,26 @@ import pytest
 import torch
 
 import braidlm
+from braidlm import families
 from braidlm.decode.decode import Decoder, available
 from braidlm.engine.limits import Limits
+from braidlm.families.presets import PRESETS
 from braidlm.planner.engine_memory import EngineMemory, engine_memory
 from braidlm.planner.state import StateMemory, bytes_per_token, last_page_room, state_by_block, state_memory
+from braidlm.planner.synthetic_state import synthetic_state
 from braidlm.spec.state import PAGE_TOKENS, WindowKV
-from braidlm.state.sequence import Precision
+from braidlm.state.sequence import Precision, empty_sequence
 from tests.families.tiny import TINY, tiny
 
 LENGTHS = (0, 1, PAGE_TOKENS - 1, PAGE_TOKENS, PAGE_TOKENS + 1, 300)
 
 
-@pytest.mark.parametrize("kv_dtype", ["bfloat16", "int8"])
+def test_no_family_is_missing() -> None:
+    """Oracle: the families that checkpoints may be of."""
+    assert TINY.keys() == {name for family in families.families() for name in family.model_types}
+
+
+@pytest.mark.parametrize("kv_dtype", ["float32", "bfloat16", "fp8", "int8"])
 @pytest.mark.parametrize("family", TINY)
 def test_states_of_every_family(family: str, kv_dtype: str) -> None:
     """Oracle: the tensors of the states that the model itself leaves, kind by kind and block by block."""
@@ -34,6 +42,16 @@ def test_states_of_every_family(family: str, kv_dtype: str) -> None:
             expected.append(StateMemory(0 if windowed else kv, kv if windowed else 0, recurrent))
         assert state_by_block(model.spec, length, precision) == expected
         assert state_memory(model.spec, length, precision).total == state.nbytes
+
+
+@pytest.mark.parametrize(
+    "name", ["mamba-130m", "mamba2-130m", "hymba-1.5b", "granite-4.0-h-350m", "mistral-7b", "smollm2-135m"]
+)
+def test_states_of_published_shapes(name: str) -> None:
+    """Oracle: the tensors of a state that is laid out after so many tokens, behind the window of Hymba."""
+    spec, precision, length = PRESETS[name]().spec, Precision.of(torch.bfloat16, "int8"), 1100
+    made = synthetic_state(empty_sequence(spec, precision, torch.device("cpu")), length, torch.bfloat16)
+    assert sum(layer.nbytes for layer in made.layers) == state_memory(spec, length, precision).total
 
 
 @pytest.mark.parametrize("family", TINY)

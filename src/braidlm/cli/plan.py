@@ -44,11 +44,11 @@ def command(
         ),
     ] = "",
     context: Annotated[
-        int | None, typer.Option(min=1, help=r"Number of tokens of each sequence. \[default: 8192]", show_default=False)
+        int | None, typer.Option(help=r"Number of tokens of each sequence. \[default: 8192]", show_default=False)
     ] = None,
     sessions: Annotated[
         int,
-        typer.Option(min=1, help="Number of sequences that are held; up to 16, the engine's slots, decode at once."),
+        typer.Option(help="Number of sequences that are held; up to 16, the engine's slots, decode at once."),
     ] = 1,
     memory: Memory = None,
     dtype: Annotated[str, typer.Option(help="Dtype of weights and activations: bfloat16 or float32.")] = "bfloat16",
