@@ -5,7 +5,8 @@
 Every layout of examples/synthetic is trained at several state sizes: with each learning rate from one seed, and with
 the best one of them from the other seeds, since recurrent models learn recall in a narrow band of rates alone (Okpekpe
 and Orvieto 2025). A run is a directory with its score; the same command goes on with those that are left. Exact
-answers are shares of held-out questions; their mean and standard deviation are over seeds.
+answers are shares of held-out questions, others than those that choose the rate; mean and standard deviation are over
+seeds.
 """
 
 import argparse
@@ -19,13 +20,17 @@ from typing import Any, NamedTuple
 
 import torch
 
+from braidlm.errors import InputError
 from braidlm.eval.item_maker import ItemMaker
 from braidlm.eval.recall import recall
 from braidlm.eval.tasks import items
+from braidlm.model.model import Model
 from braidlm.system.files import whole_file
+from braidlm.system.pictures import check_picture
 from braidlm.system.setting_files import read_toml
 from braidlm.train import run as training
 from braidlm.train.config import Config, read_config
+from braidlm.train.data.recall import RecallTask
 from braidlm.train.loop import Hooks
 from braidlm.train.world import World
 
@@ -41,6 +46,8 @@ TASKS = {
     "selective_copying": ("data.task.name=selective_copying", "data.task.questions=1"),
 }
 SCORE = "score.json"
+# Texts that each model is asked about, with five questions each; what is added to the seed of those that choose rates.
+HAYSTACKS, _CHOICE = 100, 1000
 HEADS = ("task", "layout", "d_state", "state, bytes", "learning rate", "exact", "std. dev.", "seeds", "minutes")
 
 
@@ -66,9 +73,14 @@ class Case(NamedTuple):
 
 
 class Score(NamedTuple):
-    """Score of a run: share of exact answers, bytes of the state after a text in float32, seconds of training."""
+    """Score of a run.
+
+    exact: share of exact answers. choice: the same of other questions, by which rates are compared. state: bytes of the
+    state after a text in float32. seconds: of training.
+    """
 
     exact: float
+    choice: float
     state: int
     seconds: float
 
@@ -88,23 +100,32 @@ def state_fields(layout: Path) -> list[str]:
 
 
 def train(case: Case, out: Path, changes: Sequence[str]) -> Score:
-    """Score of a run, which is made unless it is there."""
+    """Score of a run, which is made unless it is there; `InputError` if it was made with other settings."""
     place = out / case.name / SCORE
-    if place.exists():
-        return Score(**json.loads(place.read_text()))
     config = config_of(case, out, changes)
+    settings = config.to_json()
+    settings["run"].pop("out")
+    if place.exists():
+        kept = json.loads(place.read_text())
+        if kept["settings"] != settings:
+            raise InputError(f"{place.parent} was made with other settings; remove it, or choose another directory")
+        return Score(**kept["score"])
     task = config.data.task
     assert task is not None
     prepared = training.prepare(config, World())
     seconds: list[float] = []
     training.train(prepared, Hooks(stepped=lambda step: seconds.append(step.seconds)))
     model = prepared.trainer.model.eval().requires_grad_(False)
-    asked = list(items(task.name, ItemMaker(None, model.spec.vocab), task.length, 100, seed=case.seed))
-    found = recall(model, asked).whole.exact
-    score = Score(found, model.spec.state_bytes(task.length, dtype="float32", kv_dtype="float32"), sum(seconds))
+    state = model.spec.state_bytes(task.length, dtype="float32", kv_dtype="float32")
+    score = Score(_exact(model, task, case.seed), _exact(model, task, case.seed + _CHOICE), state, sum(seconds))
     with whole_file(place) as temporary:
-        temporary.write_text(json.dumps(score._asdict()))
+        temporary.write_text(json.dumps({"settings": settings, "score": score._asdict()}))
     return score
+
+
+def _exact(model: Model, task: RecallTask, seed: int) -> float:
+    asked = list(items(task.name, ItemMaker(None, model.spec.vocab), task.length, HAYSTACKS, seed=seed))
+    return recall(model, asked).whole.exact
 
 
 def _train(given: tuple[Case, Path, Sequence[str]]) -> tuple[Case, Score]:
@@ -148,7 +169,7 @@ class Sweep:
     def best(self, model: tuple[str, str, int | None]) -> Case:
         """The case with the best learning rate from the first seed."""
         own = [case for case in self.scores if case.model == model and not case.seed]
-        return max(own, key=lambda case: self.scores[case].exact)
+        return max(own, key=lambda case: self.scores[case].choice)
 
     def summary(self, model: tuple[str, str, int | None]) -> dict[str, Any]:
         """Scores of a model over seeds, at its best learning rate."""
@@ -166,6 +187,8 @@ class Sweep:
 
 def measure(asked: argparse.Namespace, told: Report) -> None:
     """Trains what is left, and tells the table of all."""
+    if asked.plot is not None:
+        check_picture(asked.plot, "the plot of exact answers")
     sweep = Sweep(asked)
     sweep.run()
     rows = [sweep.summary(model) for model in sweep.models]

@@ -4,17 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from braidlm.eval.scores import grouped
-
-# Colours that the colour-blind tell apart (Okabe and Ito 2008); the mark says it too.
-_COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7")
-_MARKS = "osD^vXP"
+from braidlm.system.pictures import COLOURS, MARKERS, save_picture
 
 
 def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Draws a field for each task of the rows."""
+    """Draws a field for each task of the rows: dashed lines have attention."""
+    from matplotlib.figure import Figure
+
     tasks = grouped(rows, lambda row: row["task"])
     names = list(dict.fromkeys(row["layout"] for row in rows))
     figure = Figure(figsize=(1 + 5 * len(tasks), 4.5), layout="constrained")
@@ -24,7 +21,7 @@ def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
             axes.errorbar(
                 [row["state"] / 1024 for row in points], [row["exact"] for row in points],
                 yerr=[row["spread"] or 0 for row in points], label=layout, capsize=3, markersize=6,
-                color=_COLOURS[number % len(_COLOURS)], marker=_MARKS[number % len(_MARKS)],
+                color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)],
                 linestyle="--" if "attention" in layout else "-",
             )  # fmt: skip
         axes.set_xscale("log", base=2)
@@ -33,4 +30,4 @@ def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
         axes.set_ylabel("exact answers, share of held-out questions")
         axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(file, dpi=150)
+    save_picture(figure, file)

@@ -6,9 +6,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-# Colours that the colour-blind tell apart (Okabe and Ito 2008).
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
-MARKS = "osD^vXP"
+from braidlm.system.pictures import COLOURS, MARKERS, save_picture
+
 Run = Mapping[str, Any]
 
 
@@ -21,13 +20,13 @@ def draw_isoflop(runs: Sequence[Run], file: Path) -> None:
             own = [run for run in runs if run["layout"] == layout and run["budget"] == budget]
             axes.plot(
                 [run["parameters"] for run in own], [run["loss"] for run in own], label=f"{budget:.0e} FLOPs",
-                color=COLOURS[number % len(COLOURS)], marker=MARKS[number % len(MARKS)],
+                color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)],
             )  # fmt: skip
         axes.set(title=layout, xscale="log", xlabel="parameters without the embedding")
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("loss on held-out text, nats a token")
     figure.axes[0].legend()
-    figure.savefig(file)
+    save_picture(figure, file)
 
 
 def draw_layouts(runs: Sequence[Run], context: int, file: Path) -> None:
@@ -37,7 +36,7 @@ def draw_layouts(runs: Sequence[Run], context: int, file: Path) -> None:
     axes = figure.subplots(1, 2, sharey=True)
     for number, layout in enumerate(dict.fromkeys(run["layout"] for run in runs)):
         own = [run for run in runs if run["layout"] == layout and run["budget"] == last]
-        look = {"color": COLOURS[number % len(COLOURS)], "marker": MARKS[number % len(MARKS)], "label": layout}
+        look = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)], "label": layout}
         for field, values in zip(axes, ("parameters", "state"), strict=True):
             scale = 1024 if values == "state" else 1
             field.plot([run[values] / scale for run in own], [run["loss"] for run in own], **look)
@@ -47,4 +46,4 @@ def draw_layouts(runs: Sequence[Run], context: int, file: Path) -> None:
     for field in axes:
         field.grid(alpha=0.3)
     axes[0].legend()
-    figure.savefig(file)
+    save_picture(figure, file)

@@ -11,8 +11,9 @@ and `study/layouts.svg`, are made of all runs that are there.
 """
 
 import argparse
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from braidlm.text.tokenizer import Tokenizer
 from braidlm.train import run as training
 from braidlm.train import training_log
 from braidlm.train.config import Config, Data, Optimizer, Run, Schedule, Source, Stage
+from braidlm.train.data.manifest import Manifest
 from braidlm.train.loop import Hooks
 from braidlm.train.world import World
 
@@ -67,28 +69,32 @@ def train(config: Config) -> dict[str, float]:
 
 
 def runs(asked: argparse.Namespace, vocab: int) -> Iterator[dict[str, Any]]:
-    """Facts of all runs; those that the file has are not made again."""
+    """Facts of all runs; those that the file has with the same settings and data are not made again."""
     file = asked.out / "runs.jsonl"
     known = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    data = Manifest.read(asked.shards).digest()
     for budget in sorted(asked.budgets):
         for width in asked.widths:
             for layout in asked.layouts:
-                case = {"layout": layout, "width": width, "budget": budget}
+                config = config_of(layout, width, budget, asked, vocab)
+                case = {"layout": layout, "width": width, "budget": budget, "made_from": _digest(config, data)}
                 found = next((run for run in known if case.items() <= run.items()), None)
                 if found is None:
-                    found = {**case, **_made(case, asked, vocab)}
+                    found = {**case, **train(config)}
                     with file.open("a") as lines:
                         lines.write(json.dumps(found) + "\n")
                     print(f"{layout} {width} {budget:g}: loss {found['loss']:.3f}", flush=True)
-                yield found
+                model = spec(layout, width, vocab)
+                state = model.state_bytes(asked.context, dtype="float32", kv_dtype="float32")
+                yield {**found, "parameters": parameters(model), "state": state}
 
 
-def _made(case: Mapping[str, Any], asked: argparse.Namespace, vocab: int) -> dict[str, Any]:
-    config = config_of(case["layout"], case["width"], case["budget"], asked, vocab)
-    model = config.model.spec
-    assert model is not None
-    state = model.state_bytes(asked.context, dtype="float32", kv_dtype="float32")
-    return {"parameters": parameters(model), "state": state, **train(config)}
+def _digest(config: Config, data: str) -> str:
+    """SHA-256 of what a run comes from: its settings without places, and the digest of its data."""
+    settings = config.to_json()
+    for table, key in (("run", "out"), ("data", "shards"), ("model", "tokenizer")):
+        settings[table].pop(key)
+    return hashlib.sha256(json.dumps([settings, data], sort_keys=True).encode()).hexdigest()
 
 
 def main(asked: argparse.Namespace) -> None:

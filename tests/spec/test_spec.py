@@ -281,3 +281,12 @@ def test_mixer_kinds() -> None:
     spec = model(Mamba2(**MAMBA2), own(), Mamba2(**MAMBA2), parallel, Hyena(**HYENA), Mamba2(**MAMBA2))
     assert list(mixer_kinds(spec.blocks).items()) == [("Mamba2", 3), ("Attention", 1), ("Parallel", 1), ("Hyena", 1)]
     assert mixer_kinds([]) == {}
+
+
+@pytest.mark.parametrize("window", [None, 1, 10, 100])
+def test_flops_of_attention(window: int | None) -> None:
+    """Oracle: the keys that each token sees, counted one by one."""
+    attention = Attention(heads=3, kv_heads=1, head_dim=8, window=window, sink_tokens=0 if window is None else 4)
+    for length in (1, 4, 14, 15, 21, 150):
+        keys = sum(token if window is None else min(token, window + 4) for token in range(1, length + 1))
+        assert attention.flops(64, length) == 2 * 3 * (8 + 8) * keys

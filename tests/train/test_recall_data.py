@@ -131,7 +131,10 @@ def test_what_is_wrong_is_said(asked: Config, tmp_path: Path) -> None:
 def test_synthetic_layouts(layout: Path, task: str, tmp_path: Path) -> None:
     """Oracle: the state of the model that the sweep asks for, by its spec; a score between 0 and 1 after one step."""
     case = Case(layout, task, 2 if state_fields(layout) else None, 1e-3, 1)
-    score = train(case, tmp_path, ["stages.0.steps=1", "stages.0.batch_size=1", "run.evaluate=0"])
+    changes = ["stages.0.steps=1", "stages.0.batch_size=1", "run.evaluate=0"]
+    score = train(case, tmp_path, changes)
     spec = read_config(layout).model.spec
     assert spec is not None and score.state <= spec.state_bytes(64, dtype="float32", kv_dtype="float32")
-    assert 0 <= score.exact <= 1 and train(case, tmp_path, ["never=read"]) == score
+    assert 0 <= score.exact <= 1 and train(case, tmp_path, changes) == score
+    with pytest.raises(InputError, match="was made with other settings"):
+        train(case, tmp_path, [*changes, "optimizer.weight_decay=0.2"])

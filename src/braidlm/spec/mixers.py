@@ -73,8 +73,10 @@ class Attention:
 
     def flops(self, width: int, length: int) -> float:
         """FLOPs of scores and weighted values over the keys that are seen."""
-        seen = (length + 1) / 2 if self.window is None else min((length + 1) / 2, self.window + self.sink_tokens)
-        return length * (2 * self.heads * (self.head_dim + self.v_dim) * seen)
+        most = length if self.window is None else min(length, self.window + self.sink_tokens)
+        # The first `most` tokens see one key more each, all others see `most` keys.
+        keys = most * (most + 1) / 2 + (length - most) * most
+        return 2 * self.heads * (self.head_dim + self.v_dim) * keys
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

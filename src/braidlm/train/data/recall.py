@@ -1,7 +1,7 @@
 """Documents of a recall task, made as they are needed: a long text of random tokens, then questions about it.
 
-Only the answers are trained on. A document follows from the seed and its number, and none is one of those that
-`braid eval recall` asks about.
+Only the answers are trained on. A document follows from the seed and its number; the seeds are others than those of
+`braid eval recall`.
 """
 
 from collections.abc import Iterator
