@@ -1,25 +1,23 @@
 """Decoding after long contexts: steps of many sequences whose keys and values are there without a prompt being read.
 
-Keys and values are random and lie in each sequence's own memory, as after prompts of its own: a step reads them all,
-whatever they are. States of scans are zero, which costs a step the same.
+States are random and lie in each sequence's own memory, as after prompts of its own: a step reads them all, whatever
+they are.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from braidlm import LanguageModel
 from braidlm.decode.slots import slots_of
+from braidlm.planner.synthetic_state import synthetic_state
 from braidlm.spec import ModelSpec
-from braidlm.spec.state import PAGE_TOKENS
-from braidlm.state.kv import KeyValues, QuantizedKV, quantize_kv
-from braidlm.state.sequence import LayerState, SequenceState
+from braidlm.state.sequence import SequenceState
 from braidlm.system.memory import without_huge_pages
 
 from .random_models import WEIGHTS, random_model, small
@@ -66,31 +64,7 @@ def models_of(specs: Mapping[str, ModelSpec], given: argparse.Namespace) -> Call
 def filled(model: LanguageModel, context: int, rows: int, kv_dtype: str | None = None) -> list[SequenceState]:
     """States of `rows` sequences that hold `context` tokens each, in memory of their own."""
     begun = model.new_state(1, kv_dtype).sequences[0]
-    return [_filled(begun, context) for _ in range(rows)]
-
-
-def _filled(begun: SequenceState, context: int) -> SequenceState:
-    layers = []
-    for layer in begun.layers:
-        kv = layer.kv and layer.kv.append(*_random(layer.kv, context))
-        layers.append(LayerState({name: state.clone() for name, state in layer.recurrent.items()}, kv))
-    return replace(begun, length=context, layers=tuple(layers))
-
-
-def _random(held: KeyValues, tokens: int) -> tuple[QuantizedKV, QuantizedKV]:
-    """Random keys and values; one page of them, repeated: `append` copies."""
-    k, v = (_repeated((held.spec.heads, size), tokens, held.kv_dtype) for size in (held.spec.k_dim, held.spec.v_dim))
-    return k, v
-
-
-def _repeated(shape: tuple[int, int], tokens: int, kv_dtype: str) -> QuantizedKV:
-    page = quantize_kv(torch.randn(PAGE_TOKENS, *shape), kv_dtype)
-    times = -(-tokens // PAGE_TOKENS)
-
-    def repeat(part: Tensor) -> Tensor:
-        return part.repeat(times, *[1] * (part.dim() - 1))[:tokens]
-
-    return QuantizedKV(repeat(page.data), None if page.scale is None else repeat(page.scale))
+    return [synthetic_state(begun, context, torch.bfloat16, row) for row in range(rows)]
 
 
 def step_seconds(model: LanguageModel, context: int, rows: int, steps: int, kv_dtype: str) -> float:
