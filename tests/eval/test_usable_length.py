@@ -13,7 +13,7 @@ from braidlm.api.loading import read_described
 from braidlm.errors import CheckpointError, ContextLengthError, InputError
 from braidlm.eval.grid import grid_items
 from braidlm.eval.item_maker import ItemMaker
-from braidlm.eval.length_card import write_usable_length
+from braidlm.eval.length_card import verdict, write_usable_length
 from braidlm.eval.likelihood import Likelihood, likelihood
 from braidlm.eval.recall import RecallScore, recall
 from braidlm.eval.scores import wilson
@@ -66,6 +66,8 @@ def test_criteria() -> None:
     assert usable_length(scores([10, float("nan")]), tenth).usable_length == 100
     assert usable_length(scores([10, 12]), Criteria(tolerance=0.3)).usable_length == 200
     assert increasing([300, 20, 300]) == [20, 300]
+    assert "recall keeps 80%" in verdict(falls) and "No question of mqar was answered" in verdict(falls)
+    assert "recall" not in verdict(usable_length(scores([10, 8], mqar=[0, 0]), tenth))
 
 
 def test_measured() -> None:

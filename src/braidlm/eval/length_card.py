@@ -76,7 +76,9 @@ def verdict(report: LengthReport) -> str:
         reason = "Nothing breaks up to there, the greatest length that was measured."
     unanswered = ", ".join(report.unanswered)
     silent = f" No question of {unanswered} was answered at any length." if unanswered else ""
+    counts = len(report.unanswered) < len(report.scores[0].recall)
+    recall = f", and recall keeps {criteria.recall_share:.0%} of its best before" if counts else ""
     return (
         f"Usable up to {length:,} tokens: perplexity by position rises by at most {criteria.tolerance:.0%} over its "
-        f"best before, and recall keeps {criteria.recall_share:.0%} of its best before. {reason}{silent}"
+        f"best before{recall}. {reason}{silent}"
     )
