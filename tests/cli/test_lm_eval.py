@@ -60,7 +60,8 @@ def test_a_local_task(tmp_path: Path) -> None:
     found = json.loads(file.read_text())
     assert found["results"]["reading"]["acc,none"] == pytest.approx(sum(right) / len(right))
     assert 0.3 < sum(right) / len(right) <= 1
-    assert found["config"]["model_num_parameters"] == sum(one.numel() for one in model.network.parameters())
+    plain = braidlm.build(model.spec).network
+    assert found["config"]["model_num_parameters"] == sum(one.numel() for one in plain.parameters()) > 6_000_000
     assert "reading" in result.stdout
 
 
@@ -85,6 +86,8 @@ def test_asked_tasks(tmp_path: Path) -> None:
 def test_help_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: the sentence without the package; our own help without a word, lm-eval's after one."""
     assert "--model braid" in braid("lm-eval", "--help").stdout
+    passed_on = braid("lm-eval", "run", "--help")
+    assert passed_on.exit_code == 0 and "--num_fewshot" in passed_on.stdout
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     result = braid("lm-eval", "run", "--help")
     assert isinstance(result.exception, UnavailableError)

@@ -19,6 +19,12 @@ TEMPLATE = (
 )
 
 
+def without_special(model: LanguageModel) -> Tokenizer:
+    """The tokenizer of a model, with neither a start token nor an end token."""
+    assert model.tokenizer is not None
+    return Tokenizer(tokenizers.Tokenizer.from_str(model.tokenizer.to_json()), Settings({}, None))
+
+
 def tokenizer_of(*, start: bool) -> Tokenizer:
     """The embedded vocabulary with a chat template; with `start` every text begins with a start token."""
     backend = tokenizers.Tokenizer.from_str(read_tokenizer(embedded.NAME).to_json())

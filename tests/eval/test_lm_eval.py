@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+import braidlm
+from braidlm.api.language_model import LanguageModel
 from braidlm.checkpoints import embedded
+from braidlm.checkpoints.saving import Origin
 from braidlm.errors import ContextLengthError, InputError, LengthWarning
 from tests.checkpoints.gguf_files import refused
-from tests.eval.lm_eval_models import write_model
+from tests.eval.lm_eval_models import without_special, write_model
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed (pip install '.[eval]')")
 
@@ -21,8 +24,8 @@ from lm_eval.models.huggingface import HFLM
 
 from braidlm.eval.lm_eval import BraidLM
 
-# Of sums of log-likelihoods in nats, in float32.
-CLOSE = {"abs": 1e-4, "rel": 1e-5}
+# Of sums of log-likelihoods in nats, in float32; `rel` counts beyond 500 nats.
+CLOSE = {"abs": 1e-4, "rel": 2e-7}
 FAMILIES = ("llama", "mamba", "bamba")
 WORDS = "the earth was without form and void and darkness upon face of deep God said let there be light".split()
 
@@ -151,10 +154,34 @@ def test_registered(tmp_path: Path) -> None:
     assert (made.max_length, made.tokenizer_name) == (100, embedded.NAME)
 
 
+def test_a_model_without_an_end_token() -> None:
+    """Oracle: the same texts as of the engine's own tokens; without prefix_token_id the sentence says what to give."""
+    model = braidlm.load(embedded.NAME)
+    ids = model.encode("the earth was")
+    bare = LanguageModel(model.network, without_special(model), Origin())
+    requests = asked("generate_until", [("the earth was", {"until": [], "max_gen_toks": 5})])
+    refused(lambda: BraidLM(bare).generate_until(requests), InputError, "no end token", "prefix_token_id")
+    assert BraidLM(bare, prefix_token_id=0).generate_until(requests, True) == [bare.generate(ids, max_tokens=5)]
+
+
+def test_parameters_of_a_quantized_model() -> None:
+    """Oracle: the parameters of the same spec as a model in float32; quantized weights hold them all, too."""
+    model = braidlm.load(embedded.NAME)
+    plain = braidlm.build(model.spec).network
+    count = BraidLM(model).get_model_info()["model_num_parameters"]
+    assert count == sum(one.numel() for one in plain.parameters()) > 6_000_000
+
+
 def test_refusals(tmp_path: Path) -> None:
     """Oracle: the sentences."""
     refused(lambda: BraidLM(embedded.NAME, dtyp="float32"), InputError, "no 'dtyp'", "mean 'dtype'?")
-    refused(lambda: BraidLM(embedded.NAME, batch_size="many"), InputError, "batch_size is 'many'", "or auto")
+    for batch_size in ("many", "²", "00", "-1"):
+        refused(lambda n=batch_size: BraidLM(embedded.NAME, batch_size=n), InputError, "batch_size is", "or auto")
+    for name in ("max_length", "max_batch_size"):
+        for value in (0, -3, "10"):
+            refused(lambda n=name, v=value: BraidLM(embedded.NAME, **{n: v}), InputError, f"{name} is", "from 1")
+    for token in (10**9, -5, "x"):
+        refused(lambda n=token: BraidLM(embedded.NAME, prefix_token_id=n), InputError, "prefix_token_id is", "from 0")
     model = BraidLM(embedded.NAME, max_length=30)
     long = asked("loglikelihood", [("the", " earth was void" * 20)])
     refused(lambda: model.loglikelihood(long), InputError, "texts have at most 30", "max_length")

@@ -18,6 +18,8 @@ from ..api.loading import load
 from ..errors import InputError, LengthWarning, warn
 from ..generation.bounds import check_length
 from ..generation.sampling import Sampling
+from ..model import footprint
+from ..spec import is_whole
 from ..state.sequence import Precision
 from ..system.progress_bar import shown
 from ..system.suggest import did_you_mean
@@ -70,6 +72,10 @@ class BraidLM(TemplateLM):  # type: ignore[misc]  # lm-eval's classes are not ch
             known = (*(type(self).__init__.__kwdefaults__ or ()), *_MODEL)
             there = did_you_mean(unknown[0], known) or f"; there are {', '.join(known)}"
             raise InputError(f"--model_args of braid have no {unknown[0]!r}{there}")
+        _require_from_one("max_length", max_length)
+        _require_from_one("max_batch_size", max_batch_size)
+        self._rows = _rows_of(batch_size)
+        self._most_rows = max_batch_size or _ROWS
         if str(loading.get("device")).startswith("cuda") and not torch.cuda.is_available():
             loading["device"] = "cpu"  # lm-eval's command line says cuda:0 where nothing is asked for
         self.model = pretrained if isinstance(pretrained, LanguageModel) else load(pretrained, **loading)
@@ -78,11 +84,10 @@ class BraidLM(TemplateLM):  # type: ignore[misc]  # lm-eval's classes are not ch
             raise InputError(f"{self.name} has no tokenizer, but lm-eval asks for texts")
         self.tokenizer: Tokenizer = self.model.tokenizer
         limit = self.model.spec.max_positions
-        self.max_length = int(max_length or limit or _LENGTH)
+        self.max_length = max_length or limit or _LENGTH
         check_length(self.max_length, limit)
         self.max_gen_toks = max_gen_toks
-        self._rows = _rows_of(batch_size)
-        self._most_rows = int(max_batch_size or _ROWS)
+        _require_id(prefix_token_id, self.model.spec.vocab)
         self._prefix_token_id = prefix_token_id
         self._add_bos_token = add_bos_token
         self._think_end_token = think_end_token
@@ -98,10 +103,13 @@ class BraidLM(TemplateLM):  # type: ignore[misc]  # lm-eval's classes are not ch
     @property
     def eot_token_id(self) -> int:
         """The id that ends a text; `InputError` if there is none."""
-        ends = (*self.tokenizer.eos_ids, *self.model.origin.ends)
-        if not ends:
+        if not self._ends:
             raise InputError(f"{self.name} has no end token; give prefix_token_id in --model_args")
-        return ends[0]
+        return self._ends[0]
+
+    @property
+    def _ends(self) -> tuple[int, ...]:
+        return (*self.tokenizer.eos_ids, *self.model.origin.ends)
 
     @property
     def prefix_token_id(self) -> int:
@@ -146,7 +154,7 @@ class BraidLM(TemplateLM):  # type: ignore[misc]  # lm-eval's classes are not ch
         """What lm-eval's results say of the model."""
         network = self.model.network
         return {
-            "model_num_parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "model_num_parameters": footprint.size(self.model.spec).total,
             "model_dtype": str(network.dtype),
             "model_sha": network.weights.fingerprint(),
         }
@@ -197,10 +205,11 @@ class BraidLM(TemplateLM):  # type: ignore[misc]  # lm-eval's classes are not ch
         samplings: list[Sampling] = []
         untils: list[list[str]] = []
         cut = 0
+        end = self._text_of(self._ends[0]) if self._ends else None
         for number, request in enumerate(requests):
             prompt, options = request.args
             wanted = dict(normalize_gen_kwargs(options, self.max_gen_toks))
-            until = handle_stop_sequences(wanted.pop("until"), eos=self._text_of(self.eot_token_id))
+            until = handle_stop_sequences(wanted.pop("until"), eos=end)
             room = self._room_of_prompts(wanted["max_gen_toks"])
             ids = self.tok_encode(prompt)
             cut += len(ids) > room
@@ -254,12 +263,22 @@ class BraidLM(TemplateLM):  # type: ignore[misc]  # lm-eval's classes are not ch
         return max(1, min(self._most_rows, _STATES // max(1, each)))
 
 
+def _require_from_one(name: str, value: int | None) -> None:
+    if value is not None and (not is_whole(value) or value < 1):
+        raise InputError(f"{name} is {value!r}, but must be a whole number from 1")
+
+
+def _require_id(token: int | None, vocab: int) -> None:
+    if token is not None and not (is_whole(token) and 0 <= token < vocab):
+        raise InputError(f"prefix_token_id is {token!r}, but must be a token id from 0 to {vocab - 1}")
+
+
 def _rows_of(batch_size: int | str | None) -> int | None:
     """Maximum number of sequences in a pass; None where that is left to us."""
     text = str(batch_size)
     if batch_size is None or text == "1" or text.startswith("auto"):
         return None
-    if not text.isdigit() or text == "0":
+    if not text.isdecimal() or int(text) < 1:
         raise InputError(f"batch_size is {batch_size!r}, but must be a whole number from 1, or auto")
     return int(text)
 
