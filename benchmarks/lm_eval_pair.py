@@ -48,18 +48,19 @@ class Hf(HFLM):  # type: ignore[misc]  # lm-eval's classes are not checked
 
 @dataclass
 class Side:
-    """One side: its model, and of each kind of requests the seconds by round, the tokens and the results."""
+    """One side: its model, and of each kind of requests the seconds and the results by round, and the tokens."""
 
     model: Any
     seconds: dict[str, list[float]] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
-    results: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, list[Any]] = field(default_factory=dict)
 
     def run(self, kind: str, requests: list[Instance]) -> None:
         """Answers a list of requests."""
         before, begun = self.model.computed, time.perf_counter()
-        self.results[kind] = getattr(self.model, requests[0].request_type)(requests, disable_tqdm=True)
+        results = getattr(self.model, requests[0].request_type)(requests, disable_tqdm=True)
         self.seconds.setdefault(kind, []).append(time.perf_counter() - begun)
+        self.results.setdefault(kind, []).append(results)
         self.tokens[kind] = self.model.computed - before
 
 
@@ -95,6 +96,15 @@ def difference(ours: Any, theirs: Any) -> float:
     return max(abs(a - b) for a, b in zip(*values, strict=True))
 
 
+def greatest_difference(kind: str, ours: Side, others: dict[str, Side]) -> float:
+    """The greatest difference of results in any round, from any batch size of `hf`."""
+    return max(
+        difference(mine, theirs)
+        for side in others.values()
+        for mine, theirs in zip(ours.results[kind], side.results[kind], strict=True)
+    )
+
+
 def measure(given: argparse.Namespace, found: Report) -> None:
     """All kinds of requests, round after round, and what they show."""
     with tempfile.TemporaryDirectory(prefix="braidlm-lm-eval-") as place:
@@ -119,8 +129,7 @@ def show(kind: str, ours: Side, others: dict[str, Side], dtype: str, found: Repo
     found.table([kind, *(f"round {n + 1}" for n in range(len(ours.seconds[kind]))), "tokens"], rows)
     fastest = [min(times) for times in zip(*(side.seconds[kind] for side in others.values()), strict=True)]
     ratios = [theirs / mine for theirs, mine in zip(fastest, ours.seconds[kind], strict=True)]
-    first = next(iter(others.values()))
-    apart = difference(ours.results[kind], first.results[kind])
+    apart = greatest_difference(kind, ours, others)
     tokens = min(side.tokens[kind] for side in others.values())
     found.found[kind] = {
         "ratios": ratios,
