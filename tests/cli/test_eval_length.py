@@ -9,7 +9,9 @@ import pytest
 
 import braidlm
 from braidlm.checkpoints import embedded
+from braidlm.cli.load_options import LoadOptions
 from braidlm.errors import ContextLengthError, InputError, LengthWarning
+from braidlm.eval import length_card
 from braidlm.eval.grid import grid_items
 from braidlm.eval.item_maker import ItemMaker
 from braidlm.eval.sequences import windows
@@ -66,6 +68,33 @@ def test_written(place: Path) -> None:
     assert len(noted) == 1
 
 
+@pytest.mark.parametrize("card", ["latin-1", "directory"])
+def test_a_card_that_cannot_be_added_to(
+    card: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: the sentence, before a weight is read."""
+    shutil.copytree(place / "model", tmp_path / "model", ignore=shutil.ignore_patterns("README.md"))
+    file = tmp_path / "model" / "README.md"
+    file.mkdir() if card == "directory" else file.write_bytes("Münster".encode("latin-1"))
+    monkeypatch.setattr(LoadOptions, "load", lambda *_: pytest.fail("the model was loaded"))
+    result = braid("eval", "length", str(tmp_path / "model"), str(place / "text0"), "--write")
+    assert isinstance(result.exception, InputError), result.output
+    assert "README.md is no text in UTF-8" in str(result.exception)
+
+
+def test_shown_though_not_written(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: what was measured is printed before writing fails."""
+    shutil.copytree(place / "model", tmp_path / "model")
+
+    def full(*_: object) -> None:
+        raise InputError("the disk is full")
+
+    monkeypatch.setattr(length_card, "write_usable_length", full)
+    asked = ("eval", "length", str(tmp_path / "model"), str(place / "text0"), "--lengths", "40,80", "--write")
+    result = braid(*asked, "--tasks", "induction", "--haystacks", "1")
+    assert "disk is full" in str(result.exception) and "Usable up to" in result.stdout
+
+
 def test_refusals(place: Path, tmp_path: Path) -> None:
     """Oracle: the sentences."""
     text, model = str(place / "text0"), str(place / "model")
@@ -83,6 +112,7 @@ def test_refusals(place: Path, tmp_path: Path) -> None:
         ((model, text, "--tasks", "nedle"), InputError, ("'nedle'", "mean 'needle'?")),
         ((model, str(tmp_path / "none")), InputError, ("cannot read", "none")),
         ((model, text, "--write", "--quantize", "int8"), InputError, ("as it is stored", "--quantize")),
+        ((model, text, "--write", "--dtype", "float32"), InputError, ("as it is stored", "--dtype")),
         ((embedded.NAME, text, "--write"), InputError, ("no directory of a model",)),
         ((str(tmp_path / "bare"), text), InputError, ("no tokenizer",)),
         ((str(tmp_path / "few"), text, "--lengths", "40,80", "--tasks", "mqar"), ContextLengthError, ("80", "60")),

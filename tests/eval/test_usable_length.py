@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import braidlm
+from braidlm.adapters import StateTuning, attach_initial, detach_initial, save_initial
 from braidlm.api.language_model import LanguageModel
 from braidlm.api.loading import read_described
 from braidlm.errors import CheckpointError, ContextLengthError, InputError
@@ -134,6 +135,53 @@ def test_written_into_a_directory(layout: str, saved: Path) -> None:
     assert card.startswith(f"# {layout}\n\n## Usable length\n") and card.endswith("## Licence\n\nFree.\n")
     assert card.count("## Usable length") == 1 and "| 200 | 12 | 90% of 10 |" in card
     assert "At 200, text has perplexity 12 after perplexity 10 before." in card
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("# A\n\n{}\n# Citation\n\nkeep me", "# A\n\n{}\n# Citation\n\nkeep me"),
+        ("{}", "{}"),
+        ("", "{}"),
+        ("# A\n\n## Usable length", "# A\n\n{}"),
+        ("## Usable length\n\n## B\n", "{}\n## B\n"),
+        ("### Usable length\n\nMine.\n", "### Usable length\n\nMine.\n\n{}"),
+        ("## Usable length\n\nMine.\n\n{}\nAnd this.\n", "## Usable length\n\nMine.\n\n{}\nAnd this.\n"),
+        ("# A\r\n\r\nLines.\r\n", "# A\r\n\r\nLines.\n\n{}"),
+    ],
+)
+def test_the_rest_of_a_card(before: str, after: str, saved: Path) -> None:
+    """Oracle: by hand: what the user wrote, with the section alone changed; a second time the same."""
+    card = saved / "hf" / "README.md"
+    old, new = (usable_length(scores([10, last]), Criteria()) for last in (8, 12))
+    card.write_text("")
+    write_usable_length(old, saved / "hf")
+    card.write_bytes(before.replace("{}", card.read_text()).encode())
+    for _ in range(2):
+        write_usable_length(new, saved / "hf")
+        made = card.read_bytes().decode()
+        begin, end = made.rindex("## Usable length\n\nUsable up to"), made.index("<!-- end of usable length -->\n") + 30
+        assert "| 200 | 12 |" in made[begin:end]
+        assert made[:begin] + "{}" + made[end:] == after
+
+
+@pytest.mark.parametrize("format", ["hf", "braidlm"])
+def test_other_weights(format: str, tmp_path: Path) -> None:
+    """Oracle: no length and no warning once weights were quantized, while loading too, or run with an adapter."""
+    model_of("llama").save(tmp_path / "one", format)
+    write_usable_length(usable_length(scores([10, 8]), Criteria()), tmp_path / "one")
+    model = braidlm.load(tmp_path / "one")
+    assert model.using().origin.usable_length == 200
+    assert braidlm.load(tmp_path / "one", quantize="int8").origin.usable_length is None
+    assert read_described(tmp_path / "one", "int8").usable_length is None
+    attach_initial(model.network, StateTuning(positions=2))
+    save_initial(model.network, tmp_path / "initial.safetensors")
+    detach_initial(model.network)
+    model.load_initial_state("task", tmp_path / "initial.safetensors")
+    assert model.using(initial="task").origin.usable_length is None and model.origin.usable_length == 200
+    model.quantize("int8")
+    model.save(tmp_path / "two", "braidlm")
+    assert read_described(tmp_path / "two").usable_length is None
 
 
 @pytest.mark.parametrize(("format", "written"), [("hf", "braidlm"), ("braidlm", "hf")])

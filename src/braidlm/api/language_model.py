@@ -117,7 +117,8 @@ class LanguageModel:
     def using(self, adapter: str | None = None, initial: str | None = None) -> "LanguageModel":
         """The model with an adapter and a learned initial state, over the same weights; this one is left as it is."""
         network = self.adapters.of(adapter, initial)
-        return LanguageModel(network, self.tokenizer, self.origin, ops=self.ops, deterministic=self.deterministic)
+        origin = self.origin if adapter is None and initial is None else self.origin.without_measurements()
+        return LanguageModel(network, self.tokenizer, origin, ops=self.ops, deterministic=self.deterministic)
 
     def __repr__(self) -> str:
         """Summary as `braid info` shows it."""
@@ -368,10 +369,11 @@ class LanguageModel:
 
         `calibration` (rows of token ids, a few thousand in all) quantizes int4 and int8 weights so that the
         blocks' outputs on that text stay close; `policy` has the weights' own formats by their names. `progress` as
-        in `load`.
+        in `load`. A usable length that was measured before is forgotten: it is that of other weights.
         """
         with dispatch.using(self.ops), shown("quantizing", progress) as step:
             quantization.quantize(self.network, weight_format, policy, calibration, step)
+        self.origin, self._length_notice = self.origin.without_measurements(), LengthNotice()
 
     def save(
         self, directory: str | Path, format: str = "hf", progress: ProgressFunction | Literal[False] | None = None

@@ -74,6 +74,8 @@ def load(
     check_choice(quantize)
     with shown(f"loading {Path(path_or_name).name}", progress) as step:
         network, tokenizer, origin = read(path, _How(dtype, device, allow_pickle, quantize, step))
+    if quantize not in (None, KEEP):
+        origin = origin.without_measurements()
     return LanguageModel(network.eval(), tokenizer, origin, ops=ops, deterministic=deterministic)
 
 
@@ -172,7 +174,9 @@ def read_described(path_or_name: str | Path, quantize: str | None = None) -> Des
     """Reads what is known of a model before its weights; `quantize` is the format that its weights are to get."""
     spec = read_spec(path_or_name)
     kinds = read_kinds(path_or_name) if quantize is None else policy_of(footprint.skeleton(spec), quantize)
-    return Described(spec, kinds, _usable_length(Path(path_or_name)))
+    # A length that was measured holds for the weights as they are stored.
+    usable_length = _usable_length(Path(path_or_name)) if quantize is None else None
+    return Described(spec, kinds, usable_length)
 
 
 def _usable_length(path: Path) -> int | None:

@@ -65,7 +65,7 @@ def command(
     written = [read_text(text) for text in texts]
     if write:
         _require_as_stored(loading)
-        length_card.require_directory(model)
+        length_card.require_writable(Path(model))
     language = loading.load(model)
     sequences = [row for file, text in zip(texts, written) for row in _rows(language, file, text, sizes[-1], tokens)]
     maker = ItemMaker(language.tokenizer, language.spec.vocab)
@@ -73,14 +73,16 @@ def command(
     with progress("reading texts and haystacks") as step:
         scores = measure_lengths(language, sequences, items, sizes, step, kv_dtype=loading.kv_dtype)
     report = usable_length(scores, criteria)
+    # Shown first, so that a failure to write loses nothing that was measured.
+    _show(model, report, json=json, csv=csv)
     if write:
         length_card.write_usable_length(report, Path(model))
-    _show(model, report, json=json, csv=csv)
 
 
 def _require_as_stored(loading: LoadOptions) -> None:
     """`InputError` if the model is measured otherwise than it is stored, so that the result is not the stored one's."""
-    changed = [name for name in ("quantize", "kv_dtype") if getattr(loading, name) is not None]
+    stored = LoadOptions()
+    changed = [name for name in ("dtype", "quantize", "kv_dtype") if getattr(loading, name) != getattr(stored, name)]
     if changed:
         option = changed[0].replace("_", "-")
         raise InputError(f"--write is for MODEL as it is stored, not with --{option}; leave one of the two away")

@@ -1,6 +1,7 @@
 """Usable length written into a model's directory: as a number for loading, and in its card with what was measured."""
 
 import json
+import re
 from pathlib import Path
 
 from ..checkpoints.published import CONFIG_FILE
@@ -12,6 +13,9 @@ from .usable_length import LengthReport
 
 CARD = "README.md"
 _HEADING = "## Usable length"
+_END = "<!-- end of usable length -->"
+# A section of ours, up to its end mark and without other headings; or the heading with nothing below it.
+_SECTION = re.compile(rf"^{_HEADING}[ \t\r]*(?:\n(?:(?!#).*\n)*?{_END}[ \t\r]*(?:\n|\Z)|\s*(?=^#|\Z))", re.MULTILINE)
 _INDENT = {OWN_FILE: 1, CONFIG_FILE: 2}
 
 
@@ -26,30 +30,44 @@ def require_directory(model: str | Path) -> Path:
     )
 
 
+def require_writable(directory: Path) -> None:
+    """`InputError` if `write_usable_length` would fail on a directory: what is found before a long measurement."""
+    read_object(require_directory(directory), CheckpointError)
+    _card_of(directory)
+    with whole_file(directory / CARD, lambda temporary, _: temporary.unlink()):
+        pass
+
+
 def write_usable_length(report: LengthReport, directory: Path) -> None:
-    """Writes the usable length into a directory's config.json or braidlm.json, and a section into its README.md."""
+    """Writes the usable length into a directory's config.json or braidlm.json, and a section into its README.md.
+
+    What else is in README.md stays as it is, byte by byte but for blank lines around the section.
+    """
     file = require_directory(directory)
     metadata = read_object(file, CheckpointError) | {KEY: report.usable_length}
-    card = directory / CARD
-    text = _text_of(card) if card.exists() else f"# {directory.resolve().name}\n"
+    card, text = directory / CARD, _card_of(directory)
     with whole_file(file) as temporary:
         temporary.write_text(json.dumps(metadata, indent=_INDENT[file.name]))
     with whole_file(card) as temporary:
-        temporary.write_text(_with_section(text, _section(report)), encoding="utf-8")
+        temporary.write_bytes(_with_section(text, _section(report)).encode())
 
 
-def _text_of(card: Path) -> str:
+def _card_of(directory: Path) -> str:
+    """Text of a directory's card, its line ends as they are; of a new one if there is none."""
+    card = directory / CARD
     try:
-        return card.read_text(encoding="utf-8")
+        return card.read_bytes().decode() if is_there(card) else f"# {directory.resolve().name}\n"
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{card} is no text in UTF-8, so that no section can be added to it: {error}") from None
 
 
 def _with_section(card: str, section: str) -> str:
     """The card with the section in the place of an earlier one, or at its end."""
-    before, heading, after = card.partition(f"{_HEADING}\n")
-    rest = after.partition("\n## ") if heading else ("", "", "")
-    return f"{before.rstrip()}\n\n{section}" + (f"\n## {rest[2]}" if rest[1] else "")
+    found = _SECTION.search(card)
+    before, after = (card, "") if found is None else (card[: found.start()], card[found.end() :])
+    before = f"{before.rstrip()}\n\n" if before.strip() else ""
+    apart = "\n" if after and not after.startswith(("\n", "\r")) else ""
+    return f"{before}{section}{apart}{after}"
 
 
 def _section(report: LengthReport) -> str:
@@ -60,7 +78,7 @@ def _section(report: LengthReport) -> str:
         shares = [f"{one.recall[task].exact:.0%} of {one.recall[task].questions}" for task in tasks]
         rows.append([f"{one.length:,}", f"{one.likelihood.perplexity:.4g}", *shares])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"{_HEADING}\n\n{verdict(report)}\n\n{table}\n"
+    return f"{_HEADING}\n\n{verdict(report)}\n\n{table}\n\n{_END}\n"
 
 
 def verdict(report: LengthReport) -> str:
