@@ -4,5 +4,6 @@ where speed decides.
     python -m benchmarks.claims --list
     python -m benchmarks.claims hymba-cache
 
-A command writes what it found into `results/` and then the page docs/claims.md, of which nothing is typed by hand.
+A command writes what it found into `results/` and then the page docs/claims.md, whose figures of braidlm are all from
+there.
 """

@@ -23,7 +23,7 @@ from . import (
 from .claim import Claim
 from .page import PAGE, page
 from .progress import Progress
-from .results import COMMITTED, progress_file, read_result, result_of, write_result
+from .results import COMMITTED, progress_file, read_result, result_of, start_of, write_result
 
 CLAIMS: tuple[Claim, ...] = (
     hymba_cache.CLAIM,
@@ -77,8 +77,9 @@ def _find(claim: Claim, given: argparse.Namespace, arguments: Sequence[str]) -> 
     keeps = not getattr(given, "tiny", False)
     settings = {name: str(value) for name, value in vars(given).items()}
     progress = Progress(progress_file(given.results, claim) if keeps else None, settings, print)
-    busy = probe.busy_share() if claim.timed else 0.0
-    result = result_of(claim, arguments[1:], claim.find(given, progress), busy)
+    start = progress.piece("start", lambda: start_of(given.threads, probe.busy_share())) if claim.timed else None
+    own = arguments[arguments.index(claim.name) + 1 :]
+    result = result_of(claim, own, claim.find(given, progress), start)
     if keeps:
         write_result(given.results, claim, result)
         progress.remove()

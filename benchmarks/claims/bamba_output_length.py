@@ -15,6 +15,7 @@ from braidlm.families.presets import preset
 from . import decoding
 from .claim import Claim, Found, Row, Table
 from .decoding import Side
+from .numbers import counted, positive
 from .progress import Progress
 
 PROMPT = 1024
@@ -25,9 +26,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the measurement."""
     decoding.add_options(parser, weights="int4", steps=4, rounds=3)
     parser.add_argument(
-        "--outputs", type=int, nargs="+", default=list(_OUTPUTS), help="lengths of answers (default: 2K to 64K)"
+        "--outputs", type=positive, nargs="+", default=list(_OUTPUTS), help="lengths of answers (default: 2K to 64K)"
     )
-    parser.add_argument("--rows", type=int, nargs="+", default=[1, 4], help="numbers of sequences (default: 1 4)")
+    parser.add_argument("--rows", type=positive, nargs="+", default=[1, 4], help="numbers of sequences (default: 1 4)")
     parser.add_argument(
         "--most-bytes",
         type=float,
@@ -56,7 +57,7 @@ def find(given: argparse.Namespace, progress: Progress) -> Found:
         def step(name: str, number: int, rows: int = rows, context: int = context) -> float:
             times = (context, rows, given.steps, given.kv_dtype)
             return progress.piece(
-                f"{rows} sequences after {context} tokens, round {number + 1}, {name}, seconds",
+                f"{counted(rows, 'sequence')} after {context} tokens, round {number + 1}, {name}, seconds",
                 lambda: decoding.step_seconds(model_of(name), *times),
             )
 
@@ -108,7 +109,9 @@ def rows(found: Found) -> list[Row]:
         if not by_length:
             continue
         ours = "; ".join(f"{tokens:,} tokens {spread(by_length[tokens])}" for tokens in _ends(list(by_length)))
-        conditions = f"{number} sequences, prompts of {PROMPT:,} tokens (not timed); {found['settings']}"
+        conditions = (
+            f"{counted(int(number), 'sequence')}, prompts of {PROMPT:,} tokens (not timed); {found['settings']}"
+        )
         why = "published in vLLM on an H100 at several batch sizes, unquantized"
         made.append(Row("up to 2-2.5x the throughput, growing with output and batch", ours, conditions, why))
     return made

@@ -41,8 +41,9 @@ class Claim:
     """Published claim.
 
     `name` is that of its command and of its result's file; `source` is Markdown: who says it, and where. `find` gives
-    what the page's `rows` and `tables` are made of; a claim that is `timed` depends on the machine and on the day, any
-    other gives the same result everywhere.
+    what the page's `rows` and `tables` are made of. A claim that is `timed` is measured by its command, and its result
+    says where and when. The command of any other gives the same result everywhere: exact arithmetic, or what
+    docs/benchmarks.md has of a measurement, with the machine, the date and the conditions that it names.
     """
 
     name: str

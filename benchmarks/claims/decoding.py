@@ -20,6 +20,7 @@ from braidlm.spec import ModelSpec
 from braidlm.state.sequence import SequenceState
 from braidlm.system.memory import without_huge_pages
 
+from .numbers import counted, positive
 from .random_models import WEIGHTS, random_model, small
 
 MODELS = Path.home() / ".cache" / "braidlm-claims"
@@ -37,9 +38,9 @@ def add_options(parser: argparse.ArgumentParser, *, weights: str, steps: int, ro
     """Adds the options that all measurements of decoding have."""
     parser.add_argument("--weights", choices=WEIGHTS, default=weights, help=f"dtype of weights (default: {weights})")
     parser.add_argument("--kv-dtype", default="bfloat16", help="dtype of keys and values (default: bfloat16)")
-    parser.add_argument("--steps", type=int, default=steps, help=f"timed steps of a piece (default: {steps})")
-    parser.add_argument("--rounds", type=int, default=rounds, help=f"rounds of turns (default: {rounds})")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="number of threads")
+    parser.add_argument("--steps", type=positive, default=steps, help=f"timed steps of a piece (default: {steps})")
+    parser.add_argument("--rounds", type=positive, default=rounds, help=f"rounds of turns (default: {rounds})")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="number of threads")
     parser.add_argument("--models", type=Path, default=MODELS, help=f"directory of random weights (default: {MODELS})")
     parser.add_argument("--tiny", action="store_true", help="small models, to see that the command works")
 
@@ -94,5 +95,5 @@ def settings_text(given: argparse.Namespace) -> str:
     """Settings of a measurement, for the page's conditions."""
     return (
         f"random weights of the full shape in {given.weights}, memory-mapped; keys and values in {given.kv_dtype}; "
-        f"greedy steps, {given.steps} a piece, {given.rounds} rounds"
+        f"greedy steps, {given.steps} a piece, {counted(given.rounds, 'round')}"
     )

@@ -12,6 +12,7 @@ from braidlm.system.units import bytes_of
 from . import decoding
 from .claim import Found, Table
 from .decoding import Side
+from .numbers import counted, positive
 from .progress import Progress
 from .random_models import weight_bytes
 
@@ -19,9 +20,9 @@ from .random_models import weight_bytes
 def add_options(parser: argparse.ArgumentParser, *, context: int, memory: str, most: int) -> None:
     """Adds the options of a comparison at equal memory."""
     decoding.add_options(parser, weights="int4", steps=4, rounds=3)
-    parser.add_argument("--context", type=int, default=context, help=f"tokens of a sequence (default: {context})")
+    parser.add_argument("--context", type=positive, default=context, help=f"tokens of a sequence (default: {context})")
     parser.add_argument("--memory", default=memory, help=f"memory of each side (default: {memory})")
-    parser.add_argument("--most", type=int, default=most, help=f"maximum number of sequences (default: {most})")
+    parser.add_argument("--most", type=positive, default=most, help=f"maximum number of sequences (default: {most})")
 
 
 def rows_that_fit(spec: ModelSpec, given: argparse.Namespace) -> int:
@@ -44,7 +45,7 @@ def find(sides: Sequence[Side], given: argparse.Namespace, progress: Progress) -
         name, rows = piece.split("|")[0], int(piece.split("|")[1])
         times = (given.context, rows, given.steps, given.kv_dtype)
         return progress.piece(
-            f"round {number + 1}, {name}, {rows} sequences, tokens/s",
+            f"round {number + 1}, {name}, {counted(rows, 'sequence')}, tokens/s",
             lambda: rows / decoding.step_seconds(model_of(name), *times),
         )
 

@@ -3,6 +3,8 @@
 import argparse
 
 from braidlm.families.presets import preset
+from braidlm.spec import ModelSpec, attention_of
+from braidlm.spec.state import PAGE_TOKENS
 
 from .cache_bytes import HELD_TOKENS, MB, PAPER_TOKENS, PARTS, cache_of, held
 from .claim import Claim, Found, Row, Table
@@ -20,7 +22,14 @@ def find(given: argparse.Namespace, progress: Progress) -> Found:
         cache = cache_of(spec)
         held_bytes = spec.state_bytes(HELD_TOKENS, dtype="float16")
         found[name] = {"counted": cache.counted(), "terms": cache.terms, "held": held(spec), "held_bytes": held_bytes}
+        found[name]["windows"] = {"layers": cache.windows, "owners": _owners(spec)}
     return found
+
+
+def _owners(spec: ModelSpec) -> int:
+    """Number of layers with a window that own keys and values; the others use those of an earlier one."""
+    attentions = [attention_of(block.mixer) for block in spec.blocks]
+    return sum(part is not None and part.window is not None and part.kv_from is None for part in attentions)
 
 
 def _totals(found: Found, way: str) -> tuple[float, float]:
@@ -36,9 +45,11 @@ def rows(found: Found) -> list[Row]:
     """What braidlm holds, and the paper's own count."""
     hymba = found["Hymba-1.5B"]
     more = {part: (hymba["held"][part] - hymba["counted"][part]) / MB for part in PARTS}
+    windows = hymba["windows"]
     reasons = {
         PARTS[0]: f"{HELD_TOKENS - PAPER_TOKENS} more tokens",
-        PARTS[1]: "windows end at pages of 128 tokens; 14 layers own keys and values, where 29 / 2 are counted",
+        PARTS[1]: f"windows end at pages of {PAGE_TOKENS} tokens; {windows['owners']} layers own keys and values, "
+        f"where {windows['layers']} / 2 are counted",
         PARTS[2]: "layers with a window hold meta tokens too",
         PARTS[3]: "states of scans are float32",
         PARTS[4]: "tails of convolutions are held",

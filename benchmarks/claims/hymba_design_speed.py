@@ -9,6 +9,7 @@ from . import decoding
 from .claim import Claim, Found, Row, Table
 from .decoding import Side
 from .hymba_designs import Design, designs
+from .numbers import counted, positive
 from .progress import Progress
 
 _LLAMA = "6)"  # what the others are measured against
@@ -17,8 +18,8 @@ _LLAMA = "6)"  # what the others are measured against
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the measurement."""
     decoding.add_options(parser, weights="bf16", steps=4, rounds=3)
-    parser.add_argument("--context", type=int, default=8000, help="tokens of a sequence (default: 8000)")
-    parser.add_argument("--rows", type=int, default=16, help="number of sequences (default: 16)")
+    parser.add_argument("--context", type=positive, default=8000, help="tokens of a sequence (default: 8000)")
+    parser.add_argument("--rows", type=positive, default=16, help="number of sequences (default: 16)")
 
 
 def _built() -> list[tuple[Design, Side]]:
@@ -72,8 +73,8 @@ def rows(found: Found) -> list[Row]:
     published, ours = order(found["published"]), order(_medians(found))
     agreed = rank_correlation(published, ours)
     conditions = (
-        f"{found['rows']} sequences after {found['context']:,} tokens; the fitted shapes of 300M parameters; "
-        f"{found['settings']}"
+        f"{counted(found['rows'], 'sequence')} after {found['context']:,} tokens; the fitted shapes of 300M "
+        f"parameters; {found['settings']}"
     )
     same = "the same order" if published == ours else "published on an A100 with 128 sequences"
     return [

@@ -19,6 +19,7 @@ from .progress import Progress
 
 PARAMETERS = 300e6
 _VOCAB, _LAYERS, _WIDTH, _WINDOW, _META = 32001, 12, 1024, 256, 128
+_LLAMA_HEADS, _LLAMA_HEAD = 15, 72
 _GLOBAL = (0, 5, 11)
 # Layers that use the keys and values of an earlier one, by its index; three together where a run of layers is odd.
 _OWNERS = {2: 1, 4: 3, 7: 6, 9: 8, 10: 8}
@@ -75,8 +76,9 @@ def _mamba() -> ModelSpec:
 
 
 def _llama() -> ModelSpec:
-    attention = Attention(heads=15, kv_heads=15, head_dim=72, rope=Rope(base=10000.0, dims=72))
-    return _model(1080, [attention] * _LAYERS)
+    heads, size = _LLAMA_HEADS, _LLAMA_HEAD
+    attention = Attention(heads=heads, kv_heads=heads, head_dim=size, rope=Rope(base=10000.0, dims=size))
+    return _model(heads * size, [attention] * _LAYERS)
 
 
 def _small_llama() -> ModelSpec:
@@ -150,7 +152,8 @@ CLAIM = Claim(
     title="Hymba's table of designs: the cache of each",
     source="Dong et al. 2024, [arXiv:2411.13676](https://arxiv.org/abs/2411.13676), table of designs (Table 1, design "
     "roadmap) in its thirteen lines: 300M parameters, cache at 8k tokens in FP16. The table has no shapes; those here "
-    "(12 layers of width 1,024, for Llama 15 heads of 72) are fitted to the thirteen figures: what agrees is the count",
+    f"({_LAYERS} layers of width {_WIDTH:,}, for Llama {_LLAMA_HEADS} heads of {_LLAMA_HEAD}) are fitted to the "
+    "thirteen figures: what agrees is the count",
     find=find,
     rows=rows,
 )

@@ -15,6 +15,7 @@ from braidlm.ops.attention import reference
 
 from . import decoding
 from .claim import Claim, Found, Row, Table
+from .numbers import counted, positive
 from .progress import Progress
 
 _HEAD = 64  # channels of a head of Mamba-2
@@ -22,6 +23,7 @@ _USUAL_STATE, _USUAL_LENGTH = 64, 4096
 _SSD, _SCAN, _ATTENTION = "SSD", "Mamba's scan", "attention"
 _SCANS, _SIDES = (_SSD, _SCAN), (_SSD, _SCAN, _ATTENTION)
 _TRIAL = 1024  # tokens, on which the kernel of attention is chosen
+_TINY = {"width": 128, "states": [16, 64], "lengths": [64, 128], "rounds": 2}
 _KERNELS: dict[str, tuple[Callable[..., Tensor], torch.dtype]] = {
     "braidlm's kernel in bfloat16": (ops.attention, torch.bfloat16),
     "torch's flash kernel in bfloat16": (reference.attention, torch.bfloat16),
@@ -31,12 +33,12 @@ _KERNELS: dict[str, tuple[Callable[..., Tensor], torch.dtype]] = {
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the measurement."""
-    parser.add_argument("--width", type=int, default=2048, help="channels (default: 2048)")
-    parser.add_argument("--states", type=int, nargs="+", default=[16, 32, 64, 128, 256], help="sizes of the state")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 2048, 4096, 8192], help="tokens")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of turns (default: 5)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="number of threads")
-    parser.add_argument("--tiny", action="store_true", help="do not keep the result: to see that the command works")
+    parser.add_argument("--width", type=positive, default=2048, help="channels (default: 2048)")
+    parser.add_argument("--states", type=positive, nargs="+", default=[16, 32, 64, 128, 256], help="sizes of the state")
+    parser.add_argument("--lengths", type=positive, nargs="+", default=[1024, 2048, 4096, 8192], help="tokens")
+    parser.add_argument("--rounds", type=positive, default=5, help="rounds of turns (default: 5)")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="number of threads")
+    parser.add_argument("--tiny", action="store_true", help="small sizes, to see that the command works")
 
 
 def _ssd(tokens: int, width: int, states: int) -> Callable[[], object]:
@@ -82,6 +84,8 @@ def _seconds(run: Callable[[], object]) -> float:
 def find(given: argparse.Namespace, progress: Progress) -> Found:
     """Seconds of each side at each length with the usual state, and at the usual length with each state, in turns."""
     torch.set_num_threads(given.threads)
+    if given.tiny:
+        given = argparse.Namespace(**vars(given) | _TINY)
     usual_state = _USUAL_STATE if _USUAL_STATE in given.states else max(given.states)
     usual_length = _USUAL_LENGTH if _USUAL_LENGTH in given.lengths else max(given.lengths)
     kernel = progress.piece("attention by", lambda: _fastest_kernel(given.width))
@@ -128,7 +132,7 @@ def _growth(found: Found, side: str) -> str:
 
 def rows(found: Found) -> list[Row]:
     """The three sentences of the figure's caption."""
-    how = f"native kernels on a CPU, {found['rounds']} rounds"
+    how = f"native kernels on a CPU, {counted(found['rounds'], 'round')}"
     conditions = f"{found['width']:,} channels, bfloat16, one sequence, forwards; {how}"
     by_length, states = found["by_length"], list(found["by_state"])
     size = found["usual_state"]

@@ -14,8 +14,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "claims.md"
 _HEAD = """# Published claims
 
 What the makers of hybrid models say of their size and speed, found again with braidlm: by exact arithmetic where bytes
-decide, measured on a CPU with random weights where speed decides. This page is made of the results in
-`benchmarks/claims/results/`; nothing on it is typed by hand.
+decide, measured on a CPU with random weights where speed decides. This page is written by a command: what braidlm has
+is taken from the results in `benchmarks/claims/results/`; what was published, and why the two differ, is said in the
+module of each claim.
 
 ## Run them again
 
@@ -26,7 +27,8 @@ python -m benchmarks.claims hymba-cache         # finds one, writes its result, 
 python -m benchmarks.claims --page              # writes this page alone
 ```
 
-Claims about bytes take seconds and give the same result everywhere. Claims about speed take minutes on two cores and
+Claims about bytes take seconds and give the same result everywhere. The claim about training copies what a command of
+its own measured, which [benchmarks.md](benchmarks.md) has. The other claims about speed take minutes on two cores and
 want a quiet machine: models of the full published shape, of random weights (which are as fast as trained ones),
 quantized, are written to `--models` once and memory-mapped from there; both sides take turns in one process, round by
 round, and a ratio is the median of the rounds' ratios with the smallest and the largest. A measurement that is stopped
@@ -64,5 +66,13 @@ def _where(result: dict[str, Any]) -> str:
     return (
         f", {result['date']}: {machine['processor']} ({flags}), {machine['threads']} of {machine['cores']} cores, "
         f"{machine['memory'] / 2**30:.0f} GiB; torch {machine['torch']}, commit {machine['commit'] or 'not known'}. "
-        f"Other processes took {machine['busy']:.0%} of the cores before it began"
+        f"Other processes took {machine['busy']:.0%} of the cores before it began{_end(result)}"
     )
+
+
+def _end(result: dict[str, Any]) -> str:
+    """When a measurement ended, and at which commit, if not where it began."""
+    begun, ended = {"date": result["date"], "commit": result["machine"]["commit"]}, result["ended"]
+    if begun == ended:
+        return ""
+    return f"; it was continued and ended on {ended['date']}, commit {ended['commit'] or 'not known'}"

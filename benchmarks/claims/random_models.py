@@ -4,6 +4,7 @@ Quantized numbers are drawn as they are stored, so that a model never exists unq
 minute and the memory of the result. Their spread is about that of `initialisation.randomise`.
 """
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from braidlm.model.initialisation import randomise
 from braidlm.ops.linear.quantized import QuantizedWeight, empty_quantized
 from braidlm.quant.policy import policy_of
 from braidlm.spec import Attention, Block, Mamba, Mamba2, Mixer, Mlp, ModelSpec, Parallel
+from braidlm.system.digest import digest
 
 WEIGHTS = ("int4", "int8", "bf16")
 # Standard deviation of a number that is stored with all its values equally likely.
@@ -32,8 +34,12 @@ def weight_bytes(spec: ModelSpec, weights: str) -> int:
 
 
 def random_model(name: str, spec: ModelSpec, weights: str, place: Path) -> LanguageModel:
-    """Loads a model of random weights, memory-mapped, from `place`; it is written there before, if it is not there."""
-    directory = place / f"{name}-{weights}"
+    """Loads a model of random weights, memory-mapped, from `place`; it is written there before, if it is not there.
+
+    A directory's name has a digest of the spec, so that another shape of the same name is another model.
+    """
+    shape = digest(json.dumps(spec.to_json(), sort_keys=True), ())[:12]
+    directory = place / f"{name}-{weights}-{shape}"
     if not directory.exists():
         place.mkdir(parents=True, exist_ok=True)
         _made(spec, weights).save(directory, "braidlm")

@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from braidlm.planner import probe
 from braidlm.system.files import whole_file
 
@@ -39,16 +37,29 @@ def shown_arguments(arguments: Sequence[str]) -> list[str]:
     return shown
 
 
-def result_of(claim: Claim, arguments: Sequence[str], found: Found, busy: float = 0.0) -> dict[str, Any]:
+def start_of(threads: int, busy: float) -> dict[str, Any]:
+    """Where and when a measurement begins.
+
+    `busy` is the share of the cores that other processes take before it.
+    """
+    return {"date": _today(), "machine": probe.machine() | {"threads": threads, "busy": busy}}
+
+
+def result_of(
+    claim: Claim, arguments: Sequence[str], found: Found, start: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Result as data: the command's arguments, what was found, and for what is timed where and when.
 
-    `busy` is the share of the cores that other processes took before the measurement.
+    `start` is what `start_of` gave when the measurement was first begun; it may end later, at another commit.
     """
     result: dict[str, Any] = {"claim": claim.name, "arguments": shown_arguments(arguments), "found": found}
-    if claim.timed:
-        machine = probe.machine() | {"threads": torch.get_num_threads(), "busy": busy}
-        result |= {"date": datetime.now(UTC).date().isoformat(), "machine": machine}
+    if start is not None:
+        result |= {**start, "ended": {"date": _today(), "commit": probe.machine()["commit"]}}
     return json.loads(json.dumps(result))
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
 
 
 def write_result(directory: Path, claim: Claim, result: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import argparse
 
 from braidlm.families.presets import preset
 from braidlm.model import footprint
+from braidlm.spec import attention_of
 from braidlm.spec.state import RecurrentState
 
 from .cache_bytes import MB
@@ -20,6 +21,8 @@ def find(given: argparse.Namespace, progress: Progress) -> Found:
     token = footprint.transformer_bytes_per_token(spec, _DTYPE)
     states = [state for layer in spec.state_specs for state in layer if isinstance(state, RecurrentState)]
     return {
+        "layers": len(spec.blocks),
+        "attention_layers": sum(attention_of(block.mixer) is not None for block in spec.blocks),
         "states": sum(state.nbytes(0, _DTYPE, _DTYPE) for state in states),
         "lengths": {str(n): [spec.state_bytes(n, dtype=_DTYPE), int(token * n)] for n in LENGTHS},
     }
@@ -34,10 +37,12 @@ def rows(found: Found) -> list[Row]:
     lengths = found["lengths"]
     first, last = LENGTHS[0], LENGTHS[-1]
     ours = f"{_smaller(*lengths[str(first)])} smaller at {first:,} tokens, {_smaller(*lengths[str(last)])} at {last:,}"
-    conditions = "bfloat16; the transformer has attention of the same grouped queries in all 32 layers"
+    layers, attention = found["layers"], found["attention_layers"]
+    conditions = f"bfloat16; the transformer has attention of the same grouped queries in all {layers} layers"
     why = (
-        "16 of 32 layers hold keys and values, which is half; the states of the others add "
-        f"{found['states'] / MB:.2f} MB at any length, so that a little less than half is saved"
+        f"{attention} of {layers} layers hold keys and values, which is {attention / layers:.0%}; the states of the "
+        f"others add {found['states'] / MB:.2f} MB at any length, so that a little less than "
+        f"{1 - attention / layers:.0%} is saved"
     )
     return [
         Row("more than 50% smaller (Together)", ours, conditions, why),

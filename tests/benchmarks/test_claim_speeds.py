@@ -1,17 +1,26 @@
 """Published claims that speed decides: their commands on small models, and what they compute of what they measure."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.claims import bamba_output_length, equal_memory, hymba_design_speed, hymba_designs, mamba_throughput
+from benchmarks.claims import (
+    bamba_output_length,
+    equal_memory,
+    hymba_design_speed,
+    hymba_designs,
+    mamba2_scan,
+    mamba_throughput,
+)
 from benchmarks.claims.__main__ import CLAIMS, parser, run
 from benchmarks.claims.claim import Claim
 from benchmarks.claims.decoding import filled, step_seconds
 from benchmarks.claims.page import PAGE, page
 from benchmarks.claims.progress import Progress
 from benchmarks.claims.random_models import WEIGHTS, random_model, small, weight_bytes
-from benchmarks.claims.results import result_of, write_result
+from benchmarks.claims.results import result_of, start_of, write_result
 
 from braidlm.errors import InputError
 from braidlm.families.presets import preset
@@ -23,7 +32,7 @@ TINY = {
     "mamba-throughput": ("--context", "40", "--memory", "8MiB", "--most", "2", *DECODING),
     "hymba-designs-throughput": ("--context", "40", "--rows", "2", *DECODING),
     "bamba-output-length": ("--outputs", "64", "128", "--rows", "1", *DECODING),
-    "mamba2-scan": ("--width", "128", "--states", "16", "64", "--lengths", "64", "128", "--rounds", "2"),
+    "mamba2-scan": (),
 }
 
 
@@ -48,9 +57,10 @@ def test_command_goes_on_where_it_was(claim: Claim, tmp_path: Path) -> None:
         found.append(claim.find(given, Progress(tmp_path / "progress.json", {"tiny": True}, said.append)))
         assert bool(said) == (len(found) == 1)
     assert found[0] == found[1]
-    write_result(tmp_path, claim, result_of(claim, arguments[1:], found[0]))
+    write_result(tmp_path, claim, result_of(claim, arguments[1:], found[0], start_of(1, 0.0)))
     made = page([claim], tmp_path)
     assert "| published | ours | conditions | why different |" in made and "commit" in made
+    assert not re.search(r"\b1 (sequences|rounds)\b", made)
     for row in claim.rows(found[0]):
         assert f"| {row.published} | {row.ours} |" in made
 
@@ -91,6 +101,29 @@ def test_random_weights_are_what_is_planned(weights: str, tmp_path: Path) -> Non
     values = projection.float() if weights == "bf16" else projection.dequantize().float()
     assert values.std().item() == pytest.approx(64**-0.5, rel=0.05)
     assert random_model("x", spec, weights, tmp_path).spec == spec  # from the files
+
+
+def test_refitted_shape_is_another_model(tmp_path: Path) -> None:
+    """Oracle: the spec that is asked for, under the name of another one that is on disk."""
+    spec = small(preset("mamba-1.4b").spec)
+    for asked in (spec, replace(spec, vocab=128), spec):
+        assert random_model("x", asked, "bf16", tmp_path).spec == asked
+
+
+def test_tiny_scan_is_small() -> None:
+    """Oracle: sizes beside those that the command has without `--tiny`."""
+    usual, tiny = (parser().parse_args(["mamba2-scan", *more]) for more in ([], ["--tiny"]))
+    found = mamba2_scan.find(tiny, Progress(None, {}, print))
+    assert 8 * found["width"] <= usual.width
+    assert 8 * max(map(int, found["by_length"])) <= min(usual.lengths)
+
+
+@pytest.mark.parametrize("option", ["--most", "--steps", "--rounds", "--context", "--threads"])
+def test_number_of_nothing_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Oracle: the exit code and the option's name."""
+    with pytest.raises(SystemExit, match="2"):
+        parser().parse_args(["hymba-throughput", option, "0"])
+    assert f"{option}: '0' is no whole number from 1 on" in capsys.readouterr().err
 
 
 def test_rows_that_fit() -> None:

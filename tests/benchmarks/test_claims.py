@@ -1,20 +1,27 @@
 """Published claims: the page is what its results make, and what bytes decide is found again."""
 
+import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from benchmarks.claims import __main__ as command
 from benchmarks.claims import cache_bytes, granite_sessions, hymba_cache, hymba_designs, stripedhyena_training
-from benchmarks.claims.__main__ import CLAIMS, parser
-from benchmarks.claims.claim import Claim
+from benchmarks.claims.__main__ import CLAIMS, parser, run
+from benchmarks.claims.claim import Claim, Found, no_tables
+from benchmarks.claims.numbers import counted, positive
 from benchmarks.claims.page import PAGE, page
 from benchmarks.claims.progress import Progress
 from benchmarks.claims.results import COMMITTED, progress_file, read_result, result_file, result_of, shown_arguments
 
 from braidlm.errors import InputError
 from braidlm.families.presets import PRESETS, preset
+from braidlm.planner import probe
 
 EXACT = [claim for claim in CLAIMS if not claim.timed]
+TIMED = next(claim for claim in CLAIMS if claim.timed)
+MACHINE = {"processor": "P", "instructions": [], "cores": 2, "memory": 2**34, "torch": "2"}
 
 
 def test_page_is_made_of_the_results() -> None:
@@ -70,10 +77,35 @@ def test_sessions_of_granite() -> None:
 def test_measured_table_is_read() -> None:
     """Oracle: the tables as written here; the second one of a section belongs to others."""
     text = "## A\n\nWords.\n\n| x | y |\n| --- | --- |\n| 1,0 | +2% |\n\n| z |\n| --- |\n| 3 |\n\n## B\n"
-    assert stripedhyena_training.first_table(text, "## A") == [{"x": "1,0", "y": "+2%"}]
-    for section in ("## B", "## C"):
+    section = stripedhyena_training.section_of(text, "## A")
+    assert stripedhyena_training.first_table(section) == [{"x": "1,0", "y": "+2%"}]
+    for heading in ("## B", "## C"):
         with pytest.raises(InputError, match="no section"):
-            stripedhyena_training.first_table(text, section)
+            stripedhyena_training.first_table(stripedhyena_training.section_of(text, heading))
+
+
+def test_conditions_of_the_measurement_are_read() -> None:
+    """Oracle: the paragraph as written here; and another one, which says none, is refused."""
+    section = "\n`python -m x`, 2026-01-02, two cores\nof a P: 3 rounds to 8,\none beyond (`--slow`).\n\n| x |\n"
+    assert stripedhyena_training.measured(section) == {
+        "command": "python -m x",
+        "date": "2026-01-02",
+        "machine": "two cores of a P",
+        "conditions": "3 rounds to 8, one beyond (`--slow`).",
+    }
+    with pytest.raises(InputError, match="begins with"):
+        stripedhyena_training.measured("\nWords.\n")
+
+
+def test_copied_measurement_says_its_conditions() -> None:
+    """Oracle: what docs/benchmarks.md names for these lines; and that it has none of the longest length."""
+    rows = stripedhyena_training.rows(read_result(COMMITTED, stripedhyena_training.CLAIM)["found"])
+    for row, length in zip(rows, ("32,768", "65,536", "131,072"), strict=True):
+        assert row.published.startswith(length)
+    for row in rows[:2]:
+        for said in ("2026-", "Intel Xeon with AVX-512 and AMX", "--activation-checkpointing", "BRAIDLM_MALLOC=0"):
+            assert said in row.conditions
+    assert rows[2].ours == "not measured"
 
 
 def test_claims_without_a_result_show_no_figure(tmp_path: Path) -> None:
@@ -112,3 +144,46 @@ def test_measurement_goes_on(tmp_path: Path) -> None:
     assert Progress(file, {"rounds": 2}, print).piece("a", measure) == 1
     again.remove()
     assert not file.exists()
+
+
+def test_arguments_before_the_command_are_not_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: by hand: the page shows the command's name itself, and then what stands behind it."""
+    monkeypatch.setattr(command, "PAGE", tmp_path / "claims.md")
+    assert run(["--page", "hymba-cache", "--results", str(tmp_path)]) == 0
+    assert read_result(tmp_path, hymba_cache.CLAIM)["arguments"] == []
+
+
+def test_continued_measurement_keeps_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: by hand: busy share and commit of the first start; the commit of the end, and both on the page."""
+    fails = True
+
+    def find(given: argparse.Namespace, progress: Progress) -> Found:
+        if fails:
+            raise InputError("stopped")
+        return {}
+
+    claim = replace(TIMED, find=find, rows=lambda found: [], tables=no_tables)
+    monkeypatch.setattr(command, "CLAIMS", (claim,))
+    for busy, commit in ((0.25, "aaa"), (0.75, "bbb")):
+        monkeypatch.setattr(probe, "busy_share", lambda busy=busy: busy)
+        monkeypatch.setattr(probe, "machine", lambda commit=commit: MACHINE | {"commit": commit})
+        if fails:
+            with pytest.raises(InputError, match="stopped"):
+                run([claim.name, "--results", str(tmp_path)])
+            fails = False
+        else:
+            assert run([claim.name, "--results", str(tmp_path)]) == 0
+    result = read_result(tmp_path, claim)
+    assert (result["machine"]["busy"], result["machine"]["commit"], result["ended"]["commit"]) == (0.25, "aaa", "bbb")
+    made = page([claim], tmp_path)
+    assert "commit aaa" in made and "took 25% of" in made and "ended on" in made and "commit bbb" in made
+    assert not progress_file(tmp_path, claim).exists()
+
+
+def test_numbers_of_things() -> None:
+    """Oracle: English; and whole numbers from 1 on alone."""
+    assert [counted(count, "sequence") for count in (1, 2)] == ["1 sequence", "2 sequences"]
+    assert positive("12") == 12
+    for text in ("0", "-1", "x", "1.5", "²"):
+        with pytest.raises(argparse.ArgumentTypeError, match="from 1 on"):
+            positive(text)
