@@ -30,7 +30,7 @@ from typing import Any
 
 import httpx2
 
-from braidlm.api.loading import resolve
+from braidlm.api.places import resolve
 from braidlm.bench.table import spread
 
 from . import report

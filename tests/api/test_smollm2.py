@@ -14,7 +14,7 @@ import transformers
 
 import braidlm
 from braidlm.api.language_model import LanguageModel
-from braidlm.api.loading import resolve
+from braidlm.api.places import resolve
 from tests.tolerances import RELATIVE_LOGITS, RELATIVE_PERPLEXITY
 
 PROMPTS = (

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import braidlm
-from braidlm.api.loading import read_kinds, read_tokenizer
+from braidlm.api.loading import read_described, read_tokenizer
 from braidlm.api.self_calibration import sample_calibration_text
 from braidlm.checkpoints import embedded
 from braidlm.checkpoints.saving import Origin
@@ -109,7 +109,7 @@ def test_the_command(bits: str, weight_format: str, small: Path, tmp_path: Path)
     assert info == data("info", str(small / "model"), "--quantize", weight_format) | {"model": str(tmp_path / "out")}
     assert weight_format in braid("info", str(tmp_path / "out")).stdout
     kinds = {name: weight.kind for name, weight in quantized_weights(again.network).items()}
-    assert kinds == read_kinds(tmp_path / "out") == policy_of(footprint.skeleton(again.spec), weight_format)
+    assert kinds == read_described(tmp_path / "out").kinds == policy_of(footprint.skeleton(again.spec), weight_format)
 
 
 def test_calibration(small: Path, tmp_path: Path) -> None:

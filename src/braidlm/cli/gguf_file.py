@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..api.language_model import LanguageModel
-from ..api.loading import resolve
+from ..api.places import resolve
 from ..checkpoints.directory import largest_dtype, open_directory
 from ..checkpoints.gguf import GgufFile
 from ..checkpoints.gguf_export import DTYPES, EXACT, export_gguf

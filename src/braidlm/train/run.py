@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-from ..api import loading
+from ..api import loading, places
 from ..api.language_model import LanguageModel
 from ..checkpoints.saving import Origin
 from ..engine.generate import generate
@@ -145,7 +145,7 @@ def build_language(config: Config) -> LanguageModel:
         frozen = config.adapter is not None or config.initial_state is not None
         return loading.load(source.checkpoint, dtype="auto" if frozen else "float32", quantize=source.quantize)
     spec = source.spec or preset(source.preset or "").spec
-    tokenizer = None if source.tokenizer is None else Tokenizer.from_directory(loading.resolve(source.tokenizer))
+    tokenizer = None if source.tokenizer is None else Tokenizer.from_directory(places.resolve(source.tokenizer))
     if tokenizer is not None and tokenizer.vocab_size > spec.vocab:
         raise InputError(f"the tokenizer has {tokenizer.vocab_size} ids, but the model only {spec.vocab}")
     network = skeleton(spec)
