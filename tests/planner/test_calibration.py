@@ -66,7 +66,29 @@ def test_a_damaged_cache() -> None:
     """Oracle: the sentence."""
     file = calibration.save(MEASURED)
     (key,) = json.loads(file.read_text())
-    for kept in ({"weights": {}}, {**json.loads(file.read_text())[key], "step": 3}, []):
-        file.write_text(json.dumps({key: kept}))
+    whole = json.loads(file.read_text())[key]
+    damaged = [{"weights": {}}, [], whole | {"step": 3}, whole | {"step": [7.0]}, whole | {"kv": {"bfloat16": []}}]
+    damaged += [whole | {"process_bytes": size} for size in ("x", True, -1)]
+    damaged += [whole | {"prompts": {"Mamba": cost}} for cost in ([1.0], [1.0, "2"], [1.0, float("inf")])]
+    damaged += [whole | {"weights": whole["weights"] | {"int8": [0.0] * 4}}]
+    for text in (*(json.dumps({key: kept}) for kept in damaged), "no JSON", "[]"):
+        file.write_text(text)
         with pytest.raises(InputError, match="is damaged; run braid plan --calibrate"):
             calibration.saved()
+        calibration.save(MEASURED)
+        assert calibration.saved() == MEASURED
+
+
+def test_a_cache_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the sentence, from the check before a measurement too, which leaves a cache that can be as it was."""
+    file = calibration.save(MEASURED)
+    calibration.check_cache()
+    assert calibration.saved() == MEASURED
+    assert list(file.parent.iterdir()) == [file]
+    (tmp_path / "file").touch()
+    (tmp_path / "taken" / "braidlm" / "calibration.json").mkdir(parents=True)
+    for place in ("file", "taken"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / place))
+        for write in (calibration.check_cache, lambda: calibration.save(MEASURED)):
+            with pytest.raises(InputError, match=r"cannot write .*calibration\.json: "):
+                write()

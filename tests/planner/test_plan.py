@@ -10,12 +10,14 @@ import torch
 import braidlm
 from braidlm import families
 from braidlm.api import hub
+from braidlm.api.loading import read_described
 from braidlm.checkpoints.saving import OWN_FILE
 from braidlm.families.presets import PRESETS
 from braidlm.model import footprint
 from braidlm.model.initialisation import randomise
 from braidlm.ops import Segments
 from braidlm.planner import calibration, measurement
+from braidlm.planner.check import GENERATED, Checked
 from braidlm.planner.floor import Rates, prefill_floor
 from braidlm.planner.operations import token_flops
 from braidlm.planner.training_memory import training_memory
@@ -151,18 +153,69 @@ def test_forecast_of_a_measured_machine() -> None:
 
 
 def test_a_hub_id_needs_its_config_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oracle: the files that are asked of the hub, here a directory of this machine, and the plan of that directory."""
-    braidlm.build(tiny("llama", 0)).save(tmp_path)
+    """Oracle: the files that are asked of the hub, here a directory of this machine, and the plan of that directory.
+
+    Its weights are quantized and its usable length was measured, which its config files say too.
+    """
+    place = quantized(tmp_path)
     asked: list[str] = []
 
     def download(hub_id: str, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
         asked.extend([hub_id, *allow_patterns])
-        return str(tmp_path)
+        return str(place)
 
     monkeypatch.setattr(hub, "snapshot_download", download)
     found = data("plan", "someone/something", "--context", "64")
     assert asked == ["someone/something", "config.json", OWN_FILE]
-    assert found | {"model": ""} == data("plan", str(tmp_path), "--context", "64") | {"model": ""}
+    assert found | {"model": ""} == data("plan", str(place), "--context", "64") | {"model": ""}
+    assert found["quantized"]
+    info = data("info", "someone/something")
+    assert info | {"model": ""} == data("info", str(place)) | {"model": ""}
+    assert info["usable_length"] == 80
+
+
+def test_a_config_stands_for_its_directory(tmp_path: Path) -> None:
+    """Oracle: what is read of the directory itself, with a description of either name, and loaded from it."""
+    place = quantized(tmp_path)
+    braidlm.build(tiny("llama", 0)).save(tmp_path / "published", "hf")
+    for file in (place / OWN_FILE, tmp_path / "published" / "config.json"):
+        assert read_described(file) == read_described(file.parent)
+    assert read_described(place / OWN_FILE).kinds
+    assert read_described(place / OWN_FILE).usable_length == 80
+    weights = [braidlm.load(path).network.weights.fingerprint() for path in (place, place / OWN_FILE)]
+    assert weights[0] == weights[1]
+
+
+def quantized(tmp_path: Path) -> Path:
+    """A directory of a model in int4 whose usable length is 80."""
+    model = braidlm.build(tiny("mamba2", 0), dtype="bfloat16")
+    model.quantize("int4")
+    model.save(tmp_path / "quantized", "braidlm")
+    file = tmp_path / "quantized" / OWN_FILE
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"usable_length": 80}))
+    return file.parent
+
+
+def test_a_damaged_calibration_is_no_bar(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the plan without a calibration, and the sentence; measuring anew mends it."""
+    unknown = data("plan", "mamba-130m")
+    calibration.save(MEASURED).write_text("no JSON")
+    ended = entry(capfd, "plan", "mamba-130m", "--json")
+    assert json.loads(ended.stdout) == unknown
+    assert "is damaged; run braid plan --calibrate" in " ".join(ended.stderr.split())
+    monkeypatch.setattr(measurement, "measure", lambda: MEASURED)
+    assert data("plan", "mamba-130m", "--calibrate")["speed"] is not None
+
+
+def test_nothing_is_measured_in_vain(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: the sentence, where the cache's directory is a file, before a measurement that would raise."""
+    monkeypatch.setattr(measurement, "measure", lambda: pytest.fail("measured"))
+    (tmp_path / "cache").touch()
+    ended = entry(capfd, "plan", "--calibrate")
+    assert ended.returncode == 2
+    assert "cannot write" in ended.stderr
 
 
 def test_calibrate(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +236,25 @@ def test_check(family: str, tmp_path: Path) -> None:
     assert state["forecast"] == state["measured"] > 0
     assert state["error"] == 0
     assert all(each["measured"] > 0 for each in checked.values())
+
+
+def test_check_within_the_declared_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: a directory named like a preset is itself checked, whose states are those of its own few layers.
+
+    Without a context the generated tokens have room within its declared length of 100.
+    """
+    spec = replace(tiny("llama", 0), max_positions=100)
+    braidlm.build(spec).save(tmp_path / "smollm2-135m", "braidlm")
+    calibration.save(MEASURED)
+    monkeypatch.chdir(tmp_path)
+    checked = {each["name"]: each for each in data("plan", "smollm2-135m", "--check")["checked"]}
+    assert checked["state, bytes"]["measured"] == spec.state_bytes(100 - GENERATED, dtype="bfloat16")
+
+
+def test_what_a_system_does_not_tell() -> None:
+    """Oracle: the error of a forecast of 3 of what was 2, and none of what was not measured."""
+    assert Checked("state, bytes", 3, 2).error == 0.5
+    assert Checked("resident memory, bytes", 3, 0).error is None
 
 
 def test_what_is_refused(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

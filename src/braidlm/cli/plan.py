@@ -79,7 +79,8 @@ def command(
     from .load_options import set_threads
 
     set_threads(threads)
-    workload = Workload(context=context, sessions=sessions, memory=None if memory is None else bytes_of(memory))
+    room = None if memory is None else bytes_of(memory)
+    workload = Workload(context=context, sessions=sessions, memory=room, generated=_generated() if check else 0)
     calibration = _measured() if calibrate else _saved()
     plans = [_plan(name, dtype, kv_dtype, quantize, workload, calibration) for name in (model, *compare) if name]
     if check:
@@ -104,6 +105,7 @@ def _require_model(model: str, compare: list[str], plot: Path | None, *, calibra
 def _measured() -> "Calibration":
     from ..planner import calibration, measurement
 
+    calibration.check_cache()
     found = measurement.measure()
     err.print(f"the measurement of this machine is kept in {calibration.save(found)}", style="dim", markup=False)
     return found
@@ -112,7 +114,17 @@ def _measured() -> "Calibration":
 def _saved() -> "Calibration | None":
     from ..planner import calibration
 
-    return calibration.saved()
+    try:
+        return calibration.saved()
+    except InputError as error:
+        err.print(f"nothing is said of speed: {error}", style="dim", markup=False)
+        return None
+
+
+def _generated() -> int:
+    from ..planner.check import GENERATED
+
+    return GENERATED
 
 
 def _plan(
@@ -162,5 +174,6 @@ def _check(plan: "Plan", dtype: str, quantize: str | None, json: bool) -> None:
         return
     table = Table("", "forecast", "measured", "error", box=None, padding=(0, 2, 0, 0))
     for each in found:
-        table.add_row(each.name, f"{each.forecast:,.4g}", f"{each.measured:,.4g}", f"{each.error:+.1%}")
+        error = "not measured" if each.error is None else f"{each.error:+.1%}"
+        table.add_row(each.name, f"{each.forecast:,.4g}", f"{each.measured:,.4g}", error)
     out.print(table)

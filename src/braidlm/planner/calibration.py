@@ -4,6 +4,7 @@ Forecasts are made of them: a decode step takes a time of its own, each block a 
 weight a time by its format, and each byte of state a time by what computes on it.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from ..errors import InputError
 from ..ops import dispatch
 from ..ops.native_loader import extension, why_not
 from ..system.files import is_there, read_object, whole_file
+from ..system.settings import is_finite
 from .probe import machine
 
 # Numbers of rows that are measured: in decode steps, and the last one in a prompt.
@@ -65,24 +67,45 @@ def seconds_at(seconds: Sequence[float], rows: float) -> float:
 
 
 def saved() -> Calibration | None:
-    """The calibration of this machine, if there is one in the cache."""
+    """The calibration of this machine, if there is one in the cache; `InputError` for a cache that cannot be read."""
     file = cache_file()
-    kept = read_object(file, InputError).get(_machine_key()) if is_there(file) else None
-    if kept is None:
-        return None
     try:
-        return _calibration_of(kept)
-    except (AttributeError, KeyError, TypeError):
+        kept = read_object(file, InputError).get(_machine_key()) if is_there(file) else None
+        return None if kept is None else _calibration_of(kept)
+    except (AttributeError, InputError, KeyError, TypeError, ValueError):
         raise InputError(f"{file} is damaged; run braid plan --calibrate to measure this machine anew") from None
 
 
 def save(calibration: Calibration) -> Path:
-    """Keeps the calibration of this machine in the cache, beside those of others; returns the file."""
-    file = cache_file()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    known: dict[str, Any] = read_object(file, InputError) if is_there(file) else {}
+    """Keeps the calibration of this machine in the cache, beside those of others; returns the file.
+
+    A file that cannot be read is replaced. `InputError` where none can be written.
+    """
+    file = _writable_file()
+    known: dict[str, Any] = {}
+    if is_there(file):
+        with contextlib.suppress(InputError):
+            known = read_object(file, InputError)
     with whole_file(file) as temporary:
         temporary.write_text(json.dumps(known | {_machine_key(): asdict(calibration)}, indent=1))
+    return file
+
+
+def check_cache() -> None:
+    """`InputError` unless a calibration can be kept: before measuring, which takes long."""
+    with whole_file(_writable_file(), lambda temporary, file: None):
+        pass
+
+
+def _writable_file() -> Path:
+    """The file of calibrations, with the directory that it is to be in."""
+    file = cache_file()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {file}: {error.strerror or error}; XDG_CACHE_HOME names another place"
+        ) from None
     return file
 
 
@@ -92,17 +115,26 @@ def cache_file() -> Path:
 
 
 def _calibration_of(kept: Mapping[str, Any]) -> Calibration:
-    """A calibration as `asdict` and JSON leave it: lists in place of tuples."""
+    """A calibration as `asdict` and JSON leave it: lists in place of tuples; `ValueError` for what is none."""
     tables = {
-        name: {kind: tuple(seconds) for kind, seconds in kept[name].items()}
-        for name in ("blocks", "weights", "states", "kv")
+        name: {kind: _numbers(seconds, len(rows)) for kind, seconds in kept[name].items()}
+        for name, rows in (("blocks", STEP_ROWS), ("weights", ROWS), ("states", STEP_ROWS), ("kv", STEP_ROWS))
     }
+    if not all(min(seconds) > 0 for seconds in tables["weights"].values()):
+        raise ValueError("a weight takes no time")
     return Calibration(
-        step=tuple(kept["step"]),
-        prompts={kind: PromptCost(*cost) for kind, cost in kept["prompts"].items()},
-        process_bytes=kept["process_bytes"],
+        step=_numbers(kept["step"], len(STEP_ROWS)),
+        prompts={kind: PromptCost(*_numbers(cost, 2)) for kind, cost in kept["prompts"].items()},
+        process_bytes=int(*_numbers([kept["process_bytes"]], 1)),
         **tables,
     )
+
+
+def _numbers(kept: Any, count: int) -> tuple[float, ...]:
+    """So many numbers, none less than nothing."""
+    if not isinstance(kept, list) or len(kept) != count or not all(is_finite(each) and each >= 0 for each in kept):
+        raise ValueError(f"{count} numbers are needed")
+    return tuple(kept)
 
 
 def _machine_key() -> str:

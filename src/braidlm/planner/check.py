@@ -8,11 +8,11 @@ import torch
 
 from ..api.language_model import LanguageModel
 from ..api.loading import build, load
+from ..api.places import is_preset
 from ..decode.decode import Decoder
 from ..decode.slots import Slots, copy_to_slots, slots_of
 from ..engine.limits import Limits
 from ..errors import InputError
-from ..families.presets import PRESETS
 from ..ops import dispatch
 from ..quant.policy import quantize as quantize_weights
 from ..state.batch import BatchState
@@ -22,7 +22,7 @@ from .probe import median_run
 
 # Steps that are measured, of one sequence and of all; one more of each comes before, and one with copies at the end.
 _STEPS = 16
-_GENERATED = 2 * (1 + _STEPS) + 1
+GENERATED = 2 * (1 + _STEPS) + 1
 _WARM_UP = 64
 
 
@@ -34,9 +34,9 @@ class Checked(NamedTuple):
     measured: float
 
     @property
-    def error(self) -> float:
-        """Error of the forecast as a share of what was measured."""
-        return self.forecast / self.measured - 1
+    def error(self) -> float | None:
+        """Error of the forecast as a share of what was measured; None where nothing was, as memory on some systems."""
+        return self.forecast / self.measured - 1 if self.measured else None
 
 
 def check_plan(plan: Plan, dtype: str, quantize: str | None) -> list[Checked]:
@@ -49,15 +49,17 @@ def check_plan(plan: Plan, dtype: str, quantize: str | None) -> list[Checked]:
         raise InputError("there is no forecast to check; measure this machine first with braid plan --calibrate")
     language = _model(plan.model, dtype, quantize)
     declared = language.spec.max_positions
-    longest = plan.context if declared is None else declared - _GENERATED
-    if plan.context > longest:
-        raise InputError(f"the check generates {_GENERATED} tokens after the context, which is at most {longest} then")
+    if declared is not None and plan.context + GENERATED > declared:
+        raise InputError(
+            f"the check generates {GENERATED} tokens after the context; together they can be {declared} at most, "
+            f"the declared length of {plan.model}"
+        )
     with torch.no_grad(), dispatch.using("auto"):
         return _run(plan, language)
 
 
 def _model(name: str, dtype: str, quantize: str | None) -> LanguageModel:
-    if name not in PRESETS:
+    if not is_preset(name):
         return load(name, dtype, quantize=quantize)
     language = build(name, dtype=dtype)
     if quantize is not None:

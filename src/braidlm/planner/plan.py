@@ -23,11 +23,15 @@ _LENGTHS = (1024, 8192, 32768, 131072)
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """Workload to plan for: `sessions` sequences of `context` tokens, in `memory` bytes if that is given."""
+    """Workload to plan for: `sessions` sequences of `context` tokens, in `memory` bytes if that is given.
+
+    A context that is not given leaves room for `generated` tokens within the declared length.
+    """
 
     context: int | None = None
     sessions: int = 1
     memory: int | None = None
+    generated: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +114,9 @@ def make_plan(
 
 
 def _context(model: str, spec: ModelSpec, workload: Workload) -> int:
-    declared = spec.max_positions
-    context = min(USUAL_CONTEXT, declared or USUAL_CONTEXT) if workload.context is None else workload.context
+    declared, context = spec.max_positions, workload.context
+    if context is None:
+        context = USUAL_CONTEXT if declared is None else max(1, min(USUAL_CONTEXT, declared - workload.generated))
     for name, number in (("context", context), ("sessions", workload.sessions), ("memory", workload.memory)):
         if number is not None and number < 1:
             raise InputError(f"{name} is {number}, but must be at least 1")
