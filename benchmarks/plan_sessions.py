@@ -27,6 +27,7 @@ from braidlm.system.units import size
 from .report import Report
 
 MEMORY = 0.10
+HEADS = ("model", "weights", "states planned", "states held", "all planned", "all held", "planned / held")
 # Of the memory that is free, what the plan may take.
 _SHARE = 0.9
 
@@ -46,11 +47,11 @@ def hold(given: argparse.Namespace, report: Report) -> None:
     for name in given.models:
         found = held(name, preset(name).spec, given.context, given.count, given.kv_dtype, given.tokens)
         report.found[name] = found
-        rows.append([name, *(size(found[key]) for key in found)])
         ratio = found["planned"] / found["grown"]
+        rows.append([name, *(size(found[key]) for key in found), f"{ratio:.3f}"])
         report.check(f"{name}: state of {given.count} sessions of {given.context} tokens, exactly", _exact(found))
         report.check(f"{name}: planned over held memory is {ratio:.3f}, within {MEMORY:.0%}", abs(ratio - 1) <= MEMORY)
-    report.table(["model", "weights", "states planned", "states held", "all planned", "all held"], rows)
+    report.table(HEADS, rows)
 
 
 def held(name: str, spec: ModelSpec, context: int, sessions: int, kv_dtype: str, tokens: int) -> dict[str, int]:

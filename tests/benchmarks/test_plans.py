@@ -1,9 +1,10 @@
 """The benchmark of plans: its ratios, and sessions that are held."""
 
+from argparse import Namespace
 from types import SimpleNamespace
 
 import pytest
-from benchmarks import plans
+from benchmarks import plan_sessions, plans
 from benchmarks.plan_sessions import held
 from benchmarks.plans import MEASURED, MODELS, ratios, row
 from benchmarks.report import Report
@@ -43,6 +44,18 @@ def test_held_sessions(family: str) -> None:
     found = held(family, tiny(family, 0), 3000, 16, "int8", 2)
     assert found["states"] == found["planned_states"] > 0
     assert found["planned"] > found["weights"] + found["states"]
+
+
+def test_table_of_held_sessions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Oracle: by hand, a cell for each head; planned is three quarters of held."""
+    found = {"weights": 1024, "planned_states": 1024, "states": 1024, "planned": 3072, "grown": 4096}
+    monkeypatch.setattr(plan_sessions, "held", lambda *given: found)
+    given = Namespace(models=["mamba-130m"], context=1, count=1, kv_dtype="int8", tokens=1)
+    plan_sessions.hold(given, Report(as_json=False))
+    lines = [line for line in capsys.readouterr().out.splitlines() if "|" in line]
+    cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in (lines[0], lines[-1])]
+    assert cells[0][-1] == "planned / held"
+    assert cells[1] == ["mamba-130m", "1.0 KiB", "1.0 KiB", "1.0 KiB", "3.0 KiB", "4.0 KiB", "0.750"]
 
 
 def test_more_than_is_free(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def test_costs_by_context() -> None:
 def test_picture(tmp_path: Path) -> None:
     """Oracle: the words that an SVG names in its comments, and the bytes of a second one; a PNG's first bytes."""
     calibration.save(MEASURED)
-    files = [tmp_path / name for name in ("plan.svg", "again.svg", "plan.png")]
+    files = [tmp_path / name for name in ("plan.svg", "again.SVG", "plan.png")]
     asked = ("plan", "mamba-130m", "--compare", "smollm2-135m", "--sessions", "2", "--plot")
     for file in files:
         assert braid(*asked, str(file)).exit_code == 0

@@ -35,7 +35,7 @@ def check_picture(file: Path, what: str) -> None:
     in the way.
     """
     check_matplotlib(what)
-    if file.suffix not in _SUFFIXES:
+    if file.suffix.lower() not in _SUFFIXES:
         raise InputError(f"{file} has the suffix {file.suffix!r}, but pictures are {', '.join(_SUFFIXES)}")
     check_no_file(file)
     if not file.parent.is_dir():
@@ -43,8 +43,9 @@ def check_picture(file: Path, what: str) -> None:
 
 
 def save_picture(figure: "Figure", file: Path) -> None:
-    """Writes a figure whole to a .png, .svg or .pdf; the same figure gives the same bytes."""
+    """Writes a figure whole to a .png, .svg or .pdf, in capitals too; the same figure gives the same bytes."""
     import matplotlib  # noqa: PLC0415  (optional, and slow to import)
 
+    suffix = file.suffix.lower()
     with whole_file(file) as temporary, matplotlib.rc_context({"svg.hashsalt": "braidlm"}):
-        figure.savefig(temporary, dpi=150, format=file.suffix[1:], metadata=_METADATA[file.suffix])
+        figure.savefig(temporary, dpi=150, format=suffix[1:], metadata=_METADATA[suffix])
