@@ -12,6 +12,7 @@ from braidlm import families
 from braidlm.api import hub
 from braidlm.api.loading import read_described
 from braidlm.checkpoints.saving import OWN_FILE
+from braidlm.errors import InputError
 from braidlm.families.presets import PRESETS
 from braidlm.model import footprint
 from braidlm.model.initialisation import randomise
@@ -184,6 +185,9 @@ def test_a_config_stands_for_its_directory(tmp_path: Path) -> None:
     assert read_described(place / OWN_FILE).usable_length == 80
     weights = [braidlm.load(path).network.weights.fingerprint() for path in (place, place / OWN_FILE)]
     assert weights[0] == weights[1]
+    other = (place / OWN_FILE).rename(tmp_path / "other.json")
+    with pytest.raises(InputError, match=r"other\.json is no model; give a directory"):
+        braidlm.load(other)
 
 
 def quantized(tmp_path: Path) -> Path:
