@@ -22,7 +22,7 @@ from .eval_tables import (
     print_csv,
     recall_rows,
 )
-from .lists import numbers_of, parts_of
+from .lists import names_of, numbers_of
 from .load_options import LoadOptions
 from .options import with_options
 
@@ -73,7 +73,7 @@ def recall(
     from ..eval.item_maker import ItemMaker
     from ..eval.tasks import TASKS, task_called
 
-    names = list(TASKS) if tasks == "all" else parts_of(tasks, "--tasks")
+    names = list(TASKS) if tasks == "all" else names_of(tasks, "--tasks")
     for name in names:
         task_called(name)
     sizes, places = numbers_of(lengths, "--lengths", int), numbers_of(depths, "--depths", float)

@@ -10,7 +10,7 @@ from ..system.progress_bar import progress
 from ..system.setting_files import with_values
 from .common import Json, ModelArgument, out, print_json, read_text
 from .eval_tables import plain_table, print_csv
-from .lists import numbers_of, parts_of
+from .lists import names_of, numbers_of
 from .load_options import LoadOptions
 from .options import with_options
 
@@ -57,7 +57,7 @@ def command(
     from ..eval.usable_length import Criteria, increasing, measure_lengths, usable_length
 
     sizes = increasing(numbers_of(lengths, "--lengths", int))
-    names = parts_of(tasks, "--tasks")
+    names = names_of(tasks, "--tasks")
     for name in names:
         task_called(name)
     criteria = Criteria(tolerance=tolerance, recall_share=recall_share)

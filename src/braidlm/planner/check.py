@@ -14,7 +14,6 @@ from ..decode.slots import Slots, copy_to_slots, slots_of
 from ..engine.limits import Limits
 from ..errors import InputError
 from ..ops import dispatch
-from ..quant.policy import quantize as quantize_weights
 from ..state.batch import BatchState
 from ..system.memory import give_back, resident_memory
 from .plan import Plan
@@ -63,7 +62,7 @@ def _model(name: str, dtype: str, quantize: str | None) -> LanguageModel:
         return load(name, dtype, quantize=quantize)
     language = build(name, dtype=dtype)
     if quantize is not None:
-        quantize_weights(language.network, quantize)
+        language.quantize(quantize, progress=False)
     return language
 
 

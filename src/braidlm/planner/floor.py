@@ -47,7 +47,7 @@ def inner_parameters(spec: ModelSpec, size: footprint.Size) -> int:
 def decode_floor(spec: ModelSpec, context: int, sequences: int, precision: str, rates: Rates) -> float:
     """Seconds that reading the weights and moving the states take, for one token of each of `sequences` sequences."""
     dtype = "float32" if precision == "f32" else "bfloat16"
-    state = sum(state_traffic(slot, spec.meta_tokens + context, dtype) for slots in spec.state_specs for slot in slots)
+    state = states_traffic(spec, spec.meta_tokens + context, dtype)
     return (weight_traffic(spec, sequences, precision) + sequences * state) / rates.bandwidth
 
 
@@ -74,6 +74,11 @@ def read_shares(spec: ModelSpec, sequences: int) -> dict[str, float]:
         if block.ffn is not None:
             found.update({f"blocks.{i}.ffn.{name}": share for name, share in block.ffn.read_shares(sequences).items()})
     return found
+
+
+def states_traffic(spec: ModelSpec, length: int, dtype: str, kv_dtype: str | None = None) -> int:
+    """Bytes that a token of one sequence reads and writes of all of its states, after `length` positions."""
+    return sum(state_traffic(slot, length, dtype, kv_dtype) for slots in spec.state_specs for slot in slots)
 
 
 def state_traffic(slot: StateSpec, length: int, dtype: str, kv_dtype: str | None = None) -> int:

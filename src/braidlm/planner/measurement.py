@@ -23,7 +23,7 @@ from ..spec import Block
 from ..state.sequence import Precision
 from ..system.memory import give_back, resident_memory
 from .calibration import ROWS, STEP_ROWS, Calibration, PromptCost
-from .floor import state_traffic
+from .floor import states_traffic
 from .forecast import inner_matrices
 from .probe import median_run
 from .probe_models import D_STATES, FEED_FORWARDS, MIXERS, format_model, probe_model
@@ -197,8 +197,7 @@ def _product_seconds(model: Model, length: int, runs: int) -> float:
 def _traffic(model: Model, length: int, dtype: torch.dtype, kv_dtype: str | None = None) -> int:
     """Bytes of all states that a token of one sequence reads and writes."""
     precision = Precision.of(dtype, kv_dtype)
-    slots = (slot for slots in model.spec.state_specs for slot in slots)
-    return sum(state_traffic(slot, length, precision.name, precision.kv) for slot in slots)
+    return states_traffic(model.spec, length, precision.name, precision.kv)
 
 
 def _less(whole: Sequence[float], part: Sequence[float]) -> tuple[float, ...]:
