@@ -11,7 +11,7 @@ from braidlm.checkpoints import embedded
 from braidlm.errors import InputError
 from braidlm.eval.completions import complete
 from braidlm.eval.continuations import Continuation, score_continuations
-from braidlm.eval.prefix_tree import Branch, PrefixTree, common_length
+from braidlm.eval.prefix_tree import Branch, PrefixTree
 from braidlm.eval.reader import Reader
 from braidlm.generation.sampling import Sampling
 from tests.checkpoints.gguf_files import refused
@@ -47,13 +47,6 @@ def test_every_sequence_is_covered_once(seed: int, least: int) -> None:
     if least == 1:  # then no token is read twice
         prefixes = {sequence[:end] for sequence in sequences for end in range(1, len(sequence) + 1)}
         assert sum(one.end - one.begin for one in branches) == len(prefixes)
-
-
-def test_common_length() -> None:
-    """Oracle: by hand."""
-    assert common_length((1, 2, 3), (1, 2, 4, 5)) == 2
-    assert common_length((1, 2), (1, 2, 4)) == 2
-    assert common_length((1,), (2,)) == 0
 
 
 def questions(vocab: int) -> list[Continuation]:

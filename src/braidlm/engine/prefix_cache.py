@@ -16,6 +16,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..state.sequence import SequenceState
+from ..text.common_prefix import common_length
 
 Truncate = Callable[[SequenceState, int], SequenceState]
 
@@ -128,7 +129,7 @@ class PrefixCache:
         below: _Node | None = None  # the node within whose edge `ids` parts or ends
         known = 0
         while (child := node.children.get(ids[known]) if known < len(ids) else None) is not None:
-            same = _common(child.edge, ids, known)
+            same = common_length(child.edge, ids, known)
             known += same
             child.used = self._clock
             if same < len(child.edge):
@@ -160,7 +161,7 @@ class PrefixCache:
         """States of the snapshots of prefixes of `ids` with their lengths, shortest first."""
         ids, node, found = tuple(ids), self._root(scope), []
         while (child := node.children.get(ids[node.depth]) if node.depth < len(ids) else None) is not None:
-            if _common(child.edge, ids, node.depth) < len(child.edge):
+            if common_length(child.edge, ids, node.depth) < len(child.edge):
                 break
             node = child
             if node.held is not None:
@@ -185,7 +186,7 @@ class PrefixCache:
             if child is None:
                 child = node.children[ids[at]] = _Node(node, ids[at:], self._clock)
                 self._tokens += len(child.edge)
-            same = _common(child.edge, ids, at)
+            same = common_length(child.edge, ids, at)
             node = child if same == len(child.edge) else _split(child, same)
             node.used = self._clock
             at += same
@@ -241,20 +242,6 @@ def _split(node: _Node, at: int) -> _Node:
     node.parent, node.edge = middle, node.edge[at:]
     middle.children[node.edge[0]] = node
     return middle
-
-
-def _common(edge: tuple[int, ...], ids: tuple[int, ...], at: int) -> int:
-    """Number of tokens of `edge` that come next in `ids`."""
-    if ids[at : at + len(edge)] == edge:
-        return len(edge)
-    low, high = 0, min(len(edge), len(ids) - at)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if edge[low:middle] == ids[at + low : at + middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def _any_state(node: _Node) -> SequenceState | None:

@@ -10,7 +10,8 @@ from ..engine import Limits, Request, RequestHandle
 from ..engine.generate import PREFILL_CHUNK
 from ..generation.sampling import Sampling
 from ..system.progress import ProgressFunction
-from .prefix_tree import LEAST, common_length
+from ..text.common_prefix import common_length
+from .prefix_tree import LEAST
 
 # Snapshots that prompts which begin alike start from.
 _CACHE_MEMORY = 1 << 30

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from ..text.common_prefix import common_length
+
 # A shorter common part is not read apart: a pass for it would cost more than the tokens that it saves.
 LEAST = 16
 
@@ -54,11 +56,3 @@ class PrefixTree:
         while stop < last and self._sequences[stop][depth] == token:
             stop += 1
         return stop
-
-
-def common_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """Number of tokens with which both sequences begin."""
-    most = min(len(one), len(other))
-    if one[:most] == other[:most]:
-        return most
-    return next(place for place in range(most) if one[place] != other[place])
