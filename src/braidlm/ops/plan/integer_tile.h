@@ -85,28 +85,85 @@ inline void integer_tile(const Matrix& weight, const Operand& x, int64_t first, 
   add_up<O, R>(dots, values);
 }
 
+#elif defined(__AVX2__)
+
+// A group's weights as numbers of 16 bits, int4's from 0 to 15, and their products with inputs: sums of neighbours.
+template <bool kFour>
+struct Group {
+  explicit Group(const uint8_t* weights) {
+    const auto bytes = [weights](int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(weights) + i); };
+    const __m128i nibble = _mm_set1_epi8(15);
+    const __m128i one = kFour ? _mm_and_si128(bytes(0), nibble) : bytes(0);
+    const __m128i two = kFour ? _mm_and_si128(_mm_srli_epi16(bytes(0), 4), nibble) : bytes(1);
+    first = _mm256_cvtepi8_epi16(one), second = _mm256_cvtepi8_epi16(two);
+  }
+  Ints times(const int16_t* x) const {
+#if defined(__AVX512BW__)
+    const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
+    return (Ints)_mm512_madd_epi16(both, _mm512_loadu_si512(x));
+#else
+    const auto* inputs = reinterpret_cast<const __m256i*>(x);
+    return (Ints)_mm256_add_epi32(_mm256_madd_epi16(first, _mm256_loadu_si256(inputs)),
+                                  _mm256_madd_epi16(second, _mm256_loadu_si256(inputs + 1)));
+#endif
+  }
+  __m256i first, second;
+};
+
+// A lane's sum of a group, four products of at most 128 times 32512, is a whole number that a float has exactly.
+template <bool kFour, int O, int R>
+inline void integer_tile(const Matrix& weight, const Operand& x, int64_t first, int r0, float* values) {
+  if constexpr (O > 2) {  // the registers hold the sums of two outputs with four rows
+    integer_tile<kFour, 2, R>(weight, x, first, r0, values);
+    integer_tile<kFour, O - 2, R>(weight, x, first + 2, r0, values + 2);
+  } else {
+    constexpr int64_t kBytes = kFour ? kGroup / 2 : kGroup;
+    const Quantized w = quantized<kFour>(weight, first);
+    const int16_t* shorts = x.shorts + r0 * x.stride;
+    const float* sums = x.sums + r0 * x.stride / kGroup;
+    Floats dots[O][R] = {}, shifts[O][R] = {};
+    const auto some = [](const auto* from, int count) {
+      return count == kSimdWidth ? load(from) : load_part(from, count);
+    };
+    for (int64_t g = 0; g < w.groups; g += kSimdWidth) {
+      const int count = int(w.groups - g < kSimdWidth ? w.groups - g : kSimdWidth);
+      float scales[O][kSimdWidth];
+      unrolled<O>([&](auto o) __attribute__((always_inline)) {
+        const Floats scale = some(w.scale + o * w.groups + g, count);
+        store(scales[o], scale);
+        if (!kFour) return;
+        const Floats shift = w.low ? some(w.low + o * w.groups + g, count) : -8.0f * scale;
+        unrolled<R>([&](auto r) __attribute__((always_inline)) {
+          shifts[o][r] = fma(shift, some(sums + r * x.stride / kGroup + g, count), shifts[o][r]);
+        });
+      });
+      const auto add = [&](int j) __attribute__((always_inline)) {
+        unrolled<O>([&](auto o) __attribute__((always_inline)) {
+          const Group<kFour> weights(w.data + o * w.bytes + (g + j) * kBytes);
+          const Floats scale = broadcast(scales[o][j]);
+          unrolled<R>([&](auto r) __attribute__((always_inline)) {
+            const Ints dot = weights.times(shorts + r * x.stride + (g + j) * kGroup);
+            dots[o][r] = fma(__builtin_convertvector(dot, Floats), scale, dots[o][r]);
+          });
+        });
+      };
+      if (count == kSimdWidth)
+        unrolled<kSimdWidth>(add);
+      else
+        for (int j = 0; j < count; ++j) add(j);
+    }
+    unrolled<O>([&](auto o) {
+      unrolled<R>([&](auto r) { dots[o][r] = fma(broadcast(x.scales[r0 + r]), dots[o][r], shifts[o][r]); });
+    });
+    add_up<O, R>(dots, values);
+  }
+}
+
 #else
 
 // The whole numbers of one group times the inputs, exactly.
 template <bool kFour>
 inline float group_dot(const uint8_t* weights, const int16_t* x) {
-#if defined(__AVX2__)
-  __m256i one, two;
-  if (kFour) {
-    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(weights)), nibble = _mm_set1_epi8(15);
-    one = _mm256_cvtepu8_epi16(_mm_and_si128(bytes, nibble));
-    two = _mm256_cvtepu8_epi16(_mm_and_si128(_mm_srli_epi16(bytes, 4), nibble));
-  } else {
-    one = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weights)));
-    two = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weights + 16)));
-  }
-  const auto* inputs = reinterpret_cast<const __m256i*>(x);
-  const __m256i dot = _mm256_add_epi32(_mm256_madd_epi16(one, _mm256_loadu_si256(inputs)),
-                                       _mm256_madd_epi16(two, _mm256_loadu_si256(inputs + 1)));
-  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(dot), _mm256_extracti128_si256(dot, 1));
-  const __m128i pair = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
-  return float(_mm_cvtsi128_si32(_mm_add_epi32(pair, _mm_shuffle_epi32(pair, 0xb1))));
-#else
   int32_t dot = 0;
   for (int j = 0; j < 16; ++j) {
     const int one = kFour ? weights[j] & 15 : int8_t(weights[j]);
@@ -114,7 +171,6 @@ inline float group_dot(const uint8_t* weights, const int16_t* x) {
     dot += one * x[j] + two * x[j + 16];
   }
   return float(dot);
-#endif
 }
 
 template <bool kFour, int O, int R>
