@@ -2,7 +2,8 @@
 //
 // A row's pages are attended in spans that begin at multiples of a fixed position, each by itself
 // (flash decoding, Dao et al. 2023), and then put together in order: whoever computes a span, the
-// result is the same.
+// result is the same. A thread takes neighbouring key heads of a span, since a page holds all of them position by
+// position, and goes through page by page: what memory brings in beside a head is what the next one reads.
 #include "step.h"
 
 #include <type_traits>
@@ -25,13 +26,25 @@ inline Floats stored(const void* data, int64_t i) {
   if constexpr (F == KvFormat::kInt8) return widen_signed(static_cast<const uint8_t*>(data) + i);
 }
 
+constexpr int64_t bytes_of(KvFormat format) {
+  if (format == KvFormat::kFloat) return 4;
+  return format == KvFormat::kBFloat16 || format == KvFormat::kHalf ? 2 : 1;
+}
+
 // Its first `count` numbers; the others are zero.
 template <KvFormat F>
 inline Floats stored_part(const void* data, int64_t i, int count) {
-  constexpr int64_t kBytes = F == KvFormat::kFloat ? 4 : F == KvFormat::kBFloat16 || F == KvFormat::kHalf ? 2 : 1;
-  char numbers[kSimdWidth * kBytes] = {};
-  std::memcpy(numbers, static_cast<const char*>(data) + i * kBytes, count * kBytes);
+  char numbers[kSimdWidth * bytes_of(F)] = {};
+  std::memcpy(numbers, static_cast<const char*>(data) + i * bytes_of(F), count * bytes_of(F));
   return stored<F>(numbers, 0);
+}
+
+// Asks for `count` numbers from the i-th on, which may lie behind the page's end.
+template <KvFormat F>
+inline void ask_ahead(const void* data, int64_t i, int64_t count) {
+  constexpr int64_t kLine = 64;
+  const char* from = static_cast<const char*>(data) + i * bytes_of(F);
+  for (int64_t at = 0; at < count * bytes_of(F); at += kLine) __builtin_prefetch(from + at, 0, 2);
 }
 
 // A partial result: the weighted values, their greatest score, and the sum of their weights.
@@ -52,6 +65,10 @@ struct Seen {
   }
 };
 
+// Positions that lie between a key that is read and one that is asked for: keys of one head are apart in memory, where
+// the processor's own reading ahead comes too late.
+constexpr int64_t kAhead = 8;
+
 // Heads that go through a page together, and vectors of a value that stay in registers meanwhile.
 constexpr int kHeads = 4, kValueVectors = kSimdWidth == 16 ? 4 : 2;
 
@@ -63,12 +80,15 @@ struct Page {
   const Seen& seen;
   int64_t group;
 
-  // scores[h][n] of H queries, one after the other from `q` on, with the n-th position that is seen.
+  // scores[h][n] of H queries, one after the other from `q` on, with the n-th position that is seen. Its value is asked
+  // for meanwhile.
   template <int H>
   void score(const float* q, float (*scores)[kPagePositions]) const {
     const int64_t width = shape.k_dim;
     for (int n = 0; n < seen.count; ++n) {
       const int64_t key = seen.places[n] * shape.heads + group, begin = key * width;
+      ask_ahead<F>(page.k, (key + kAhead * shape.heads) * width, width);
+      ask_ahead<F>(page.v, key * shape.v_dim, shape.v_dim);
       Floats total[H] = {};
       int64_t i = 0;
       for (; i + kSimdWidth <= width; i += kSimdWidth) {
@@ -156,10 +176,8 @@ void attend_page(const Page<F>& page, const float* q, Partial* out, int64_t head
 }
 
 // At most kHeads heads that share a key head, from `q` on.
-void attend_page(const AttentionStep& op, const KvShape& shape, const KvPage& page, int64_t position, int64_t group,
+void attend_page(const AttentionStep& op, const KvShape& shape, const KvPage& page, const Seen& seen, int64_t group,
                  const float* q, Partial* out, int64_t heads) {
-  const Seen seen(op, page, position);
-  if (!seen.count) return;
   const auto as = [&](auto format) {
     constexpr KvFormat F = decltype(format)::value;
     attend_page(Page<F>{op, shape, page, seen, group}, q, out, heads);
@@ -178,83 +196,99 @@ void attend_page(const AttentionStep& op, const KvShape& shape, const KvPage& pa
   }
 }
 
+// One of a row's spans that have pages, in their order: its number among them, and its pages.
+struct Span {
+  int64_t number, begin, end;
+};
+
+// Those that begin at `position` at the latest: pages behind it are left from tokens that were taken back.
+template <typename F>
+void each_span(const KvRow& kv, int64_t position, F&& f) {
+  Span span = {0, 0, 0};
+  for (; span.begin < kv.count && kv.pages[span.begin].start <= position; ++span.number, span.begin = span.end) {
+    const int64_t stop = (kv.pages[span.begin].start / kSpan + 1) * kSpan;
+    for (span.end = span.begin + 1; span.end < kv.count && kv.pages[span.end].start < stop;) ++span.end;
+    f(span);
+  }
+}
+
+const KvRow& row_of(const Pass& pass, const AttentionStep& op, int b) { return pass.kv[op.kv][pass.slots[b]]; }
+
 float* partial_of(const Pass& pass, const AttentionStep& op, const KvShape& shape, int b, int64_t head, int64_t span) {
   return pass.partials + ((b * op.heads + head) * pass.spans + span) * (shape.v_dim + 2);
 }
 
-// Spans that lie before `position`, the one that holds it included.
-int64_t spans_to(int64_t position) { return position / kSpan + 1; }
-
-// The first page from `start` on.
-int64_t first_page(const KvRow& kv, int64_t start) {
-  int64_t low = 0, high = kv.count;
-  while (low < high) {
-    const int64_t middle = (low + high) / 2;
-    if (kv.pages[middle].start < start)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return low;
-}
-
-void attend_span(const AttentionStep& op, const Pass& pass, int b, int64_t group, int64_t span) {
+// Some key heads of a span, pages outermost: a page is read once from memory for all heads that share it.
+void attend_span(const AttentionStep& op, const Pass& pass, int b, Range groups, const Span& span) {
   const KvShape& shape = pass.kv_shapes[op.kv];
-  const KvRow& kv = pass.kv[op.kv][pass.slots[b]];
-  const int64_t share = op.heads / shape.heads, head = group * share, position = pass.positions[b];
-  const float* q = pass.row(b) + op.q + head * shape.k_dim;
-  for (int64_t h = 0; h < share; ++h) {
-    float* partial = partial_of(pass, op, shape, b, head + h, span);
+  const KvRow& kv = row_of(pass, op, b);
+  const int64_t share = op.heads / shape.heads, position = pass.positions[b];
+  for (int64_t head = groups.begin * share; head < groups.end * share; ++head) {
+    float* partial = partial_of(pass, op, shape, b, head, span.number);
     std::memset(partial, 0, (shape.v_dim + 2) * sizeof(float));
     partial[shape.v_dim] = kNone;
   }
-  // Pages outermost: a page's keys are read once from memory for all heads that share them.
-  for (int64_t p = first_page(kv, span * kSpan); p < kv.count && kv.pages[p].start < (span + 1) * kSpan; ++p)
-    for (int64_t first = 0; first < share; first += kHeads) {
-      const auto out = [&](int64_t h) {
-        float* partial = partial_of(pass, op, shape, b, head + (h < share ? h : share - 1), span);
-        return Partial{partial, partial[shape.v_dim], partial[shape.v_dim + 1]};
-      };
-      Partial together[kHeads] = {out(first), out(first + 1), out(first + 2), out(first + 3)};
-      const int64_t heads = share - first < kHeads ? share - first : kHeads;
-      attend_page(op, shape, kv.pages[p], position, group, q + first * shape.k_dim, together, heads);
-    }
+  const float* queries = pass.row(b) + op.q;
+  for (int64_t p = span.begin; p < span.end; ++p) {
+    const Seen seen(op, kv.pages[p], position);
+    if (!seen.count) continue;
+    for (int64_t group = groups.begin; group < groups.end; ++group)
+      for (int64_t first = 0; first < share; first += kHeads) {
+        const int64_t head = group * share;
+        const auto out = [&](int64_t h) {
+          float* partial = partial_of(pass, op, shape, b, head + (h < share ? h : share - 1), span.number);
+          return Partial{partial, partial[shape.v_dim], partial[shape.v_dim + 1]};
+        };
+        Partial together[kHeads] = {out(first), out(first + 1), out(first + 2), out(first + 3)};
+        const int64_t heads = share - first < kHeads ? share - first : kHeads;
+        const float* q = queries + (head + first) * shape.k_dim;
+        attend_page(op, shape, kv.pages[p], seen, group, q, together, heads);
+      }
+  }
 }
 
 void combine(const AttentionStep& op, const Pass& pass, int b, int64_t head) {
   const KvShape& shape = pass.kv_shapes[op.kv];
-  const int64_t spans = spans_to(pass.positions[b]);
+  const KvRow& kv = row_of(pass, op, b);
+  const auto partial = [&](const Span& span) { return partial_of(pass, op, shape, b, head, span.number); };
   float most = kNone;
-  for (int64_t s = 0; s < spans; ++s) {
-    const float here = partial_of(pass, op, shape, b, head, s)[shape.v_dim];
+  each_span(kv, pass.positions[b], [&](const Span& span) {
+    const float here = partial(span)[shape.v_dim];
     most = here > most || here != here ? here : most;
-  }
+  });
   float* y = pass.row(b) + op.y + head * shape.v_dim;
   std::memset(y, 0, shape.v_dim * sizeof(float));
   float total = 0;
-  for (int64_t s = 0; s < spans; ++s) {
-    const float* partial = partial_of(pass, op, shape, b, head, s);
-    if (partial[shape.v_dim] == kNone) continue;
-    const float weight = exp(partial[shape.v_dim] - most);
-    total += weight * partial[shape.v_dim + 1];
-    for (int64_t i = 0; i < shape.v_dim; ++i) y[i] += weight * partial[i];
-  }
+  each_span(kv, pass.positions[b], [&](const Span& span) {
+    const float* values = partial(span);
+    if (values[shape.v_dim] == kNone) return;
+    const float weight = exp(values[shape.v_dim] - most);
+    total += weight * values[shape.v_dim + 1];
+    for (int64_t i = 0; i < shape.v_dim; ++i) y[i] += weight * values[i];
+  });
   for (int64_t i = 0; i < shape.v_dim; ++i) y[i] /= total;
 }
 
+// Work is counted in pages of one key head; a thread takes those heads of a span whose middle lies in its share.
 void step(const AttentionStep& op, const Member& me) {
   const Pass& pass = me.pass;
   const int64_t groups = pass.kv_shapes[op.kv].heads;
-  int64_t items = 0;
-  for (int b = 0; b < pass.rows; ++b) items += groups * spans_to(pass.positions[b]);
-  const Range mine = me.share_of(items, 1);
+  int64_t work = 0;
+  for (int b = 0; b < pass.rows; ++b) work += groups * row_of(pass, op, b).count;
+  const Range mine = me.share_of(work, 1);
   int64_t before = 0;
   for (int b = 0; b < pass.rows; ++b) {
-    const int64_t spans = spans_to(pass.positions[b]);
-    const int64_t begin = mine.begin > before ? mine.begin - before : 0;
-    const int64_t end = mine.end - before < groups * spans ? mine.end - before : groups * spans;
-    for (int64_t item = begin; item < end; ++item) attend_span(op, pass, b, item / spans, item % spans);
-    before += groups * spans;
+    each_span(row_of(pass, op, b), pass.positions[b], [&](const Span& span) {
+      const int64_t pages = span.end - span.begin;
+      // The first head whose middle lies at `place` or behind it.
+      const auto from = [&](int64_t place) {
+        const int64_t head = (2 * (place - before) + pages - 1) / (2 * pages);
+        return place <= before ? 0 : head < groups ? head : groups;
+      };
+      const Range heads = {from(mine.begin), from(mine.end)};
+      if (heads.begin < heads.end) attend_span(op, pass, b, heads, span);
+      before += groups * pages;
+    });
   }
   me.team.sync();
   const Range heads = me.share_of(pass.rows * op.heads, 1);
