@@ -4,7 +4,8 @@
     python -m benchmarks.plans checks --models mamba-130m --precisions bf16
     python -m benchmarks.plans sessions                          # 16 sessions of 131,072 tokens, planned and held
 
-The machine is measured first (`braid plan --calibrate`); each check is a process of its own (`braid plan --check`).
+The machine is measured before each model (`braid plan --calibrate`), since a shared one does not stay as fast; each
+check is a process of its own (`braid plan --check`).
 Models have random weights; of the large ones some blocks are run, at their full width. A ratio is the forecast over the
 median of the rounds. Memory must be within 10%, speed within 25%, states exact.
 
@@ -104,13 +105,13 @@ def row(name: str, rounds: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def check(given: argparse.Namespace, report: Report) -> None:
     """All models in all precisions."""
-    plan("--calibrate", *_threads(given))
     report.say(f"{probe.machine()['processor']}, {probe.busy_share():.0%} of it busy beside this\n")
     rows, workload = [], ("--context", str(given.context), "--sessions", str(given.sessions), *_threads(given))
     for name in given.models:
         with tempfile.TemporaryDirectory(prefix="braidlm-plans-") as place:
             directory = Path(place) / "model"
             braidlm.build(MODELS[name].spec, dtype="bfloat16").save(directory, "braidlm")
+            plan("--calibrate", *_threads(given))
             for precision in given.precisions:
                 asked = (str(directory), *workload, *PRECISIONS[precision], "--check", "--json")
                 rounds = [plan(*asked) for _ in range(given.rounds)]
