@@ -126,6 +126,21 @@ def test_every_kind_becomes_a_model(place: Path, kind: str) -> None:
     assert (whole - single).abs().max() <= RELATIVE_LOGITS[torch.float32] * whole.abs().max()
 
 
+def test_filters_do_not_explode(place: Path) -> None:
+    """Oracle: the errors before alignment; its first steps, at the full rate, could raise those without end."""
+    out, other, errors = place.parent / "filters", place.with_name("filters.toml"), []
+    other.write_text(place.read_text().replace("branch_dropout = { start = 0.5, until = 0.8 }", ""))
+    for steps in (1, 12):
+        changes = [f"align.stages.0.steps={steps}", "align.stages.0.seq_len=256", "align.schedule.warmup=0.0"]
+        changes += ['layout.mixer={ kind = "hyena" }', f"run.out={out}-{steps}", "data.eval_tokens=512"]
+        if steps == 1:
+            changes.append("align.optimizer.lr=1e-9")
+        assert graft(read_recipe(other, changes), small.Quiet(), "probe") == 0
+        found = json.loads((Path(f"{out}-{steps}") / "align" / "finished.json").read_text())
+        errors.append(found["result"]["errors"])
+    assert all(after < 1.5 * errors[0][block] for block, after in errors[1].items()), errors
+
+
 def test_a_stage_that_was_begun_with_another_layout(place: Path) -> None:
     """Oracle: the window, in the message; what was begun is not gone on with as if it were this layout's."""
     out = place.parent / "begun"

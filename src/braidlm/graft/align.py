@@ -10,7 +10,7 @@ Legend: T = tokens of a packed sequence, D = width.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import torch
@@ -22,11 +22,12 @@ from ..model.hooks import removed_after
 from ..model.model import Model
 from ..ops import Segments
 from ..system.settings import Setting, check_settings
-from ..train.config import Optimizer, Schedule, Stage
+from ..train.config import Optimizer, ParameterGroup, Schedule, Stage
 from ..train.data.pack import Pack, targets_of
 from ..train.objective import States, Sums, TrainingObjective
 from .compose import mixer_of
 from .layout import Candidates
+from .mixers.hyena import POLES
 
 # Kinds of mixers with parameters that a donor's block does not have already.
 _ALIGNED = ("mamba2", "mamba", "hyena", "parallel", "spec")
@@ -62,6 +63,16 @@ def aligned_blocks(found: Candidates) -> list[int]:
 def is_new(options_kind: str, name: str) -> bool:
     """Whether a parameter of a mixer, by its name in the mixer, is new: of parallel heads the recurrence alone is."""
     return options_kind != "parallel" or name.startswith(_BESIDE)
+
+
+def slow_groups(found: Candidates, blocks: Sequence[int]) -> tuple[ParameterGroup, ...]:
+    """Groups of new parameters of some blocks that learn more slowly than the others."""
+    return (POLES,) if any(found.options[index].kind == "hyena" for index in blocks) else ()
+
+
+def with_slow(optimizer: Optimizer, slow: Sequence[ParameterGroup]) -> Optimizer:
+    """The optimizer with these groups, unless it has some that the recipe gave it."""
+    return optimizer if optimizer.groups else replace(optimizer, groups=tuple(slow))
 
 
 def new_names(found: Candidates, blocks: Sequence[int]) -> list[str]:

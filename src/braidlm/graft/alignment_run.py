@@ -13,7 +13,7 @@ from ..spec.json import encode
 from ..system.files import whole_file
 from ..train.config import Config, Run, Source
 from ..train.loop import Trainer
-from .align import Alignment, aligned_blocks
+from .align import Alignment, aligned_blocks, slow_groups, with_slow
 from .compose import bank_of
 from .finished import begin, finish, finished
 from .prepared import Prepared
@@ -74,14 +74,14 @@ def trainer_of(prepared: Prepared, mixers: Mapping[int, MixerLayer], place: Path
 
 def config_of(prepared: Prepared, place: Path) -> Config:
     """Configuration of the trainer."""
-    recipe = prepared.recipe
+    recipe, slow = prepared.recipe, slow_groups(prepared.found, aligned_blocks(prepared.found))
     run = Run(
         out=str(place), dtype=recipe.run.dtype, seed=recipe.run.seed, tensorboard=False,
         evaluate=recipe.align.evaluate, checkpoint=recipe.align.checkpoint,
     )  # fmt: skip
     return Config(
         model=Source(checkpoint=recipe.donor), data=recipe.data, stages=recipe.align.stages,
-        optimizer=recipe.align.optimizer, schedule=recipe.align.schedule, run=run,
+        optimizer=with_slow(recipe.align.optimizer, slow), schedule=recipe.align.schedule, run=run,
     )  # fmt: skip
 
 

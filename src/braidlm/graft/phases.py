@@ -3,10 +3,9 @@
 Each is an ordinary run of `braid train`, whose model is what the stage before has made.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from ..adapters import Lora
 from ..system.settings import Setting, check_settings, require_value
@@ -23,6 +22,7 @@ from ..train.config import (
     Stage,
     Teacher,
 )
+from .align import with_slow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +65,17 @@ class Phase:
         require_value(both, "donor_lr", self.donor_lr, "1 with an adapter, which alone is trained")
 
 
-def config_of(
-    phase: Phase, *, model: str, donor: str, data: Data, chats: Path | None, new: Sequence[str], run: Run
-) -> Config:
+class New(NamedTuple):
+    """Parameters that the donor has not: patterns of their names, and groups of those that learn more slowly."""
+
+    names: tuple[str, ...] = ()
+    slow: tuple[ParameterGroup, ...] = ()
+
+
+def config_of(phase: Phase, *, model: str, donor: str, data: Data, chats: Path | None, new: New, run: Run) -> Config:
     """Configuration of a phase as a training run of `model`.
 
-    `data` is the recipe's, `chats` the directory of chats' shards, `new` has patterns of the new parameters' names;
-    `run` has what all stages share, and the directory.
+    `data` is the recipe's, `chats` the directory of chats' shards; `run` has what all stages share, and the directory.
     """
     data = phase.data or data
     if phase.chats:
@@ -102,10 +106,11 @@ def with_chats(data: Data, chats: Path, share: float) -> Data:
     return replace(data, shards=None, packing="stream", on_too_long="error", mixture=(*parts, answered))
 
 
-def _optimizer(phase: Phase, new: Sequence[str]) -> Optimizer:
+def _optimizer(phase: Phase, new: New) -> Optimizer:
     """Optimizer of a phase, in which the donor's own weights may learn more slowly than the new ones."""
+    optimizer = phase.optimizer if phase.adapter else with_slow(phase.optimizer, new.slow)
     if phase.donor_lr == 1.0:
-        return phase.optimizer
-    own = (ParameterGroup(match=tuple(new)),) if new else ()
-    groups = (*phase.optimizer.groups, *own, ParameterGroup(match=("*",), lr=phase.donor_lr))
-    return replace(phase.optimizer, groups=groups)
+        return optimizer
+    own = (ParameterGroup(match=new.names),) if new.names else ()
+    groups = (*optimizer.groups, *own, ParameterGroup(match=("*",), lr=phase.donor_lr))
+    return replace(optimizer, groups=groups)

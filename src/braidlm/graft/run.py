@@ -32,12 +32,12 @@ from ..train.config import Run
 from ..train.results import alone
 from ..train.world import World
 from . import alignment_run
-from .align import new_names
+from .align import new_names, slow_groups
 from .chats import SHARDS, digest_of, make_chats
 from .compose import compose, first_prefix, new_mixers, whole
 from .finished import begin, digest, finish, finished, is_finished
 from .layout import hybrid_spec
-from .phases import Phase, config_of
+from .phases import New, Phase, config_of
 from .prepared import Prepared, prepare
 from .probe import Prober, probe, scores
 from .recipe import Recipe
@@ -78,7 +78,7 @@ def graft(recipe: Recipe, watch: Watch, until: Until = "model") -> int:
             return 0
         made = _put_together(prepared, mixers, chosen, watch)
         mixers.clear()  # they have taken their places, and are not needed in memory beside a model that is trained
-        chats, new = _chats(prepared, watch), _new_names(prepared, chosen)
+        chats, new = _chats(prepared, watch), _new(prepared, chosen)
         for name, phase in recipe.phases.items():
             signal, made = _train(prepared, name, phase, made, chats, new, watch)
             if signal:
@@ -86,7 +86,7 @@ def graft(recipe: Recipe, watch: Watch, until: Until = "model") -> int:
         signal, trained = 0, None
         if recipe.control is not None:
             main = Made(recipe.donor, prepared.made_from)
-            signal, trained = _train(prepared, "control", recipe.control, main, chats, (), watch)
+            signal, trained = _train(prepared, "control", recipe.control, main, chats, New(), watch)
         if not signal:
             _write_model(prepared, made, watch)
             _report(prepared, chosen, trained, watch)
@@ -157,9 +157,10 @@ def _put_together(prepared: Prepared, mixers: Mapping[int, MixerLayer], chosen: 
     return made
 
 
-def _new_names(prepared: Prepared, chosen: Sequence[int]) -> list[str]:
-    """Patterns of the names of parameters that the donor has not."""
-    return [*new_names(prepared.found, chosen), *(["prefix"] if prepared.recipe.layout.meta_tokens else [])]
+def _new(prepared: Prepared, chosen: Sequence[int]) -> New:
+    """Parameters that the donor has not."""
+    prefix = ["prefix"] if prepared.recipe.layout.meta_tokens else []
+    return New((*new_names(prepared.found, chosen), *prefix), slow_groups(prepared.found, chosen))
 
 
 def _chats(prepared: Prepared, watch: Watch) -> Path | None:
@@ -184,7 +185,7 @@ def _chats_settings(prepared: Prepared) -> dict[str, Any]:
 
 
 def _train(
-    prepared: Prepared, name: str, phase: Phase, before: Made, chats: Path | None, new: Sequence[str], watch: Watch
+    prepared: Prepared, name: str, phase: Phase, before: Made, chats: Path | None, new: New, watch: Watch
 ) -> tuple[int, Made]:
     """Trains what was made before through one phase; the signal that ended it or 0, and what came out."""
     recipe, out = prepared.recipe, Path(prepared.recipe.run.out) / name
@@ -195,7 +196,12 @@ def _train(
     config = config_of(
         phase, model=before.model, donor=recipe.donor, data=recipe.data, chats=chats, new=new, run=shared
     )
-    settings = {"phase": encode(phase), "before": digest(before.settings), "seed": recipe.run.seed, "new": list(new)}
+    settings = {
+        "phase": encode(phase),
+        "before": digest(before.settings),
+        "seed": recipe.run.seed,
+        "new": list(new.names),
+    }
     made = Made(str(out / ("merged" if phase.adapter else MODEL)), settings)
     if finished(out, settings) is not None:
         return 0, made

@@ -1,6 +1,9 @@
 """Hyena in the place of attention: values convolved with the average pattern of each head's attention.
 
-Its gates begin at one. Legend: H = heads, L = lags, M = modes of a filter, T = tokens, K = size of a head.
+Its gates begin at one. Modes that cancel each other, or poles that learn as fast as weights, would let the filters
+explode at the first step: a pole near the unit circle moves every tap behind it.
+
+Legend: H = heads, L = lags, M = modes of a filter, T = tokens, K = size of a head.
 """
 
 from typing import Any
@@ -13,6 +16,7 @@ from ...layers.batch import Batch
 from ...ops import Segments
 from ...spec import Attention, Hyena
 from ...train import modal
+from ...train.config import ParameterGroup
 from ..options import MixerOptions
 from .replacer import Sample, copy_output, heads_of, identity_taps, plain_weight
 
@@ -21,8 +25,13 @@ INITIAL = (
     "attention by distance"
 )
 
+# Poles learn as many times more slowly than other new parameters.
+POLES = ParameterGroup(match=("*.poles",), lr=0.01)
+
 _TAPS = 3
 _LAGS = 512
+# Residues cost so much that no two cancel each other, at hardly a larger error.
+_RIDGE = 1e-2
 
 
 def spec(donor: Attention, options: MixerOptions, width: int) -> Hyena:
@@ -45,7 +54,7 @@ def initialise(new: Any, donor: Any, sample: Sample) -> None:
     if donor.v_proj.bias is not None:
         new.in_proj.bias[2 * width :] = heads_of(donor.v_proj.bias[:, None], model, model.v_dim).flatten()
     identity_taps(new.conv)
-    modes = modal.fit(average_pattern(donor, sample), new.spec.d_state)
+    modes = modal.fit(average_pattern(donor, sample), new.spec.d_state, ridge=_RIDGE)
     new.poles.copy_(torch.view_as_real(modes.poles_FM))
     new.residues.copy_(torch.view_as_real(modes.residues_FM))
     new.d.copy_(modes.direct_F.repeat_interleave(width // new.spec.filters))

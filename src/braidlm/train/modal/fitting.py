@@ -12,7 +12,7 @@ from ...ops.gated_conv.reference import powers
 from .hankel import Spectrum, spectrum
 from .poles import poles
 from .refine import refine
-from .residues import solve
+from .residues import RIDGE, solve
 
 # Numbers of one table of a filter's modes at all positions: they bound the memory of a fit.
 _ELEMENTS = 1 << 21
@@ -42,9 +42,19 @@ class Modes(NamedTuple):
 
 
 def fit(
-    filters_FL: Tensor, modes: int, *, steps: int = STEPS, real: bool = False, found: Spectrum | None = None
+    filters_FL: Tensor,
+    modes: int,
+    *,
+    steps: int = STEPS,
+    real: bool = False,
+    found: Spectrum | None = None,
+    ridge: float = RIDGE,
 ) -> Modes:
-    """Fit of `modes` modes to each filter, refined in `steps` steps; `found` is their spectrum where it is known."""
+    """Fit of `modes` modes to each filter, refined in `steps` steps; `found` is their spectrum where it is known.
+
+    ridge: what a residue of one costs, as a part of its mode's norm. Larger ones keep residues from cancelling each
+    other.
+    """
     noise = max(torch.finfo(filters_FL.dtype).eps, _ROUNDING)
     filters_FL, length = filters_FL.double(), filters_FL.shape[1]
     # A pole further out decays too slowly to be told from a constant within the length, or is 1 in float32.
@@ -52,15 +62,17 @@ def fit(
     found = spectrum(filters_FL, (1 if real else 2) * modes + 1) if found is None else found
     begun_FM = poles(found, modes, radius, noise, real=real)
     step = max(1, _ELEMENTS // (2 * modes * length))
-    parts = [_fitted(*part, radius, steps) for part in zip(filters_FL.split(step), begun_FM.split(step), strict=True)]
+    parts = [
+        _fitted(*part, radius, steps, ridge) for part in zip(filters_FL.split(step), begun_FM.split(step), strict=True)
+    ]
     return Modes(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
-def _fitted(filters_FL: Tensor, begun_FM: Tensor, radius: float, steps: int) -> Modes:
+def _fitted(filters_FL: Tensor, begun_FM: Tensor, radius: float, steps: int, ridge: float) -> Modes:
     taps_FL, norm_F = filters_FL[:, 1:], filters_FL.norm(dim=1)
-    poles_FM = refine(taps_FL, begun_FM, radius, steps).to(torch.complex64)
+    poles_FM = refine(taps_FL, begun_FM, radius, steps, ridge).to(torch.complex64)
     # Residues are those of the poles as they are stored.
-    residues_FM = solve(poles_FM.to(torch.complex128), taps_FL).residues_FM.to(torch.complex64)
+    residues_FM = solve(poles_FM.to(torch.complex128), taps_FL, ridge).residues_FM.to(torch.complex64)
     zero_F = torch.zeros_like(norm_F)
     made = Modes(poles_FM, residues_FM, zero_F, zero_F, norm_F)
     rest_FL = filters_FL - impulse_response(made, filters_FL.shape[1])

@@ -48,8 +48,8 @@ class _Point(NamedTuple):
         )
 
 
-def refine(taps_FL: Tensor, poles_FM: Tensor, radius: float, steps: int) -> Tensor:
-    """Poles with smaller errors, after at most `steps` steps for each filter; real poles and zeros stay what they are.
+def refine(taps_FL: Tensor, poles_FM: Tensor, radius: float, steps: int, ridge: float) -> Tensor:
+    """Poles of less cost, after at most `steps` steps for each filter; real poles and zeros stay what they are.
 
     The filters are given from their second position on.
     """
@@ -61,13 +61,13 @@ def refine(taps_FL: Tensor, poles_FM: Tensor, radius: float, steps: int) -> Tens
     free_FP = torch.cat([poles_FM != 0, complex_FM], 1)
     norms_F = taps_FL.norm(dim=1)
     damping_F = torch.full_like(norms_F, 1e-3)
-    point = _Point(torch.arange(len(made)), theta_FP, damping_F, solve(poles_FM, taps_FL))
+    point = _Point(torch.arange(len(made)), theta_FP, damping_F, solve(poles_FM, taps_FL, ridge))
     for _ in range(steps):
         number_F = point.number_F
         theta_FP = point.theta_FP + _step(point, radius) * free_FP[number_F]
         poles = torch.where(poles_FM[number_F] == 0, 0, _poles(theta_FP, radius))
-        trial = _Point(number_F, theta_FP, point.damping_F / 5, solve(poles, taps_FL[number_F]))
-        gain_F = 1 - trial.solved.cost_F / point.solved.cost_F
+        trial = _Point(number_F, theta_FP, point.damping_F / 5, solve(poles, taps_FL[number_F], ridge))
+        gain_F = 1 - trial.solved.cost_F(ridge) / point.solved.cost_F(ridge)
         point = trial.where(gain_F > 0, point._replace(damping_F=point.damping_F * 5))
         made[number_F] = point.solved.poles_FM
         going_F = point.solved.rest_FL.norm(dim=1) > _DONE * norms_F[number_F]
