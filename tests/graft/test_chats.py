@@ -7,7 +7,9 @@ import pytest
 
 import braidlm
 from braidlm.api.language_model import LanguageModel
+from braidlm.engine import Request
 from braidlm.errors import InputError
+from braidlm.generation.sampling import Sampling
 from braidlm.graft.chats import FILE, Chats, make_chats
 from braidlm.train.data.shards import Shards
 from tests.chatty import write_chatty
@@ -34,9 +36,11 @@ def test_answers_are_the_donors(donor: LanguageModel, tmp_path: Path) -> None:
     asked = [chat[0]["content"] for chat in chats]
     assert asked == ["Who made the light?", "What is a day?", "Name a river.", "Who made the light?", "What is a day?"]
     for number, chat in enumerate(chats):
-        seed = 3 * 1_000_003 + number
-        alone = donor.generate(chat[:1], max_tokens=6, temperature=0.8, seed=seed)
-        assert chat[1] == {"role": "assistant", "content": alone}
+        sampling = Sampling(max_tokens=6, temperature=0.8, seed=3 * 1_000_003 + number)
+        with donor.engine() as engine:  # a prompt that is read outside of one rounds otherwise
+            alone = engine.submit(Request(ids=tuple(donor.encode(chat[:1])), sampling=sampling))
+            text = "".join(token.text for _, token in alone)
+        assert chat[1] == {"role": "assistant", "content": text}
     assert donor.tokenizer is not None
     read = Shards(shards, donor.tokenizer)
     assert read.manifest.documents == 5

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, InputError, quoted
 from ..system.files import read_object, whole_file
+from ..train.checkpoints import DIRECTORY as CHECKPOINTS
 
 FILE, BEGUN = "finished.json", "begun.json"
 
@@ -23,10 +25,14 @@ def begin(directory: Path, settings: Mapping[str, Any]) -> None:
 
 
 def finish(directory: Path, settings: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-    """Writes that a stage has ended, with the settings that it ran with and what came out, both plain data."""
+    """Writes that a stage has ended, with the settings that it ran with and what came out, both plain data.
+
+    It goes on no more, so that its checkpoints go: weights and the moments of their gradients, twice.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     with whole_file(directory / FILE) as temporary:
         temporary.write_text(json.dumps({"settings": settings, "result": result}, indent=1))
+    shutil.rmtree(directory / CHECKPOINTS, ignore_errors=True)
 
 
 def finished(directory: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:

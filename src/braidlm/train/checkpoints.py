@@ -35,6 +35,8 @@ from .checkpoint_reader import CheckpointReader, PlainPlanner
 from .objective import States
 from .world import World
 
+# Where a run has its checkpoints.
+DIRECTORY = "checkpoints"
 _STATES = "braidlm-training-states-1"
 _PROGRESS = "progress.json"
 

@@ -28,14 +28,14 @@ _FREE = {
 
 def directory(config: Config) -> Path:
     """Directory of a run's checkpoints."""
-    return Path(config.run.out) / "checkpoints"
+    return Path(config.run.out) / checkpoints.DIRECTORY
 
 
 def read_any(path: Path, changes: Sequence[str] = ()) -> Config:
     """Configuration in a TOML file, or of the run in a directory, with `changes` made."""
     if not path.is_dir():
         return read_config(path, changes)
-    found = checkpoints.latest(path / "checkpoints")
+    found = checkpoints.latest(path / checkpoints.DIRECTORY)
     if found is None:
         raise InputError(f"{path} holds no checkpoint of a run; name the TOML file of one, or a run's directory")
     _, told = checkpoints.read_progress(found)

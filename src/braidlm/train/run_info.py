@@ -54,7 +54,7 @@ def read_run_info(path: Path) -> RunInfo | None:
         step, _ = plan.stored(path)
         config = plan.read_any(path.parent.parent)
         return _run_info("checkpoint", path, config, [step])
-    if checkpoints.latest(path / "checkpoints") is not None:
+    if checkpoints.latest(path / checkpoints.DIRECTORY) is not None:
         config = plan.read_any(path)
         return _run_info("run", path, config, _steps(config))
     if path.is_dir() and training_log.read_log(path / training_log.FILE):
