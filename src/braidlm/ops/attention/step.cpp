@@ -8,6 +8,7 @@
 
 #include <type_traits>
 
+#include "../csrc/prefetch.h"
 #include "../plan/steps.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
@@ -42,9 +43,7 @@ inline Floats stored_part(const void* data, int64_t i, int count) {
 // Asks for `count` numbers from the i-th on, which may lie behind the page's end.
 template <KvFormat F>
 inline void ask_ahead(const void* data, int64_t i, int64_t count) {
-  constexpr int64_t kLine = 64;
-  const char* from = static_cast<const char*>(data) + i * bytes_of(F);
-  for (int64_t at = 0; at < count * bytes_of(F); at += kLine) __builtin_prefetch(from + at, 0, 2);
+  prefetch(static_cast<const char*>(data) + i * bytes_of(F), count * bytes_of(F));
 }
 
 // A partial result: the weighted values, their greatest score, and the sum of their weights.

@@ -1,6 +1,7 @@
 // Dot products with int8 and int4 weights: exact sums of whole numbers within each group, one scale a group.
 #pragma once
 
+#include "../csrc/by_vectors.h"
 #include "tile.h"
 
 namespace braidlm::BRAIDLM_LEVEL {
@@ -122,19 +123,16 @@ inline void integer_tile(const Matrix& weight, const Operand& x, int64_t first, 
     const int16_t* shorts = x.shorts + r0 * x.stride;
     const float* sums = x.sums + r0 * x.stride / kGroup;
     Floats dots[O][R] = {}, shifts[O][R] = {};
-    const auto some = [](const auto* from, int count) {
-      return count == kSimdWidth ? load(from) : load_part(from, count);
-    };
     for (int64_t g = 0; g < w.groups; g += kSimdWidth) {
       const int count = int(w.groups - g < kSimdWidth ? w.groups - g : kSimdWidth);
       float scales[O][kSimdWidth];
       unrolled<O>([&](auto o) __attribute__((always_inline)) {
-        const Floats scale = some(w.scale + o * w.groups + g, count);
+        const Floats scale = at(w.scale + o * w.groups + g, count);
         store(scales[o], scale);
         if (!kFour) return;
-        const Floats shift = w.low ? some(w.low + o * w.groups + g, count) : -8.0f * scale;
+        const Floats shift = w.low ? at(w.low + o * w.groups + g, count) : -8.0f * scale;
         unrolled<R>([&](auto r) __attribute__((always_inline)) {
-          shifts[o][r] = fma(shift, some(sums + r * x.stride / kGroup + g, count), shifts[o][r]);
+          shifts[o][r] = fma(shift, at(sums + r * x.stride / kGroup + g, count), shifts[o][r]);
         });
       });
       const auto add = [&](int j) __attribute__((always_inline)) {

@@ -1,3 +1,4 @@
+#include "../csrc/prefetch.h"
 #include "dots.h"
 #include "integer_tile.h"
 
@@ -67,13 +68,13 @@ void high(const Matrix& w, const Operand& x, int64_t first, Range outputs, int r
 // Asks for the part of the next tiles' weights that belongs to rows r .. r + kRows - 1 of the inputs: many rows
 // leave the memory time, which the processor's own reading ahead does not use up.
 void ask_ahead(const Matrix& w, const Operand& x, int64_t o, int r) {
-  constexpr int64_t kLine = 64;
   const int64_t begin = o + kOutputs, end = begin + kOutputs < w.outputs ? begin + kOutputs : w.outputs;
   if (begin >= end) return;
   const int64_t bytes = w.inputs * bytes_of_four(w.format) / 4, all = (end - begin) * bytes;
   const int parts = (x.rows + kRows - 1) / kRows, part = r / kRows;
   const char* data = static_cast<const char*>(w.data) + begin * bytes;
-  for (int64_t i = all * part / parts; i < all * (part + 1) / parts; i += kLine) __builtin_prefetch(data + i, 0, 2);
+  const int64_t from = all * part / parts;
+  prefetch(data + from, all * (part + 1) / parts - from);
 }
 
 void vector_tile(const Matrix& weight, const Operand& x, int64_t o, int outputs, int r, int rows, float* values) {
