@@ -70,6 +70,15 @@ def test_poles_are_stable_even_of_filters_that_grow() -> None:
     assert float(modes.relative_F) < 0.1
 
 
+def test_poles_within_a_radius() -> None:
+    """Oracle: the radius that is asked for, which a filter that hardly decays would pass; its error is the larger."""
+    filters = 0.999 ** torch.arange(200, dtype=torch.float64)[None]
+    free, bound = fit(filters, 3), fit(filters, 3, radius=0.9)
+    assert free.poles_FM.abs().max() > 0.99
+    assert bound.poles_FM.abs().max() <= 0.9 * (1 + 1e-6)
+    assert float(free.relative_F) < float(bound.relative_F)
+
+
 def test_few_modes_lose_little_of_a_smooth_filter() -> None:
     """Oracle: the filters themselves; eight modes of a filter of 1,024 positions leave less than a ten-thousandth."""
     made = ImplicitFilters(16, 1024)

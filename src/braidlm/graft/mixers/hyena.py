@@ -1,11 +1,13 @@
 """Hyena in the place of attention: values convolved with the average pattern of each head's attention.
 
 Its gates begin at one. Modes that cancel each other, or poles that learn as fast as weights, would let the filters
-explode at the first step: a pole near the unit circle moves every tap behind it.
+explode at the first step: a pole near the unit circle moves every tap behind it. Modes that have not faded where the
+measured pattern ends would go on beyond it, over texts longer than any that it was measured on.
 
 Legend: H = heads, L = lags, M = modes of a filter, T = tokens, K = size of a head.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -29,7 +31,10 @@ INITIAL = (
 POLES = ParameterGroup(match=("*.poles",), lr=0.01)
 
 _TAPS = 3
-_LAGS = 512
+# Tokens on which a pattern is measured, at most, and first ones that are left out: heads that find nothing look there.
+_TOKENS, _FIRST = 512, 4
+# What is left of the slowest mode where the pattern ends.
+_FADED = math.exp(-8)
 # Residues cost so much that no two cancel each other, at hardly a larger error.
 _RIDGE = 1e-2
 
@@ -54,7 +59,8 @@ def initialise(new: Any, donor: Any, sample: Sample) -> None:
     if donor.v_proj.bias is not None:
         new.in_proj.bias[2 * width :] = heads_of(donor.v_proj.bias[:, None], model, model.v_dim).flatten()
     identity_taps(new.conv)
-    modes = modal.fit(average_pattern(donor, sample), new.spec.d_state, ridge=_RIDGE)
+    pattern_HL = average_pattern(donor, sample)
+    modes = modal.fit(pattern_HL, new.spec.d_state, ridge=_RIDGE, radius=_FADED ** (1 / pattern_HL.shape[1]))
     new.poles.copy_(torch.view_as_real(modes.poles_FM))
     new.residues.copy_(torch.view_as_real(modes.residues_FM))
     new.d.copy_(modes.direct_F.repeat_interleave(width // new.spec.filters))
@@ -64,11 +70,13 @@ def initialise(new: Any, donor: Any, sample: Sample) -> None:
 def average_pattern(donor: Any, sample: Sample) -> Tensor:
     """Mean weight that each head gives to the key so many tokens back, over the queries that have one: [H, L].
 
-    Measured on the longest document of the sample, of which at most its first 512 tokens.
+    Measured on the longest document of the sample, of which at most its first 512 tokens, up to half of that length:
+    further back, few queries have a key. Keys at the beginning are no part of it, since their weight is due to their
+    place, which a convolution does not know.
     """
     model, lengths = donor.spec, sample.segments.lengths
     longest = max(range(len(lengths)), key=lengths.__getitem__)
-    begin, length = sample.segments.starts[longest], min(lengths[longest], _LAGS)
+    begin, length = sample.segments.starts[longest], min(lengths[longest], _TOKENS)
     x_TD = sample.inputs_TD[begin : begin + length]
     dtype = donor.q_proj.weight.dtype
     q = donor.q_proj(x_TD.to(dtype)).unflatten(-1, (model.heads, model.head_dim))
@@ -82,5 +90,6 @@ def average_pattern(donor: Any, sample: Sample) -> Tensor:
     if model.window is not None:
         seen_TT = seen_TT.triu(1 - model.window)
     weights_HTT = scores_HTT.masked_fill(~seen_TT, -torch.inf).softmax(-1)
-    lags = [weights_HTT.diagonal(-lag, 1, 2).mean(-1) for lag in range(length)]
+    first, count = min(_FIRST, length // 4), max(1, length // 2)
+    lags = [weights_HTT.diagonal(-lag, 1, 2)[:, first:].mean(-1) for lag in range(count)]
     return torch.stack(lags, 1)

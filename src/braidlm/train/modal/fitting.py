@@ -49,16 +49,17 @@ def fit(
     real: bool = False,
     found: Spectrum | None = None,
     ridge: float = RIDGE,
+    radius: float = 1.0,
 ) -> Modes:
     """Fit of `modes` modes to each filter, refined in `steps` steps; `found` is their spectrum where it is known.
 
     ridge: what a residue of one costs, as a part of its mode's norm. Larger ones keep residues from cancelling each
-    other.
+    other. radius: largest absolute value of a pole, for filters that are to fade beyond the length that is known.
     """
     noise = max(torch.finfo(filters_FL.dtype).eps, _ROUNDING)
     filters_FL, length = filters_FL.double(), filters_FL.shape[1]
     # A pole further out decays too slowly to be told from a constant within the length, or is 1 in float32.
-    radius = 1 - max(0.1 / length, 1e-6)
+    radius = min(radius, 1 - max(0.1 / length, 1e-6))
     found = spectrum(filters_FL, (1 if real else 2) * modes + 1) if found is None else found
     begun_FM = poles(found, modes, radius, noise, real=real)
     step = max(1, _ELEMENTS // (2 * modes * length))
