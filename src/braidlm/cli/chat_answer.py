@@ -1,7 +1,10 @@
 """Answers of `braid chat` as they are printed, and the usage of the last one."""
 
 import contextlib
+import signal
 import time
+from collections.abc import Iterator
+from types import FrameType
 
 import typer
 
@@ -15,6 +18,24 @@ from .common import err
 def say(text: str) -> None:
     """Prints words of the program, which are not the model's."""
     err.print(text, style="dim", markup=False, highlight=False)
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Signals of Ctrl-C so far: each raises `KeyboardInterrupt` too, which is lost where a finalizer happens to run."""
+    seen: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        signal.default_int_handler(number, frame)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Answers:
@@ -32,8 +53,10 @@ class Answers:
         splitter: ReasoningSplitter | None = None
         finish: str | None = None
         try:
-            with contextlib.closing(self._conversation.reply(text, sampling)) as tokens:
+            with _interrupts() as interrupts, contextlib.closing(self._conversation.reply(text, sampling)) as tokens:
                 for token in tokens:
+                    if interrupts:
+                        raise KeyboardInterrupt
                     self._first = self._first or time.perf_counter() - begun
                     splitter = splitter or self._conversation.splitter
                     self._show(splitter.push(token.text) if splitter else Split(content=token.text))
