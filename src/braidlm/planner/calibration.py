@@ -26,7 +26,7 @@ STEP_ROWS = (1, 4, 16)
 ROWS = (*STEP_ROWS, 256)
 _FILE = "calibration.json"
 # Of what is measured and how: a calibration of another is not found.
-_METHOD = 2
+_METHOD = 3
 
 
 class PromptCost(NamedTuple):

@@ -1,14 +1,15 @@
 """Measurement of this machine in about ten seconds: small models, two of which differ in what a rate is wanted of.
 
 A block's own time is that of ten narrow blocks less that of two. A state's is the difference of more states a channel,
-that of keys and values the difference of some thousand positions. What blocks of real width take beyond these is their
-weights' time. Over a prompt, a mixer takes what its blocks take beyond their products, by two lengths or two numbers of
-states.
+that of keys and values the difference of some thousand positions; rows take turns, so that none finds its state in the
+processor's cache. What blocks of real width take beyond these is their weights' time. Over a prompt, a mixer takes what
+its blocks take beyond their products, by two lengths or two numbers of states.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ class Sizes:
     few: int = 2
     many: int = 10
     blocks: int = 8
-    positions: int = 2048
+    positions: int = 4096
     prompts: tuple[int, int] = (256, 1024)
     runs: int = 11
     long_runs: int = 3
@@ -132,7 +133,7 @@ class _Measurement:
     def _kv_seconds(self, kv_dtype: str) -> tuple[float, ...]:
         """Seconds of a byte of keys or values that each row reads."""
         sizes = self._sizes
-        model = probe_model(Block(mixer=MIXERS["Attention"](sizes.inner // 4, 0)), sizes.few, sizes.narrow)
+        model = probe_model(Block(mixer=MIXERS["Attention"](sizes.inner // 2, 0)), sizes.few, sizes.narrow)
         traffic = [_traffic(model, length, model.dtype, kv_dtype) for length in (1, sizes.positions)]
         whole = self._steps(model, sizes.positions, kv_dtype)
         return _over(_less(whole, self._steps(model, 1, kv_dtype)), traffic[1] - traffic[0], least=whole)
@@ -140,15 +141,19 @@ class _Measurement:
     def _steps(
         self, model: Model, length: int = 0, kv_dtype: str | None = None, runs: int | None = None
     ) -> list[float]:
-        """Seconds of a decode step of each of `STEP_ROWS` rows, each row with a state of its own."""
+        """Seconds of a decode step of each of `STEP_ROWS` rows; states of as many as the most rows take turns."""
         state = model.new_state(1, kv_dtype)
         slots = slots_of(model, state, STEP_ROWS[-1])
         for slot in range(STEP_ROWS[-1]):
             slots.set_state(slot, synthetic_state(state.sequences[0], length, model.dtype, slot))
 
         def step(rows: int) -> Callable[[], Any]:
-            ids, chosen = torch.zeros(rows, dtype=torch.int64), list(range(rows))
-            return lambda: slots.step(ids, chosen)
+            ids = torch.zeros(rows, dtype=torch.int64)
+            turns = [list(range(first, first + rows)) for first in range(0, STEP_ROWS[-1], rows)]
+            chosen = cycle(turns)
+            for _ in turns:  # a first step takes pages
+                slots.step(ids, next(chosen))
+            return lambda: slots.step(ids, next(chosen))
 
         return [median_run(step(rows), runs or self._sizes.runs) for rows in STEP_ROWS]
 

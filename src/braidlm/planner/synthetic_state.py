@@ -9,7 +9,7 @@ from ..spec.state import PAGE_TOKENS
 from ..state.kv import KeyValues, quantize_kv
 from ..state.sequence import LayerState, SequenceState
 
-_CHUNK = 32 * PAGE_TOKENS
+_CHUNK = 4 * PAGE_TOKENS
 
 
 def synthetic_state(empty: SequenceState, length: int, dtype: torch.dtype, seed: int = 0) -> SequenceState:
