@@ -58,7 +58,8 @@ def command(
     ] = None,
     compare: Compare = [],  # noqa: B006
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Measure this machine first, in about ten seconds, and keep the result.")
+        bool,
+        typer.Option("--calibrate", help="Measure this machine first, in 10 to 20 seconds, and keep the result."),
     ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Run the model and show what was forecast beside what is measured.")

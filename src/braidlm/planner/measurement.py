@@ -1,4 +1,4 @@
-"""Measurement of this machine in about ten seconds: small models, two of which differ in what a rate is wanted of.
+"""Measurement of this machine in 10 to 20 seconds: small models, two of which differ in what a rate is wanted of.
 
 A block's own time is that of ten narrow blocks less that of two. A state's is the difference of more states a channel,
 that of keys and values the difference of some thousand positions; rows take turns, so that none finds its state in the
