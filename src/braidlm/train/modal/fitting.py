@@ -61,7 +61,7 @@ def fit(
     # A pole further out decays too slowly to be told from a constant within the length, or is 1 in float32.
     radius = min(radius, 1 - max(0.1 / length, 1e-6))
     found = spectrum(filters_FL, (1 if real else 2) * modes + 1) if found is None else found
-    begun_FM = poles(found, modes, radius, noise, real=real)
+    begun_FM = poles(found, modes, length, radius, noise, real=real)
     step = max(1, _ELEMENTS // (2 * modes * length))
     parts = [
         _fitted(*part, radius, steps, ridge) for part in zip(filters_FL.split(step), begun_FM.split(step), strict=True)

@@ -15,12 +15,12 @@ from .hankel import Spectrum
 _NEAREST = 0.05
 
 
-def poles(found: Spectrum, modes: int, radius: float, noise: float, *, real: bool = False) -> Tensor:
-    """Poles [F, modes], complex128, one of each conjugate pair, none further out than `radius`; zeros where spare.
+def poles(found: Spectrum, modes: int, length: int, radius: float, noise: float, *, real: bool = False) -> Tensor:
+    """Poles [F, modes], complex128, of filters of `length` positions, none beyond `radius`; zeros where spare.
 
-    A pair takes one mode and two states, a real pole one mode and one state: each filter gets as many states as fit.
-    Singular values below the part `noise` of the largest are rounding. With `real`, a pair x +- iy is replaced by the
-    real poles x - y and x + y.
+    One of each conjugate pair is given. A pair takes one mode and two states, a real pole one mode and one state: each
+    filter gets as many states as fit. Singular values below the part `noise` of the largest are rounding. With `real`,
+    a pair x +- iy is replaced by the real poles x - y and x + y.
     """
     ranks_F = (found.values_FK > found.values_FK[:, :1] * noise).sum(1)
     most = min(modes if real else 2 * modes, found.values_FK.shape[1] - 1)
@@ -38,7 +38,7 @@ def poles(found: Spectrum, modes: int, radius: float, noise: float, *, real: boo
                 made[filter, : len(chosen)] = torch.where(chosen == 0, _NEAREST, chosen)  # zeros are spare
     outside_F = (made.abs() > radius).any(1)
     if not real:
-        made = torch.where((made == 0) & outside_F[:, None], _slow(modes, radius), made)
+        made = torch.where((made == 0) & outside_F[:, None], _slow(modes, length, radius), made)
     nearest = torch.where(made == 0, 0.0, _NEAREST)  # a mode that is over at once reaches the free tap alone
     return torch.polar(made.abs().clamp(nearest, torch.full_like(nearest, radius)), made.angle())
 
@@ -51,13 +51,13 @@ def _moved(found: Spectrum, which: Tensor, states: int) -> Tensor:
     return shift_FKK + last_FK[:, :, None] * ((last_FK[:, None] @ shift_FKK) / rest_F[:, None, None])
 
 
-def _slow(modes: int, radius: float) -> Tensor:
+def _slow(modes: int, length: int, radius: float) -> Tensor:
     """Slow oscillations for spare modes of a filter that grows: together they can follow what no stable pole alone can.
 
-    They decay over the twentieth of the time that a pole at `radius` takes, and swing as often as there are modes.
+    They decay over half of its positions, if `radius` allows that, and swing as often as there are modes.
     """
-    decay = 20 * (1 - radius)
-    return torch.polar(torch.full((modes,), 1 - decay).double(), torch.arange(1, modes + 1).double() * decay * 1.5)
+    radii = torch.full((modes,), min(1 - 2 / length, radius), dtype=torch.float64)
+    return torch.polar(radii, torch.arange(1, modes + 1).double() * 3 / length)
 
 
 def _split(eigenvalues_K: Tensor) -> Tensor:
