@@ -150,10 +150,10 @@ class _Measurement:
         def step(rows: int) -> Callable[[], Any]:
             ids = torch.zeros(rows, dtype=torch.int64)
             turns = [list(range(first, first + rows)) for first in range(0, STEP_ROWS[-1], rows)]
-            chosen = cycle(turns)
-            for _ in turns:  # a first step takes pages
-                slots.step(ids, next(chosen))
-            return lambda: slots.step(ids, next(chosen))
+            for chosen in turns:  # a first step takes pages
+                slots.step(ids, chosen)
+            turn = cycle(turns)
+            return lambda: slots.step(ids, next(turn))
 
         return [median_run(step(rows), runs or self._sizes.runs) for rows in STEP_ROWS]
 
