@@ -17,33 +17,33 @@ namespace {
 constexpr int64_t kSpan = kSpanPages * kPagePositions;
 constexpr float kNone = -__builtin_inff();
 
-// A vector of numbers as they are stored, without int8's scale.
+// A key's or value's number as it is stored.
 template <KvFormat F>
-inline Floats stored(const void* data, int64_t i) {
-  if constexpr (F == KvFormat::kFloat) return load(static_cast<const float*>(data) + i);
-  if constexpr (F == KvFormat::kBFloat16) return load(static_cast<const BFloat16*>(data) + i);
-  if constexpr (F == KvFormat::kHalf) return load(static_cast<const Half*>(data) + i);
-  if constexpr (F == KvFormat::kFp8) return load_e4m3(static_cast<const uint8_t*>(data) + i);
-  if constexpr (F == KvFormat::kInt8) return widen_signed(static_cast<const uint8_t*>(data) + i);
-}
+using Number = std::conditional_t<
+    F == KvFormat::kFloat, float,
+    std::conditional_t<F == KvFormat::kBFloat16, BFloat16, std::conditional_t<F == KvFormat::kHalf, Half, uint8_t>>>;
 
-constexpr int64_t bytes_of(KvFormat format) {
-  if (format == KvFormat::kFloat) return 4;
-  return format == KvFormat::kBFloat16 || format == KvFormat::kHalf ? 2 : 1;
+// A vector of numbers, without int8's scale.
+template <KvFormat F>
+inline Floats stored(const Number<F>* from) {
+  if constexpr (F == KvFormat::kFp8)
+    return load_e4m3(from);
+  else if constexpr (F == KvFormat::kInt8)
+    return widen_signed(from);
+  else
+    return load(from);
 }
 
 // Its first `count` numbers; the others are zero.
 template <KvFormat F>
-inline Floats stored_part(const void* data, int64_t i, int count) {
-  char numbers[kSimdWidth * bytes_of(F)] = {};
-  std::memcpy(numbers, static_cast<const char*>(data) + i * bytes_of(F), count * bytes_of(F));
-  return stored<F>(numbers, 0);
+inline Floats stored_part(const Number<F>* from, int count) {
+  return stored<F>(Padded(from, count).numbers);
 }
 
-// Asks for `count` numbers from the i-th on, which may lie behind the page's end.
-template <KvFormat F>
-inline void ask_ahead(const void* data, int64_t i, int64_t count) {
-  prefetch(static_cast<const char*>(data) + i * bytes_of(F), count * bytes_of(F));
+// Asks for `count` numbers, which may lie behind the page's end.
+template <class T>
+inline void ask_ahead(const T* from, int64_t count) {
+  prefetch(reinterpret_cast<const char*>(from), count * sizeof(T));
 }
 
 // A partial result: the weighted values, their greatest score, and the sum of their weights.
@@ -79,27 +79,31 @@ struct Page {
   const Seen& seen;
   int64_t group;
 
+  const Number<F>* keys() const { return static_cast<const Number<F>*>(page.k); }
+  const Number<F>* values() const { return static_cast<const Number<F>*>(page.v); }
+
   // scores[h][n] of H queries, one after the other from `q` on, with the n-th position that is seen. Its value is asked
   // for meanwhile.
   template <int H>
   void score(const float* q, float (*scores)[kPagePositions]) const {
     const int64_t width = shape.k_dim;
     for (int n = 0; n < seen.count; ++n) {
-      const int64_t key = seen.places[n] * shape.heads + group, begin = key * width;
-      ask_ahead<F>(page.k, (key + kAhead * shape.heads) * width, width);
-      ask_ahead<F>(page.v, key * shape.v_dim, shape.v_dim);
+      const int64_t place = seen.places[n] * shape.heads + group;
+      const Number<F>* key = keys() + place * width;
+      ask_ahead(key + kAhead * shape.heads * width, width);
+      ask_ahead(values() + place * shape.v_dim, shape.v_dim);
       Floats total[H] = {};
       int64_t i = 0;
       for (; i + kSimdWidth <= width; i += kSimdWidth) {
-        const Floats k = stored<F>(page.k, begin + i);
+        const Floats k = stored<F>(key + i);
         unrolled<H>([&](auto h) { total[h] = fma(load(q + h * width + i), k, total[h]); });
       }
       if (i < width) {
         const int rest = int(width - i);
-        const Floats k = stored_part<F>(page.k, begin + i, rest);
+        const Floats k = stored_part<F>(key + i, rest);
         unrolled<H>([&](auto h) { total[h] = fma(load_part(q + h * width + i, rest), k, total[h]); });
       }
-      const float scale = F == KvFormat::kInt8 ? op.scale * page.k_scale[key] : op.scale;
+      const float scale = F == KvFormat::kInt8 ? op.scale * page.k_scale[place] : op.scale;
       unrolled<H>([&](auto h) { scores[h][n] = sum(total[h]) * scale; });
     }
   }
@@ -114,12 +118,13 @@ struct Page {
     unrolled<H>(
         [&](auto h) { unrolled<V>([&](auto v) { y[h][v] = at(out[h].values + i + v * kSimdWidth, active(v)); }); });
     for (int n = 0; n < seen.count; ++n) {
-      const int64_t value = seen.places[n] * shape.heads + group, begin = value * width + i;
-      const float scale = F == KvFormat::kInt8 ? page.v_scale[value] : 1.0f;
+      const int64_t place = seen.places[n] * shape.heads + group;
+      const Number<F>* value = values() + place * width + i;
+      const float scale = F == KvFormat::kInt8 ? page.v_scale[place] : 1.0f;
       Floats stored_values[V];
       unrolled<V>([&](auto v) {
-        const int64_t from = begin + v * kSimdWidth;
-        stored_values[v] = active(v) == kSimdWidth ? stored<F>(page.v, from) : stored_part<F>(page.v, from, last);
+        const Number<F>* from = value + v * kSimdWidth;
+        stored_values[v] = active(v) == kSimdWidth ? stored<F>(from) : stored_part<F>(from, last);
       });
       unrolled<H>([&](auto h) {
         const Floats weight = broadcast(F == KvFormat::kInt8 ? weights[h][n] * scale : weights[h][n]);

@@ -154,13 +154,6 @@ inline Floats widen_e4m3(Words bits) {
 
 inline Floats load_e4m3(const uint8_t* from) { return widen_e4m3(widen(from)); }
 
-// The first `count` elements; the others are zero.
-inline Floats load_e4m3_part(const uint8_t* from, int count) {
-  uint8_t bytes[kSimdWidth] = {};
-  std::memcpy(bytes, from, count);
-  return load_e4m3(bytes);
-}
-
 inline void store(float* to, Floats v) { std::memcpy(to, &v, sizeof v); }
 inline void store(BFloat16* to, Floats v) {
   const Words bits = bits_as<Words>(v);
@@ -178,14 +171,43 @@ inline void store(BFloat16* to, Floats v) {
 inline void store_one(float* to, float x) { *to = x; }
 inline void store_one(BFloat16* to, float x) { *to = to_bfloat16(x); }
 
-// The first `count` elements; the others are zero, and their memory is not touched.
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+template <class T>
+inline auto masked_load(const T* from, int count) {
+  const auto active = __mmask16((1u << count) - 1);
+  if constexpr (sizeof(T) == 4)
+    return _mm512_maskz_loadu_epi32(active, from);
+  else if constexpr (sizeof(T) == 2)
+    return _mm256_maskz_loadu_epi16(active, from);
+  else
+    return _mm_maskz_loadu_epi8(active, from);
+}
+#endif
+
+// The first `count` numbers, then zeros; the memory behind the numbers is not touched.
+template <class T>
+struct Padded {
+  T numbers[kSimdWidth];
+
+  Padded(const T* from, int count) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+    // A vector that is read while the copy of its numbers is still being written waits for all of it.
+    const auto loaded = masked_load(from, count);
+    std::memcpy(numbers, &loaded, sizeof numbers);
+#else
+    std::memset(numbers, 0, sizeof numbers);
+    std::memcpy(numbers, from, count * sizeof(T));
+#endif
+  }
+};
+
 template <class T>
 inline Floats load_part(const T* from, int count) {
-  T active[kSimdWidth] = {};
-  std::memcpy(active, from, count * sizeof(T));
-  return load(active);
+  return load(Padded(from, count).numbers);
 }
+inline Floats load_e4m3_part(const uint8_t* from, int count) { return load_e4m3(Padded(from, count).numbers); }
 
+// The first `count` elements; memory behind them is not touched.
 template <class T>
 inline void store_part(T* to, Floats v, int count) {
   T active[kSimdWidth];
