@@ -22,7 +22,7 @@ def draw_isoflop(runs: Sequence[Run], file: Path) -> None:
                 [run["parameters"] for run in own], [run["loss"] for run in own], label=f"{budget:.0e} FLOPs",
                 color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)],
             )  # fmt: skip
-        axes.set(title=layout, xscale="log", xlabel="parameters without the embedding")
+        axes.set(title=layout, xscale="log", xlabel="parameters")
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("loss on held-out text, nats a token")
     figure.axes[0].legend()
@@ -40,7 +40,7 @@ def draw_layouts(runs: Sequence[Run], context: int, file: Path) -> None:
         for field, values in zip(axes, ("parameters", "state"), strict=True):
             scale = 1024 if values == "state" else 1
             field.plot([run[values] / scale for run in own], [run["loss"] for run in own], **look)
-    axes[0].set(xscale="log", xlabel="parameters without the embedding", title=f"{last:.0e} FLOPs each")
+    axes[0].set(xscale="log", xlabel="parameters", title=f"{last:.0e} FLOPs each")
     axes[1].set(xscale="log", xlabel=f"state after {context:,} tokens, KiB in float32", title=f"{last:.0e} FLOPs each")
     axes[0].set_ylabel("loss on held-out text, nats a token")
     for field in axes:

@@ -7,7 +7,8 @@
 
 A budget is a number of FLOPs, and a model is trained on as many tokens as that pays for. Every run writes its loss on
 held-out text to `study/runs.jsonl` and is not made again; then `study/fit.json`, and the pictures `study/isoflop.svg`
-and `study/layouts.svg`, are made of all runs that are there.
+and `study/layouts.svg`, are made of the runs of the layouts that were asked for. Models are small: a process for each
+core, with `--threads 1` and `--layouts` of its own, is faster than one with all threads; a last call has all layouts.
 """
 
 import argparse
@@ -118,7 +119,7 @@ if __name__ == "__main__":
     parser.add_argument("shards", type=Path)
     parser.add_argument("tokenizer", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--budgets", nargs="+", type=float, default=[1e12, 3e12, 1e13], help="FLOPs of a run")
+    parser.add_argument("--budgets", nargs="+", type=float, default=[2e11, 6e11, 2e12], help="FLOPs of a run")
     parser.add_argument("--widths", nargs="+", type=int, default=list(WIDTHS))
     parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
     parser.add_argument("--context", type=int, default=2048, help="length in tokens at which states are compared")
