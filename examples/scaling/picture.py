@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from braidlm.system.pictures import COLOURS, MARKERS, save_picture
 
@@ -22,7 +24,8 @@ def draw_isoflop(runs: Sequence[Run], file: Path) -> None:
                 [run["parameters"] for run in own], [run["loss"] for run in own], label=f"{budget:.0e} FLOPs",
                 color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)],
             )  # fmt: skip
-        axes.set(title=layout, xscale="log", xlabel="parameters")
+        axes.set_title(layout)
+        _by_parameters(axes)
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("loss on held-out text, nats a token")
     figure.axes[0].legend()
@@ -40,10 +43,19 @@ def draw_layouts(runs: Sequence[Run], context: int, file: Path) -> None:
         for field, values in zip(axes, ("parameters", "state"), strict=True):
             scale = 1024 if values == "state" else 1
             field.plot([run[values] / scale for run in own], [run["loss"] for run in own], **look)
-    axes[0].set(xscale="log", xlabel="parameters", title=f"{last:.0e} FLOPs each")
-    axes[1].set(xscale="log", xlabel=f"state after {context:,} tokens, KiB in float32", title=f"{last:.0e} FLOPs each")
+    _by_parameters(axes[0])
+    axes[1].set(xscale="log", xlabel=f"state after {context:,} tokens, KiB in float32")
+    figure.suptitle(f"{last:.0e} FLOPs each")
     axes[0].set_ylabel("loss on held-out text, nats a token")
     for field in axes:
         field.grid(alpha=0.3)
     axes[0].legend()
     save_picture(figure, file)
+
+
+def _by_parameters(axes: Axes) -> None:
+    """Makes the horizontal axis one of parameters: 30k, 100k, 300k and so on."""
+    axes.set(xscale="log", xlabel="parameters")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
