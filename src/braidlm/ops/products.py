@@ -21,6 +21,7 @@ _SIDE, _TERMS = 1024, 4096
 _FEW = 64
 
 
+@torch.no_grad()  # on every processor: torch.mm alone refuses to write where gradients are asked for
 def mm(a_MK: Tensor, b_KN: Tensor, out: Tensor | None = None) -> Tensor:
     """Matrix product a b in a's dtype, each sum rounded once; `b_KN` may be wider than `a_MK`. No gradients."""
     if out is None:
