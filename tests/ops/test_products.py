@@ -35,6 +35,16 @@ def test_tiles(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
         assert out[:, :5].isnan().all() and out[:, 145:].isnan().all()
 
 
+@pytest.mark.parametrize("multiplies", [False, True])
+def test_inputs_that_ask_for_gradients(multiplies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the product of the same numbers that ask for none."""
+    monkeypatch.setattr(products, "_multiplies_bfloat16", lambda: multiplies)
+    a, b = (torch.randn(3, 3).bfloat16().requires_grad_() for _ in range(2))
+    found = products.mm(a, b)
+    assert not found.requires_grad
+    assert torch.equal(found, products.mm(a.detach(), b.detach()))
+
+
 def test_what_is_multiplied_as_it_is() -> None:
     assert not products.widens(torch.zeros(1))
     assert not products.widens(torch.zeros(1, dtype=torch.float16))

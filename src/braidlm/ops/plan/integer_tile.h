@@ -37,14 +37,14 @@ inline void integer_tile(const Matrix& weight, const Operand& x, int64_t first, 
   const __m512i nibble = _mm512_set1_epi8(15), top = _mm512_set1_epi8(char(128));
   Floats dots[O][R] = {}, shifts[O][R] = {};
   // 64 bytes of each row, `step` steps after group g, of which `mask` are there.
-  const auto add = [&](int64_t g, int step, __mmask64 mask, const __m512(&scale)[O]) __attribute__((always_inline)) {
+  const auto add = [&](int64_t g, int step, __mmask64 mask, const Floats(&scale)[O]) __attribute__((always_inline)) {
     const int64_t k = (g + step * kStepGroups) * kGroup, byte = kFour ? k / 2 : k;
     const __m512i index = _mm512_add_epi32(part, _mm512_set1_epi32(step * kStepGroups));
     unrolled<O>([&](auto o) __attribute__((always_inline)) {
       const __m512i bytes = _mm512_maskz_loadu_epi8(mask, w.data + o * w.bytes + byte);
       const __m512i one = kFour ? _mm512_and_si512(bytes, nibble) : _mm512_xor_si512(bytes, top);
       const __m512i two = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble);
-      const Floats scales = (Floats)_mm512_permutexvar_ps(index, scale[o]);
+      const Floats scales = (Floats)_mm512_permutexvar_ps(index, (__m512)scale[o]);
       unrolled<R>([&](auto r) __attribute__((always_inline)) {
         const int8_t *h = high + r * x.stride + k, *l = low + r * x.stride + k;
         __m512i dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), one, _mm512_loadu_si512(h));
@@ -58,16 +58,13 @@ inline void integer_tile(const Matrix& weight, const Operand& x, int64_t first, 
   };
   for (int64_t g = 0; g < w.groups; g += 16) {
     const int count = int(w.groups - g < 16 ? w.groups - g : 16);
-    const __mmask16 present = __mmask16((1u << count) - 1);
-    __m512 scale[O];
+    Floats scale[O];
     unrolled<O>([&](auto o) __attribute__((always_inline)) {
-      const int64_t at = o * w.groups + g;
-      scale[o] = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(present, w.scale + at));
-      Floats shift = (Floats)scale[o] * (kFour ? -8.0f : -128.0f);
-      if (kFour && w.low) shift = (Floats)_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(present, w.low + at));
+      const int64_t row = o * w.groups + g;
+      scale[o] = load_part(w.scale + row, count);
+      const Floats shift = kFour && w.low ? load_part(w.low + row, count) : scale[o] * (kFour ? -8.0f : -128.0f);
       unrolled<R>([&](auto r) __attribute__((always_inline)) {
-        const Floats group_sums = (Floats)_mm512_maskz_loadu_ps(present, sums + r * x.stride / kGroup + g);
-        shifts[o][r] = fma(shift, group_sums, shifts[o][r]);
+        shifts[o][r] = fma(shift, load_part(sums + r * x.stride / kGroup + g, count), shifts[o][r]);
       });
     });
     constexpr int kSteps = 16 / kStepGroups;
